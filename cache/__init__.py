@@ -1,0 +1,1 @@
+"""Keep blobs, deltas and cache records under their names, and free them."""

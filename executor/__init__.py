@@ -1,0 +1,1 @@
+"""Make one vertex happen: root file system, mounts, sandbox, file actions, sources."""

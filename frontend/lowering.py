@@ -1,0 +1,110 @@
+"""What goes into lowering and what comes out: the face of the frontend towards the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pybuild.model.digest import Digest
+from pybuild.model.events import BuildWarning
+from pybuild.model.ops import NetworkMode, Vertex
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowerOptions:
+    """The part of a build request that decides the definition.
+
+    Attributes:
+        target: stage name, empty for the last stage.
+        build_args: as given; a value of None was already taken from the environment or dropped.
+        target_platform, build_platform: of the result, and of this machine.
+        named_contexts: ``--build-context``: name (lower case) to its value as written.
+        no_cache: ignore stored results for every stage.
+        no_cache_filter: the same for these stages (lower case).
+        labels: ``--label``, applied after the last stage [LBL-1].
+        local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
+        multi_platform: prefix progress names with the platform [UI-3].
+    """
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    target_platform: Platform
+    build_platform: Platform
+    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    network: NetworkMode = NetworkMode.DEFAULT
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 0
+    local_excludes: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict[str, tuple[str, ...]]
+    )
+    multi_platform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """An image whose manifest and config the frontend must know before it can go on."""
+
+    reference: Reference
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """The answer: the manifest digest of the chosen platform and the image config, as parsed JSON."""
+
+    digest: Digest
+    config: Mapping[str, Any] = field(hash=False)
+    layer_count: int
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class NeedImages:
+    """Resolve these, all at once, and call `lower` again with the answers added."""
+
+    requests: tuple[ImageRequest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryItem:
+    """One entry of the image's history that this build adds [CFG-4].
+
+    Attributes:
+        vertex: the vertex that makes this entry's layer; None for an empty layer. Its creation
+            time is when that vertex's result was made.
+    """
+
+    created_by: str
+    vertex: Vertex | None = None
+    comment: str = "buildkit.dockerfile.v0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """The finished definition of one platform.
+
+    Attributes:
+        result: the vertex whose tree is the image's.
+        config: the image config without ``created``, ``rootfs`` and new history; unknown fields
+            of the base are kept [CFG-1]. ``history`` holds the base's entries.
+        base_layer_count: layers that come from the base image.
+        history: entries added by this build, in order.
+        contexts: local sources that the definition reads (``context`` and named ones).
+        epoch: SOURCE_DATE_EPOCH, if set.
+    """
+
+    result: Vertex
+    config: dict[str, Any]
+    base_layer_count: int
+    history: tuple[HistoryItem, ...]
+    contexts: frozenset[str]
+    platform: Platform
+    warnings: tuple[BuildWarning, ...] = ()
+    epoch: int | None = None

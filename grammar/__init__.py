@@ -1,0 +1,1 @@
+"""The language, written down as ``.lark`` files; meaning lives in ``frontend/``."""

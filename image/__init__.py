@@ -1,0 +1,1 @@
+"""OCI formats as bytes: config, manifest, index, layer diff and apply, archives."""

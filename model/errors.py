@@ -1,0 +1,102 @@
+"""What can go wrong, by who can mend it (STYLE section 6).
+
+    PybuildError
+    ├── UserError            the Dockerfile, the context, the request        exit 1
+    │   ├── UsageError       the command line or the configuration file      exit 2
+    │   └── StepError        a RUN ended with a non-zero status              exit 1
+    ├── EnvironmentFault     disk, kernel, registry, network                 exit 3
+    ├── InternalError        our bug                                         exit 4
+    └── Cancelled            Ctrl-C, or the client went away                 exit 130
+
+An error is data. Only ``pybuild/render.py`` makes text of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from pybuild.model.span import Span
+
+
+class ExitCode(IntEnum):
+    """What the process ends with."""
+
+    OK = 0
+    BUILD_FAILURE = 1
+    USAGE = 2
+    ENVIRONMENT = 3
+    INTERNAL = 4
+    CANCELLED = 130
+
+
+class PybuildError(Exception):
+    """Base of all; *message* starts in lower case and names the value; hints are things to do."""
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(
+        self, message: str, *, spans: Sequence[Span] = (), hints: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.spans = tuple(spans)
+        self.hints = tuple(hints)
+
+    def with_spans(self, spans: Sequence[Span]) -> PybuildError:
+        """Say where it happened, unless a place nearer to the cause is known; returns self."""
+        if not self.spans:
+            self.spans = tuple(spans)
+        return self
+
+
+class UserError(PybuildError):
+    """The Dockerfile, the context or the request is wrong."""
+
+    exit_code = ExitCode.BUILD_FAILURE
+
+
+class UsageError(UserError):
+    """The command line or the configuration file is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StepError(UserError):
+    """A step's process did not succeed.
+
+    Attributes:
+        status: the exit code; 128 + n for signal n.
+        log_tail: the last lines that it wrote, oldest first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        log_tail: Sequence[str] = (),
+        spans: Sequence[Span] = (),
+        hints: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, spans=spans, hints=hints)
+        self.status = status
+        self.log_tail = tuple(log_tail)
+
+
+class EnvironmentFault(PybuildError):
+    """The machine, the network or another server failed us."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class InternalError(PybuildError):
+    """An invariant of ours does not hold; worth a report."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class Cancelled(PybuildError):
+    """The build was asked to stop."""
+
+    exit_code = ExitCode.CANCELLED

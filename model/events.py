@@ -1,0 +1,107 @@
+"""The one typed stream that everything a person or a client sees is made from.
+
+Times are seconds since the epoch, from the engine's clock. A vertex is named by its digest; its
+name, stage and inputs come once, with `BuildStarted` or `VertexAdded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pybuild.model.digest import Digest
+from pybuild.model.span import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexAdded:
+    """A vertex is part of the build; said once, before anything else about it."""
+
+    vertex: Digest
+    name: str
+    inputs: tuple[Digest, ...] = ()
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexStarted:
+    vertex: Digest
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexCached:
+    """A stored result was found; nothing ran."""
+
+    vertex: Digest
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexCompleted:
+    vertex: Digest
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexFailed:
+    """*error* is the message; ``cancelled`` marks victims of another vertex's failure or Ctrl-C."""
+
+    vertex: Digest
+    time: float
+    error: str
+    cancelled: bool = False
+
+
+class LogStream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexLog:
+    """A piece of what a step wrote, verbatim; pieces end anywhere, also inside a character."""
+
+    vertex: Digest
+    time: float
+    stream: LogStream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexProgress:
+    """How far one transfer or export inside a vertex is; *total* is 0 when not known."""
+
+    vertex: Digest
+    id: str
+    current: int
+    total: int = 0
+    done: bool = False
+    unit: str = "bytes"
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildWarning:
+    """Something worth mending that does not stop the build; *rule* names a build check, if one."""
+
+    message: str
+    rule: str = ""
+    url: str = ""
+    spans: tuple[Span, ...] = ()
+    detail: tuple[str, ...] = field(default=())
+
+
+Event = (
+    VertexAdded
+    | VertexStarted
+    | VertexCached
+    | VertexCompleted
+    | VertexFailed
+    | VertexLog
+    | VertexProgress
+    | BuildWarning
+)
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,390 @@
+"""The low-level definition: ops, vertices and the edges between them [ARC-5].
+
+The shape follows LLB so that it can be printed as LLB and read from it. An op is what is done; a
+vertex is an op with its input edges; a vertex's digest is over the canonical encoding of both.
+Whatever must not count (names, source lines) lives in `VertexMeta`, outside the digest, or is
+marked ``compare=False``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from pybuild.model.digest import Digest
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.model.span import Span
+
+
+class NetworkMode(StrEnum):
+    DEFAULT = "default"
+    NONE = "none"
+    HOST = "host"
+
+
+class SecurityMode(StrEnum):
+    SANDBOX = "sandbox"
+    INSECURE = "insecure"
+
+
+class MountType(StrEnum):
+    BIND = "bind"
+    CACHE = "cache"
+    TMPFS = "tmpfs"
+    SECRET = "secret"
+    SSH = "ssh"
+
+
+class CacheSharing(StrEnum):
+    SHARED = "shared"
+    PRIVATE = "private"
+    LOCKED = "locked"
+
+
+# --- sources: ops without inputs ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScratchSource:
+    """The empty file tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """The file tree of one platform's image.
+
+    Attributes:
+        digest: of the platform's manifest; the only part that counts.
+        reference: the name it was asked for by, with or without a tag.
+    """
+
+    digest: Digest
+    reference: Reference = field(compare=False)
+    platform: Platform = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSource:
+    """A directory of the client: the build context or a named one.
+
+    The definition has only its name; what counts of it is the content that copies and mounts
+    select, so its users have content-based keys alone.
+
+    Attributes:
+        name: ``context``, ``dockerfile`` or a named context.
+        exclude: lines of its ignore file, cleaned, in order [IGN-3].
+    """
+
+    name: str
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSource:
+    """A file fetched by http(s) [ADD-4]."""
+
+    url: str
+    checksum: Digest | None = None
+    filename: str = ""
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    """A tree checked out of a git repository [ADD-7]."""
+
+    remote: str
+    ref: str = ""
+    subdir: str = ""
+    keep_git_dir: bool = False
+    checksum: str = ""
+    submodules: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciLayoutSource:
+    """The file tree of an image in an OCI layout directory."""
+
+    path: str = field(compare=False)
+    digest: Digest
+    platform: Platform = field(compare=False)
+
+
+# --- exec -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mount of an exec; the root file system is the mount whose target is ``/``.
+
+    Attributes:
+        input: index into the vertex's inputs; None is an empty tree (or no tree at all).
+        selector: path inside the input that is mounted, ``/`` for all of it.
+        output: whether what the step writes there is kept, as the vertex's only result.
+        cache_id, sharing: of cache mounts; outside the key unless not the default [KEY-1].
+        id, required, env: of secret and ssh mounts.
+    """
+
+    target: str
+    type: MountType = MountType.BIND
+    input: int | None = None
+    selector: str = "/"
+    readonly: bool = False
+    output: bool = False
+    cache_id: str = ""
+    sharing: CacheSharing = CacheSharing.SHARED
+    tmpfs_size_bytes: int = 0
+    id: str = ""
+    required: bool = False
+    env: str = ""
+    uid: int = 0
+    gid: int = 0
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecOp:
+    """Run a process in a file tree.
+
+    Attributes:
+        env: ``NAME=value`` in order, every ARG in scope included [EV-5].
+        proxy_env: the predefined proxy variables; never part of the key [EV-11].
+        add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
+        ulimits: ``(name, soft, hard)``.
+        hostname: empty for the default.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str = ""
+    mounts: tuple[Mount, ...]
+    network: NetworkMode = NetworkMode.DEFAULT
+    security: SecurityMode = SecurityMode.SANDBOX
+    platform: Platform
+    hostname: str = ""
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = field(default=0, compare=False)
+    valid_exit_codes: tuple[int, ...] = (0,)
+    proxy_env: tuple[str, ...] = field(default=(), compare=False)
+
+
+# --- file -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """``--chown``: each half is a number, or a name to look up in the base's passwd and group."""
+
+    user: str = "0"
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Copy paths of an input into the tree [CP-1..33].
+
+    Attributes:
+        input: index into the vertex's inputs of where to copy from.
+        source: path inside that input, cleaned and absolute; may be a Go ``filepath.Match``
+            pattern where *wildcard*.
+        dest: absolute; a trailing slash means a directory.
+        allow_empty: a pattern that matches nothing is fine [CP-4].
+        contents_only: a directory source gives its contents, not itself [CP-5].
+        unpack: extract the source where it is a tar archive [ADD-1].
+        require_unpack: ``--unpack=true``.
+        follow_source_links: the source itself is followed when it is a symlink [CP-6].
+        parents_pivot: for ``--parents``: how many leading components of the source are dropped.
+        exclude: ignore-style patterns relative to the root of what is copied [CP-33].
+        mode: octal as an int, or symbolic text, or None to keep [CP-22].
+        owner: None: keep the source's for snapshots, 0:0 for local sources [CP-20].
+    """
+
+    input: int
+    source: str
+    dest: str
+    wildcard: bool = False
+    allow_empty: bool = False
+    contents_only: bool = True
+    unpack: bool = False
+    require_unpack: bool = False
+    follow_source_links: bool = True
+    parents_pivot: int | None = None
+    exclude: tuple[str, ...] = ()
+    mode: int | str | None = None
+    owner: Owner | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mkdir:
+    """Make a directory and its missing parents; an existing one is left as it is."""
+
+    path: str
+    mode: int = 0o755
+    make_parents: bool = True
+    owner: Owner | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mkfile:
+    """Write a file, replacing what is there; missing parents are made as `Copy` makes them."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+    owner: Owner | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symlink:
+    """Make a symbolic link."""
+
+    path: str
+    target: str
+    owner: Owner | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rm:
+    """Remove a path and all below it."""
+
+    path: str
+    wildcard: bool = False
+    allow_not_found: bool = False
+
+
+FileAction = Copy | Mkdir | Mkfile | Symlink | Rm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOp:
+    """File actions done in order on input 0, the tree that they change; its result is one delta.
+
+    LLB lets the actions of one op form a graph of their own. No frontend in use makes anything but
+    a chain, so a chain it is here; a reader of LLB splits the rest into several ops.
+    """
+
+    actions: tuple[FileAction, ...]
+
+
+# --- composition ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeOp:
+    """Stack the inputs' trees on each other, the last one on top. Costs nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffOp:
+    """What input 1 changes over input 0."""
+
+
+SourceOp = ScratchSource | ImageSource | LocalSource | HttpSource | GitSource | OciLayoutSource
+Op = SourceOp | ExecOp | FileOp | MergeOp | DiffOp
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexMeta:
+    """What is said about a vertex, and how it is treated, without changing what it is.
+
+    Attributes:
+        name: as progress shows it, ``[build 2/5] RUN make`` [UI-1].
+        spans: the Dockerfile lines that made it.
+        ignore_cache: do not look for a stored result (``--no-cache``); the new one is stored.
+        stage: name of the Dockerfile stage it belongs to, for grouping.
+    """
+
+    name: str = ""
+    spans: tuple[Span, ...] = ()
+    ignore_cache: bool = False
+    stage: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Vertex:
+    """An op with its inputs. Each op has one result, so an edge is simply the vertex it comes from.
+
+    Equality is by digest; *meta* does not count.
+    """
+
+    op: Op
+    inputs: tuple[Vertex, ...] = ()
+    meta: VertexMeta = VertexMeta()
+
+    @cached_property
+    def digest(self) -> Digest:
+        """Digest of the definition up to here; inputs must have been digested first when deep."""
+        return Digest.of_json({"op": encode_op(self.op), "inputs": [v.digest for v in self.inputs]})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vertex) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def walk(*targets: Vertex) -> Iterator[Vertex]:
+    """Yield each vertex that the targets need, once, inputs before their users.
+
+    Iterative, so that a chain of 10,000 vertices is no deeper than one of ten; after it every
+    digest is known without recursion.
+    """
+    seen: set[int] = set()
+    digests: set[Digest] = set()
+    stack: list[tuple[Vertex, bool]] = [(v, False) for v in reversed(targets)]
+    while stack:
+        vertex, inputs_done = stack.pop()
+        if inputs_done:
+            if vertex.digest not in digests:
+                digests.add(vertex.digest)
+                yield vertex
+        elif id(vertex) not in seen:
+            seen.add(id(vertex))
+            stack.append((vertex, True))
+            stack.extend((v, False) for v in reversed(vertex.inputs))
+
+
+def encode_op(op: Op) -> dict[str, Any]:
+    """Return the part of *op* that counts as JSON-able data: type, then fields not at their default.
+
+    Fields that get a default later leave older digests as they were.
+    """
+    encoded = _encode(op)
+    assert isinstance(encoded, dict)
+    return encoded  # pyright: ignore[reportUnknownVariableType]
+
+
+def _encode(value: Any) -> Any:
+    match value:
+        case bool() | int() | str() | None:
+            return value
+        case bytes():
+            return {"bytes": Digest.of(value), "size": len(value)}
+        case tuple():
+            return [_encode(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        case Mapping():
+            return {str(k): _encode(v) for k, v in value.items()}  # pyright: ignore
+        case _ if is_dataclass(value):
+            out: dict[str, Any] = {"type": type(value).__name__}
+            for f in fields(value):
+                item = getattr(value, f.name)
+                if f.compare and item != f.default:
+                    out[f.name] = _encode(item)
+            return out
+        case _:
+            raise TypeError(f"cannot encode {type(value).__name__}")

@@ -1,0 +1,116 @@
+"""Platforms: ``os/arch[/variant]`` with Go's names [IMG-19, IMG-20]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_ARCH_ALIASES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i386": ("386", ""),
+    "i486": ("386", ""),
+    "i586": ("386", ""),
+    "i686": ("386", ""),
+}
+KNOWN_ARCHES = frozenset(
+    ("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle")
+    + ("ppc64", "ppc64le", "riscv64", "s390x", "wasm")
+)
+KNOWN_OSES = frozenset(("darwin", "freebsd", "linux", "wasi", "windows"))
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One target of an image; always normalised, so equal platforms compare equal."""
+
+    os: str
+    arch: str
+    variant: str = ""
+    os_version: str = ""
+
+    @classmethod
+    def make(cls, os: str, arch: str, variant: str = "", os_version: str = "") -> Platform:
+        """Normalise aliases (``x86_64``) and the default variants (``arm64/v8`` is ``arm64``)."""
+        os, arch, variant = os.lower(), arch.lower(), variant.lower()
+        if arch in _ARCH_ALIASES:
+            arch, implied = _ARCH_ALIASES[arch]
+            variant = variant or implied
+        if variant and variant[0].isdigit():
+            variant = "v" + variant
+        if arch == "arm64" and variant == "v8" or arch == "amd64" and variant == "v1":
+            variant = ""
+        if arch == "arm" and not variant:
+            variant = "v7"
+        return cls(os, arch, variant, os_version)
+
+    @classmethod
+    def parse(cls, text: str, default: Platform | None = None) -> Platform:
+        """Read ``os/arch[/variant]``, or a lone os or arch completed from *default*.
+
+        Raises:
+            ValueError: unknown os or architecture, or too many parts.
+        """
+        parts = text.split("/")
+        if not 1 <= len(parts) <= 3 or not all(parts):
+            raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
+        if len(parts) == 1:
+            word = parts[0].lower()
+            base = default or LINUX_AMD64
+            if word in KNOWN_OSES:
+                return cls.make(word, base.arch, base.variant)
+            arch = _ARCH_ALIASES.get(word, (word, ""))[0]
+            if arch in KNOWN_ARCHES:
+                return cls.make(base.os, word)
+            raise ValueError(f'platform "{text}": unknown operating system or architecture')
+        platform = cls.make(*parts)
+        if platform.os not in KNOWN_OSES:
+            raise ValueError(f'platform "{text}": unknown operating system "{parts[0]}"')
+        if platform.arch not in KNOWN_ARCHES:
+            raise ValueError(f'platform "{text}": unknown architecture "{parts[1]}"')
+        return platform
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Platform:
+        """Read the ``platform`` object of a descriptor, or the same fields of an image config."""
+        return cls.make(
+            str(value.get("os", "")),
+            str(value.get("architecture", "")),
+            str(value.get("variant", "") or ""),
+            str(value.get("os.version", "") or ""),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        obj = {"architecture": self.arch, "os": self.os}
+        if self.os_version:
+            obj["os.version"] = self.os_version
+        if self.variant:
+            obj["variant"] = self.variant
+        return obj
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.arch, self.variant) if part)
+
+    def rank(self, candidate: Platform) -> int | None:
+        """How well *candidate* serves this platform: 0 is exact, higher is worse, None cannot run."""
+        if candidate.os != self.os or candidate.arch != self.arch:
+            return None
+        want, have = _variant_level(self), _variant_level(candidate)
+        if want is None or have is None:
+            return 0 if self.variant == candidate.variant else None
+        return want - have if have <= want else None
+
+
+def _variant_level(platform: Platform) -> int | None:
+    implied = {"arm64": "v8", "amd64": "v1", "arm": "v7"}.get(platform.arch, "")
+    variant = platform.variant or implied
+    return int(variant[1:]) if variant[1:].isdigit() else (0 if not variant else None)
+
+
+LINUX_AMD64 = Platform("linux", "amd64")

@@ -1,0 +1,43 @@
+"""What a copy or a mount really reads of an input: the subject of a content-based cache key [KEY]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pybuild.model.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Paths of a tree.
+
+    Attributes:
+        path: absolute inside the tree; a Go ``filepath.Match`` pattern where *wildcard*.
+        exclude: ignore-style patterns relative to what *path* selects.
+        follow_links: a selected path that is a symlink stands for what it points to.
+        contents_only: a selected directory stands for its contents: its own name does not count.
+        keep_owner: owners count (snapshots); they are all 0 otherwise (local sources) [CTX-3].
+        allow_empty: nothing selected is an answer, not an error.
+    """
+
+    path: str = "/"
+    wildcard: bool = False
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = True
+    contents_only: bool = True
+    keep_owner: bool = True
+    allow_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDigest:
+    """The digest of a selection, and the named parts it was made of, so a miss can be explained.
+
+    Attributes:
+        digest: over every selected entry; mtime does not count [KEY-2].
+        entries: ``(path, digest of type, mode, owner, link target, xattrs and bytes)``, sorted;
+            may be empty when the tree is too large to be listed.
+    """
+
+    digest: Digest
+    entries: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,34 @@
+"""Handles on the results that vertices have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A committed file tree: a stack of *deltas*, base first; the empty stack is scratch.
+
+    A delta is one directory of changes in the store (an overlay upper directory: whiteouts are
+    character devices 0:0, replaced directories carry the opaque attribute). It does not know what
+    it lies on, so merging trees is joining stacks, and a pulled layer is one delta whatever its
+    image. Ids are names in the store, never digests of content unless they say so.
+    """
+
+    deltas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTree:
+    """A directory of the client, read in place: never copied into the store as a whole.
+
+    Attributes:
+        path: absolute path of the root.
+        exclude: cleaned ignore patterns. Paths are resolved inside *path*, links too [CTX-4].
+    """
+
+    path: str
+    exclude: tuple[str, ...] = ()
+
+
+Result = Snapshot | LocalTree

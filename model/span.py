@@ -1,0 +1,14 @@
+"""Where something stands in a Dockerfile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Lines *first_line* to *last_line* of *file*, both 1-based and included."""
+
+    file: str
+    first_line: int
+    last_line: int

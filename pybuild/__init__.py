@@ -1,0 +1,19 @@
+"""Compile Dockerfiles to OCI images.
+
+Importing this package costs nothing: the public names below are loaded on first use, because every
+room's import runs this file first and a fully cached build must import almost nothing.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["BuildResult", "__version__", "build", "build_async"]
+
+
+def __getattr__(name: str) -> object:
+    if name in {"build", "build_async", "BuildResult"}:
+        from pybuild import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'pybuild' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Speak the distribution protocol: resolve, pull, push, authenticate."""

@@ -1,0 +1,1 @@
+"""Decide what must run, in which order, under which cache key."""

@@ -1,0 +1,90 @@
+"""What the solver needs from whoever does the work.
+
+The solver owns these protocols; the executor and the cache offer them. `Runner` must stay
+serialisable in spirit: op in, snapshot names out, events on the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pybuild.model.digest import Digest
+from pybuild.model.events import Emit
+from pybuild.model.ops import Vertex
+from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.snapshot import Result, Snapshot
+
+
+class Runner(Protocol):
+    """Makes vertices happen for one build."""
+
+    async def identify(self, vertex: Vertex) -> Digest | None:
+        """Return what a source stands for right now (an image's manifest digest, a commit).
+
+        None: it has no identity of its own (local sources), so only content-based keys apply.
+        """
+        ...
+
+    async def content_digest(self, result: Result, selection: Selection) -> ContentDigest:
+        """Digest what *selection* picks from *result*.
+
+        Raises:
+            UserError: a path without wildcard is not there [CP-4].
+        """
+        ...
+
+    async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
+        """Do the vertex's op on its inputs' results and return a committed result.
+
+        Cancelling the task stops the step within a second and leaves nothing behind. The result
+        is leased for the build.
+
+        Raises:
+            StepError: a process failed; UserError; EnvironmentFault.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A stored result under its cache key.
+
+    Attributes:
+        inputs: the named inputs of the key, so that a miss can be explained by a difference:
+            op fields, input keys, per-file digests where listed.
+        seconds: how long it took to make.
+        created: when it was made, seconds since the epoch.
+    """
+
+    key: Digest
+    snapshot: Snapshot
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    seconds: float = 0.0
+    created: float = 0.0
+    name: str = ""
+
+
+class RecordStore(Protocol):
+    """Keeps records. Methods may block for milliseconds; the driver calls them in a thread."""
+
+    def load(self, key: Digest) -> Record | None:
+        """Return the record if every delta it names is whole and now leased; else None."""
+        ...
+
+    def save(self, record: Record) -> None:
+        """Store; a record of the same key is replaced. Its deltas are already committed."""
+        ...
+
+    def alias(self, key: Digest) -> Digest | None:
+        """Return the content-based key that a definition-based key was last found to mean."""
+        ...
+
+    def save_alias(self, key: Digest, target: Digest) -> None: ...
+
+    def seconds(self, vertex: Digest) -> float | None:
+        """How long this vertex took the last time it ran, for critical-path order."""
+        ...
+
+    def save_seconds(self, vertex: Digest, seconds: float) -> None: ...
