@@ -6,15 +6,17 @@ serialisable in spirit: op in, snapshot names out, events on the side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
 from pybuild.model.ops import Vertex
+from pybuild.model.record import Record
 from pybuild.model.selection import ContentDigest, Selection
-from pybuild.model.snapshot import Result, Snapshot
+from pybuild.model.snapshot import Result
+
+__all__ = ["Record", "RecordStore", "Runner"]
 
 
 class Runner(Protocol):
@@ -45,25 +47,6 @@ class Runner(Protocol):
             StepError: a process failed; UserError; EnvironmentFault.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A stored result under its cache key.
-
-    Attributes:
-        inputs: the named inputs of the key, so that a miss can be explained by a difference:
-            op fields, input keys, per-file digests where listed.
-        seconds: how long it took to make.
-        created: when it was made, seconds since the epoch.
-    """
-
-    key: Digest
-    snapshot: Snapshot
-    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
-    seconds: float = 0.0
-    created: float = 0.0
-    name: str = ""
 
 
 class RecordStore(Protocol):

@@ -1,0 +1,30 @@
+"""Cache records: a stored result under its cache key [KEY]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pybuild.model.digest import Digest
+from pybuild.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A stored result under its cache key.
+
+    Attributes:
+        inputs: the named inputs of the key, so that a miss can be explained by a difference:
+            op fields, input keys, per-file digests where listed.
+        seconds: how long it took to make.
+        created: when it was made, seconds since the epoch.
+        name: what people call the vertex, such as ``[build 3/7] RUN make``.
+    """
+
+    key: Digest
+    snapshot: Snapshot
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    seconds: float = 0.0
+    created: float = 0.0
+    name: str = ""
