@@ -1,0 +1,286 @@
+"""The command line: finds the command, runs it, turns what went wrong into an exit code.
+
+Nothing heavy is imported here: ``pybuild --version`` and a fully cached build pay for every line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybuild import __version__
+from pybuild.options import BadOption, Command, Option, Parsed, parse, usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GLOBAL = (
+    Option("root", "directory of the store", "DIR"),
+    Option("config", "configuration file", "FILE"),
+    Option("debug", "show tracebacks and debug logs", short="D"),
+    Option("help", "show this help", short="h"),
+)
+_FORMAT = Option("format", "output format: table or json", "FORMAT")
+_PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
+_PROGRESS = Option("progress", "progress output: auto, tty, plain, quiet, none or rawjson", "KIND")
+_FORCE = Option("force", "do not ask for confirmation", short="f")
+_FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)
+
+BUILD = Command(
+    "build",
+    "Build an image from a Dockerfile.",
+    "pybuild.commands.build:main",
+    (
+        Option("add-host", "custom host-to-IP mapping (name:ip)", "HOST", repeat=True),
+        Option("allow", "grant an entitlement: network.host, security.insecure", "NAME", "", True),
+        Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
+        Option("build-context", "additional build context (name=path)", "NAME=SRC", repeat=True),
+        Option("file", "name of the Dockerfile (default: PATH/Dockerfile)", "FILE", "f"),
+        Option("iidfile", "write the image ID to a file", "FILE"),
+        Option("label", "set metadata for an image", "K=V", repeat=True),
+        Option("load", "shorthand for --output=type=image: keep the image in the local store"),
+        Option("metadata-file", "write build result metadata to a file", "FILE"),
+        Option("network", "network mode of RUN: default, none or host", "MODE"),
+        Option("no-cache", "do not use stored results"),
+        Option("no-cache-filter", "do not use stored results for these stages", "LIST", "", True),
+        Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
+        _PLATFORM,
+        _PROGRESS,
+        Option("pull", "always ask the registry for newer base images"),
+        Option("push", "shorthand for --output=type=registry"),
+        Option("quiet", "print only the image ID", short="q"),
+        Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
+        Option("shm-size", "size of /dev/shm", "BYTES"),
+        Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
+        Option("target", "stage to build", "STAGE"),
+        Option("ulimit", "ulimit of RUN (name=soft[:hard])", "SPEC", repeat=True),
+        *GLOBAL,
+    ),
+    ("PATH", 1, 1),
+)
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        BUILD,
+        Command(
+            "du",
+            "Show what the store holds and how much of it can be freed.",
+            "pybuild.commands.disk:du",
+            (_FILTER, _FORMAT, Option("verbose", "one block a record"), *GLOBAL),
+            ("", 0, 0),
+        ),
+        Command(
+            "images",
+            "List the images of the local store.",
+            "pybuild.commands.images:images",
+            (
+                Option("digests", "show manifest digests"),
+                Option("no-trunc", "do not shorten ids"),
+                Option("quiet", "only ids", short="q"),
+                _FORMAT,
+                *GLOBAL,
+            ),
+            ("[NAME]", 0, 1),
+        ),
+        Command(
+            "inspect",
+            "Show an image's manifest, config and layers as JSON.",
+            "pybuild.commands.images:inspect",
+            (
+                Option("check", "recompute every digest, diffID and size of the image"),
+                Option("raw", "the manifest's exact bytes"),
+                *GLOBAL,
+            ),
+            ("NAME", 1, 1),
+        ),
+        Command(
+            "prune",
+            "Remove what no image and no running build needs.",
+            "pybuild.commands.disk:prune",
+            (
+                Option("all", "cached results too, not only what is unreachable", short="a"),
+                _FILTER,
+                _FORCE,
+                Option("keep-storage", "keep this much of the cache (bytes, 10GB)", "SIZE"),
+                *GLOBAL,
+            ),
+            ("", 0, 0),
+        ),
+        Command(
+            "pull",
+            "Pull an image from a registry into the local store.",
+            "pybuild.commands.transfer:pull",
+            (_PLATFORM, _PROGRESS, Option("quiet", "only the name", short="q"), *GLOBAL),
+            ("NAME", 1, 1),
+        ),
+        Command(
+            "push",
+            "Push an image of the local store to its registry.",
+            "pybuild.commands.transfer:push",
+            (_PROGRESS, Option("quiet", "only the name", short="q"), *GLOBAL),
+            ("NAME", 1, 1),
+        ),
+        Command(
+            "rmi",
+            "Remove names, and with its last name the image, from the local store.",
+            "pybuild.commands.images:rmi",
+            (Option("force", "ignore names that are not there", short="f"), *GLOBAL),
+            ("NAME…", 1, -1),
+        ),
+        Command(
+            "run",
+            "Run a command in an image, in the foreground.",
+            "pybuild.commands.run:main",
+            (
+                Option("entrypoint", "replace the image's entrypoint", "CMD"),
+                Option("env", "set an environment variable", "K[=V]", "e", True),
+                Option("hostname", "host name of the container", "NAME"),
+                Option("network", "host or none", "MODE"),
+                _PLATFORM,
+                Option(
+                    "publish", "accepted for host networking: ports are the host's", "P", "p", True
+                ),
+                Option("read-only", "the root file system cannot be written"),
+                Option("rm", "accepted: what the container wrote never outlives it"),
+                Option("user", "user[:group] to run as", "USER", "u"),
+                Option("volume", "bind a directory (host:container[:ro])", "SPEC", "v", True),
+                Option("workdir", "working directory", "DIR", "w"),
+                *GLOBAL,
+            ),
+            ("IMAGE [CMD…]", 1, -1),
+        ),
+        Command(
+            "tag",
+            "Give an image of the local store another name.",
+            "pybuild.commands.images:tag",
+            GLOBAL,
+            ("SOURCE NAME", 2, 2),
+        ),
+        Command(
+            "unpack",
+            "Unpack an image into an OCI runtime bundle.",
+            "pybuild.commands.run:unpack",
+            (Option("rootless", "make the bundle for an unprivileged runtime"), *GLOBAL),
+            ("NAME DIR", 2, 2),
+        ),
+    )
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code (`pybuild.model.errors.ExitCode`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except BadOption as error:
+        return _usage_error(str(error))
+    except BrokenPipeError:
+        # Our reader went away (`pybuild images | head`); nothing is wrong with us.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        sys.stderr.write("\ncanceled\n")
+        return 130
+    except Exception as error:
+        if "-D" in words or "--debug" in words:
+            raise
+        from pybuild.render import report
+
+        return report(error, sys.stderr)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        if len(words) > 1 and words[1] in COMMANDS:
+            sys.stdout.write(usage(COMMANDS[words[1]]))
+        else:
+            sys.stdout.write(_overview())
+        return 0
+    if words[0] in {"-v", "--version", "version"}:
+        sys.stdout.write(f"pybuild {__version__}\n")
+        return 0
+    command = COMMANDS.get(words[0])
+    if command is not None:
+        words = words[1:]
+    elif _is_command_word(words[0]):
+        from difflib import get_close_matches
+
+        near = get_close_matches(words[0], list(COMMANDS), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise BadOption(
+            f'unknown command "{words[0]}"{hint}; to build a directory of that name, write ./{words[0]}'
+        )
+    else:
+        command = BUILD
+    if command.name == "run":
+        words = _shield_run_command(words, command.options)
+    parsed = parse(words, command.options)
+    if parsed.flag("help"):
+        sys.stdout.write(usage(command))
+        return 0
+    shape, least, most = command.arguments
+    count = len(parsed.positionals)
+    if count < least or (0 <= most < count):
+        raise BadOption(
+            f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments'
+        )
+    return _run(command, parsed)
+
+
+def _run(command: Command, parsed: Parsed) -> int:
+    if command is BUILD:
+        from pybuild.fastpath import try_cached_build
+
+        status = try_cached_build(parsed)
+        if status is not None:
+            return status
+    from importlib import import_module
+
+    module, _, function = command.target.partition(":")
+    status = getattr(import_module(module), function)(parsed)
+    assert isinstance(status, int)
+    return status
+
+
+def _is_command_word(word: str) -> bool:
+    """Whether *word* can only be meant as a command: no path, no URL, no option."""
+    return word.replace("-", "").isalnum() and not word.startswith("-") and not os.path.isdir(word)
+
+
+def _shield_run_command(words: list[str], options: Sequence[Option]) -> list[str]:
+    """Put ``--`` after IMAGE, so that the command's own flags stay the command's."""
+    takes_value = {"--" + o.name for o in options if o.metavar}
+    takes_value |= {"-" + o.short for o in options if o.metavar and o.short}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return words
+        if not word.startswith("-"):
+            return [*words[:at], "--", *words[at:]]
+        at += 2 if word in takes_value else 1
+    return words
+
+
+def _overview() -> str:
+    lines = [
+        "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …",
+        "",
+        "Compile Dockerfiles to OCI images: no daemon, no root, no runc.",
+        "",
+        "commands:",
+    ]
+    lines += [f"  {command.name:<10}{command.help}" for command in COMMANDS.values()]
+    lines += ["", '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".']
+    return "\n".join(lines) + "\n"
+
+
+def _usage_error(message: str) -> int:
+    sys.stderr.write(f"error: {message}\nhint: pybuild --help\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

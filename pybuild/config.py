@@ -1,0 +1,181 @@
+"""The configuration file: TOML, its keys after ``buildkitd.toml`` where that has one [DMN].
+
+```toml
+root = "/var/lib/pybuild"
+
+[registry."docker.io"]
+mirrors = ["mirror.example:5000"]
+
+[registry."mirror.example:5000"]
+http = true
+insecure = false
+ca = ["/etc/pybuild/ca.pem"]
+keypair = [{ key = "/etc/pybuild/key.pem", cert = "/etc/pybuild/cert.pem" }]
+
+[worker.oci]
+max-parallelism = 16
+
+[dns]
+nameservers = ["192.0.2.1"]
+options = ["edns0"]
+searchDomains = ["example.com"]
+```
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from pybuild.model.errors import UsageError
+from pybuild.paths import config_file, default_root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dns:
+    """What overrides the host's resolver settings inside steps [DMN-4]."""
+
+    nameservers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    search_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the configuration file and the environment say.
+
+    Attributes:
+        registries: per host, the table as written and checked; read by `registry.hosts`.
+        max_parallelism: how many steps may run at once; 0 is the default of the machine.
+    """
+
+    root: str
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    max_parallelism: int = 0
+    dns: Dns = Dns()
+
+
+def load_settings(config: str = "", root: str = "") -> Settings:
+    """Read the configuration that applies; *root* (the flag) wins over the file.
+
+    Raises:
+        UsageError: no such file, not TOML, unknown key, or a value of the wrong type.
+    """
+    import os
+
+    path = config_file(config)
+    table = _read(path) if path else {}
+    reader = _Table(path or "", "", table)
+    registries = {
+        host: _registry(reader.child("registry").child(host))
+        for host in reader.child("registry").keys_any()
+    }
+    worker = reader.child("worker")
+    oci = worker.child("oci")
+    dns = reader.child("dns")
+    settings = Settings(
+        root=os.path.abspath(root) if root else (reader.text("root") or default_root()),
+        registries=registries,
+        max_parallelism=oci.number("max-parallelism"),
+        dns=Dns(
+            nameservers=dns.texts("nameservers"),
+            options=dns.texts("options"),
+            search_domains=dns.texts("searchDomains"),
+        ),
+    )
+    for part, known in (
+        (reader, ("root", "registry", "worker", "dns")),
+        (worker, ("oci",)),
+        (oci, ("max-parallelism",)),
+        (dns, ("nameservers", "options", "searchDomains")),
+    ):
+        part.only(known)
+    return settings
+
+
+def _registry(table: _Table) -> dict[str, Any]:
+    table.only(("mirrors", "http", "insecure", "ca", "keypair"))
+    return {
+        "mirrors": list(table.texts("mirrors")),
+        "http": table.boolean("http"),
+        "insecure": table.boolean("insecure"),
+        "ca": list(table.texts("ca")),
+        "keypair": table.keypairs("keypair"),
+    }
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration file {path}: {error}") from error
+
+
+class _Table:
+    """One TOML table with its place, so that every complaint names file, key and value."""
+
+    def __init__(self, path: str, where: str, table: Mapping[str, Any]) -> None:
+        self._path = path
+        self._where = where
+        self._table = table
+
+    def keys_any(self) -> list[str]:
+        return sorted(self._table)
+
+    def child(self, key: str) -> _Table:
+        value = self._table.get(key, {})
+        where = f"{self._where}.{key}" if self._where else key
+        if not isinstance(value, dict):
+            raise self._wrong(key, "a table", value)
+        return _Table(self._path, where, value)  # pyright: ignore[reportUnknownArgumentType]
+
+    def text(self, key: str) -> str:
+        return str(self._typed(key, str, "a string", ""))
+
+    def boolean(self, key: str) -> bool:
+        return bool(self._typed(key, bool, "true or false", False))
+
+    def number(self, key: str) -> int:
+        value = self._typed(key, int, "a whole number", 0)
+        if isinstance(value, bool) or value < 0:
+            raise self._wrong(key, "a whole number", value)
+        return int(value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        items = self._typed(key, list, "a list of strings", [])
+        if not all(isinstance(item, str) for item in items):
+            raise self._wrong(key, "a list of strings", items)
+        return tuple(items)
+
+    def keypairs(self, key: str) -> list[dict[str, str]]:
+        items = self._typed(key, list, "a list of {key, cert} tables", [])
+        for item in items:
+            if not isinstance(item, dict) or set(item) != {"key", "cert"}:  # pyright: ignore
+                raise self._wrong(key, "a list of {key, cert} tables", items)
+        return list(items)
+
+    def only(self, known: tuple[str, ...]) -> None:
+        for key in sorted(self._table):
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                place = f"{self._where}.{key}" if self._where else key
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise UsageError(f'configuration file {self._path}: unknown key "{place}"{hint}')
+
+    def _typed(self, key: str, kind: type, what: str, default: Any) -> Any:
+        value = self._table.get(key, default)
+        if not isinstance(value, kind):
+            raise self._wrong(key, what, value)
+        return value
+
+    def _wrong(self, key: str, what: str, value: object) -> UsageError:
+        place = f"{self._where}.{key}" if self._where else key
+        return UsageError(
+            f'configuration file {self._path}: "{place}" must be {what}, not {value!r}'
+        )

@@ -1,0 +1,36 @@
+"""Where the store and the configuration live. Lean: the fully cached path asks here first."""
+
+from __future__ import annotations
+
+import os
+
+
+def default_root() -> str:
+    """``$PYBUILD_ROOT``, else ``/var/lib/pybuild`` as root, else ``$XDG_DATA_HOME/pybuild``."""
+    given = os.environ.get("PYBUILD_ROOT")
+    if given:
+        return os.path.abspath(given)
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(_home(), ".local", "share")
+    return os.path.join(data, "pybuild")
+
+
+def config_file(given: str) -> str | None:
+    """The configuration file that applies: *given*, ``$PYBUILD_CONFIG``, or the default if it exists.
+
+    A named file is returned whether it exists or not, so that its absence is an error.
+    """
+    named = given or os.environ.get("PYBUILD_CONFIG", "")
+    if named:
+        return os.path.abspath(named)
+    if os.geteuid() == 0:
+        path = "/etc/pybuild/pybuild.toml"
+    else:
+        base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
+        path = os.path.join(base, "pybuild", "pybuild.toml")
+    return path if os.path.exists(path) else None
+
+
+def _home() -> str:
+    return os.environ.get("HOME") or os.path.expanduser("~")

@@ -1,0 +1,1 @@
+"""Views on the event stream: live on a terminal, plain lines, JSON, or nothing [PRG]."""

@@ -1,0 +1,59 @@
+"""What a view is, and the choice of one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol, TextIO
+
+from pybuild.model.errors import UsageError
+from pybuild.model.events import Event
+
+KINDS = ("auto", "tty", "plain", "quiet", "none", "rawjson")
+
+
+class Display(Protocol):
+    """Shows events as they come. Called from one thread at a time."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Leave the terminal as a person expects it; nothing is shown afterwards."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def show(self, event: Event) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def make_display(kind: str, out: TextIO | None = None) -> Display:
+    """Return the view called *kind*; ``auto`` is tty when *out* (stderr) is a terminal [PRG-1].
+
+    Raises:
+        UsageError: no view of that name.
+    """
+    stream = out or sys.stderr
+    if kind not in KINDS:
+        raise UsageError(f'unknown progress "{kind}": one of {", ".join(KINDS)}')
+    if kind == "auto":
+        kind = "tty" if stream.isatty() else "plain"
+    match kind:
+        case "tty":
+            from pybuild.progress.tty import TtyDisplay
+
+            return TtyDisplay(stream)
+        case "plain":
+            from pybuild.progress.plain import PlainDisplay
+
+            return PlainDisplay(stream)
+        case "rawjson":
+            from pybuild.progress.rawjson import RawJsonDisplay
+
+            return RawJsonDisplay(stream)
+        case _:
+            return Silent()

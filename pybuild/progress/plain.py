@@ -1,0 +1,126 @@
+"""Append-only progress for logs and pipes [PRG-3]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from pybuild.model.digest import Digest
+from pybuild.model.events import (
+    BuildWarning,
+    Event,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexProgress,
+    VertexStarted,
+)
+from pybuild.progress.lines import LineCutter
+
+
+class PlainDisplay:
+    """``#N name``, ``#N 0.123 log``, ``#N CACHED``, ``#N DONE 1.2s``, ``#N ERROR: …``.
+
+    A vertex gets its number when it is first heard of, so numbers grow down the page. When another
+    one speaks in between, the one that is interrupted is left with ``#N ...`` and named again when
+    it goes on.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._names: dict[Digest, str] = {}
+        self._numbers: dict[Digest, int] = {}
+        self._started: dict[Digest, float] = {}
+        self._cutters: dict[Digest, LineCutter] = {}
+        self._current: Digest | None = None
+        self._warnings: list[BuildWarning] = []
+
+    def show(self, event: Event) -> None:
+        match event:
+            case VertexAdded():
+                self._names[event.vertex] = event.name
+            case VertexStarted():
+                self._started[event.vertex] = event.time
+                self._switch(event.vertex)
+            case VertexCached():
+                self._end(event.vertex, "CACHED")
+            case VertexCompleted():
+                self._flush(event.vertex)
+                took = event.time - self._started.get(event.vertex, event.time)
+                self._end(event.vertex, f"DONE {took:.1f}s")
+            case VertexFailed():
+                self._flush(event.vertex)
+                word = "CANCELED" if event.cancelled else f"ERROR: {event.error}"
+                if not event.cancelled or event.vertex in self._started:
+                    self._end(event.vertex, word)
+            case VertexLog():
+                cutter = self._cutters.setdefault(event.vertex, LineCutter())
+                self._log(event.vertex, event.time, cutter.feed(event.data))
+            case VertexProgress():
+                if event.done:
+                    self._line(event.vertex, f"{event.id} {_amount(event)} done")
+            case BuildWarning():
+                self._warnings.append(event)
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.writelines(warning_lines(self._warnings))
+        self._out.flush()
+
+    def _switch(self, vertex: Digest) -> int:
+        number = self._numbers.setdefault(vertex, len(self._numbers) + 1)
+        if self._current != vertex:
+            if self._current is not None:
+                self._out.write(f"#{self._numbers[self._current]} ...\n\n")
+            self._out.write(f"#{number} {self._names.get(vertex, vertex)}\n")
+            self._current = vertex
+        return number
+
+    def _line(self, vertex: Digest, line: str) -> None:
+        number = self._switch(vertex)
+        self._out.write(f"#{number} {line}\n")
+
+    def _end(self, vertex: Digest, word: str) -> None:
+        self._line(vertex, word)
+        self._out.write("\n")
+        self._current = None
+
+    def _log(self, vertex: Digest, time: float, lines: list[str]) -> None:
+        since = time - self._started.get(vertex, time)
+        for line in lines:
+            self._line(vertex, f"{since:.3f} {line}".rstrip())
+
+    def _flush(self, vertex: Digest) -> None:
+        cutter = self._cutters.pop(vertex, None)
+        if cutter:
+            for line in cutter.finish():
+                self._line(vertex, line)
+
+
+def _amount(event: VertexProgress) -> str:
+    if event.unit != "bytes":
+        return f"{event.current} {event.unit}"
+    return human_bytes(event.current)
+
+
+def warning_lines(warnings: Sequence[BuildWarning]) -> list[str]:
+    """The list of warnings that closes a build's progress [PRG-6], with line ends."""
+    if not warnings:
+        return []
+    lines = [f"\n {len(warnings)} warning{'s' if len(warnings) > 1 else ''} found:\n"]
+    for warning in warnings:
+        line = f" (line {warning.spans[0].first_line})" if warning.spans else ""
+        rule = f"{warning.rule}: " if warning.rule else ""
+        lines.append(f" - {rule}{warning.message}{line}\n")
+    return lines
+
+
+def human_bytes(count: float) -> str:
+    """``512B``, ``3.42kB``, ``29.13MB``: powers of 1000, as docker prints them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f}B" if unit == "B" else f"{count:.2f}{unit}"
+        count /= 1000
+    return f"{count:.2f}TB"

@@ -1,0 +1,182 @@
+"""Live progress on a terminal: several steps at once, timings, cached marks [PRG-2]."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from pybuild.model.digest import Digest
+from pybuild.model.events import (
+    BuildWarning,
+    Event,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexProgress,
+    VertexStarted,
+)
+from pybuild.progress.lines import LineCutter
+from pybuild.progress.plain import human_bytes, warning_lines
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+_FRAME_S = 0.1
+
+
+@dataclass(slots=True)
+class _Row:
+    name: str
+    started: float | None = None
+    ended: float | None = None
+    cached: bool = False
+    error: str = ""
+    cancelled: bool = False
+    log: deque[str] = field(default_factory=lambda: deque[str](maxlen=6))
+    cutter: LineCutter = field(default_factory=LineCutter)
+    transfers: dict[str, VertexProgress] = field(default_factory=dict[str, VertexProgress])
+
+
+class TtyDisplay:
+    """Redraws the rows that may still change; rows that are final scroll up and stay.
+
+    A thread draws ten times a second, so that timers move while nothing else happens; a build that
+    ends before the first frame is drawn once, at the end.
+    """
+
+    def __init__(
+        self, out: TextIO, clock: Callable[[], float] = time.time, *, animate: bool = True
+    ) -> None:
+        self._out = out
+        self._clock = clock
+        self._begun = clock()
+        self._rows: dict[Digest, _Row] = {}
+        self._warnings: list[BuildWarning] = []
+        self._drawn = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._colour = "NO_COLOR" not in os.environ
+        self._log_lines = _log_window()
+        self._thread = threading.Thread(target=self._animate, daemon=True) if animate else None
+        if self._thread:
+            self._thread.start()
+
+    def show(self, event: Event) -> None:
+        with self._lock:
+            self._apply(event)
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            self._draw(final=True)
+            self._out.writelines(
+                _clean(w.removesuffix("\n")) + "\n" for w in warning_lines(self._warnings)
+            )
+            self._out.flush()
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, BuildWarning):
+            self._warnings.append(event)
+            return
+        if isinstance(event, VertexAdded):
+            self._rows[event.vertex] = _Row(_clean(event.name))
+            return
+        row = self._rows.setdefault(event.vertex, _Row(event.vertex))
+        match event:
+            case VertexStarted():
+                row.started = event.time
+            case VertexCached():
+                row.started = row.ended = event.time
+                row.cached = True
+            case VertexCompleted():
+                row.ended = event.time
+            case VertexFailed():
+                row.ended = event.time
+                row.error, row.cancelled = event.error, event.cancelled
+            case VertexLog():
+                # A progress bar rewrites its line with carriage returns: show its last state.
+                row.log.extend(line.rpartition("\r")[2] for line in row.cutter.feed(event.data))
+            case VertexProgress():
+                row.transfers[event.id] = event
+
+    def _animate(self) -> None:
+        while not self._stop.wait(_FRAME_S):
+            with self._lock:
+                self._draw(final=False)
+
+    def _draw(self, *, final: bool) -> None:
+        size = shutil.get_terminal_size()
+        lines = self._frame(size.columns, None if final else size.lines - 1)
+        up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
+        self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
+        self._out.flush()
+        self._drawn = 0 if final else len(lines)
+
+    def _frame(self, columns: int, height: int | None) -> list[str]:
+        """The picture as lines; running rows win where *height* is short."""
+        now = self._clock()
+        shown = [row for row in self._rows.values() if row.started is not None]
+        done = sum(row.ended is not None for row in shown)
+        finished = self._stop.is_set()
+        failed = any(row.error for row in shown)
+        word = " FINISHED" if finished and not failed else " ERROR" if finished else ""
+        head = f"[+] Building {now - self._begun:.1f}s ({done}/{len(self._rows)}){word}"
+        blocks = [(row.ended is None, self._row_lines(row, now, columns)) for row in shown]
+        if height is not None:
+            room = height - 1 - sum(len(lines) for running, lines in blocks if running)
+            kept: list[list[str]] = []
+            for running, lines in reversed(blocks):
+                if running:
+                    kept.append(lines)
+                elif room >= len(lines):
+                    kept.append(lines)
+                    room -= len(lines)
+            blocks = [(True, lines) for lines in reversed(kept)]
+        body = [line for _, lines in blocks for line in lines]
+        return [head, *(body if height is None else body[: height - 1])]
+
+    def _row_lines(self, row: _Row, now: float, columns: int) -> list[str]:
+        assert row.started is not None
+        timer = f"{(row.ended or now) - row.started:.1f}s"
+        mark = "CACHED " if row.cached else "ERROR " if row.error and not row.cancelled else ""
+        mark = "CANCELED " if row.cancelled else mark
+        room = max(20, columns - len(timer) - 5)
+        label = _fit(f"{mark}{row.name}", room)
+        colour = _RED if row.error and not row.cancelled else _BLUE if row.ended is not None else ""
+        lines = [self._paint(f" => {label:<{room}} {timer}", colour)]
+        if row.ended is None:
+            for transfer in list(row.transfers.values())[-4:]:
+                if not transfer.done:
+                    total = f" / {human_bytes(transfer.total)}" if transfer.total else ""
+                    text = f" => => {transfer.id} {human_bytes(transfer.current)}{total}"
+                    lines.append(_fit(text, columns - 1))
+            for line in list(row.log)[-self._log_lines :]:
+                lines.append(self._paint(_fit(f" => => # {_clean(line)}", columns - 1), _GREY))
+        return lines
+
+    def _paint(self, text: str, colour: str) -> str:
+        return f"{colour}{text}{_RESET}" if colour and self._colour else text
+
+
+def _log_window() -> int:
+    text = os.environ.get("BUILDKIT_TTY_LOG_LINES", "6")
+    return max(0, min(int(text), 50)) if text.isdigit() else 6
+
+
+def _clean(text: str) -> str:
+    """Take out what would move the cursor: steps are not trusted with the terminal."""
+    return _CONTROL.sub("", text.replace("\t", "    ").replace("\n", " "))
+
+
+def _fit(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

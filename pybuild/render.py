@@ -1,0 +1,86 @@
+"""Makes text of errors; the only place that does (STYLE section 6)."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError
+from pybuild.model.span import Span
+
+_AROUND = 2
+
+
+def report(
+    error: BaseException, out: TextIO, sources: Mapping[str, Sequence[str]] | None = None
+) -> int:
+    """Write *error* for a person and return the exit code it stands for.
+
+    Args:
+        sources: lines of the files that spans may name; a file on disk is read when not given.
+    """
+    error = unwrap(error)
+    if not isinstance(error, PybuildError):
+        if isinstance(error, OSError) and error.strerror:
+            where = f"{error.filename}: " if error.filename else ""
+            out.write(f"error: {where}{error.strerror.lower()}\n")
+            return ExitCode.ENVIRONMENT
+        out.write(f"error: internal: {type(error).__name__}: {error}\n")
+        out.write(_where_it_broke(error))
+        out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
+        return ExitCode.INTERNAL
+    out.write(text(error, sources or getattr(error, "sources", None) or {}))
+    return error.exit_code
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Take the one error out of the exception groups that structured concurrency wraps it in."""
+    while isinstance(error, BaseExceptionGroup):
+        members = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        ours = [e for e in members if isinstance(e, PybuildError)]  # pyright: ignore
+        error = ours[0] if ours else members[0]  # pyright: ignore
+    return error  # pyright: ignore[reportUnknownVariableType]
+
+
+def text(error: PybuildError, sources: Mapping[str, Sequence[str]]) -> str:
+    """Message, last log lines of a failed step, marked excerpts, hints; one line end each."""
+    lines: list[str] = []
+    if isinstance(error, StepError) and error.log_tail:
+        lines += ["------", *error.log_tail, "------"]
+    prefix = "error: internal: " if isinstance(error, InternalError) else "error: "
+    lines.append(prefix + error.message)
+    for span in error.spans:
+        lines += excerpt(span, sources.get(span.file))
+    lines += [f"hint: {hint}" for hint in error.hints]
+    return "\n".join(lines) + "\n"
+
+
+def excerpt(span: Span, lines: Sequence[str] | None) -> list[str]:
+    """The lines of *span* marked ``>>>``, with two lines around; only the place if unreadable."""
+    head = f"{span.file}:{span.first_line}"
+    if lines is None:
+        try:
+            with open(span.file, encoding="utf-8", errors="replace") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            return [head]
+    first = max(1, span.first_line - _AROUND)
+    last = min(len(lines), span.last_line + _AROUND)
+    width = max(4, len(str(last)) + 1)
+    out = [head]
+    for number in range(first, last + 1):
+        mark = ">>>" if span.first_line <= number <= span.last_line else "   "
+        body = lines[number - 1]
+        clipped = body if len(body) <= 200 else body[:199] + "…"
+        out.append(f"{number:>{width}} | {mark} {clipped}".rstrip())
+    return out
+
+
+def _where_it_broke(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    last = frames[-1]
+    return f"  at {os.path.basename(last.filename)}:{last.lineno} in {last.name}\n"

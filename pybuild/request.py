@@ -1,0 +1,213 @@
+"""What one build is asked to do, with every value checked and parsed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pybuild.model.errors import UsageError
+from pybuild.model.ops import NetworkMode
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One ``--output`` [OUT]. *attrs* has every key but ``type`` and ``dest``."""
+
+    type: str
+    dest: str = ""
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        text = self.attrs.get(name)
+        if text is None:
+            return default
+        if text.lower() not in {"true", "false", "1", "0"}:
+            raise UsageError(f'output attribute {name}="{text}": expected true or false')
+        return text.lower() in {"true", "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Where a build secret's value comes from [SEC-1]; the value itself is read when used."""
+
+    id: str
+    read: Callable[[], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build.
+
+    Attributes:
+        context: a directory; ``-`` is an empty context with the Dockerfile on standard input.
+        dockerfile: path of the Dockerfile, empty for the context's own; ``-`` is standard input.
+        dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
+        platforms: of the result; several give an index.
+    """
+
+    context: str
+    dockerfile: str = ""
+    dockerfile_text: bytes | None = None
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    platforms: tuple[Platform, ...] = ()
+    tags: tuple[Reference, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    pull: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    network: NetworkMode = NetworkMode.DEFAULT
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 0
+    secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    allow: frozenset[str] = frozenset()
+
+
+def parse_output(text: str) -> Output:
+    """Read ``type=…,dest=…``; a bare path is a local directory, ``-`` a tar on standard output.
+
+    Raises:
+        UsageError: unknown type, a field without ``=``, or a type without the dest it needs.
+    """
+    if "=" not in text:
+        return Output(type="tar", dest="-") if text == "-" else Output(type="local", dest=text)
+    attrs: dict[str, str] = {}
+    for item in split_csv(text):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f'invalid output "{text}": field "{item}" must be a key=value pair')
+        attrs[key.strip().lower()] = value
+    kind = attrs.pop("type", "")
+    dest = attrs.pop("dest", "")
+    if kind not in OUTPUT_TYPES:
+        from difflib import get_close_matches
+
+        near = get_close_matches(kind, OUTPUT_TYPES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else f": one of {', '.join(OUTPUT_TYPES)}"
+        raise UsageError(f'unknown output type "{kind}"{hint}')
+    if kind in {"local", "oci", "docker"} and not dest:
+        if kind == "local":
+            raise UsageError(f'output "{text}": dest is required for local')
+        dest = "-"
+    if kind == "tar" and not dest:
+        dest = "-"
+    return Output(type=kind, dest=dest, attrs=attrs)
+
+
+def split_csv(text: str) -> list[str]:
+    """Split one CSV record: commas inside double quotes do not count."""
+    import csv
+
+    return next(csv.reader([text]), [])
+
+
+def parse_pairs(items: list[str], what: str, *, from_environment: bool) -> dict[str, str]:
+    """Read ``K=V`` items; ``K`` alone takes the environment's value, or is dropped [EV-3].
+
+    Raises:
+        UsageError: an empty name.
+    """
+    pairs: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not key:
+            raise UsageError(f'invalid {what} "{item}": expected NAME=value')
+        if equals:
+            pairs[key] = value
+        elif not from_environment:
+            pairs[key] = ""
+        elif key in os.environ:
+            pairs[key] = os.environ[key]
+    return pairs
+
+
+def parse_hosts(items: list[str]) -> tuple[tuple[str, str], ...]:
+    """Read ``name:ip``, ``name=ip`` with v6 addresses bare or in brackets [BLD-16]."""
+    import ipaddress
+
+    hosts: list[tuple[str, str]] = []
+    for item in items:
+        separator = "=" if "=" in item else ":"
+        name, found, address = item.partition(separator)
+        address = address.removeprefix("[").removesuffix("]")
+        if address == "host-gateway":
+            address = "127.0.0.1"  # steps share the host's network
+        try:
+            if not (name and found):
+                raise ValueError
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise UsageError(f'invalid host "{item}": expected name:ip') from None
+        hosts.append((name, address))
+    return tuple(hosts)
+
+
+def parse_ulimits(items: list[str]) -> tuple[tuple[str, int, int], ...]:
+    """Read ``name=soft[:hard]``."""
+    limits: list[tuple[str, int, int]] = []
+    for item in items:
+        name, _, values = item.partition("=")
+        soft, _, hard = values.partition(":")
+        try:
+            limits.append((name, int(soft), int(hard or soft)))
+        except ValueError:
+            raise UsageError(f'invalid ulimit "{item}": expected name=soft[:hard]') from None
+    return tuple(sorted(limits))
+
+
+def parse_size(text: str, what: str) -> int:
+    """Read ``512``, ``64m``, ``10GB`` as bytes, in powers of 1024 as docker does."""
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    lowered = text.strip().lower()
+    number = lowered.rstrip("bkmgti")
+    unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError):
+        raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
+
+
+def parse_secret(text: str) -> Secret:
+    """Read ``id=x[,src=path|,env=VAR]`` [SEC-1].
+
+    Raises:
+        UsageError: no id, an unknown field, a file that is not there, or a variable that is unset.
+    """
+    fields: dict[str, str] = {}
+    for item in split_csv(text):
+        key, _, value = item.partition("=")
+        fields[{"source": "src"}.get(key, key)] = value
+    kind = fields.pop("type", "")
+    name = fields.pop("id", "")
+    path = fields.pop("src", "")
+    variable = fields.pop("env", "")
+    if not name or fields or kind not in {"", "file", "env"}:
+        raise UsageError(f'invalid secret "{text}": expected id=NAME[,src=PATH|,env=VAR]')
+    if kind == "env" and path and not variable:
+        path, variable = "", path
+    if not path and not variable and name in os.environ and kind != "file":
+        variable = name
+    if variable:
+        if variable not in os.environ:
+            raise UsageError(f'secret "{name}": environment variable {variable} is not set')
+        content = os.environb[os.fsencode(variable)]
+        return Secret(id=name, read=lambda: content)
+    source = os.path.abspath(os.path.expanduser(path or name))
+    if not os.path.isfile(source):
+        raise UsageError(f'secret "{name}": {source}: no such file')
+    if os.path.getsize(source) > 500 * 1024:
+        raise UsageError(f'secret "{name}": {source}: larger than 500 KiB')
+
+    def read() -> bytes:
+        with open(source, "rb") as file:
+            return file.read()
+
+    return Secret(id=name, read=read)
