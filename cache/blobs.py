@@ -1,0 +1,232 @@
+"""Blobs: immutable content named by its digest, in the layout of OCI images [STO-1, IMG-22].
+
+The files are verbatim what a registry serves. A blob gets its name only after its bytes were
+checked; reading checks again, and what turns out damaged is moved out of the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+from pybuild.cache.atomic import Disk, discard, fault, faults, write_file
+from pybuild.cache.ingest import BlobWriter
+from pybuild.cache.leases import Lease, Leases
+from pybuild.cache.scratch import Scratch
+from pybuild.model.digest import Digest
+
+DEFAULT_LIMIT = 64 << 20
+_LENGTHS = {"sha256": 64, "sha512": 128}
+
+
+class BlobMissing(KeyError):
+    """The store does not hold the blob, or no longer: its bytes were damaged."""
+
+    def __init__(self, digest: str, reason: str = "not in the store") -> None:
+        super().__init__(digest)
+        self.digest = digest
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"blob {self.digest}: {self.reason}"
+
+
+class Blobs:
+    """The blobs of one store. Safe to use from threads and processes at once."""
+
+    def __init__(self, root: str, disk: Disk, scratch: Scratch, leases: Leases, own: Lease) -> None:
+        self._root = root
+        self._folder = os.path.join(root, "blobs")
+        self._disk = disk
+        self._scratch = scratch
+        self._leases = leases
+        self._own = own
+
+    def path(self, digest: str) -> str:
+        """Return where the blob lies, or would lie.
+
+        Raises:
+            ValueError: *digest* is not a digest.
+        """
+        algorithm, _, hexdigits = Digest.parse(digest).partition(":")
+        return os.path.join(self._folder, algorithm, hexdigits)
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the blob is there. To rely on it, lease it first."""
+        return os.path.isfile(self.path(digest))
+
+    def size(self, digest: str) -> int:
+        """Return the size in bytes.
+
+        Raises:
+            BlobMissing: it is not there.
+        """
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+
+    def put(self, data: bytes, lease: Lease | None = None) -> Digest:
+        """Store *data* and return its digest; leased by *lease*, else until the store closes.
+
+        Raises:
+            EnvironmentFault: it cannot be written; nothing is left of it.
+        """
+        digest = Digest.of(data)
+        (lease or self._own).add("blob", digest)
+        path = self.path(digest)
+        with faults(f"cannot store blob {digest}", self._root):
+            try:
+                if os.stat(path).st_size == len(data):
+                    return digest
+            except FileNotFoundError:
+                pass
+            flush = self._disk.durability == "each"
+            write_file(self._disk, self._scratch.name(), path, data, 0o644, flush)
+        return digest
+
+    def read(self, digest: str, limit: int = DEFAULT_LIMIT) -> bytes:
+        """Return the blob's bytes, checked.
+
+        Args:
+            limit: the most bytes to read; what is larger is no manifest or config.
+
+        Raises:
+            BlobMissing: not there, or damaged (then it is moved away).
+            EnvironmentFault: it is larger than *limit*, or cannot be read.
+        """
+        digest = Digest.parse(digest)
+        path = self.path(digest)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+        except OSError as error:
+            raise fault(error, f"cannot read blob {digest}", self._root) from error
+        if len(data) > limit:
+            from pybuild.model.errors import EnvironmentFault
+
+            raise EnvironmentFault(f"blob {digest}: larger than the limit of {limit} bytes")
+        if hashlib.new(digest.algorithm, data).hexdigest() != digest.hex:
+            self._set_aside(path)
+            raise BlobMissing(digest, "damaged, removed from the store")
+        return data
+
+    def verify(self, digest: str) -> bool:
+        """Read the whole blob; tell whether it is sound, and move it away if it is damaged.
+
+        Raises:
+            BlobMissing: it is not there. EnvironmentFault: it cannot be read.
+        """
+        digest = Digest.parse(digest)
+        path = self.path(digest)
+        try:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, digest.algorithm).hexdigest()
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+        except OSError as error:
+            raise fault(error, f"cannot read blob {digest}", self._root) from error
+        if found == digest.hex:
+            return True
+        self._set_aside(path)
+        return False
+
+    def _set_aside(self, path: str) -> None:
+        try:
+            self._scratch.trash(path)
+        except OSError:
+            pass  # a read-only store: the caller learns that the blob is damaged all the same
+
+    def writer(
+        self,
+        expected: Digest | None = None,
+        size: int | None = None,
+        *,
+        resume: bool = False,
+        lease: Lease | None = None,
+    ) -> BlobWriter:
+        """Return a context manager that takes the bytes of one blob; see `BlobWriter`.
+
+        Args:
+            resume: keep what came if the block fails, and go on from there the next time;
+                needs *expected*. ``writer.offset`` says how many bytes are there already.
+        """
+        return BlobWriter(
+            self, self._disk, self._scratch, self._root, expected, size, resume, lease
+        )
+
+    def adopt(self, path: str, digest: Digest, size: int, lease: Lease | None = None) -> None:
+        """Make the file at *path* the blob. Its maker has computed *digest* over all of it.
+
+        *path* is one of `Store.scratch`'s and complete; it is gone afterwards, also on failure.
+
+        Raises:
+            EnvironmentFault: its size is not *size*, or it cannot be moved in.
+        """
+        try:
+            (lease or self._own).add("blob", digest)
+            with faults(f"cannot store blob {digest}", self._root):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    found = os.fstat(fd).st_size
+                    if found != size:
+                        from pybuild.model.errors import EnvironmentFault
+
+                        raise EnvironmentFault(f"blob {digest}: {found} of {size} bytes")
+                    os.fchmod(fd, 0o644)
+                    if self._disk.durability == "each":
+                        self._disk.flush(fd)
+                finally:
+                    os.close(fd)
+                self.move_in(path, digest)
+        except BaseException:
+            discard(path)
+            raise
+
+    def move_in(self, path: str, digest: Digest) -> None:
+        """Give a checked file its name; replaces one that may be damaged. Raises OSError."""
+        target = self.path(digest)
+        folder = os.path.dirname(target)
+        try:
+            self._disk.rename(path, target)
+        except FileNotFoundError:
+            if os.path.isdir(folder):
+                raise
+            self._disk.mkdir(folder, 0o755)  # sha512's folder is made at need
+            self._disk.rename(path, target)
+        if self._disk.durability == "each":
+            self._disk.flush_dir(folder)
+
+    def lease_for(self, lease: Lease | None) -> Lease:
+        return lease or self._own
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob, if it is there, whoever uses it; `prune` is the careful way.
+
+        Raises:
+            EnvironmentFault: it cannot be removed.
+        """
+        with faults(f"cannot delete blob {digest}", self._root):
+            try:
+                self._disk.unlink(self.path(digest))
+            except FileNotFoundError:
+                pass
+
+    def list(self) -> Iterator[tuple[Digest, os.stat_result]]:
+        """Yield each blob and its file's status; files of others are passed over."""
+        for algorithm, length in _LENGTHS.items():
+            try:
+                entries = os.scandir(os.path.join(self._folder, algorithm))
+            except FileNotFoundError:
+                continue
+            with entries:
+                for entry in entries:
+                    if len(entry.name) != length or not entry.is_file(follow_symlinks=False):
+                        continue
+                    try:
+                        yield Digest.parse(f"{algorithm}:{entry.name}"), entry.stat()
+                    except (ValueError, FileNotFoundError):
+                        continue

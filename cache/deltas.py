@@ -1,0 +1,211 @@
+"""Deltas: committed directories of changes, ``snapshots/<id>/fs`` [STO-3].
+
+Commit is a rename. The files in it were written without flushing, so a delta counts for this boot
+of the machine only, until the file system as a whole was flushed behind it; then it is marked
+*durable*. After a power failure the others are treated as missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from pybuild.cache.atomic import Disk, Warn, faults
+from pybuild.cache.leases import Lease
+from pybuild.cache.scratch import Scratch
+from pybuild.cache.syncer import Syncer, boot_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.model.clock import Clock
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+DURABLE = "durable"
+
+
+class ActiveDelta:
+    """A delta that is being written.
+
+    Attributes:
+        path: its directory in ``tmp/``; *fs*, *work*: overlay's upper and work directories in it.
+    """
+
+    __slots__ = ("fs", "path", "work")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fs = os.path.join(path, "fs")
+        self.work = os.path.join(path, "work")
+
+
+class Deltas:
+    """The deltas of one store. Safe to use from threads and processes at once."""
+
+    def __init__(
+        self, root: str, disk: Disk, scratch: Scratch, own: Lease, clock: Clock, warn: Warn
+    ) -> None:
+        self._root = root
+        self._folder = os.path.join(root, "snapshots")
+        self._disk = disk
+        self._scratch = scratch
+        self._own = own
+        self._clock = clock
+        self._boot = boot_id()
+        self._syncer = Syncer(disk, self._folder, self._undurable, self._mark, warn)
+
+    def begin(self) -> ActiveDelta:
+        """Make an empty delta to write to.
+
+        Raises:
+            EnvironmentFault: it cannot be made.
+        """
+        active = ActiveDelta(self._scratch.name())
+        with faults("cannot begin a snapshot", self._root):
+            try:
+                self._disk.mkdir(active.path)
+                self._disk.mkdir(active.fs, 0o755)
+                self._disk.mkdir(active.work)
+            except BaseException:
+                self.abort(active)
+                raise
+        return active
+
+    def commit(
+        self,
+        active: ActiveDelta,
+        id: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        lease: Lease | None = None,
+    ) -> str:
+        """Give *active* its name and return that; leased by *lease*, else until the store closes.
+
+        If the id is taken already, the delta of that name stays and *active* is discarded.
+
+        Args:
+            id: None makes a random one.
+            meta: small JSON-able facts to keep with it, such as ``size``.
+
+        Raises:
+            EnvironmentFault: it cannot be committed; *active* is discarded.
+        """
+        id = id or os.urandom(16).hex()
+        target = self._directory(id)
+        try:
+            (lease or self._own).add("delta", id)
+            with faults(f"cannot commit snapshot {id}", self._root):
+                if os.path.lexists(active.work):
+                    self._scratch.trash(active.work)
+                facts = {**(meta or {}), "boot": self._boot, "created": self._clock.now()}
+                fd = self._disk.create(os.path.join(active.path, "meta.json"))
+                try:
+                    self._disk.write(fd, json.dumps(facts, sort_keys=True).encode())
+                finally:
+                    os.close(fd)
+                ours = self._rename(active.path, target, id)
+                if ours:
+                    self._syncer.add(id, now=self._boot is None)
+        except BaseException:
+            self.abort(active)
+            raise
+        if not ours:
+            self.abort(active)
+        return id
+
+    def _rename(self, source: str, target: str, id: str) -> bool:
+        """Return whether *source* became *target*; not so if that is there and whole."""
+        for _ in range(8):
+            try:
+                self._disk.rename(source, target)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            if self.has(id):
+                return False
+            self._scratch.trash(target)  # a leftover of another boot, or a stranger's file
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+
+    def abort(self, active: ActiveDelta) -> None:
+        """Discard *active*; its files go in the background. Never raises for what is gone."""
+        try:
+            self._scratch.trash(active.path)
+        except OSError:
+            pass  # it stays under our name in tmp/, and goes when this process ends
+
+    def path(self, id: str) -> str:
+        """Return the directory of changes, whether it exists or not.
+
+        Raises:
+            ValueError: *id* is no name for a delta.
+        """
+        return os.path.join(self._directory(id), "fs")
+
+    def _directory(self, id: str) -> str:
+        if not _ID.match(id):
+            raise ValueError(f"invalid snapshot id {id!r}")
+        return os.path.join(self._folder, id)
+
+    def has(self, id: str) -> bool:
+        """Tell whether the delta is there and whole. To rely on it, lease it first."""
+        directory = self._directory(id)
+        if not os.path.isdir(os.path.join(directory, "fs")):
+            return False
+        if os.path.exists(os.path.join(directory, DURABLE)):
+            return True
+        return self._boot is not None and self.meta(id).get("boot") == self._boot
+
+    def meta(self, id: str) -> dict[str, Any]:
+        """Return ``created`` (seconds since the epoch), ``boot``, and what `commit` was given.
+
+        Empty if the delta is not there or half-written.
+        """
+        try:
+            with open(os.path.join(self._directory(id), "meta.json"), "rb") as file:
+                facts = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def remove(self, id: str) -> None:
+        """Make the delta vanish, whoever uses it; `prune` is the careful way.
+
+        Raises:
+            EnvironmentFault: it cannot be moved away.
+        """
+        with faults(f"cannot remove snapshot {id}", self._root):
+            self._scratch.trash(self._directory(id))
+
+    def list(self) -> Iterator[str]:
+        """Yield the ids of all deltas, whole or not; what others put there is passed over."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if _ID.match(entry.name) and entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+
+    def flush(self) -> None:
+        """Make all deltas of this boot durable, now."""
+        self._syncer.flush()
+
+    def close(self) -> None:
+        self._syncer.close()
+
+    def _undurable(self) -> list[str]:
+        """Return what was committed in this boot and is not durable, by whomever."""
+        found: list[str] = []
+        for id in self.list():
+            if os.path.exists(os.path.join(self._folder, id, DURABLE)):
+                continue
+            if self.meta(id).get("boot") == self._boot:
+                found.append(id)
+        return found
+
+    def _mark(self, id: str) -> None:
+        try:
+            os.close(self._disk.create(os.path.join(self._folder, id, DURABLE)))
+        except (FileExistsError, FileNotFoundError):
+            pass  # somebody else was faster, or removed it

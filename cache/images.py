@@ -1,0 +1,357 @@
+"""The local image store: ``index.json`` of the OCI layout, names pointing at manifests [STO-2].
+
+An entry has one name, or none (*dangling*): several names of one manifest are several entries, as
+other tools write them. Entries of other tools are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from pybuild.cache.atomic import Disk, faults, write_file
+from pybuild.cache.blobs import BlobMissing, Blobs
+from pybuild.cache.leases import Leases
+from pybuild.cache.locks import locked
+from pybuild.cache.scratch import Scratch
+from pybuild.model.digest import Digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pybuild.model.descriptor import Descriptor
+
+NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+EMPTY = {
+    "schemaVersion": 2,
+    "mediaType": "application/vnd.oci.image.index.v1+json",
+    "manifests": [],
+}
+
+
+class Images:
+    """The images of one store. Safe to use from threads and processes at once."""
+
+    def __init__(
+        self, root: str, disk: Disk, scratch: Scratch, blobs: Blobs, leases: Leases
+    ) -> None:
+        self._root = root
+        self._path = os.path.join(root, "index.json")
+        self._mutex = os.path.join(root, "locks", "images")
+        self._disk = disk
+        self._scratch = scratch
+        self._blobs = blobs
+        self._leases = leases
+
+    def tag(self, reference: str, descriptor: Descriptor) -> None:
+        """Let *reference* name the manifest or index; what it named before may become dangling.
+
+        Raises:
+            ValueError: *reference* is not one.
+            BlobMissing: the manifest is not in the store.
+            EnvironmentFault: the index cannot be written; it is as before then.
+        """
+        name = normalized(reference)
+
+        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            replaced = [entry for entry in entries if name_of(entry) == name]
+            kept = [entry for entry in entries if name_of(entry) != name]
+            for old in replaced:
+                self._leave_dangling(kept, old, descriptor.digest)
+            # The first name takes the dangling entry's place.
+            kept = [
+                entry
+                for entry in kept
+                if name_of(entry) is not None or entry.get("digest") != descriptor.digest
+            ]
+            return [*kept, _named(descriptor, name)]
+
+        self._change(change, descriptor)
+
+    def add_dangling(self, descriptor: Descriptor) -> None:
+        """Keep the manifest without a name, until it is pruned; nothing if it has a name.
+
+        Raises:
+            BlobMissing, EnvironmentFault: as `tag`.
+        """
+
+        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if any(entry.get("digest") == descriptor.digest for entry in entries):
+                return entries
+            return [*entries, _named(descriptor, None)]
+
+        self._change(change, descriptor)
+
+    def untag(self, reference: str, *, keep: bool = False) -> Descriptor | None:
+        """Remove the name and return what it named, or None.
+
+        Args:
+            keep: if this was its last name, let the image stay as a dangling one.
+        """
+        name = normalized(reference)
+        removed: list[dict[str, Any]] = []
+
+        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            removed[:] = [entry for entry in entries if name_of(entry) == name]
+            kept = [entry for entry in entries if name_of(entry) != name]
+            if keep:
+                for old in removed:
+                    self._leave_dangling(kept, old, None)
+            return kept
+
+        self._change(change, None)
+        return _descriptor(removed[0]) if removed else None
+
+    def remove(self, digest: str) -> list[str]:
+        """Remove the manifest with all its names; return the names."""
+        names: list[str] = []
+
+        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            gone = [entry for entry in entries if entry.get("digest") == digest]
+            names[:] = sorted(name for entry in gone if (name := name_of(entry)) is not None)
+            return [entry for entry in entries if entry.get("digest") != digest]
+
+        self._change(change, None)
+        return names
+
+    def list(self) -> list[tuple[tuple[str, ...], Descriptor]]:
+        """Return each image with its names, sorted by name, dangling ones last."""
+        names: dict[Digest, list[str]] = {}
+        descriptors: dict[Digest, Descriptor] = {}
+        for entry in self.entries():
+            descriptor = _descriptor(entry)
+            if descriptor is None:
+                continue
+            descriptors.setdefault(descriptor.digest, descriptor)
+            name = name_of(entry)
+            names.setdefault(descriptor.digest, []).extend([name] if name else [])
+        listed = [(tuple(sorted(names[d])), descriptors[d]) for d in descriptors]
+        return sorted(listed, key=lambda image: (not image[0], image[0], image[1].digest))
+
+    def resolve(self, name_or_id: str) -> Descriptor | None:
+        """Find an image by reference, digest, image ID [IMG-11], or the start of an ID.
+
+        Raises:
+            UserError: several images' IDs start so.
+            EnvironmentFault: the index cannot be read.
+        """
+        images = self.list()
+        text = name_or_id.removeprefix("sha256:")
+        is_hex = bool(text) and not text.strip("0123456789abcdef")
+        if is_hex and len(text) == 64:
+            return self._by_id(images, text)
+        if text == name_or_id:
+            for wanted in _spellings(name_or_id):
+                for names, descriptor in images:
+                    if wanted in names:
+                        return descriptor
+            found = _by_digest(images, name_or_id)
+            if found is not None:
+                return found
+        return self._by_id(images, text) if is_hex and len(text) < 64 else None
+
+    def _by_id(self, images: list[tuple[tuple[str, ...], Descriptor]], start: str) -> Any:
+        found: dict[Digest, Descriptor] = {}
+        for _, descriptor in images:
+            if any(id.startswith(start) for id in self.ids(descriptor)):
+                found[descriptor.digest] = descriptor
+        if len(found) > 1:
+            from pybuild.model.errors import UserError
+
+            several = ", ".join(sorted(digest.short for digest in found))
+            raise UserError(f'image id "{start}" is ambiguous: {several}')
+        return next(iter(found.values()), None)
+
+    def ids(self, descriptor: Descriptor) -> list[str]:
+        """Return the hex digits that may stand for the image: manifest's, and its configs'."""
+        found = [descriptor.digest.hex]
+        for child in references(self._read(descriptor.digest)):
+            if "config" in child[0]:
+                found.append(child[1].hex)
+            elif "manifest" in child[0]:
+                inner = references(self._read(child[1]))
+                found += [child[1].hex, *(d.hex for role, d in inner if "config" in role)]
+        return found
+
+    def _read(self, digest: Digest) -> object:
+        try:
+            return json.loads(self._blobs.read(digest))
+        except (BlobMissing, ValueError, RecursionError):
+            return None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the index's entries as they stand in the file.
+
+        Raises:
+            EnvironmentFault: the index is not there, or not an index. It is never guessed anew:
+                it says what must not be freed.
+        """
+        from pybuild.model.errors import EnvironmentFault
+
+        with faults("cannot read the images", self._root):
+            try:
+                with open(self._path, "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                return []
+        try:
+            index = json.loads(data)
+            entries = index["manifests"]
+            if not isinstance(entries, list):
+                raise TypeError
+            for entry in entries:
+                Digest.parse(entry["digest"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise EnvironmentFault(
+                f"{self._path}: not an image index",
+                hints=("restore it, or move it away: the images' names are lost then",),
+            ) from error
+        return entries
+
+    def signature(self) -> object:
+        """Return a value that changes whenever the index is replaced."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+    def create(self) -> None:
+        """Write an empty index if there is none. Raises OSError."""
+        if os.path.exists(self._path):
+            return
+        with locked(self._mutex):
+            if not os.path.exists(self._path):
+                self._write([])
+
+    def _leave_dangling(
+        self, kept: list[dict[str, Any]], old: dict[str, Any], replacement: str | None
+    ) -> None:
+        digest = old.get("digest")
+        if digest == replacement or any(entry.get("digest") == digest for entry in kept):
+            return
+        entry = dict(old)
+        annotations = {
+            k: v for k, v in entry.pop("annotations", {}).items() if k not in (NAME, REF_NAME)
+        }
+        if annotations:
+            entry["annotations"] = annotations
+        kept.append(entry)
+
+    def _change(
+        self,
+        change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+        needed: Descriptor | None,
+    ) -> None:
+        # Nothing is freed between looking for the manifest and naming it.
+        with (
+            faults("cannot write the images", self._root),
+            locked(self._mutex),
+            self._leases.guard(),
+        ):
+            if needed is not None and not self._blobs.has(needed.digest):
+                raise BlobMissing(needed.digest)
+            before = self.entries()
+            after = change(list(before))
+            if after != before:
+                self._write(after)
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        ordered = sorted(entries, key=lambda e: (name_of(e) is None, name_of(e) or "", e["digest"]))
+        data = json.dumps({**EMPTY, "manifests": ordered}, indent=2, ensure_ascii=False)
+        tmp = self._scratch.name()
+        write_file(self._disk, tmp, self._path, data.encode() + b"\n", 0o644, flush=True)
+
+
+def name_of(entry: dict[str, Any]) -> str | None:
+    """Return an index entry's full name; None for a dangling one."""
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, dict):
+        return None
+    name = annotations.get(NAME) or annotations.get(REF_NAME)
+    return name if isinstance(name, str) and name else None
+
+
+def normalized(reference: str) -> str:
+    """Return the full form of a name, ``docker.io/library/alpine:latest`` for ``alpine``."""
+    from pybuild.model.reference import Reference
+
+    return str(Reference.parse(reference))
+
+
+def _spellings(name: str) -> list[str]:
+    try:
+        return [name, normalized(name)]
+    except ValueError:
+        return [name]
+
+
+def _by_digest(images: list[tuple[tuple[str, ...], Descriptor]], text: str) -> Descriptor | None:
+    """Find ``name@digest``: the digest, if an image of that repository has it."""
+    from pybuild.model.reference import Reference
+
+    try:
+        wanted = Reference.parse(text)
+    except ValueError:
+        return None
+    if wanted.digest is None:
+        return None
+    for names, descriptor in images:
+        if descriptor.digest != wanted.digest:
+            continue
+        for name in names:
+            if name.startswith((wanted.repository + ":", wanted.repository + "@")):
+                return descriptor
+    return None
+
+
+def _named(descriptor: Descriptor, name: str | None) -> dict[str, Any]:
+    obj = descriptor.to_json()
+    annotations = dict(descriptor.annotations)
+    annotations.pop(NAME, None)
+    annotations.pop(REF_NAME, None)
+    if name is not None:
+        from pybuild.model.reference import Reference
+
+        annotations[NAME] = name
+        tag = Reference.parse(name).tag
+        if tag:
+            annotations[REF_NAME] = tag
+    obj.pop("annotations", None)
+    if annotations:
+        obj["annotations"] = dict(sorted(annotations.items()))
+    return obj
+
+
+def _descriptor(entry: dict[str, Any]) -> Descriptor | None:
+    from pybuild.model.descriptor import Descriptor
+
+    stripped = dict(entry)
+    annotations = entry.get("annotations")
+    if isinstance(annotations, dict):
+        stripped["annotations"] = {
+            k: v for k, v in annotations.items() if k not in (NAME, REF_NAME)
+        }
+    try:
+        return Descriptor.from_json(stripped)
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+def references(value: object) -> list[tuple[str, Digest]]:
+    """Return what a manifest or index names: (role or media type, digest), in order."""
+    found: list[tuple[str, Digest]] = []
+    if not isinstance(value, dict):
+        return found
+    for role in ("config", "layers", "manifests", "subject", "fsLayers"):
+        part: Any = value.get(role)
+        for child in part if isinstance(part, list) else [part]:
+            if isinstance(child, dict):
+                try:
+                    found.append((role, Digest.parse(str(child.get("digest")))))
+                except ValueError:
+                    continue
+    return found

@@ -1,0 +1,129 @@
+"""Leases: promises of living processes that what they use is not freed [STO-1, GC-4].
+
+A lease is a file that its process holds a lock on, with a line for each thing it names. Whoever
+frees holds the *collection lock*; whoever adds to a lease shares it. So after `Lease.add` a thing
+is either gone already, and the caller must look, or it stays until the lease ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import AbstractContextManager
+
+from pybuild.cache.atomic import Disk, fault
+from pybuild.cache.locks import LiveFile, bury, locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+KINDS = frozenset({"blob", "delta", "mount"})
+
+
+class Lease:
+    """One process's promise. Safe to use from threads; ends with `close` or with the process."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._lock = threading.Lock()
+        self._names: set[tuple[str, str]] = set()
+        self._file: LiveFile | None = None
+
+    def add(self, kind: str, name: str) -> None:
+        """Keep the "blob", "delta" or "mount" called *name*; ask afterwards whether it exists.
+
+        Raises:
+            EnvironmentFault: the lease cannot be written.
+        """
+        self.add_all([(kind, name)])
+
+    def add_all(self, things: list[tuple[str, str]]) -> None:
+        """Keep all of *things*, at the price of one."""
+        with self._lock:
+            new = sorted(set(things) - self._names)
+            if not new:
+                return
+            for kind, name in new:
+                if kind not in KINDS or not name or "\n" in name:
+                    raise ValueError(f"cannot lease {kind} {name!r}")
+            text = "".join(f"{kind} {name}\n" for kind, name in new).encode()
+            try:
+                self._leases.write(self, text)
+            except OSError as error:
+                raise fault(error, "cannot write a lease", self._leases.root) from error
+            self._names.update(new)
+
+    def write(self, disk: Disk, folder: str, text: bytes) -> None:
+        """Append *text*; called under the collection lock."""
+        if self._file is None:
+            self._file = LiveFile(disk, folder)
+        disk.write(self._file.fd, text)
+
+    def close(self) -> None:
+        """Promise nothing any more."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            self._names.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Leases:
+    """All promises about one store, of all processes."""
+
+    def __init__(self, root: str, disk: Disk) -> None:
+        self.root = root
+        self._disk = disk
+        self._folder = os.path.join(root, "leases")
+        self._collection = os.path.join(root, "locks", "collection")
+
+    def create(self) -> Lease:
+        """Return a new, empty lease; it costs nothing before something is added."""
+        return Lease(self)
+
+    def write(self, lease: Lease, text: bytes) -> None:
+        with self.guard():
+            lease.write(self._disk, self._folder, text)
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Keep everybody from freeing anything meanwhile; for moments, not while working."""
+        return locked(self._collection, shared=True)
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Hold the collection lock, to look at `held` and free; for moments too."""
+        return locked(self._collection)
+
+    def held(self) -> set[tuple[str, str]]:
+        """Return what living leases name; buries the dead ones.
+
+        A lease that cannot be read counts as living: its names are unknown, so this raises.
+
+        Raises:
+            EnvironmentFault: a lease cannot be read, so nothing may be freed.
+        """
+        found: set[tuple[str, str]] = set()
+        try:
+            for name in os.listdir(self._folder):
+                path = os.path.join(self._folder, name)
+                if bury(path):
+                    continue
+                try:
+                    with open(path, "rb") as file:
+                        text = file.read()
+                except FileNotFoundError:
+                    continue
+                # A line without its end is still being written: its `add` has not returned.
+                for line in text.decode("utf-8", "replace").split("\n")[:-1]:
+                    kind, space, thing = line.partition(" ")
+                    if space:
+                        found.add((kind, thing))
+        except OSError as error:
+            raise fault(error, "cannot read the leases", self.root) from error
+        return found

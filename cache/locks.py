@@ -1,0 +1,88 @@
+"""Locks between processes and threads, by flock: the kernel lets go when a process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.cache.atomic import Disk
+
+
+@contextmanager
+def locked(path: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file *path*, waiting for it.
+
+    Each use opens the file anew: a lock belongs to an open file, so threads that shared one
+    descriptor would not exclude each other, and the first to finish would free the lock of all.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+class LiveFile:
+    """A file that is locked as long as its maker lives, and is removed when it lets go.
+
+    Attributes:
+        path: ``<folder>/<pid>-<random><suffix>``; the pid is for people, nobody relies on it.
+    """
+
+    def __init__(self, disk: Disk, folder: str, suffix: str = "") -> None:
+        self._disk = disk
+        self._pid = os.getpid()
+        while True:
+            name = f"{self._pid}-{os.urandom(8).hex()}"
+            self.path = os.path.join(folder, name + suffix)
+            self.fd = disk.append(self.path)
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            # Somebody who cleans up may have taken the file for dead before it was locked.
+            if same_file(self.fd, self.path):
+                break
+            os.close(self.fd)
+        self.name = name
+
+    def close(self) -> None:
+        """Let go. In a child process this does nothing to the parent's lock."""
+        if self.fd < 0:
+            return
+        if os.getpid() == self._pid:
+            try:
+                os.unlink(self.path)
+            except OSError:
+                pass
+        os.close(self.fd)
+        self.fd = -1
+
+
+def bury(path: str) -> bool:
+    """Remove the `LiveFile` at *path* if its maker is dead; tell whether it is gone."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if same_file(fd, path):
+            os.unlink(path)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def same_file(fd: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))

@@ -1,0 +1,151 @@
+"""What the solver keeps here: records, aliases and durations; its `RecordStore`."""
+
+from __future__ import annotations
+
+import json
+
+from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.records import RecordTooLarge
+from pybuild.model.digest import Digest
+from pybuild.model.record import Record
+from pybuild.model.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.cache.leases import Lease
+    from pybuild.cache.store import Store
+
+RESULT = "result"
+ALIAS = "alias"
+SECONDS = "seconds"
+USE = "use"
+LAYER = "layer"
+
+# Last use is for freeing what nobody wants; ten minutes are exact enough, and save a write.
+_USE_GRAIN_S = 600.0
+
+
+class Results:
+    """The results of one store, as one build sees them: what it loads, *lease* keeps."""
+
+    def __init__(self, store: Store, lease: Lease | None = None) -> None:
+        self._store = store
+        self._lease = lease or store.lease
+
+    def load(self, key: Digest) -> Record | None:
+        """Return the record if every delta it names is whole, or can be pulled, and now leased.
+
+        A record that names something absent is removed.
+        """
+        value = self._store.records.get(RESULT, key)
+        if value is None:
+            return None
+        try:
+            record = self._decode(key, value)
+        except (BlobMissing, KeyError, TypeError, ValueError):
+            return self._drop(key)
+        deltas = record.snapshot.deltas
+        self._lease.add_all([("delta", id) for id in deltas])
+        if not all(self.is_present(id) for id in deltas):
+            return self._drop(key)
+        self._used(key)
+        return record
+
+    def _drop(self, key: Digest) -> None:
+        self._store.records.delete(RESULT, key)
+
+    def is_present(self, delta: str) -> bool:
+        """Tell whether *delta* is here, or is a layer that can still be pulled."""
+        if self._store.deltas.has(delta):
+            return True
+        lazy = delta.startswith(("sha256-", "chain-"))
+        return lazy and self._store.records.get(LAYER, delta) is not None
+
+    def _decode(self, key: Digest, value: dict[str, Any]) -> Record:
+        deltas = tuple(value["deltas"])
+        if not all(isinstance(id, str) for id in deltas):
+            raise TypeError("deltas are names")
+        for id in deltas:
+            self._store.deltas.path(id)  # a name that could leave the store is no record of ours
+        inputs = value.get("inputs")
+        if inputs is None:
+            inputs = json.loads(self._store.blobs.read(value["inputs_blob"]))
+        if not isinstance(inputs, dict):
+            raise TypeError("inputs are an object")
+        return Record(
+            key=key,
+            snapshot=Snapshot(deltas),
+            inputs=inputs,
+            seconds=float(value["seconds"]),
+            created=float(value["created"]),
+            name=str(value["name"]),
+        )
+
+    def save(self, record: Record) -> None:
+        """Store; a record of the same key is replaced. Its deltas are already committed.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
+            InternalError: a delta of it is absent: a record never points at nothing.
+        """
+        value: dict[str, Any] = {
+            "deltas": list(record.snapshot.deltas),
+            "seconds": record.seconds,
+            "created": record.created,
+            "name": record.name,
+        }
+        self._lease.add_all([("delta", id) for id in record.snapshot.deltas])
+        with self._store.leases.guard():
+            for id in record.snapshot.deltas:
+                if not self.is_present(id):
+                    from pybuild.model.errors import InternalError
+
+                    raise InternalError(f"record {record.key}: snapshot {id} is not in the store")
+            try:
+                self._store.records.put(RESULT, record.key, {**value, "inputs": record.inputs})
+                return
+            except RecordTooLarge:
+                pass
+        # Long lists of files make large inputs; they are read to explain a miss only.
+        data = json.dumps(record.inputs, sort_keys=True, separators=(",", ":")).encode()
+        value["inputs_blob"] = self._store.blobs.put(data, self._lease)
+        with self._store.leases.guard():
+            self._store.records.put(RESULT, record.key, value)
+
+    def alias(self, key: Digest) -> Digest | None:
+        """Return the content-based key that a definition-based key was last found to mean."""
+        value = self._store.records.get(ALIAS, key)
+        try:
+            return None if value is None else Digest.parse(value["target"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def save_alias(self, key: Digest, target: Digest) -> None:
+        self._store.records.put(ALIAS, key, {"target": target, "at": self._store.clock.now()})
+
+    def seconds(self, vertex: Digest) -> float | None:
+        """How long this vertex took the last time it ran, for critical-path order."""
+        value = self._store.records.get(SECONDS, vertex)
+        seconds = None if value is None else value.get("seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+    def save_seconds(self, vertex: Digest, seconds: float) -> None:
+        value = {"seconds": seconds, "at": self._store.clock.now()}
+        self._store.records.put(SECONDS, vertex, value)
+
+    def _used(self, key: Digest) -> None:
+        """Note the use, without making a build fail that could do without."""
+        from pybuild.model.errors import EnvironmentFault
+
+        now = self._store.clock.now()
+        last = self._store.records.get(USE, key) or {}
+        at, count = last.get("at"), last.get("count")
+        if isinstance(at, int | float) and abs(now - at) < _USE_GRAIN_S:
+            return
+        count = count + 1 if isinstance(count, int) else 1
+        try:
+            self._store.records.put(USE, key, {"at": now, "count": count})
+        except EnvironmentFault as error:
+            self._store.warn(error.message)

@@ -1,0 +1,138 @@
+"""``tmp/``: what is being written, and what waits for deletion.
+
+Names say whose an entry is: ``<owner>.<random>`` belongs to the process that holds the lock on
+``<owner>.lock``; everything else, ``trash.<random>`` above all, belongs to nobody. What belongs to
+nobody, or to somebody dead, is deleted in the background, by whichever process writes next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from pybuild.cache.atomic import Disk
+from pybuild.cache.locks import LiveFile, bury
+from pybuild.cache.trees import Stopped, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
+
+Remover = Callable[[str], None]
+
+INGEST = "ingest"
+INGEST_KEPT_S = 24 * 3600.0
+
+
+class Scratch:
+    """Gives names in ``tmp/`` and cleans up. Safe to use from threads."""
+
+    def __init__(self, root: str, disk: Disk, clock: Clock, remover: Remover | None) -> None:
+        self.path = os.path.join(root, "tmp")
+        self._disk = disk
+        self._clock = clock
+        self._remover = remover
+        self._lock = threading.Lock()
+        self._owner: LiveFile | None = None
+        self._janitor: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._stop = False
+
+    def name(self, label: str = "") -> str:
+        """Return an unused path in ``tmp/`` that is ours while this process lives."""
+        with self._lock:
+            if self._owner is None:
+                self._owner = LiveFile(self._disk, self.path, ".lock")
+                self._start()
+            owner = self._owner.name
+        return os.path.join(self.path, f"{owner}.{os.urandom(8).hex()}{label}")
+
+    def trash(self, path: str) -> None:
+        """Make *path* vanish now and be deleted soon; it may be a tree or a file.
+
+        Raises:
+            OSError: it is still there.
+        """
+        try:
+            self._disk.rename(path, os.path.join(self.path, f"trash.{os.urandom(8).hex()}"))
+        except FileNotFoundError:
+            return
+        with self._lock:
+            self._start()
+        self._wanted.set()
+
+    def _start(self) -> None:
+        if self._janitor is None and not self._stop:
+            self._janitor = threading.Thread(target=self._clean, name="store-janitor", daemon=True)
+            self._wanted.set()
+            self._janitor.start()
+
+    def _clean(self) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # this thread only
+        except OSError:
+            pass
+        while not self._stop:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                self.sweep()
+            except (Stopped, OSError):
+                pass
+
+    def sweep(self) -> None:
+        """Delete everything in ``tmp/`` that no living process owns.
+
+        Raises:
+            Stopped: the store is being closed. OSError: ``tmp/`` cannot be listed.
+        """
+        dead: dict[str, bool] = {}
+        # Locks last: a lock that goes first would leave its owner's entries to be asked about
+        # again; harmless, but a new entry's lock exists before the entry does.
+        names = sorted(os.listdir(self.path), key=lambda name: name.endswith(".lock"))
+        for name in names:
+            if self._stop:
+                raise Stopped
+            path = os.path.join(self.path, name)
+            if name == INGEST:
+                self._sweep_ingest(path)
+                continue
+            owner = name.partition(".")[0]
+            if owner not in dead:
+                dead[owner] = bury(os.path.join(self.path, owner + ".lock"))
+            if dead[owner]:
+                self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        # What cannot be deleted, such as somebody else's files or a mount, the next process
+        # tries again.
+        with suppress(Exception):
+            if self._remover is not None and not os.path.islink(path) and os.path.isdir(path):
+                self._remover(path)
+            else:
+                remove_tree(path, lambda: self._stop)
+
+    def _sweep_ingest(self, folder: str) -> None:
+        """Forget downloads that nobody took up again for a day."""
+        now = self._clock.now()
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            try:
+                age = now - os.stat(path, follow_symlinks=False).st_mtime
+            except OSError:
+                continue
+            if abs(age) > INGEST_KEPT_S:  # from the future: the clock was wrong once
+                bury(path)
+
+    def close(self) -> None:
+        """Stop cleaning, and own nothing any more."""
+        self._stop = True
+        self._wanted.set()
+        if self._janitor is not None:
+            self._janitor.join()
+        with self._lock:
+            if self._owner is not None:
+                self._owner.close()
+                self._owner = None

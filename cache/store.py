@@ -1,0 +1,188 @@
+"""The store: one directory that is an OCI image layout plus snapshots and records.
+
+    <root>/
+      oci-layout, index.json   the local images
+      store.json               the version of all that OCI does not define
+      blobs/, snapshots/, records/, mounts/, logs/, memo/, leases/, locks/, tmp/
+
+Opening scans nothing. Several processes may have one store open. What a thing holds together is
+said in its module: `blobs`, `deltas`, `records`, `images`, `leases`, `scratch`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from pybuild.cache.atomic import Disk, Warn, fault, write_file
+from pybuild.cache.blobs import Blobs
+from pybuild.cache.deltas import Deltas
+from pybuild.cache.images import Images
+from pybuild.cache.leases import Leases
+from pybuild.cache.records import Records
+from pybuild.cache.scratch import Remover, Scratch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, Self
+
+    from pybuild.model.clock import Clock
+
+VERSION = 1
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}\n'
+_PRIVATE = ("leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
+_PUBLIC = ("blobs", "blobs/sha256")
+_KNOWN = frozenset({*_PRIVATE, "blobs", "index.json", "oci-layout", "store.json", "lost+found"})
+
+
+class Store:
+    """An open store; made by `open`.
+
+    Attributes:
+        root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
+        lease: what this object itself wrote and nobody else leased, until `close`.
+    """
+
+    def __init__(
+        self, root: str, clock: Clock, *, disk: Disk, warn: Warn, remover: Remover | None
+    ) -> None:
+        self.root = root
+        self.clock = clock
+        self.warn = warn
+        self.tmp_dir = os.path.join(root, "tmp")
+        self.mounts_dir = os.path.join(root, "mounts")
+        self.logs_dir = os.path.join(root, "logs")
+        self.memo_dir = os.path.join(root, "memo")
+        self.disk = disk
+        self.tmp = Scratch(root, disk, clock, remover)
+        self.leases = Leases(root, disk)
+        self.lease = self.leases.create()
+        self.blobs = Blobs(root, disk, self.tmp, self.leases, self.lease)
+        self.deltas = Deltas(root, disk, self.tmp, self.lease, clock, warn)
+        self.records = Records(root, disk, warn)
+        self.images = Images(root, disk, self.tmp, self.blobs, self.leases)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        clock: Clock,
+        *,
+        disk: Disk | None = None,
+        warn: Warn = lambda message: None,
+        remover: Remover | None = None,
+    ) -> Self:
+        """Open the store at *root*, making it if there is none.
+
+        Args:
+            disk: how to write; tests make it fail.
+            warn: told what was wrong and mended, in a line; may be called from any thread.
+            remover: deletes a directory tree that needs privileges of a worker; called from a
+                background thread; what it cannot delete is tried again by the next process.
+
+        Raises:
+            EnvironmentFault: not a store, of a future version, or not writable.
+        """
+        path = os.path.abspath(os.fspath(root))
+        store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover)
+        try:
+            store._prepare()
+        except OSError as error:
+            store.close()
+            raise fault(error, f"cannot open the store {path}", path) from error
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        version = self._version()
+        if version is None:
+            self._create()
+        elif version > VERSION:
+            self._refuse(
+                f"is of version {version}, made by a newer pybuild; this one knows {VERSION}",
+                "use that pybuild, or another directory with PYBUILD_ROOT",
+            )
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            owner = os.stat(self.root).st_uid
+            self._refuse(
+                f"is not writable for uid {os.geteuid()}; it belongs to uid {owner}",
+                "put the store elsewhere with PYBUILD_ROOT",
+            )
+
+    def _version(self) -> int | None:
+        """Return the version of the store that is there; None if there is none yet."""
+        try:
+            with open(os.path.join(self.root, "store.json"), "rb") as file:
+                value = json.load(file)
+            version = value["version"]
+            if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+                raise ValueError
+            return version
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            self._refuse("is not a directory")
+        except (ValueError, KeyError, TypeError):
+            self._refuse(
+                "has a store.json that is not one of ours", "restore it, or remove the store"
+            )
+
+    def _create(self) -> None:
+        """Make the store, or finish what a killed process began: the version comes last."""
+        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        try:
+            self.disk.mkdir(self.root, 0o700)
+        except FileExistsError:
+            strangers = sorted(set(os.listdir(self.root)) - _KNOWN)
+            if strangers:
+                self._refuse(
+                    f'is not a pybuild store: it holds "{strangers[0]}"',
+                    "name an empty directory or one that does not exist",
+                )
+        for names, mode in ((_PRIVATE, 0o700), (_PUBLIC, 0o755)):
+            for name in names:
+                try:
+                    self.disk.mkdir(os.path.join(self.root, name), mode)
+                except FileExistsError:
+                    pass
+        self._file("oci-layout", _LAYOUT)
+        self.images.create()
+        self._file("store.json", json.dumps({"version": VERSION}).encode() + b"\n")
+
+    def _file(self, name: str, data: bytes) -> None:
+        path = os.path.join(self.root, name)
+        write_file(self.disk, self.tmp.name(), path, data, 0o644, flush=True)
+
+    def _refuse(self, what: str, *hints: str) -> NoReturn:
+        from pybuild.model.errors import EnvironmentFault
+
+        raise EnvironmentFault(f"store {self.root} {what}", hints=hints)
+
+    def scratch(self, label: str = "") -> str:
+        """Return an unused path in ``tmp/``, for a file to `Blobs.adopt` or a directory.
+
+        It is ours while this process lives; what is left of it then is deleted.
+        """
+        return self.tmp.name(label)
+
+    def discard(self, path: str) -> None:
+        """Make a file or tree of the store vanish now; its space is freed in the background."""
+        try:
+            self.tmp.trash(path)
+        except OSError as error:
+            raise fault(error, f"cannot remove {path}", self.root) from error
+
+    def close(self) -> None:
+        """Flush, stop the background threads and end the store's own lease."""
+        self.deltas.close()
+        self.records.close()
+        self.lease.close()
+        self.tmp.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,32 @@
+"""A store in a scratch folder, on a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.store import Store
+from pybuild.model.clock import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root: Path, clock: FakeClock, warnings: list[str]) -> Iterator[Store]:
+    with Store.open(root, clock, warn=warnings.append) as opened:
+        yield opened
