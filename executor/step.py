@@ -1,0 +1,112 @@
+"""What is run in the sandbox, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class StepMountType(StrEnum):
+    """How a mount of a step is made; the solver's mount types are one level up."""
+
+    BIND_PATH = "bind-path"
+    """A file or directory of the host: a client's directory, a cache mount, an agent's socket."""
+    BIND_OVERLAY = "bind-overlay"
+    """A path of a stack of deltas."""
+    TMPFS = "tmpfs"
+    SECRET = "secret"
+    """A file with *data* on a tmpfs that nothing else sees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMount:
+    """One mount of a step, in addition to the root and the kernel's own.
+
+    Attributes:
+        target: absolute path in the step; resolved inside its root, links too.
+        source: of bind-path: a host path, resolved by the host's rules; *selector* inside it is
+            resolved inside it.
+        lowers: of bind-overlay: directories of the deltas, base first.
+        selector: what of the source is mounted; ``/`` is all of it.
+        readonly: a bind that is not goes to the source itself for bind-path with
+            *discard_writes* off, and to a place that is thrown away otherwise.
+        discard_writes: writes succeed and are lost [MNT-5].
+        size_bytes: of tmpfs; 0 is the kernel's default.
+        data: of secret.
+        uid, gid, mode: of secret and tmpfs, as the step sees them.
+    """
+
+    type: StepMountType
+    target: str
+    source: str = ""
+    lowers: tuple[str, ...] = ()
+    selector: str = "/"
+    readonly: bool = False
+    discard_writes: bool = False
+    size_bytes: int = 0
+    data: bytes = b""
+    uid: int = 0
+    gid: int = 0
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """One process in one file tree.
+
+    Attributes:
+        lowers: directories of the deltas of the root file system, base first; may be empty.
+        upper: an empty directory that takes the changes; it is the new delta afterwards.
+        work: an empty directory on the same file system as *upper*, for this step alone; whatever
+            is in it afterwards is rubbish for the caller to delete, in a worker.
+        env: ``NAME=value``; a later one wins. HOME and PATH are added when absent.
+        cwd: absolute; created if missing, owned by the user [SBX-16].
+        user: ``user[:group]``, names looked up in the tree's passwd and group [USR-1].
+        network: ``default`` (now: the host's), ``none`` or ``host``.
+        security: ``sandbox`` or ``insecure`` [SBX-3].
+        resolv_conf, hosts: contents of the files bound over those in /etc; None: as in the image.
+        ulimits: ``(name, soft, hard)``, -1 for unlimited.
+        shm_size_bytes: 0 for 64 MiB.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = "buildkitsandbox"
+    network: str = "default"
+    security: str = "sandbox"
+    mounts: tuple[StepMount, ...] = ()
+    resolv_conf: bytes | None = None
+    hosts: bytes | None = None
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 0
+
+    def encode(self) -> Mapping[str, Any]:
+        """Return what the zygote is sent: dicts, tuples, strings, numbers, bytes."""
+        encoded = asdict(self)
+        for mount in encoded["mounts"]:
+            mount["type"] = str(mount["type"].value)
+        return encoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepExit:
+    """How a step's first process ended.
+
+    Attributes:
+        status: its exit code, or 128 + n for signal n.
+        seconds: from fork to the end of its namespace.
+        max_rss_bytes: the largest resident set of any of its processes.
+        oom_killed: the kernel killed for memory while it ran, as far as can be told.
+    """
+
+    status: int
+    seconds: float = 0.0
+    max_rss_bytes: int = 0
+    oom_killed: bool = False

@@ -1,0 +1,287 @@
+"""The processes that touch snapshots, as the rest of the engine uses them.
+
+Two zygotes, each started when first needed: one forks steps and stays as small as it started,
+because a fork costs what its parent has in memory; one forks calls and imports their modules ahead,
+because a module costs more to import than to inherit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pybuild
+from pybuild.executor.step import StepExit, StepSpec
+from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.executor.zygote_process import Job, JobExit, ZygoteProcess, converse, error_of
+from pybuild.model.errors import EnvironmentFault, PybuildError
+
+_SIGTERM, _SIGKILL = 15, 9
+_GRACE_SECONDS = 0.5
+_DRAIN_SECONDS = 1.0
+
+OnOutput = Callable[[str, bytes], None]
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+def default_pythonpath() -> list[str]:
+    """Return where a worker finds what this process has imported or could import.
+
+    The interpreter's own directories come first in the zygote, so a checkout's top-level folders
+    cannot hide a standard module.
+    """
+    parents = [os.path.dirname(os.path.abspath(path)) for path in pybuild.__path__]
+    return list(dict.fromkeys([*parents, *(p for p in sys.path if os.path.isabs(p))]))
+
+
+class Workers:
+    """Runs steps and calls. One per engine; use from one event loop at a time.
+
+    Args:
+        rootless: True: in a user namespace even as root; False: never; None: when not root.
+        pythonpath: directories that workers import from; default: this process's.
+    """
+
+    def __init__(
+        self, *, rootless: bool | None = None, pythonpath: Sequence[str] | None = None
+    ) -> None:
+        self._rootless = rootless
+        self._pythonpath = list(default_pythonpath() if pythonpath is None else pythonpath)
+        self._zygotes: dict[str, asyncio.Task[ZygoteProcess] | ZygoteProcess] = {}
+
+    async def isolation(self) -> str:
+        """Return the rung of isolation: ``root``, ``userns`` or ``userns-single``.
+
+        Raises:
+            EnvironmentFault: this machine allows none.
+        """
+        return (await self._zygote("call")).rung
+
+    async def isolation_detail(self) -> str:
+        """Return why the rung is not a better one, or ""."""
+        return (await self._zygote("call")).rung_detail
+
+    async def call(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        fds: Sequence[int] = (),
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Run ``"pybuild.module:function"`` in a worker and return what it returns.
+
+        The function has the signature ``f(args, fds, progress) -> dict``. *args* and the result
+        are made of dicts, lists, strings, bytes, numbers, booleans and None; *fds* stay the
+        caller's. Cancelling kills the worker and waits for its end.
+
+        Raises:
+            UserError, EnvironmentFault, InternalError: as the function raised it (`Fault`, the
+                model's errors); an OSError becomes an EnvironmentFault.
+        """
+        zygote = await self._zygote("call")
+        outcome: list[Sequence[Any]] = []
+
+        def on_message(message: Sequence[Any]) -> None:
+            if message[0] != "progress":
+                outcome.append(message)
+            elif on_progress is not None:
+                on_progress(message[1])
+
+        job = _begin(zygote, "call", function, fds)
+        ended = await _attend(zygote, job, (function, dict(args)), on_message, grace=0.0)
+        if not outcome:
+            raise EnvironmentFault(
+                f"worker for {function} ended without a result (status {ended.status})",
+                hints=("free memory: the kernel may have killed it",)
+                if ended.status == 128 + _SIGKILL
+                else (),
+            )
+        if outcome[0][0] == "fault":
+            raise error_of(outcome[0])
+        result: dict[str, Any] = outcome[0][1]
+        return result
+
+    async def run_step(self, spec: StepSpec, on_output: OnOutput) -> StepExit:
+        """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
+
+        Returns when the step's whole pid namespace is gone and all of its output was handed on.
+        Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
+        namespace is gone.
+
+        Raises:
+            UserError: the step cannot be set up as asked (no such user, mount target a file ...).
+            EnvironmentFault: the machine refuses something that the sandbox needs.
+        """
+        zygote = await self._zygote("exec")
+        faults: list[PybuildError] = []
+        streams: list[_Stream] = []
+        write_ends: list[int] = []
+        try:
+            try:
+                for name in ("stdout", "stderr"):
+                    read_end, write_end = os.pipe()
+                    streams.append(_Stream(name, read_end, on_output))
+                    write_ends.append(write_end)
+                job = _begin(zygote, "exec", spec.network, write_ends)
+            finally:
+                for fd in write_ends:
+                    os.close(fd)
+            ended = await _attend(
+                zygote,
+                job,
+                spec.encode(),
+                lambda message: faults.append(error_of(message)),
+                grace=_GRACE_SECONDS,
+                streams=streams,
+            )
+            await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
+            for stream in streams:
+                stream.raise_error()
+        finally:
+            for stream in streams:
+                stream.close()
+        if faults:
+            raise faults[0]
+        return StepExit(
+            status=ended.status, seconds=ended.seconds, max_rss_bytes=ended.max_rss_bytes
+        )
+
+    async def close(self) -> None:
+        """End both zygotes with all their jobs. The next use starts new ones."""
+        zygotes, self._zygotes = list(self._zygotes.values()), {}
+        for zygote in zygotes:
+            if isinstance(zygote, asyncio.Task):
+                try:
+                    zygote = await zygote
+                except PybuildError:
+                    continue
+            await zygote.stop()
+
+    async def _zygote(self, kind: str) -> ZygoteProcess:
+        """Return the living zygote for *kind*, starting it once however many ask for it."""
+        known = self._zygotes.get(kind)
+        if isinstance(known, ZygoteProcess):
+            if known.alive:
+                known.rebind()
+                return known
+            await known.stop()
+            known = self._zygotes.get(kind)
+            if isinstance(known, ZygoteProcess) and not known.alive:
+                known = None
+        if isinstance(known, ZygoteProcess):
+            return known
+        if known is None:
+            known = asyncio.create_task(self._start())
+            self._zygotes[kind] = known
+        try:
+            zygote = await asyncio.shield(known)
+        except PybuildError:
+            if self._zygotes.get(kind) is known:
+                del self._zygotes[kind]
+            raise
+        if self._zygotes.get(kind) is known:
+            self._zygotes[kind] = zygote
+        return zygote
+
+    async def _start(self) -> ZygoteProcess:
+        zygote = ZygoteProcess(self._rootless, self._pythonpath)
+        await zygote.start()
+        return zygote
+
+
+class _Stream:
+    """One of a step's output pipes, read as it comes."""
+
+    def __init__(self, name: str, fd: int, on_output: OnOutput) -> None:
+        self._name = name
+        self._fd = fd
+        self._on_output = on_output
+        self._loop = asyncio.get_running_loop()
+        self._error: BaseException | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 1 << 16)
+            if data:
+                self._on_output(self._name, data)
+                return
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 - the caller's callback; run_step raises it
+            self._error = error
+        self.close()
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _begin(zygote: ZygoteProcess, kind: str, details: str, fds: Sequence[int]) -> Job:
+    try:
+        return zygote.begin(kind, details, fds)
+    except OSError as error:
+        raise EnvironmentFault(
+            describe_os_error(error, "cannot start a worker"),
+            hints=("raise the limit on open files (ulimit -n)",),
+        ) from error
+
+
+async def _attend(
+    zygote: ZygoteProcess,
+    job: Job,
+    request: Any,
+    on_message: Callable[[Sequence[Any]], None],
+    *,
+    grace: float,
+    streams: Sequence[_Stream] = (),
+) -> JobExit:
+    """Talk with a job until it is gone, whatever happens to us meanwhile."""
+    talk = asyncio.create_task(converse(job, request, on_message))
+    try:
+        waiting: set[asyncio.Future[Any]] = {talk, job.gone}
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        return job.gone.result()
+    except BaseException:
+        await _end(zygote, job, grace)
+        raise
+    finally:
+        talk.cancel()
+        await asyncio.wait({talk})
+        job.channel.close()
+
+
+async def _end(zygote: ZygoteProcess, job: Job, grace: float) -> None:
+    """End a job and return when it is gone; further cancelling does not shorten it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace
+    zygote.kill(job, _SIGTERM if grace else _SIGKILL)
+    killed = not grace
+    while not job.gone.done():
+        timeout = None if killed else max(0.0, deadline - loop.time())
+        try:
+            await asyncio.wait({job.gone}, timeout=timeout)
+        except asyncio.CancelledError:
+            continue
+        if not killed and loop.time() >= deadline:
+            zygote.kill(job, _SIGKILL)
+            killed = True
+    if not job.gone.cancelled():
+        job.gone.exception()  # it was looked at

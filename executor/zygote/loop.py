@@ -1,0 +1,226 @@
+"""The zygote's life: take jobs from the main process, fork a child for each, tell when it ended.
+
+One thread, one poll over the control socket and a pidfd per child, so any number of jobs run at
+once. When the control socket ends, the main process is gone: every child is killed, and the end of
+their pid and mount namespaces takes everything else along.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # the C part; signal.py imports enum
+import _socket
+import gc
+import marshal
+import os
+import select
+import struct
+import time
+
+from pybuild.executor.zygote import isolation, syscalls, wire, worker
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+_MAX_FDS = 253  # SCM_MAX_FD
+SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2
+
+
+def main(control_fd: int, watch_fd: int, rootless: bool | None) -> NoReturn:
+    """Run until the main process closes its end of the control socket, or ends.
+
+    Args:
+        watch_fd: a pidfd of the main process.
+    """
+    os.set_inheritable(control_fd, False)
+    os.set_inheritable(watch_fd, False)
+    os.umask(0o022)
+    control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control_fd)
+    control.setblocking(True)
+    signal.signal(SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to judge.
+    try:
+        rung, detail = isolation.enter(rootless)
+    except Fault as fault:
+        control.send(marshal.dumps(("dead", fault.kind, fault.message, list(fault.hints))))
+        os._exit(0)
+    except OSError as error:
+        message = f"cannot isolate steps: {error.strerror}"
+        control.send(marshal.dumps(("dead", ENVIRONMENT, message, [])))
+        os._exit(0)
+    control.send(marshal.dumps(("ready", rung, detail)))
+    gc.collect()
+    gc.freeze()  # So that a child's first collection does not copy every page we share with it.
+    zygote = _Zygote(control, watch_fd)
+    try:
+        zygote.serve()
+    finally:
+        zygote.kill_all()
+    os._exit(0)
+
+
+class _Zygote:
+    def __init__(self, control: _socket.socket, watch_fd: int) -> None:
+        self.control = control
+        self.watch_fd = watch_fd
+        self.self_pidfd = os.pidfd_open(os.getpid())
+        self.poller = select.poll()
+        self.poller.register(control.fileno(), select.POLLIN)
+        self.children: dict[int, tuple[str, int, float]] = {}  # pidfd: (job, pid, start)
+        self.by_job: dict[str, int] = {}
+
+    def serve(self) -> None:
+        while True:
+            for fd, _ in self.poller.poll():
+                if fd == self.watch_fd:
+                    return
+                if fd != self.control.fileno():
+                    self._reap(fd)
+                elif not self._receive():
+                    return
+
+    def kill_all(self) -> None:
+        for pidfd in self.children:
+            try:
+                syscalls.pidfd_send_signal(pidfd, SIGKILL)
+            except OSError:
+                pass
+        for _, pid, _ in self.children.values():
+            try:
+                os.waitpid(pid, 0)
+            except OSError:
+                pass
+
+    def _receive(self) -> bool:
+        """Handle one control message; False: the main process is gone."""
+        try:
+            data, fds = _receive_with_fds(self.control)
+        except ConnectionResetError:
+            return False
+        if not data:
+            return False
+        message = marshal.loads(data)
+        if message[0] == "start":
+            _, job, kind, details = message
+            self._start(job, kind, details, fds)
+        else:
+            _, job, number = message
+            self._kill(job, number)
+        return True
+
+    def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
+        start = time.monotonic()
+        try:
+            if kind == "call":
+                worker.preload(details)
+                pid = os.fork()
+                pidfd = os.pidfd_open(pid) if pid else -1
+            else:
+                from pybuild.executor.zygote import sandbox
+
+                pid, pidfd = syscalls.clone3(sandbox.namespaces(details))
+        except OSError as error:
+            channel = _channel(fds.pop(0))
+            syscalls.close_quietly(*fds)
+            fault = Fault(
+                ENVIRONMENT,
+                f"cannot start a process: {error.strerror}",
+                ("raise the limit on processes (ulimit -u) or free memory",),
+            )
+            channel.send(wire.frame(worker.fault_message(fault)))
+            channel.close()
+            self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0)))
+            return
+        if pid == 0:
+            self._in_child(kind, details, fds)
+        syscalls.close_quietly(*fds)
+        self.children[pidfd] = (job, pid, start)
+        self.by_job[job] = pidfd
+        self.poller.register(pidfd, select.POLLIN)
+
+    def _in_child(self, kind: str, details: Any, fds: list[int]) -> NoReturn:
+        try:
+            die_with_parent()
+            if _is_readable(self.self_pidfd):
+                os._exit(1)  # The zygote died before the line above.
+            # The other jobs' pidfds and the control socket are close-on-exec, but a worker does
+            # not exec, and must not keep another zygote's death from being noticed.
+            inherited = (self.control.detach(), self.watch_fd, self.self_pidfd)
+            syscalls.close_quietly(*inherited, *self.children)
+            signal.signal(SIGINT, signal.SIG_DFL)
+            channel = _channel(fds.pop(0))
+            if kind == "call":
+                worker.exit_after(channel, fds)
+            else:
+                from pybuild.executor.zygote import sandbox
+
+                sandbox.become_step(channel, fds)
+        except BaseException:  # noqa: BLE001 - a fork must not unwind into the zygote's loop
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _kill(self, job: str, number: int) -> None:
+        pidfd = self.by_job.get(job)
+        if pidfd is None:
+            return
+        pid = self.children[pidfd][1]
+        # The kernel does not deliver to a namespace's first process what it does not catch; to
+        # wait out a grace time for that would be wasted.
+        if number == SIGTERM and not _catches(pid, number):
+            number = SIGKILL
+        try:
+            syscalls.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def _reap(self, pidfd: int) -> None:
+        job, pid, start = self.children.pop(pidfd)
+        del self.by_job[job]
+        self.poller.unregister(pidfd)
+        _, status, usage = os.wait4(pid, 0)
+        os.close(pidfd)
+        code = os.waitstatus_to_exitcode(status)
+        code = 128 - code if code < 0 else code
+        seconds = time.monotonic() - start
+        self.control.send(marshal.dumps(("exit", job, code, seconds, usage.ru_maxrss * 1024)))
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the zygote ends; forgotten when credentials change."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
+
+
+def _channel(fd: int) -> _socket.socket:
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+    channel.setblocking(True)
+    return channel
+
+
+def _is_readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except OSError:
+        pass
+    return False
+
+
+def _receive_with_fds(control: _socket.socket) -> tuple[bytes, list[int]]:
+    space = _socket.CMSG_SPACE(_MAX_FDS * 4)
+    data, ancillary, _, _ = control.recvmsg(wire.CONTROL_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds.extend(struct.unpack(f"={len(payload) // 4}i", payload[: len(payload) // 4 * 4]))
+    return data, fds

@@ -1,0 +1,133 @@
+"""Stacks of deltas as one tree: overlay mounts through the descriptor API.
+
+Everything that would make an upper directory useless as a layer is switched off by name, whatever
+the module's defaults are: ``redirect_dir`` leaves empty directories that point elsewhere,
+``metacopy`` files without data. ``volatile`` always, when something is written: without it the
+unmount syncs the whole file system the upper lies on (12 to 90 ms a step, measured).
+"""
+
+from __future__ import annotations
+
+import os
+
+from pybuild.executor.zygote import syscalls
+
+MAX_LOWERS = 500
+"""The kernel's own limit (OVL_MAX_STACK)."""
+
+# "nofollow" rather than "off", which still follows redirects where the module's defaults say so.
+_OPTIONS = {"index": "off", "metacopy": "off", "redirect_dir": "nofollow", "xino": "off"}
+_EINVAL = 22
+
+
+def mount_overlay(
+    target: str,
+    lowers: list[str],
+    upper: str | None,
+    work: str | None,
+    *,
+    userxattr: bool,
+) -> None:
+    """Mount *lowers* (base first) as one tree on the directory *target*.
+
+    Without *upper* the tree is read-only. *work* must be an empty directory on the file system of
+    *upper*, never used for a mount before. The caller's mount namespace must be private.
+
+    Fewer than two lowers get an empty tree below them, on a tmpfs that *target* then hides: an
+    overlay needs a lower, and a single delta must not be bound as it lies, because its whiteouts
+    would then be seen as devices.
+    """
+    if len(lowers) > MAX_LOWERS:
+        raise OSError(_EINVAL, f"{len(lowers)} layers: overlay takes at most {MAX_LOWERS}")
+    if (upper is None) != (work is None):
+        raise ValueError("upper and work go together")
+    if len(lowers) < (1 if upper else 2):
+        empty = tmpfs(size_bytes=4096, attributes=syscalls.MOUNT_ATTR_RDONLY)
+        try:
+            syscalls.move_mount(empty, syscalls.AT_FDCWD, target)
+        finally:
+            os.close(empty)
+        lowers = [target, *lowers]
+    if not _mount_by_descriptor(target, lowers, upper, work, userxattr):
+        _mount_by_number(target, lowers, upper, work, userxattr)
+
+
+def _mount_by_descriptor(
+    target: str, lowers: list[str], upper: str | None, work: str | None, userxattr: bool
+) -> bool:
+    """Return False where the kernel has no ``lowerdir+`` (before Linux 6.5)."""
+    fs = syscalls.fsopen("overlay")
+    try:
+        syscalls.fsconfig_string(fs, "source", "pybuild")
+        try:
+            syscalls.fsconfig_string(fs, "lowerdir+", lowers[-1])
+        except OSError as error:
+            if error.errno != _EINVAL:
+                raise
+            return False
+        for lower in reversed(lowers[:-1]):
+            syscalls.fsconfig_string(fs, "lowerdir+", lower)
+        if upper is not None and work is not None:
+            syscalls.fsconfig_string(fs, "upperdir", upper)
+            syscalls.fsconfig_string(fs, "workdir", work)
+            syscalls.fsconfig_flag(fs, "volatile")
+        for option, value in _OPTIONS.items():
+            syscalls.fsconfig_string(fs, option, value)
+        if userxattr:
+            syscalls.fsconfig_flag(fs, "userxattr")
+        syscalls.fsconfig_create(fs)
+        mounted = syscalls.fsmount(fs, 0 if upper else syscalls.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(fs)
+    try:
+        syscalls.move_mount(mounted, syscalls.AT_FDCWD, target)
+    finally:
+        os.close(mounted)
+    return True
+
+
+def _mount_by_number(
+    target: str, lowers: list[str], upper: str | None, work: str | None, userxattr: bool
+) -> None:
+    """Mount by mount(2), whose options must fit one page.
+
+    The directories are held open and named by descriptor number, relative to ``/proc/self/fd``:
+    short enough for every legal number of lowers, and no character needs escaping.
+    """
+    target = os.path.abspath(target)
+    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    held: list[int] = []
+
+    def hold(path: str) -> str:
+        held.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return str(held[-1])
+
+    try:
+        options = ["lowerdir=" + ":".join([hold(lower) for lower in reversed(lowers)])]
+        if upper is not None and work is not None:
+            options += ["upperdir=" + hold(upper), "workdir=" + hold(work), "volatile"]
+        options += [f"{option}={value}" for option, value in _OPTIONS.items()]
+        if userxattr:
+            options.append("userxattr")
+        os.chdir("/proc/self/fd")
+        flags = 0 if upper else syscalls.MS_RDONLY
+        syscalls.mount("pybuild", target, "overlay", flags, ",".join(options))
+    finally:
+        os.fchdir(before)
+        syscalls.close_quietly(before, *held)
+
+
+def tmpfs(*, size_bytes: int = 0, mode: int = 0o755, attributes: int = 0, **options: str) -> int:
+    """Return a new tmpfs as a mount descriptor; a size of 0 is the kernel's default."""
+    fs = syscalls.fsopen("tmpfs")
+    try:
+        syscalls.fsconfig_string(fs, "source", "tmpfs")
+        syscalls.fsconfig_string(fs, "mode", f"{mode:o}")
+        if size_bytes:
+            syscalls.fsconfig_string(fs, "size", str(size_bytes))
+        for key, value in options.items():
+            syscalls.fsconfig_string(fs, key, value)
+        syscalls.fsconfig_create(fs)
+        return syscalls.fsmount(fs, attributes)
+    finally:
+        os.close(fs)

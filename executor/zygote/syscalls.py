@@ -1,0 +1,318 @@
+"""The kernel calls that Python does not offer, each raising OSError with errno.
+
+``PyDLL`` keeps the interpreter lock during a call: the zygote has one thread, so letting go of it
+would only cost time, and a raw clone must not happen while somebody else might hold it.
+Numbers are those of x86_64 and aarch64; calls added since Linux 5.1 have one number everywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+MACHINE = os.uname().machine
+
+_BY_MACHINE = {
+    "x86_64": {"capset": 126, "pivot_root": 155, "keyctl": 250, "renameat2": 316, "seccomp": 317},
+    "aarch64": {"capset": 91, "pivot_root": 41, "keyctl": 219, "renameat2": 276, "seccomp": 277},
+}
+_NUMBERS = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "clone3": 435,
+    "openat2": 437,
+    "mount_setattr": 442,
+    **_BY_MACHINE.get(MACHINE, {}),
+}
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+# clone3, unshare, setns
+CLONE_PIDFD = 0x00001000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# mount(2)
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+
+# the mount API of file descriptors
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
+FSCONFIG_CMD_CREATE = 6
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_STRICTATIME = 0x20
+
+# openat2
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+# renameat2
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+
+# prctl
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+SECCOMP_SET_MODE_FILTER = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+Path = str | bytes
+
+
+def _raise(filename: Path | None = None) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), filename)
+
+
+def _call(name: str, *args: object, filename: Path | None = None) -> int:
+    number = _NUMBERS.get(name)
+    if number is None:
+        raise OSError(38, f"no number for {name} on {MACHINE}")
+    result = int(_syscall(ctypes.c_long(number), *args))
+    if result < 0:
+        _raise(filename)
+    return result
+
+
+def _int(value: int) -> ctypes.c_long:
+    return ctypes.c_long(value)
+
+
+def clone3(flags: int, exit_signal: int = 17) -> tuple[int, int]:
+    """Fork into new namespaces; return ``(pid, pidfd)``, in the child ``(0, -1)``.
+
+    Python's at-fork hooks do not run, which is right only in a single-threaded process.
+    """
+    pidfd = ctypes.c_int(-1)
+    # struct clone_args, version 0: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    # stack_size, tls. A null stack means: go on with this one, copied.
+    args = struct.pack(
+        "=8Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0
+    )
+    pid = _call("clone3", ctypes.c_char_p(args), _int(len(args)))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def unshare(flags: int) -> None:
+    if _libc.unshare(ctypes.c_int(flags)) < 0:
+        _raise()
+
+
+def setns(fd: int, flags: int) -> None:
+    if _libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)) < 0:
+        _raise()
+
+
+def mount(source: Path, target: Path, fstype: str, flags: int, data: Path = b"") -> None:
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        fstype.encode(),
+        ctypes.c_ulong(flags),
+        os.fsencode(data) or None,
+    )
+    if result < 0:
+        _raise(target)
+
+
+def umount2(target: Path, flags: int = 0) -> None:
+    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) < 0:
+        _raise(target)
+
+
+def pivot_root(new_root: Path, put_old: Path) -> None:
+    _call("pivot_root", os.fsencode(new_root), os.fsencode(put_old), filename=new_root)
+
+
+def fsopen(fstype: str) -> int:
+    return _call("fsopen", fstype.encode(), _int(FSOPEN_CLOEXEC), filename=fstype)
+
+
+def fsconfig_string(fs_fd: int, key: str, value: Path) -> None:
+    _call(
+        "fsconfig",
+        _int(fs_fd),
+        _int(FSCONFIG_SET_STRING),
+        key.encode(),
+        os.fsencode(value),
+        _int(0),
+        filename=f"{key}={os.fsdecode(value)}",
+    )
+
+
+def fsconfig_flag(fs_fd: int, key: str) -> None:
+    _call(
+        "fsconfig", _int(fs_fd), _int(FSCONFIG_SET_FLAG), key.encode(), None, _int(0), filename=key
+    )
+
+
+def fsconfig_create(fs_fd: int) -> None:
+    _call("fsconfig", _int(fs_fd), _int(FSCONFIG_CMD_CREATE), None, None, _int(0))
+
+
+def fsmount(fs_fd: int, attributes: int = 0) -> int:
+    """Return a mount that is not attached anywhere yet, as a descriptor."""
+    return _call("fsmount", _int(fs_fd), _int(FSMOUNT_CLOEXEC), _int(attributes))
+
+
+def open_tree(dir_fd: int, path: Path, flags: int = OPEN_TREE_CLONE) -> int:
+    """Return a mount descriptor; with OPEN_TREE_CLONE a detached bind of *path*.
+
+    An empty path means *dir_fd* itself.
+    """
+    flags |= OPEN_TREE_CLOEXEC | (AT_EMPTY_PATH if not path else 0)
+    return _call("open_tree", _int(dir_fd), os.fsencode(path), _int(flags), filename=path or None)
+
+
+def move_mount(mount_fd: int, target_fd: int, target: Path = b"") -> None:
+    """Attach a detached mount on *target* below *target_fd*, or on *target_fd* itself."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if target else MOVE_MOUNT_T_EMPTY_PATH)
+    _call(
+        "move_mount",
+        _int(mount_fd),
+        b"",
+        _int(target_fd),
+        os.fsencode(target),
+        _int(flags),
+        filename=target or None,
+    )
+
+
+def mount_setattr(mount_fd: int, set_: int, clear: int = 0, *, recursive: bool = False) -> None:
+    attr = struct.pack("=4Q", set_, clear, 0, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _call("mount_setattr", _int(mount_fd), b"", _int(flags), ctypes.c_char_p(attr), _int(len(attr)))
+
+
+def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open *path* below *dir_fd* under the rules of *resolve*; O_CLOEXEC is added."""
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    return _call(
+        "openat2",
+        _int(dir_fd),
+        os.fsencode(path),
+        ctypes.c_char_p(how),
+        _int(len(how)),
+        filename=path,
+    )
+
+
+def renameat2(old_dir: int, old: Path, new_dir: int, new: Path, flags: int = 0) -> None:
+    _call(
+        "renameat2",
+        _int(old_dir),
+        os.fsencode(old),
+        _int(new_dir),
+        os.fsencode(new),
+        _int(flags),
+        filename=old,
+    )
+
+
+def mknodat(dir_fd: int, name: Path, mode: int, device: int = 0) -> None:
+    os.mknod(name, mode, device, dir_fd=dir_fd)
+
+
+def sethostname(name: str) -> None:
+    data = name.encode()
+    if _libc.sethostname(data, ctypes.c_size_t(len(data))) < 0:
+        _raise()
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    numbers = (ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5))
+    result = int(_libc.prctl(ctypes.c_int(option), *numbers))
+    if result < 0:
+        _raise()
+    return result
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = 0xFFFFFFFF, 32
+    data = struct.pack(
+        "=6I",
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> high,
+        permitted >> high,
+        inheritable >> high,
+    )
+    _call("capset", ctypes.c_char_p(header), ctypes.c_char_p(data))
+
+
+def seccomp_filter(program: bytes) -> None:
+    """Install a BPF program, 8 bytes an instruction, for this thread and what it becomes."""
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
+    fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    _call("seccomp", _int(SECCOMP_SET_MODE_FILTER), _int(0), ctypes.c_char_p(fprog))
+
+
+def join_session_keyring(name: str | None = None) -> None:
+    """Leave the caller's keyrings behind for a new, empty session keyring."""
+    _call("keyctl", _int(KEYCTL_JOIN_SESSION_KEYRING), name.encode() if name else None)
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    import _signal
+
+    _signal.pidfd_send_signal(pidfd, signal)
+
+
+def close_quietly(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:
+                pass

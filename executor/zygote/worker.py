@@ -1,0 +1,87 @@
+"""A call: one of our own functions, run in a child of the zygote with its own mount namespace."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybuild.executor.zygote import syscalls, wire
+from pybuild.executor.zygote.faults import ENVIRONMENT, INTERNAL, USER, Fault, describe_os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+    from collections.abc import Callable
+    from typing import Any
+
+    Function = Callable[[dict[str, Any], list[int], Callable[[dict[str, Any]], None]], Any]
+
+
+def preload(function: str) -> None:
+    """Import the function's module in the zygote, so that its next children have it already.
+
+    Whatever goes wrong is left for the child to meet again, where somebody hears of it.
+    """
+    module = function.partition(":")[0]
+    if module not in sys.modules:
+        try:
+            __import__(module)
+        except BaseException:  # noqa: BLE001
+            return
+
+
+def serve(channel: RawSocket, fds: list[int]) -> None:
+    """Take one request from *channel*, do it, say what came of it. For the child; never raises."""
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        function, args = wire.receive_one(channel)
+
+        def progress(update: dict[str, Any]) -> None:
+            channel.sendall(wire.frame(("progress", update)))
+
+        reply = wire.frame(("result", _find(function)(args, fds, progress)))
+    except BaseException as error:  # noqa: BLE001 - all of it is reported
+        reply = wire.frame(fault_message(error))
+    try:
+        channel.sendall(reply)
+    except OSError:
+        pass  # The main process is gone or has cancelled us; nobody is left to tell.
+
+
+def _find(function: str) -> Function:
+    module, _, name = function.partition(":")
+    __import__(module)
+    found: Function = getattr(sys.modules[module], name)
+    return found
+
+
+def fault_message(error: BaseException) -> tuple[str, str, str, list[str]]:
+    """Return ``("fault", kind, message, hints)`` for what a job raised."""
+    if isinstance(error, Fault):
+        return ("fault", error.kind, error.message, list(error.hints))
+    if isinstance(error, OSError):
+        return ("fault", ENVIRONMENT, describe_os_error(error), [])
+    if isinstance(error, MemoryError):
+        return ("fault", ENVIRONMENT, "out of memory", [])
+    errors = sys.modules.get("pybuild.model.errors")
+    if errors is not None and isinstance(error, errors.PybuildError):
+        kind = INTERNAL
+        if isinstance(error, errors.UserError):
+            kind = USER
+        elif isinstance(error, errors.EnvironmentFault):
+            kind = ENVIRONMENT
+        return ("fault", kind, error.message, list(error.hints))
+    import traceback
+
+    text = "".join(traceback.format_exception(error)).rstrip()
+    return ("fault", INTERNAL, f"{type(error).__name__}: {error}\n{text}", [])
+
+
+def exit_after(channel: RawSocket, fds: list[int]) -> None:
+    """`serve`, then leave the process without running the zygote's exit handlers."""
+    status = 1
+    try:
+        serve(channel, fds)
+        status = 0
+    finally:
+        os._exit(status)

@@ -1,0 +1,307 @@
+"""The main process's end of one zygote: starting it, talking to it, and its death."""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pybuild.executor.zygote import wire
+from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
+
+_BOOT = (
+    "import sys; "
+    "sys.path += sys.argv[4:]; "
+    "from pybuild.executor.zygote.loop import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]), {'yes': True, 'no': False}.get(sys.argv[3]))"
+)
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+_STDERR_BYTES = 4000
+
+_FAULTS: dict[str, type[PybuildError]] = {
+    "user": UserError,
+    "environment": EnvironmentFault,
+    "internal": InternalError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobExit:
+    """How a job's process ended: status as a shell gives it."""
+
+    status: int
+    seconds: float
+    max_rss_bytes: int
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that the zygote was told to start.
+
+    Attributes:
+        gone: done when its process and namespaces are; fails when the zygote died.
+    """
+
+    id: str
+    channel: socket.socket
+    gone: asyncio.Future[JobExit]
+
+
+def error_of(message: Sequence[Any]) -> PybuildError:
+    """Return the error that ``("fault" | "dead", kind, message, hints)`` stands for."""
+    _, kind, text, hints = message
+    return _FAULTS.get(kind, InternalError)(text, hints=hints)
+
+
+class ZygoteProcess:
+    """One zygote, alive from `start` to `stop` or to its own end."""
+
+    def __init__(self, rootless: bool | None, pythonpath: Sequence[str]) -> None:
+        self.rung = ""
+        self.rung_detail = ""
+        self.alive = False
+        self._rootless = rootless
+        self._pythonpath = list(pythonpath)
+        self._jobs: dict[str, Job] = {}
+        self._count = 0
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._writing = False
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the process and wait until it has entered its rung of isolation.
+
+        Raises:
+            EnvironmentFault: this machine allows none; the hints say what to change.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        try:
+            self._spawn()
+        except OSError as error:
+            raise EnvironmentFault(
+                describe_os_error(error, "cannot start the sandbox helper")
+            ) from error
+        self.alive = True
+        self._loop.add_reader(self._control.fileno(), self._on_readable)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await self._ready
+        except TimeoutError as error:
+            await self.stop()
+            raise EnvironmentFault(
+                f"the sandbox helper was not ready after {_START_SECONDS:.0f} s"
+            ) from error
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _spawn(self) -> None:
+        if not sys.executable:
+            raise InternalError("sys.executable is empty: no interpreter to start the zygote with")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stderr = os.memfd_create("pybuild-zygote-stderr", os.MFD_CLOEXEC)
+        # The control socket's end says that we are gone, unless something that we forked holds a
+        # copy; the pidfd says it in any case.
+        watch = os.pidfd_open(os.getpid())
+        rootless = {True: "yes", False: "no", None: "auto"}[self._rootless]
+        fds = (theirs.fileno(), watch)
+        command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless]
+        try:
+            self._process = subprocess.Popen(
+                command + self._pythonpath,
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                pass_fds=fds,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C in the terminal reaches us alone.
+            )
+        except BaseException:
+            ours.close()
+            os.close(self._stderr)
+            raise
+        finally:
+            theirs.close()
+            os.close(watch)
+        ours.setblocking(False)
+        self._control = ours
+
+    async def stop(self) -> None:
+        """End the zygote and all its jobs; returns when they are gone. Idempotent."""
+        if self.alive:
+            self._disconnect(EnvironmentFault("the sandbox helper was stopped"))
+        if self._process.returncode is None:
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(None, self._process.wait, _STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                await loop.run_in_executor(None, self._process.wait)
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def rebind(self) -> None:
+        """Follow the caller into another event loop, should the one we were started in be over."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._jobs:
+                raise InternalError("workers are in use in another event loop")
+            self._loop = loop
+            self._loop.add_reader(self._control.fileno(), self._on_readable)
+
+    def _disconnect(self, error: PybuildError) -> None:
+        self.alive = False
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._control.fileno())
+            if self._writing:
+                self._loop.remove_writer(self._control.fileno())
+        self._control.close()
+        for _, fds in self._outbox:
+            for fd in fds:
+                os.close(fd)
+        self._outbox.clear()
+        for job in self._jobs.values():
+            if not job.gone.done():
+                job.gone.set_exception(error)
+        self._jobs.clear()
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    def _died(self) -> None:
+        try:
+            status = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        size = os.fstat(self._stderr).st_size
+        said = os.pread(self._stderr, _STDERR_BYTES, max(0, size - _STDERR_BYTES))
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        text = f"the sandbox helper ended unexpectedly ({how})"
+        if said:
+            text += ": " + said.decode("utf-8", "replace").strip()
+        self._disconnect(EnvironmentFault(text, hints=("run the build again",)))
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def begin(self, kind: str, details: Any, fds: Sequence[int]) -> Job:
+        """Have a job started; *fds* (kept by the caller) come after the channel in the child.
+
+        Args:
+            kind: ``call``, with the function's name as *details*, or ``exec``, with what the
+                zygote must know before the process exists.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        sent: list[int] = []
+        try:
+            for fd in (theirs.fileno(), *fds):
+                sent.append(os.dup(fd))
+        except BaseException:
+            ours.close()
+            for fd in sent:
+                os.close(fd)
+            raise
+        finally:
+            theirs.close()
+        self._count += 1
+        job = Job(str(self._count), ours, self._loop.create_future())
+        self._jobs[job.id] = job
+        self._post(("start", job.id, kind, details), sent)
+        return job
+
+    def kill(self, job: Job, number: int) -> None:
+        """Send a signal to the job's first process; nothing happens when it is gone."""
+        if job.id in self._jobs:
+            self._post(("kill", job.id, number), [])
+
+    def _post(self, message: tuple[Any, ...], fds: list[int]) -> None:
+        self._outbox.append((marshal.dumps(message), fds))
+        if not self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            data, fds = self._outbox[0]
+            try:
+                socket.send_fds(self._control, [data], fds)
+            except BlockingIOError:
+                if not self._writing:
+                    self._writing = True
+                    self._loop.add_writer(self._control.fileno(), self._flush)
+                return
+            except OSError:
+                self._died()
+                return
+            self._outbox.popleft()
+            for fd in fds:
+                os.close(fd)
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._control.fileno())
+
+    def _on_readable(self) -> None:
+        while self.alive:
+            try:
+                data = self._control.recv(wire.CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._died()
+                return
+            self._on_message(marshal.loads(data))
+
+    def _on_message(self, message: tuple[Any, ...]) -> None:
+        match message:
+            case ("ready", str() as rung, str() as detail):
+                self.rung, self.rung_detail = rung, detail
+                if not self._ready.done():
+                    self._ready.set_result(None)
+            case ("exit", str() as job_id, int() as status, float() as seconds, int() as rss):
+                job = self._jobs.pop(job_id)
+                if not job.gone.done():
+                    job.gone.set_result(JobExit(status, seconds, rss))
+            case ("dead", *_):
+                self._disconnect(error_of(message))
+            case _:
+                raise InternalError(f"unknown message from the zygote: {message!r}")
+
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+async def converse(job: Job, request: Any, on_message: Callable[[Sequence[Any]], None]) -> None:
+    """Send *request* to the job, then hand on what it says until its channel ends."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(job.channel, wire.frame(request))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # It died early; what it had to say is still there to be read.
+    reassembler = wire.Reassembler()
+    while True:
+        try:
+            data = await loop.sock_recv(job.channel, 1 << 16)
+        except ConnectionResetError:
+            return
+        if not data:
+            return
+        for message in reassembler.feed(data):
+            on_message(message)
+
+
+def as_request(function: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return what a worker is sent for a call."""
+    return (function, dict(args))

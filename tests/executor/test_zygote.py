@@ -1,0 +1,197 @@
+"""Calls in workers: results, errors, cancelling, and death on either side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pybuild.executor.workers import Workers
+from pybuild.model.errors import EnvironmentFault, InternalError, UserError
+
+HERE = "tests.executor.zygote_functions"
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def _as_root() -> None:  # pyright: ignore[reportUnusedFunction]
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+def run(body: Callable[[Workers], Awaitable[Any]], rootless: bool | None = None) -> Any:
+    async def main() -> Any:
+        workers = Workers(rootless=rootless)
+        try:
+            return await body(workers)
+        finally:
+            await workers.close()
+
+    return asyncio.run(main())
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process lives; one that is dead and not yet reaped by init does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_call_returns_what_the_function_returns() -> None:
+    seen: list[dict[str, Any]] = []
+    args = {"count": 3, "bytes": b"\0\xff", "none": None, "list": [1, 2.5, "x"]}
+    result = run(lambda w: w.call(f"{HERE}:echo", args, on_progress=seen.append))
+    assert result["args"] == args
+    assert result["pid"] != os.getpid()
+    assert seen == [{"number": 0}, {"number": 1}, {"number": 2}]
+
+
+def test_large_arguments_and_results_pass() -> None:
+    args = {"data": os.urandom(1) * (3 << 20)}
+    assert run(lambda w: w.call(f"{HERE}:echo", args))["args"] == args
+
+
+def test_descriptors_arrive_in_order(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with (tmp_path / "a").open() as a, (tmp_path / "b").open() as b:
+        fds = [b.fileno(), a.fileno()]
+        result = run(lambda w: w.call(f"{HERE}:read_fds", {}, fds=fds))
+    assert result == {"data": [b"b", b"a"]}
+
+
+def test_worker_holds_no_other_jobs_descriptors() -> None:
+    async def body(workers: Workers) -> Any:
+        started = asyncio.Event()
+        other = asyncio.create_task(
+            workers.call(f"{HERE}:sleep", {}, on_progress=lambda _: started.set())
+        )
+        await started.wait()
+        result = await workers.call(f"{HERE}:open_files", {})
+        other.cancel()
+        return result
+
+    result = run(body)
+    kinds = sorted(target.partition(":")[0] for fd, target in result["fds"].items() if fd > 2)
+    assert kinds == ["socket"], result  # the job's own channel
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "text", "hints"),
+    [
+        ("fault", UserError, "no such thing", ("try another",)),
+        ("model", UserError, "model says no", ("yes",)),
+        ("os", EnvironmentFault, "/no/such/file: no such file or directory", ()),
+    ],
+)
+def test_errors_come_back_as_the_models(
+    how: str, kind: type[Exception], text: str, hints: tuple[str, ...]
+) -> None:
+    with pytest.raises(kind) as caught:
+        run(lambda w: w.call(f"{HERE}:fail", {"how": how}))
+    error = caught.value
+    assert isinstance(error, UserError | EnvironmentFault)
+    assert (error.message, error.hints) == (text, hints)
+
+
+def test_unexpected_exceptions_are_internal_errors_with_a_traceback() -> None:
+    with pytest.raises(InternalError, match=r"(?s)^ValueError: other\n.*in fail"):
+        run(lambda w: w.call(f"{HERE}:fail", {"how": "other"}))
+
+
+def test_unknown_function_is_an_internal_error() -> None:
+    with pytest.raises(InternalError, match="no_such"):
+        run(lambda w: w.call(f"{HERE}:no_such", {}))
+
+
+def test_a_worker_that_dies_is_reported_and_the_next_call_works() -> None:
+    async def body(workers: Workers) -> None:
+        with pytest.raises(EnvironmentFault, match="ended without a result .status 137."):
+            await workers.call(f"{HERE}:fail", {"how": "die"})
+        await workers.call(f"{HERE}:echo", {})
+
+    run(body)
+
+
+def test_cancelling_a_call_kills_its_process() -> None:
+    async def body(workers: Workers) -> None:
+        pids: list[int] = []
+        started = asyncio.Event()
+
+        def on_progress(update: dict[str, Any]) -> None:
+            pids.append(update["pid"])
+            started.set()
+
+        task = asyncio.create_task(workers.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not Path(f"/proc/{pids[0]}").exists()
+
+    run(body)
+
+
+def test_many_calls_at_once() -> None:
+    async def body(workers: Workers) -> list[int]:
+        calls = (workers.call(f"{HERE}:echo", {"n": n}) for n in range(30))
+        return [result["args"]["n"] for result in await asyncio.gather(*calls)]
+
+    assert run(body) == list(range(30))
+
+
+def test_death_of_the_zygote_fails_its_jobs_and_the_next_starts_another() -> None:
+    async def body(workers: Workers) -> None:
+        pids: list[int] = []
+        started = asyncio.Event()
+
+        def on_progress(update: dict[str, Any]) -> None:
+            pids.append(update["pid"])
+            started.set()
+
+        task = asyncio.create_task(workers.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+        await started.wait()
+        status = Path(f"/proc/{pids[0]}/status").read_text()
+        zygote = next(int(line.split()[1]) for line in status.splitlines() if "PPid" in line)
+        os.kill(zygote, signal.SIGKILL)
+        with pytest.raises(EnvironmentFault, match=r"ended unexpectedly .signal 9."):
+            await task
+        assert (await workers.call(f"{HERE}:echo", {"n": 1}))["args"] == {"n": 1}
+        for _ in range(100):  # its parent-death signal is on its way
+            if not is_running(pids[0]):
+                break
+            await asyncio.sleep(0.01)
+        assert not is_running(pids[0])
+
+    run(body)
+
+
+def test_workers_follow_the_caller_into_another_event_loop() -> None:
+    workers = Workers()
+    for n in range(2):
+        result = asyncio.run(workers.call(f"{HERE}:echo", {"n": n}))
+        assert result["args"] == {"n": n}
+    asyncio.run(workers.close())
+
+
+def test_a_failing_progress_callback_ends_the_call() -> None:
+    def on_progress(update: dict[str, Any]) -> None:
+        raise RuntimeError("the caller's own")
+
+    with pytest.raises(RuntimeError, match="the caller's own"):
+        run(lambda w: w.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+
+
+@pytest.mark.parametrize(("rootless", "rung"), [(None, "root"), (True, "userns")])
+def test_isolation_names_the_rung(rootless: bool | None, rung: str) -> None:
+    async def body(workers: Workers) -> tuple[str, str]:
+        return await workers.isolation(), (await workers.call(f"{HERE}:echo", {}))["rung"]
+
+    assert run(body, rootless) == (rung, rung)
