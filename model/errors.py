@@ -13,7 +13,7 @@ An error is data. Only ``pybuild/render.py`` makes text of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 from pybuild.model.span import Span
@@ -42,6 +42,8 @@ class PybuildError(Exception):
         self.message = message
         self.spans = tuple(spans)
         self.hints = tuple(hints)
+        self.sources: Mapping[str, Sequence[str]] = {}
+        """Lines of the files that *spans* name, where they are not simply on disk."""
 
     def with_spans(self, spans: Sequence[Span]) -> PybuildError:
         """Say where it happened, unless a place nearer to the cause is known; returns self."""

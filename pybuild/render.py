@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError
@@ -13,14 +13,8 @@ from pybuild.model.span import Span
 _AROUND = 2
 
 
-def report(
-    error: BaseException, out: TextIO, sources: Mapping[str, Sequence[str]] | None = None
-) -> int:
-    """Write *error* for a person and return the exit code it stands for.
-
-    Args:
-        sources: lines of the files that spans may name; a file on disk is read when not given.
-    """
+def report(error: BaseException, out: TextIO) -> int:
+    """Write *error* for a person and return the exit code it stands for."""
     error = unwrap(error)
     if not isinstance(error, PybuildError):
         if isinstance(error, OSError) and error.strerror:
@@ -31,7 +25,7 @@ def report(
         out.write(_where_it_broke(error))
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
-    out.write(text(error, sources or getattr(error, "sources", None) or {}))
+    out.write(text(error))
     return error.exit_code
 
 
@@ -44,7 +38,7 @@ def unwrap(error: BaseException) -> BaseException:
     return error  # pyright: ignore[reportUnknownVariableType]
 
 
-def text(error: PybuildError, sources: Mapping[str, Sequence[str]]) -> str:
+def text(error: PybuildError) -> str:
     """Message, last log lines of a failed step, marked excerpts, hints; one line end each."""
     lines: list[str] = []
     if isinstance(error, StepError) and error.log_tail:
@@ -52,7 +46,7 @@ def text(error: PybuildError, sources: Mapping[str, Sequence[str]]) -> str:
     prefix = "error: internal: " if isinstance(error, InternalError) else "error: "
     lines.append(prefix + error.message)
     for span in error.spans:
-        lines += excerpt(span, sources.get(span.file))
+        lines += excerpt(span, error.sources.get(span.file))
     lines += [f"hint: {hint}" for hint in error.hints]
     return "\n".join(lines) + "\n"
 

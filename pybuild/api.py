@@ -1,0 +1,155 @@
+"""The Python API: ``pybuild.build(…)`` and ``await pybuild.build_async(…)``.
+
+```python
+import pybuild
+
+result = pybuild.build(".", tags=["app:dev"], build_args={"VERSION": "1.2"}, on_event=print)
+print(result.image_id)
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pybuild.config import Settings, load_settings
+from pybuild.model.errors import UsageError
+from pybuild.model.events import Event
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.request import BuildRequest, Output, Secret, parse_output
+from pybuild.result import BuildResult
+
+__all__ = ["BuildResult", "build", "build_async", "run_request"]
+
+OnEvent = Callable[[Event], None]
+T = TypeVar("T")
+
+
+def build(
+    context: str | os.PathLike[str] = ".",
+    *,
+    dockerfile: str | os.PathLike[str] | bytes | None = None,
+    target: str = "",
+    build_args: Mapping[str, str] | None = None,
+    build_contexts: Mapping[str, str] | None = None,
+    platforms: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    outputs: Sequence[str | Output] = (),
+    no_cache: bool = False,
+    pull: bool = False,
+    labels: Mapping[str, str] | None = None,
+    secrets: Mapping[str, bytes] | None = None,
+    root: str | os.PathLike[str] = "",
+    on_event: OnEvent | None = None,
+) -> BuildResult:
+    """Build *context* and return when its outputs are written.
+
+    Args:
+        dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
+        outputs: as ``--output`` takes them; default: the image stays in the local store.
+        secrets: values by id; they reach steps that mount them and nothing else.
+        root: directory of the store; default as the command line's.
+        on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
+
+    Raises:
+        UserError: the Dockerfile, the context or an argument is wrong; `StepError` is one.
+        EnvironmentFault: the machine, the network or a registry failed.
+
+    Inside a running event loop, use `build_async`.
+    """
+    return _run(
+        build_async(
+            context,
+            dockerfile=dockerfile,
+            target=target,
+            build_args=build_args,
+            build_contexts=build_contexts,
+            platforms=platforms,
+            tags=tags,
+            outputs=outputs,
+            no_cache=no_cache,
+            pull=pull,
+            labels=labels,
+            secrets=secrets,
+            root=root,
+            on_event=on_event,
+        )
+    )
+
+
+async def build_async(
+    context: str | os.PathLike[str] = ".",
+    *,
+    dockerfile: str | os.PathLike[str] | bytes | None = None,
+    target: str = "",
+    build_args: Mapping[str, str] | None = None,
+    build_contexts: Mapping[str, str] | None = None,
+    platforms: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    outputs: Sequence[str | Output] = (),
+    no_cache: bool = False,
+    pull: bool = False,
+    labels: Mapping[str, str] | None = None,
+    secrets: Mapping[str, bytes] | None = None,
+    root: str | os.PathLike[str] = "",
+    on_event: OnEvent | None = None,
+) -> BuildResult:
+    """The same as `build`, to be awaited; cancelling the task stops the build cleanly."""
+    is_text = isinstance(dockerfile, bytes)
+    request = BuildRequest(
+        context=os.fspath(context),
+        dockerfile="" if is_text or dockerfile is None else os.fspath(dockerfile),
+        dockerfile_text=dockerfile if is_text else None,
+        target=target,
+        build_args=dict(build_args or {}),
+        named_contexts=dict(build_contexts or {}),
+        platforms=tuple(_parsed(Platform.parse, text) for text in platforms),
+        tags=tuple(_parsed(Reference.parse, text) for text in tags),
+        outputs=tuple(o if isinstance(o, Output) else parse_output(o) for o in outputs),
+        no_cache=no_cache,
+        pull=pull,
+        labels=dict(labels or {}),
+        secrets={name: _secret(name, value) for name, value in (secrets or {}).items()},
+    )
+    return await run_request(request, load_settings(root=os.fspath(root)), on_event)
+
+
+async def run_request(
+    request: BuildRequest, settings: Settings, on_event: OnEvent | None = None
+) -> BuildResult:
+    """Run one checked request on an engine of its own."""
+    from pybuild.engine import Engine
+
+    def ignore(event: Event) -> None:
+        pass
+
+    emit = on_event or ignore
+    async with Engine(settings) as engine:
+        prepared = await engine.prepare(request, emit)
+        return await engine.build(prepared, emit)
+
+
+def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:
+    import uvloop
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return uvloop.run(work)
+    work.close()
+    raise UsageError("build() cannot run inside an event loop: await build_async() there")
+
+
+def _parsed(parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _secret(name: str, value: bytes) -> Secret:
+    return Secret(id=name, read=lambda: value)

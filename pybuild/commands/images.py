@@ -1,0 +1,232 @@
+"""``pybuild images``, ``inspect``, ``tag`` and ``rmi``: the local image store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pybuild.cache.store import Store
+from pybuild.config import load_settings
+from pybuild.engine import SystemClock
+from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.reference import Reference
+from pybuild.options import Parsed
+from pybuild.progress.plain import human_bytes
+
+
+def open_store(parsed: Parsed) -> Store:
+    """The store that the options, the environment or the configuration file name."""
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    return Store.open(settings.root, SystemClock())
+
+
+def find(store: Store, name: str) -> Descriptor:
+    """Return the image called *name*: a reference, an image ID or the start of one.
+
+    Raises:
+        UserError: no such image, or several start like this.
+    """
+    try:
+        descriptor = store.images.resolve(str(Reference.parse(name)))
+    except ValueError:
+        descriptor = None
+    if descriptor is not None:
+        return descriptor
+    wanted = name.removeprefix("sha256:")
+    matches: dict[Digest, Descriptor] = {}
+    if len(wanted) >= 4 and all(char in "0123456789abcdef" for char in wanted):
+        for _, candidate in store.images.list():
+            ids = (candidate.digest, _image_id(store, candidate))
+            if any(digest is not None and digest.hex.startswith(wanted) for digest in ids):
+                matches[candidate.digest] = candidate
+    if len(matches) > 1:
+        raise UserError(f'"{name}" is the start of {len(matches)} image ids')
+    if not matches:
+        raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
+    return next(iter(matches.values()))
+
+
+def images(parsed: Parsed) -> int:
+    """List images: name, tag, ID, age, size."""
+    with open_store(parsed) as store:
+        rows = [row for name, descriptor in _flat(store) if (row := _row(store, name, descriptor))]
+        if parsed.positionals:
+            wanted = _reference(parsed.positionals[0])
+            rows = [row for row in rows if row["repository"] == wanted.repository]
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        return 0
+    short = not parsed.flag("no-trunc")
+    if parsed.flag("quiet"):
+        ids = dict.fromkeys(_shown_id(row, short) for row in rows)
+        sys.stdout.write("".join(f"{image_id}\n" for image_id in ids))
+        return 0
+    head = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
+    body = [
+        [
+            _familiar(row),
+            row["tag"] or "<none>",
+            _shown_id(row, short),
+            row["age"],
+            row["shown_size"],
+        ]
+        for row in rows
+    ]
+    if parsed.flag("digests"):
+        head.insert(2, "DIGEST")
+        for line, row in zip(body, rows, strict=True):
+            line.insert(2, row["digest"])
+    sys.stdout.write(table([head, *body]))
+    return 0
+
+
+def inspect(parsed: Parsed) -> int:
+    """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
+    with open_store(parsed) as store:
+        descriptor = find(store, parsed.positionals[0])
+        data = store.blobs.read(descriptor.digest)
+        if parsed.flag("raw"):
+            sys.stdout.write(data.decode())
+            return 0
+        if parsed.flag("check"):
+            from pybuild.image.validate import validate_image
+
+            problems = validate_image(store.blobs.open, descriptor)
+            for problem in problems:
+                sys.stderr.write(f"error: {problem}\n")
+            if not problems:
+                sys.stdout.write(f"{descriptor.digest}: every digest, diffID and size is right\n")
+            return 1 if problems else 0
+        manifest = json.loads(data)
+        shown: dict[str, Any] = {"descriptor": descriptor.to_json(), "manifest": manifest}
+        names = [name for name, held in _flat(store) if held.digest == descriptor.digest and name]
+        shown["names"] = names
+        if "config" in manifest:
+            shown["config"] = json.loads(
+                store.blobs.read(Digest.parse(manifest["config"]["digest"]))
+            )
+    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    return 0
+
+
+def tag(parsed: Parsed) -> int:
+    """Give an image one more name."""
+    source, name = parsed.positionals
+    reference = _reference(name)
+    with open_store(parsed) as store:
+        store.images.tag(str(reference), find(store, source))
+    return 0
+
+
+def rmi(parsed: Parsed) -> int:
+    """Remove names; an ID removes all names of its image. What is freed, ``prune`` frees."""
+    with open_store(parsed) as store:
+        for name in parsed.positionals:
+            try:
+                descriptor = find(store, name)
+            except UserError:
+                if parsed.flag("force"):
+                    continue
+                raise
+            try:
+                reference = str(Reference.parse(name))
+            except ValueError:
+                reference = ""
+            if reference and store.images.resolve(reference) is not None:
+                store.images.untag(reference)
+                sys.stdout.write(f"Untagged: {reference}\n")
+            else:
+                for held, candidate in _flat(store):
+                    if candidate.digest == descriptor.digest and held:
+                        store.images.untag(held)
+                        sys.stdout.write(f"Untagged: {held}\n")
+                store.images.forget(descriptor.digest)
+                sys.stdout.write(f"Deleted: {descriptor.digest}\n")
+    return 0
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, three spaces apart."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _flat(store: Store) -> list[tuple[str, Descriptor]]:
+    """``(name, descriptor)``, the name empty for an image without one."""
+    rows: list[tuple[str, Descriptor]] = []
+    for names, descriptor in store.images.list():
+        rows += [(name, descriptor) for name in names] or [("", descriptor)]
+    return rows
+
+
+def _image_id(store: Store, descriptor: Descriptor) -> Digest | None:
+    if descriptor.media_type not in MANIFEST_TYPES or not store.blobs.has(descriptor.digest):
+        return descriptor.digest
+    manifest = json.loads(store.blobs.read(descriptor.digest))
+    return Digest.parse(manifest["config"]["digest"])
+
+
+def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
+    reference = Reference.parse(name) if name else None
+    size, created = descriptor.size, ""
+    image_id = descriptor.digest
+    if descriptor.media_type in MANIFEST_TYPES and store.blobs.has(descriptor.digest):
+        manifest = json.loads(store.blobs.read(descriptor.digest))
+        size = sum(int(layer["size"]) for layer in manifest["layers"])
+        image_id = Digest.parse(manifest["config"]["digest"])
+        if store.blobs.has(image_id):
+            created = str(json.loads(store.blobs.read(image_id)).get("created") or "")
+    return {
+        "repository": reference.repository if reference else "<none>",
+        "tag": (reference.tag or "") if reference else "",
+        "id": image_id,
+        "digest": descriptor.digest,
+        "created": created,
+        "age": age(created),
+        "size": size,
+        "shown_size": human_bytes(size),
+    }
+
+
+def _familiar(row: dict[str, Any]) -> str:
+    repository = str(row["repository"])
+    return repository.removeprefix("docker.io/library/").removeprefix("docker.io/")
+
+
+def _shown_id(row: dict[str, Any], short: bool) -> str:
+    digest = Digest(row["id"])
+    return digest.short if short else str(digest)
+
+
+def age(created: str) -> str:
+    """``3 minutes ago`` from an RFC 3339 time; ``N/A`` when there is none."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return "N/A"
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for unit, length in (
+        ("year", 31_536_000),
+        ("month", 2_592_000),
+        ("week", 604_800),
+        ("day", 86_400),
+        ("hour", 3600),
+        ("minute", 60),
+    ):
+        count = int(seconds // length)
+        if count:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return f"{int(seconds)} seconds ago"

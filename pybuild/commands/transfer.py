@@ -1,0 +1,82 @@
+"""``pybuild pull`` and ``pybuild push``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+from pybuild.commands.build import platforms_from
+from pybuild.commands.images import find
+from pybuild.config import load_settings
+from pybuild.engine import Engine, native_platform
+from pybuild.export import push as push_image
+from pybuild.internal import InternalStep, internal_step
+from pybuild.model.errors import Cancelled, UsageError
+from pybuild.model.reference import Reference
+from pybuild.options import Parsed
+from pybuild.progress.display import make_display
+
+Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
+
+
+def pull(parsed: Parsed) -> int:
+    """Fetch an image whole: manifest, config and every layer; give it its name here."""
+    platforms = platforms_from(parsed.one("platform")) or (native_platform(),)
+    if len(platforms) > 1:
+        raise UsageError("pull takes one platform")
+
+    async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
+        from pybuild.registry.pull import pull_image
+
+        manifest = await pull_image(
+            engine.client(), engine.store.blobs, reference, platforms[0], step.transfer
+        )
+        engine.images.resolutions.put(reference, platforms[0], manifest)
+        engine.images.describe(manifest, reference)
+        await asyncio.to_thread(engine.store.images.tag, str(reference), manifest)
+        step.say(f"digest: {manifest.digest}")
+        return str(reference)
+
+    return _run(parsed, "pulling", work)
+
+
+def push(parsed: Parsed) -> int:
+    """Send an image of the store to the registry that its name names."""
+
+    async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
+        descriptor = find(engine.store, str(reference))
+        await push_image(engine, descriptor, [reference], step)
+        return f"{reference}@{descriptor.digest}"
+
+    return _run(parsed, "pushing", work)
+
+
+def _run(parsed: Parsed, verb: str, work: Work) -> int:
+    import uvloop
+
+    try:
+        reference = Reference.parse(parsed.positionals[0])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    display = make_display("quiet" if parsed.flag("quiet") else kind)
+
+    async def run() -> str:
+        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        try:
+            async with (
+                Engine(settings) as engine,
+                internal_step(f"{verb} {reference}", display.show, engine.clock) as step,
+            ):
+                return await work(engine, reference, step)
+        except asyncio.CancelledError:
+            raise Cancelled("context canceled") from None
+
+    try:
+        name = uvloop.run(run())
+    finally:
+        display.close()
+    sys.stdout.write(f"{name}\n")
+    return 0

@@ -1,0 +1,234 @@
+"""Wires the rooms together: one `Engine` serves the command line, the Python API and, later, a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import platform as host_platform
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from pybuild.cache.results import Results
+from pybuild.cache.store import Store
+from pybuild.config import Settings
+from pybuild.contexts import BuildInputs, load_inputs
+from pybuild.executor.runner import BuildRunner
+from pybuild.executor.workers import Workers
+from pybuild.export import Built, export_all
+from pybuild.frontend.ast import Dockerfile
+from pybuild.frontend.lower import lower
+from pybuild.frontend.lowering import (
+    ImageRequest,
+    Lowered,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.parse import parse_dockerfile
+from pybuild.images import ImageSourceResolver
+from pybuild.internal import internal_step
+from pybuild.model.clock import Clock
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
+from pybuild.model.ops import LocalSource, walk
+from pybuild.model.platform import Platform
+from pybuild.request import BuildRequest
+from pybuild.result import BuildResult
+from pybuild.solver.drive import Solver
+
+if TYPE_CHECKING:
+    from pybuild.registry.client import Client
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A build whose definition is known and of which nothing has run.
+
+    Attributes:
+        lowered: one definition a platform, in the order asked for.
+    """
+
+    request: BuildRequest
+    inputs: BuildInputs
+    dockerfile: Dockerfile
+    lowered: tuple[Lowered, ...]
+
+
+class Engine:
+    """A store, workers, a solver and a registry client, for any number of builds.
+
+    Use as an async context manager; leaving it ends the workers and closes the store.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        self.store = Store.open(self.settings.root, self.clock)
+        self._stack.callback(self.store.close)
+        self.workers = Workers()
+        self._stack.push_async_callback(self.workers.close)
+        self.images = ImageSourceResolver(self.store, self.client)
+        self.results = self._stack.enter_context(Results(self.store))
+        self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def client(self) -> Client:
+        """The registry client, made when the network is first needed."""
+        if self._client is None:
+            from pybuild.registry.client import Client
+            from pybuild.registry.credentials import Credentials
+            from pybuild.registry.hosts import Hosts
+
+            hosts = Hosts.from_config(self.settings.registries)
+            self._client = Client(hosts, Credentials.from_environment())
+            self._stack.push_async_callback(self._client.close)
+        return self._client
+
+    async def prepare(self, request: BuildRequest, emit: Emit) -> Prepared:
+        """Read, parse and lower: everything up to the point where something would run.
+
+        Raises:
+            UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
+        """
+        async with internal_step("[internal] load build definition", emit, self.clock):
+            inputs = await asyncio.to_thread(load_inputs, request)
+            dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
+        here = native_platform()
+        platforms = request.platforms or (here,)
+        try:
+            lowered = [
+                await self._lower(request, inputs, dockerfile, platform, here, emit)
+                for platform in platforms
+            ]
+        except PybuildError as error:
+            error.sources = {inputs.filename: dockerfile.lines}
+            raise
+        for warning in dockerfile.warnings:
+            emit(BuildWarning(message=warning.message, rule=warning.rule, spans=(warning.span,)))
+        for warning in lowered[0].warnings:
+            emit(warning)
+        return Prepared(
+            request=request, inputs=inputs, dockerfile=dockerfile, lowered=tuple(lowered)
+        )
+
+    async def build(self, prepared: Prepared, emit: Emit) -> BuildResult:
+        """Solve and export.
+
+        Raises:
+            StepError: a RUN failed; UserError, EnvironmentFault.
+        """
+        request = prepared.request
+        cached: set[str] = set()
+
+        def watch(event: Event) -> None:
+            if isinstance(event, VertexCached):
+                cached.add(event.vertex)
+            emit(event)
+
+        runner = BuildRunner(
+            self.store,
+            self.workers,
+            fetcher=self.images,
+            locals=prepared.inputs.trees,
+            secrets=self._secrets(request),
+            dns=self.settings.dns,
+            allow=request.allow,
+        )
+        try:
+            async with runner:
+                targets = [one.result for one in prepared.lowered]
+                solution = await self.solver.solve(targets, runner, watch)
+                built = [
+                    Built(lowered=one, result=solution.of(one.result).result)
+                    for one in prepared.lowered
+                ]
+                exported = await export_all(self, request, built, emit)
+        except PybuildError as error:
+            error.sources = {prepared.inputs.filename: prepared.dockerfile.lines}
+            raise
+        steps = tuple(
+            (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
+            for vertex in walk(*(one.result for one in prepared.lowered))
+            if vertex.meta.name and not isinstance(vertex.op, LocalSource)
+        )
+        warnings = prepared.lowered[0].warnings
+        return BuildResult(
+            image=exported.image,
+            image_id=exported.image_id,
+            names=exported.names,
+            steps=steps,
+            warnings=warnings,
+            metadata=exported.metadata,
+        )
+
+    async def _lower(
+        self,
+        request: BuildRequest,
+        inputs: BuildInputs,
+        dockerfile: Dockerfile,
+        platform: Platform,
+        here: Platform,
+        emit: Emit,
+    ) -> Lowered:
+        options = LowerOptions(
+            target=request.target,
+            build_args=request.build_args,
+            target_platform=platform,
+            build_platform=here,
+            named_contexts={**inputs.others, **{n: n for n in inputs.trees if n != "context"}},
+            no_cache=request.no_cache,
+            no_cache_filter=request.no_cache_filter,
+            labels=request.labels,
+            network=request.network,
+            add_hosts=request.add_hosts,
+            ulimits=request.ulimits,
+            shm_size_bytes=request.shm_size_bytes,
+            local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
+            multi_platform=len(request.platforms) > 1,
+        )
+        images: dict[ImageRequest, ResolvedImage] = {}
+        while True:
+            answer = lower(dockerfile, options, images)
+            if isinstance(answer, Lowered):
+                return answer
+            images |= await self._resolve_all(answer, request, emit)
+
+    async def _resolve_all(
+        self, need: NeedImages, request: BuildRequest, emit: Emit
+    ) -> Mapping[ImageRequest, ResolvedImage]:
+        async def resolve(wanted: ImageRequest) -> ResolvedImage:
+            name = f"[internal] load metadata for {wanted.reference}"
+            async with internal_step(name, emit, self.clock):
+                return await self.images.resolve(wanted, pull=request.pull)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {wanted: group.create_task(resolve(wanted)) for wanted in need.requests}
+        return {wanted: task.result() for wanted, task in tasks.items()}
+
+    def _secrets(self, request: BuildRequest) -> Mapping[str, partial[bytes]]:
+        return {name: partial(secret.read) for name, secret in request.secrets.items()}
+
+
+def native_platform() -> Platform:
+    """The platform of this machine."""
+    try:
+        return Platform.make("linux", host_platform.machine())
+    except ValueError as error:
+        raise UserError(f"this machine: {error}") from error

@@ -1,0 +1,296 @@
+"""From results to outputs: layers, config, manifest, and where they go [OUT]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pybuild import outputs as writers
+from pybuild.frontend.lowering import Lowered
+from pybuild.image.config import NewHistory, assemble_config
+from pybuild.image.manifest import build_index, build_manifest
+from pybuild.internal import InternalStep, internal_step
+from pybuild.model.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+    Descriptor,
+)
+from pybuild.model.digest import Digest
+from pybuild.model.errors import InternalError, UsageError
+from pybuild.model.events import Emit
+from pybuild.model.reference import Reference
+from pybuild.model.snapshot import Result, Snapshot
+from pybuild.request import BuildRequest, Output
+
+if TYPE_CHECKING:
+    from pybuild.engine import Engine
+
+_SUFFIX = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One platform's result."""
+
+    lowered: Lowered
+    result: Result
+
+    @property
+    def snapshot(self) -> Snapshot:
+        if not isinstance(self.result, Snapshot):
+            raise InternalError(f"the result of a build is {type(self.result).__name__}")
+        return self.result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What the outputs left behind."""
+
+    image: Descriptor | None = None
+    image_id: Digest | None = None
+    names: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+async def export_all(
+    engine: Engine, request: BuildRequest, built: Sequence[Built], emit: Emit
+) -> Exported:
+    """Write every output; with none asked for, keep the image in the local store."""
+    outputs = request.outputs or (Output(type="image"),)
+    exported = Exported()
+    for output in outputs:
+        match output.type:
+            case "cacheonly":
+                continue
+            case "local":
+                async with internal_step("exporting to client directory", emit, engine.clock):
+                    await writers.write_local(engine, output, built)
+            case "tar":
+                async with internal_step("exporting to client tarball", emit, engine.clock):
+                    await writers.write_tar(engine, output, built)
+            case _:
+                title = {"oci": "exporting to oci image format"}.get(output.type)
+                title = title or {"docker": "exporting to docker image format"}.get(output.type)
+                async with internal_step(title or "exporting to image", emit, engine.clock) as step:
+                    exported = await _export_image(engine, request, output, built, step)
+    return exported
+
+
+async def _export_image(
+    engine: Engine,
+    request: BuildRequest,
+    output: Output,
+    built: Sequence[Built],
+    step: InternalStep,
+) -> Exported:
+    oci_types = output.flag("oci-mediatypes", output.type != "docker")
+    compression = output.attrs.get("compression", "gzip")
+    if compression not in _SUFFIX:
+        raise UsageError(f'output compression "{compression}": one of {", ".join(sorted(_SUFFIX))}')
+    if compression == "zstd" and not oci_types:
+        raise UsageError("output compression zstd needs oci-mediatypes=true")
+    level = output.attrs.get("compression-level")
+    makers = [
+        ImageMaker(engine, one, oci_types, compression, int(level) if level else None)
+        for one in built
+    ]
+    images = [await maker.make() for maker in makers]
+    step.say("exporting layers done")
+    for image in images:
+        step.say(f"exporting manifest {image.manifest.digest}")
+        step.say(f"exporting config {image.config.digest}")
+    if len(images) > 1:
+        data = build_index(
+            [image.manifest for image in images], OCI_INDEX if oci_types else DOCKER_INDEX
+        )
+        media_type = OCI_INDEX if oci_types else DOCKER_INDEX
+        digest = await asyncio.to_thread(engine.store.blobs.put, data)
+        descriptor = Descriptor(media_type, digest, len(data))
+        image_id = digest
+    else:
+        descriptor, image_id = images[0].manifest, images[0].config.digest
+    names = _names(request, output)
+    if output.type in {"oci", "docker"}:
+        await writers.write_archive(engine, output, descriptor, names)
+    else:
+        if output.flag("store", True):
+            for name in names:
+                await asyncio.to_thread(engine.store.images.tag, str(name), descriptor)
+                step.say(f"naming to {name}")
+            if not names:
+                await asyncio.to_thread(engine.store.images.add_dangling, descriptor)
+        if output.type == "registry" or output.flag("push"):
+            await push(engine, descriptor, names, step)
+    metadata: dict[str, Any] = {
+        "containerimage.config.digest": image_id,
+        "containerimage.descriptor": descriptor.to_json(),
+        "containerimage.digest": descriptor.digest,
+    }
+    if names:
+        metadata["image.name"] = ",".join(str(name) for name in names)
+    return Exported(
+        image=descriptor,
+        image_id=image_id,
+        names=tuple(str(name) for name in names),
+        metadata=metadata,
+    )
+
+
+async def push(
+    engine: Engine, descriptor: Descriptor, names: Sequence[Reference], step: InternalStep
+) -> None:
+    """Push an image of the store under each of *names*; layers that are elsewhere are mounted.
+
+    Raises:
+        UsageError: no name to push to.
+    """
+    from pybuild.registry.push import push_image
+
+    if not names:
+        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    for name in names:
+        await push_image(engine.client(), engine.store.blobs, descriptor, [name], step.transfer)
+        step.say(f"pushed {name}@{descriptor.digest}")
+
+
+def _names(request: BuildRequest, output: Output) -> list[Reference]:
+    names = list(request.tags)
+    for text in filter(None, output.attrs.get("name", "").split(",")):
+        try:
+            reference = Reference.parse(text)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if reference not in names:
+            names.append(reference)
+    for name in names:
+        if name.digest is not None:
+            raise UsageError(f'"{name}": an image cannot be named by a digest')
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One platform's finished image; its blobs are in the store."""
+
+    manifest: Descriptor
+    config: Descriptor
+
+
+class ImageMaker:
+    """Makes the layers, config and manifest of one platform's result."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        built: Built,
+        oci_types: bool,
+        compression: str,
+        level: int | None,
+    ) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._built = built
+        self._oci_types = oci_types
+        self._compression = compression
+        self._level = level
+
+    async def make(self) -> Image:
+        """Write what is missing and return the image."""
+        lowered, deltas = self._built.lowered, self._built.snapshot.deltas
+        base = lowered.base_layer_count
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._layer(delta, is_base=index < base))
+                for index, delta in enumerate(deltas)
+            ]
+        layers = [task.result() for task in tasks]
+        created = iter([self._created(delta) for delta in deltas[base:]])
+        fixed = lowered.epoch
+        history = [
+            NewHistory(
+                created_by=item.created_by,
+                comment=item.comment,
+                empty_layer=item.vertex is None,
+                created=None
+                if item.vertex is None
+                else fixed
+                if fixed is not None
+                else next(created),
+            )
+            for item in lowered.history
+        ]
+        config = assemble_config(
+            lowered.config, [diff_id for diff_id, _ in layers], history, epoch=fixed
+        )
+        config_type = OCI_CONFIG if self._oci_types else DOCKER_CONFIG
+        config_digest = await asyncio.to_thread(self._store.blobs.put, config)
+        config_descriptor = Descriptor(config_type, config_digest, len(config))
+        media_type = OCI_MANIFEST if self._oci_types else DOCKER_MANIFEST
+        data = build_manifest(
+            config_descriptor, [self._retype(layer) for _, layer in layers], media_type
+        )
+        digest = await asyncio.to_thread(self._store.blobs.put, data)
+        manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
+        return Image(manifest, config_descriptor)
+
+    def _created(self, delta: str) -> float:
+        return float(self._store.deltas.meta(delta).get("created", 0.0))
+
+    async def _layer(self, delta: str, *, is_base: bool) -> tuple[Digest, Descriptor]:
+        """The diffID and blob of one delta; made if there is none in the wanted compression."""
+        store = self._store
+        facts = await asyncio.to_thread(store.records.get, "layer", delta)
+        if facts is not None and (is_base or "reference" in facts):
+            # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
+            await self._engine.images.fetch(delta, lambda event: None)
+            return Digest.parse(facts["diff_id"]), Descriptor.from_json(facts["descriptor"])
+        kind = f"{self._compression}-{self._level}"
+        made = (facts or {}).get("blobs", {}).get(kind)
+        if facts is not None and made is not None:
+            descriptor = Descriptor.from_json(made)
+            if store.blobs.has(descriptor.digest):
+                return Digest.parse(facts["diff_id"]), descriptor
+        out = os.path.join(store.tmp_dir, f"layer-{secrets.token_hex(8)}")
+        try:
+            answer = await self._engine.workers.call(
+                "pybuild.image.layertar:layer_job",
+                {
+                    "path": store.deltas.path(delta),
+                    "out": out,
+                    "compression": self._compression,
+                    "level": self._level,
+                    "userxattr": self._engine.workers.is_rootless,
+                    "clamp_mtime": None,
+                },
+            )
+            digest = Digest.parse(answer["digest"])
+            size = int(answer["size"])
+            await asyncio.to_thread(store.blobs.adopt, out, digest, size)
+        finally:
+            if os.path.exists(out):
+                os.unlink(out)
+        descriptor = Descriptor(_SUFFIX[self._compression], digest, size)
+        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
+        record = {"diff_id": answer["diff_id"], "blobs": blobs}
+        await asyncio.to_thread(store.records.put, "layer", delta, record)
+        return Digest.parse(answer["diff_id"]), descriptor
+
+    def _retype(self, layer: Descriptor) -> Descriptor:
+        """The same blob under the media type of the wanted family; annotations stay."""
+        to_oci = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+        table = to_oci if self._oci_types else {oci: docker for docker, oci in to_oci.items()}
+        media_type = table.get(layer.media_type, layer.media_type)
+        return Descriptor(media_type, layer.digest, layer.size, layer.annotations)

@@ -1,0 +1,106 @@
+"""The fully cached build: proves from files alone that nothing changed, and says so.
+
+Imports no parser, graph, event loop, database or HTTP client; a test holds it to that. When anything
+at all is not as the memo says, it returns None and the whole engine decides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybuild import memo
+from pybuild.paths import config_file, default_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.options import Parsed
+
+# With these, a build does something besides looking at its inputs; the engine does them.
+_INELIGIBLE = (
+    "no-cache",
+    "no-cache-filter",
+    "pull",
+    "push",
+    "output",
+    "secret",
+    "allow",
+    "help",
+)
+
+
+def try_cached_build(parsed: Parsed) -> int | None:
+    """Answer the build from its memo; None when it has to be looked at in earnest."""
+    if any(name in parsed.values for name in _INELIGIBLE):
+        return None
+    progress = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    if progress not in {"auto", "plain", "tty", "quiet", "none"}:
+        return None
+    root = _root(parsed)
+    key = memo.key_of(parsed)
+    found = memo.load(root, key) if root and key else None
+    if root is None or found is None or not memo.holds(found, root):
+        return None
+    quiet = parsed.flag("quiet")
+    if not quiet and progress not in {"quiet", "none"}:
+        steps = found["steps"]
+        sys.stderr.write(_view(steps, progress))
+    _write_results(parsed, found)
+    if quiet:
+        sys.stdout.write(f"{found['image_id']}\n")
+    return 0
+
+
+def _root(parsed: Parsed) -> str | None:
+    given = parsed.one("root")
+    if given:
+        return os.path.abspath(given)
+    config = config_file(parsed.one("config"))
+    if config is None:
+        return default_root()
+    try:
+        import tomllib
+
+        with open(config, "rb") as file:
+            root = tomllib.load(file).get("root", "")
+    except (OSError, ValueError):
+        return None
+    return root if isinstance(root, str) and root else default_root()
+
+
+def _view(steps: list[list[str]], progress: str) -> str:
+    """What the chosen progress view ends with when every step is cached."""
+    lines: list[str] = []
+    if progress == "tty" or (progress == "auto" and sys.stderr.isatty()):
+        try:
+            columns = os.get_terminal_size(2).columns
+        except OSError:
+            columns = 80
+        colour = "NO_COLOR" not in os.environ
+        blue, plain = ("\x1b[34m", "\x1b[0m") if colour else ("", "")
+        lines.append(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED")
+        for name, word in steps:
+            label = f"CACHED {name}" if word == "CACHED" else name
+            room = max(20, columns - 9)
+            label = label if len(label) <= room else label[: room - 1] + "…"
+            lines.append(f"{blue} => {label:<{room}} 0.0s{plain}")
+        return "\n".join(lines) + "\n"
+    for number, (name, word) in enumerate(steps, 1):
+        lines += [f"#{number} {name}", f"#{number} {word}", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _write_results(parsed: Parsed, found: dict[str, object]) -> None:
+    iidfile = parsed.one("iidfile")
+    if iidfile:
+        _write(iidfile, str(found["image_id"]))
+    metadata = parsed.one("metadata-file")
+    if metadata:
+        import json
+
+        _write(metadata, json.dumps(found["metadata"], indent=2) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,148 @@
+"""Base images: from a name to a manifest, a config and the facts about its layers.
+
+Only metadata moves here; layers are fetched when a step or an output needs them [ARC-7].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pybuild.cache.resolutions import Resolutions
+from pybuild.cache.store import Store
+from pybuild.frontend.lowering import ImageRequest, ResolvedImage
+from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.events import Emit
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.registry.client import Client
+
+
+class ImageSourceResolver:
+    """Finds images: the local store, then what was resolved before, then the registry [FROM-18].
+
+    Attributes:
+        used: what was asked for and found, and whether the local store had it under that name; a
+            memo of the build holds while these answers would be the same.
+    """
+
+    def __init__(self, store: Store, client: Callable[[], Client]) -> None:
+        self._store = store
+        self._client = client
+        self.resolutions = Resolutions(store.root)
+        self._fetching: dict[str, asyncio.Lock] = {}
+        self.used: list[tuple[ImageRequest, Digest, bool]] = []
+
+    async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
+        """Return the manifest and config of *request*.
+
+        Args:
+            pull: ask the registry even if the answer is known.
+
+        Raises:
+            UserError: no such image; EnvironmentFault: the registry cannot be reached.
+        """
+        reference, platform = request.reference, request.platform
+        manifest = None if pull else self._local(reference, platform)
+        is_local = manifest is not None
+        if manifest is None and not pull:
+            manifest = self._whole(self.resolutions.get(reference, platform), platform)
+        if manifest is None:
+            from pybuild.registry.pull import resolve_image
+
+            found = await resolve_image(self._client(), reference, platform)
+            self._store.blobs.put(found.manifest_data)
+            self._store.blobs.put(found.config_data)
+            manifest = found.manifest
+            self.resolutions.put(reference, platform, manifest)
+        self.used.append((request, manifest.digest, is_local))
+        return self.describe(manifest, reference)
+
+    def describe(self, manifest: Descriptor, reference: Reference) -> ResolvedImage:
+        """Read a manifest and config that are in the store, and note where its layers are found."""
+        data = json.loads(self._store.blobs.read(manifest.digest))
+        config: dict[str, Any] = json.loads(
+            self._store.blobs.read(Digest.parse(data["config"]["digest"]))
+        )
+        layers = [Descriptor.from_json(layer) for layer in data["layers"]]
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+        if len(layers) != len(diff_ids):
+            raise UserError(
+                f"image {reference}: manifest has {len(layers)} layers,"
+                f" config has {len(diff_ids)} diff ids"
+            )
+        note_layers(self._store, reference, layers, diff_ids)
+        return ResolvedImage(
+            digest=manifest.digest,
+            config=config,
+            layer_count=len(layers),
+            platform=Platform.from_json(config),
+        )
+
+    def _local(self, reference: Reference, platform: Platform) -> Descriptor | None:
+        """An image that was built or pulled here under this name."""
+        return self._whole(self._store.images.resolve(str(reference)), platform)
+
+    def _whole(self, descriptor: Descriptor | None, platform: Platform) -> Descriptor | None:
+        """The platform's manifest, if it and its config are in the store."""
+        manifest = self._choose(descriptor, platform) if descriptor else None
+        return manifest if manifest is not None and self._is_whole(manifest) else None
+
+    def _choose(self, descriptor: Descriptor, platform: Platform) -> Descriptor | None:
+        """The platform's manifest where *descriptor* is an index, itself where it is a manifest."""
+        if descriptor.media_type in MANIFEST_TYPES:
+            return descriptor
+        if not self._store.blobs.has(descriptor.digest):
+            return None
+        from pybuild.image.manifest import choose, parse_index
+
+        return choose(parse_index(self._store.blobs.read(descriptor.digest)), platform)
+
+    def _is_whole(self, manifest: Descriptor) -> bool:
+        if not self._store.blobs.has(manifest.digest):
+            return False
+        data = json.loads(self._store.blobs.read(manifest.digest))
+        return self._store.blobs.has(Digest.parse(data["config"]["digest"]))
+
+    async def fetch(self, delta: str, emit: Emit) -> None:
+        """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
+        facts = self._store.records.get("layer", delta)
+        if facts is None:
+            raise EnvironmentFault(
+                f"layer {delta} is neither in the store nor known to any registry",
+                hints=["build with --pull to resolve the base image again"],
+            )
+        descriptor = Descriptor.from_json(facts["descriptor"])
+        lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
+        async with lock:
+            if self._store.blobs.has(descriptor.digest):
+                return
+            if not facts.get("reference"):
+                raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
+            reference = Reference.parse(facts["reference"])
+            await self._client().pull_blob(reference, descriptor, self._store.blobs)
+
+
+def note_layers(
+    store: Store, reference: Reference, layers: list[Descriptor], diff_ids: list[Digest]
+) -> None:
+    """Record, for each layer of an image, what it is and where it can be fetched."""
+    parents: list[str] = []
+    for layer, diff_id in zip(layers, diff_ids, strict=True):
+        delta = "sha256-" + diff_id.hex
+        known = store.records.get("layer", delta)
+        if known is None or known.get("reference") != str(reference):
+            facts = {
+                "diff_id": diff_id,
+                "descriptor": layer.to_json(),
+                "reference": str(reference),
+                "parents": list(parents),
+            }
+            store.records.put("layer", delta, facts)
+        parents.append(delta)

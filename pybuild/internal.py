@@ -1,0 +1,64 @@
+"""Steps of ours that are no vertices but that people see: loading, resolving, exporting [UI-2]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pybuild.model.clock import Clock
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError
+from pybuild.model.events import (
+    Emit,
+    LogStream,
+    VertexAdded,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexProgress,
+    VertexStarted,
+)
+
+
+class InternalStep:
+    """A running step of ours; gives it a voice."""
+
+    def __init__(self, vertex: Digest, emit: Emit, clock: Clock) -> None:
+        self._vertex = vertex
+        self._emit = emit
+        self._clock = clock
+
+    def say(self, line: str) -> None:
+        data = line.encode() + b"\n"
+        now = self._clock.now()
+        stream = LogStream.STDOUT
+        self._emit(VertexLog(vertex=self._vertex, time=now, stream=stream, data=data))
+
+    def transfer(self, id: str, current: int, total: int) -> None:
+        """Report how far the transfer *id* is, in bytes."""
+        done = total > 0 and current >= total
+        now = self._clock.now()
+        self._emit(
+            VertexProgress(
+                vertex=self._vertex, id=id, current=current, total=total, done=done, time=now
+            )
+        )
+
+
+@asynccontextmanager
+async def internal_step(name: str, emit: Emit, clock: Clock) -> AsyncIterator[InternalStep]:
+    """Show the body of the ``with`` as a step called *name*; errors pass through."""
+    vertex = Digest.of(b"internal:" + name.encode())
+    emit(VertexAdded(vertex=vertex, name=name))
+    emit(VertexStarted(vertex=vertex, time=clock.now()))
+    try:
+        yield InternalStep(vertex, emit, clock)
+    except asyncio.CancelledError:
+        emit(VertexFailed(vertex=vertex, time=clock.now(), error="canceled", cancelled=True))
+        raise
+    except Exception as error:
+        text = error.message if isinstance(error, PybuildError) else str(error)
+        emit(VertexFailed(vertex=vertex, time=clock.now(), error=text))
+        raise
+    emit(VertexCompleted(vertex=vertex, time=clock.now()))

@@ -1,0 +1,139 @@
+"""Memos of finished builds: what a build read, and what came out.
+
+A memo is one JSON file under ``<root>/memo/``, found by what the command line asked for. It holds as
+long as every file it names is what it was: the Dockerfile and the ignore files by digest, the build
+contexts by a signature of every file's stat, base images by their resolution, the result by its
+blobs and its names in the local store. Lean, because the fully cached path is little else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+from pybuild import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.options import Parsed
+
+FORMAT = 2
+
+# These change how a build is told, not what it does.
+_TELLING = frozenset(("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load"))
+
+# A file changed within the clock tick in which it was last looked at shows the same times after a
+# second change. Kernels stamp files with a coarse clock (4 ms or 10 ms); file systems that keep whole
+# seconds only are recognised by their stamps and given two.
+_TICK_NS = 50_000_000
+_COARSE_TICK_NS = 2_000_000_000
+
+
+def key_of(parsed: Parsed) -> str | None:
+    """The name of the memo for this command line; None when the context is not a directory."""
+    context = parsed.positionals[0] if parsed.positionals else ""
+    if context == "-" or not os.path.isdir(context) or parsed.one("file") == "-":
+        return None
+    values = {name: list(given) for name, given in parsed.values.items() if name not in _TELLING}
+    if "file" in values:
+        values["file"] = [os.path.abspath(values["file"][-1])]
+    for name in ("build-arg", "label"):
+        # NAME alone takes the environment's value [EV-3].
+        values[name] = [
+            item if "=" in item else f"{item}={os.environ.get(item)}"
+            for item in values.get(name, ())
+        ]
+    for index, item in enumerate(values.get("build-context", ())):
+        name, _, source = item.partition("=")
+        values["build-context"][index] = f"{name}={os.path.abspath(source)}"
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
+    what = [FORMAT, __version__, os.path.realpath(context), sorted(values.items()), epoch, config]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def load(root: str, key: str) -> dict[str, Any] | None:
+    """Read a memo; None when there is none or it is damaged."""
+    try:
+        with open(os.path.join(root, "memo", key), "rb") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def save(root: str, key: str, content: dict[str, Any]) -> None:
+    """Write a memo, atomically; without fsync, since losing it costs one slower build."""
+    directory = os.path.join(root, "memo")
+    os.makedirs(directory, exist_ok=True)
+    temporary = os.path.join(directory, f".tmp-{os.getpid()}-{key[:12]}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT, **content}, file)
+    os.replace(temporary, os.path.join(directory, key))
+
+
+def holds(memo: dict[str, Any], root: str) -> bool:
+    """Whether everything is still as the memo says; cheapest questions first."""
+    try:
+        return (
+            all(_file_digest(path) == digest for path, digest in memo["files"])
+            and all(_resolution(path) == digest for path, digest in memo["resolutions"])
+            and all(os.path.exists(path) for path in memo["present"])
+            and _names_hold(root, memo["image"]["digest"], memo["names"])
+            and all(_names_hold(root, digest, [name]) for name, digest in memo["bases"])
+            and all(_context_holds(context) for context in memo["contexts"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str, Any] | None:
+    """Describe the state of a context; None when a file was touched too lately to be sure."""
+    from pybuild.executor.contextscan import scan_signature
+
+    looked = time.time_ns()
+    signature, newest = scan_signature(path, prefixes, exclude)
+    coarse = newest % 1_000_000_000 == 0
+    if newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS):
+        return None
+    return {"path": path, "prefixes": prefixes, "exclude": exclude, "signature": signature}
+
+
+def file_digest(data: bytes | None) -> str:
+    """How a memo names a file's content; the empty text is a file that is not there."""
+    return "" if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file_digest(file.read())
+    except FileNotFoundError:
+        return ""
+
+
+def _resolution(path: str) -> str:
+    with open(path, "rb") as file:
+        return str(json.load(file)["manifest"]["digest"])
+
+
+def _names_hold(root: str, digest: str, names: list[str]) -> bool:
+    """Whether the local store's index still gives every name of the result to the result."""
+    with open(os.path.join(root, "index.json"), "rb") as file:
+        manifests = json.load(file)["manifests"]
+    held: set[str] = set()
+    for descriptor in manifests:
+        if descriptor["digest"] == digest:
+            held.add((descriptor.get("annotations") or {}).get("io.containerd.image.name", ""))
+    return bool(held) and held.issuperset(names)
+
+
+def _context_holds(context: dict[str, Any]) -> bool:
+    from pybuild.executor.contextscan import scan_signature
+
+    signature, _ = scan_signature(context["path"], context["prefixes"], context["exclude"])
+    return signature == context["signature"]

@@ -1,0 +1,107 @@
+"""Writes results outside the store: directories, tars and image archives [OUT-3..6].
+
+Everything appears whole or not at all: archives are written beside their place and renamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import UsageError
+from pybuild.model.reference import Reference
+from pybuild.request import Output
+
+if TYPE_CHECKING:
+    from pybuild.engine import Engine
+    from pybuild.export import Built
+
+
+async def write_local(engine: Engine, output: Output, built: Sequence[Built]) -> None:
+    """``type=local``: the file tree as a directory of the invoking user [OUT-5, OUT-16]."""
+    split = output.flag("platform-split", len(built) > 1)
+    if output.attrs.get("mode", "copy") != "copy":
+        raise UsageError(f'output mode "{output.attrs["mode"]}" is not supported yet: only copy')
+    for one in built:
+        dest = os.path.abspath(output.dest)
+        if split:
+            dest = os.path.join(dest, str(one.lowered.platform).replace("/", "_"))
+        os.makedirs(dest, exist_ok=True)
+        await engine.workers.call(
+            "pybuild.executor.export:local_job",
+            {**await _tree(engine, one), "dest": dest},
+        )
+
+
+async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:
+    """``type=tar``: the file tree as a tar file, or on standard output."""
+    if len(built) > 1:
+        raise UsageError("output type=tar cannot hold several platforms", hints=["use type=local"])
+    with _whole_file(output.dest) as fd:
+        await engine.workers.call(
+            "pybuild.executor.export:tar_job", await _tree(engine, built[0]), fds=[fd]
+        )
+
+
+async def _tree(engine: Engine, one: Built) -> dict[str, Any]:
+    """What a worker must know to mount a result's tree read-only."""
+    deltas = one.snapshot.deltas
+    await engine.ensure(one.snapshot)
+    return {
+        "lowers": [engine.store.deltas.path(delta) for delta in deltas],
+        "userxattr": engine.workers.is_rootless,
+        "epoch": one.lowered.epoch,
+    }
+
+
+async def write_archive(
+    engine: Engine, output: Output, descriptor: Descriptor, names: Sequence[Reference]
+) -> None:
+    """``type=oci`` and ``type=docker``: one file, a directory with ``tar=false``, or stdout."""
+    from pybuild.image.archive import write_docker_archive, write_oci_archive, write_oci_layout
+
+    blobs = engine.store.blobs
+    texts = [str(name) for name in names]
+    if not output.flag("tar", True):
+        if output.type == "docker":
+            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
+        await asyncio.to_thread(write_oci_layout, output.dest, blobs.path, descriptor, texts)
+        return
+    write = write_oci_archive if output.type == "oci" else write_docker_archive
+    with _whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:
+        await asyncio.to_thread(write, file, blobs.path, descriptor, texts)
+
+
+@contextmanager
+def _whole_file(dest: str) -> Iterator[int]:
+    """Give a descriptor to write *dest* through; it gets its name when all went well.
+
+    Raises:
+        UsageError: standard output is a terminal.
+    """
+    if dest == "-":
+        if sys.stdout.isatty():
+            raise UsageError("dest file is required: refusing to write a tar file to a terminal")
+        sys.stdout.flush()
+        yield 1
+        return
+    path = os.path.abspath(dest)
+    if os.path.isdir(path):
+        raise UsageError(f"output destination {dest} is a directory")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
+    temporary = f"{path}.tmp-{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        yield fd
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,38 @@
+"""What a build gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.events import BuildWarning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """The outcome of one build.
+
+    Attributes:
+        image: descriptor of the manifest, or of the index for several platforms; None when no
+            output made an image.
+        image_id: digest of the config (of the index for several platforms), which is what
+            ``docker images`` calls the image ID [OUT-15].
+        names: references that the image has in the local store.
+        steps: ``(name, "CACHED" | "DONE")`` in the order of the definition.
+        metadata: what ``--metadata-file`` holds [BLD-30].
+    """
+
+    image: Descriptor | None = None
+    image_id: Digest | None = None
+    names: tuple[str, ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[BuildWarning, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def is_fully_cached(self) -> bool:
+        """Whether no step had to run."""
+        return all(word == "CACHED" for _, word in self.steps)

@@ -1,0 +1,43 @@
+"""Exit codes and messages of the command line, run as a person runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pybuild(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "pybuild", *words],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_version_and_help_succeed() -> None:
+    assert pybuild("--version").stdout.startswith("pybuild ")
+    assert "commands:" in pybuild("--help").stdout
+    assert "--build-arg" in pybuild("build", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bild", "."], 'error: unknown command "bild" (did you mean build?)'),
+        (["build"], 'error: "pybuild build" expects PATH, got 0 arguments'),
+        (["build", "--taget=x", "."], "error: unknown flag: --taget (did you mean --target?)"),
+        (["tag", "a"], 'error: "pybuild tag" expects SOURCE NAME, got 1 arguments'),
+    ],
+)
+def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:
+    done = pybuild(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert "Traceback" not in done.stderr

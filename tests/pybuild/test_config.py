@@ -1,0 +1,63 @@
+"""The configuration file: what it says, and what it is told when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from pybuild.config import load_settings
+from pybuild.model.errors import UsageError
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "pybuild.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_registries_limits_and_dns_are_read(tmp_path: Path) -> None:
+    settings = load_settings(
+        write(
+            tmp_path,
+            'root = "/store"\n'
+            '[registry."docker.io"]\nmirrors = ["m:5000"]\n'
+            '[registry."m:5000"]\nhttp = true\n'
+            "[worker.oci]\nmax-parallelism = 3\n"
+            '[dns]\nnameservers = ["192.0.2.1"]\n',
+        )
+    )
+    assert settings.root == "/store"
+    assert settings.registries["docker.io"]["mirrors"] == ["m:5000"]
+    assert settings.registries["m:5000"]["http"] is True
+    assert settings.max_parallelism == 3
+    assert settings.dns.nameservers == ("192.0.2.1",)
+
+
+def test_the_flag_wins_over_the_file(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, 'root = "/a"'), root="/b").root == "/b"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('rot = "/x"', 'unknown key "rot" (did you mean root?)'),
+        ("root = 7", '"root" must be a string, not 7'),
+        (
+            '[registry."x"]\nmirror = ["m"]',
+            'unknown key "registry.x.mirror" (did you mean mirrors?)',
+        ),
+        ('[registry."x"]\nhttp = "yes"', "\"registry.x.http\" must be true or false, not 'yes'"),
+        ("[worker.oci]\nmax-parallelism = -1", "must be a whole number, not -1"),
+        ("root = ", "Invalid value"),
+    ],
+)
+def test_mistakes_name_file_key_and_value(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_settings(path)
+    assert message in caught.value.message
+    assert path in caught.value.message
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        load_settings(str(tmp_path / "none.toml"))

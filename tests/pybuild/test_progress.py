@@ -1,0 +1,119 @@
+"""What people see of the event stream [PRG]."""
+
+import json
+from io import StringIO
+
+from pybuild.model.digest import Digest
+from pybuild.model.events import (
+    BuildWarning,
+    Event,
+    LogStream,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexStarted,
+)
+from pybuild.progress.lines import LineCutter
+from pybuild.progress.plain import PlainDisplay, human_bytes
+from pybuild.progress.rawjson import RawJsonDisplay
+from pybuild.progress.tty import TtyDisplay
+
+A, B, C = (Digest.of(bytes([n])) for n in range(3))
+
+
+def log(vertex: Digest, time: float, data: bytes) -> VertexLog:
+    return VertexLog(vertex=vertex, time=time, stream=LogStream.STDOUT, data=data)
+
+
+STORY: list[Event] = [
+    VertexAdded(vertex=A, name="[1/3] FROM base"),
+    VertexAdded(vertex=B, name="[2/3] RUN make"),
+    VertexAdded(vertex=C, name="[3/3] RUN test"),
+    VertexCached(vertex=A, time=10.0),
+    VertexStarted(vertex=B, time=10.0),
+    VertexStarted(vertex=C, time=10.5),
+    log(B, 10.75, b"one\ntw"),
+    log(C, 11.0, b"\xc3"),
+    log(B, 11.0, b"o\n"),
+    log(C, 11.25, b"\xa4rger\n"),
+    VertexCompleted(vertex=B, time=11.5),
+    VertexFailed(vertex=C, time=12.0, error="exit code: 3"),
+    BuildWarning(message="Stage name 'X' should be lowercase", rule="StageNameCasing"),
+]
+
+
+def test_plain_numbers_steps_and_names_an_interrupted_one_again() -> None:
+    out = StringIO()
+    display = PlainDisplay(out)
+    for event in STORY:
+        display.show(event)
+    display.close()
+    assert out.getvalue() == (
+        "#1 [1/3] FROM base\n#1 CACHED\n\n"
+        "#2 [2/3] RUN make\n#2 ...\n\n"
+        "#3 [3/3] RUN test\n#3 ...\n\n"
+        "#2 [2/3] RUN make\n#2 0.750 one\n#2 1.000 two\n#2 ...\n\n"
+        "#3 [3/3] RUN test\n#3 0.750 ärger\n#3 ...\n\n"
+        "#2 [2/3] RUN make\n#2 DONE 1.5s\n\n"
+        "#3 [3/3] RUN test\n#3 ERROR: exit code: 3\n\n"
+        "\n 1 warning found:\n - StageNameCasing: Stage name 'X' should be lowercase\n"
+    )
+
+
+def test_rawjson_prints_one_object_a_line_with_buildkits_keys() -> None:
+    out = StringIO()
+    display = RawJsonDisplay(out)
+    for event in STORY:
+        display.show(event)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert {key for line in lines for key in line} == {"vertexes", "logs", "warnings"}
+    last = [v for line in lines for v in line.get("vertexes", ()) if v["digest"] == C][-1]
+    assert last["error"] == "exit code: 3"
+
+
+def test_tty_shows_running_steps_with_their_last_lines_and_a_final_count() -> None:
+    out = StringIO()
+    display = TtyDisplay(out, clock=lambda: 12.0, animate=False)
+    for event in STORY[:8]:
+        display.show(event)
+    running = display._frame(60, 20)  # pyright: ignore[reportPrivateUsage]
+    assert running[0] == "[+] Building 0.0s (1/3)"
+    assert any("CACHED [1/3] FROM base" in line for line in running)
+    assert any("=> => # one" in line for line in running)
+    for event in STORY[8:]:
+        display.show(event)
+    display.close()
+    assert "(3/3) ERROR" in out.getvalue()
+    assert "ERROR [3/3] RUN test" in out.getvalue()
+
+
+def test_tty_never_draws_more_lines_than_the_terminal_has() -> None:
+    display = TtyDisplay(StringIO(), clock=lambda: 0.0, animate=False)
+    for number in range(100):
+        vertex = Digest.of(b"%d" % number)
+        display.show(VertexAdded(vertex=vertex, name=f"step {number}"))
+        display.show(VertexStarted(vertex=vertex, time=0.0))
+    assert len(display._frame(80, 10)) <= 10  # pyright: ignore[reportPrivateUsage]
+
+
+def test_tty_takes_control_sequences_out_of_what_steps_write() -> None:
+    out = StringIO()
+    display = TtyDisplay(out, clock=lambda: 0.0, animate=False)
+    display.show(VertexAdded(vertex=A, name="x\x1b[2J"))
+    display.show(VertexStarted(vertex=A, time=0.0))
+    display.show(log(A, 0.0, b"\x1b[31mred\x1b[0m\x07\x9b2J\n"))
+    frame = "\n".join(display._frame(80, 20))  # pyright: ignore[reportPrivateUsage]
+    assert "red" in frame
+    assert "\x1b[2J" not in frame and "\x07" not in frame
+
+
+def test_a_line_without_end_does_not_grow_without_bound() -> None:
+    cutter = LineCutter()
+    lines = [line for _ in range(40) for line in cutter.feed(b"x" * 100_000)]
+    assert lines and max(map(len, lines)) < 1_200_000
+
+
+def test_bytes_are_printed_as_docker_prints_them() -> None:
+    assert [human_bytes(n) for n in (512, 3420, 29_130_000)] == ["512B", "3.42kB", "29.13MB"]

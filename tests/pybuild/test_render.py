@@ -1,0 +1,81 @@
+"""Error text, to the letter (STYLE section 6)."""
+
+from io import StringIO
+
+import pytest
+
+from pybuild.model.errors import (
+    EnvironmentFault,
+    ExitCode,
+    InternalError,
+    PybuildError,
+    StepError,
+    UserError,
+)
+from pybuild.model.span import Span
+from pybuild.render import excerpt, report
+
+LINES = ["FROM golang:1.22 AS build", "WORKDIR /src", "RUN --mont=x go build", "FROM scratch"]
+
+
+def rendered(error: BaseException) -> tuple[str, int]:
+    out = StringIO()
+    code = report(error, out)
+    return out.getvalue(), code
+
+
+def test_a_span_prints_its_marked_lines_with_two_around() -> None:
+    error = UserError(
+        "unknown flag: --mont", spans=[Span("Dockerfile", 3, 3)], hints=["try --mount"]
+    )
+    error.sources = {"Dockerfile": LINES}
+    text, code = rendered(error)
+    assert code == ExitCode.BUILD_FAILURE
+    assert text == (
+        "error: unknown flag: --mont\n"
+        "Dockerfile:3\n"
+        "   1 |     FROM golang:1.22 AS build\n"
+        "   2 |     WORKDIR /src\n"
+        "   3 | >>> RUN --mont=x go build\n"
+        "   4 |     FROM scratch\n"
+        "hint: try --mount\n"
+    )
+
+
+def test_a_failed_step_shows_its_last_lines_first() -> None:
+    error = StepError("process did not complete", status=3, log_tail=["one", "two"])
+    assert rendered(error)[0] == "------\none\ntwo\n------\nerror: process did not complete\n"
+
+
+def test_a_span_of_a_file_that_is_gone_still_says_where() -> None:
+    assert excerpt(Span("/nonexistent/Dockerfile", 7, 7), None) == ["/nonexistent/Dockerfile:7"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EnvironmentFault("disk full"), ExitCode.ENVIRONMENT),
+        (InternalError("edge completed twice"), ExitCode.INTERNAL),
+        (OSError(28, "No space left on device", "/store"), ExitCode.ENVIRONMENT),
+        (KeyError("x"), ExitCode.INTERNAL),
+    ],
+)
+def test_each_kind_has_its_exit_code_and_no_traceback(error: Exception, code: ExitCode) -> None:
+    text, got = rendered(error)
+    assert got == code
+    assert "Traceback" not in text
+
+
+def test_the_cause_is_taken_out_of_exception_groups() -> None:
+    group = ExceptionGroup("unhandled", [ValueError("x"), ExceptionGroup("g", [UserError("real")])])
+    wrapped: BaseException = ExceptionGroup("outer", [group.exceptions[1]])  # type: ignore[list-item]
+    assert rendered(wrapped) == ("error: real\n", ExitCode.BUILD_FAILURE)
+
+
+def test_every_error_class_has_an_exit_code_of_its_kind() -> None:
+    assert {cls.exit_code for cls in PybuildError.__subclasses__()} == {
+        ExitCode.BUILD_FAILURE,
+        ExitCode.ENVIRONMENT,
+        ExitCode.INTERNAL,
+        ExitCode.CANCELLED,
+    }
