@@ -48,7 +48,7 @@ class Settings:
     """What the configuration file and the environment say.
 
     Attributes:
-        registries: per host, the table as written and checked; read by `registry.hosts`.
+        registries: per host, the table as written; `registry.hosts` knows its keys and checks them.
         max_parallelism: how many steps may run at once; 0 is the default of the machine.
     """
 
@@ -70,7 +70,7 @@ def load_settings(config: str = "", root: str = "") -> Settings:
     table = _read(path) if path else {}
     reader = _Table(path or "", "", table)
     registries = {
-        host: _registry(reader.child("registry").child(host))
+        host: reader.child("registry").child(host).as_dict()
         for host in reader.child("registry").keys_any()
     }
     worker = reader.child("worker")
@@ -96,17 +96,6 @@ def load_settings(config: str = "", root: str = "") -> Settings:
     return settings
 
 
-def _registry(table: _Table) -> dict[str, Any]:
-    table.only(("mirrors", "http", "insecure", "ca", "keypair"))
-    return {
-        "mirrors": list(table.texts("mirrors")),
-        "http": table.boolean("http"),
-        "insecure": table.boolean("insecure"),
-        "ca": list(table.texts("ca")),
-        "keypair": table.keypairs("keypair"),
-    }
-
-
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
@@ -128,6 +117,9 @@ class _Table:
     def keys_any(self) -> list[str]:
         return sorted(self._table)
 
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self._table)
+
     def child(self, key: str) -> _Table:
         value = self._table.get(key, {})
         where = f"{self._where}.{key}" if self._where else key
@@ -137,9 +129,6 @@ class _Table:
 
     def text(self, key: str) -> str:
         return str(self._typed(key, str, "a string", ""))
-
-    def boolean(self, key: str) -> bool:
-        return bool(self._typed(key, bool, "true or false", False))
 
     def number(self, key: str) -> int:
         value = self._typed(key, int, "a whole number", 0)
@@ -152,13 +141,6 @@ class _Table:
         if not all(isinstance(item, str) for item in items):
             raise self._wrong(key, "a list of strings", items)
         return tuple(items)
-
-    def keypairs(self, key: str) -> list[dict[str, str]]:
-        items = self._typed(key, list, "a list of {key, cert} tables", [])
-        for item in items:
-            if not isinstance(item, dict) or set(item) != {"key", "cert"}:  # pyright: ignore
-                raise self._wrong(key, "a list of {key, cert} tables", items)
-        return list(items)
 
     def only(self, known: tuple[str, ...]) -> None:
         for key in sorted(self._table):

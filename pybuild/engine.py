@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform as host_platform
 import time
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
 from pybuild.model.platform import Platform
+from pybuild.registry.hosts import Hosts
 from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 from pybuild.solver.drive import Solver
@@ -82,7 +84,8 @@ class Engine:
         self.workers = Workers()
         self._stack.push_async_callback(self.workers.close)
         self.images = ImageSourceResolver(self.store, self.client)
-        self.results = self._stack.enter_context(Results(self.store))
+        self.results = Results(self.store)
+        self._hosts = Hosts(self.settings.registries)  # complains early about the configuration
         self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
         return self
 
@@ -93,11 +96,10 @@ class Engine:
         """The registry client, made when the network is first needed."""
         if self._client is None:
             from pybuild.registry.client import Client
-            from pybuild.registry.credentials import Credentials
-            from pybuild.registry.hosts import Hosts
+            from pybuild.registry.credentials import DockerCredentials
 
-            hosts = Hosts.from_config(self.settings.registries)
-            self._client = Client(hosts, Credentials.from_environment())
+            credentials = DockerCredentials(os.environ)
+            self._client = Client(self._hosts, credentials, clock=self.clock, environ=os.environ)
             self._stack.push_async_callback(self._client.close)
         return self._client
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from pybuild.model.descriptor import (
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
+    INDEX_TYPES,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -36,6 +36,7 @@ from pybuild.model.snapshot import Result, Snapshot
 from pybuild.request import BuildRequest, Output
 
 if TYPE_CHECKING:
+    from pybuild.cache.store import Store
     from pybuild.engine import Engine
 
 _SUFFIX = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
@@ -161,9 +162,36 @@ async def push(
 
     if not names:
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    sources = await asyncio.to_thread(_mount_sources, engine.store, descriptor)
+    await push_image(
+        engine.client(),
+        engine.store.blobs,
+        descriptor,
+        names,
+        mount_sources=sources,
+        progress=step.transfer,
+    )
     for name in names:
-        await push_image(engine.client(), engine.store.blobs, descriptor, [name], step.transfer)
         step.say(f"pushed {name}@{descriptor.digest}")
+
+
+def _mount_sources(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]]:
+    """Where the layers of an image were pulled from: a registry can mount them from there."""
+    manifests = [descriptor.digest]
+    if descriptor.media_type in INDEX_TYPES:
+        index = json.loads(store.blobs.read(descriptor.digest))
+        manifests = [Digest.parse(child["digest"]) for child in index["manifests"]]
+    sources: dict[Digest, list[str]] = {}
+    for digest in manifests:
+        manifest = json.loads(store.blobs.read(digest))
+        config = json.loads(store.blobs.read(Digest.parse(manifest["config"]["digest"])))
+        diff_ids = config.get("rootfs", {}).get("diff_ids", ())
+        for layer, diff_id in zip(manifest["layers"], diff_ids, strict=False):
+            facts = store.records.get("layer", "sha256-" + Digest.parse(diff_id).hex)
+            if facts and facts.get("reference"):
+                repository = Reference.parse(facts["reference"]).repository
+                sources[Digest.parse(layer["digest"])] = [repository]
+    return sources
 
 
 def _names(request: BuildRequest, output: Output) -> list[Reference]:
@@ -263,7 +291,7 @@ class ImageMaker:
             descriptor = Descriptor.from_json(made)
             if store.blobs.has(descriptor.digest):
                 return Digest.parse(facts["diff_id"]), descriptor
-        out = os.path.join(store.tmp_dir, f"layer-{secrets.token_hex(8)}")
+        out = store.scratch("layer")
         try:
             answer = await self._engine.workers.call(
                 "pybuild.image.layertar:layer_job",
@@ -279,9 +307,9 @@ class ImageMaker:
             digest = Digest.parse(answer["digest"])
             size = int(answer["size"])
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
-        finally:
-            if os.path.exists(out):
-                os.unlink(out)
+        except BaseException:
+            store.discard(out)
+            raise
         descriptor = Descriptor(_SUFFIX[self._compression], digest, size)
         blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
         record = {"diff_id": answer["diff_id"], "blobs": blobs}

@@ -57,8 +57,8 @@ class ImageSourceResolver:
             from pybuild.registry.pull import resolve_image
 
             found = await resolve_image(self._client(), reference, platform)
-            self._store.blobs.put(found.manifest_data)
-            self._store.blobs.put(found.config_data)
+            for data in (found.config_bytes, found.manifest_bytes, *reversed(found.indexes)):
+                await asyncio.to_thread(self._store.blobs.put, data)
             manifest = found.manifest
             self.resolutions.put(reference, platform, manifest)
         self.used.append((request, manifest.digest, is_local))

@@ -31,24 +31,10 @@ def find(store: Store, name: str) -> Descriptor:
     Raises:
         UserError: no such image, or several start like this.
     """
-    try:
-        descriptor = store.images.resolve(str(Reference.parse(name)))
-    except ValueError:
-        descriptor = None
-    if descriptor is not None:
-        return descriptor
-    wanted = name.removeprefix("sha256:")
-    matches: dict[Digest, Descriptor] = {}
-    if len(wanted) >= 4 and all(char in "0123456789abcdef" for char in wanted):
-        for _, candidate in store.images.list():
-            ids = (candidate.digest, _image_id(store, candidate))
-            if any(digest is not None and digest.hex.startswith(wanted) for digest in ids):
-                matches[candidate.digest] = candidate
-    if len(matches) > 1:
-        raise UserError(f'"{name}" is the start of {len(matches)} image ids')
-    if not matches:
+    descriptor = store.images.resolve(name)
+    if descriptor is None:
         raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
-    return next(iter(matches.values()))
+    return descriptor
 
 
 def images(parsed: Parsed) -> int:
@@ -133,21 +119,21 @@ def rmi(parsed: Parsed) -> int:
                 if parsed.flag("force"):
                     continue
                 raise
-            try:
-                reference = str(Reference.parse(name))
-            except ValueError:
-                reference = ""
-            if reference and store.images.resolve(reference) is not None:
-                store.images.untag(reference)
-                sys.stdout.write(f"Untagged: {reference}\n")
-            else:
-                for held, candidate in _flat(store):
-                    if candidate.digest == descriptor.digest and held:
-                        store.images.untag(held)
-                        sys.stdout.write(f"Untagged: {held}\n")
-                store.images.forget(descriptor.digest)
-                sys.stdout.write(f"Deleted: {descriptor.digest}\n")
+            if _is_reference(name) and store.images.untag(name) is not None:
+                sys.stdout.write(f"Untagged: {Reference.parse(name)}\n")
+                continue
+            for held in store.images.remove(descriptor.digest):
+                sys.stdout.write(f"Untagged: {held}\n")
+            sys.stdout.write(f"Deleted: {descriptor.digest}\n")
     return 0
+
+
+def _is_reference(name: str) -> bool:
+    try:
+        Reference.parse(name)
+    except ValueError:
+        return False
+    return True
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

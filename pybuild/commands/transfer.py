@@ -30,9 +30,15 @@ def pull(parsed: Parsed) -> int:
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
         from pybuild.registry.pull import pull_image
 
-        manifest = await pull_image(
-            engine.client(), engine.store.blobs, reference, platforms[0], step.transfer
+        image = await pull_image(
+            engine.client(),
+            engine.store.blobs,
+            reference,
+            platforms[0],
+            layers=True,
+            progress=step.transfer,
         )
+        manifest = image.manifest
         engine.images.resolutions.put(reference, platforms[0], manifest)
         engine.images.describe(manifest, reference)
         await asyncio.to_thread(engine.store.images.tag, str(reference), manifest)

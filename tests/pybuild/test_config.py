@@ -41,11 +41,7 @@ def test_the_flag_wins_over_the_file(tmp_path: Path) -> None:
     [
         ('rot = "/x"', 'unknown key "rot" (did you mean root?)'),
         ("root = 7", '"root" must be a string, not 7'),
-        (
-            '[registry."x"]\nmirror = ["m"]',
-            'unknown key "registry.x.mirror" (did you mean mirrors?)',
-        ),
-        ('[registry."x"]\nhttp = "yes"', "\"registry.x.http\" must be true or false, not 'yes'"),
+        ('registry = "x"', "\"registry\" must be a table, not 'x'"),
         ("[worker.oci]\nmax-parallelism = -1", "must be a whole number, not -1"),
         ("root = ", "Invalid value"),
     ],
