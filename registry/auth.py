@@ -1,0 +1,240 @@
+"""Proving who we are: Basic and the Bearer token flow [REG-5, REG-6].
+
+Nothing is sent before a registry asks. After it asked, its answer is remembered, so that a
+request costs a second round trip only once, and tokens are shared by everything they cover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from pybuild.model.clock import Clock
+from pybuild.registry.challenge import Challenge, Scopes, parse_challenges
+from pybuild.registry.credentials import Credential, Credentials
+from pybuild.registry.faults import RegistryFault, printable, status_text
+from pybuild.registry.hosts import Endpoint, is_loopback
+
+CLIENT_ID = "pybuild"
+_DEFAULT_LIFETIME_S = 60.0
+_EARLY_S = 10.0
+_BEARER = re.compile(r"[\x21-\x7e]+\Z")
+_KEPT_TOKENS = 256
+
+
+class TokenFetcher(Protocol):
+    """How the flow reaches a token server; the transport offers it."""
+
+    async def fetch_token(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        realm: str,
+        *,
+        query: Sequence[tuple[str, str]],
+        form: Sequence[tuple[str, str]],
+        authorization: str | None,
+    ) -> tuple[int, bytes]:
+        """Ask *realm*; return status and (bounded) body."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str = field(repr=False)
+    scopes: Scopes
+    lifetime_s: float
+    expires: float
+
+    def serves(self, scopes: Scopes, now: float) -> bool:
+        early = min(_EARLY_S, self.lifetime_s / 5)
+        return now < self.expires - early and self.scopes.covers(scopes)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one registry has asked for so far."""
+
+    basic: str | None = field(default=None, repr=False)
+    bearer: Challenge | None = None
+    tokens: list[_Token] = field(default_factory=list[_Token], repr=False)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Authenticator:
+    """Makes ``Authorization`` headers; one for all registries of a client."""
+
+    def __init__(self, credentials: Credentials, fetcher: TokenFetcher, clock: Clock) -> None:
+        self._credentials = credentials
+        self._fetcher = fetcher
+        self._clock = clock
+        self._known: dict[tuple[str, str], _Known] = {}
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Why credentials may be missing; for hints."""
+        return self._credentials.problems
+
+    async def header(self, endpoint: Endpoint, path: str, scopes: Scopes) -> str | None:
+        """Return what to send with a request that needs *scopes*, or None before any challenge.
+
+        Raises:
+            RegistryFault: the token server refuses or makes no sense.
+        """
+        known = self._known.get((endpoint.registry, endpoint.netloc))
+        if known is None:
+            return None
+        if known.basic is not None:
+            return known.basic
+        if known.bearer is None:
+            return None
+        return await self._bearer(endpoint, path, known, known.bearer, scopes)
+
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        scopes: Scopes,
+        headers: Sequence[str],
+        sent: str | None,
+    ) -> str | None:
+        """Take a 401 with its challenge *headers*; return another header to try, or None.
+
+        *sent* is the header that was refused; the same one is never returned again.
+        """
+        key = (endpoint.registry, endpoint.netloc)
+        known = self._known.setdefault(key, _Known())
+        if sent is not None:
+            known.tokens = [t for t in known.tokens if f"Bearer {t.value}" != sent]
+        challenges = parse_challenges(headers)
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                known.bearer, known.basic = challenge, None
+                asked = Scopes.parse(challenge.parameters.get("scope", ""))
+                wanted = scopes | asked
+                header = await self._bearer(endpoint, path, known, challenge, wanted)
+                return header if header != sent else None
+        for challenge in challenges:
+            if challenge.scheme == "basic":
+                credential = await self._credentials.find(endpoint.registry, path)
+                if credential is None or not credential.password:
+                    return None
+                header = _basic(credential)
+                if header == sent:
+                    return None
+                known.basic = header
+                return header
+        return None
+
+    async def _bearer(
+        self, endpoint: Endpoint, path: str, known: _Known, challenge: Challenge, scopes: Scopes
+    ) -> str:
+        async with known.lock:  # so that many requests for one scope fetch one token
+            now = self._clock.now()
+            for token in known.tokens:
+                if token.serves(scopes, now):
+                    return f"Bearer {token.value}"
+            known.tokens = [token for token in known.tokens if now < token.expires]
+            token = await self._fetch(endpoint, path, challenge.parameters, scopes)
+            known.tokens = [token, *known.tokens[: _KEPT_TOKENS - 1]]
+            return f"Bearer {token.value}"
+
+    async def _fetch(
+        self, endpoint: Endpoint, path: str, parameters: Mapping[str, str], scopes: Scopes
+    ) -> _Token:
+        realm = parameters["realm"]
+        credential = await self._credentials.find(endpoint.registry, path)
+        now = self._clock.now()
+        if credential is not None and credential.registry_token:
+            return _Token(credential.registry_token, scopes, _DEFAULT_LIFETIME_S, now + 86400.0)
+        if credential is not None:
+            _refuse_clear_text(endpoint, realm)
+        service = parameters.get("service", "")
+        status, body = 0, b""
+        if credential is not None:
+            form = [("scope", " ".join(scopes.texts())), ("service", service)]
+            form += [("client_id", CLIENT_ID)]
+            if credential.identity_token:
+                form += [("grant_type", "refresh_token")]
+                form += [("refresh_token", credential.identity_token)]
+            else:
+                form += [("grant_type", "password"), ("username", credential.username)]
+                form += [("password", credential.password)]
+            status, body = await self._fetcher.fetch_token(
+                endpoint, "POST", realm, query=(), form=form, authorization=None
+            )
+        if credential is None or status in (401, 404, 405):
+            query = [("service", service)] if service else []
+            query += [("scope", text) for text in scopes.texts()]
+            basic = _basic(credential) if credential and credential.password else None
+            if basic is not None and credential is not None:
+                query += [("account", credential.username)]
+            if credential is None or basic is not None:
+                status, body = await self._fetcher.fetch_token(
+                    endpoint, "GET", realm, query=query, form=(), authorization=basic
+                )
+        return self._read(realm, status, body, scopes)
+
+    def _read(self, realm: str, status: int, body: bytes, scopes: Scopes) -> _Token:
+        server = printable(realm.partition("?")[0])
+        if status != 200:
+            raise RegistryFault(
+                f"token server {server}: {status_text(status, body)}", status=status
+            )
+        try:
+            answer: dict[str, Any] = json.loads(body)
+            value = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            value = None
+            answer = {}
+        if not isinstance(value, str) or not _BEARER.match(value):
+            raise RegistryFault(f"token server {server}: its answer holds no token")
+        now = self._clock.now()
+        lifetime = _lifetime(answer, now)
+        return _Token(value, scopes, lifetime, now + lifetime)
+
+
+def _lifetime(answer: Mapping[str, Any], now: float) -> float:
+    """Seconds a token is good for from *now*; both clocks may be wrong, so never more than said."""
+    seconds = answer.get("expires_in")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        seconds = _DEFAULT_LIFETIME_S
+    lifetime = min(float(seconds), 86400.0)
+    issued = answer.get("issued_at")
+    if isinstance(issued, str):
+        try:
+            moment = datetime.fromisoformat(issued)
+        except ValueError:
+            return lifetime
+        if moment.tzinfo is not None:
+            left = moment.timestamp() + lifetime - now
+            if 0 < left < lifetime:  # outside of that one of the clocks is off: use ours
+                return left
+    return lifetime
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.password}".encode()
+    return "Basic " + base64.b64encode(pair).decode()
+
+
+def _refuse_clear_text(endpoint: Endpoint, realm: str) -> None:
+    """A registry reached by TLS must not make us send a password in the clear."""
+    if realm.lower().startswith("https://") or "http" in endpoint.schemes:
+        return
+    try:
+        host = urlsplit(realm).hostname or ""  # not the text: "http://localhost:x@elsewhere/"
+    except ValueError:
+        host = ""
+    if not is_loopback(f"[{host}]" if ":" in host else host):
+        raise RegistryFault(
+            f"token server {printable(realm.partition('?')[0])}: "
+            "credentials are not sent over plain HTTP",
+        )

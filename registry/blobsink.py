@@ -1,0 +1,56 @@
+"""What this room asks of a place that keeps blobs; the store of `cache` offers it.
+
+Calls block (they touch a disk), so the client makes them in threads, one at a time per writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from os import PathLike
+from typing import Protocol
+
+from pybuild.model.digest import Digest
+
+Progress = Callable[[str, int, int], None]
+"""Told (id, bytes so far, bytes in all); the id is the blob's digest; called on the event loop."""
+
+
+class BlobWriter(Protocol):
+    """One blob on its way in; leaving the context without a commit forgets it."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def commit(self) -> object:
+        """Make the blob visible under its digest.
+
+        Raises:
+            EnvironmentFault: the bytes do not have the expected digest and size.
+        """
+        ...
+
+
+class BlobSink(Protocol):
+    """Where pulled blobs go."""
+
+    def has(self, digest: Digest, /) -> bool: ...
+
+    def writer(
+        self, expected: Digest | None, size: int | None
+    ) -> AbstractContextManager[BlobWriter]:
+        """Begin a blob that must turn out as *expected*, of *size* bytes."""
+        ...
+
+
+class BlobSource(Protocol):
+    """Where pushed blobs come from."""
+
+    def has(self, digest: Digest, /) -> bool: ...
+
+    def path(self, digest: Digest, /) -> str | PathLike[str]:
+        """The file that holds the blob."""
+        ...
+
+
+class BlobStore(BlobSink, BlobSource, Protocol):
+    """Both at once."""

@@ -1,0 +1,359 @@
+"""The client: what a build asks of registries, one method a question."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self, TypeVar
+
+from pybuild.model.clock import Clock
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.reference import Reference
+from pybuild.registry import download, manifests, upload
+from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
+from pybuild.registry.challenge import pull_scope, push_scope
+from pybuild.registry.credentials import Credentials, NoCredentials
+from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
+from pybuild.registry.hosts import Endpoint, Hosts
+from pybuild.registry.transport import Limits, Request, Transport, joined, once_only
+from pybuild.registry.upload import Pushed
+from pybuild.registry.wire import ConnectionLost, Response, origin_of
+
+T = TypeVar("T")
+
+_MIRROR_REST_S = 60.0
+_TAGS_LIMIT_BYTES = 16 << 20
+_MOST_TAG_PAGES = 1000
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
+
+
+class Client:
+    """Speaks to all registries of a build; close it, or use it as a context.
+
+    Methods raise `RegistryFault` (an EnvironmentFault) when a registry or the network fails us,
+    `UnresolvedImage` (a UserError) when an image is not there for us.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts | None = None,
+        credentials: Credentials | None = None,
+        *,
+        clock: Clock,
+        environ: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        chunk_bytes: int = 0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            credentials: nobody's by default.
+            environ: read for proxies only [REG-13].
+            chunk_bytes: upload blobs in chunks of this many bytes; 0: in one piece.
+        """
+        self._hosts = hosts or Hosts()
+        self._clock = clock
+        self._chunk_bytes = chunk_bytes
+        self._transport = Transport(
+            self._hosts,
+            credentials or NoCredentials(),
+            clock,
+            environ=environ,
+            limits=limits,
+            sleep=sleep,
+            jitter=jitter,
+        )
+        self._resting: dict[str, float] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self._transport.close()
+
+    async def resolve(self, reference: Reference) -> Descriptor:
+        """Return what *reference* names now: an index or a manifest.
+
+        Costs one HEAD where the registry says enough in its answer.
+
+        Raises:
+            UnresolvedImage: it does not exist, or is not shown to us.
+        """
+        action = _resolving(reference)
+        try:
+            return await self._anywhere(
+                reference, lambda at: self._resolve_at(at, reference, action)
+            )
+        except RegistryFault as error:
+            raise _unresolved(reference, error) from error
+
+    async def manifest(
+        self, reference: Reference, descriptor: Descriptor | None = None
+    ) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index that *descriptor*, or else *reference*, names; verified."""
+        if descriptor is not None:
+            action = f"pull {reference.repository}"
+        else:
+            action = _resolving(reference)
+        try:
+            return await self._anywhere(
+                reference, lambda at: self._manifest_at(at, reference, descriptor, action)
+            )
+        except RegistryFault as error:
+            if descriptor is not None:
+                raise
+            raise _unresolved(reference, error) from error
+
+    async def blob(
+        self, reference: Reference, descriptor: Descriptor, *, limit: int = 8 << 20
+    ) -> bytes:
+        """Return a small blob, such as a config; verified.
+
+        Raises:
+            ContentFault: it says to be longer than *limit* bytes.
+        """
+        if descriptor.size > limit:
+            raise ContentFault(
+                f"pull {reference.repository}: blob {descriptor.digest}: "
+                f"{descriptor.size} bytes, at most {limit} expected"
+            )
+        return await self._anywhere(
+            reference,
+            lambda at: download.into_memory(self._transport, at, reference, descriptor),
+        )
+
+    async def pull_blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        sink: BlobSink,
+        progress: Progress | None = None,
+    ) -> None:
+        """Bring a blob into *sink*, unless it is there; verified, resumed after cuts."""
+        if sink.has(descriptor.digest):
+            return
+        await self._anywhere(
+            reference,
+            lambda at: download.into_sink(
+                self._transport, at, reference, descriptor, sink, progress
+            ),
+        )
+
+    async def blob_exists(self, reference: Reference, descriptor: Descriptor) -> bool:
+        """Whether the registry itself has a blob in this repository."""
+        origin = self._hosts.origin(reference.host)
+        return await upload.blob_exists(self._transport, origin, reference, descriptor)
+
+    async def push_blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        source: BlobSource,
+        mount_from: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Pushed:
+        """Have a blob in the repository, with as little traffic as possible [OUT-12].
+
+        Args:
+            mount_from: paths of repositories on the same host that may have it.
+        """
+        one = upload.Upload(
+            transport=self._transport,
+            endpoint=self._hosts.origin(reference.host),
+            reference=reference,
+            descriptor=descriptor,
+            source=source,
+            progress=progress,
+            chunk_bytes=self._chunk_bytes,
+        )
+        return await one.run(mount_from)
+
+    async def push_manifest(self, reference: Reference, media_type: str, data: bytes) -> Descriptor:
+        """Store *data* under the tag of *reference*, or under its digest when there is no tag."""
+        digest = Digest.of(data)
+        name = reference.tag or str(digest)
+
+        request = Request(
+            endpoint=self._hosts.origin(reference.host),
+            method="PUT",
+            repository=reference.path,
+            action=f"push {reference}",
+            scopes=push_scope(reference.path),
+            path=f"/{reference.path}/manifests/{name}",
+            headers={"Content-Type": media_type},
+            body=lambda: once_only(data),
+            length=len(data),
+        )
+        async with self._transport.open(request) as response:
+            if response.status not in (200, 201, 202):
+                raise self._transport.refusal(request, response)
+            said = response.headers.get("Docker-Content-Digest", digest)
+            if said != digest and said.startswith("sha256:"):
+                raise ContentFault(f"push {reference}: manifest {digest}: stored as another one")
+        return Descriptor(media_type, digest, len(data))
+
+    async def tags(self, reference: Reference) -> list[str]:
+        """Return all tags of a repository, as the registry orders them [end-8]."""
+        origin = self._hosts.origin(reference.host)
+        request = Request(
+            endpoint=origin,
+            method="GET",
+            repository=reference.path,
+            action=f"list tags of {reference.repository}",
+            scopes=pull_scope(reference.path),
+            path=f"/{reference.path}/tags/list",
+        )
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        for _ in range(_MOST_TAG_PAGES):
+            async with self._transport.open(request) as response:
+                if response.status != 200:
+                    raise self._transport.refusal(request, response)
+                data = await response.read(_TAGS_LIMIT_BYTES)
+                following = _next_page(response)
+            found.update(dict.fromkeys(manifests.tag_names(request.action, data)))
+            if not following or following in seen:
+                break
+            seen.add(following)
+            request = Request(
+                endpoint=origin,
+                method="GET",
+                repository=reference.path,
+                action=request.action,
+                scopes=request.scopes,
+                url=following,
+            )
+        return list(found)
+
+    async def _anywhere(self, reference: Reference, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """Ask the mirrors, then the origin: mirrors may help, and never harm [REG-8]."""
+        for mirror in self._hosts.mirrors(reference.host):
+            if self._resting.get(mirror.netloc, 0.0) > self._clock.now():
+                continue
+            try:
+                return await ask(mirror)
+            except ConnectionLost:
+                self._resting[mirror.netloc] = self._clock.now() + _MIRROR_REST_S
+            except RegistryFault:
+                pass
+        return await ask(self._hosts.origin(reference.host))
+
+    def _manifest_request(
+        self, endpoint: Endpoint, method: str, reference: Reference, name: str, action: str
+    ) -> Request:
+        return Request(
+            endpoint=endpoint,
+            method=method,
+            repository=reference.path,
+            action=action,
+            scopes=pull_scope(reference.path),
+            path=f"/{reference.path}/manifests/{name}",
+            headers={"Accept": manifests.ACCEPT},
+        )
+
+    async def _resolve_at(
+        self, endpoint: Endpoint, reference: Reference, action: str
+    ) -> Descriptor:
+        name = reference.digest or reference.tag or "latest"
+        request = self._manifest_request(endpoint, "HEAD", reference, name, action)
+        async with self._transport.open(request) as response:
+            if response.status in (401, 403, 404, 429):
+                raise self._transport.refusal(request, response)
+            known = _described(response, reference) if response.status == 200 else None
+        if known is not None:
+            return known
+        descriptor, _ = await self._manifest_at(endpoint, reference, None, action)
+        return descriptor
+
+    async def _manifest_at(
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        descriptor: Descriptor | None,
+        action: str,
+    ) -> tuple[Descriptor, bytes]:
+        expected = descriptor.digest if descriptor is not None else reference.digest
+        size = descriptor.size if descriptor is not None else None
+        name = f"{action}: manifest"
+        if size is not None and size > manifests.LIMIT_BYTES:
+            raise ContentFault(
+                f"{name} {expected}: {size} bytes, at most {manifests.LIMIT_BYTES} allowed"
+            )
+        request = self._manifest_request(
+            endpoint, "GET", reference, expected or reference.tag or "latest", action
+        )
+        async with self._transport.open(request) as response:
+            if response.status != 200:
+                raise self._transport.refusal(request, response)
+            try:
+                data = await response.read(manifests.LIMIT_BYTES if size is None else size)
+            except ConnectionLost as error:
+                raise ConnectionLost(f"{name}: {error.message}") from error
+            except RegistryFault as error:
+                raise ContentFault(f"{name}: {error.message}") from error
+            said = _said_digest(response)
+            content_type = response.media_type
+        if expected is None:
+            expected = said or Digest.of(data)
+        manifests.verify(name, data, expected, size)
+        media_type = manifests.media_type_of(str(reference), content_type, data)
+        if descriptor is not None and descriptor.media_type != media_type:
+            raise ContentFault(
+                f'{name} {expected}: is "{media_type}", described as "{descriptor.media_type}"'
+            )
+        return descriptor or Descriptor(media_type, expected, len(data)), data
+
+
+def _resolving(reference: Reference) -> str:
+    return f"failed to resolve source metadata for {reference}"
+
+
+def _unresolved(reference: Reference, error: RegistryFault) -> Exception:
+    """The wording that people and tools grep for (spec/dockerfile.md section 17)."""
+    start = _resolving(reference)
+    if error.status == 404:
+        return UnresolvedImage(f"{start}: {reference}: not found")
+    if error.status in (401, 403):
+        detail = error.message.removeprefix(start + ": ")
+        return UnresolvedImage(
+            f"{start}: pull access denied, repository does not exist or may require "
+            f"authorization: {detail}",
+            hints=error.hints,
+        )
+    return error
+
+
+def _described(response: Response, reference: Reference) -> Descriptor | None:
+    """The descriptor that an answer to HEAD tells, if it tells all of it."""
+    manifests.refuse_schema_1(str(reference), response.media_type)
+    said, length = _said_digest(response), response.length
+    if said is None or length is None or not manifests.is_manifest_type(response.media_type):
+        return None
+    if reference.digest is not None and said != reference.digest:
+        raise ContentFault(f"{_resolving(reference)}: got {said}")
+    return Descriptor(response.media_type, said, length)
+
+
+def _said_digest(response: Response) -> Digest | None:
+    try:
+        return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
+    except ValueError:
+        return None
+
+
+def _next_page(response: Response) -> str:
+    """The next page's URL, when it lies on the same server."""
+    match = _NEXT.search(response.headers.get("Link", ""))
+    if match is None:
+        return ""
+    target = joined(response.url, match[1])
+    return str(target) if origin_of(target) == origin_of(response.url) else ""

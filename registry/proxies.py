@@ -1,0 +1,56 @@
+"""Which HTTP proxy stands between us and a server [REG-13]; a pure reading of the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+
+def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> str | None:
+    """Return the proxy's URL for a request to *host*, or None to go straight.
+
+    As Go's programs have it: lower-case names win over upper-case ones, ``NO_PROXY`` holds host
+    suffixes, addresses, networks and ``*``, and loopback never goes through a proxy.
+    """
+    name = f"{scheme}_proxy"
+    proxy = environ.get(name) or environ.get(name.upper())
+    if not proxy:
+        return None
+    host = host.lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return None
+    for entry in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(","):
+        if _exempts(entry.strip().lower(), host, port, address):
+            return None
+    return proxy if "://" in proxy else "http://" + proxy
+
+
+def _exempts(
+    entry: str,
+    host: str,
+    port: int,
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None,
+) -> bool:
+    if entry == "*":
+        return True
+    if not entry:
+        return False
+    if address is not None:
+        try:
+            return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+        except ValueError:
+            pass
+    name, colon, wanted_port = entry.rpartition(":")
+    if colon and wanted_port.isdigit() and "]" not in wanted_port:
+        entry = name.strip("[]")
+        if int(wanted_port) != port:
+            return False
+    if entry.startswith("*."):
+        entry = entry[1:]
+    if entry.startswith("."):
+        return host.endswith(entry)
+    return host == entry or host.endswith("." + entry)

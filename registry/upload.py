@@ -1,0 +1,336 @@
+"""Blobs going out: looked up, mounted or uploaded, in one piece or in chunks [REG-12, OUT-12]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import BinaryIO
+
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import InternalError
+from pybuild.model.reference import Reference
+from pybuild.registry.blobsink import BlobSource, Progress
+from pybuild.registry.challenge import Scopes, pull_scope, push_scope
+from pybuild.registry.faults import ContentFault, RegistryFault
+from pybuild.registry.hosts import Endpoint
+from pybuild.registry.transport import RETRIED, Request, Transport, joined
+from pybuild.registry.wire import ConnectionLost, Response
+
+_PIECE_BYTES = 1 << 20
+_FALLBACK_CHUNK_BYTES = 8 << 20  # for servers that find one piece too large
+_MOST_MOUNT_TRIES = 3
+_UPLOAD_TRIES = 5
+_DONE = frozenset((200, 201, 204))
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})\Z")
+
+
+class Pushed(StrEnum):
+    """What it took to have a blob on the other side."""
+
+    PRESENT = "present"
+    MOUNTED = "mounted"
+    UPLOADED = "uploaded"
+
+
+class _StartAgain(Exception):
+    """An upload is lost, not the blob; the cause is the error to show when tries run out."""
+
+    def __init__(self, error: RegistryFault) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One blob on its way to one repository."""
+
+    transport: Transport
+    endpoint: Endpoint
+    reference: Reference
+    descriptor: Descriptor
+    source: BlobSource
+    progress: Progress | None
+    chunk_bytes: int
+
+    async def run(self, mount_from: Sequence[str]) -> Pushed:
+        """Bring the blob there; *mount_from* are paths of repositories on the same host."""
+        if await self.exists():
+            return Pushed.PRESENT
+        location = await self._mount(mount_from)
+        if location is None:
+            return Pushed.MOUNTED
+        path = os.fspath(self.source.path(self.descriptor.digest))
+        size = os.stat(path).st_size
+        if size != self.descriptor.size:
+            raise InternalError(
+                f"blob {self.descriptor.digest}: {size} bytes stored, "
+                f"{self.descriptor.size} described"
+            )
+        chunk_bytes = self.chunk_bytes
+        for attempt in range(_UPLOAD_TRIES):
+            body = FileBody(path, self)
+            try:
+                location = location or await self._begin()
+                if chunk_bytes:
+                    await self._in_chunks(location, body, chunk_bytes)
+                else:
+                    await self._in_one_piece(location, body)
+                return Pushed.UPLOADED
+            except _StartAgain as again:
+                if attempt + 1 == _UPLOAD_TRIES:
+                    raise again.error from again
+                if again.error.status == 413 and not chunk_bytes:
+                    chunk_bytes = _FALLBACK_CHUNK_BYTES
+            finally:
+                body.close()
+            location = ""
+            await self.transport.pause(attempt)
+            if await self.exists():  # perhaps only the answer was lost
+                return Pushed.UPLOADED
+        raise AssertionError("the last try returns or raises")
+
+    async def exists(self) -> bool:
+        """Whether the repository has the blob."""
+        request = self._request(
+            "HEAD",
+            path=f"/{self.reference.path}/blobs/{self.descriptor.digest}",
+        )
+        async with self.transport.open(request) as response:
+            if response.status == 200:
+                return response.length in (None, self.descriptor.size)
+            if response.status in (404, 405):
+                return False
+            raise self.transport.refusal(request, response)
+
+    async def _mount(self, mount_from: Sequence[str]) -> str | None:
+        """Return None when the blob got mounted, else an upload's place or ""."""
+        places = [path for path in dict.fromkeys(mount_from) if path != self.reference.path]
+        location = ""
+        for place in places[:_MOST_MOUNT_TRIES]:
+            request = self._request(
+                "POST",
+                path=f"/{self.reference.path}/blobs/uploads/",
+                query=(("mount", str(self.descriptor.digest)), ("from", place)),
+                scopes=push_scope(self.reference.path, place),
+            )
+            try:
+                async with self.transport.open(request) as response:
+                    if response.status == 201:
+                        return None
+                    begun = self._location(response) if response.status == 202 else ""
+            except RegistryFault as error:
+                if error.status not in (401, 403, 404):
+                    raise
+                continue  # we may push here, yet not read there
+            if location:
+                await self._cancel(location)
+            location = begun or location
+        return location
+
+    async def _begin(self) -> str:
+        request = self._request("POST", path=f"/{self.reference.path}/blobs/uploads/")
+        async with self.transport.open(request) as response:
+            if response.status != 202:
+                raise self.transport.refusal(request, response)
+            return self._location(response)
+
+    async def _in_one_piece(self, location: str, body: FileBody) -> None:
+        request = replace(
+            self._request("PUT", url=self._with_digest(location)),
+            headers={"Content-Type": "application/octet-stream"},
+            body=lambda: body.read(0, self.descriptor.size),
+            length=self.descriptor.size,
+            retry=False,
+        )
+        await self._finish(request)
+
+    async def _finish(self, request: Request) -> None:
+        try:
+            async with self.transport.open(request) as response:
+                if response.status in _DONE:
+                    self._same_digest(response)
+                    return
+                error = self.transport.refusal(request, response)
+        except ConnectionLost as lost:
+            raise _StartAgain(lost) from lost
+        if error.status in RETRIED or error.status in (404, 413, 416):
+            raise _StartAgain(error)
+        raise error
+
+    async def _in_chunks(self, location: str, body: FileBody, chunk_bytes: int) -> None:
+        offset, size, failures = 0, self.descriptor.size, 0
+        while offset < size:
+            length = min(chunk_bytes, size - offset)
+            request = replace(
+                self._request("PATCH", url=location),
+                headers={
+                    "Content-Type": "application/octet-stream",
+                    "Content-Range": f"{offset}-{offset + length - 1}",
+                },
+                body=lambda offset=offset, length=length: body.read(offset, length),  # type: ignore[misc]
+                length=length,
+                retry=False,
+            )
+            try:
+                async with self.transport.open(request) as response:
+                    if response.status not in (202, 204):
+                        raise self.transport.refusal(request, response)
+                    location = self._location(response)
+                    minimum = response.headers.get("OCI-Chunk-Min-Length", "")
+                    if minimum.isascii() and minimum.isdigit():
+                        chunk_bytes = max(chunk_bytes, int(minimum[:12]))
+                    offset = self._reached(response, offset + length)
+                    failures = 0
+            except RegistryFault as error:
+                failures += 1
+                resumable = isinstance(error, ConnectionLost) or error.status in {*RETRIED, 416}
+                if not resumable:
+                    raise
+                if failures >= _UPLOAD_TRIES:
+                    raise _StartAgain(error) from error
+                await self.transport.pause(failures)
+                location, offset = await self._status(location, error)
+        await self._finish(self._request("PUT", url=self._with_digest(location), retry=False))
+
+    async def _status(self, location: str, cause: RegistryFault) -> tuple[str, int]:
+        """Ask how far an upload has come [end-13]."""
+        request = self._request("GET", url=location)
+        try:
+            async with self.transport.open(request) as response:
+                if response.status not in (202, 204):
+                    raise _StartAgain(cause)
+                place = self._location(response) if "Location" in response.headers else location
+                return place, self._reached(response, 0)
+        except RegistryFault:
+            raise _StartAgain(cause) from cause
+
+    def _reached(self, response: Response, otherwise: int) -> int:
+        text = response.headers.get("Range", "")
+        match = _RANGE.match(text)
+        if match is None:
+            return otherwise
+        # "0-0" is what servers say of an upload without any byte, too.
+        count = int(match[1]) + 1 if int(match[1]) else min(otherwise, 1)
+        if count > self.descriptor.size:
+            raise ContentFault(f"{self._action}: upload reached byte {count} of fewer")
+        return count
+
+    async def _cancel(self, location: str) -> None:
+        try:
+            async with self.transport.open(self._request("DELETE", url=location)):
+                pass
+        except RegistryFault:
+            pass  # it times out over there [DST-10]
+
+    def _location(self, response: Response) -> str:
+        """Where an upload goes on: absolute, and never down from TLS to plain HTTP."""
+        text = response.headers.get("Location", "")
+        if not text:
+            raise ContentFault(f"{self._action}: the upload has no Location")
+        target = joined(response.url, text)
+        if response.url.scheme == "https" and target.scheme == "http":
+            # Registries behind a TLS terminator may not know that they are.
+            if target.authority != response.url.authority:
+                raise ContentFault(f"{self._action}: the upload goes to plain HTTP")
+            return "https" + str(target)[len("http") :]
+        return str(target)
+
+    def _with_digest(self, location: str) -> str:
+        algorithm, _, text = self.descriptor.digest.partition(":")
+        location = location.partition("#")[0]
+        return f"{location}{'&' if '?' in location else '?'}digest={algorithm}%3A{text}"
+
+    def _same_digest(self, response: Response) -> None:
+        said = response.headers.get("Docker-Content-Digest")
+        if (
+            said
+            and said != self.descriptor.digest
+            and said.startswith(self.descriptor.digest.algorithm + ":")
+        ):
+            raise ContentFault(
+                f"{self._action}: blob {self.descriptor.digest}: stored under another digest"
+            )
+
+    @property
+    def _action(self) -> str:
+        return f"push {self.reference}"
+
+    def _request(
+        self,
+        method: str,
+        *,
+        path: str = "",
+        url: str = "",
+        query: tuple[tuple[str, str], ...] = (),
+        scopes: Scopes | None = None,
+        retry: bool = True,
+    ) -> Request:
+        return Request(
+            endpoint=self.endpoint,
+            method=method,
+            repository=self.reference.path,
+            action=self._action,
+            scopes=scopes or push_scope(self.reference.path),
+            path=path,
+            url=url,
+            query=query,
+            retry=retry,
+        )
+
+
+class FileBody:
+    """A file's bytes as request bodies; close it after the last of them."""
+
+    def __init__(self, path: str, upload: Upload) -> None:
+        self._path = path
+        self._upload = upload
+        self._files: list[BinaryIO] = []
+
+    async def read(self, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Yield *length* bytes from *offset*; each reader has its own file.
+
+        A refused request may still be read from for a moment, so readers must not share one.
+        """
+        file = await asyncio.to_thread(open, self._path, "rb")
+        self._files.append(file)
+        file.seek(offset)
+        digest, size = str(self._upload.descriptor.digest), self._upload.descriptor.size
+        end = offset + length
+        while offset < end:
+            count = min(_PIECE_BYTES, end - offset)
+            data = await asyncio.to_thread(file.read, count)
+            if len(data) != count:
+                raise InternalError(f"blob {digest}: the stored file shrank")
+            offset += count
+            yield data
+            if self._upload.progress is not None:
+                self._upload.progress(digest, offset, size)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+
+async def blob_exists(
+    transport: Transport, endpoint: Endpoint, reference: Reference, descriptor: Descriptor
+) -> bool:
+    """Whether a repository has a blob, asking for no more than reading it."""
+    request = Request(
+        endpoint=endpoint,
+        method="HEAD",
+        repository=reference.path,
+        action=f"pull {reference.repository}",
+        scopes=pull_scope(reference.path),
+        path=f"/{reference.path}/blobs/{descriptor.digest}",
+    )
+    async with transport.open(request) as response:
+        if response.status == 200:
+            return response.length in (None, descriptor.size)
+        if response.status == 404:
+            return False
+        raise transport.refusal(request, response)

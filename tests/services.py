@@ -1,0 +1,210 @@
+"""Real servers for tests: started on loopback, time-limited, always ended by their starter."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+DOCKER_REGISTRY = "docker-registry"
+_START_S = 15.0
+_LIFETIME_S = 300
+
+
+@dataclass(frozen=True)
+class TokenAuth:
+    """What makes the registry demand bearer tokens."""
+
+    realm: str
+    service: str
+    issuer: str
+    root_certificate: Path
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """PEM files of a server certificate and its key."""
+
+    cert: Path
+    key: Path
+
+
+class RegistryProcess:
+    """Debian's docker-registry; use it as a context, or call `stop`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], host: str, root: Path, scheme: str, log: Path
+    ) -> None:
+        self._process = process
+        self.host = host  # 127.0.0.1:<port>
+        self.root = root  # its storage directory
+        self.scheme = scheme
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+    def stop(self) -> None:
+        """End it and wait for the end; idempotent."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def has_registry() -> bool:
+    return shutil.which(DOCKER_REGISTRY) is not None
+
+
+def start_registry(
+    tmp_path: Path,
+    *,
+    htpasswd: Mapping[str, str] | None = None,
+    token: TokenAuth | None = None,
+    tls: ServerTls | None = None,
+) -> RegistryProcess:
+    """Start a registry on a free port of 127.0.0.1 and wait until it answers.
+
+    Args:
+        tmp_path: gets the configuration, the log and the storage.
+        htpasswd: passwords by user; makes it ask for Basic credentials.
+        token: makes it ask for bearer tokens.
+        tls: makes it speak TLS.
+
+    The process ends by itself after five minutes, should nobody stop it.
+    """
+    program = shutil.which(DOCKER_REGISTRY)
+    if program is None:
+        raise RuntimeError(f"{DOCKER_REGISTRY} is not installed")
+    directory = tmp_path / f"registry-{secrets.token_hex(4)}"
+    root = directory / "storage"
+    root.mkdir(parents=True)
+    log = directory / "log"
+    for _ in range(5):  # the port may be taken between our look and its bind
+        port = _free_port()
+        config = directory / "config.json"  # JSON is YAML
+        config.write_text(json.dumps(_config(directory, root, port, htpasswd, token, tls)))
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["timeout", "-s", "KILL", str(_LIFETIME_S), program, "serve", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"},
+                start_new_session=True,
+            )
+        scheme = "https" if tls else "http"
+        running = RegistryProcess(process, f"127.0.0.1:{port}", root, scheme, log)
+        try:
+            if _answers(running):
+                return running
+        except BaseException:
+            running.stop()
+            raise
+        running.stop()
+    raise RuntimeError(f"{DOCKER_REGISTRY} does not start:\n{log.read_text()[-2000:]}")
+
+
+def _config(
+    directory: Path,
+    root: Path,
+    port: int,
+    htpasswd: Mapping[str, str] | None,
+    token: TokenAuth | None,
+    tls: ServerTls | None,
+) -> dict[str, object]:
+    http: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "only-for-tests"}
+    if tls is not None:
+        http["tls"] = {"certificate": str(tls.cert), "key": str(tls.key)}
+    config: dict[str, object] = {
+        "version": "0.1",
+        "log": {"level": "info", "accesslog": {"disabled": False}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(root)},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        "http": http,
+    }
+    if htpasswd is not None:
+        path = directory / "htpasswd"
+        lines = [f"{user}:{_bcrypt(password)}" for user, password in htpasswd.items()]
+        path.write_text("\n".join(lines) + "\n")
+        config["auth"] = {"htpasswd": {"realm": "tests", "path": str(path)}}
+    if token is not None:
+        config["auth"] = {
+            "token": {
+                "realm": token.realm,
+                "service": token.service,
+                "issuer": token.issuer,
+                "rootcertbundle": str(token.root_certificate),
+            }
+        }
+    return config
+
+
+def _bcrypt(password: str) -> str:
+    """The registry takes bcrypt only, which neither Python nor openssl can make."""
+    if shutil.which("htpasswd"):
+        done = subprocess.run(
+            ["htpasswd", "-niB", "-C", "4", "user"],
+            input=password.encode(),
+            capture_output=True,
+            timeout=10,
+            check=True,
+        )
+        return done.stdout.decode().strip().partition(":")[2]
+    import ctypes
+    import ctypes.util
+
+    crypt = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    hashed = crypt(password.encode(), b"$2y$04$abcdefghijklmnopqrstuu")
+    if not hashed or not hashed.startswith(b"$2y$"):
+        raise RuntimeError("no bcrypt on this machine")
+    return bytes(hashed).decode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(running: RegistryProcess) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if running._process.poll() is not None:  # pyright: ignore[reportPrivateUsage]
+            return False
+        try:
+            with opener.open(running.url + "/v2/", timeout=2):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code == 401
+        except OSError:
+            time.sleep(0.02)
+    return False
