@@ -1,0 +1,133 @@
+"""``pybuild du`` and ``pybuild prune``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pybuild.cache.filters import parse_filters, parse_size
+from pybuild.cache.prune import Policy, Pruned
+from pybuild.cache.prune import prune as free
+from pybuild.cache.store import Store
+from pybuild.cache.usage import UsageRecord, usage
+from pybuild.commands.images import table
+from pybuild.config import load_settings
+from pybuild.engine import Engine
+from pybuild.model.errors import UsageError
+from pybuild.options import Parsed
+from pybuild.progress.plain import human_bytes
+
+T = TypeVar("T")
+
+
+def du(parsed: Parsed) -> int:
+    """List what takes space, largest first, and how much of it can be freed."""
+
+    def measure(store: Store) -> list[UsageRecord]:
+        picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
+        return [record for record in usage(store) if picks(record)]
+
+    records = sorted(_with_store(parsed, measure), key=lambda r: (-r.size, r.kind, r.id))
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(json.dumps(_as_json(r), sort_keys=True) + "\n" for r in records))
+        return 0
+    if parsed.flag("verbose"):
+        for record in records:
+            lines = [f"{key}:\t{value}" for key, value in _as_json(record).items()]
+            sys.stdout.write("\n".join(lines) + "\n\n")
+    else:
+        rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "DESCRIPTION"]]
+        rows += [
+            [
+                _short(record),
+                "true" if record.reclaimable else "false",
+                human_bytes(record.size),
+                _since(record.last_used),
+                record.description[:60],
+            ]
+            for record in records
+        ]
+        sys.stdout.write(table(rows))
+    total = sum(record.size for record in records)
+    reclaimable = sum(record.size for record in records if record.reclaimable)
+    sys.stdout.write(
+        f"\nReclaimable:\t{human_bytes(reclaimable)}\nTotal:\t\t{human_bytes(total)}\n"
+    )
+    return 0
+
+
+def prune(parsed: Parsed) -> int:
+    """Free what nothing needs; asks first unless told not to."""
+    if not parsed.flag("force") and not _confirmed(parsed.flag("all")):
+        return 0
+
+    def work(store: Store) -> Pruned:
+        keep = parsed.one("keep-storage")
+        policy = Policy(
+            filters=tuple(parsed.many("filter")),
+            max_used_space=parse_size(keep, 0) if keep else None,
+            all=parsed.flag("all"),
+        )
+        return free(store, policy, lambda r: print(f"{_short(r)}\t{human_bytes(r.size)}"))
+
+    pruned = _with_store(parsed, work)
+    sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
+    return 0
+
+
+def _with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
+    """Run *work* in a thread beside an engine: files of other user ids need its workers."""
+    import uvloop
+
+    async def run() -> T:
+        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        async with Engine(settings) as engine:
+            return await asyncio.to_thread(work, engine.store)
+
+    return uvloop.run(run())
+
+
+def _confirmed(everything: bool) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("prune asks before it deletes", hints=["add --force to do without"])
+    what = "all build cache" if everything else "all build cache that no image needs"
+    sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _short(record: UsageRecord) -> str:
+    return record.id.removeprefix("sha256:").removeprefix("sha256-")[:25]
+
+
+def _since(moment: float) -> str:
+    if not moment:
+        return ""
+    seconds = max(0, int(time.time() - moment))
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count = seconds // length
+        if count or unit == "second":
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    raise AssertionError
+
+
+def _as_json(record: UsageRecord) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "type": record.type,
+        "size": record.size,
+        "created": record.created,
+        "last_used": record.last_used,
+        "use_count": record.use_count,
+        "in_use": record.in_use,
+        "shared": record.shared,
+        "mutable": record.mutable,
+        "reclaimable": record.reclaimable,
+        "parents": list(record.parents),
+        "description": record.description,
+    }
