@@ -41,3 +41,14 @@ def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_line_reference_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/cli-reference"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == (ROOT / "docs/cli.md").read_text()
