@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 TYPE_CHECKING = False  # not typing's: its import costs more than this whole room
@@ -115,7 +115,7 @@ def discard(path: str) -> None:
 
 
 @contextmanager
-def faults(doing: str, root: str) -> Iterator[None]:
+def faults(doing: str, root: str) -> Generator[None]:
     """Turn an OSError of the block into an `EnvironmentFault` that names the way out."""
     try:
         yield

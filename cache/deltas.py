@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pybuild.cache.atomic import Disk, Warn, faults
+from pybuild.cache.jsontext import as_object, parse
 from pybuild.cache.leases import Lease
 from pybuild.cache.scratch import Scratch
 from pybuild.cache.syncer import Syncer, boot_id
@@ -94,8 +95,8 @@ class Deltas:
             EnvironmentFault: it cannot be committed; *active* is discarded.
         """
         id = id or os.urandom(16).hex()
-        target = self._directory(id)
         try:
+            target = self._directory(id)
             (lease or self._own).add("delta", id)
             with faults(f"cannot commit snapshot {id}", self._root):
                 if os.path.lexists(active.work):
@@ -166,10 +167,9 @@ class Deltas:
         """
         try:
             with open(os.path.join(self._directory(id), "meta.json"), "rb") as file:
-                facts = json.load(file)
-        except (OSError, ValueError):
+                return as_object(parse(file.read()))
+        except OSError:
             return {}
-        return facts if isinstance(facts, dict) else {}
 
     def remove(self, id: str) -> None:
         """Make the delta vanish, whoever uses it; `prune` is the careful way.
@@ -180,7 +180,7 @@ class Deltas:
         with faults(f"cannot remove snapshot {id}", self._root):
             self._scratch.trash(self._directory(id))
 
-    def list(self) -> Iterator[str]:
+    def ids(self) -> Iterator[str]:
         """Yield the ids of all deltas, whole or not; what others put there is passed over."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -197,7 +197,7 @@ class Deltas:
     def _undurable(self) -> list[str]:
         """Return what was committed in this boot and is not durable, by whomever."""
         found: list[str] = []
-        for id in self.list():
+        for id in self.ids():
             if os.path.exists(os.path.join(self._folder, id, DURABLE)):
                 continue
             if self.meta(id).get("boot") == self._boot:

@@ -11,6 +11,7 @@ import os
 
 from pybuild.cache.atomic import Disk, faults, write_file
 from pybuild.cache.blobs import BlobMissing, Blobs
+from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked
 from pybuild.cache.scratch import Scratch
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
     from pybuild.model.descriptor import Descriptor
 
+    Entries = list[dict[str, Any]]
+    Listed = list[tuple[tuple[str, ...], Descriptor]]
+    Names = list[str]
+
 NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-EMPTY = {
+EMPTY: dict[str, Any] = {
     "schemaVersion": 2,
     "mediaType": "application/vnd.oci.image.index.v1+json",
     "manifests": [],
@@ -56,7 +61,7 @@ class Images:
         """
         name = normalized(reference)
 
-        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def change(entries: Entries) -> Entries:
             replaced = [entry for entry in entries if name_of(entry) == name]
             kept = [entry for entry in entries if name_of(entry) != name]
             for old in replaced:
@@ -78,7 +83,7 @@ class Images:
             BlobMissing, EnvironmentFault: as `tag`.
         """
 
-        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def change(entries: Entries) -> Entries:
             if any(entry.get("digest") == descriptor.digest for entry in entries):
                 return entries
             return [*entries, _named(descriptor, None)]
@@ -92,9 +97,9 @@ class Images:
             keep: if this was its last name, let the image stay as a dangling one.
         """
         name = normalized(reference)
-        removed: list[dict[str, Any]] = []
+        removed: Entries = []
 
-        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def change(entries: Entries) -> Entries:
             removed[:] = [entry for entry in entries if name_of(entry) == name]
             kept = [entry for entry in entries if name_of(entry) != name]
             if keep:
@@ -105,11 +110,11 @@ class Images:
         self._change(change, None)
         return _descriptor(removed[0]) if removed else None
 
-    def remove(self, digest: str) -> list[str]:
+    def remove(self, digest: str) -> Names:
         """Remove the manifest with all its names; return the names."""
-        names: list[str] = []
+        names: Names = []
 
-        def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def change(entries: Entries) -> Entries:
             gone = [entry for entry in entries if entry.get("digest") == digest]
             names[:] = sorted(name for entry in gone if (name := name_of(entry)) is not None)
             return [entry for entry in entries if entry.get("digest") != digest]
@@ -117,9 +122,9 @@ class Images:
         self._change(change, None)
         return names
 
-    def list(self) -> list[tuple[tuple[str, ...], Descriptor]]:
+    def list(self) -> Listed:
         """Return each image with its names, sorted by name, dangling ones last."""
-        names: dict[Digest, list[str]] = {}
+        names: dict[Digest, Names] = {}
         descriptors: dict[Digest, Descriptor] = {}
         for entry in self.entries():
             descriptor = _descriptor(entry)
@@ -153,7 +158,7 @@ class Images:
                 return found
         return self._by_id(images, text) if is_hex and len(text) < 64 else None
 
-    def _by_id(self, images: list[tuple[tuple[str, ...], Descriptor]], start: str) -> Any:
+    def _by_id(self, images: Listed, start: str) -> Descriptor | None:
         found: dict[Digest, Descriptor] = {}
         for _, descriptor in images:
             if any(id.startswith(start) for id in self.ids(descriptor)):
@@ -165,7 +170,7 @@ class Images:
             raise UserError(f'image id "{start}" is ambiguous: {several}')
         return next(iter(found.values()), None)
 
-    def ids(self, descriptor: Descriptor) -> list[str]:
+    def ids(self, descriptor: Descriptor) -> Names:
         """Return the hex digits that may stand for the image: manifest's, and its configs'."""
         found = [descriptor.digest.hex]
         for child in references(self._read(descriptor.digest)):
@@ -178,11 +183,11 @@ class Images:
 
     def _read(self, digest: Digest) -> object:
         try:
-            return json.loads(self._blobs.read(digest))
-        except (BlobMissing, ValueError, RecursionError):
+            return parse(self._blobs.read(digest))
+        except BlobMissing:
             return None
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> Entries:
         """Return the index's entries as they stand in the file.
 
         Raises:
@@ -197,14 +202,14 @@ class Images:
                     data = file.read()
             except FileNotFoundError:
                 return []
+        index = as_object(parse(data))
+        entries: Entries = [as_object(entry) for entry in as_list(index.get("manifests"))]
         try:
-            index = json.loads(data)
-            entries = index["manifests"]
-            if not isinstance(entries, list):
-                raise TypeError
+            if not isinstance(index["manifests"], list):
+                raise ValueError
             for entry in entries:
                 Digest.parse(entry["digest"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
                 f"{self._path}: not an image index",
                 hints=("restore it, or move it away: the images' names are lost then",),
@@ -227,23 +232,19 @@ class Images:
             if not os.path.exists(self._path):
                 self._write([])
 
-    def _leave_dangling(
-        self, kept: list[dict[str, Any]], old: dict[str, Any], replacement: str | None
-    ) -> None:
+    def _leave_dangling(self, kept: Entries, old: dict[str, Any], replacement: str | None) -> None:
         digest = old.get("digest")
         if digest == replacement or any(entry.get("digest") == digest for entry in kept):
             return
         entry = dict(old)
-        annotations = {
-            k: v for k, v in entry.pop("annotations", {}).items() if k not in (NAME, REF_NAME)
-        }
+        annotations = _nameless(entry.pop("annotations", None))
         if annotations:
             entry["annotations"] = annotations
         kept.append(entry)
 
     def _change(
         self,
-        change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+        change: Callable[[Entries], Entries],
         needed: Descriptor | None,
     ) -> None:
         # Nothing is freed between looking for the manifest and naming it.
@@ -259,7 +260,7 @@ class Images:
             if after != before:
                 self._write(after)
 
-    def _write(self, entries: list[dict[str, Any]]) -> None:
+    def _write(self, entries: Entries) -> None:
         ordered = sorted(entries, key=lambda e: (name_of(e) is None, name_of(e) or "", e["digest"]))
         data = json.dumps({**EMPTY, "manifests": ordered}, indent=2, ensure_ascii=False)
         tmp = self._scratch.name()
@@ -268,9 +269,7 @@ class Images:
 
 def name_of(entry: dict[str, Any]) -> str | None:
     """Return an index entry's full name; None for a dangling one."""
-    annotations = entry.get("annotations")
-    if not isinstance(annotations, dict):
-        return None
+    annotations = as_object(entry.get("annotations"))
     name = annotations.get(NAME) or annotations.get(REF_NAME)
     return name if isinstance(name, str) and name else None
 
@@ -282,14 +281,14 @@ def normalized(reference: str) -> str:
     return str(Reference.parse(reference))
 
 
-def _spellings(name: str) -> list[str]:
+def _spellings(name: str) -> Names:
     try:
         return [name, normalized(name)]
     except ValueError:
         return [name]
 
 
-def _by_digest(images: list[tuple[tuple[str, ...], Descriptor]], text: str) -> Descriptor | None:
+def _by_digest(images: Listed, text: str) -> Descriptor | None:
     """Find ``name@digest``: the digest, if an image of that repository has it."""
     from pybuild.model.reference import Reference
 
@@ -329,29 +328,26 @@ def _named(descriptor: Descriptor, name: str | None) -> dict[str, Any]:
 def _descriptor(entry: dict[str, Any]) -> Descriptor | None:
     from pybuild.model.descriptor import Descriptor
 
-    stripped = dict(entry)
-    annotations = entry.get("annotations")
-    if isinstance(annotations, dict):
-        stripped["annotations"] = {
-            k: v for k, v in annotations.items() if k not in (NAME, REF_NAME)
-        }
+    stripped = {**entry, "annotations": _nameless(entry.get("annotations"))}
     try:
         return Descriptor.from_json(stripped)
     except (ValueError, AttributeError, TypeError):
         return None
 
 
+def _nameless(annotations: object) -> dict[str, Any]:
+    return {k: v for k, v in as_object(annotations).items() if k not in (NAME, REF_NAME)}
+
+
 def references(value: object) -> list[tuple[str, Digest]]:
-    """Return what a manifest or index names: (role or media type, digest), in order."""
+    """Return what a manifest or index names: (field, digest), in order."""
     found: list[tuple[str, Digest]] = []
-    if not isinstance(value, dict):
-        return found
+    manifest = as_object(value)
     for role in ("config", "layers", "manifests", "subject", "fsLayers"):
-        part: Any = value.get(role)
-        for child in part if isinstance(part, list) else [part]:
-            if isinstance(child, dict):
-                try:
-                    found.append((role, Digest.parse(str(child.get("digest")))))
-                except ValueError:
-                    continue
+        part = manifest.get(role)
+        for child in as_list(part) or [part]:
+            try:
+                found.append((role, Digest.parse(str(as_object(child).get("digest")))))
+            except ValueError:
+                continue
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def locked(path: str, *, shared: bool = False) -> Iterator[None]:
+def locked(path: str, *, shared: bool = False) -> Generator[None]:
     """Hold the lock file *path*, waiting for it.
 
     Each use opens the file anew: a lock belongs to an open file, so threads that shared one

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from pybuild.cache.atomic import Disk, Warn, fault, faults
+from pybuild.cache.jsontext import as_object, parse
 from pybuild.cache.locks import locked
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 MAX_VALUE_BYTES = 256 << 10
-_BUSY_S = 30.0
+_BUSY_S = 30
 # A database that breaks again and again is the disk's fault; then reads miss and writes fail.
 _REBUILDS = 3
 
@@ -199,7 +200,7 @@ class Records:
             raise fault(error, f"cannot {doing} the cache records", self._root) from error
         if isinstance(error, diskcache.Timeout):
             self._writable(doing)
-            self._fail(doing, f"the database was locked for {_BUSY_S:.0f} s", error)
+            self._fail(doing, f"the database was locked for {_BUSY_S} s", error)
         if isinstance(error, sqlite3.Error):
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             if code == sqlite3.SQLITE_FULL:
@@ -281,7 +282,12 @@ def _fetch(cache: Any, name: str) -> str | None:
 def _name(kind: str, key: str) -> str:
     if not kind or ":" in kind:
         raise ValueError(f"invalid record kind {kind!r}")
-    return f"{kind}:{key}"
+    name = f"{kind}:{key}"
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:  # in a value it may stand, but SQLite refuses it as a key
+        raise ValueError(f"invalid record key {key!r}: not UTF-8") from error
+    return name
 
 
 def _encode(name: str, value: Mapping[str, Any]) -> str:
@@ -294,13 +300,9 @@ def _decode(name: str, text: str) -> dict[str, Any] | None:
     body = text[64:]
     if text[:64] != _seal(name, body):
         return None
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    value: Any = parse(body)
+    return as_object(value) if type(value) is dict else None
 
 
 def _seal(name: str, body: str) -> str:
-    data = f"{name}\n{body}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(f"{name}\n{body}".encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.jsontext import as_object, parse
 from pybuild.cache.records import RecordTooLarge
 from pybuild.model.digest import Digest
 from pybuild.model.record import Record
@@ -45,11 +46,13 @@ class Results:
         try:
             record = self._decode(key, value)
         except (BlobMissing, KeyError, TypeError, ValueError):
-            return self._drop(key)
+            self._drop(key)
+            return None
         deltas = record.snapshot.deltas
         self._lease.add_all([("delta", id) for id in deltas])
         if not all(self.is_present(id) for id in deltas):
-            return self._drop(key)
+            self._drop(key)
+            return None
         self._used(key)
         return record
 
@@ -69,15 +72,15 @@ class Results:
             raise TypeError("deltas are names")
         for id in deltas:
             self._store.deltas.path(id)  # a name that could leave the store is no record of ours
-        inputs = value.get("inputs")
+        inputs: Any = value.get("inputs")
         if inputs is None:
-            inputs = json.loads(self._store.blobs.read(value["inputs_blob"]))
-        if not isinstance(inputs, dict):
+            inputs = parse(self._store.blobs.read(value["inputs_blob"]))
+        if type(inputs) is not dict:
             raise TypeError("inputs are an object")
         return Record(
             key=key,
             snapshot=Snapshot(deltas),
-            inputs=inputs,
+            inputs=as_object(inputs),
             seconds=float(value["seconds"]),
             created=float(value["created"]),
             name=str(value["name"]),

@@ -83,7 +83,7 @@ class Store:
         Raises:
             EnvironmentFault: not a store, of a future version, or not writable.
         """
-        path = os.path.abspath(os.fspath(root))
+        path: str = os.path.abspath(root)
         store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover)
         try:
             store._prepare()

@@ -9,6 +9,9 @@ needed; `pybuild.cache.records` is the face.
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from typing import Any, NoReturn
 
 import diskcache  # pyright: ignore[reportMissingTypeStubs]
@@ -28,7 +31,7 @@ class TextDisk(diskcache.Disk):  # type: ignore[misc]
         # The settings come from the database, that is, from anybody.
         super().__init__(directory, min_file_size=_NEVER, pickle_protocol=0)
 
-    def put(self, key: Any) -> tuple[str, bool]:
+    def put(self, key: Any) -> tuple[Any, Any]:
         if type(key) is not str:
             raise TypeError("keys are text")
         return key, True
@@ -38,7 +41,7 @@ class TextDisk(diskcache.Disk):  # type: ignore[misc]
             raise Refused
         return key
 
-    def store(self, value: Any, read: Any, key: Any = None) -> tuple[int, int, None, str]:
+    def store(self, value: Any, read: Any, key: Any = None) -> Any:
         if type(value) is not str or read:
             raise TypeError("values are text")
         return 0, diskcache.core.MODE_RAW, None, value
@@ -57,8 +60,26 @@ class TextDisk(diskcache.Disk):  # type: ignore[misc]
         """Remove nothing: we have no value files, so the name was planted."""
 
 
-def open_cache(directory: str, timeout_s: float) -> Any:
+def _vet_settings(database: str) -> None:
+    """Refuse a database whose settings diskcache would let overwrite its own attributes.
+
+    It sets every name that it finds there, be it ``_directory`` or ``get``.
+    """
+    if not os.path.exists(database):
+        return
+    known = {*diskcache.core.DEFAULT_SETTINGS, *diskcache.core.METADATA}
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            rows = connection.execute("SELECT key FROM Settings").fetchall()
+        except sqlite3.OperationalError:
+            return  # no such table: new, or damaged in a way that shows at once
+    if {key for (key,) in rows} - known:
+        raise Refused("foreign settings")
+
+
+def open_cache(directory: str, timeout_s: int) -> Any:
     """Open, or create, the database in *directory*; raises what SQLite and diskcache raise."""
+    _vet_settings(os.path.join(directory, diskcache.core.DBNAME))
     return diskcache.Cache(
         directory,
         timeout=timeout_s,

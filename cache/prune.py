@@ -1,0 +1,234 @@
+"""Freeing space: ``pybuild prune`` and the limits that hold during builds [CMD-4, GC-1..6].
+
+Mark and sweep. The order of every removal is: look under the collection lock that nothing changed
+and nobody leased it, delete the records that name it, then rename it into ``tmp/``. So a record
+never points at something absent, and a process that leases and then looks is never deceived.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pybuild.cache.atomic import fault
+from pybuild.cache.filters import parse_filters
+from pybuild.cache.mark import Mark, mark, state_of
+from pybuild.cache.store import Store
+from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
+
+# Removals under one hold of the lock: builds wait for it a few milliseconds.
+_BATCH = 16
+# Marks that a busy store may make stale before we mark while holding the lock.
+_PATIENCE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One rule of what to free [GC-2].
+
+    Attributes:
+        filters: as people write them, see `filters.parse_filters`; all must hold.
+        keep_duration_s: spare what was used that recently.
+        reserved_space: bytes that the cache may always keep.
+        max_used_space: free until the cache takes no more; min_free_space: until the disk has as
+            much free. With neither, everything that matches goes, down to *reserved_space*.
+        all: also what the builder keeps for itself (types internal and frontend).
+    """
+
+    filters: tuple[str, ...] = ()
+    keep_duration_s: float | None = None
+    reserved_space: int = 0
+    max_used_space: int | None = None
+    min_free_space: int | None = None
+    all: bool = False
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was freed, in order; *freed* is the sum of the sizes in bytes."""
+
+    records: list[UsageRecord] = field(default_factory=list[UsageRecord])
+    freed: int = 0
+
+
+def default_policies(store: Store) -> list[Policy]:
+    """Return the rules for a builder that was told nothing [GC-3]."""
+    disk = os.statvfs(store.root)
+    size = disk.f_blocks * disk.f_frsize
+    cap = min(size * 8 // 10, 100 * 1000**3)
+    reserved = min(size // 10, 10 * 1000**3)
+    free = size // 5
+
+    def capped(keep_duration_s: float | None = None, all: bool = False) -> Policy:
+        return Policy(
+            keep_duration_s=keep_duration_s,
+            max_used_space=cap,
+            min_free_space=free,
+            reserved_space=reserved,
+            all=all,
+        )
+
+    return [
+        Policy(
+            filters=("type~=^(source\\..*|exec\\.cachemount)$",),
+            keep_duration_s=48 * 3600.0,
+            max_used_space=512 * 1000**2,
+        ),
+        capped(60 * 86400.0),
+        capped(),
+        capped(all=True),
+    ]
+
+
+def prune(
+    store: Store,
+    policy: Policy | None = None,
+    progress: Callable[[UsageRecord], None] = lambda record: None,
+) -> Pruned:
+    """Free what *policy* says: by default, all that no image and no living process needs.
+
+    Args:
+        progress: told each thing right after it is gone.
+
+    Raises:
+        UsageError: a filter is wrong. EnvironmentFault: the store cannot be read or changed.
+    """
+    policy = policy or Policy()
+    pruned = Pruned()
+    stale = 0
+    while True:
+        if stale < _PATIENCE:
+            marked = mark(store)
+            plan = choose(store, policy, usage(store, marked))
+            done = _sweep(store, marked, plan, pruned, progress)
+        else:
+            with store.leases.collecting():
+                marked = mark(store)
+                plan = choose(store, policy, usage(store, marked))[:_BATCH]
+                for record in plan:
+                    _remove(store, record, pruned, progress)
+            done = True
+        if not done:
+            stale += 1
+        elif not plan:
+            # What went may have been the last that held something else: so again, until nothing.
+            _tidy(store)
+            return pruned
+
+
+def collect(store: Store, policies: Sequence[Policy]) -> Pruned:
+    """Apply rules in order, as after a build [GC-5]."""
+    total = Pruned()
+    for policy in policies:
+        part = prune(store, policy)
+        total.records += part.records
+        total.freed += part.freed
+    return total
+
+
+def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Return what to free, in order. Pure but for the disk's free space.
+
+    Least recently used first, rarely used before often used; what others lie on comes last, as it
+    is in use as long as they are [GC-4].
+    """
+    now = store.clock.now()
+    matches, names_internal = parse_filters(policy.filters, now)
+    candidates = [
+        record
+        for record in records
+        if record.reclaimable
+        and (policy.all or names_internal or record.type not in (INTERNAL, FRONTEND))
+        and (policy.keep_duration_s is None or now - record.last_used >= policy.keep_duration_s)
+        and matches(record)
+    ]
+    used = sum(record.size for record in records if not record.pinned)
+    limited = policy.max_used_space is not None or policy.min_free_space is not None
+    if not limited and not policy.reserved_space:
+        return _ordered(candidates)
+    keep = used if limited else policy.reserved_space
+    if policy.max_used_space is not None:
+        keep = min(keep, policy.max_used_space)
+    if policy.min_free_space is not None:
+        disk = os.statvfs(store.root)
+        keep = min(keep, used - (policy.min_free_space - disk.f_bavail * disk.f_frsize))
+    keep = max(keep, policy.reserved_space)
+    chosen: list[UsageRecord] = []
+    for record in _ordered(candidates):
+        if used <= keep:
+            break
+        chosen.append(record)
+        used -= record.size
+    return chosen
+
+
+def _ordered(records: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Sort by the sum of two ranks, last use and use count; children before what they lie on."""
+    by_time = {time: rank for rank, time in enumerate(sorted({r.last_used for r in records}))}
+    by_count = {count: rank for rank, count in enumerate(sorted({r.use_count for r in records}))}
+    times, counts = max(len(by_time) - 1, 1), max(len(by_count) - 1, 1)
+
+    def score(record: UsageRecord) -> tuple[float, int, str, str]:
+        rank = by_time[record.last_used] / times + by_count[record.use_count] / counts
+        return rank, len(record.records), record.kind, record.id
+
+    return sorted(records, key=score)
+
+
+def _sweep(
+    store: Store,
+    marked: Mark,
+    plan: Sequence[UsageRecord],
+    pruned: Pruned,
+    progress: Callable[[UsageRecord], None],
+) -> bool:
+    """Remove *plan* as long as *marked* holds; tell whether it held to the end."""
+    for start in range(0, len(plan), _BATCH):
+        with store.leases.collecting():
+            if state_of(store) != marked.state:
+                return False
+            held = store.leases.held()
+            if held - marked.leased:
+                return False
+            for record in plan[start : start + _BATCH]:
+                _remove(store, record, pruned, progress)
+    return True
+
+
+def _remove(
+    store: Store,
+    record: UsageRecord,
+    pruned: Pruned,
+    progress: Callable[[UsageRecord], None],
+) -> None:
+    """Remove one thing, records first; the caller holds the collection lock."""
+    for kind, key in record.records:
+        store.records.delete(kind, key)
+    if record.kind == "delta":
+        store.deltas.remove(record.id)
+    elif record.kind == "blob":
+        store.blobs.delete(record.id)
+    elif record.kind != "record":
+        folder = {"mount": store.mounts_dir, "memo": store.memo_dir}.get(record.kind, store.root)
+        store.discard(os.path.join(folder, record.id))
+    pruned.records.append(record)
+    pruned.freed += record.size
+    progress(record)
+
+
+def _tidy(store: Store) -> None:
+    """Delete the records that were about things now gone; if others are busy, the next time."""
+    marked = mark(store)
+    with store.leases.collecting():
+        if state_of(store) == marked.state and not store.leases.held() - marked.leased:
+            for kind, key in marked.leftover:
+                store.records.delete(kind, key)
+
+
+def wait_until_freed(store: Store) -> None:
+    """Delete now, in this thread, what `prune` moved out of the way."""
+    try:
+        store.tmp.sweep()
+    except OSError as error:
+        raise fault(error, "cannot empty tmp/", store.root) from error

@@ -1,0 +1,409 @@
+"""Records: what a hostile or damaged database can do is cost time."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.atomic import Disk
+from pybuild.cache.records import MAX_VALUE_BYTES, RecordTooLarge
+from pybuild.cache.store import Store
+from pybuild.model.clock import FakeClock
+from pybuild.model.errors import EnvironmentFault
+
+
+def database(root: Path) -> Path:
+    return root / "records" / "cache.db"
+
+
+def execute(root: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(database(root))) as connection:
+        connection.execute(statement, values)
+        connection.commit()
+
+
+def test_put_get_delete(store: Store) -> None:
+    assert store.records.get("result", "a") is None
+    store.records.put("result", "a", {"x": [1, None, "ü", 1.5]})
+    store.records.put("result", "a", {"x": [2]})
+    assert store.records.get("result", "a") == {"x": [2]}
+    assert store.records.get("other", "a") is None
+    store.records.delete("result", "a")
+    store.records.delete("result", "a")
+    assert store.records.get("result", "a") is None
+
+
+def test_names_that_are_not_utf8_survive(store: Store) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    store.records.put("files", "x", {name: name})
+    assert store.records.get("files", "x") == {name: name}
+    with pytest.raises(ValueError, match="not UTF-8"):
+        store.records.put("files", name, {})
+
+
+def test_items_are_of_one_kind_and_sorted(store: Store) -> None:
+    for kind, key in (("b", "2"), ("b", "1"), ("a", "9"), ("bb", "3"), ("b", "x:y")):
+        store.records.put(kind, key, {"is": kind + key})
+    assert list(store.records.items("b")) == [
+        ("1", {"is": "b1"}),
+        ("2", {"is": "b2"}),
+        ("x:y", {"is": "bx:y"}),
+    ]
+    assert store.records.kinds() == ["a", "b", "bb"]
+
+
+@pytest.mark.parametrize("kind", ["", "a:b"])
+def test_kind_must_not_run_into_the_key(store: Store, kind: str) -> None:
+    with pytest.raises(ValueError, match="invalid record kind"):
+        store.records.put(kind, "x", {})
+
+
+def test_large_values_are_refused(store: Store) -> None:
+    store.records.put("k", "fits", {"x": "a" * (MAX_VALUE_BYTES - 100)})
+    with pytest.raises(RecordTooLarge, match="k record big"):
+        store.records.put("k", "big", {"x": "a" * MAX_VALUE_BYTES})
+    assert store.records.get("k", "big") is None
+
+
+def test_nothing_expires_and_nothing_is_evicted(store: Store) -> None:
+    for number in range(300):
+        store.records.put("k", str(number), {"x": "a" * 1000})
+    assert sum(1 for _ in store.records.items("k")) == 300
+
+
+class Malicious:
+    """Unpickling it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def plant(
+    root: Path, key: object, raw: int, mode: int, filename: str | None, value: object
+) -> None:
+    execute(
+        root,
+        "INSERT OR REPLACE INTO Cache(key, raw, store_time, access_time, mode, filename, value)"
+        " VALUES (?, ?, 0, 0, ?, ?, ?)",
+        key,
+        raw,
+        mode,
+        filename,
+        value,
+    )
+
+
+def test_the_planted_pickle_would_work(tmp_path: Path) -> None:
+    """The plain diskcache runs it: the next tests do not pass for want of a real attack."""
+    import diskcache
+
+    (tmp_path / "plain").mkdir()
+    with diskcache.Cache(str(tmp_path / "plain")) as cache:
+        cache.set("k:x", "innocent")
+    mark = tmp_path / "pwned"
+    with closing(sqlite3.connect(tmp_path / "plain" / "cache.db")) as connection:
+        evil = pickle.dumps(Malicious(mark))
+        connection.execute("UPDATE Cache SET mode = 4, value = ?", (evil,))
+        connection.commit()
+    with diskcache.Cache(str(tmp_path / "plain")) as cache:
+        cache.get("k:x")
+    assert mark.exists()
+
+
+def test_planted_pickle_value_is_a_miss(store: Store, root: Path, tmp_path: Path) -> None:
+    store.records.put("k", "y", {"ok": 1})
+    mark = tmp_path / "pwned"
+    plant(root, "k:x", 1, 4, None, pickle.dumps(Malicious(mark)))
+    assert store.records.get("k", "x") is None
+    assert list(store.records.items("k")) == [("y", {"ok": 1})]
+    assert not mark.exists()
+    store.records.put("k", "x", {"ok": 2})
+    assert store.records.get("k", "x") == {"ok": 2}
+
+
+def test_planted_pickle_key_is_passed_over(store: Store, root: Path, tmp_path: Path) -> None:
+    store.records.put("k", "y", {"ok": 1})
+    mark = tmp_path / "pwned"
+    plant(root, pickle.dumps(Malicious(mark)), 0, 1, None, "x")
+    assert list(store.records.items("k")) == [("y", {"ok": 1})]
+    assert store.records.kinds() == ["k"]
+    assert not mark.exists()
+
+
+def test_planted_pickle_file_is_not_read(store: Store, root: Path, tmp_path: Path) -> None:
+    store.records.put("k", "y", {"ok": 1})
+    mark = tmp_path / "pwned"
+    (root / "records" / "evil.val").write_bytes(pickle.dumps(Malicious(mark)))
+    plant(root, "k:x", 1, 4, "evil.val", None)
+    assert store.records.get("k", "x") is None
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("mode", [2, 3])
+def test_planted_file_name_is_neither_read_nor_deleted(
+    store: Store, root: Path, tmp_path: Path, mode: int
+) -> None:
+    store.records.put("k", "y", {"ok": 1})
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    plant(root, "k:x", 1, mode, str(secret), None)
+    assert store.records.get("k", "x") is None
+    store.records.put("k", "x", {"ok": 2})
+    plant(root, "k:z", 1, mode, str(secret), None)
+    store.records.delete("k", "z")
+    assert secret.exists()
+
+
+def test_value_with_a_wrong_digest_is_a_miss(store: Store, root: Path) -> None:
+    store.records.put("k", "x", {"ok": 1})
+    execute(root, "UPDATE Cache SET value = replace(value, 'ok', 'ko')")
+    assert store.records.get("k", "x") is None
+    assert list(store.records.items("k")) == []
+
+
+def test_value_of_another_key_is_a_miss(store: Store, root: Path) -> None:
+    store.records.put("k", "x", {"ok": 1})
+    store.records.put("k", "y", {"ok": 2})
+    execute(
+        root,
+        "UPDATE Cache SET value = (SELECT value FROM Cache WHERE key = 'k:x') WHERE key = 'k:y'",
+    )
+    assert store.records.get("k", "y") is None
+
+
+def truncate(root: Path) -> None:
+    os.truncate(database(root), 3000)
+
+
+def empty(root: Path) -> None:
+    os.truncate(database(root), 0)
+
+
+def garbage_pages(root: Path) -> None:
+    size = database(root).stat().st_size
+    with open(database(root), "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+
+def not_a_database(root: Path) -> None:
+    database(root).write_bytes(b"hello world\n" * 1000)
+
+
+def drop_table(root: Path) -> None:
+    execute(root, "DROP TABLE Cache")
+
+
+def drop_settings(root: Path) -> None:
+    execute(root, "DROP TABLE Settings")
+
+
+def other_columns(root: Path) -> None:
+    execute(root, "DROP TABLE Cache")
+    execute(root, "CREATE TABLE Cache (a, b)")
+
+
+def hostile_setting(root: Path) -> None:
+    execute(root, "INSERT OR REPLACE INTO Settings VALUES ('get', 'x')")
+
+
+def moved_elsewhere(root: Path) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir()
+    execute(root, "INSERT OR REPLACE INTO Settings VALUES ('_directory', ?)", str(elsewhere))
+
+
+def a_directory(root: Path) -> None:
+    database(root).unlink()
+    database(root).mkdir()
+
+
+DAMAGES = [
+    truncate,
+    empty,
+    garbage_pages,
+    not_a_database,
+    drop_table,
+    drop_settings,
+    other_columns,
+    hostile_setting,
+    moved_elsewhere,
+    a_directory,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("first", ["get", "put", "items", "delete"])
+def test_damaged_database_is_begun_anew(
+    root: Path, clock: FakeClock, warnings: list[str], damage: object, first: str
+) -> None:
+    with Store.open(root, clock) as store:
+        for number in range(60):
+            store.records.put("k", str(number), {"x": "a" * 500})
+    assert callable(damage)
+    damage(root)
+    with Store.open(root, clock, warn=warnings.append) as store:
+        if first == "get":
+            assert store.records.get("k", "1") is None or damage in (drop_settings,)
+        elif first == "items":
+            list(store.records.items("k"))
+        elif first == "delete":
+            store.records.delete("k", "1")
+        store.records.put("k", "new", {"ok": 1})
+        assert store.records.get("k", "new") == {"ok": 1}
+        assert ("new", {"ok": 1}) in list(store.records.items("k"))
+    assert not (root.parent / "elsewhere" / "cache.db").exists()
+    aside = [name for name in os.listdir(root) if name.startswith("records.damaged-")]
+    assert len(aside) == len(warnings) <= 1
+    assert all("the cache records were damaged" in warning for warning in warnings)
+    with Store.open(root, clock, warn=warnings.append) as store:
+        assert store.records.get("k", "new") == {"ok": 1}
+    assert len(warnings) == len(aside)
+
+
+def test_damage_while_open_is_noticed(
+    store: Store, root: Path, clock: FakeClock, warnings: list[str]
+) -> None:
+    store.records.put("k", "x", {"ok": 1})
+    with Store.open(root, clock) as another:
+        another.records.put("k", "y", {"ok": 1})
+    drop_table(root)
+    assert store.records.get("k", "x") is None
+    store.records.put("k", "x", {"ok": 2})
+    assert store.records.get("k", "x") == {"ok": 2}
+    assert len(warnings) == 1
+
+
+def test_other_process_follows_to_the_new_database(
+    store: Store, root: Path, clock: FakeClock, warnings: list[str]
+) -> None:
+    store.records.put("k", "x", {"ok": 1})
+    with Store.open(root, clock) as another:
+        another.records.put("k", "y", {"ok": 1})
+        drop_table(root)
+        assert store.records.get("k", "x") is None
+        another.records.put("k", "y", {"ok": 2})
+        assert store.records.get("k", "y") == {"ok": 2}
+    assert len(warnings) == 1
+    assert (root / "records.damaged-1").exists()
+    assert not (root / "records.damaged-2").exists()
+
+
+def test_database_that_breaks_again_and_again_is_given_up(
+    store: Store, root: Path, warnings: list[str]
+) -> None:
+    for _ in range(3):
+        store.records.put("k", "x", {"ok": 1})
+        drop_table(root)
+        assert store.records.get("k", "x") is None
+    store.records.put("k", "x", {"ok": 1})
+    drop_table(root)
+    assert store.records.get("k", "x") is None
+    with pytest.raises(EnvironmentFault, match="the database is damaged, and so was the new one"):
+        store.records.put("k", "x", {"ok": 1})
+    assert len(warnings) == 3
+
+
+def test_locked_database_is_no_damage(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    monkeypatch.setattr("pybuild.cache.records._BUSY_S", 0)
+    store.records.put("k", "x", {"ok": 1})
+    with closing(sqlite3.connect(database(root), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store.records.get("k", "x") == {"ok": 1}
+        with pytest.raises(EnvironmentFault, match="the database was locked for 0 s"):
+            store.records.put("k", "x", {"ok": 2})
+        other.execute("ROLLBACK")
+    store.records.put("k", "x", {"ok": 3})
+    assert warnings == []
+
+
+def test_full_disk_is_a_fault_and_keeps_the_old_value(root: Path, clock: FakeClock) -> None:
+    class Full(Disk):
+        full = False
+
+        def gate(self, what: str) -> None:
+            if self.full:
+                raise sqlite_full()
+
+    disk = Full()
+    warnings: list[str] = []
+    with Store.open(root, clock, disk=disk, warn=warnings.append) as store:
+        store.records.put("k", "x", {"ok": 1})
+        disk.full = True
+        with pytest.raises(EnvironmentFault, match="no space left on device"):
+            store.records.put("k", "x", {"ok": 2})
+        disk.full = False
+        assert store.records.get("k", "x") == {"ok": 1}
+    assert warnings == []
+
+
+def sqlite_full() -> sqlite3.Error:
+    """Return the error that SQLite itself gives when it cannot grow."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("CREATE TABLE t (x)")
+        try:
+            connection.execute("INSERT INTO t VALUES (?)", (bytes(100_000),))
+        except sqlite3.Error as error:
+            return error
+    raise AssertionError("it fitted")
+
+
+def test_threads_write_at_once(store: Store) -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(15):
+                store.records.put("k", f"{number}-{turn}", {"turn": turn})
+                assert store.records.get("k", f"{number}-{turn}") == {"turn": turn}
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sum(1 for _ in store.records.items("k")) == 90
+
+
+@pytest.mark.slow
+def test_processes_write_at_once(root: Path, clock: FakeClock) -> None:
+    program = (
+        "import sys; from pybuild.cache.store import Store; from pybuild.model.clock import *\n"
+        "s = Store.open(sys.argv[1], FakeClock())\n"
+        "for n in range(30): s.records.put('k', f'{sys.argv[2]}-{n}', {'n': n})\n"
+        "s.close()"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", program, str(root), str(number)])
+        for number in range(4)
+    ]
+    assert [child.wait(60) for child in children] == [0] * 4
+    with Store.open(root, clock) as store:
+        assert sum(1 for _ in store.records.items("k")) == 120
+
+
+def test_version_changes_with_others_writes(store: Store, root: Path, clock: FakeClock) -> None:
+    store.records.put("k", "x", {})
+    before = store.records.version()
+    store.records.put("k", "x", {"own": 1})
+    assert store.records.version() == before
+    with Store.open(root, clock) as another:
+        another.records.put("k", "x", {"others": 1})
+    assert store.records.version() != before
