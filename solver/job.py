@@ -1,0 +1,75 @@
+"""One build request as the state machine sees it: its vertices and what it was told of them."""
+
+from __future__ import annotations
+
+from pybuild.model.ops import LocalSource, Vertex
+from pybuild.solver.messages import Phase
+from pybuild.solver.node import Node
+
+_LAST = (Phase.CACHED, Phase.COMPLETED, Phase.FAILED)
+
+
+class Job:
+    """A job's part of the graph.
+
+    Attributes:
+        nodes: with their place in the definition, inputs before users.
+        told: the latest phase each node is in for those who watch.
+    """
+
+    def __init__(self, name: str, targets: tuple[Vertex, ...]) -> None:
+        self.name = name
+        self.vertices = targets
+        self.targets: list[Node] = []
+        self.nodes: dict[Node, int] = {}
+        self.told: dict[Node, Phase] = {}
+        self._unsettled_users: dict[Node, int] = {}
+        self._settled: set[Node] = set()
+
+    @staticmethod
+    def is_own(vertex: Vertex) -> bool:
+        """Whether a vertex means something else in every job."""
+        return isinstance(vertex.op, LocalSource)
+
+    def add(self, node: Node) -> None:
+        self.nodes[node] = len(self.nodes)
+        self._unsettled_users[node] = 0
+        for source in node.distinct:
+            self._unsettled_users[source] += 1
+
+    def add_target(self, node: Node) -> None:
+        if node not in self.targets:
+            self.targets.append(node)
+            self._unsettled_users[node] += 1
+
+    def settle(self, node: Node) -> list[Node]:
+        """Note that a node has its result; return the nodes below that nobody needs any more.
+
+        Those are what people see as CACHED though nothing was looked up for them [UI-4]: all
+        their users have a result, or need none themselves.
+        """
+        if node in self._settled:
+            return []
+        self._settled.add(node)
+        covered: list[Node] = []
+        stack = [node]
+        while stack:
+            for source in stack.pop().distinct:
+                self._unsettled_users[source] -= 1
+                if self._unsettled_users[source] == 0 and source not in self._settled:
+                    self._settled.add(source)
+                    covered.append(source)
+                    stack.append(source)
+        return covered
+
+    def may_tell(self, node: Node, phase: Phase) -> bool:
+        """Whether *phase* is news; remembers that it was told."""
+        last = self.told.get(node)
+        if last == phase or last in _LAST:
+            return False
+        self.told[node] = phase
+        return True
+
+    def is_going(self, node: Node) -> bool:
+        """Whether those who watch saw it start and not end."""
+        return self.told.get(node) is Phase.STARTED

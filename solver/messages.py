@@ -1,0 +1,217 @@
+"""What goes into the state machine and what comes out: events and instructions.
+
+An instruction that wants an answer carries a ticket; the answering event gives it back. Answers to
+tickets that were cancelled meanwhile are ignored, so the driver needs no care about races.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pybuild.model.digest import Digest
+from pybuild.model.ops import Vertex
+from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.snapshot import Result, Snapshot
+from pybuild.solver.runner import Record
+from pybuild.solver.solution import Solved
+
+# --- events: what happened ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobAdded:
+    """A build asks for these vertices; *job* is a name never used before."""
+
+    job: str
+    targets: tuple[Vertex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Answers `Identify`; None: the source has no identity."""
+
+    ticket: int
+    identity: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Answers `Probe`; None: nothing is stored, or it is gone or broken."""
+
+    ticket: int
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Digested:
+    """Answers `DigestContent`."""
+
+    ticket: int
+    content: ContentDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A `Run` was given its share of the machine; until then it was waiting in line."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """Answers `Run`."""
+
+    ticket: int
+    result: Result
+    seconds: float = 0.0
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Answers `Identify`, `DigestContent` or `Run`. (A probe that fails is a miss.)"""
+
+    ticket: int
+    error: BaseException
+
+
+Event = JobAdded | JobCancelled | Identified | Probed | Digested | Began | Ran | Failed
+
+
+# --- instructions: what to do ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Ask the runner of *job* what this source stands for."""
+
+    ticket: int
+    vertex: Vertex
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Look up a record; where *alias*, first what the definition key *key* is an alias of."""
+
+    ticket: int
+    vertex: Vertex
+    key: Digest
+    alias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DigestContent:
+    """Digest what *vertex* reads of its input number *index*."""
+
+    ticket: int
+    vertex: Vertex
+    index: int
+    result: Result
+    selection: Selection
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Do the vertex's op; say `Began` once it has its share of the machine."""
+
+    ticket: int
+    vertex: Vertex
+    inputs: tuple[Result, ...]
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Store a result under its key. To be done before later probes of this key."""
+
+    key: Digest
+    snapshot: Snapshot
+    inputs: Mapping[str, Any] = field(hash=False)
+    seconds: float
+    created: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveAlias:
+    """Remember that the definition key *key* now means the content key *target*."""
+
+    key: Digest
+    target: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SaveSeconds:
+    vertex: Digest
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for this ticket any more."""
+
+    ticket: int
+
+
+class Phase(StrEnum):
+    ADDED = "added"
+    STARTED = "started"
+    CACHED = "cached"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Emit a progress event to one job.
+
+    *error* goes with FAILED; ``cancelled`` marks victims.
+    """
+
+    job: str
+    vertex: Vertex
+    phase: Phase
+    error: str = ""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """All targets have results; *solved* has every vertex that a result is known of."""
+
+    job: str
+    solved: Mapping[Digest, Solved] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """*error* is the first failure, of *vertex*; what else the job had going is cancelled."""
+
+    job: str
+    vertex: Vertex
+    error: BaseException
+
+
+Instruction = (
+    Identify
+    | Probe
+    | DigestContent
+    | Run
+    | Save
+    | SaveAlias
+    | SaveSeconds
+    | Cancel
+    | Tell
+    | JobDone
+    | JobFailed
+)

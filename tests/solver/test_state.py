@@ -1,0 +1,458 @@
+"""What the state machine decides, on small definitions."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.model.errors import InternalError
+from pybuild.model.ops import DiffOp, Vertex
+from pybuild.model.snapshot import LocalTree, Snapshot
+from pybuild.solver.fakes import FakeRunner, MemoryRecords
+from pybuild.solver.messages import Cancel, Identify, JobDone, Phase, Probe, Run
+from tests.solver.builders import Desk, copy, image, local, merge, run, scratch, vertex
+
+
+def names(desk: Desk) -> list[str]:
+    return [name for name in desk.ran if name != "local"]
+
+
+def again(desk: Desk, *targets: Vertex, **changes: str) -> Desk:
+    """Build with the same store and a runner that makes other bytes."""
+    runner = FakeRunner(files=dict(desk.runner.files), content=dict(desk.runner.content))
+    second = Desk(desk.records, runner)
+    second.solve(*targets)
+    return second
+
+
+def test_a_chain_runs_from_the_source_up_and_is_stored() -> None:
+    desk = Desk()
+    top = run("b", run("a", image()))
+    solution = desk.solve(top)
+    assert desk.ran == ["base", "a", "b"]
+    assert len(desk.records.records) == 3
+    result = solution.of(top).result
+    assert isinstance(result, Snapshot)
+    assert len(result.deltas) == 3
+    assert not solution.of(top).cached
+
+
+def test_only_the_target_is_looked_up_when_it_hits() -> None:
+    first = Desk()
+    top = run("b", run("a", image()))
+    first.solve(top)
+    second = again(first, top)
+    assert second.ran == []
+    assert [type(i) for i in second.log if isinstance(i, Probe | Identify | Run)] == [Probe]
+    assert second.solutions["job"].get(top.inputs[0]) is None
+
+
+def test_every_step_prints_cached_exactly_once_inputs_first() -> None:
+    first = Desk()
+    top = run("b", run("a", image()))
+    first.solve(top)
+    second = again(first, top)
+    cached = [name for _, name, phase in second.told if phase is Phase.CACHED]
+    assert cached == ["base", "a", "b"]
+
+
+def test_only_what_is_above_the_deepest_hit_runs() -> None:
+    first = Desk()
+    a = run("a", image())
+    first.solve(run("b", a))
+    second = again(first, run("c", run("changed", a)))
+    assert second.ran == ["changed", "c"]
+    assert second.phases("a") == ["added", "cached"]
+    assert second.phases("base") == ["added", "cached"]
+    assert second.phases("c") == ["added", "started", "completed"]
+
+
+def test_no_cache_runs_again_and_stores_the_new_result() -> None:
+    """[KEY-11] The base image is still looked up."""
+    first = Desk()
+    first.solve(run("b", run("a", image())))
+    fresh = run("b", run("a", image(), no_cache=True), no_cache=True)
+    second = again(first, fresh)
+    assert second.ran == ["a", "b"]
+    third = again(second, run("b", run("a", image())))
+    assert third.ran == []
+    assert third.solutions["job"].targets[0].result == second.solutions["job"].targets[0].result
+
+
+def test_a_step_on_a_forced_step_runs_again_but_a_copy_of_equal_bytes_does_not() -> None:
+    """[KEY-13]"""
+    runner = FakeRunner(content={"a": "same"})
+
+    def definition(no_cache: bool) -> tuple[Vertex, Vertex]:
+        a = run("a", image(), no_cache=no_cache)
+        return run("on-a", a), run("on-copy", copy("copy", image("other"), a))
+
+    first = Desk(runner=runner)
+    first.solve(*definition(False))
+    second = again(first, *definition(True))
+    assert sorted(second.ran) == ["a", "on-a"]
+
+
+def test_a_forced_step_with_other_bytes_renews_the_alias() -> None:
+    first = Desk(runner=FakeRunner(content={"a": "one"}))
+    first.solve(copy("copy", image(), run("a", image())))
+    second = Desk(first.records, FakeRunner(content={"a": "two"}))
+    second.solve(copy("copy", image(), run("a", image(), no_cache=True)))
+    assert second.ran == ["a", "copy"]
+    third = again(second, copy("copy", image(), run("a", image())))
+    assert third.ran == []
+    assert third.solutions["job"].targets[0].result == second.solutions["job"].targets[0].result
+
+
+def test_a_changed_stage_with_equal_bytes_keeps_the_copy() -> None:
+    first = Desk(runner=FakeRunner(content={"a": "bytes", "a2": "bytes"}))
+    first.solve(run("top", copy("copy", image(), run("a", image()))))
+    second = again(first, run("top", copy("copy", image(), run("a2", image()))))
+    assert names(second) == ["a2"]
+    third = again(second, run("top", copy("copy", image(), run("a2", image()))))
+    assert third.ran == []
+    digests = [i for i in third.log if type(i).__name__ == "DigestContent"]
+    assert digests == [], "the alias of the second build answers without the files"
+
+
+def test_touched_file_that_nobody_copies_changes_nothing() -> None:
+    files = {"/src/a.c": "1", "/README": "x"}
+    top = run("make", copy("sources", image(), local(), "/src"))
+    first = Desk(runner=FakeRunner(files=files))
+    first.solve(top)
+    assert names(first) == ["base", "sources", "make"]
+    first.runner.files["/README"] = "y"
+    second = again(first, top)
+    assert names(second) == []
+    assert second.phases("local") == ["added", "started", "completed"]
+    second.runner.files["/src/a.c"] = "2"
+    third = again(second, top)
+    assert names(third) == ["sources", "make"]
+
+
+def test_a_record_names_what_its_key_was_made_of() -> None:
+    desk = Desk(runner=FakeRunner(files={"/src/a.c": "1"}))
+    top = copy("sources", image(), local(), "/src")
+    desk.solve(top)
+    key = desk.solutions["job"].of(top).key
+    assert key is not None
+    named = desk.records.records[key].inputs
+    assert named["op"]["actions"][0]["dest"] == "/sources"
+    assert [i["name"] for i in named["inputs"]] == ["base", "local"]
+    assert list(named["inputs"][1]["files"]) == ["/src/a.c"]
+
+
+def test_a_record_whose_files_are_gone_is_a_miss() -> None:
+    first = Desk(runner=FakeRunner(content={"a": "bytes"}))
+    top = copy("copy", image(), run("a", image()))
+    first.solve(top)
+    result = first.solutions["job"].of(top).result
+    assert isinstance(result, Snapshot)
+    first.records.lost.add(result.deltas[-1])
+    second = again(first, top)
+    assert second.ran == ["copy"]
+
+
+def test_independent_copies_in_a_chain_make_their_stages_side_by_side() -> None:
+    """[FROM-12] Each copy waits for the one before it; the stages must not."""
+    stages = [run(f"s{n}", image()) for n in range(16)]
+    top = image("final")
+    for n, stage in enumerate(stages):
+        top = copy(f"copy{n}", top, stage)
+    desk = Desk()
+    desk.add(top)
+    until_running(desk, *(f"s{n}" for n in range(16)))
+    desk.choose = lambda count: 0
+    desk.work()
+    assert sorted(set(desk.ran)) == sorted(desk.ran)
+
+
+def test_a_long_base_step_runs_beside_the_stage_that_is_copied_onto_it() -> None:
+    stage = run("stage", image())
+    top = copy("copy", run("apt", image("debian")), stage)
+    desk = Desk()
+    desk.add(top)
+    until_running(desk, "apt", "stage")
+    assert pending_run(desk, "apt")
+    assert pending_run(desk, "stage")
+
+
+def test_a_guess_that_was_not_needed_is_dropped_and_shown_as_cached() -> None:
+    runner = FakeRunner(content={"stage": "bytes", "stage2": "bytes"})
+    apt = run("apt", image("debian"))
+    first = Desk(runner=runner)
+    first.solve(copy("copy", apt, run("stage", image())))
+    key = first.solutions["job"].of(apt).key
+    assert key is not None
+    del first.records.records[key]
+    second = Desk(first.records, FakeRunner(content=runner.content), choose=lambda count: 0)
+    top = copy("copy", apt, run("stage2", image()))
+    second.add(top)
+    while second.open:
+        tickets = [
+            t
+            for t, i in second.open.items()
+            if not (isinstance(i, Run) and i.vertex == apt and t in second.begun)
+        ]
+        if not tickets:
+            break
+        second.choose = lambda count, t=tickets[0]: sorted(second.open).index(t)  # type: ignore[misc]
+        second.step()
+    assert second.solutions["job"].targets[0].cached
+    assert any(isinstance(i, Cancel) for i in second.log)
+    assert second.phases("apt") == ["added", "started", "cached"]
+    assert second.state.nodes == {}
+
+
+def test_merge_and_scratch_need_no_run() -> None:
+    a = copy("a", scratch(), local(), "/a")
+    top = merge("merge", image(), a, scratch())
+    desk = Desk(runner=FakeRunner(files={"/a": "1"}))
+    solution = desk.solve(top)
+    base, upper = solution.of(top.inputs[0]).result, solution.of(a).result
+    assert isinstance(base, Snapshot)
+    assert isinstance(upper, Snapshot)
+    assert solution.of(top).result == Snapshot(base.deltas + upper.deltas)
+    assert "merge" not in desk.ran
+    assert "scratch" not in desk.ran
+    assert desk.phases("merge") == ["added", "started", "completed"]
+    second = again(desk, top)
+    assert second.phases("merge") == ["added", "cached"]
+    assert second.solutions["job"].of(top).result == solution.of(top).result
+
+
+def test_difference_of_stacked_trees_needs_no_run() -> None:
+    a = run("a", image())
+    top = vertex("diff", DiffOp(), image(), a)
+    desk = Desk()
+    result = desk.solve(top).of(top).result
+    assert isinstance(result, Snapshot)
+    assert len(result.deltas) == 1
+    assert desk.ran == ["base", "a"]
+
+
+def test_difference_of_unrelated_trees_runs() -> None:
+    top = vertex("diff", DiffOp(), run("a", image()), run("b", image()))
+    desk = Desk()
+    desk.solve(top)
+    assert "diff" in desk.ran
+
+
+def test_equal_vertices_of_two_jobs_run_once() -> None:
+    """[KEY-14]"""
+    desk = Desk()
+    a = run("a", image())
+    desk.add(run("b", a), job="one")
+    desk.add(run("c", a), job="two")
+    desk.work()
+    assert sorted(desk.ran) == ["a", "b", "base", "c"]
+    assert desk.phases("a", "one") == desk.phases("a", "two") == ["added", "started", "completed"]
+
+
+def test_local_sources_of_two_jobs_are_two_but_equal_bytes_run_once() -> None:
+    desk = Desk(runner=FakeRunner(files={"/src": "1"}))
+    top = run("make", copy("sources", image(), local(), "/src"))
+    desk.add(top, job="one")
+    desk.add(top, job="two")
+    desk.work()
+    assert desk.ran.count("local") == 2
+    assert names(desk).count("sources") == 1
+    assert names(desk).count("make") == 1
+    assert desk.phases("make", "two") == ["added", "started", "completed"]
+    assert set(desk.solutions) == {"one", "two"}
+
+
+def test_a_local_source_is_its_own_result() -> None:
+    desk = Desk()
+    top = local()
+    assert desk.solve(top).of(top).result == LocalTree("/context")
+    assert desk.records.records == {}
+
+
+def pending_run(desk: Desk, name: str) -> int:
+    return next(
+        t for t, i in desk.open.items() if isinstance(i, Run) and i.vertex.meta.name == name
+    )
+
+
+def until_running(desk: Desk, *wanted: str) -> None:
+    """Work until the vertices have begun, answering anything but their runs."""
+    while True:
+        begun = {
+            i.vertex.meta.name
+            for t, i in desk.open.items()
+            if isinstance(i, Run) and t in desk.begun
+        }
+        if begun >= set(wanted):
+            return
+        ticket = next(
+            t
+            for t, i in sorted(desk.open.items())
+            if not (isinstance(i, Run) and t in desk.begun and i.vertex.meta.name in wanted)
+        )
+        desk.choose = lambda count, t=ticket: sorted(desk.open).index(t)  # type: ignore[misc]
+        desk.step()
+
+
+def test_cancelling_a_job_leaves_a_step_that_another_waits_for() -> None:
+    """[KEY-14]"""
+    desk = Desk()
+    a = run("a", image())
+    desk.add(run("b", a), job="one")
+    desk.add(run("c", a), job="two")
+    until_running(desk, "a")
+    desk.cancel("one")
+    assert not any(isinstance(i, Cancel) for i in desk.log)
+    desk.choose = lambda count: 0
+    desk.work()
+    assert desk.ran == ["base", "a", "c"]
+    assert "two" in desk.solutions
+    assert ("one", "a") in desk.victims
+
+
+def test_cancelling_the_leader_of_a_key_leaves_the_step_to_the_follower() -> None:
+    desk = Desk(runner=FakeRunner(files={"/src": "1"}))
+    top = run("make", copy("sources", image(), local(), "/src"))
+    desk.add(top, job="one")
+    until_running(desk, "make")
+    desk.add(top, job="two")
+    while len(desk.open) > 1:
+        other = next(t for t in desk.open if t != pending_run(desk, "make"))
+        desk.choose = lambda count, t=other: sorted(desk.open).index(t)  # type: ignore[misc]
+        desk.step()
+    desk.cancel("one")
+    assert desk.phases("make", "two") == ["added", "started"]
+    desk.choose = lambda count: 0
+    desk.work()
+    assert desk.ran.count("make") == 1
+    assert "two" in desk.solutions
+    assert desk.state.nodes == {}
+
+
+def test_cancelling_the_only_job_stops_all_and_forgets_all() -> None:
+    desk = Desk()
+    desk.add(merge("m", run("a", image()), run("b", image())))
+    until_running(desk, "a", "b")
+    desk.cancel()
+    assert desk.open == {}
+    assert desk.state.nodes == {}
+    assert desk.state.tickets == {}
+    assert sorted(desk.victims) == [("job", "a"), ("job", "b")]
+
+
+def test_the_first_failure_cancels_the_rest_of_the_job_and_is_the_cause() -> None:
+    desk = Desk(runner=FakeRunner(fail=["a"]))
+    desk.add(merge("m", run("a", image()), run("b", image())))
+    until_running(desk, "a", "b")
+    desk.choose = lambda count: 0
+    desk.step()
+    assert desk.failures["job"][0] == "a"
+    assert desk.victims == [("job", "b")]
+    assert desk.phases("a") == ["added", "started", "failed"]
+    assert desk.open == {}
+    assert desk.state.nodes == {}
+
+
+def test_failures_are_not_stored() -> None:
+    """[KEY-15]"""
+    desk = Desk(runner=FakeRunner(fail=["a"]))
+    desk.add(run("a", image()))
+    desk.work()
+    assert desk.failures["job"][0] == "a"
+    second = again(desk, run("a", image()))
+    assert second.ran == ["a"]
+
+
+def test_a_failure_ends_only_the_jobs_that_wait_for_it() -> None:
+    desk = Desk(runner=FakeRunner(fail=["bad"]))
+    good, bad = run("good", image()), run("bad", image())
+    desk.add(merge("both", good, bad), job="one")
+    desk.add(good, job="two")
+    until_running(desk, "good", "bad")
+    ticket = pending_run(desk, "bad")
+    desk.choose = lambda count: sorted(desk.open).index(ticket)
+    desk.step()
+    assert list(desk.failures) == ["one"]
+    desk.choose = lambda count: 0
+    desk.work()
+    assert "two" in desk.solutions
+    assert desk.ran.count("good") == 1
+
+
+def test_a_follower_fails_with_its_leader() -> None:
+    desk = Desk(runner=FakeRunner(files={"/src": "1"}, fail=["make"]))
+    top = run("make", copy("sources", image(), local(), "/src"))
+    desk.add(top, job="one")
+    desk.add(top, job="two")
+    desk.work()
+    assert set(desk.failures) == {"one", "two"}
+    assert desk.ran.count("make") == 1
+    assert desk.state.nodes == {}
+
+
+def test_late_answers_are_ignored() -> None:
+    desk = Desk()
+    desk.add(run("a", image()))
+    until_running(desk, "a")
+    ticket, what = next(iter(desk.open.items()))
+    desk.cancel()
+    assert desk.state.handle(desk.answer(what)) == []
+    assert not desk.state.is_wanted(ticket)
+
+
+def test_a_job_that_joins_when_all_is_done_elsewhere_still_ends() -> None:
+    desk = Desk()
+    a = run("a", image())
+    desk.add(merge("m", a, run("b", image())), job="one")
+    while "a" not in [n for _, n, p in desk.told if p is Phase.COMPLETED]:
+        desk.step()
+    desk.add(a, job="two")
+    assert any(isinstance(i, JobDone) and i.job == "two" for i in desk.log)
+    assert desk.phases("a", "two") == ["added", "cached"]
+
+
+def test_a_source_without_identity_is_never_stored_nor_what_stands_on_it() -> None:
+    from pybuild.model.ops import GitSource
+
+    source = vertex("git", GitSource(remote="r"))
+    desk = Desk(runner=FakeRunner(identities={"git": None}))
+    desk.solve(run("a", source))
+    assert desk.records.records == {}
+    assert desk.ran == ["git", "a"]
+
+
+def test_the_story_of_a_vertex() -> None:
+    desk = Desk()
+    a = run("a", image())
+    desk.add(run("b", a))
+    until_running(desk, "a")
+    story = desk.state.story(a)
+    assert [line.split(" ")[1] for line in story] == ["key", "Probe", "probed", "Run", "began"]
+
+
+def test_a_job_name_is_used_once() -> None:
+    desk = Desk()
+    desk.add(run("a", image()))
+    with pytest.raises(ValueError, match='job name "job" is in use'):
+        desk.add(run("a", image()))
+
+
+def test_validate_finds_a_broken_invariant() -> None:
+    desk = Desk()
+    desk.add(run("b", run("a", image())))
+    until_running(desk, "a")
+    node = next(n for n in desk.state.nodes.values() if n.vertex.meta.name == "b")
+    node.results_missing = 0
+    with pytest.raises(InternalError, match="counts its inputs' results wrongly; story"):
+        desk.state.validate()
+
+
+def test_a_failing_probe_is_a_miss() -> None:
+    from pybuild.solver.messages import Failed
+
+    desk = Desk(MemoryRecords())
+    desk.add(run("a", image()))
+    ticket = next(iter(desk.open))
+    assert isinstance(desk.open.pop(ticket), Probe)
+    desk.send(Failed(ticket, OSError("disk")))
+    desk.work()
+    assert desk.ran == ["base", "a"]
