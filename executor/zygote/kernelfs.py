@@ -1,0 +1,210 @@
+"""The file systems that the kernel and the sandbox bring along: /proc, /dev, /sys [SBX-4..7]."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pybuild.executor.zygote import confined, isolation, overlay, syscalls
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
+
+_RO = syscalls.MOUNT_ATTR_RDONLY
+_NOSUID = syscalls.MOUNT_ATTR_NOSUID
+_NODEV = syscalls.MOUNT_ATTR_NODEV
+_NOEXEC = syscalls.MOUNT_ATTR_NOEXEC
+PLAIN = _NOSUID | _NODEV | _NOEXEC
+
+_NODES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"),
+    *("/sys/firmware", "/sys/devices/virtual/powercap"),
+)
+_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+_DEV_BYTES = 64 << 20
+_SHM_BYTES = 64 << 20
+
+
+def filesystem(fstype: str, attributes: int, **options: str) -> int:
+    """Return a new mount of *fstype*, attached nowhere."""
+    fs = syscalls.fsopen(fstype)
+    try:
+        syscalls.fsconfig_string(fs, "source", fstype)
+        for key, value in options.items():
+            syscalls.fsconfig_string(fs, key, value)
+        syscalls.fsconfig_create(fs)
+        return syscalls.fsmount(fs, attributes)
+    finally:
+        os.close(fs)
+
+
+def attach(mount_fd: int, root_fd: int, path: str, *, links: bool = True) -> None:
+    """Attach a mount on *path* inside the root, and close its descriptor."""
+    try:
+        target = confined.open_in(root_fd, path, links=links)
+        try:
+            syscalls.move_mount(mount_fd, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(mount_fd)
+
+
+def mount_all(root_fd: int, *, network: str, insecure: bool, shm_bytes: int) -> None:
+    """Mount /proc, /dev and /sys; their mount points exist. Caller is PID 1 of its namespace.
+
+    Raises:
+        Fault: user, one of them is a link in the image; environment, the kernel refuses.
+    """
+    for path in ("/proc", "/dev", "/sys"):
+        try:
+            os.close(confined.open_in(root_fd, path, os.O_PATH | os.O_DIRECTORY, links=False))
+        except OSError as error:
+            raise Fault(USER, f"{path} in the image is not a directory") from error
+    try:
+        attach(filesystem("proc", PLAIN), root_fd, "/proc")
+    except OSError as error:
+        raise Fault(
+            ENVIRONMENT,
+            describe_os_error(error, "cannot mount /proc for the step"),
+            ("in a container: start it with --security-opt systempaths=unconfined or --privileged",)
+            if isolation.uses_userxattr()
+            else (),
+        ) from error
+    _mount_dev(root_fd, insecure=insecure, shm_bytes=shm_bytes or _SHM_BYTES)
+    _mount_sys(root_fd, network=network, insecure=insecure)
+
+
+def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
+    """Make /dev of bind mounts of the host's nodes.
+
+    A step may call mknod (CAP_MKNOD) and must not open what it makes. Every file system it can
+    write to is therefore mounted nodev, /dev too; its few nodes are mounts of their own. It works
+    in user namespaces as well, where mknod does not, and needs no device cgroup.
+    """
+    dev_attributes = _NOSUID | syscalls.MOUNT_ATTR_STRICTATIME | (0 if insecure else _NODEV)
+    dev = overlay.tmpfs(size_bytes=_DEV_BYTES, mode=0o755, attributes=dev_attributes)
+    attach(os.dup(dev), root_fd, "/dev")
+    try:
+        for name, target in _LINKS:
+            os.symlink(target, name, dir_fd=dev)
+        for name in ("pts", "shm", "mqueue"):
+            os.mkdir(name, 0o755, dir_fd=dev)
+        for name in _NODES:
+            _bind_node(dev, name)
+        if insecure:
+            _bind_all_nodes(dev, "/dev", "")
+        attach(_devpts(), dev, "pts")
+        shm = overlay.tmpfs(size_bytes=shm_bytes, mode=0o1777, attributes=PLAIN)
+        attach(shm, dev, "shm")
+        try:
+            attach(filesystem("mqueue", PLAIN), dev, "mqueue")
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # a kernel without POSIX message queues
+                raise
+    finally:
+        os.close(dev)
+
+
+def _bind_node(dev: int, name: str) -> None:
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dev))
+    attach(syscalls.open_tree(syscalls.AT_FDCWD, "/dev/" + name), dev, name)
+
+
+def _bind_all_nodes(dev: int, host: str, prefix: str) -> None:
+    """Bind every device node of the host that is not there yet [SBX-3]."""
+    for entry in sorted(os.scandir(host), key=lambda e: e.name):
+        name = prefix + entry.name
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if not prefix and entry.name in (*_NODES, "pts", "shm", "mqueue", "ptmx", "console"):
+            continue
+        if stat.S_ISDIR(mode):
+            os.mkdir(name, 0o755, dir_fd=dev)
+            _bind_all_nodes(dev, entry.path, name + "/")
+        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            _bind_node(dev, name)
+
+
+def _devpts() -> int:
+    options = {"newinstance": "", "ptmxmode": "0666", "mode": "0620", "gid": "5"}
+    attributes = _NOSUID | _NOEXEC
+    try:
+        return _devpts_with(options, attributes)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    del options["gid"]  # A user namespace with one id has no group 5.
+    return _devpts_with(options, attributes)
+
+
+def _devpts_with(options: dict[str, str], attributes: int) -> int:
+    fs = syscalls.fsopen("devpts")
+    try:
+        syscalls.fsconfig_string(fs, "source", "devpts")
+        for key, value in options.items():
+            if value:
+                syscalls.fsconfig_string(fs, key, value)
+            else:
+                syscalls.fsconfig_flag(fs, key)
+        syscalls.fsconfig_create(fs)
+        return syscalls.fsmount(fs, attributes)
+    finally:
+        os.close(fs)
+
+
+def _mount_sys(root_fd: int, *, network: str, insecure: bool) -> None:
+    readonly = 0 if insecure else _RO
+    if isolation.uses_userxattr() and network != "none":
+        # sysfs belongs to a network namespace, and the host's is not ours to mount.
+        tree = syscalls.open_tree(
+            syscalls.AT_FDCWD, "/sys", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+        )
+        syscalls.mount_setattr(tree, readonly | PLAIN, recursive=True)
+        attach(tree, root_fd, "/sys")
+    else:
+        attach(filesystem("sysfs", PLAIN | readonly), root_fd, "/sys")
+    try:
+        attach(filesystem("cgroup2", PLAIN | readonly), root_fd, "/sys/fs/cgroup")
+    except OSError:
+        pass  # Programs look there for their limits, and live without; so do old kernels.
+
+
+def hide(root_fd: int) -> None:
+    """Mask and write-protect what speaks of the host or changes it [SBX-5, SBX-6]."""
+    for path in (*_MASKED, *_READONLY):
+        try:
+            target = confined.open_in(root_fd, path)
+        except OSError as error:
+            if error.errno in _GONE:  # a kernel without it
+                continue
+            raise
+        try:
+            cover = _mask(root_fd, target) if path in _MASKED else _readonly(target)
+            try:
+                syscalls.move_mount(cover, target)
+            finally:
+                os.close(cover)
+        finally:
+            os.close(target)
+
+
+def _mask(root_fd: int, target: int) -> int:
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        return overlay.tmpfs(size_bytes=4096, attributes=PLAIN | _RO)
+    return syscalls.open_tree(root_fd, "dev/null")
+
+
+def _readonly(target: int) -> int:
+    tree = syscalls.open_tree(target, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+    syscalls.mount_setattr(tree, _RO, recursive=True)
+    return tree

@@ -1,0 +1,205 @@
+"""What the Dockerfile and the engine mount into a step, apart from its root [MNT].
+
+A source is opened, and made a detached mount, before the root exists, because its kind says whether
+the mount point must be a file or a directory. It is attached through descriptors: a link that a
+concurrent step plants in a shared cache cannot lead anywhere but into this step's own root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pybuild.executor.zygote import confined, isolation, kernelfs, overlay, rootfs, syscalls
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_CLONE = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+
+
+class Prepared:
+    """A mount that waits for its place."""
+
+    def __init__(self, target: str, mount_fd: int, *, directory: bool) -> None:
+        self.target = target
+        self.mount_fd = mount_fd
+        self.directory = directory
+
+
+class Files:
+    """A tmpfs of this step, for what the engine writes: hosts, resolv.conf, secrets."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._count = 0
+        kernelfs.attach(
+            overlay.tmpfs(mode=0o700, attributes=kernelfs.PLAIN & ~syscalls.MOUNT_ATTR_NOEXEC),
+            syscalls.AT_FDCWD,
+            path,
+        )
+
+    def add(self, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> int:
+        """Write a file and return a read-only mount of it."""
+        path = f"{self._path}/{self._count}"
+        self._count += 1
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if uid or gid:
+                try:
+                    os.fchown(fd, uid, gid)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        from pybuild.executor.zygote import privileges
+
+                        raise privileges.unmapped_id(f"secret for {uid}:{gid}") from error
+                    raise
+            os.fchmod(fd, mode & 0o777)
+        finally:
+            os.close(fd)
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, path)
+        attributes = kernelfs.PLAIN | syscalls.MOUNT_ATTR_RDONLY
+        if mode & 0o111:
+            attributes &= ~syscalls.MOUNT_ATTR_NOEXEC
+        syscalls.mount_setattr(tree, attributes)
+        return tree
+
+
+def prepare(spec: dict[str, Any], layout: rootfs.Layout, files: Files) -> list[Prepared]:
+    """Return the step's mounts, outer targets before those inside them.
+
+    Raises:
+        Fault: user; a source that is not there.
+    """
+    prepared: list[Prepared] = []
+    for name in ("resolv_conf", "hosts"):
+        if spec[name] is not None:
+            target = "/etc/" + name.replace("_", ".")
+            prepared.append(Prepared(target, files.add(spec[name], 0o644), directory=False))
+    nodev = 0 if spec["security"] == "insecure" else syscalls.MOUNT_ATTR_NODEV
+    for index, mount in enumerate(spec["mounts"]):
+        target = os.path.normpath("/" + mount["target"].lstrip("/"))
+        if target == "/":
+            raise Fault(USER, 'invalid mount target "/"')
+        tree, directory = _source(mount, layout, files, index, nodev)
+        prepared.append(Prepared(target, tree, directory=directory))
+    return sorted(prepared, key=lambda p: p.target.split("/"))
+
+
+def _source(
+    mount: dict[str, Any], layout: rootfs.Layout, files: Files, index: int, nodev: int
+) -> tuple[int, bool]:
+    match mount["type"]:
+        case "tmpfs":
+            return _tmpfs(mount, nodev), True
+        case "secret":
+            mode = 0o400 if mount["mode"] is None else mount["mode"]
+            return files.add(mount["data"], mode, mount["uid"], mount["gid"]), False
+        case "bind-path":
+            tree = _path(mount, layout, index)
+        case "bind-overlay":
+            tree = _stack(mount, list(mount["lowers"]), layout, index)
+        case other:
+            raise Fault(USER, f'unsupported mount type "{other}"')
+    readonly = syscalls.MOUNT_ATTR_RDONLY if mount["readonly"] else 0
+    if readonly | nodev:
+        syscalls.mount_setattr(tree, readonly | nodev, recursive=True)
+    return tree, stat.S_ISDIR(os.fstat(tree).st_mode)
+
+
+def _tmpfs(mount: dict[str, Any], nodev: int) -> int:
+    options = {"uid": str(mount["uid"]), "gid": str(mount["gid"])}
+    return overlay.tmpfs(
+        size_bytes=mount["size_bytes"],
+        mode=0o1777 if mount["mode"] is None else mount["mode"],
+        attributes=syscalls.MOUNT_ATTR_NOSUID | nodev,
+        **{key: value for key, value in options.items() if value != "0"},
+    )
+
+
+def _path(mount: dict[str, Any], layout: rootfs.Layout, index: int) -> int:
+    source = mount["source"]
+    if mount["discard_writes"] and not mount["readonly"] and os.path.isdir(source):
+        return _stack(mount, [source], layout, index)
+    try:
+        base = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise Fault(USER, f'mount source "{source}": {(error.strerror or "").lower()}') from error
+    try:
+        return _select(base, mount["selector"], _CLONE)
+    finally:
+        os.close(base)
+
+
+def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, index: int) -> int:
+    """Mount deltas aside and return a bind of what is selected of them.
+
+    Writes go to an upper directory in the step's work directory, and are deleted with it.
+    """
+    place = f"{layout.mounts}/{index}"
+    os.makedirs(place + "/root")
+    upper = work = None
+    if not mount["readonly"]:
+        upper, work = place + "/upper", place + "/work"
+        os.mkdir(upper, 0o755)
+        os.mkdir(work, 0o755)
+        if lowers:
+            status = os.stat(lowers[-1])
+            os.chown(upper, status.st_uid, status.st_gid)
+            os.chmod(upper, status.st_mode & 0o7777)
+    try:
+        overlay.mount_overlay(
+            place + "/root", lowers, upper, work, userxattr=isolation.uses_userxattr()
+        )
+    except OSError as error:
+        raise rootfs.overlay_fault(error) from error
+    base = os.open(place + "/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _select(base, mount["selector"], syscalls.OPEN_TREE_CLONE)
+    finally:
+        os.close(base)
+
+
+def _select(base: int, selector: str, flags: int) -> int:
+    """Return a detached bind of *selector* inside *base*, links resolved inside it [MNT-13]."""
+    inside = selector.strip("/")
+    if not inside:
+        return syscalls.open_tree(base, "", flags)
+    try:
+        chosen = confined.open_in(base, inside)
+    except OSError as error:
+        text = "not found" if error.errno == errno.ENOENT else (error.strerror or "").lower()
+        raise Fault(USER, f'mount source "{selector}": {text}') from error
+    try:
+        return syscalls.open_tree(chosen, "", flags)
+    finally:
+        os.close(chosen)
+
+
+def attach(root_fd: int, mount: Prepared) -> None:
+    """Put a mount in its place. One inside another mount gets its mount point made there.
+
+    Raises:
+        Fault: user; there is no place for it.
+    """
+    target = mount.target
+    try:
+        if not confined.exists(root_fd, target):
+            confined.make_missing(root_fd, target, directory=mount.directory)
+        kernelfs.attach(mount.mount_fd, root_fd, target)
+    except OSError as error:
+        kind = "a directory" if mount.directory else "a file"
+        text = (error.strerror or "").lower()
+        hints: tuple[str, ...] = ()
+        if error.errno == errno.EROFS:
+            text = "its mount point is missing in a read-only mount"
+            hints = ("create it in that mount's source, or mount that one with rw",)
+        elif error.errno in (errno.ENOTDIR, errno.EISDIR):
+            text = f"the source is {kind}, the target is not"
+        raise Fault(USER, f'mount target "{target}": {text}', hints) from error

@@ -1,0 +1,192 @@
+"""A step's root: the overlay of its deltas, with a place for every mount and no trace of any.
+
+Mount points that the image lacks are not made in the upper directory, where they, and the
+directories copied up for them, would have to be taken out again. They lie in a throw-away lower
+directory at the very bottom of the stack: whatever the image has wins over it, so it only adds what
+nobody has, and the upper stays clean by construction [MNT-22, SBX-17]. If the step writes next to a
+mount point, overlay copies the directory up, and it stays, as it should.
+
+The bottom is hidden where a layer above deleted the path, replaced the directory (opaque) or has a
+link on the way. Then the targets are looked up in the mounted tree, and a second throw-away lower,
+this time on top, holds what is still missing; directories in it that exist below carry their
+metadata, because there they win.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybuild.executor.zygote import confined, isolation, overlay, syscalls
+from pybuild.executor.zygote.faults import (
+    ENVIRONMENT,
+    INTERNAL,
+    USER,
+    Fault,
+    describe_os_error,
+)
+
+
+class Layout:
+    """The parts of a step's work directory."""
+
+    def __init__(self, work: str) -> None:
+        self.root = work + "/root"
+        self.files = work + "/files"
+        self.bottom = work + "/bottom"
+        self.top = work + "/top"
+        self.overlay_work = (work + "/overlay", work + "/overlay-again")
+        self.mounts = work + "/mounts"
+        for path in (self.root, self.files, self.bottom, self.overlay_work[0]):
+            os.mkdir(path, 0o755)
+
+
+def mount_root(
+    layout: Layout,
+    lowers: list[str],
+    upper: str,
+    targets: list[tuple[str, bool]],
+    *,
+    insecure: bool,
+) -> int:
+    """Mount the root and return a descriptor of it; every target then exists inside.
+
+    Args:
+        targets: ``(path, is a directory)`` of the mount points that the root must have.
+
+    Raises:
+        Fault: user, a target cannot be; environment, overlay does not work here.
+    """
+    if lowers:
+        _copy_metadata(lowers[-1], upper)
+    for path, directory in targets:
+        _make(layout.bottom, [p for p in path.split("/") if p not in ("", ".", "..")], directory)
+    stack = [layout.bottom, *lowers]
+    root_fd = _mount(layout.root, stack, upper, layout.overlay_work[0])
+    missing = [t for t in targets if not _exists(root_fd, t[0])]
+    if missing:
+        located = [(_locate(root_fd, path), directory) for path, directory in missing]
+        os.mkdir(layout.top, 0o755)
+        os.mkdir(layout.overlay_work[1], 0o755)
+        _copy_metadata_fd(root_fd, layout.top)
+        for (real, count), directory in located:
+            _make_on_top(root_fd, layout.top, real, count, directory)
+        os.close(root_fd)
+        syscalls.umount2(layout.root)
+        # A work directory that volatile has used once is refused the second time.
+        stack = [*stack, layout.top]
+        root_fd = _mount(layout.root, stack, upper, layout.overlay_work[1])
+        for path, _ in missing:
+            if not _exists(root_fd, path):
+                raise Fault(INTERNAL, f'mount point "{path}" is still missing in the root')
+    if not insecure:
+        _forbid_devices(layout.root)
+    return root_fd
+
+
+def _mount(root: str, lowers: list[str], upper: str, work: str) -> int:
+    try:
+        overlay.mount_overlay(root, lowers, upper, work, userxattr=isolation.uses_userxattr())
+    except OSError as error:
+        raise overlay_fault(error) from error
+    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def overlay_fault(error: OSError) -> Fault:
+    """Return what to tell the user when overlay refuses."""
+    hints: tuple[str, ...] = ()
+    if error.errno in (errno.EPERM, errno.EINVAL) and isolation.uses_userxattr():
+        hints = (
+            "rootless builds need overlay in user namespaces: Linux 5.11 or later, and a store "
+            + "that is itself not on overlay, NFS or FUSE",
+            "or run as root",
+        )
+    elif error.errno == errno.EINVAL:
+        hints = ("put the store on ext4, xfs, btrfs or tmpfs; overlay cannot write on overlay",)
+    elif error.errno == errno.ENODEV:
+        hints = ("load the kernel's overlay module: modprobe overlay",)
+    return Fault(ENVIRONMENT, describe_os_error(error, "cannot mount the step's root"), hints)
+
+
+def _forbid_devices(root: str) -> None:
+    """Mount the root nodev; see `kernelfs`: a step may make device nodes and not open them."""
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, root, 0)
+    try:
+        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NODEV)
+    finally:
+        os.close(tree)
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        return confined.exists(root_fd, path)
+    except OSError as error:
+        raise _bad_target(path, error) from error
+
+
+def _locate(root_fd: int, path: str) -> tuple[list[str], int]:
+    try:
+        return confined.locate(root_fd, path)
+    except OSError as error:
+        raise _bad_target(path, error) from error
+
+
+def _bad_target(path: str, error: OSError) -> Fault:
+    where = f" ({error.filename})" if error.filename and error.filename != path else ""
+    return Fault(USER, f'mount target "{path}": {(error.strerror or "").lower()}{where}')
+
+
+def _make(base: str, parts: list[str], directory: bool) -> None:
+    """Make a mount point in a tree of ours, which holds nothing but directories and empty files."""
+    path = base
+    for index, part in enumerate(parts):
+        path += "/" + part
+        try:
+            if directory or index < len(parts) - 1:
+                os.mkdir(path, 0o755)
+            else:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except FileExistsError:
+            pass
+        except NotADirectoryError as error:
+            raise Fault(USER, f'mount target "{"/".join(["", *parts])}" lies in a file') from error
+
+
+def _make_on_top(root_fd: int, top: str, real: list[str], missing: int, directory: bool) -> None:
+    existing = len(real) - missing
+    for depth in range(1, existing + 1):
+        path = top + "/" + "/".join(real[:depth])
+        if not os.path.isdir(path):
+            os.mkdir(path)
+    _make(top, real, directory)
+    for depth in range(existing, 0, -1):
+        fd = confined.open_in(root_fd, "/".join(real[:depth]), links=False)
+        try:
+            _copy_metadata_fd(fd, top + "/" + "/".join(real[:depth]))
+        finally:
+            os.close(fd)
+
+
+def _copy_metadata(source: str, target: str) -> None:
+    fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _copy_metadata_fd(fd, target)
+    finally:
+        os.close(fd)
+
+
+def _copy_metadata_fd(source_fd: int, target: str) -> None:
+    """Give the directory *target* the owner, mode, times and attributes of another."""
+    own = f"/proc/self/fd/{source_fd}"
+    status = os.stat(source_fd)
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, status.st_mode & 0o7777)
+    for name in os.listxattr(own):
+        if not name.startswith(("trusted.overlay.", "user.overlay.")):
+            try:
+                os.setxattr(target, name, os.getxattr(own, name))
+            except OSError as error:
+                # Labels and other owners' attributes in a user namespace: never ours to set.
+                if error.errno not in (errno.EPERM, errno.ENOTSUP):
+                    raise
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -1,0 +1,196 @@
+"""A step's own process, from the clone to the exec [SBX].
+
+It is the first process of new pid, mount, ipc, uts and cgroup namespaces (and a network namespace
+when it gets no network), set up in one fixed order: whatever needs the host's view comes before
+pivot_root, whatever needs privileges before they are given up.
+"""
+
+from __future__ import annotations
+
+import _signal as signal
+import errno
+import fcntl
+import os
+import struct
+
+from pybuild.executor.zygote import (
+    confined,
+    kernelfs,
+    mounts,
+    privileges,
+    rootfs,
+    syscalls,
+    users,
+    wire,
+    worker,
+)
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+    from typing import Any, NoReturn
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
+
+
+def namespaces(network: str) -> int:
+    """Return the clone flags for a step with this network mode."""
+    flags = (
+        syscalls.CLONE_NEWPID
+        | syscalls.CLONE_NEWNS
+        | syscalls.CLONE_NEWIPC
+        | syscalls.CLONE_NEWUTS
+        | syscalls.CLONE_NEWCGROUP
+    )
+    return flags | (syscalls.CLONE_NEWNET if network == "none" else 0)
+
+
+def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
+    """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr.
+
+    A fault is said on the channel; that it closes without one means that the program runs.
+    """
+    try:
+        spec = wire.receive_one(channel)
+        uid, gid, groups = _build_root(spec)
+        environment = _environment(spec)
+        privileges.set_limits(spec["ulimits"])
+        _reset_signals()
+        for number, fd in ((0, os.open("/dev/null", os.O_RDONLY)), (1, fds[0]), (2, fds[1])):
+            os.dup2(fd, number)
+        privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
+        # A change of credentials has made the kernel forget it.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+    except BaseException as error:  # noqa: BLE001 - all of it is reported
+        channel.sendall(wire.frame(worker.fault_message(error)))
+        os._exit(1)
+    _execute(list(spec["args"]), environment)
+
+
+def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
+    os.setsid()
+    try:
+        syscalls.join_session_keyring("pybuild")
+    except OSError:
+        pass  # A kernel or an outer sandbox without keyrings has nothing to protect.
+    insecure = spec["security"] == "insecure"
+    syscalls.sethostname(spec["hostname"])
+    if spec["network"] == "none":
+        _loopback_up()
+    layout = rootfs.Layout(spec["work"])
+    prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
+    targets = [("/proc", True), ("/dev", True), ("/sys", True)]
+    targets += [(p.target, p.directory) for p in prepared if not _is_kernels(p.target)]
+    root_fd = rootfs.mount_root(
+        layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
+    )
+    uid, gid, groups, home = users.resolve(root_fd, spec["user"])
+    spec["home"] = home
+    kernelfs.mount_all(
+        root_fd, network=spec["network"], insecure=insecure, shm_bytes=spec["shm_size_bytes"]
+    )
+    for mount in prepared:
+        mounts.attach(root_fd, mount)
+    if not insecure:
+        kernelfs.hide(root_fd)
+    os.fchdir(root_fd)
+    os.close(root_fd)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+    _enter_cwd(spec["cwd"], uid, gid)
+    os.umask(0o022)
+    return uid, gid, groups
+
+
+def _is_kernels(target: str) -> bool:
+    """Whether a mount point lies inside what `kernelfs` mounts, where it can simply be made."""
+    return target.startswith(("/proc/", "/dev/", "/sys/"))
+
+
+def _loopback_up() -> None:
+    import _socket
+
+    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        request = struct.pack("16sH22x", b"lo", 0)
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(probe.fileno(), siocgifflags, request), 16)
+        request = struct.pack("16sH22x", b"lo", flags | iff_up)
+        fcntl.ioctl(probe.fileno(), siocsifflags, request)
+    finally:
+        probe.close()
+
+
+def _enter_cwd(cwd: str, uid: int, gid: int) -> None:
+    """Change to the working directory; missing ones are made, 0755, the user's [SBX-16]."""
+    if not cwd.startswith("/"):
+        raise Fault(USER, f'working directory "{cwd}" is not absolute')
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        real, missing = confined.locate(root_fd, cwd)
+        for depth in range(len(real) - missing + 1, len(real) + 1):
+            path = "/" + "/".join(real[:depth])
+            os.mkdir(path, 0o755)
+            os.chmod(path, 0o755)
+            if uid or gid:
+                try:
+                    os.chown(path, uid, gid)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        raise privileges.unmapped_id(f"cannot run as {uid}:{gid}") from error
+                    raise
+        os.chdir("/" + "/".join(real))
+    except OSError as error:
+        text = (error.strerror or "").lower()
+        raise Fault(USER, f'working directory "{cwd}": {text}') from error
+    finally:
+        os.close(root_fd)
+
+
+def _environment(spec: dict[str, Any]) -> dict[str, str]:
+    environment: dict[str, str] = {}
+    for entry in spec["env"]:
+        name, _, value = entry.partition("=")
+        environment[name] = value
+    environment.setdefault("PATH", DEFAULT_PATH)
+    environment.setdefault("HOME", spec["home"] or "/")
+    return environment
+
+
+def _reset_signals() -> None:
+    """Undo what Python set for itself: a step that ignored SIGPIPE would never end a pipeline."""
+    for number in range(1, 65):
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
+    """Replace this process by the program, or end as a shell would and say why on stderr."""
+    name = args[0] if args else ""
+    if "/" in name:
+        candidates = [name]
+    else:
+        path = environment.get("PATH", "")
+        candidates = [d.rstrip("/") + "/" + name for d in path.split(":") if d and name]
+    status, text = _NOT_FOUND, "executable file not found in $PATH"
+    for candidate in candidates:
+        try:
+            os.execve(candidate, args, environment)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if "/" in name:
+                text = (error.strerror or "").lower()
+        except PermissionError:
+            status, text = _NOT_EXECUTABLE, "permission denied"
+        except (OSError, ValueError) as error:
+            status = _NOT_EXECUTABLE
+            text = str(getattr(error, "strerror", None) or error).lower()
+            break
+    os.write(2, f'exec: "{name}": {text}\n'.encode("utf-8", "surrogateescape"))
+    os._exit(status)

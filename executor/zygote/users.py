@@ -1,0 +1,77 @@
+"""Whom a step runs as: ``user[:group]`` against the tree's own passwd and group [USR-1, SBX-14].
+
+A number is an id even if an account has that name. With a group only that group counts; without,
+the account's own and every group that lists it. An unknown number runs with group 0.
+"""
+
+from __future__ import annotations
+
+from pybuild.executor.zygote import confined
+from pybuild.executor.zygote.faults import USER, Fault
+
+_MAX_FILE_BYTES = 10 << 20
+_MAX_ID = (1 << 31) - 1
+
+
+def resolve(root_fd: int, spec: str) -> tuple[int, int, list[int], str]:
+    """Return ``(uid, gid, supplementary gids, home)``; home is "" when passwd does not say.
+
+    Raises:
+        Fault: user; an account or a group that is not there, an id out of range.
+    """
+    user, _, group = spec.partition(":")
+    accounts = _records(root_fd, "/etc/passwd", 4)
+    groups = _records(root_fd, "/etc/group", 3)
+    name, home, gid = "", "", 0
+    wanted = _number(user or "0")
+    uid = wanted if wanted is not None else 0
+    for fields in accounts:
+        if fields[0] == user if wanted is None else fields[2] == str(wanted):
+            found_uid, found_gid = _number(fields[2]), _number(fields[3])
+            if found_uid is None or found_gid is None:
+                continue
+            name, uid, gid = fields[0], found_uid, found_gid
+            home = fields[5] if len(fields) > 5 else ""
+            break
+    else:
+        if wanted is None:
+            raise Fault(USER, f"unable to find user {user}: no matching entries in passwd file")
+    extra: list[int] = []
+    if group:
+        gid = _group_id(groups, group)
+    elif name:
+        extra = [
+            number
+            for fields in groups
+            if len(fields) > 3 and name in fields[3].split(",")
+            if (number := _number(fields[2])) is not None
+        ]
+    for number in (uid, gid, *extra):
+        if number > _MAX_ID:
+            raise Fault(USER, f'user "{spec}": uids and gids must be in range 0-{_MAX_ID}')
+    return uid, gid, extra, home
+
+
+def _group_id(groups: list[list[str]], group: str) -> int:
+    wanted = _number(group)
+    if wanted is not None:
+        return wanted
+    for fields in groups:
+        found = _number(fields[2])
+        if fields[0] == group and found is not None:
+            return found
+    raise Fault(USER, f"unable to find group {group}: no matching entries in group file")
+
+
+def _records(root_fd: int, path: str, fewest: int) -> list[list[str]]:
+    try:
+        data = confined.read_file(root_fd, path, _MAX_FILE_BYTES)
+    except OSError as error:
+        raise Fault(USER, f"{path} in the image: {error.strerror}") from error
+    lines = (data or b"").decode("utf-8", "surrogateescape").splitlines()
+    records = (line.strip().split(":") for line in lines if line.strip())
+    return [fields for fields in records if len(fields) >= fewest]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
