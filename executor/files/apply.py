@@ -1,0 +1,258 @@
+"""The worker function that does a file op."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from pybuild.executor.files import archives, edits, owners, unpack
+from pybuild.executor.files.copying import Copier
+from pybuild.executor.files.selecting import Source, find, select
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.zygote import isolation, overlay, syscalls
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Progress = Callable[[dict[str, Any]], None]
+
+_DEEP = 20_000
+
+
+def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Do the actions of one file op on a base; what they change ends up in ``upper``.
+
+    Args, JSON-able but for the bytes of files:
+        base: directories of the base's deltas, base first; none is scratch.
+        upper, work: empty directories for overlay, on one file system.
+        mount_dir: an empty directory that may be mounted on.
+        inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``.
+        actions: as `encode.encode_action` makes them.
+        userxattr: only where the function runs outside of a zygote; found out otherwise.
+
+    Needs a private mount namespace: mounts are left for its end.
+
+    Raises:
+        Fault: user or environment. OSError: the file system failed us.
+    """
+    os.umask(0)
+    sys.setrecursionlimit(_DEEP)
+    _raise_file_limit()
+    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
+    base: list[str] = args["base"]
+    upper: str = args["upper"]
+    copy_root_look(base, upper)
+    if base:
+        target = Tree.open(mounts.overlay(base, upper, args["work"]))
+    else:
+        target = Tree.open(upper)  # nothing to overlay, and one copy stays a reflink
+    with target:
+        work = _Work(target, args["inputs"], mounts, progress)
+        try:
+            for action in args["actions"]:
+                work.do(action)
+        finally:
+            work.close()
+    return {}
+
+
+def _raise_file_limit() -> None:
+    """A directory holds two descriptors while its entries are copied, however deep."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass
+
+
+def copy_root_look(base: list[str], upper: str) -> None:
+    """Give *upper* the root directory's mode and owner of the tree that it will lie on.
+
+    Overlay takes the root's attributes from the upper directory. Scratch has 0755 and root.
+    """
+    if not base:
+        os.chown(upper, 0, 0)
+        os.chmod(upper, 0o755)
+        return
+    status = os.stat(base[-1])
+    os.chown(upper, status.st_uid, status.st_gid)
+    os.chmod(upper, stat.S_IMODE(status.st_mode))
+    os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+class Mounts:
+    """Makes overlay mounts below one directory, which a tmpfs covers first."""
+
+    def __init__(self, directory: str, userxattr: bool | None) -> None:
+        self._directory = directory
+        self._userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
+        self._count = 0
+
+    def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
+        """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
+        if not self._count:
+            covering = overlay.tmpfs()
+            try:
+                syscalls.move_mount(covering, syscalls.AT_FDCWD, self._directory)
+            finally:
+                os.close(covering)
+        self._count += 1
+        target = f"{self._directory}/{self._count}"
+        os.mkdir(target)
+        overlay.mount_overlay(target, lowers, upper, work, userxattr=self._userxattr)
+        return target
+
+    def tree(self, source: dict[str, Any]) -> Tree:
+        """Open an input: a read-only overlay of a snapshot, or a directory of the client."""
+        if "local" in source:
+            try:
+                return Tree.open(source["local"], source.get("exclude", ()), is_local=True)
+            except ValueError as error:
+                raise Fault(USER, str(error)) from error
+        return Tree.open(self.overlay(source["deltas"]))
+
+
+class _Work:
+    """Does actions one by one."""
+
+    def __init__(
+        self, target: Tree, inputs: dict[str, Any], mounts: Mounts, progress: Progress
+    ) -> None:
+        self._target = target
+        self._inputs = inputs
+        self._mounts = mounts
+        self._progress = progress
+        self._trees: dict[str, Tree] = {}
+
+    def close(self) -> None:
+        for tree in self._trees.values():
+            tree.close()
+
+    def do(self, action: dict[str, Any]) -> None:
+        kind = action["type"]
+        owner = owners.resolve(
+            self._target, action.get("owner"), is_scratch=bool(action.get("is_scratch"))
+        )
+        mtime_ns: int | None = action.get("mtime_ns")
+        path = action.get("path", "")
+        if kind == "Copy":
+            self._copy(action, owner, mtime_ns)
+        elif kind == "Mkdir":
+            edits.mkdir(
+                self._target,
+                path,
+                mode=action["mode"],
+                parents=action["make_parents"],
+                owner=owner,
+                mtime_ns=mtime_ns,
+            )
+        elif kind == "Mkfile":
+            edits.mkfile(
+                self._target,
+                path,
+                action["data"],
+                mode=action["mode"],
+                owner=owner,
+                mtime_ns=mtime_ns,
+            )
+        elif kind == "Symlink":
+            edits.symlink(self._target, path, action["target"], owner=owner, mtime_ns=mtime_ns)
+        elif kind == "Rm":
+            edits.remove(
+                self._target,
+                path,
+                wildcard=action["wildcard"],
+                allow_not_found=action["allow_not_found"],
+            )
+        else:
+            raise ValueError(f"file action {kind!r} is not known")
+
+    def _tree(self, index: int) -> Tree:
+        key = str(index)
+        if key not in self._trees:
+            self._trees[key] = self._mounts.tree(self._inputs[key])
+        return self._trees[key]
+
+    def _copy(self, action: dict[str, Any], owner: owners.Ids | None, mtime_ns: int | None) -> None:
+        tree = self._tree(action["input"])
+        copier = Copier(
+            tree,
+            self._target,
+            owner=owner,
+            keep_owner=not tree.is_local,
+            mode=action["mode"],
+            exclude=action["exclude"],
+            mtime_ns=mtime_ns,
+            progress=lambda done: self._progress({"copied_bytes": done}),
+        )
+        dest: str = action["dest"]
+        pivot = action["parents_pivot"]
+        if pivot is not None:
+            self._copy_parents(copier, tree, action, pivot)
+            return
+        sources = select(tree, action["source"], wildcard=action["wildcard"])
+        if not sources and not action["allow_empty"]:
+            raise _not_found(action["source"])
+        for source in sources:
+            try:
+                if action["unpack"] and self._unpack(tree, source, dest, owner, mtime_ns):
+                    continue
+                copier.copy(
+                    source,
+                    dest,
+                    contents_only=action["contents_only"],
+                    follow=action["follow_source_links"],
+                )
+            except FileNotFoundError as error:
+                raise _not_found("/" + source.path) from error
+
+    def _copy_parents(self, copier: Copier, tree: Tree, action: dict[str, Any], pivot: int) -> None:
+        parts = [part for part in action["source"].split("/") if part]
+        root, pattern = "/".join(parts[:pivot]), "/".join(parts[pivot:])
+        found = False
+        for source in select(tree, root, wildcard=action["wildcard"]):
+            try:
+                if pattern:
+                    found |= copier.copy_parents(source, pattern, action["dest"])
+                else:
+                    copier.copy(source, action["dest"] + "/", contents_only=True, follow=True)
+                    found = True
+            except FileNotFoundError as error:
+                raise _not_found(action["source"]) from error
+        if not found and not action["wildcard"]:
+            raise _not_found(action["source"])
+
+    def _unpack(
+        self,
+        tree: Tree,
+        source: Source,
+        dest: str,
+        owner: owners.Ids | None,
+        mtime_ns: int | None,
+    ) -> bool:
+        with find(tree, source.path, follow=True) as place:
+            if place.status is None or not stat.S_ISREG(place.status.st_mode):
+                return False
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(place.name, flags, dir_fd=place.fd)
+            try:
+                read = archives.open_archive(fd)
+                if read is None:
+                    return False
+                unpack.unpack(
+                    read, self._target, dest, name=place.path, owner=owner, mtime_ns=mtime_ns
+                )
+            finally:
+                os.close(fd)
+        return True
+
+
+def _not_found(path: str) -> Fault:
+    return Fault(USER, f'"{path}": not found')

@@ -1,0 +1,488 @@
+"""Copy between trees: what COPY means once paths are chosen [CP-8..CP-33]."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pybuild.executor.files import modes
+from pybuild.executor.files.content import copy_content, copy_xattrs
+from pybuild.executor.files.selecting import Picker, find
+from pybuild.executor.files.tree import OPEN_DIR
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pybuild.executor.files.owners import Ids
+    from pybuild.executor.files.selecting import Source
+    from pybuild.executor.files.tree import Place, Tree
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Maker:
+    """Makes directories in a tree, and remembers them so that their times can be set at the end."""
+
+    def __init__(
+        self, tree: Tree, *, mode: int = 0o755, owner: Ids | None = None, mtime_ns: int | None
+    ) -> None:
+        self.tree = tree
+        self._mode = mode
+        self._owner = owner
+        self._mtime_ns = mtime_ns
+        self._made: list[str] = []
+
+    def make(self, fd: int, name: str, path: str) -> None:
+        """Make the directory *name* in *fd* [CP-12]."""
+        os.mkdir(name, 0o700, dir_fd=fd)
+        made = os.open(name, OPEN_DIR, dir_fd=fd)
+        try:
+            if self._owner is not None:
+                give(path, made, self._owner)
+            os.fchmod(made, self._mode)
+        finally:
+            os.close(made)
+        self._made.append(path)
+
+    def locate(self, path: str) -> Place:
+        """Return where *path* ends; directories on the way are made, the last component is not."""
+        try:
+            return self.tree.locate(path, make=self.make)
+        except NotADirectoryError as error:
+            where = error.filename if isinstance(error.filename, str) else "/" + path
+            raise Fault(USER, f"cannot copy to non-directory: {where}") from error
+
+    def directory(self, path: str) -> Place:
+        """Return the directory *path*, made with its parents where it is missing."""
+        place = self.locate(path)
+        try:
+            if place.status is None:
+                self.make(place.fd, place.name, place.path)
+                place.look()
+            elif not place.is_dir:
+                raise Fault(USER, f"cannot copy to non-directory: /{place.path}")
+        except BaseException:
+            place.close()
+            raise
+        return place
+
+    def finish(self) -> None:
+        """Set the times of what was made: content that came later has changed them."""
+        if self._mtime_ns is None:
+            return
+        for path in reversed(self._made):
+            with self.tree.locate(path, follow=False) as place:
+                if place.is_dir:
+                    os.utime(
+                        place.name,
+                        ns=(self._mtime_ns, self._mtime_ns),
+                        dir_fd=place.fd,
+                        follow_symlinks=False,
+                    )
+
+
+def give(path: str, fd: int, owner: Ids, name: str | None = None) -> None:
+    """Change the owner of *fd*, or of *name* in it.
+
+    Raises:
+        Fault: environment; the user namespace has no such id.
+    """
+    try:
+        if name is None:
+            os.fchown(fd, *owner)
+        else:
+            os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Fault(
+            ENVIRONMENT,
+            f"cannot give /{path} to {owner[0]}:{owner[1]}: this build may not use that id",
+            ("give your user more ids in /etc/subuid and /etc/subgid", "build as root"),
+        ) from error
+
+
+class _Dir:
+    """A directory being copied; its counterpart is made when first needed [CP-33]."""
+
+    __slots__ = ("_made", "_parent", "fd", "name", "path", "source", "status", "target")
+
+    def __init__(
+        self,
+        parent: _Dir | None,
+        name: str,
+        source: int,
+        status: os.stat_result,
+        target: int = -1,
+        path: str = "",
+    ) -> None:
+        self._parent = parent
+        self.name = name
+        self.source = source
+        self.status = status
+        self.target = target
+        self.path = path
+
+    def ensure(self) -> int:
+        """Return a descriptor of the counterpart."""
+        if self.target < 0:
+            assert self._parent is not None
+            above = self._parent.ensure()
+            try:
+                os.mkdir(self.name, 0o700, dir_fd=above)
+            except FileExistsError:
+                status = os.stat(self.name, dir_fd=above, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    raise Fault(USER, f"cannot copy to non-directory: /{self.path}") from None
+            self.target = os.open(self.name, OPEN_DIR, dir_fd=above)
+        return self.target
+
+
+class Copier:
+    """Copies sources of one tree to one destination, by the rules of one COPY.
+
+    Args:
+        owner: given to everything copied; None keeps owners, see *keep_owner*.
+        keep_owner: False makes everything 0:0 [CP-20].
+        mode: octal or symbolic ``--chmod`` [CP-22].
+        exclude: patterns relative to each copied source [CP-33].
+        mtime_ns: given to everything copied, when not None.
+        progress: called with the number of bytes copied so far, now and then.
+    """
+
+    def __init__(
+        self,
+        source: Tree,
+        dest: Tree,
+        *,
+        owner: Ids | None = None,
+        keep_owner: bool = True,
+        mode: int | str | None = None,
+        exclude: Sequence[str] = (),
+        mtime_ns: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._owner = owner if owner is not None or keep_owner else (0, 0)
+        self._mtime_ns = mtime_ns
+        self._progress = progress
+        self._copied_bytes = 0
+        self._told_bytes = 0
+        self._change: Callable[[int, bool], int] | None = None
+        made_mode = 0o755
+        if isinstance(mode, int):
+            made_mode = mode
+            self._change = lambda _old, _is_dir: mode
+        elif mode is not None:
+            self._change = _mode_function(mode)
+        # Parents get the --chown owner and a numeric --chmod [CP-12].
+        self._maker = Maker(dest, mode=made_mode, owner=owner, mtime_ns=mtime_ns)
+        self._exclude = tuple(exclude)
+        self._picker = Picker(exclude)
+        self._dest = dest
+        self._links: dict[tuple[int, int], str] = {}
+        self._found = False
+
+    def copy(self, source: Source, dest: str, *, contents_only: bool, follow: bool) -> None:
+        """Copy one selected path to *dest*; a trailing slash there means a directory [CP-11].
+
+        Raises:
+            FileNotFoundError: the source is not there. Fault: user; the destination does not fit.
+        """
+        with find(self._source, source.path, follow=follow) as place:
+            if source.is_match and not place.is_dir and not self._picker.picks(source.name):
+                return  # a name that a wildcard found is like one that a directory holds
+            into = dest if dest.endswith("/") or not dest else dest.rpartition("/")[0]
+            self._maker.directory(into).close()
+            with self._maker.locate(dest) as target:
+                if place.is_dir and (contents_only or not source.name):
+                    if target.status is None:
+                        self._maker.make(target.fd, target.name, target.path)
+                        target.look()
+                    if not target.is_dir:
+                        raise Fault(USER, f"cannot copy to non-directory: /{target.path}")
+                    self._contents(place, target)
+                elif target.is_dir:
+                    with target.child(source.name) as inner:
+                        self._one(place, inner)
+                else:
+                    self._one(place, target)
+        self._maker.finish()
+
+    def copy_parents(self, root: Source, pattern: str, dest: str) -> bool:
+        """Copy what *pattern* picks below *root*, with the directories between [CP-32].
+
+        Returns whether anything was picked; *dest* is made in any case.
+        """
+        self._picker = Picker(self._exclude, pattern)
+        self._found = False
+        with find(self._source, root.path, follow=True) as place:
+            if not place.is_dir:
+                raise FileNotFoundError(
+                    errno.ENOENT, os.strerror(errno.ENOENT), f"/{root.path}/{pattern}"
+                )
+            with self._maker.directory(dest) as target:
+                self._contents(place, target)
+        self._maker.finish()
+        return self._found
+
+    # --- entries ----------------------------------------------------------------------------------
+
+    def _contents(self, place: Place, target: Place) -> None:
+        """Merge a directory's entries into an existing one, which stays as it is [CP-15, CP-16]."""
+        source = place.open_dir()
+        try:
+            into = target.open_dir()
+            try:
+                before = os.fstat(into)
+                assert place.status is not None
+                top = _Dir(None, "", source, place.status, into, target.path)
+                self._links.clear()
+                self._entries(top, place.path, "")
+                if os.fstat(into).st_mtime_ns != before.st_mtime_ns:
+                    os.utime(into, ns=(before.st_atime_ns, before.st_mtime_ns))
+            finally:
+                os.close(into)
+        finally:
+            os.close(source)
+
+    def _one(self, place: Place, target: Place) -> None:
+        """Copy a single path to a place that is no directory, or a directory onto another."""
+        assert place.status is not None
+        holder = _Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
+        self._links.clear()
+        # The source keeps its own name, the target has another.
+        self._entry(holder, place.name, place.status, place.path, "", target.name)
+
+    def _entries(self, node: _Dir, path: str, relative: str) -> None:
+        prefix = path + "/" if path else ""
+        below = relative + "/" if relative else ""
+        for name, status in self._source.entries(node.source, path):
+            self._entry(node, name, status, prefix + name, below + name, name)
+
+    def _entry(
+        self, node: _Dir, name: str, status: os.stat_result, path: str, relative: str, new: str
+    ) -> None:
+        included = self._picker.picks(relative)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            if included or self._picker.may_pick_below(relative):
+                self._directory(node, name, status, path, relative, new, included)
+            return
+        if not included:
+            return
+        self._found = True
+        target = node.ensure()
+        where = f"{node.path}/{new}" if node.path else new
+        if kind == stat.S_IFREG:
+            self._file(node, name, status, path, target, new, where)
+        elif kind == stat.S_IFLNK:
+            self._link(node, name, status, target, new, where)
+        else:
+            self._node(status, target, new, where)
+
+    def _directory(
+        self,
+        node: _Dir,
+        name: str,
+        status: os.stat_result,
+        path: str,
+        relative: str,
+        new: str,
+        included: bool,
+    ) -> None:
+        try:
+            source = os.open(name, OPEN_DIR, dir_fd=node.source)
+        except (FileNotFoundError, NotADirectoryError, OSError) as error:
+            raise self._changed(path, error) from error
+        inner = _Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
+        try:
+            if included:
+                self._found = True
+                inner.ensure()
+            self._entries(inner, path, relative)
+            if inner.target >= 0:
+                self._finish(inner.path, source, inner.target, status)
+        finally:
+            os.close(source)
+            if inner.target >= 0:
+                os.close(inner.target)
+
+    def _file(
+        self,
+        node: _Dir,
+        name: str,
+        status: os.stat_result,
+        path: str,
+        target: int,
+        new: str,
+        where: str,
+    ) -> None:
+        linked = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+        if linked is not None and self._hard_link(linked, target, new, where):
+            return
+        try:
+            source = os.open(name, _READ, dir_fd=node.source)
+        except FileNotFoundError as error:
+            raise self._changed(path, error) from error
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise self._changed(path, error) from error
+            error.filename = "/" + path
+            raise
+        try:
+            before = os.fstat(source)
+            if not stat.S_ISREG(before.st_mode):
+                raise self._changed(path)
+            out = _fresh(target, new, where, lambda: os.open(new, _CREATE, 0o600, dir_fd=target))
+            try:
+                copied = copy_content(source, out, before)
+                after = os.fstat(source)
+                if copied != before.st_size or _stamp(before) != _stamp(after):
+                    raise self._changed(path)
+                self._finish(where, source, out, status)
+            except OSError as error:
+                if error.filename is None:
+                    error.filename = "/" + where
+                raise
+            finally:
+                os.close(out)
+        finally:
+            os.close(source)
+        if linked is not None:
+            self._links[linked] = where
+        self._tell(before.st_size)
+
+    def _hard_link(self, key: tuple[int, int], target: int, new: str, where: str) -> bool:
+        """Link to where this source had the same inode before, if it had [E158]."""
+        first = self._links.get(key)
+        if first is None:
+            return False
+        with self._dest.locate(first, follow=False) as place:
+            if place.status is None or not stat.S_ISREG(place.status.st_mode):
+                return False
+            try:
+                _fresh(
+                    target,
+                    new,
+                    where,
+                    lambda: os.link(
+                        place.name,
+                        new,
+                        src_dir_fd=place.fd,
+                        dst_dir_fd=target,
+                        follow_symlinks=False,
+                    ),
+                )
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                return False
+        return True
+
+    def _link(
+        self,
+        node: _Dir,
+        name: str,
+        status: os.stat_result,
+        target: int,
+        new: str,
+        where: str,
+    ) -> None:
+        text = os.readlink(name, dir_fd=node.source)
+        _fresh(target, new, where, lambda: os.symlink(text, new, dir_fd=target))
+        give(where, target, self._ids(status), new)
+        os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
+
+    def _node(self, status: os.stat_result, target: int, new: str, where: str) -> None:
+        """Make a device or FIFO; a socket becomes an empty file [CP-23]."""
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFSOCK:
+            kind = stat.S_IFREG
+        device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
+        if kind == stat.S_IFCHR and device == 0:
+            # In an upper directory that would hide what lies below.
+            raise Fault(USER, f"cannot copy the character device 0:0 to /{where}")
+        try:
+            _fresh(target, new, where, lambda: os.mknod(new, kind | 0o600, device, dir_fd=target))
+        except PermissionError as error:
+            raise Fault(
+                ENVIRONMENT,
+                f"cannot make the device /{where}: {(error.strerror or '').lower()}",
+                ("only a build as root can make devices",),
+            ) from error
+        give(where, target, self._ids(status), new)
+        os.chmod(new, self._mode(status), dir_fd=target)
+        os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
+
+    # --- attributes -------------------------------------------------------------------------------
+
+    def _finish(self, where: str, source: int, target: int, status: os.stat_result) -> None:
+        """Set the attributes of a file or directory; owner first, as chown drops set-uid bits."""
+        give(where, target, self._ids(status))
+        os.fchmod(target, self._mode(status))
+        copy_xattrs(source, target)
+        os.utime(target, ns=self._times(status))
+
+    def _ids(self, status: os.stat_result) -> Ids:
+        return (status.st_uid, status.st_gid) if self._owner is None else self._owner
+
+    def _mode(self, status: os.stat_result) -> int:
+        mode = stat.S_IMODE(status.st_mode)
+        if self._change is None:
+            return mode
+        return self._change(mode, stat.S_ISDIR(status.st_mode))
+
+    def _times(self, status: os.stat_result) -> tuple[int, int]:
+        time = status.st_mtime_ns if self._mtime_ns is None else self._mtime_ns
+        return time, time
+
+    def _tell(self, size: int) -> None:
+        self._copied_bytes += size
+        if self._progress is not None and self._copied_bytes - self._told_bytes > 16 << 20:
+            self._told_bytes = self._copied_bytes
+            self._progress(self._copied_bytes)
+
+    def _changed(self, path: str, error: BaseException | None = None) -> Fault:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EMFILE, errno.EPERM):
+            reason = (error.strerror or "").lower()
+            return Fault(ENVIRONMENT, f'cannot read "/{path}": {reason}')
+        return Fault(
+            USER,
+            f'"/{path}" changed while it was being copied',
+            ("build again when nothing writes to it",),
+        )
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _mode_function(text: str) -> Callable[[int, bool], int]:
+    try:
+        return modes.parse(text)
+    except ValueError as error:
+        raise Fault(USER, str(error)) from error
+
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+def _fresh(fd: int, name: str, where: str, make: Callable[[], T]) -> T:
+    """Call *make*; what stands in its way is removed first, unless it is a directory [CP-13]."""
+    try:
+        return make()
+    except FileExistsError:
+        pass
+    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if stat.S_ISDIR(status.st_mode):
+        raise Fault(USER, f"cannot replace to directory /{where} with file")
+    os.unlink(name, dir_fd=fd)
+    return make()

@@ -1,0 +1,111 @@
+"""The file actions that copy nothing: directories, files, links, removals."""
+
+from __future__ import annotations
+
+import os
+
+from pybuild.executor.files.copying import Maker, give
+from pybuild.executor.files.selecting import select
+from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image import confined
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.executor.files.owners import Ids
+    from pybuild.executor.files.tree import Tree
+
+
+def mkdir(
+    tree: Tree, path: str, *, mode: int, parents: bool, owner: Ids | None, mtime_ns: int | None
+) -> None:
+    """Make a directory; one that is there stays as it is [WD-1].
+
+    Raises:
+        Fault: user; a file is in the way, or a parent is missing and *parents* is not set.
+    """
+    maker = Maker(tree, mode=mode, owner=owner, mtime_ns=mtime_ns)
+    try:
+        place = tree.locate(path, make=maker.make if parents else None)
+    except NotADirectoryError as error:
+        raise Fault(USER, f"mkdir {path}: {error.filename} is not a directory") from error
+    except FileNotFoundError as error:
+        raise Fault(USER, f"mkdir {path}: {error.filename} does not exist") from error
+    with place:
+        if place.status is None:
+            maker.make(place.fd, place.name, place.path)
+        elif not place.is_dir:
+            raise Fault(USER, f"mkdir {path}: /{place.path} is not a directory")
+    maker.finish()
+
+
+def mkfile(
+    tree: Tree, path: str, data: bytes, *, mode: int, owner: Ids | None, mtime_ns: int | None
+) -> None:
+    """Write a file; what stands there is replaced, a directory is not.
+
+    Raises:
+        Fault: user; a directory is in the way, or a parent is none.
+    """
+    maker = Maker(tree, owner=owner, mtime_ns=mtime_ns)
+    with maker.locate(path) as place:
+        if place.is_dir:
+            raise Fault(USER, f"cannot replace to directory /{place.path} with file")
+        if place.status is not None:
+            os.unlink(place.name, dir_fd=place.fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(place.name, flags, 0o600, dir_fd=place.fd)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if owner is not None:
+                give(place.path, fd, owner)
+            os.fchmod(fd, mode)
+            if mtime_ns is not None:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(fd)
+    maker.finish()
+
+
+def symlink(tree: Tree, path: str, target: str, *, owner: Ids | None, mtime_ns: int | None) -> None:
+    """Make a symbolic link.
+
+    Raises:
+        Fault: user; something stands there already, or a parent is no directory.
+    """
+    maker = Maker(tree, owner=owner, mtime_ns=mtime_ns)
+    head, _, name = path.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        raise Fault(USER, f"symlink {target} {path or '/'}: not a name for a link")
+    with maker.directory(head) as parent, parent.child(name) as place:
+        if place.status is not None:
+            raise Fault(USER, f"symlink {target} /{place.path}: file exists")
+        os.symlink(target, name, dir_fd=place.fd)
+        if owner is not None:
+            give(place.path, place.fd, owner, name)
+        if mtime_ns is not None:
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=place.fd, follow_symlinks=False)
+    maker.finish()
+
+
+def remove(tree: Tree, path: str, *, wildcard: bool, allow_not_found: bool) -> None:
+    """Remove a path and all below it; links on the way are followed, one at the end is not.
+
+    Raises:
+        Fault: user; it is not there, or it is the root.
+    """
+    for source in select(tree, path, wildcard=wildcard):
+        try:
+            place = tree.locate(source.path, follow=False)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if allow_not_found:
+                continue
+            raise Fault(USER, f"remove /{source.path}: no such file or directory") from error
+        with place:
+            if not place.path:
+                raise Fault(USER, "cannot remove the root of a file tree")
+            if place.status is not None:
+                confined.remove(place.fd, os.fsencode(place.name))
+            elif not allow_not_found:
+                raise Fault(USER, f"remove /{place.path}: no such file or directory")

@@ -1,0 +1,255 @@
+"""Unpack a stranger's archive over an existing tree, which no entry can leave [ADD-2, E156].
+
+This is not how layers are applied: ``.wh.`` names are ordinary files, and links that are already
+in the tree are followed, inside it, as tar would follow them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pybuild.executor.files.archives import Damaged, damaged
+from pybuild.executor.files.content import CAPABILITY
+from pybuild.executor.files.copying import Maker, give
+from pybuild.executor.files.tree import OPEN_DIR
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.image import confined
+from pybuild.image.tarreader import TarReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.executor.files.archives import Read
+    from pybuild.executor.files.owners import Ids
+    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.image.tarreader import Member
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
+
+
+def unpack(
+    read: Read, tree: Tree, dest: str, *, name: str, owner: Ids | None, mtime_ns: int | None
+) -> None:
+    """Unpack the tar that *read* delivers into the directory *dest*, made if it is missing.
+
+    Args:
+        name: the archive's path, for messages.
+        owner: given to every entry in place of the archive's owners [ADD-2].
+        mtime_ns: of directories that are made for *dest*; entries keep the archive's times.
+
+    Raises:
+        Fault: user; the archive is damaged, or an entry would lie outside of *dest*.
+    """
+    maker = Maker(tree, owner=owner, mtime_ns=mtime_ns)
+    with maker.directory(dest) as place:
+        root = place.path
+    work = _Unpacking(tree, root, owner, name)
+    try:
+        work.run(TarReader(read))
+    except Damaged as error:
+        raise damaged(name, str(error)) from error
+    except (Fault, OSError):
+        raise
+    except Exception as error:
+        from pybuild.model.errors import PybuildError
+
+        if isinstance(error, PybuildError):
+            raise damaged(name, error.message) from error
+        raise
+    finally:
+        work.close()
+    maker.finish()
+
+
+class _Unpacking:
+    def __init__(self, tree: Tree, root: str, owner: Ids | None, name: str) -> None:
+        self._tree = tree
+        self._root = root
+        self._owner = owner
+        self._name = name
+        # Parents that the archive leaves out are root's, whatever --chown says.
+        self._maker = Maker(tree, owner=(0, 0), mtime_ns=None)
+        self._times: dict[str, int] = {}
+        self._parent: Place | None = None
+        self._parent_name = ""
+        self._parent_fd = -1
+
+    def run(self, reader: TarReader) -> None:
+        while (member := reader.next()) is not None:
+            parts = self._parts(member.name, member.name)
+            if parts:
+                self._member(reader, member, parts)
+        for path, time_ns in reversed(self._times.items()):
+            with self._tree.locate(path, follow=False) as place:
+                if place.is_dir:
+                    os.utime(
+                        place.name, ns=(time_ns, time_ns), dir_fd=place.fd, follow_symlinks=False
+                    )
+
+    def close(self) -> None:
+        if self._parent is not None:
+            self._parent.close()
+            os.close(self._parent_fd)
+            self._parent = None
+
+    # --- where ------------------------------------------------------------------------------------
+
+    def _parts(self, path: bytes, entry: bytes) -> list[str]:
+        parts: list[str] = []
+        for part in os.fsdecode(path).split("/"):
+            if part == "..":
+                if not parts:
+                    raise damaged(
+                        self._name, f"entry {_shown(entry)} lies outside of the destination"
+                    )
+                parts.pop()
+            elif part not in ("", "."):
+                parts.append(part)
+        return parts
+
+    def _enter(self, parts: list[str]) -> tuple[int, str]:
+        """Return the directory *parts* below the destination, made if missing, and its real path."""
+        name = "/".join(parts)
+        if self._parent is None or name != self._parent_name:
+            self.close()
+            place = self._maker.directory(f"{self._root}/{name}" if name else self._root)
+            try:
+                self._parent_fd = place.open_dir()
+            except BaseException:
+                place.close()
+                raise
+            self._parent, self._parent_name = place, name
+        return self._parent_fd, self._parent.path
+
+    # --- what -------------------------------------------------------------------------------------
+
+    def _member(self, reader: TarReader, member: Member, parts: list[str]) -> None:
+        fd, above = self._enter(parts[:-1])
+        name = parts[-1]
+        where = f"{above}/{name}" if above else name
+        try:
+            there = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            there = None
+        if there is not None and not (member.kind == b"5" and stat.S_ISDIR(there.st_mode)):
+            if member.kind == b"1" and self._is_itself(member, there):
+                return
+            if stat.S_ISDIR(there.st_mode) or stat.S_ISLNK(there.st_mode):
+                # What was resolved before may have led through it.
+                self.close()
+                fd, _ = self._enter(parts[:-1])
+            confined.remove(fd, os.fsencode(name))
+            there = None
+        if member.kind == b"0":
+            self._file(reader, member, fd, name, where)
+        elif member.kind == b"5":
+            self._directory(member, fd, name, where, there is None)
+        elif member.kind == b"1":
+            self._hard_link(member, fd, name, where)
+        elif member.kind == b"2":
+            os.symlink(os.fsdecode(member.link), name, dir_fd=fd)
+            self._leaf(member, fd, name, where)
+        else:
+            self._node(member, fd, name, where)
+
+    def _file(self, reader: TarReader, member: Member, fd: int, name: str, where: str) -> None:
+        out = os.open(name, _CREATE, 0o600, dir_fd=fd)
+        try:
+            for piece in reader.chunks():
+                written = os.write(out, piece)
+                while written < len(piece):
+                    piece = piece[written:]
+                    written = os.write(out, piece)
+            self._attributes(member, out, where)
+            os.utime(out, ns=(member.mtime_ns, member.mtime_ns))
+        except OSError as error:
+            if error.filename is None:
+                error.filename = "/" + where
+            raise
+        finally:
+            os.close(out)
+
+    def _directory(self, member: Member, fd: int, name: str, where: str, is_new: bool) -> None:
+        if is_new:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        made = os.open(name, OPEN_DIR, dir_fd=fd)
+        try:
+            self._attributes(member, made, where)
+        finally:
+            os.close(made)
+        self._times.pop(where, None)
+        self._times[where] = member.mtime_ns
+
+    def _hard_link(self, member: Member, fd: int, name: str, where: str) -> None:
+        place = self._target(member)
+        with place:
+            if place.status is None or stat.S_ISDIR(place.status.st_mode):
+                raise damaged(
+                    self._name,
+                    f"hard link {_shown(member.name)} points to {_shown(member.link)}, "
+                    "which is no file",
+                )
+            os.link(place.name, name, src_dir_fd=place.fd, dst_dir_fd=fd, follow_symlinks=False)
+
+    def _target(self, member: Member) -> Place:
+        parts = self._parts(member.link, member.name)
+        try:
+            return self._tree.locate("/".join([self._root, *parts]), follow=False)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise damaged(
+                self._name,
+                f"hard link {_shown(member.name)} points to {_shown(member.link)}, "
+                "which is not there",
+            ) from error
+
+    def _is_itself(self, member: Member, there: os.stat_result) -> bool:
+        """Tell whether a hard link's target is what stands at its name already."""
+        with self._target(member) as place:
+            return place.status is not None and (place.status.st_dev, place.status.st_ino) == (
+                there.st_dev,
+                there.st_ino,
+            )
+
+    def _node(self, member: Member, fd: int, name: str, where: str) -> None:
+        device = os.makedev(member.major, member.minor)
+        if member.kind == b"3" and not device:
+            raise damaged(self._name, f"entry {_shown(member.name)} is the device 0:0")
+        if member.kind == b"6":
+            device = 0
+        try:
+            os.mknod(name, _KINDS[member.kind] | 0o600, device, dir_fd=fd)
+        except PermissionError as error:
+            raise Fault(
+                ENVIRONMENT,
+                f"cannot make the device /{where}: {(error.strerror or '').lower()}",
+                ("only a build as root can make devices",),
+            ) from error
+        self._leaf(member, fd, name, where)
+
+    def _ids(self, member: Member) -> Ids:
+        return self._owner if self._owner is not None else (member.uid, member.gid)
+
+    def _leaf(self, member: Member, fd: int, name: str, where: str) -> None:
+        give(where, fd, self._ids(member), name)
+        if member.kind != b"2":
+            os.chmod(name, member.mode, dir_fd=fd)
+        times = (member.mtime_ns, member.mtime_ns)
+        os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
+
+    def _attributes(self, member: Member, fd: int, where: str) -> None:
+        """Owner first: chown drops set-uid bits and capabilities."""
+        give(where, fd, self._ids(member))
+        os.fchmod(fd, member.mode)
+        for key, value in member.xattrs.items():
+            if key == CAPABILITY or key.startswith("user."):
+                try:
+                    os.setxattr(fd, key, value)
+                except OSError:
+                    pass  # best effort, as for copies [CP-23]
+
+
+def _shown(name: bytes) -> str:
+    from pybuild.image.refusal import shown
+
+    return shown(name)

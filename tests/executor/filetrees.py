@@ -1,0 +1,208 @@
+"""Trees as text, and file ops done on them in a forked child with its own mount namespace.
+
+A tree is a dict: path to content. Keys that end in ``/`` are directories. Values: str or bytes for
+files, `Link` for symbolic links, `Entry` for anything with attributes.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import stat
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pybuild.executor.files.apply import apply
+from pybuild.executor.files.encode import encode_action
+from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote.faults import Fault
+from pybuild.model.ops import FileAction
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts overlays, so it needs root")
+
+
+@dataclass(frozen=True)
+class Link:
+    target: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    content: str | bytes | Link | None = None
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+    mtime: int | None = None
+
+
+Spec = Mapping[str, str | bytes | Link | Entry | None]
+
+
+def build(root: Path, spec: Spec) -> Path:
+    """Make the tree; parents 0755."""
+    root.mkdir(parents=True, exist_ok=True)
+    later: list[tuple[Path, Entry]] = []
+    for name, value in spec.items():
+        entry = value if isinstance(value, Entry) else Entry(value)
+        path = root / name.rstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        elif isinstance(entry.content, Link):
+            path.symlink_to(entry.content.target)
+        else:
+            data = entry.content or b""
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
+        later.append((path, entry))
+    for path, entry in reversed(later):
+        os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+        if not path.is_symlink():
+            default = 0o755 if path.is_dir() else 0o644
+            path.chmod(default if entry.mode is None else entry.mode)
+        if entry.mtime is not None:
+            os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+    return root
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One entry as found."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    content: bytes
+    ino: int
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+def describe(root: str) -> dict[str, tuple[Any, ...]]:
+    found: dict[str, tuple[Any, ...]] = {}
+    for directory, dirs, files in os.walk(root):
+        for name in [*dirs, *files]:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            content = b""
+            xattrs: list[tuple[str, bytes]] = []
+            if stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as file:
+                    content = file.read()
+            if stat.S_ISLNK(status.st_mode):
+                content = os.fsencode(os.readlink(path))
+            else:
+                xattrs = [
+                    (n, os.getxattr(path, n, follow_symlinks=False))
+                    for n in sorted(os.listxattr(path, follow_symlinks=False))
+                    if "overlay" not in n
+                ]
+            found["/" + os.path.relpath(path, root)] = (
+                stat.filemode(status.st_mode)[0],
+                stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
+                content,
+                status.st_ino,
+                tuple(xattrs),
+            )
+    return found
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """Run *function* in a forked child with a private mount namespace; faults come back."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            try:
+                syscalls.unshare(syscalls.CLONE_NEWNS)
+                syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+                answer: tuple[Any, ...] = ("ok", function())
+            except Fault as fault:
+                answer = ("fault", fault.kind, fault.message, list(fault.hints))
+            except BaseException as error:  # noqa: BLE001
+                answer = ("error", f"{error!r}\n{traceback.format_exc()}")
+            with open(writer, "wb") as out:
+                out.write(marshal.dumps(answer))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as back:
+        data = back.read()
+    os.waitpid(pid, 0)
+    answer = marshal.loads(data)
+    if answer[0] == "fault":
+        raise Fault(answer[1], answer[2], tuple(answer[3]))
+    if answer[0] == "error":
+        raise RuntimeError(answer[1])
+    return answer[1]
+
+
+class Bench:
+    """A base, sources and a place for results, for one test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base: list[str] = []
+        self.inputs: dict[str, Any] = {}
+        self.upper = root / "upper"
+
+    def delta(self, spec: Spec, mode: int = 0o755) -> Bench:
+        """Add a delta to the base."""
+        path = build(self.root / f"delta{len(self.base)}", spec)
+        path.chmod(mode)
+        self.base.append(str(path))
+        return self
+
+    def context(self, spec: Spec, exclude: Sequence[str] = (), index: int = 1) -> Bench:
+        path = build(self.root / f"local{index}", spec)
+        self.inputs[str(index)] = {"local": str(path), "exclude": list(exclude)}
+        return self
+
+    def snapshot(self, spec: Spec, index: int = 1) -> Bench:
+        path = build(self.root / f"snap{index}", spec)
+        self.inputs[str(index)] = {"deltas": [str(path)]}
+        return self
+
+    def run(
+        self,
+        *actions: FileAction,
+        is_scratch: bool = False,
+        before: Callable[[], None] | None = None,
+    ) -> dict[str, Seen]:
+        """Do *actions*; return the merged tree."""
+        self.upper.mkdir()
+        work, mounts = self.root / "work", self.root / "mounts"
+        work.mkdir()
+        mounts.mkdir()
+        args = {
+            "base": self.base,
+            "upper": str(self.upper),
+            "work": str(work),
+            "mount_dir": str(mounts),
+            "inputs": self.inputs,
+            "actions": [encode_action(a, is_scratch=is_scratch) for a in actions],
+            "userxattr": False,
+        }
+
+        def job() -> Any:
+            if before is not None:
+                before()
+            apply(args, [], lambda update: None)
+            return describe(f"{mounts}/1" if self.base else str(self.upper))
+
+        return {path: Seen(*values) for path, values in in_child(job).items()}
+
+    def changed(self) -> set[str]:
+        """What the upper directory holds."""
+        return set(describe(str(self.upper)))
