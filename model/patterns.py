@@ -1,8 +1,8 @@
 """Path patterns: wildcards of COPY and ADD, ignore files and ``--exclude`` [CP-3, CP-33, IGN-4].
 
-One language for all: ``*`` ``?`` ``[a-z]`` ``[^a]`` and ``\\`` as in Go's ``filepath.Match``, inside
-one path component; nothing but a written ``/`` matches a slash. `PatternMatcher` adds ``**``,
-negation, and "a match on a directory covers everything below".
+One language for all: ``*`` ``?`` ``[a-z]`` ``[^a]`` and ``\\`` as in Go's ``filepath.Match``,
+within one path component; nothing but a written ``/`` matches a slash. `PatternMatcher` adds
+``**``, negation, and "a match on a directory covers everything below".
 
 Patterns come with hostile contexts, so none may take more than about length times length steps. A
 backtracking engine is tamed by the rule that a glob never needs to move an earlier star once the

@@ -1,0 +1,47 @@
+"""The name somebody probably meant [IN-6]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Farther away than this, a guess is more confusing than none.
+_MAX_DISTANCE = 2
+
+
+def nearest(name: str, options: Iterable[str], *, ignore_case: bool = False) -> str | None:
+    """Return the option that is at most two edits away from *name* and nearest to it.
+
+    None when there is no such option, or when *name* is one of them: then it is not the spelling
+    that is wrong. Of equally near ones the first in alphabetical order. With *ignore_case* the
+    answer comes in the casing of *name*.
+    """
+    wanted = name.lower() if ignore_case else name
+    best, best_distance = None, _MAX_DISTANCE + 1
+    for option in sorted(set(options)):
+        candidate = option.lower() if ignore_case else option
+        if candidate == wanted:
+            return None
+        if abs(len(candidate) - len(wanted)) >= best_distance:
+            continue
+        distance = _edits(wanted, candidate)
+        if distance < best_distance:
+            best, best_distance = option, distance
+    if best is None or not ignore_case:
+        return best
+    return best.lower() if name.islower() else best.upper() if name.isupper() else best
+
+
+def did_you_mean(name: str, options: Iterable[str], *, ignore_case: bool = False) -> str:
+    """Return `` (did you mean x?)``, to be put behind a message, or nothing."""
+    near = nearest(name, options, ignore_case=ignore_case)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def _edits(a: str, b: str) -> int:
+    """The Levenshtein distance."""
+    row = list(range(len(b) + 1))
+    for i, char in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (char != other))
+    return row[-1]
