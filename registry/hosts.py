@@ -55,10 +55,10 @@ class HostConfig:
         pairs: list[KeyPair] = []
         for pair in _list(table.get("keypair", [])):
             fields = cast("dict[str, Any]", pair) if isinstance(pair, dict) else {}
-            key, cert = fields.get("key"), fields.get("cert")
-            if not isinstance(key, str) or not isinstance(cert, str):
+            key_file, cert_file = fields.get("key"), fields.get("cert")
+            if not isinstance(key_file, str) or not isinstance(cert_file, str):
                 raise UsageError(f"{where}: keypair needs the texts key and cert")
-            pairs.append(KeyPair(cert, key))
+            pairs.append(KeyPair(cert_file, key_file))
         config = cls(
             host=host,
             mirrors=_texts(where, "mirrors", table.get("mirrors", [])),

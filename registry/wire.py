@@ -302,8 +302,7 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
                 hints=[f'give its authority as ca of registry."{url.authority}"'] if url else [],
             )
         case aiohttp.ClientConnectorSSLError():
-            cause: object = error.os_error  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            reason = str(getattr(cause, "reason", None) or cause)
+            reason = _tls_reason(error.os_error)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
             if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING"):
                 return NotTls(
                     f"server gave HTTP response to HTTPS client{where}",
@@ -337,6 +336,10 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
             return RegistryFault(f"answer cannot be read: {printable(str(error), 120)}{where}")
         case _:
             return error
+
+
+def _tls_reason(error: object) -> str:
+    return str(getattr(error, "reason", None) or error)
 
 
 def origin_of(url: URL) -> tuple[str, str, int]:
