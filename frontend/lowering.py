@@ -21,6 +21,8 @@ class LowerOptions:
         target: stage name, empty for the last stage.
         build_args: as given; a value of None was already taken from the environment or dropped.
         target_platform, build_platform: of the result, and of this machine.
+        platform_explicit: somebody asked for the target platform, so the config says so whatever
+            the base image says [FROM-9].
         named_contexts: ``--build-context``: name (lower case) to its value as written.
         no_cache: ignore stored results for every stage.
         no_cache_filter: the same for these stages (lower case).
@@ -33,6 +35,7 @@ class LowerOptions:
     build_args: Mapping[str, str] = field(default_factory=dict[str, str])
     target_platform: Platform
     build_platform: Platform
+    platform_explicit: bool = False
     named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
