@@ -1,0 +1,117 @@
+"""Named contexts: what ``--build-context`` puts in the place of stages and images [NC]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+_RESERVED = frozenset(("context", "dockerfile"))
+_NEVER = frozenset(("scratch", "context"))
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_BARE = re.compile(r"(target|input):")
+_GIT = re.compile(r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
+_MAX_DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LocalContext:
+    """A directory of the client; *name* is what `LocalSource` calls it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContext:
+    """An image, config included; *reference* None is ``docker-image://scratch``."""
+
+    name: str
+    reference: Reference | None
+
+
+NamedContext = LocalContext | ImageContext
+
+
+class NamedContexts:
+    """The contexts of one request.
+
+    Raises:
+        UsageError: a name is reserved or not a valid one [NC-3].
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values: dict[str, tuple[str, str]] = {}
+        for given, value in values.items():
+            name, _, platform = given.partition("::")
+            if name in _RESERVED or name != name.lower():
+                raise UsageError(f'invalid context name "{given}"')
+            try:
+                key = _familiar(name) + (f"::{Platform.parse(platform)}" if platform else "")
+            except ValueError as error:
+                raise UsageError(f'invalid context name "{given}": {error}') from error
+            self._values[key] = (given, value)
+
+    def find(self, name: str, platform: Platform) -> NamedContext | None:
+        """Return the context that replaces *name*, a stage's or an image's [NC-2].
+
+        Only a context that is asked for is looked at, so a bad one that nothing uses does not
+        matter [NC-4].
+
+        Raises:
+            UserError: it is of a kind that cannot be used, or contexts refer to each other
+                without end.
+        """
+        chain: list[str] = []
+        found: NamedContext | None = None
+        while True:
+            entry = self._entry(name, platform)
+            if entry is None or chain[-1:] == [entry[0]]:  # alpine=docker-image://alpine:latest
+                return found
+            if len(chain) >= _MAX_DEPTH:
+                raise UserError(
+                    "context recursion limit exceeded; this may indicate a cycle: "
+                    + " -> ".join(chain)
+                )
+            chain.append(entry[0])
+            found = _parse(*entry)
+            if not isinstance(found, ImageContext) or found.reference is None:
+                return found
+            name = str(found.reference)
+
+    def _entry(self, name: str, platform: Platform) -> tuple[str, str] | None:
+        if not self._values or name.lower() in _NEVER:
+            return None
+        try:
+            key = _familiar(name)
+        except ValueError:
+            return None
+        return self._values.get(f"{key}::{platform}") or self._values.get(key)
+
+
+def _familiar(name: str) -> str:
+    return Reference.parse(name).familiar.removesuffix(":latest")
+
+
+def _parse(name: str, value: str) -> NamedContext:
+    if value.startswith("docker-image://"):
+        text = value.removeprefix("docker-image://")
+        if text == "scratch":
+            return ImageContext(name, None)
+        try:
+            return ImageContext(name, Reference.parse(text))
+        except ValueError as error:
+            raise UserError(f"named context {name}: {error}") from error
+    scheme = _SCHEME.match(value) or _BARE.match(value)
+    if scheme is None and not _GIT.match(value):
+        return LocalContext(name)
+    kind = scheme[1].lower() if scheme else "git"
+    if kind in ("git", "http", "https", "oci-layout", "ssh"):
+        raise UserError(
+            f"named context {name}: {kind} contexts are not supported yet: {value}",
+            hints=("use a local directory or docker-image://",),
+        )
+    raise UserError(f"unsupported context source {kind} for {name}")

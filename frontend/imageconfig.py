@@ -1,0 +1,186 @@
+"""The image config while a stage is being read: what the base gave, and each change to it [CFG]."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pybuild.frontend.environment import DEFAULT_PATH
+from pybuild.frontend.lowering import HistoryItem
+from pybuild.model.errors import UserError
+from pybuild.model.ops import Vertex
+from pybuild.model.platform import Platform
+
+EXPORTER_COMMENT = "buildkit.exporter.image.v0"
+
+# Of the build that made the base, not of the image; BuildKit does not write them either [CFG-2].
+_DROPPED = ("container", "container_config", "created", "docker_version", "rootfs")
+_TEXTS = ("StopSignal", "User", "WorkingDir")
+_LISTS = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell")
+_MAPS = ("ExposedPorts", "Labels", "Volumes")
+
+
+class ImageConfig:
+    """One stage's config and history.
+
+    Attributes:
+        top: the fields beside ``config`` and ``history``; unknown ones are kept [CFG-1].
+        run: the ``config`` object.
+        base_history: entries of the base image, as parsed JSON.
+        base_layer_count: layers of the base image.
+        added: entries of this build.
+    """
+
+    def __init__(
+        self,
+        top: dict[str, Any],
+        run: dict[str, Any],
+        base_history: list[dict[str, Any]] | None = None,
+        base_layer_count: int = 0,
+        added: list[HistoryItem] | None = None,
+    ) -> None:
+        self.top = top
+        self.run = run
+        self.base_history = base_history or []
+        self.base_layer_count = base_layer_count
+        self.added = added or []
+
+    @classmethod
+    def empty(cls, platform: Platform) -> ImageConfig:
+        """Return what ``FROM scratch`` starts with [FROM-6]."""
+        config = cls({}, {"WorkingDir": "/", "Env": ["PATH=" + DEFAULT_PATH]})
+        config.set_platform(platform)
+        return config
+
+    @classmethod
+    def of_image(cls, config: Mapping[str, Any], layer_count: int, name: str) -> ImageConfig:
+        """Start from a base image's config.
+
+        Raises:
+            UserError: a field that is read here has the wrong type.
+        """
+        top = {
+            key: copy.deepcopy(value)
+            for key, value in config.items()
+            if key not in _DROPPED and key not in ("config", "history")
+        }
+        run_given: Any = copy.deepcopy(_or(config.get("config"), {}))
+        history: Any = copy.deepcopy(_or(config.get("history"), []))
+        if not isinstance(run_given, dict):
+            raise _bad(name, "config is not an object")
+        run: dict[str, Any] = {k: v for k, v in run_given.items() if v is not None}  # pyright: ignore
+        for kind, keys in ((str, _TEXTS), (list, _LISTS), (dict, _MAPS)):
+            for key in keys:
+                if key in run and not isinstance(run[key], kind):
+                    raise _bad(name, f"config.{key} has the wrong type")
+        for key in _LISTS:
+            items: list[Any] = run.get(key, [])
+            if not all(isinstance(item, str) for item in items):
+                raise _bad(name, f"config.{key} is not a list of strings")
+        for key in ("architecture", "author", "os", "os.version", "variant"):
+            if not isinstance(_or(top.get(key), ""), str):
+                raise _bad(name, f"{key} is not a string")
+        if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):  # pyright: ignore
+            raise _bad(name, "history is not a list of objects")
+        return cls(top, run, _fitted(history, layer_count), layer_count)  # pyright: ignore
+
+    def child(self) -> ImageConfig:
+        """Return the start of a stage that is based on this one; triggers stay behind [FROM-14]."""
+        run = copy.deepcopy(self.run)
+        run.pop("OnBuild", None)
+        return ImageConfig(
+            dict(self.top), run, list(self.base_history), self.base_layer_count, list(self.added)
+        )
+
+    # --- reading ---
+
+    @property
+    def platform(self) -> Platform | None:
+        """What the config says it is for; None when it does not say."""
+        if not self.top.get("os") or not self.top.get("architecture"):
+            return None
+        return Platform.from_json(self.top)
+
+    @property
+    def user(self) -> str:
+        return str(self.run.get("User", ""))
+
+    @property
+    def workdir(self) -> str:
+        return str(self.run.get("WorkingDir", ""))
+
+    @property
+    def environment(self) -> list[tuple[str, str]]:
+        """Names and values; an entry without ``=`` has an empty value."""
+        pairs = (entry.partition("=") for entry in self.run.get("Env", ()))
+        return [(name, value) for name, _, value in pairs]
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        return tuple(self.run.get("OnBuild", ()))
+
+    def shell_command(self, text: str) -> list[str]:
+        """Return the argument vector that runs *text* in the stage's shell [RUN-1]."""
+        return [*(self.run.get("Shell") or ("/bin/sh", "-c")), text]
+
+    # --- changing ---
+
+    def set_platform(self, platform: Platform) -> None:
+        """Overwrite what the image says it is for [FROM-9]."""
+        same_kind = (self.top.get("os"), self.top.get("architecture")) == (
+            platform.os,
+            platform.arch,
+        )
+        self.top["os"], self.top["architecture"] = platform.os, platform.arch
+        for key, value in (("variant", platform.variant), ("os.version", platform.os_version)):
+            if value:
+                self.top[key] = value
+            elif not same_kind:
+                self.top.pop(key, None)
+
+    def set_env(self, name: str, value: str) -> None:
+        """Replace in place, else append [EV-7]."""
+        env: list[str] = self.run.setdefault("Env", [])
+        for index, entry in enumerate(env):
+            if entry.partition("=")[0] == name:
+                env[index] = f"{name}={value}"
+                return
+        env.append(f"{name}={value}")
+
+    def add_keys(self, field: str, keys: Sequence[str]) -> None:
+        """Add members to ``ExposedPorts`` or ``Volumes``."""
+        self.run.setdefault(field, {}).update({key: {} for key in keys})
+
+    def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
+        """Add a history entry; *vertex* makes its layer."""
+        self.added.append(HistoryItem(created_by=created_by, vertex=vertex))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the config object; empty fields are left out, as Go's ``omitempty`` does."""
+        run = {key: value for key, value in self.run.items() if value not in ("", [], {}, False)}
+        top = {key: value for key, value in self.top.items() if value not in ("", None)}
+        platform = self.platform
+        if platform is not None:
+            for key in ("variant", "os.version"):
+                top.pop(key, None)
+            top.update(platform.to_json())
+        return {**top, "config": run, "history": list(self.base_history)}
+
+
+def _fitted(history: list[dict[str, Any]], layer_count: int) -> list[dict[str, Any]]:
+    """Make the entries that are not empty as many as there are layers [CFG-3]."""
+    extra = sum(not item.get("empty_layer") for item in history) - layer_count
+    for item in history:  # too many: the oldest ones become empty
+        if extra > 0 and not item.get("empty_layer"):
+            item["empty_layer"] = True
+            extra -= 1
+    return history + [{"comment": EXPORTER_COMMENT} for _ in range(-extra)]
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _bad(name: str, what: str) -> UserError:
+    return UserError(f"failed to parse image config of {name}: {what}")

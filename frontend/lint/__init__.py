@@ -1,0 +1,1 @@
+"""Build checks: warnings about what is legal and still worth mending [LNT]."""

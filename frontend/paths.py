@@ -1,0 +1,54 @@
+"""Paths as instructions write them, made absolute and clean [WD-1, CP-2, CP-10]."""
+
+from __future__ import annotations
+
+import posixpath
+
+
+def clean(path: str) -> str:
+    """Return *path* as absolute, without ``.``, ``..``, doubled or trailing slashes."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
+
+
+def join(parent: str, path: str) -> str:
+    """Return *path* cleaned; a relative one starts at *parent*."""
+    return clean(path if path.startswith("/") else f"{parent}/{path}")
+
+
+def workdir(current: str, path: str) -> str:
+    """Return the new working directory as config and history state it [WD-1].
+
+    An absolute path is taken as it is written, trailing slash included, unless it has something
+    to clean in it.
+    """
+    if path.startswith("/"):
+        plain = clean(path)
+        return path if path in (plain, plain + "/") else plain
+    return join(current, path)
+
+
+def destination(cwd: str, path: str) -> str:
+    """Return the absolute destination of a copy; a trailing slash means a directory [CP-11]."""
+    if path in ("", "."):
+        path = "./"
+    directory = path.endswith(("/", "/."))
+    full = join(cwd, path)
+    return full + "/" if directory and full != "/" else full
+
+
+def has_wildcard(path: str) -> bool:
+    r"""Whether *path* is a pattern: has ``*``, ``?`` or ``[`` without a backslash [CP-3]."""
+    escaped = False
+    for char in path:
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif char in "*?[":
+            return True
+    return False
+
+
+def components(path: str) -> int:
+    """Return how many components the clean form of *path* has."""
+    return len([part for part in clean(path).split("/") if part])

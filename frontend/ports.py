@@ -1,0 +1,81 @@
+"""EXPOSE: port specifications as Docker reads them [EXP-P1]."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from pybuild.model.errors import UserError
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+@dataclass(frozen=True, slots=True)
+class PortSpec:
+    """What one word of EXPOSE says.
+
+    Attributes:
+        ports: ``80/tcp`` and so on, one for each port of a range.
+        protocol: as written, ``tcp`` when it was not.
+        has_host_part: an address or a host port was given; neither has a meaning here.
+    """
+
+    ports: tuple[str, ...]
+    protocol: str
+    has_host_part: bool
+
+
+def parse_port(text: str) -> PortSpec:
+    """Read ``[[ip:]host:]port[-port][/protocol]``.
+
+    Raises:
+        UserError: with Docker's wording.
+    """
+    head, _, last = text.rpartition(":")
+    address, _, host = head.rpartition(":")
+    port, _, protocol = last.partition("/")
+    if not port:
+        raise UserError(f'invalid port: "{text}": no port specified')
+    if protocol and protocol.lower() not in _PROTOCOLS:
+        raise UserError(f'invalid port: "{text}": invalid proto: {protocol}')
+    if address:
+        _check_address(address)
+    numbers = _range(port)
+    if numbers is None:
+        raise UserError(f"invalid containerPort: {port}")
+    if host:
+        hosts = _range(host)
+        if hosts is None:
+            raise UserError(f"invalid hostPort: {host}")
+        if len(hosts) != len(numbers) and len(numbers) > 1:
+            raise UserError(
+                f"invalid ranges specified for container and host Ports: {port} and {host}"
+            )
+    return PortSpec(
+        ports=tuple(f"{number}/{(protocol or 'tcp').lower()}" for number in numbers),
+        protocol=protocol or "tcp",
+        has_host_part=bool(address or host),
+    )
+
+
+def _range(text: str) -> range | None:
+    first, dash, last = text.partition("-")
+    start = _number(first)
+    end = _number(last) if dash and last != first else start
+    if start is None or end is None or end < start:
+        return None
+    return range(start, end + 1)
+
+
+def _number(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()) or len(text) > 8 or int(text) > 65535:
+        return None
+    return int(text)
+
+
+def _check_address(text: str) -> None:
+    plain = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        ipaddress.ip_address(plain)
+    except ValueError:
+        raise UserError(f"invalid IP address: {plain}") from None

@@ -1,0 +1,151 @@
+"""What is known of a stage at one of its lines: its tree, config, variables and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pybuild.frontend import ast
+from pybuild.frontend.environment import NOT_EXPORTED, Environment
+from pybuild.frontend.expand import expand, expand_heredoc, expand_words
+from pybuild.frontend.imageconfig import ImageConfig
+from pybuild.frontend.lint.report import Report
+from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.lowering import LowerOptions
+from pybuild.frontend.names import StepNames, upper_keyword
+from pybuild.frontend.suggest import did_you_mean
+from pybuild.model.errors import UserError
+from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
+from pybuild.model.platform import Platform
+
+_TABS = re.compile(r"^\t+", re.MULTILINE)
+
+SCRATCH = Vertex(ScratchSource())
+
+
+@dataclass(slots=True, kw_only=True)
+class BuildScope:
+    """What all stages of one lowering share.
+
+    Attributes:
+        globals: the variables of FROM lines [EV-1].
+        escape: of the directive.
+    """
+
+    options: LowerOptions
+    globals: Environment
+    escape: str
+    epoch: int | None
+    proxy_env: tuple[str, ...]
+    report: Report
+    _locals: dict[str, Vertex] = field(default_factory=dict[str, Vertex])
+
+    def local(self, name: str) -> Vertex:
+        """Return the one vertex of a local source."""
+        if name not in self._locals:
+            title = "[internal] load build context"
+            if name != "context":
+                title = f"[context {name}] load from client"
+            op = LocalSource(name=name, exclude=tuple(self.options.local_excludes.get(name, ())))
+            self._locals[name] = Vertex(op, meta=VertexMeta(name=title))
+        return self._locals[name]
+
+
+@dataclass(slots=True, kw_only=True)
+class StageState:
+    """A stage while its instructions are applied.
+
+    Attributes:
+        vertex: the tree so far.
+        env: what steps and expansion see: config ENV and ARGs [EXP-18].
+        args: declared ARGs and their values, in order, repeats included; for RUN's history.
+        has_cmd, has_entrypoint, has_healthcheck: where this stage set them, if it did; not
+            inherited [EP-1].
+        has_workdir: a WORKDIR of this file is in force.
+    """
+
+    scope: BuildScope
+    vertex: Vertex
+    image: ImageConfig
+    platform: Platform
+    names: StepNames
+    label: str
+    ignore_cache: bool = False
+    env: Environment = field(default_factory=Environment)
+    args: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    cmd_at: ast.Instruction | None = None
+    entrypoint_at: ast.Instruction | None = None
+    healthcheck_at: ast.Instruction | None = None
+    has_workdir: bool = False
+
+    @property
+    def cwd(self) -> str:
+        return self.image.workdir or "/"
+
+    def lint(self, rule: Rule, at: ast.Instruction, *values: str) -> None:
+        self.scope.report.add(rule, *values, spans=(at.span,), comments=at.comments)
+
+    def expander(self, at: ast.Instruction) -> Callable[[str], str]:
+        """Return a function that expands a word as it stands at this line."""
+        return lambda word: expand(
+            word, self.env, escape=self.scope.escape, on_unset=self._undefined(at)
+        )
+
+    def split_expand(self, word: str, at: ast.Instruction) -> list[str]:
+        """Expand *word*; unquoted values split at white space [EXP-17]."""
+        return list(
+            expand_words(word, self.env, escape=self.scope.escape, on_unset=self._undefined(at))
+        )
+
+    def document(self, heredoc: ast.Heredoc, at: ast.Instruction) -> bytes:
+        """Return the bytes of a COPY or ADD here-document [HD-3, HD-6]."""
+        text = chomped(heredoc)
+        if heredoc.expand:
+            text = expand_heredoc(text, self.env, on_unset=self._undefined(at))
+        return text.encode("utf-8", "surrogateescape")
+
+    def meta(self, name: str, at: ast.Instruction, *, ignorable: bool = True) -> VertexMeta:
+        return VertexMeta(
+            name=name,
+            spans=(at.span,),
+            ignore_cache=ignorable and self.ignore_cache,
+            stage=self.label,
+        )
+
+    def title(
+        self, text: str, *, keep: bool = False, masks: Mapping[str, str] | None = None
+    ) -> str:
+        """Return an instruction's text as progress shows it, variables filled in [UI-1].
+
+        Args:
+            keep: quotes stay, and so do variables without a value, as in a shell's command.
+            masks: texts to show in the place of secret values.
+        """
+        env: Mapping[str, str] = {**self.env, **masks} if masks else self.env
+        try:
+            if keep:
+                text = expand(
+                    text, env, escape=self.scope.escape, keep_quotes=True, keep_unset=True
+                )
+            else:
+                text = expand(text, env, escape=self.scope.escape)
+        except UserError:
+            pass  # a name is not worth failing for
+        return upper_keyword(text)
+
+    def _undefined(self, at: ast.Instruction) -> Callable[[str], None]:
+        declared = {name for name, _ in self.args}
+
+        def report(name: str) -> None:
+            if name in declared or name in NOT_EXPORTED:
+                return
+            guess = did_you_mean(name, self.env).replace("mean ", "mean $", 1)
+            self.lint(Rule.UNDEFINED_VAR, at, name, guess)
+
+        return report
+
+
+def chomped(heredoc: ast.Heredoc) -> str:
+    """Return the body without leading tabs where ``<<-`` asks for that."""
+    return _TABS.sub("", heredoc.content) if heredoc.chomp else heredoc.content

@@ -1,0 +1,203 @@
+"""COPY, ADD and WORKDIR as file actions [CP, ADD, WD-1]."""
+
+from __future__ import annotations
+
+import re
+
+from pybuild.frontend import ast, paths
+from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.stagestate import SCRATCH, StageState
+from pybuild.model.errors import UserError
+from pybuild.model.ops import (
+    Copy,
+    FileOp,
+    MergeOp,
+    Mkdir,
+    Mkfile,
+    Owner,
+    ScratchSource,
+    Vertex,
+    VertexMeta,
+)
+
+_URL = re.compile(r"https?://")
+_GIT_URL = re.compile(
+    r"(?:git|ssh)://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:|https?://[^?#]*\.git(?:[?#]|\Z)"
+)
+_OCTAL = re.compile(r"[0-7]+\Z", re.ASCII)
+_SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[ugo]|[rwxXst]*))+\Z", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
+
+
+def apply_transfer(
+    state: StageState, at: ast.Copy | ast.Add, source: Vertex, triggered: bool
+) -> None:
+    """Add the files of a COPY or ADD to the stage; *source* is where plain paths come from.
+
+    Raises:
+        UserError: a flag or source that cannot be.
+    """
+    expand = state.expander(at)
+    keyword = "ADD" if isinstance(at, ast.Add) else "COPY"
+    chown, chmod = (expand(at.flag(name) or "") for name in ("chown", "chmod"))
+    names = [expand(item) for item in at.sources if isinstance(item, str)]
+    heredocs = [item for item in at.sources if isinstance(item, ast.Heredoc)]
+    shown_dest = expand(at.dest)
+    parents = bool(at.flag_bool("parents"))
+    _check_sources(at, keyword, names)
+
+    link = bool(at.flag_bool("link")) and not chmod  # [CP-31]
+    root = SCRATCH if link else state.vertex
+    owner = _owner(chown, root)
+    mode = _mode(chmod)
+    dest = paths.destination(paths.clean(state.cwd), shown_dest)
+    unpack = isinstance(at, ast.Add) and at.flag_bool("unpack") is not False
+    inputs = [root]
+    actions: list[Copy] = []
+    if names:
+        inputs.append(source)
+    for name in names:
+        path, pivot = paths.clean(name), None
+        if parents:
+            kept_from, dot, kept = name.partition("/./")
+            path = paths.clean(f"{kept_from}/{kept}")
+            pivot = paths.components(kept_from) if dot else 0
+        wildcard = paths.has_wildcard(path)
+        actions.append(
+            Copy(
+                input=1,
+                source=path,
+                dest=dest,
+                wildcard=wildcard,
+                allow_empty=wildcard,
+                unpack=unpack,
+                parents_pivot=pivot,
+                exclude=at.flag_list("exclude"),
+                mode=mode,
+                owner=owner,
+            )
+        )
+    if heredocs:
+        # Copied from a tree of their own, since only a copy knows whether the destination is a
+        # directory by then [HD-7].
+        inputs.append(_inline(state, at, heredocs))
+        number = len(inputs) - 1
+        actions += [
+            Copy(
+                input=number,
+                source=paths.clean(heredoc.name),
+                dest=dest,
+                exclude=at.flag_list("exclude"),
+                mode=mode,
+                owner=owner,
+            )
+            for heredoc in heredocs
+        ]
+
+    title = state.title(at.original)
+    prefix = state.names.next(state.platform, state.env, triggered=triggered)
+    layer = Vertex(FileOp(actions=tuple(actions)), tuple(inputs), state.meta(prefix + title, at))
+    if link and not isinstance(state.vertex.op, ScratchSource):
+        meta = state.meta(f"{prefix}LINK {title}", at)
+        state.vertex = Vertex(MergeOp(), (state.vertex, layer), meta)
+    else:
+        state.vertex = layer
+    words = [keyword]
+    words += ["--parents"] if parents else []
+    words += [f"--chown={chown}"] if chown else []
+    words += [f"--chmod={chmod}"] if chmod else []
+    words += [*names, *(f"<<{heredoc.name}" for heredoc in heredocs), shown_dest]
+    state.image.commit(" ".join(words) + " # buildkit", layer)
+
+
+def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
+    """Change the working directory; it is made unless it is the root [WD-1]."""
+    path = state.expander(at)(at.path)
+    if not state.has_workdir and not path.startswith("/"):
+        state.lint(Rule.WORKDIR_RELATIVE_PATH, at, path)
+    state.has_workdir = True
+    full = paths.workdir(state.cwd, path)
+    state.image.run["WorkingDir"] = full
+    if paths.clean(full) == "/":
+        state.image.commit(f"WORKDIR {full}")
+        return
+    user = state.image.user
+    mkdir = Mkdir(
+        path=paths.clean(full),
+        owner=parse_owner(user) if user else None,
+        mtime=state.scope.epoch,
+    )
+    title = state.title(at.original)
+    prefix = state.names.next(state.platform, state.env, triggered=triggered)
+    meta = state.meta(prefix + title, at, ignorable=False)
+    state.vertex = Vertex(FileOp(actions=(mkdir,)), (state.vertex,), meta)
+    state.image.commit(f"WORKDIR {full}", state.vertex)
+
+
+def parse_owner(text: str) -> Owner:
+    """Read ``user[:group]``; ``root`` is 0 without a look-up, and so is an empty half."""
+    user, colon, group = text.partition(":")
+    return Owner(user=_id(user), group=_id(group) if colon else None)
+
+
+def _id(text: str) -> str:
+    if text in ("", "root"):
+        return "0"
+    return str(int(text)) if _NUMBER.match(text) and len(text) < 11 else text
+
+
+def _owner(chown: str, root: Vertex) -> Owner | None:
+    if not chown:
+        return None
+    owner = parse_owner(chown)
+    if isinstance(root.op, ScratchSource):
+        for name in (owner.user, owner.group or "0"):
+            if not _NUMBER.match(name):
+                raise UserError(
+                    f'invalid user index: -1: "{name}" cannot be looked up in an empty tree',
+                    hints=("use a number",),
+                )
+    return owner
+
+
+def _mode(text: str) -> int | str | None:
+    """Read ``--chmod`` [CP-22]."""
+    if not text:
+        return None
+    if _OCTAL.match(text) and len(text) < 12 and int(text, 8) <= 0o7777:
+        return int(text, 8)
+    if all(_SYMBOLIC.match(part) for part in text.split(",")):
+        return text
+    raise UserError(
+        f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+    )
+
+
+def _check_sources(at: ast.Copy | ast.Add, keyword: str, names: list[str]) -> None:
+    """Refuse what a source may not be, and what is not built yet."""
+    remote = [name for name in names if _URL.match(name) or _GIT_URL.match(name)]
+    if at.flag("checksum") is not None and keyword == "ADD":
+        if len(at.sources) != 1:
+            raise UserError("checksum can't be specified for multiple sources")
+        if not remote:
+            raise UserError("checksum requires HTTP(S) or Git sources")
+    for name in remote:
+        is_git = _GIT_URL.match(name) is not None
+        if keyword == "COPY":
+            raise UserError(f"source can't be a {'git ref' if is_git else 'URL'} for COPY")
+        kind = "a git repository" if is_git else "a URL"
+        raise UserError(
+            f"ADD from {kind} is not supported yet: {name}",
+            hints=("fetch it in a RUN, or copy it from a stage or a named context",),
+        )
+
+
+def _inline(state: StageState, at: ast.Instruction, heredocs: list[ast.Heredoc]) -> Vertex:
+    files: list[Mkfile] = []
+    for heredoc in heredocs:
+        path = paths.clean(heredoc.name)
+        if path == "/":
+            raise UserError(f'"{heredoc.name}" cannot be the name of a file')
+        files.append(Mkfile(path=path, data=state.document(heredoc, at)))
+    meta = VertexMeta(name="[internal] preparing inline document", spans=(at.span,))
+    return Vertex(FileOp(actions=tuple(files)), (SCRATCH,), meta)
