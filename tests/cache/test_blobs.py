@@ -142,10 +142,10 @@ def test_writer_says_what_came_instead(store: Store, root: Path) -> None:
 
 
 def test_writer_refuses_a_short_blob(store: Store) -> None:
-    with pytest.raises(EnvironmentFault, match="after 3 of 5 bytes"):
-        with store.blobs.writer(HELLO, 5) as writer:
-            writer.write(b"hel")
-            writer.commit()
+    fault = pytest.raises(EnvironmentFault, match="after 3 of 5 bytes")
+    with fault, store.blobs.writer(HELLO, 5) as writer:
+        writer.write(b"hel")
+        writer.commit()
 
 
 def test_writer_stops_at_the_announced_size(store: Store) -> None:
@@ -168,11 +168,13 @@ def test_interrupted_download_goes_on_where_it_stopped(
         assert writer.offset == 0
         writer.write(b"hel")
         raise ConnectionError
-    with Store.open(root, clock) as another:
-        with another.blobs.writer(HELLO, 5, resume=True) as writer:
-            assert writer.offset == 3
-            writer.write(b"lo")
-            assert writer.commit() == (HELLO, 5)
+    with (
+        Store.open(root, clock) as another,
+        another.blobs.writer(HELLO, 5, resume=True) as writer,
+    ):
+        assert writer.offset == 3
+        writer.write(b"lo")
+        assert writer.commit() == (HELLO, 5)
     assert store.blobs.read(HELLO) == b"hello"
     assert leftovers(root) == []
 
