@@ -1,0 +1,1 @@
+"""Whole builds with the real kernel, the real registry and real peers."""
