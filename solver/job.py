@@ -62,6 +62,10 @@ class Job:
                     stack.append(source)
         return covered
 
+    def is_settled(self, node: Node) -> bool:
+        """Whether the job needs nothing more of a node."""
+        return node in self._settled
+
     def may_tell(self, node: Node, phase: Phase) -> bool:
         """Whether *phase* is news; remembers that it was told."""
         last = self.told.get(node)

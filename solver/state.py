@@ -77,13 +77,13 @@ from pybuild.solver.validate import validate
 class State:
     """All jobs of one solver."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_ticket: int = 1) -> None:
         self.nodes: dict[NodeId, Node] = {}
         self.jobs: dict[str, Job] = {}
         self.tickets: dict[int, tuple[Node, Instruction]] = {}
         self.leaders: dict[str, Node] = {}
         self.by_key: dict[str, dict[NodeId, Node]] = {}
-        self._next_ticket = 1
+        self.next_ticket = first_ticket
         self._out: list[Instruction] = []
         self._key_work: deque[Node] = deque()
         self._work: deque[Node] = deque()
@@ -354,6 +354,8 @@ class State:
                 self._tell_all(job, covered, Phase.CACHED)
             else:
                 self._tell_all(job, [node, *covered], Phase.CACHED)
+            for below in covered:
+                self._reconcile(below)  # it may be running
             self._finish_job_if_done(job)
 
     # --- failure ----------------------------------------------------------------------------------
@@ -437,6 +439,11 @@ class State:
             return False, {node.leader.id: Grade.GO}
         return False, {i.id: Grade.GO for i in node.distinct}
 
+    def may_be_wanted(self, node: Node) -> bool:
+        """Whether some job may still come to want a node; what runs is then not stopped."""
+        jobs = (self.jobs.get(name) for name in node.jobs)
+        return any(job is not None and not job.is_settled(node) for job in jobs)
+
     def _reconcile(self, node: Node) -> None:
         """Make what is registered of a node's wants what it desires, all the way down."""
         stack = [node]
@@ -467,7 +474,7 @@ class State:
                 node.wants = wants
             if node.leader is not None and node.leader.id not in wants:
                 node.leader = None
-            if node.running and node.grade is None:
+            if node.running and node.grade is None and not self.may_be_wanted(node):
                 self._give_up(node)
                 node.story.append("no longer needed")
             self._drop_if_unused(node)
@@ -670,8 +677,8 @@ class State:
     # --- saying -----------------------------------------------------------------------------------
 
     def _ticket(self) -> int:
-        self._next_ticket += 1
-        return self._next_ticket - 1
+        self.next_ticket += 1
+        return self.next_ticket - 1
 
     def _ask(self, node: Node, what: Identify | Probe | DigestContent | Run) -> None:
         self.tickets[what.ticket] = (node, what)

@@ -1,0 +1,374 @@
+"""Carries out what the state machine says: the only module of the room that awaits work.
+
+Who owns which task: all work is done in tasks of the `Solver`, because two jobs may wait for one.
+`Solver.solve` does not return before every task that uses its runner has ended, so no task ever
+outlives the last job that it serves, and a runner is never used after its `solve`. A job that is
+cancelled or fails while another one waits for a step that it began therefore stays until that step
+has ended [KEY-14]; its failure and its victims are emitted at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from pybuild.model.clock import Clock
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+from pybuild.model.events import (
+    BuildWarning,
+    Emit,
+    Event,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexStarted,
+)
+from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, Vertex
+from pybuild.solver import messages
+from pybuild.solver.line import Line, Weights
+from pybuild.solver.messages import (
+    Began,
+    Cancel,
+    DigestContent,
+    Digested,
+    Failed,
+    Identified,
+    Identify,
+    Instruction,
+    JobAdded,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    Phase,
+    Probe,
+    Probed,
+    Ran,
+    Run,
+    Save,
+    SaveAlias,
+    SaveSeconds,
+    Tell,
+)
+from pybuild.solver.runner import Record, RecordStore, Runner
+from pybuild.solver.scribe import Scribe
+from pybuild.solver.solution import Solution
+from pybuild.solver.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """How many of each kind may be under way at once; the processor divides itself further.
+
+    Attributes:
+        steps: processes. Many wait for something else, so there are more than processors.
+        files: copies and the like, heavy on the disk.
+        sources: transfers.
+        digests: content digests, heavy on disk and processor.
+    """
+
+    steps: int
+    files: int
+    sources: int
+    digests: int
+
+    @classmethod
+    def of_machine(cls, steps: int = 0) -> Budgets:
+        """Return what suits this machine; *steps* overrides the number of steps, 0 does not."""
+        cpus = len(os.sched_getaffinity(0))
+        return cls(
+            steps=steps or max(16, 4 * cpus),
+            files=max(4, 2 * cpus),
+            sources=8,
+            digests=max(4, cpus),
+        )
+
+
+class _Build:
+    """One call of `Solver.solve`."""
+
+    def __init__(
+        self, targets: tuple[Vertex, ...], runner: Runner, emit: Emit, weights: Weights
+    ) -> None:
+        self.targets = targets
+        self.runner = runner
+        self.emit = emit
+        self.weights = weights
+        self.deaf = False
+        self.outcome: asyncio.Future[Solution] = asyncio.get_running_loop().create_future()
+
+    def say(self, event: Event) -> None:
+        """Emit; a listener that fails fails its own build and is not called again."""
+        if self.deaf:
+            return
+        try:
+            self.emit(event)
+        except Exception as error:  # noqa: BLE001  a listener is somebody else's code
+            self.deaf = True
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+class Solver:
+    """Solves vertices for any number of jobs at once, on one event loop.
+
+    Args:
+        store: its methods are called in threads.
+        budgets: or just the number of steps at once; 0 is the machine's own.
+    """
+
+    def __init__(self, store: RecordStore, clock: Clock, budgets: Budgets | int = 0) -> None:
+        if isinstance(budgets, int):
+            budgets = Budgets.of_machine(budgets)
+        self._store = store
+        self._clock = clock
+        self._state = State()
+        self._scribe = Scribe(partial(self._warn, "cannot store a result"))
+        self._lines = {
+            "steps": Line(budgets.steps),
+            "files": Line(budgets.files),
+            "sources": Line(budgets.sources),
+            "digests": Line(budgets.digests),
+        }
+        self._builds: dict[str, _Build] = {}
+        self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
+        self._names = (f"job-{number}" for number in itertools.count(1))
+
+    async def solve(self, targets: Sequence[Vertex], runner: Runner, emit: Emit) -> Solution:
+        """Return the targets' results; whatever is not stored is run.
+
+        Cancelling it stops, and waits for, everything that no other call wants.
+
+        Raises:
+            PybuildError: the first failure, with the lines of its vertex. What else was going
+                has been stopped.
+        """
+        name = next(self._names)
+        wanted = tuple(targets)
+        build = _Build(wanted, runner, emit, Weights(partial(self._weigh, wanted)))
+        self._builds[name] = build
+        try:
+            self._feed(JobAdded(name, wanted))
+            return await build.outcome
+        finally:
+            self._feed(JobCancelled(name))  # nothing, if it is done
+            build.outcome.cancel()
+            await self._end(name, build)
+
+    async def _end(self, name: str, build: _Build) -> None:
+        """Wait for all that uses the build's runner or keeps its results, come what may."""
+        interrupted: asyncio.CancelledError | None = None
+        while True:
+            waiting = {
+                task
+                for ticket, (task, job) in self._tasks.items()
+                if job == name or not self._state.is_wanted(ticket)
+            }
+            for task in (self._scribe.task, build.weights.task):
+                if task is not None and not task.done():
+                    waiting.add(task)
+            if not waiting:
+                break
+            try:
+                await asyncio.wait(waiting)
+            except asyncio.CancelledError as error:
+                interrupted = error
+        del self._builds[name]
+        if interrupted is not None:
+            raise interrupted
+
+    # --- between the state and the tasks ----------------------------------------------------------
+
+    def _feed(self, event: messages.Event) -> None:
+        try:
+            for instruction in self._state.handle(event):
+                self._carry_out(instruction)
+        except Exception as error:  # noqa: BLE001  a bug of ours must not leave a job waiting
+            self._collapse(error)
+
+    def _carry_out(self, what: Instruction) -> None:
+        match what:
+            case Identify(ticket=ticket, job=job):
+                self._spawn(ticket, job, self._identify(what))
+            case Probe(ticket=ticket):
+                self._spawn(ticket, "", self._probe(what))
+            case DigestContent(ticket=ticket, job=job):
+                self._spawn(ticket, job, self._digest(what))
+            case Run(ticket=ticket, job=job):
+                self._spawn(ticket, job, self._run(what))
+            case Cancel(ticket=ticket):
+                if ticket in self._tasks:
+                    self._tasks[ticket][0].cancel()
+            case Save():
+                record = Record(
+                    key=what.key,
+                    snapshot=what.snapshot,
+                    inputs=what.inputs,
+                    seconds=what.seconds,
+                    created=what.created,
+                    name=what.name,
+                )
+                self._scribe.put(what.key, partial(self._store.save, record))
+            case SaveAlias(key=key, target=target):
+                self._scribe.put(key, partial(self._store.save_alias, key, target))
+            case SaveSeconds(vertex=vertex, seconds=seconds):
+                self._scribe.put(vertex, partial(self._store.save_seconds, vertex, seconds))
+            case Tell():
+                self._builds[what.job].say(self._event(what))
+            case JobDone(job=job, solved=solved):
+                build = self._builds[job]
+                if not build.outcome.done():
+                    build.outcome.set_result(Solution(build.targets, solved))
+            case JobFailed(job=job, error=error):
+                self._builds[job].fail(error)
+
+    def _event(self, tell: Tell) -> Event:
+        vertex, now = tell.vertex, self._clock.now()
+        match tell.phase:
+            case Phase.ADDED:
+                return VertexAdded(
+                    vertex=vertex.digest,
+                    name=vertex.meta.name,
+                    inputs=tuple(source.digest for source in vertex.inputs),
+                    stage=vertex.meta.stage,
+                )
+            case Phase.STARTED:
+                return VertexStarted(vertex=vertex.digest, time=now)
+            case Phase.CACHED:
+                return VertexCached(vertex=vertex.digest, time=now)
+            case Phase.COMPLETED:
+                return VertexCompleted(vertex=vertex.digest, time=now)
+            case Phase.FAILED:
+                return VertexFailed(
+                    vertex=vertex.digest, time=now, error=tell.error, cancelled=tell.cancelled
+                )
+
+    def _spawn(self, ticket: int, job: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[ticket] = task, job
+        task.add_done_callback(partial(self._ended, ticket))
+
+    def _ended(self, ticket: int, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(ticket, None)
+        if task.cancelled():
+            # Nobody but the state cancels tasks, and then it does not wait any more.
+            self._feed(Failed(ticket, InternalError("a runner cancelled itself")))
+        elif (error := task.exception()) is not None:
+            self._collapse(error)
+
+    def _collapse(self, error: BaseException) -> None:
+        """Our own bug: end every job rather than leave one waiting for ever."""
+        self._state = State(self._state.next_ticket)
+        for build in self._builds.values():
+            build.fail(error)
+        for task, _ in self._tasks.values():
+            task.cancel()
+
+    def _warn(self, what: str, error: Exception) -> None:
+        for build in self._builds.values():
+            build.say(BuildWarning(message=f"{what}: {error}"))
+
+    # --- the work ---------------------------------------------------------------------------------
+
+    async def _identify(self, what: Identify) -> None:
+        build = self._builds[what.job]
+        try:
+            async with self._lines["sources"].place(what.vertex.digest, build.weights):
+                identity = await build.runner.identify(what.vertex)
+        except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
+            self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
+        else:
+            self._feed(Identified(what.ticket, identity))
+
+    async def _probe(self, what: Probe) -> None:
+        record: Record | None = None
+        try:
+            key: Digest | None = what.key
+            await self._scribe.written(what.key)
+            if what.alias:
+                key = await asyncio.to_thread(self._store.alias, what.key)
+            if key is not None:
+                await self._scribe.written(key)
+                record = await asyncio.to_thread(self._store.load, key)
+        except Exception as error:  # noqa: BLE001  a cache fault does not fail a build
+            self._warn(f'cannot look up "{what.vertex.meta.name}", it runs again', error)
+        self._feed(Probed(what.ticket, record))
+
+    async def _digest(self, what: DigestContent) -> None:
+        build = self._builds[what.job]
+        try:
+            async with self._lines["digests"].place(what.vertex.digest, build.weights):
+                content = await build.runner.content_digest(what.result, what.selection)
+        except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
+            self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
+        else:
+            self._feed(Digested(what.ticket, content))
+
+    async def _run(self, what: Run) -> None:
+        build = self._builds[what.job]
+        line = self._line_of(what.vertex)
+        try:
+            if line is None:
+                ran = await self._run_now(what, build.runner)
+            else:
+                async with line.place(what.vertex.digest, build.weights):
+                    ran = await self._run_now(what, build.runner)
+        except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
+            self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
+        else:
+            self._feed(ran)
+
+    async def _run_now(self, what: Run, runner: Runner) -> Ran:
+        self._feed(Began(what.ticket))
+        began = self._clock.now()
+        emit = partial(self._pass_on, what.ticket)
+        result = await runner.run(what.vertex, what.inputs, emit)
+        now = self._clock.now()
+        return Ran(ticket=what.ticket, result=result, seconds=max(0.0, now - began), created=now)
+
+    def _line_of(self, vertex: Vertex) -> Line | None:
+        match vertex.op:
+            case LocalSource():
+                return None  # there is nothing to do
+            case ExecOp():
+                return self._lines["steps"]
+            case FileOp() | MergeOp() | DiffOp():
+                return self._lines["files"]
+            case _:
+                return self._lines["sources"]
+
+    def _pass_on(self, ticket: int, event: Event) -> None:
+        """Give what a run emits to every job that watches it, under its own vertex."""
+        for job, vertex in self._state.audience(ticket):
+            build = self._builds[job]
+            if isinstance(event, BuildWarning) or event.vertex == vertex.digest:
+                build.say(event)
+            else:
+                build.say(replace(event, vertex=vertex.digest))
+
+    def _weigh(self, targets: tuple[Vertex, ...]) -> Mapping[Digest, float]:
+        from pybuild.solver import graph  # networkx takes longer to load than most builds need
+
+        try:
+            return graph.critical_seconds(graph.load(targets), self._store.seconds)
+        except PybuildError:
+            return graph.critical_seconds(graph.load(targets), lambda _: None)
+
+
+def _blamed(error: Exception, vertex: Vertex) -> PybuildError:
+    """Return the error with the place it happened at, as one of our kinds."""
+    if isinstance(error, PybuildError):
+        return error.with_spans(vertex.meta.spans)
+    kind = EnvironmentFault if isinstance(error, OSError) else InternalError
+    blamed = kind(f"{vertex.meta.name}: {error or type(error).__name__}", spans=vertex.meta.spans)
+    blamed.__cause__ = error
+    return blamed

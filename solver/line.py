@@ -1,0 +1,111 @@
+"""Waiting in line for a share of the machine, the longest way to go first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from pybuild.model.digest import Digest
+
+
+class Weights:
+    """Seconds from each vertex's start to the end of one job, made only once a line needs them.
+
+    Args:
+        compute: called in a thread; what it raises counts as nothing known.
+    """
+
+    def __init__(self, compute: Callable[[], Mapping[Digest, float]]) -> None:
+        self._compute = compute
+        self._then: list[Callable[[], None]] = []
+        self.known: Mapping[Digest, float] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def demand(self, then: Callable[[], None]) -> None:
+        """Call *then* once the weights are known."""
+        if then not in self._then:
+            self._then.append(then)
+        if self.task is None:
+            self.task = asyncio.create_task(self._make())
+
+    async def _make(self) -> None:
+        try:
+            self.known = await asyncio.to_thread(self._compute)
+        finally:
+            if self.known is None:
+                self.known = {}
+            for then in self._then:
+                then()
+
+
+class Line:
+    """A line in front of *places* places."""
+
+    def __init__(self, places: int) -> None:
+        if places < 1:
+            raise ValueError(f"a line for {places} places would never move")
+        self.places = places
+        self._free = places
+        self._newcomers: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
+        self._ranked: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._woken = False
+
+    @asynccontextmanager
+    async def place(self, vertex: Digest, weights: Weights) -> AsyncIterator[None]:
+        """Hold a place while the context is open."""
+        turn = asyncio.get_running_loop().create_future()
+        self._newcomers.append((vertex, weights, turn))
+        self.wake()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._free += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Serve the line soon: after all that become ready at the same time have lined up."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        self._woken = False
+        self._newcomers = [entry for entry in self._newcomers if not entry[2].done()]
+        if not self._ranked and len(self._newcomers) <= self._free:
+            for _, _, turn in self._newcomers:
+                self._free -= 1
+                turn.set_result(None)
+            self._newcomers = []
+            return
+        if not self._free:
+            return
+        unknown: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
+        for entry in self._newcomers:
+            vertex, weights, turn = entry
+            if weights.known is None:
+                unknown.append(entry)
+                weights.demand(self.wake)
+            else:
+                rank = -weights.known.get(vertex, 0.0)
+                heapq.heappush(self._ranked, (rank, next(self._numbers), turn))
+        self._newcomers = unknown
+        if unknown:
+            return  # milliseconds; better than to start the wrong one
+        while self._free and self._ranked:
+            turn = heapq.heappop(self._ranked)[2]
+            if not turn.done():
+                self._free -= 1
+                turn.set_result(None)

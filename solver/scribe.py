@@ -1,0 +1,67 @@
+"""Writes to the record store, in order, in a thread, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pybuild.model.digest import Digest
+
+Write = Callable[[], None]
+
+
+class Scribe:
+    """Keeps the order of writes and lets readers wait for those of their key.
+
+    A write that fails is reported and forgotten: a cache fault does not fail a build.
+
+    Args:
+        report: told of each failed write, on the event loop.
+    """
+
+    def __init__(self, report: Callable[[Exception], None]) -> None:
+        self._report = report
+        self._waiting: list[tuple[Digest, Write]] = []
+        self._unwritten: dict[Digest, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, key: Digest, write: Write) -> None:
+        """Write soon; `written` of *key* waits for it."""
+        self._waiting.append((key, write))
+        self._unwritten[key] = self._unwritten.get(key, 0) + 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+
+    async def written(self, key: Digest) -> None:
+        """Return once nothing of *key* is waiting to be written."""
+        while key in self._unwritten and self._task is not None:
+            await asyncio.wait([self._task])
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What to wait for until everything is written."""
+        return self._task
+
+    async def _work(self) -> None:
+        # Leave the loop a turn, so that what is asked for at one time is written at one time.
+        await asyncio.sleep(0)
+        batch, self._waiting = self._waiting, []
+        try:
+            for error in await asyncio.to_thread(_write_all, [write for _, write in batch]):
+                self._report(error)
+        finally:
+            for key, _ in batch:
+                self._unwritten[key] -= 1
+                if not self._unwritten[key]:
+                    del self._unwritten[key]
+            self._task = asyncio.create_task(self._work()) if self._waiting else None
+
+
+def _write_all(writes: list[Write]) -> list[Exception]:
+    errors: list[Exception] = []
+    for write in writes:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001  whatever it is, the build goes on without it
+            errors.append(error)
+    return errors
