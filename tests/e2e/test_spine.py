@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Pybuild, leftovers, write
+from tests.harness import Pybuild, leftovers, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 

@@ -1,0 +1,145 @@
+"""The fully cached path imports almost nothing, and says CACHED only when it is true."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pybuild import memo
+from pybuild.options import Parsed
+from tests.harness import Pybuild, make_base, write
+
+HEAVY = {
+    "aiohttp", "argparse", "asyncio", "concurrent.futures", "dataclasses", "diskcache", "inspect",
+    "lark", "logging", "networkx", "pathlib", "rich", "sqlite3", "ssl", "subprocess", "typing",
+    "uvloop", "zstandard",
+}  # fmt: skip
+
+# What the path of today imports beyond a bare interpreter; a new line here must earn its place.
+ALLOWED_OURS = {
+    "pybuild", "pybuild.__main__", "pybuild.cli", "pybuild.executor", "pybuild.executor.contextscan",
+    "pybuild.fastpath", "pybuild.memo", "pybuild.model", "pybuild.model.patterns",
+    "pybuild.options", "pybuild.paths",
+}  # fmt: skip
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_fully_cached_build_imports_no_heavy_module(pybuild: Pybuild, tmp_path: Path) -> None:
+    make_base(pybuild, tmp_path / "base", "base")
+    context = write(tmp_path / "ctx", Dockerfile="FROM base\nCOPY a /\nRUN true\n", a="x")
+    pybuild("build", "-t", "app", context)
+    script = (
+        "import sys, json\n"
+        "sys.argv = ['pybuild', 'build', '-t', 'app', sys.argv[1]]\n"
+        "from pybuild.cli import main\n"
+        "status = main()\n"
+        "print(json.dumps([status, sorted(sys.modules)]))\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(_root())!r})\n" + script,
+            context,
+        ],
+        env=pybuild.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    status, modules = json.loads(done.stdout)
+    assert status == 0
+    assert "CACHED" in done.stderr
+    assert HEAVY.isdisjoint(modules)
+    assert {name for name in modules if name.startswith("pybuild")} <= ALLOWED_OURS
+
+
+def _root() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def parsed(context: Path, **values: list[str]) -> Parsed:
+    made = Parsed()
+    made.positionals = [str(context)]
+    made.values = {name.replace("_", "-"): value for name, value in values.items()}
+    return made
+
+
+def test_the_key_depends_on_what_the_build_does_not_on_how_it_is_told(tmp_path: Path) -> None:
+    key = memo.key_of(parsed(tmp_path, tag=["a"]))
+    assert key == memo.key_of(parsed(tmp_path, tag=["a"], progress=["plain"], quiet=["true"]))
+    assert key != memo.key_of(parsed(tmp_path, tag=["b"]))
+    assert key != memo.key_of(parsed(tmp_path, tag=["a"], target=["x"]))
+    assert memo.key_of(parsed(tmp_path / "none")) is None
+
+
+def test_a_build_argument_without_value_takes_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("V", "1")
+    first = memo.key_of(parsed(tmp_path, build_arg=["V"]))
+    monkeypatch.setenv("V", "2")
+    assert first != memo.key_of(parsed(tmp_path, build_arg=["V"]))
+
+
+def _settle(tree: Path) -> dict[str, object]:
+    """Sign a tree that was made a moment ago: wait for the kernel's clock to tick."""
+    end = time.monotonic() + 5
+    while (signed := memo.sign_context(str(tree), [""], [])) is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return signed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: (tree / "a").write_text("y"),
+        lambda tree: (tree / "a").chmod(0o600),
+        lambda tree: (tree / "new").write_text(""),
+        lambda tree: (tree / "d/b").unlink(),
+        lambda tree: (tree / "d/b").rename(tree / "d/c"),
+        lambda tree: os.utime(tree / "a", ns=(1, 1)),
+        lambda tree: ((tree / "l").unlink(), (tree / "l").symlink_to("d")),
+    ],
+)
+@pytest.mark.slow
+def test_any_change_in_a_context_breaks_its_signature(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    tree = write(tmp_path / "t", **{"a": "x", "d/b": "z"})
+    (tree / "l").symlink_to("a")
+    signed = _settle(tree)
+    assert memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    change(tree)
+    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_file_of_the_same_size_and_mtime_is_still_seen_by_its_ctime(tmp_path: Path) -> None:
+    tree = write(tmp_path / "t", a="x")
+    stamp = (tree / "a").stat()
+    signed = _settle(tree)
+    (tree / "a").write_text("y")
+    os.utime(tree / "a", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_damaged_memo_is_no_memo(tmp_path: Path) -> None:
+    (tmp_path / "memo").mkdir()
+    (tmp_path / "memo/k").write_bytes(b'{"format": 2, "files"')
+    assert memo.load(str(tmp_path), "k") is None
+    memo.save(str(tmp_path), "k", {"files": 7})
+    found = memo.load(str(tmp_path), "k")
+    assert found is not None
+    assert not memo.holds(found, str(tmp_path))
