@@ -331,6 +331,10 @@ class Vertex:
         """Digest of the definition up to here; inputs must have been digested first when deep."""
         return Digest.of_json({"op": encode_op(self.op), "inputs": [v.digest for v in self.inputs]})
 
+    def __repr__(self) -> str:
+        # Not the inputs: in a graph of diamonds their text would grow without bound.
+        return f"<Vertex {type(self.op).__name__} {self.meta.name!r}>"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vertex) and self.digest == other.digest
 
