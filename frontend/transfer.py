@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pybuild.frontend import ast, paths
+from pybuild.frontend.lint.ignored import ignored_sources
 from pybuild.frontend.lint.rules import Rule
 from pybuild.frontend.stagestate import SCRATCH, StageState
 from pybuild.model.errors import UserError
@@ -19,6 +20,8 @@ from pybuild.model.ops import (
     Vertex,
     VertexMeta,
 )
+from pybuild.model.patterns import PatternMatcher
+from pybuild.model.patterns import match as match_pattern
 
 _URL = re.compile(r"https?://")
 _GIT_URL = re.compile(
@@ -45,6 +48,9 @@ def apply_transfer(
     shown_dest = expand(at.dest)
     parents = bool(at.flag_bool("parents"))
     _check_sources(at, keyword, names)
+    _check_ignored(state, at, keyword, names)
+    exclude = at.flag_list("exclude")
+    _check_patterns(exclude, PatternMatcher)
 
     link = bool(at.flag_bool("link")) and not chmod  # [CP-31]
     root = SCRATCH if link else state.vertex
@@ -63,6 +69,8 @@ def apply_transfer(
             path = paths.clean(f"{kept_from}/{kept}")
             pivot = paths.components(kept_from) if dot else 0
         wildcard = paths.has_wildcard(path)
+        if wildcard:
+            _check_patterns((path,), PatternMatcher if parents else None)
         actions.append(
             Copy(
                 input=1,
@@ -72,7 +80,7 @@ def apply_transfer(
                 allow_empty=wildcard,
                 unpack=unpack,
                 parents_pivot=pivot,
-                exclude=at.flag_list("exclude"),
+                exclude=exclude,
                 mode=mode,
                 owner=owner,
             )
@@ -87,7 +95,7 @@ def apply_transfer(
                 input=number,
                 source=paths.clean(heredoc.name),
                 dest=dest,
-                exclude=at.flag_list("exclude"),
+                exclude=exclude,
                 mode=mode,
                 owner=owner,
             )
@@ -190,6 +198,28 @@ def _check_sources(at: ast.Copy | ast.Add, keyword: str, names: list[str]) -> No
             f"ADD from {kind} is not supported yet: {name}",
             hints=("fetch it in a RUN, or copy it from a stage or a named context",),
         )
+
+
+def _check_patterns(patterns: tuple[str, ...], kind: type[PatternMatcher] | None) -> None:
+    """Refuse what is no pattern; without *kind* ``**`` is nothing special [CP-3, CP-33]."""
+    for pattern in patterns:
+        try:
+            if kind is None:
+                match_pattern(pattern, "")
+            else:
+                kind((pattern,))
+        except ValueError as error:
+            raise UserError(f'"{pattern}": {error}') from error
+
+
+def _check_ignored(
+    state: StageState, at: ast.Copy | ast.Add, keyword: str, names: list[str]
+) -> None:
+    if at.flag("from"):
+        return
+    exclude = state.scope.options.local_excludes.get("context", ())
+    for name in ignored_sources(names, exclude):
+        state.lint(Rule.COPY_IGNORED_FILE, at, keyword.capitalize(), name)
 
 
 def _inline(state: StageState, at: ast.Instruction, heredocs: list[ast.Heredoc]) -> Vertex:

@@ -437,6 +437,12 @@ def test_other_frontends_are_refused() -> None:
     assert build("# syntax=x/y\nFROM scratch\n", build_args={"BUILDKIT_SYNTAX": "dockerfile.v0"})
 
 
+def test_frontend_that_a_context_replaces_is_refused() -> None:
+    for contexts in ({"docker/dockerfile:1": "docker-image://x"}, {"docker/dockerfile:1": "."}):
+        with pytest.raises(UserError, match="frontend docker/dockerfile:1 cannot be run"):
+            build("# syntax=docker/dockerfile:1\nFROM scratch\n", named_contexts=contexts)
+
+
 def test_source_date_epoch() -> None:  # KEY-9
     text = "FROM a\nRUN x\nWORKDIR /w\n"
     plain, dated = build(text), build(text, build_args={"SOURCE_DATE_EPOCH": "7"})

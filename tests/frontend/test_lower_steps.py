@@ -620,3 +620,17 @@ def test_definitions_are_the_same_in_every_process() -> None:
     }
     (output,) = outputs
     assert len(json.loads(output)[0]) == 8
+
+
+@pytest.mark.parametrize("text", ["COPY [a /", "COPY --exclude=[a . /", "COPY --parents **/[a /"])
+def test_malformed_patterns_name_their_line(text: str) -> None:  # IGN-7
+    with pytest.raises(UserError, match="syntax error in pattern") as caught:
+        build(f"FROM a\n{text}\n")
+    assert caught.value.spans[0].first_line == 2
+
+
+@pytest.mark.slow
+def test_long_stages_are_lowered_in_linear_time() -> None:
+    lowered = build("FROM a\n" + "RUN x\n" * 10_000)
+    assert len(lowered.history) == 10_000
+    assert len({v.digest for v in walk(lowered.result)}) == 10_001
