@@ -304,7 +304,7 @@ def _from(line: Line, common: _Common) -> ast.From:
 def _arg(line: Line, common: _Common) -> ast.Arg:
     items: list[ast.ArgItem] = []
     for word in line.args:
-        name, equals, default = word.partition("=")
+        name, equals, default = str(word).partition("=")
         if not name:
             raise UserError("ARG names can not be blank")
         items.append(ast.ArgItem(name=name, default=default if equals else None))

@@ -73,7 +73,7 @@ class LineReader:
                 comment = line[1:].strip(SPACE)
                 # Blank lines do not part a comment from its instruction, a bare "#" does [LEX-8].
                 if comment:
-                    comments.append(comment)
+                    comments.append(_shown(comment))
                 else:
                     comments.clear()
                 continue
@@ -174,12 +174,13 @@ def split_lines(text: bytes) -> list[str]:
 
 def excerpt_lines(lines: list[str]) -> tuple[str, ...]:
     """Return *lines* fit to be shown: no line ends, no bytes that are not text."""
-    return tuple(
-        line.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if not line.isascii()
-        else line.rstrip("\r\n")
-        for line in lines
-    )
+    return tuple(_shown(line.rstrip("\r\n")) for line in lines)
+
+
+def _shown(text: str) -> str:
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def located(error: SyntaxFault | UserError, file: str, first: int, last: int) -> UserError:

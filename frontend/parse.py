@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # not be kept busy by one file.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_LINES = 1_000_000
-MAX_INSTRUCTIONS = 20_000
-MAX_WORDS = 150_000
+MAX_INSTRUCTIONS = 10_000
+MAX_WORDS = 120_000
 
 
 def parse_dockerfile(text: bytes, filename: str = "Dockerfile") -> ast.Dockerfile:

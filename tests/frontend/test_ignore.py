@@ -1,0 +1,56 @@
+"""Ignore files; what the patterns match is in test_patterns."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.frontend.ignore import Matcher, parse_ignore
+from pybuild.model.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", ()),
+        (b"/foo/\nfoo\n./foo\r\na/../foo\n", ("foo",) * 4),  # E205
+        (b"# a\n # x\n\n\t\n", ("# x",)),  # E206
+        (b"\xef\xbb\xbf# a\n*.md", ("*.md",)),
+        (b"! /a/b/ \n!./c", ("!a/b", "!c")),
+        (b"foo\\ bar\n[ab]c?\n", ("foo\\ bar", "[ab]c?")),  # E210
+        (b"\\!x\n\\#x", ("\\!x", "\\#x")),
+        (b"/\n.\n..", ("/", ".", "..")),
+        (b"a b  ", ("a b",)),
+        (b"caf\xe9", ("caf\udce9",)),
+    ],
+)
+def test_lines_are_cleaned(data: bytes, expected: tuple[str, ...]) -> None:
+    """[IGN-3]"""
+    assert parse_ignore(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\n!\n", 'ignore file line 2: illegal exclusion pattern: "!"'),  # E209
+        (b"[a", "ignore file line 1: syntax error in pattern: '[a'"),  # IGN-7
+        (b"# x\na\\", "ignore file line 2: syntax error in pattern: 'a\\\\'"),
+    ],
+)
+def test_malformed_lines_are_named(data: bytes, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_ignore(data)
+    assert caught.value.message == message
+
+
+def test_the_allow_list_idiom() -> None:
+    """[IGN-8, E202]"""
+    matcher = Matcher(parse_ignore(b"*\n!src\n!/docs/*.md\n"))
+    kept = ["src", "src/a", "docs/a.md"]
+    assert [
+        path for path in [*kept, "docs", "x/src", "docs/a.txt"] if not matcher.matches(path)
+    ] == kept
+    assert matcher.can_skip_dir("node_modules") and not matcher.can_skip_dir("docs")
+
+
+def test_nothing_useful_excludes_nothing() -> None:
+    assert not Matcher(parse_ignore(b".\n/\n..\n")).matches("a")
