@@ -6,6 +6,7 @@ The only module that touches aiohttp, which it imports with the first request.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -315,7 +316,7 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
             os_error = error.os_error
             if isinstance(os_error, socket.gaierror):
                 return ConnectionLost(f"no such host{where}", unsent=True, tries=_DIALS)
-            reason = (os_error.strerror or "cannot connect").lower()
+            reason = _os_reason(os_error, "cannot connect")
             secure = url is not None and url.scheme == "https"
             if secure and isinstance(os_error, ConnectionResetError | BrokenPipeError):
                 return NotTls(f"{reason}{where}", unsent=True)
@@ -331,11 +332,18 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return ConnectionLost(f"connection cut{where}")
         case aiohttp.ClientOSError() | OSError():
-            return ConnectionLost(f"{(error.strerror or 'connection cut').lower()}{where}")
+            return ConnectionLost(f"{_os_reason(error, 'connection cut')}{where}")
         case aiohttp.ClientError() | ValueError():
             return RegistryFault(f"answer cannot be read: {printable(str(error), 120)}{where}")
         case _:
             return error
+
+
+def _os_reason(error: OSError, otherwise: str) -> str:
+    """The system's words for it; asyncio has its own, with addresses in them."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return otherwise
 
 
 def _tls_reason(error: object) -> str:

@@ -22,8 +22,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @asynccontextmanager
 async def serve(handler: Handler) -> AsyncGenerator[str, None]:
     """Run *handler* for every request; yields ``127.0.0.1:<port>``."""
-    server = web.Server(handler)
-    runner = web.ServerRunner(server, shutdown_timeout=0.2)
+    application = web.Application(client_max_size=1 << 30)
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from pathlib import Path
 
+import pytest
+import uvloop
+
+from pybuild.cache.store import Store
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.registry.blobsink import BlobStore
 from pybuild.registry.faults import RegistryFault, UnresolvedImage
 from pybuild.registry.pull import pull_image, resolve_image
 from pybuild.registry.push import push_image
 from pybuild.registry.upload import Pushed
 from tests.registry.conftest import client, run
-from tests.registry.fakes import DirectoryBlobs, make_image, make_index
+from tests.registry.fakes import DirectoryBlobs, WallClock, make_image, make_index
 from tests.services import RegistryProcess
 
 pytestmark = pytest.mark.registry
@@ -207,6 +213,37 @@ def test_missing_blob_names_request_and_code(
             )
 
     run(work())
+
+
+@pytest.mark.slow
+def test_the_real_store_is_a_sink_and_a_source(
+    registry: RegistryProcess, repository: str, blobs: DirectoryBlobs, tmp_path: Path
+) -> None:
+    """Pull into the store of `cache` on uvloop, verify there, push from it."""
+    image = make_image(blobs, *LAYERS)
+    one = Reference.parse(f"{registry.host}/{repository}:one")
+    two = Reference.parse(f"{registry.host}/{repository}-two:two")
+    store = Store.open(tmp_path / "store", WallClock())
+
+    async def work() -> None:
+        stored: BlobStore = store.blobs
+        async with client() as c:
+            await push_image(c, blobs, image, [one])
+            pulled = await pull_image(c, stored, one, AMD64, layers=True)
+            for layer in pulled.layers:
+                assert store.blobs.verify(layer.digest)
+            await push_image(c, stored, pulled.manifest, [two])
+            assert (await c.resolve(two)).digest == image.digest
+            lie = Descriptor("x", Digest.of(b"x" * len(LAYERS[0])), len(LAYERS[0]))
+            with pytest.raises(RegistryFault, match="404 BLOB_UNKNOWN"):
+                await c.pull_blob(one, lie, stored)
+            assert not stored.has(lie.digest)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work())
+    finally:
+        store.close()
 
 
 def test_name_with_a_digest_is_not_pushed_to(blobs: DirectoryBlobs) -> None:

@@ -1,0 +1,112 @@
+"""TLS with an own authority [REG-9, REG-10]."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pybuild.model.errors import UsageError
+from pybuild.model.platform import LINUX_AMD64
+from pybuild.model.reference import Reference
+from pybuild.registry.faults import RegistryFault
+from pybuild.registry.hosts import Hosts
+from pybuild.registry.pull import pull_image
+from pybuild.registry.push import push_image
+from tests.registry.conftest import client, run
+from tests.registry.fakes import DirectoryBlobs, make_image
+from tests.registry.servers import Authority
+from tests.services import RegistryProcess, ServerTls, has_registry, start_registry
+
+pytestmark = pytest.mark.registry
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def secure(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RegistryProcess]:
+    if not has_registry():
+        pytest.skip("docker-registry is not installed")
+    tls = ServerTls(authority.cert, authority.key)
+    with start_registry(tmp_path_factory.mktemp("secure"), tls=tls) as running:
+        yield running
+
+
+@pytest.mark.parametrize("how", ["ca", "certs.d", "insecure", "insecure-output"])
+def test_own_authority_is_trusted_where_configured(
+    secure: RegistryProcess,
+    authority: Authority,
+    blobs: DirectoryBlobs,
+    other_blobs: DirectoryBlobs,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    hosts = Hosts()
+    if how == "ca":
+        hosts = Hosts({secure.host: {"ca": [str(authority.ca)]}})
+    elif how == "certs.d":
+        directory = tmp_path / "certs.d" / secure.host
+        directory.mkdir(parents=True)
+        shutil.copy(authority.ca, directory / "own.crt")
+        hosts = Hosts(certificate_directories=[str(tmp_path / "certs.d")])
+    elif how == "insecure":
+        hosts = Hosts({secure.host: {"insecure": True}})
+    else:
+        hosts = hosts.insecure(secure.host)
+    image = make_image(blobs, b"layer")
+    reference = Reference.parse(f"{secure.host}/tls/{how.replace('.', '')}:1")
+
+    async def work() -> None:
+        async with client(hosts) as c:
+            await push_image(c, blobs, image, [reference])
+            await pull_image(c, other_blobs, reference, LINUX_AMD64, layers=True)
+
+    run(work())
+    assert other_blobs.has(image.digest)
+
+
+def test_unknown_authority_is_refused_even_on_loopback(secure: RegistryProcess) -> None:
+    """A certificate that does not verify is no reason to go on without one."""
+
+    async def work() -> None:
+        async with client() as c:
+            with pytest.raises(RegistryFault) as caught:
+                await c.resolve(Reference.parse(f"{secure.host}/a/b:1"))
+            assert "certificate verify failed" in caught.value.message
+            assert caught.value.hints == (f'give its authority as ca of registry."{secure.host}"',)
+
+    run(work())
+
+
+def test_certificate_for_another_name_is_refused(
+    secure: RegistryProcess, authority: Authority
+) -> None:
+    host = secure.host.replace("127.0.0.1", "127.0.0.2")
+
+    async def work() -> None:
+        async with client(Hosts({host: {"ca": [str(authority.ca)]}})) as c:
+            with pytest.raises(RegistryFault):
+                await c.resolve(Reference.parse(f"{host}/a/b:1"))
+
+    run(work())
+
+
+def test_broken_certificate_file_is_named(secure: RegistryProcess, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.crt"
+    broken.write_text("not a certificate")
+
+    async def work() -> None:
+        for name, words in ((broken, "certificate"), (tmp_path / "none", "No such file")):
+            async with client(Hosts({secure.host: {"ca": [str(name)]}})) as c:
+                with pytest.raises(UsageError, match=words) as caught:
+                    await c.resolve(Reference.parse(f"{secure.host}/a/b:1"))
+                assert str(name) in caught.value.message
+
+    run(work())
