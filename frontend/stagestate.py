@@ -135,10 +135,8 @@ class StageState:
         return upper_keyword(text)
 
     def _undefined(self, at: ast.Instruction) -> Callable[[str], None]:
-        declared = {name for name, _ in self.args}
-
         def report(name: str) -> None:
-            if name in declared or name in NOT_EXPORTED:
+            if name in NOT_EXPORTED or any(name == declared for declared, _ in self.args):
                 return
             guess = did_you_mean(name, self.env).replace("mean ", "mean $", 1)
             self.lint(Rule.UNDEFINED_VAR, at, name, guess)

@@ -8,8 +8,8 @@ import pytest
 
 from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import LowerOptions, NeedImages
+from pybuild.frontend.outline import list_stages
 from pybuild.frontend.parse import parse_dockerfile
-from pybuild.frontend.stages import list_stages
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import (
     ImageSource,
