@@ -1,0 +1,306 @@
+"""From a delta directory to a layer tar, the same bytes whenever the tree is the same [REP-4].
+
+Order: depth first, names by their bytes, a directory before what it holds; inside a directory the
+opaque marker comes first, then the whiteouts, then the rest. Like containerd's differ this leaves
+the root directory itself out, cuts times to whole seconds (a PAX record for every file that a step
+touched would double the headers, and peers' digests of equal trees could never agree), and gives
+whiteouts no time at all [REP-5]. Directories are walked with two open descriptors at any depth.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pybuild.image import overlayfs, tarformat
+from pybuild.image.compression import GZIP, PIECE, BlobSink
+from pybuild.image.refusal import refuse, reject, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def write_layer(
+    root_dir: str,
+    out: Callable[[bytes], None],
+    *,
+    userxattr: bool,
+    clamp_mtime: int | None = None,
+) -> None:
+    """Write the layer tar of the delta in *root_dir*.
+
+    Args:
+        out: is given the archive piece by piece.
+        userxattr: overlayfs' attributes are ``user.overlay.*``, as in user namespaces.
+        clamp_mtime: later modification times become this one, in seconds [REP-3].
+
+    Raises:
+        UserError: a file is named ``.wh.…``, which an image cannot hold [IMG-12].
+        EnvironmentFault: the delta has redirects or metadata-only copies, or changes meanwhile.
+    """
+    _Walk(out, overlayfs.namespace(userxattr), clamp_mtime, delta=True).run(root_dir)
+
+
+def write_tree(
+    root_dir: str,
+    out: Callable[[bytes], None],
+    *,
+    userxattr: bool,
+    clamp_mtime: int | None = None,
+) -> None:
+    """Write a plain tar of the finished tree in *root_dir*: no whiteouts, no markers."""
+    _Walk(out, overlayfs.namespace(userxattr), clamp_mtime, delta=False).run(root_dir)
+
+
+def layer_job(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Make a layer blob of a delta in one pass: tar, digest, compressor, digest, file.
+
+    Args:
+        args: ``path`` of the delta; ``out``, a file to be made; ``compression`` (gzip, zstd,
+            uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None.
+        progress: is told ``{"current": uncompressed bytes so far}`` now and then.
+
+    Returns ``{"diff_id", "digest", "size", "uncompressed_size"}``, sizes in bytes.
+    """
+    clamp = args.get("clamp_mtime")
+    return blob_job(
+        args,
+        progress,
+        lambda out: write_layer(
+            args["path"], out, userxattr=bool(args.get("userxattr")), clamp_mtime=clamp
+        ),
+    )
+
+
+def blob_job(
+    args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
+    produce: Callable[[Callable[[bytes], None]], None],
+) -> dict[str, Any]:
+    """Write what *produce* makes to ``args["out"]``, compressed; no file is left on failure."""
+    path = args["out"]
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        sink = BlobSink(fd, args.get("compression") or GZIP, args.get("level"))
+        told = 0
+
+        def out(data: bytes) -> None:
+            nonlocal told
+            sink.write(data)
+            if sink.uncompressed_size - told >= 8 * PIECE:
+                told = sink.uncompressed_size
+                progress({"current": told})
+
+        produce(out)
+        diff_id, digest = sink.finish()
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+    return {
+        "diff_id": diff_id,
+        "digest": digest,
+        "size": sink.size,
+        "uncompressed_size": sink.uncompressed_size,
+    }
+
+
+class _Walk:
+    def __init__(
+        self, out: Callable[[bytes], None], own: str, clamp: int | None, *, delta: bool
+    ) -> None:
+        self._out = out
+        self._own = own
+        self._clamp = clamp
+        self._delta = delta
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    def run(self, root_dir: str) -> None:
+        fd = os.open(root_dir, _OPEN_DIR)
+        try:
+            xattrs = os.listxattr(fd)
+            levels: list[tuple[bytes, list[bytes], int]] = [
+                (b"", self._list(fd, b"", self._is_opaque(fd, xattrs)), os.fstat(fd).st_ino)
+            ]
+            while levels:
+                prefix, names, _ = levels[-1]
+                if not names:
+                    levels.pop()
+                    if levels:
+                        fd = _step(fd, b"..")
+                        if os.fstat(fd).st_ino != levels[-1][2]:
+                            raise refuse(f"{shown(prefix)} was moved while it was archived")
+                    continue
+                name = names.pop()
+                path = prefix + name
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    self._leaf(fd, name, path, status)
+                    continue
+                fd = _step(fd, name)
+                listed = os.listxattr(fd)
+                self._put(path + b"/", tarformat.DIRECTORY, status, xattrs=self._xattrs(fd, listed))
+                path += b"/"
+                inner = self._list(fd, path, self._is_opaque(fd, listed))
+                levels.append((path, inner, status.st_ino))
+        finally:
+            os.close(fd)
+        self._emit(tarformat.END)
+        self._flush()
+
+    def _list(self, fd: int, prefix: bytes, opaque: bool) -> list[bytes]:
+        """Write the directory's markers; return the names of the rest, last first."""
+        rest: list[bytes] = []
+        gone: list[bytes] = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if self._delta:
+                    if name.startswith(overlayfs.WHITEOUT_PREFIX):
+                        raise reject(
+                            f"{shown(prefix + name)} cannot be stored in an image: "
+                            'names that begin with ".wh." mean deletion there',
+                            "remove or rename it in the step that makes it",
+                        )
+                    if self._is_gone(fd, name, entry):
+                        gone.append(name)
+                        continue
+                rest.append(name)
+        if opaque:
+            self._emit(tarformat.entry(prefix + overlayfs.OPAQUE_NAME, tarformat.REGULAR))
+        for name in sorted(gone):
+            whiteout = prefix + overlayfs.WHITEOUT_PREFIX + name
+            self._emit(tarformat.entry(whiteout, tarformat.REGULAR))
+        rest.sort(reverse=True)
+        return rest
+
+    def _is_gone(self, fd: int, name: bytes, entry: os.DirEntry[str]) -> bool:
+        # The type comes with the listing; only devices cost a stat.
+        if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            return False
+        return not entry.is_symlink() and overlayfs.is_whiteout(
+            os.stat(name, dir_fd=fd, follow_symlinks=False)
+        )
+
+    def _is_opaque(self, fd: int, listed: list[str]) -> bool:
+        """Read a directory's overlay attributes; refuse what only the kernel could resolve."""
+        if not self._delta or not listed:
+            return False
+        self._check(listed)
+        name = self._own + "opaque"
+        return name in listed and os.getxattr(fd, name) == b"y"
+
+    def _check(self, listed: list[str]) -> None:
+        for word in ("redirect", "metacopy", "whiteout"):
+            if self._own + word in listed:
+                raise refuse(
+                    f"snapshot has the attribute {self._own}{word}: it cannot become a layer",
+                    "it was written by an overlay with redirect_dir, metacopy or xattr whiteouts",
+                )
+
+    def _leaf(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        mode = status.st_mode
+        if stat.S_ISSOCK(mode):
+            return
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), path)
+            if first is not path:
+                self._put(path, tarformat.HARDLINK, status, link=first)
+                return
+        if stat.S_ISREG(mode):
+            self._file(fd, name, path, status)
+        elif stat.S_ISLNK(mode):
+            self._put(path, tarformat.SYMLINK, status, link=os.readlink(name, dir_fd=fd))
+        elif stat.S_ISFIFO(mode):
+            self._put(path, tarformat.FIFO, status)
+        elif stat.S_ISCHR(mode):
+            self._put(path, tarformat.CHAR, status)
+        elif stat.S_ISBLK(mode):
+            self._put(path, tarformat.BLOCKDEV, status)
+        else:
+            raise refuse(f"{shown(path)} has an unknown file type {stat.S_IFMT(mode):o}")
+
+    def _file(self, dir_fd: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        size = status.st_size
+        fd = os.open(name, _OPEN_FILE, dir_fd=dir_fd)
+        try:
+            listed = os.listxattr(fd)
+            if listed and self._delta:
+                self._check(listed)
+            xattrs = self._xattrs(fd, listed)
+            self._put(path, tarformat.REGULAR, status, size=size, xattrs=xattrs)
+            left = size
+            while left:
+                data = os.read(fd, min(left, PIECE))
+                if not data:
+                    raise refuse(f"{shown(path)} changed while it was archived")
+                left -= len(data)
+                self._emit(data)
+        finally:
+            os.close(fd)
+        if size % tarformat.BLOCK:
+            self._emit(tarformat.padding(size))
+
+    def _xattrs(self, fd: int, listed: list[str]) -> dict[str, bytes] | None:
+        if not listed:
+            return None
+        kept = overlayfs.to_image(listed, self._own)
+        return {name: os.getxattr(fd, disk) for disk, name in kept}
+
+    def _put(
+        self,
+        path: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        *,
+        size: int = 0,
+        link: bytes = b"",
+        xattrs: dict[str, bytes] | None = None,
+    ) -> None:
+        mtime = status.st_mtime_ns // 1_000_000_000
+        if self._clamp is not None and mtime > self._clamp:
+            mtime = self._clamp
+        is_device = kind in (tarformat.CHAR, tarformat.BLOCKDEV)
+        self._emit(
+            tarformat.entry(
+                path,
+                kind,
+                mode=status.st_mode & 0o7777,
+                uid=status.st_uid,
+                gid=status.st_gid,
+                size=size,
+                mtime=mtime,
+                link=link,
+                major=os.major(status.st_rdev) if is_device else 0,
+                minor=os.minor(status.st_rdev) if is_device else 0,
+                xattrs=xattrs,
+            )
+        )
+
+    def _emit(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held >= PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._out(b"".join(self._parts))
+        self._parts.clear()
+        self._held = 0
+
+
+def _step(fd: int, name: bytes) -> int:
+    """Open directory *name* of *fd* in place of *fd*."""
+    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
+    os.close(fd)
+    return inner

@@ -1,0 +1,28 @@
+"""Errors of workers: made late, because a worker must not import the error tree before it fails."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.errors import EnvironmentFault, UserError
+
+
+def refuse(message: str, *hints: str) -> EnvironmentFault:
+    """Return the fault for bytes that others made and that we will not take."""
+    from pybuild.model.errors import EnvironmentFault
+
+    return EnvironmentFault(message, hints=hints)
+
+
+def reject(message: str, *hints: str) -> UserError:
+    """Return the error for a tree that the user's own steps made and that no image can hold."""
+    from pybuild.model.errors import UserError
+
+    return UserError(message, hints=hints)
+
+
+def shown(name: bytes) -> str:
+    """Return a file name for people: quoted, on one line, whatever bytes it has."""
+    text = name.decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:300])
+    return f'"{text}"'
