@@ -23,7 +23,7 @@ from pybuild.frontend.grammars import build
 from pybuild.frontend.healthchecks import interval_ns, retries
 from pybuild.frontend.heredocs import heredoc_of_word, heredocs_of_line
 from pybuild.frontend.suggest import did_you_mean
-from pybuild.model.errors import UserError
+from pybuild.model.errors import InternalError, UserError
 from pybuild.model.span import Span
 
 KEYWORDS = (
@@ -109,7 +109,7 @@ def read_line(text: str, escape: str) -> Line:
         found = _KEYWORD.match(stripped)
         keyword = found[0] if found else stripped
         if error.pos_in_stream or keyword.upper() in KEYWORDS:
-            raise AssertionError(f"the grammar refused {stripped!r}") from error
+            raise InternalError(f"the grammar refused {stripped!r}") from error
         near = did_you_mean(keyword, KEYWORDS, ignore_case=True)
         raise UserError(f"unknown instruction: {keyword}{near}") from None
     keyword_token, *tokens = cast("list[Token]", tree.children)

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run; a loaded machine is no failure.
+settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
+settings.load_profile("pybuild")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -63,6 +63,6 @@ def _value(name: str, value: object, indent: str) -> Iterator[str]:
         yield f"{indent}{name} {' '.join(shown)}"
         for key, part in parts.items():
             if is_dataclass(part) or (isinstance(part, tuple) and part):
-                yield from _value(key, part, indent + "  ")
+                yield from _value(key, part, indent + "  ")  # pyright: ignore[reportUnknownArgumentType]
     else:
         yield f"{indent}{name} {value!r}"
