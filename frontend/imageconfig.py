@@ -143,7 +143,7 @@ class ImageConfig:
         """Replace in place, else append [EV-7]."""
         env: list[str] = self.run.setdefault("Env", [])
         for index, entry in enumerate(env):
-            if entry.partition("=")[0] == name:
+            if entry.startswith(name) and entry[len(name) : len(name) + 1] in ("", "="):
                 env[index] = f"{name}={value}"
                 return
         env.append(f"{name}={value}")

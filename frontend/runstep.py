@@ -61,6 +61,8 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         env.set("SSH_AUTH_SOCK", sockets[0])
 
     masks = {mount.env: "****" for mount in mounts if mount.env}
+    # The root first, and parents before what lies in them [MNT-17].
+    mounts.sort(key=lambda mount: (mount.target != "/", mount.target))
     title = state.title(at.original + note, keep=True, masks=masks)
     prefix = state.names.next(state.platform, state.env, triggered=step.triggered)
     options = state.scope.options
@@ -69,7 +71,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         env=env.pairs(),
         cwd=paths.clean(state.cwd),
         user=state.image.user,
-        mounts=tuple(sorted(mounts, key=lambda mount: mount.target)),  # parents come first
+        mounts=tuple(mounts),
         network=_network(at, options.network),
         security=_security(at),
         platform=state.platform,
