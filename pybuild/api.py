@@ -99,11 +99,12 @@ async def build_async(
     on_event: OnEvent | None = None,
 ) -> BuildResult:
     """The same as `build`, to be awaited; cancelling the task stops the build cleanly."""
-    is_text = isinstance(dockerfile, bytes)
+    text = dockerfile if isinstance(dockerfile, bytes) else None
+    path = "" if dockerfile is None or isinstance(dockerfile, bytes) else os.fspath(dockerfile)
     request = BuildRequest(
         context=os.fspath(context),
-        dockerfile="" if is_text or dockerfile is None else os.fspath(dockerfile),
-        dockerfile_text=dockerfile if is_text else None,
+        dockerfile=path,
+        dockerfile_text=text,
         target=target,
         build_args=dict(build_args or {}),
         named_contexts=dict(build_contexts or {}),

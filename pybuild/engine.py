@@ -33,8 +33,8 @@ from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step
 from pybuild.model.clock import Clock
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
-from pybuild.model.ops import LocalSource, walk
+from pybuild.model.events import Emit, Event, VertexCached
+from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
 from pybuild.model.platform import Platform
 from pybuild.registry.hosts import Hosts
 from pybuild.request import BuildRequest
@@ -103,6 +103,10 @@ class Engine:
             self._stack.push_async_callback(self._client.close)
         return self._client
 
+    async def userxattr(self) -> bool:
+        """Whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""
+        return await self.workers.isolation() != "root"
+
     async def prepare(self, request: BuildRequest, emit: Emit) -> Prepared:
         """Read, parse and lower: everything up to the point where something would run.
 
@@ -119,11 +123,11 @@ class Engine:
                 await self._lower(request, inputs, dockerfile, platform, here, emit)
                 for platform in platforms
             ]
+            for one in lowered:
+                _check_entitlements(one, request.allow)
         except PybuildError as error:
             error.sources = {inputs.filename: dockerfile.lines}
             raise
-        for warning in dockerfile.warnings:
-            emit(BuildWarning(message=warning.message, rule=warning.rule, spans=(warning.span,)))
         for warning in lowered[0].warnings:
             emit(warning)
         return Prepared(
@@ -204,6 +208,7 @@ class Engine:
             shm_size_bytes=request.shm_size_bytes,
             local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
             multi_platform=len(request.platforms) > 1,
+            platform_explicit=bool(request.platforms),
         )
         images: dict[ImageRequest, ResolvedImage] = {}
         while True:
@@ -226,6 +231,24 @@ class Engine:
 
     def _secrets(self, request: BuildRequest) -> Mapping[str, partial[bytes]]:
         return {name: partial(secret.read) for name, secret in request.secrets.items()}
+
+
+def _check_entitlements(lowered: Lowered, allowed: frozenset[str]) -> None:
+    """Refuse what a step may only do when the request grants it [SEC-5]."""
+    for vertex in walk(lowered.result):
+        if not isinstance(vertex.op, ExecOp):
+            continue
+        wanted = {
+            "network.host": vertex.op.network is NetworkMode.HOST,
+            "security.insecure": vertex.op.security is SecurityMode.INSECURE,
+        }
+        for name, asked in wanted.items():
+            if asked and name not in allowed:
+                raise UserError(
+                    f"entitlement {name} is not allowed",
+                    spans=vertex.meta.spans,
+                    hints=[f"grant it with --allow {name}"],
+                )
 
 
 def native_platform() -> Platform:

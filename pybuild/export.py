@@ -300,7 +300,7 @@ class ImageMaker:
                     "out": out,
                     "compression": self._compression,
                     "level": self._level,
-                    "userxattr": self._engine.workers.is_rootless,
+                    "userxattr": await self._engine.userxattr(),
                     "clamp_mtime": None,
                 },
             )

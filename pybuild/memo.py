@@ -136,4 +136,4 @@ def _context_holds(context: dict[str, Any]) -> bool:
     from pybuild.executor.contextscan import scan_signature
 
     signature, _ = scan_signature(context["path"], context["prefixes"], context["exclude"])
-    return signature == context["signature"]
+    return bool(signature == context["signature"])

@@ -54,7 +54,7 @@ async def _tree(engine: Engine, one: Built) -> dict[str, Any]:
     await engine.ensure(one.snapshot)
     return {
         "lowers": [engine.store.deltas.path(delta) for delta in deltas],
-        "userxattr": engine.workers.is_rootless,
+        "userxattr": await engine.userxattr(),
         "epoch": one.lowered.epoch,
     }
 

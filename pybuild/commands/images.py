@@ -82,7 +82,9 @@ def inspect(parsed: Parsed) -> int:
         if parsed.flag("check"):
             from pybuild.image.validate import validate_image
 
-            problems = validate_image(store.blobs.open, descriptor)
+            problems = validate_image(
+                lambda digest: open(store.blobs.path(digest), "rb"), descriptor
+            )
             for problem in problems:
                 sys.stderr.write(f"error: {problem}\n")
             if not problems:
