@@ -95,7 +95,8 @@ class Workers:
         ended = await _attend(zygote, job, (function, dict(args)), on_message, grace=0.0)
         if not outcome:
             raise EnvironmentFault(
-                f"worker for {function} ended without a result (status {ended.status})",
+                f"worker for {function} ended without a result (status {ended.status})"
+                + zygote.last_words(),
                 hints=("free memory: the kernel may have killed it",)
                 if ended.status == 128 + _SIGKILL
                 else (),
@@ -117,7 +118,7 @@ class Workers:
             EnvironmentFault: the machine refuses something that the sandbox needs.
         """
         zygote = await self._zygote("exec")
-        faults: list[PybuildError] = []
+        heard: list[Sequence[Any]] = []
         streams: list[_Stream] = []
         write_ends: list[int] = []
         try:
@@ -134,18 +135,24 @@ class Workers:
                 zygote,
                 job,
                 spec.encode(),
-                lambda message: faults.append(error_of(message)),
+                heard.append,
                 grace=_GRACE_SECONDS,
-                streams=streams,
+                watched=[stream.ended for stream in streams],
             )
             await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
-                stream.raise_error()
+                if stream.ended.done():
+                    stream.ended.result()
         finally:
             for stream in streams:
                 stream.close()
-        if faults:
-            raise faults[0]
+        if not heard:
+            raise EnvironmentFault(
+                f"the step's process ended while it was set up (status {ended.status})"
+                + zygote.last_words()
+            )
+        if heard[0][0] == "fault":
+            raise error_of(heard[0])
         return StepExit(
             status=ended.status, seconds=ended.seconds, max_rss_bytes=ended.max_rss_bytes
         )
@@ -201,7 +208,6 @@ class _Stream:
         self._fd = fd
         self._on_output = on_output
         self._loop = asyncio.get_running_loop()
-        self._error: BaseException | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
@@ -215,12 +221,8 @@ class _Stream:
         except BlockingIOError:
             return
         except Exception as error:  # noqa: BLE001 - the caller's callback; run_step raises it
-            self._error = error
+            self.ended.set_exception(error)
         self.close()
-
-    def raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -229,6 +231,8 @@ class _Stream:
             self._fd = -1
         if not self.ended.done():
             self.ended.set_result(None)
+        elif not self.ended.cancelled():
+            self.ended.exception()  # run_step has raised it, or something that came before it
 
 
 def _begin(zygote: ZygoteProcess, kind: str, details: str, fds: Sequence[int]) -> Job:
@@ -248,13 +252,17 @@ async def _attend(
     on_message: Callable[[Sequence[Any]], None],
     *,
     grace: float,
-    streams: Sequence[_Stream] = (),
+    watched: Sequence[asyncio.Future[Any]] = (),
 ) -> JobExit:
-    """Talk with a job until it is gone, whatever happens to us meanwhile."""
+    """Talk with a job until it is gone, whatever happens to us meanwhile.
+
+    Args:
+        watched: whose failure ends the job, too.
+    """
     talk = asyncio.create_task(converse(job, request, on_message))
     try:
-        waiting: set[asyncio.Future[Any]] = {talk, job.gone}
-        while waiting:
+        waiting: set[asyncio.Future[Any]] = {talk, job.gone, *watched}
+        while not (talk.done() and job.gone.done()):
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
                 one.result()
@@ -264,24 +272,30 @@ async def _attend(
         raise
     finally:
         talk.cancel()
-        await asyncio.wait({talk})
+        await _wait_through(talk, None)
         job.channel.close()
 
 
 async def _end(zygote: ZygoteProcess, job: Job, grace: float) -> None:
-    """End a job and return when it is gone; further cancelling does not shorten it."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace
-    zygote.kill(job, _SIGTERM if grace else _SIGKILL)
-    killed = not grace
-    while not job.gone.done():
-        timeout = None if killed else max(0.0, deadline - loop.time())
-        try:
-            await asyncio.wait({job.gone}, timeout=timeout)
-        except asyncio.CancelledError:
-            continue
-        if not killed and loop.time() >= deadline:
-            zygote.kill(job, _SIGKILL)
-            killed = True
+    """End a job and return when it is gone."""
+    if grace:
+        zygote.kill(job, _SIGTERM)
+        await _wait_through(job.gone, grace)
+    zygote.kill(job, _SIGKILL)
+    await _wait_through(job.gone, None)
     if not job.gone.cancelled():
         job.gone.exception()  # it was looked at
+
+
+async def _wait_through(future: asyncio.Future[Any], timeout: float | None) -> None:
+    """Wait until *future* is done or the time is up, however often we are cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while not future.done():
+        left = None if deadline is None else deadline - loop.time()
+        if left is not None and left <= 0:
+            return
+        try:
+            await asyncio.wait({future}, timeout=left)
+        except asyncio.CancelledError:
+            continue  # The one that brought us here is raised in the end.

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,13 +185,16 @@ class ZygoteProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        text = f"the sandbox helper ended unexpectedly ({how})" + self.last_words()
+        self._disconnect(EnvironmentFault(text, hints=("run the build again",)))
+
+    def last_words(self) -> str:
+        """Return ": " and the end of what the zygote and its children wrote to stderr, or ""."""
         size = os.fstat(self._stderr).st_size
         said = os.pread(self._stderr, _STDERR_BYTES, max(0, size - _STDERR_BYTES))
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        text = f"the sandbox helper ended unexpectedly ({how})"
-        if said:
-            text += ": " + said.decode("utf-8", "replace").strip()
-        self._disconnect(EnvironmentFault(text, hints=("run the build again",)))
+        text = said.decode("utf-8", "replace").strip()
+        return f": {text}" if text else ""
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -280,9 +283,6 @@ class ZygoteProcess:
                 raise InternalError(f"unknown message from the zygote: {message!r}")
 
 
-Progress = Callable[[dict[str, Any]], None]
-
-
 async def converse(job: Job, request: Any, on_message: Callable[[Sequence[Any]], None]) -> None:
     """Send *request* to the job, then hand on what it says until its channel ends."""
     loop = asyncio.get_running_loop()
@@ -300,8 +300,3 @@ async def converse(job: Job, request: Any, on_message: Callable[[Sequence[Any]],
             return
         for message in reassembler.feed(data):
             on_message(message)
-
-
-def as_request(function: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return what a worker is sent for a call."""
-    return (function, dict(args))

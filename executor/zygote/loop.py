@@ -155,10 +155,9 @@ class _Zygote:
                 from pybuild.executor.zygote import sandbox
 
                 sandbox.become_step(channel, fds)
-        except BaseException:  # noqa: BLE001 - a fork must not unwind into the zygote's loop
-            import traceback
-
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
+            text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
+            os.write(2, text.encode("utf-8", "surrogateescape"))
         finally:
             os._exit(1)
 

@@ -151,7 +151,7 @@ def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, inde
         os.mkdir(work, 0o755)
         if lowers:
             status = os.stat(lowers[-1])
-            os.chown(upper, status.st_uid, status.st_gid)
+            rootfs.copy_owner(status, upper)
             os.chmod(upper, status.st_mode & 0o7777)
     try:
         overlay.mount_overlay(
@@ -192,7 +192,14 @@ def attach(root_fd: int, mount: Prepared) -> None:
     try:
         if not confined.exists(root_fd, target):
             confined.make_missing(root_fd, target, directory=mount.directory)
-        kernelfs.attach(mount.mount_fd, root_fd, target)
+        place = confined.open_in(root_fd, target)
+        try:
+            if stat.S_ISDIR(os.fstat(place).st_mode) != mount.directory:
+                raise OSError(errno.ENOTDIR, "")
+            syscalls.move_mount(mount.mount_fd, place)
+        finally:
+            os.close(place)
+            os.close(mount.mount_fd)
     except OSError as error:
         kind = "a directory" if mount.directory else "a file"
         text = (error.strerror or "").lower()

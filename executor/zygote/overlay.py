@@ -47,6 +47,8 @@ def mount_overlay(
             syscalls.move_mount(empty, syscalls.AT_FDCWD, target)
         finally:
             os.close(empty)
+        if not lowers and upper is None:
+            return
         lowers = [target, *lowers]
     if not _mount_by_descriptor(target, lowers, upper, work, userxattr):
         _mount_by_number(target, lowers, upper, work, userxattr)

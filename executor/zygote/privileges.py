@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 
 from pybuild.executor.zygote import isolation, seccomp, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
@@ -44,10 +45,6 @@ def set_limits(ulimits: list[tuple[str, int, int]]) -> None:
     Raises:
         Fault: user, an unknown name; environment, above what the builder itself may use.
     """
-    if not ulimits:
-        return
-    import resource
-
     for name, soft, hard in ulimits:
         if name not in _LIMITS:
             raise Fault(USER, f'ulimit "{name}" is not one of {", ".join(sorted(_LIMITS))}')

@@ -175,11 +175,20 @@ def _copy_metadata(source: str, target: str) -> None:
         os.close(fd)
 
 
+def copy_owner(status: os.stat_result, target: str) -> None:
+    """Give *target* the owner that *status* tells, unless this user namespace has no such id."""
+    try:
+        os.chown(target, status.st_uid, status.st_gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
 def _copy_metadata_fd(source_fd: int, target: str) -> None:
     """Give the directory *target* the owner, mode, times and attributes of another."""
     own = f"/proc/self/fd/{source_fd}"
     status = os.stat(source_fd)
-    os.chown(target, status.st_uid, status.st_gid)
+    copy_owner(status, target)
     os.chmod(target, status.st_mode & 0o7777)
     for name in os.listxattr(own):
         if not name.startswith(("trusted.overlay.", "user.overlay.")):

@@ -50,7 +50,7 @@ def namespaces(network: str) -> int:
 def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr.
 
-    A fault is said on the channel; that it closes without one means that the program runs.
+    A fault is said on the channel, or that all is ready; then it closes by itself.
     """
     try:
         spec = wire.receive_one(channel)
@@ -63,6 +63,7 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
         privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+        channel.sendall(wire.frame(("ready",)))
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)

@@ -49,7 +49,7 @@ def resolve(root_fd: int, spec: str) -> tuple[int, int, list[int], str]:
     for number in (uid, gid, *extra):
         if number > _MAX_ID:
             raise Fault(USER, f'user "{spec}": uids and gids must be in range 0-{_MAX_ID}')
-    return uid, gid, extra, home
+    return uid, gid, list(dict.fromkeys([gid, *extra])), home
 
 
 def _group_id(groups: list[list[str]], group: str) -> int:

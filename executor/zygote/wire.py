@@ -7,8 +7,9 @@
                     ("exit", job, status, seconds, max_rss_bytes)
 
 *Job*, one SOCK_STREAM pair per job, carries what may be large: the request, then progress and the
-result. It goes straight between the main process and the child; the zygote never reads it. A job
-channel that ends without a result means that a step was executed, or that a worker died.
+result; a step says ``("ready",)`` before its exec, which closes its end. It goes straight between
+the main process and the child; the zygote never reads it. A job channel that ends without a word
+means that the child died.
 
 Everything is `marshal`: a C module, in both processes of the same interpreter. It is not safe
 against hostile bytes and need not be: a step has lost the channel before its program runs, and a

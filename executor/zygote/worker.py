@@ -71,10 +71,21 @@ def fault_message(error: BaseException) -> tuple[str, str, str, list[str]]:
         elif isinstance(error, errors.EnvironmentFault):
             kind = ENVIRONMENT
         return ("fault", kind, error.message, list(error.hints))
-    import traceback
+    return ("fault", INTERNAL, f"{type(error).__name__}: {error}\n{where(error)}", [])
 
-    text = "".join(traceback.format_exception(error)).rstrip()
-    return ("fault", INTERNAL, f"{type(error).__name__}: {error}\n{text}", [])
+
+def where(error: BaseException) -> str:
+    """Return the calls that led to *error*, outermost first.
+
+    By hand, because a step has left the tree that the traceback module would be imported from.
+    """
+    lines: list[str] = []
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"  {code.co_filename}:{at.tb_lineno} in {code.co_name}")
+        at = at.tb_next
+    return "\n".join(lines)
 
 
 def exit_after(channel: RawSocket, fds: list[int]) -> None:

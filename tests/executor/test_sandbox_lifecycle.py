@@ -1,0 +1,291 @@
+"""Steps that are cancelled, that are many, and that outlive nobody; steps of a plain user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import pybuild
+from pybuild.executor.workers import Workers
+from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
+
+pytestmark = [pytest.mark.root, pytest.mark.sandbox]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    skip_unless_possible()
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def box(base: Path, tmp_path: Path) -> Box:
+    return Box(tmp_path, (base,), None)
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Workers]:
+    workers = Workers()
+    try:
+        yield workers
+    finally:
+        await workers.close()
+
+
+def processes_with(mark: str) -> list[int]:
+    """Return the processes that have *mark* in their command line and are not dead."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+async def cancel_when_started(box: Box, script: str) -> tuple[float, bytes]:
+    """Run *script*, cancel it at its first output; return the seconds that took, and the output."""
+    async with opened() as workers:
+        started = asyncio.Event()
+        output = b""
+
+        def on_output(stream: str, data: bytes) -> None:
+            nonlocal output
+            output += data
+            started.set()
+
+        spec = box.spec("/bin/sh", "-c", script)
+        task = asyncio.create_task(workers.run_step(spec, on_output))
+        await started.wait()
+        before = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - before, output
+
+
+def test_cancel_ends_a_step_at_once_that_does_not_listen(box: Box) -> None:
+    """[SBX-20] The first process of a namespace is not sent what it does not catch."""
+    mark = f"sleep 10{os.getpid()}"
+    seconds, _ = asyncio.run(cancel_when_started(box, f"echo x; {mark}; true"))
+    assert seconds < 0.45
+    assert processes_with(mark.replace(" ", "\0")) == []
+
+
+def test_cancel_lets_a_step_that_listens_clean_up(box: Box) -> None:
+    script = "trap 'echo bye; exit 0' TERM; echo x; while :; do sleep 0.01; done"
+    seconds, output = asyncio.run(cancel_when_started(box, script))
+    assert seconds < 0.9
+    assert output == b"x\nbye\n"
+
+
+def test_cancel_kills_a_step_that_refuses_after_the_grace(box: Box) -> None:
+    script = "trap '' HUP; trap 'echo no' TERM; echo x; while :; do sleep 0.01; done"
+    seconds, output = asyncio.run(cancel_when_started(box, script))
+    assert 0.4 < seconds < 1.0
+    assert output == b"x\nno\n"
+
+
+def test_cancelling_twice_still_waits_for_the_end(box: Box) -> None:
+    async def body() -> None:
+        async with opened() as workers:
+            started = asyncio.Event()
+            mark = f"sleep 20{os.getpid()}"
+            spec = box.spec("/bin/sh", "-c", f"trap 'true' TERM; echo x; while :; do {mark}; done")
+            step = workers.run_step(spec, lambda *_: started.set())
+            task = asyncio.create_task(step)
+            await started.wait()
+            for _ in range(5):
+                task.cancel()
+                await asyncio.sleep(0.01)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert processes_with(mark.replace(" ", "\0")) == []
+
+    asyncio.run(body())
+
+
+def test_closing_ends_running_steps(box: Box) -> None:
+    async def body() -> None:
+        workers = Workers()
+        started = asyncio.Event()
+        mark = f"sleep 30{os.getpid()}"
+        spec = box.spec("/bin/sh", "-c", f"echo x; {mark}; true")
+        task = asyncio.create_task(workers.run_step(spec, lambda *_: started.set()))
+        await started.wait()
+        await workers.close()
+        with pytest.raises(pybuild.model.errors.EnvironmentFault, match="was stopped"):
+            await task
+        assert processes_with(mark.replace(" ", "\0")) == []
+
+    asyncio.run(body())
+
+
+def test_a_failing_output_callback_ends_the_step(box: Box) -> None:
+    def on_output(stream: str, data: bytes) -> None:
+        raise RuntimeError("the caller's own")
+
+    async def body() -> None:
+        async with opened() as workers:
+            spec = box.spec("/bin/sh", "-c", "echo x; sleep 1000; true")
+            with pytest.raises(RuntimeError, match="the caller's own"):
+                await workers.run_step(spec, on_output)
+
+    asyncio.run(body())
+
+
+def test_much_output_arrives_whole_and_in_order(box: Box) -> None:
+    script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+    out = box.sh(script).out
+    assert out == "".join(f"line {i}\n" for i in range(20000))
+
+
+def test_thirty_steps_at_once(box: Box) -> None:
+    async def body() -> None:
+        async with opened() as workers:
+            specs = [box.spec("/bin/sh", "-c", f"echo {i}; echo > /f{i}") for i in range(30)]
+            done = await asyncio.gather(*(run_in(workers, spec) for spec in specs))
+        assert [(d.status, d.out) for d in done] == [(0, f"{i}\n") for i in range(30)]
+        assert [d.delta() for d in done] == [{f"f{i}": "file"} for i in range(30)]
+
+    asyncio.run(body())
+
+
+def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
+    async def body() -> None:
+        async with opened() as workers:
+            await run_in(workers, box.spec("true"))
+            zygote = processes_with("pybuild.executor.zygote.loop")
+            before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (*zygote, os.getpid())]
+            mounts = Path("/proc/self/mounts").read_text()
+            for _ in range(5):
+                await run_in(workers, box.spec("true"))
+            after = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (*zygote, os.getpid())]
+            assert after == before
+            assert Path("/proc/self/mounts").read_text() == mounts
+
+    asyncio.run(body())
+
+
+_MAIN = """
+import asyncio, sys
+from pybuild.executor.step import StepSpec
+from pybuild.executor.workers import Workers
+lower, upper, work, script = sys.argv[1:5]
+async def main():
+    workers = Workers()
+    spec = StepSpec(lowers=(lower,), upper=upper, work=work, args=("/bin/sh", "-c", script),
+                    hosts=b"127.0.0.1 localhost\\n")
+    print(await workers.isolation(), flush=True)
+    done = await workers.run_step(spec, lambda s, d: print(s, d.decode(), end="", flush=True))
+    print("status", done.status, flush=True)
+    await workers.close()
+asyncio.run(main())
+"""
+
+
+def test_kill_9_of_the_main_process_leaves_no_process(box: Box) -> None:
+    mark = f"sleep 40{os.getpid()}"
+    spec = box.spec()
+    command = [sys.executable, "-c", _MAIN, spec.lowers[0], spec.upper, spec.work]
+    script = f"setsid {mark} & echo started; {mark}; true".replace("setsid ", "")
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(next(iter(pybuild.__path__)))}
+    with subprocess.Popen(
+        [*command, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == "root\n"
+        assert main.stdout.readline() == "stdout started\n"
+        os.kill(main.pid, signal.SIGKILL)
+        main.wait(10)
+        deadline = time.monotonic() + 5
+        while processes_with(mark.replace(" ", "\0")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert processes_with(mark.replace(" ", "\0")) == []
+
+
+# --- a plain user ---------------------------------------------------------------------------------
+
+_PLAIN = 65534
+_PYTHON = "/usr/bin/python3"
+
+
+def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[str]:
+    """Run *script* in a step of a process of uid 65534; return what `_MAIN` prints."""
+    if not shutil.which("setpriv") or not shutil.which("unshare"):
+        pytest.skip("needs setpriv and unshare (package util-linux)")
+    if sub_ids and not shutil.which("newuidmap"):
+        pytest.skip("needs newuidmap (package uidmap)")
+    if not os.access(_PYTHON, os.X_OK) or _version(_PYTHON) < (3, 11):
+        pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
+    root = os.path.dirname(os.path.realpath(next(iter(pybuild.__path__))))
+    place = Path("/dev/shm") / f"pybuild-test-{os.getpid()}"
+    try:
+        shutil.copytree(base, place / "lower", symlinks=True)
+        for name in ("upper", "work"):
+            (place / name).mkdir()
+            os.chown(place / name, _PLAIN, _PLAIN)
+        place.chmod(0o755)
+        (place / "subid").write_text(f"{_PLAIN}:200000:65536\n" if sub_ids else "")
+        command = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups", _PYTHON]
+        command += ["-c", _MAIN, f"{place}/lower", f"{place}/upper", f"{place}/work", script]
+        binds = "".join(
+            f"[ -e /etc/{name} ] && mount --bind {place}/subid /etc/{name};"
+            for name in ("subuid", "subgid")
+        )
+        done = subprocess.run(
+            ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh", *command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": root, "HOME": "/"},
+        )
+        if "cannot make a user namespace" in done.stderr:
+            pytest.skip("user namespaces are not allowed here")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _version(python: str) -> tuple[int, int]:
+    script = "import sys; print(*sys.version_info[:2])"
+    done = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    major, minor = done.stdout.split()
+    return int(major), int(minor)
+
+
+@pytest.mark.slow
+def test_plain_user_with_one_id_runs_plain_steps(base: Path, tmp_path: Path) -> None:
+    script = "id -u; rm /bin/wc; echo > /f; chown 33 /f 2>&1 || echo refused; cat /etc/hosts"
+    lines = as_plain_user(tmp_path, base, script, sub_ids=False)
+    assert lines[0] == "userns-single"
+    assert [line.removeprefix("stdout ") for line in lines[1:]] == [
+        *("0", "chown: /f: Invalid argument", "refused", "127.0.0.1 localhost", "status 0"),
+    ]
+
+
+@pytest.mark.slow
+def test_plain_user_with_sub_ids_has_owners(base: Path, tmp_path: Path) -> None:
+    if not (os.path.exists("/etc/subuid") and os.path.exists("/etc/subgid")):
+        pytest.skip("needs /etc/subuid and /etc/subgid to put a range in their place")
+    script = "id -u; echo > /f; chown 33:7 /f; stat -c '%u %g' /f"
+    lines = as_plain_user(tmp_path, base, script, sub_ids=True)
+    assert [line.removeprefix("stdout ") for line in lines] == [
+        *("userns", "0", "33 7", "status 0"),
+    ]
