@@ -141,7 +141,7 @@ def _add(found: Mark, holder: Holder) -> None:
 
 
 def _result(key: str, value: dict[str, Any], use: dict[str, Any]) -> Holder:
-    created = as_number(value.get("created"))
+    created = as_number(value.get("at"), as_number(value.get("created")))
     blob = value.get("inputs_blob")
     return Holder(
         name=(RESULT, key),

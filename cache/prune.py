@@ -7,6 +7,7 @@ never points at something absent, and a process that leases and then looks is ne
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pybuild.cache.filters import parse_filters
 from pybuild.cache.mark import Mark, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
+from pybuild.model.errors import PybuildError
 
 # Removals under one hold of the lock: builds wait for it a few milliseconds.
 _BATCH = 16
@@ -96,6 +98,31 @@ def prune(
     """
     policy = policy or Policy()
     pruned = Pruned()
+    before = -1
+    store.drop_ballast()
+    try:
+        while True:
+            try:
+                _prune(store, policy, pruned, progress)
+                return pruned
+            except OSError as error:
+                raise fault(error, "cannot prune", store.root) from error
+            except PybuildError as error:
+                # On a full disk what was moved away must really go before the rest can.
+                cause = error.__cause__
+                full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+                full = full or "is full" in str(cause)
+                if not full or len(pruned.records) == before:
+                    raise
+                before = len(pruned.records)
+                wait_until_freed(store)
+    finally:
+        store.hold_ballast()
+
+
+def _prune(
+    store: Store, policy: Policy, pruned: Pruned, progress: Callable[[UsageRecord], None]
+) -> None:
     stale = 0
     while True:
         if stale < _PATIENCE:
@@ -114,7 +141,7 @@ def prune(
         elif not plan:
             # What went may have been the last that held something else: so again, until nothing.
             _tidy(store)
-            return pruned
+            return
 
 
 def collect(store: Store, policies: Sequence[Policy]) -> Pruned:

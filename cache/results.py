@@ -98,6 +98,7 @@ class Results:
             "seconds": record.seconds,
             "created": record.created,
             "name": record.name,
+            "at": self._store.clock.now(),  # for freeing; `created` is the solver's word
         }
         self._lease.add_all([("delta", id) for id in record.snapshot.deltas])
         with self._store.leases.guard():

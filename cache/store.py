@@ -3,6 +3,7 @@
     <root>/
       oci-layout, index.json   the local images
       store.json               the version of all that OCI does not define
+      ballast                  space to give up when the disk is full, so that prune can work
       blobs/, snapshots/, records/, mounts/, logs/, memo/, leases/, locks/, tmp/
 
 Opening scans nothing. Several processes may have one store open. What a thing holds together is
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 
-from pybuild.cache.atomic import Disk, Warn, fault, write_file
+from pybuild.cache.atomic import Disk, Warn, discard, fault, write_file
 from pybuild.cache.blobs import Blobs
 from pybuild.cache.deltas import Deltas
 from pybuild.cache.images import Images
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
     from pybuild.model.clock import Clock
 
 VERSION = 1
+BALLAST = "ballast"
+_BALLAST_BYTES = 4 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}\n'
 _PRIVATE = ("leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
 _PUBLIC = ("blobs", "blobs/sha256")
-_KNOWN = frozenset({*_PRIVATE, "blobs", "index.json", "oci-layout", "store.json", "lost+found"})
+_KNOWN = frozenset(
+    {*_PRIVATE, BALLAST, "blobs", "index.json", "oci-layout", "store.json", "lost+found"}
+)
 
 
 class Store:
@@ -147,6 +152,7 @@ class Store:
                     self.disk.mkdir(os.path.join(self.root, name), mode)
                 except FileExistsError:
                     pass
+        self.hold_ballast()
         self._file("oci-layout", _LAYOUT)
         self.images.create()
         self._file("store.json", json.dumps({"version": VERSION}).encode() + b"\n")
@@ -159,6 +165,24 @@ class Store:
         from pybuild.model.errors import EnvironmentFault
 
         raise EnvironmentFault(f"store {self.root} {what}", hints=hints)
+
+    def hold_ballast(self) -> None:
+        """Keep some space that `drop_ballast` can give back; best effort.
+
+        Freeing needs space itself: SQLite writes before it deletes, even to open.
+        """
+        try:
+            fd = self.disk.create(os.path.join(self.root, BALLAST))
+            try:
+                os.posix_fallocate(fd, 0, _BALLAST_BYTES)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # it is there, or there is no space to keep
+
+    def drop_ballast(self) -> None:
+        """Give back the space of `hold_ballast`."""
+        discard(os.path.join(self.root, BALLAST))
 
     def scratch(self, label: str = "") -> str:
         """Return an unused path in ``tmp/``, for a file to `Blobs.adopt` or a directory.

@@ -186,9 +186,10 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
 
 def _absent(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     """List results none of whose deltas are here: they cost nothing, but age like others."""
+    here = set(store.deltas.ids())
     found: list[UsageRecord] = []
     for name, holder in sorted(marked.holders.items()):
-        if name[0] != RESULT or any(store.deltas.has(id) for id in holder.deltas):
+        if name[0] != RESULT or not here.isdisjoint(holder.deltas):
             continue
         found.append(
             UsageRecord(

@@ -74,15 +74,14 @@ def test_modes_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [0o755, 0])
-def test_ten_thousand_levels(tmp_path: Path, mode: int) -> None:
+def test_ten_thousand_levels(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     fd = os.open(tree, os.O_RDONLY)
     for _ in range(10_000):
         os.mkdir("d", dir_fd=fd)
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.fchmod(fd, mode)
+        os.fchmod(fd, 0)
         os.close(fd)
         fd = below
     os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))

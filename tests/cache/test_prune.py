@@ -1,0 +1,503 @@
+"""du and prune: what is needed stays, what goes is what was said [CMD-3, CMD-4, GC-1..6]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.filters import parse_duration, parse_filters, parse_size
+from pybuild.cache.mark import Mark, mark
+from pybuild.cache.prune import (
+    Policy,
+    Pruned,
+    choose,
+    collect,
+    default_policies,
+    prune,
+    wait_until_freed,
+)
+from pybuild.cache.results import Results
+from pybuild.cache.store import Store
+from pybuild.cache.usage import UsageRecord, measure, usage
+from pybuild.model.clock import FakeClock
+from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.record import Record
+from pybuild.model.snapshot import Snapshot
+from tests.cache import children
+from tests.cache.test_images import image, put_json
+
+DAY = 86400.0
+
+
+class Builder:
+    """Fills a store as builds do, and ends, so that nothing is leased any more."""
+
+    def __init__(self, root: Path, clock: FakeClock) -> None:
+        self.root = root
+        self.clock = clock
+
+    def layer(self, *below: str, size: int = 4096, name: str = "") -> str:
+        with Store.open(self.root, self.clock) as store:
+            active = store.deltas.begin()
+            Path(active.fs, "file").write_bytes(os.urandom(size))
+            id = store.deltas.commit(active)
+            key = Digest.of(id.encode())
+            record = Record(
+                key=key, snapshot=Snapshot((*below, id)), created=self.clock.time, name=name
+            )
+            Results(store).save(record)
+            Results(store).save_alias(Digest.of(key.encode()), key)
+            return id
+
+    def use(self, id: str) -> None:
+        with Store.open(self.root, self.clock) as store:
+            assert Results(store).load(Digest.of(id.encode())) is not None
+
+    def blob(self, data: bytes) -> Digest:
+        with Store.open(self.root, self.clock) as store:
+            return store.blobs.put(data)
+
+
+@pytest.fixture
+def builder(root: Path, clock: FakeClock) -> Builder:
+    return Builder(root, clock)
+
+
+def assert_sound(store: Store) -> None:
+    """Every record points at something that exists, and so does every image."""
+    for key, value in store.records.items("result"):
+        for id in value["deltas"]:
+            assert Results(store).is_present(id), (key, id)
+    for _, descriptor in store.images.list():
+        assert store.blobs.verify(descriptor.digest)
+
+
+def ids(pruned: Pruned | list[UsageRecord]) -> list[str]:
+    records = pruned.records if isinstance(pruned, Pruned) else pruned
+    return [record.id for record in records]
+
+
+def test_du_lists_deltas_with_all_that_is_known(
+    store: Store, builder: Builder, clock: FakeClock
+) -> None:
+    base = builder.layer(name="FROM alpine", size=100_000)
+    clock.advance(60)
+    top = builder.layer(base, name="RUN make")
+    created = clock.time
+    clock.advance(3600)
+    builder.use(top)
+    by_id = {record.id: record for record in usage(store)}
+    assert by_id[base].description == "FROM alpine"
+    assert by_id[base].shared
+    assert by_id[base].created == created - 60
+    assert by_id[base].last_used == clock.time
+    assert by_id[base].size >= 100_000
+    assert by_id[base].parents == ()
+    assert by_id[top].parents == (base,)
+    assert by_id[top].use_count == 1
+    assert by_id[top].type == "regular"
+    assert not by_id[top].shared
+    assert not by_id[top].in_use
+    assert by_id[top].reclaimable
+
+
+def test_size_is_measured_once_and_a_torn_note_is_not_believed(
+    store: Store, builder: Builder
+) -> None:
+    id = builder.layer(size=100_000)
+    size = usage(store)[0].size
+    note = Path(store.deltas.path(id)).parent / "size"
+    assert note.read_text() == f"{size}\n"
+    note.write_text("123\n")
+    assert usage(store)[0].size == 123
+    note.write_text("12")
+    assert usage(store)[0].size >= size
+
+
+def test_stated_size_is_taken(store: Store) -> None:
+    id = store.deltas.commit(store.deltas.begin(), meta={"size": 7})
+    assert {record.id: record.size for record in usage(store)}[id] == 7
+
+
+def test_measure_counts_links_once_and_follows_none(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(bytes(65536))
+    alone = measure(str(tree))
+    os.link(tree / "file", tree / "hard")
+    (tree / "soft").symlink_to("/usr")
+    assert alone >= 65536
+    assert measure(str(tree)) - alone < 65536
+
+
+def test_prune_frees_all_that_nobody_needs(store: Store, builder: Builder, root: Path) -> None:
+    base = builder.layer()
+    top = builder.layer(base)
+    loose = builder.blob(b"loose")
+    before = measure(str(root / "snapshots")) + measure(str(root / "blobs"))
+    pruned = prune(store)
+    assert sorted(ids(pruned)) == sorted([base, top, str(loose)])
+    assert pruned.freed == sum(record.size for record in pruned.records)
+    wait_until_freed(store)
+    after = measure(str(root / "snapshots")) + measure(str(root / "blobs"))
+    assert before - after == pruned.freed
+    assert usage(store) == []
+    assert list(store.records.items("result")) == []
+    assert list(store.records.items("alias")) == []
+    assert_sound(store)
+
+
+def test_prune_tidies_what_was_about_records_now_gone(
+    store: Store, builder: Builder, clock: FakeClock
+) -> None:
+    builder.layer()
+    builder.use(builder.layer())
+    clock.advance(DAY)
+    kept = builder.layer()
+    builder.use(kept)
+    store.records.put("layer", "sha256-" + "a" * 64, {"digest": Digest.of(b"remote")})
+    prune(store, Policy(keep_duration_s=DAY))
+    key = Digest.of(kept.encode())
+    assert [name for name, _ in store.records.items("result")] == [key]
+    assert [name for name, _ in store.records.items("use")] == [key]
+    assert [value["target"] for _, value in store.records.items("alias")] == [key]
+    assert list(store.records.items("layer")) == []
+
+
+def test_prune_spares_what_images_need(store: Store, builder: Builder, root: Path) -> None:
+    with Store.open(root, FakeClock()) as maker:
+        layer = Descriptor(OCI_LAYER, maker.blobs.put(b"layer"), 5)
+        tagged, dangling, inner = image(maker, "t", [layer]), image(maker, "d"), image(maker, "i")
+        index = put_json(maker, OCI_INDEX, {"schemaVersion": 2, "manifests": [inner.to_json()]})
+        maker.images.tag("a", tagged)
+        maker.images.add_dangling(dangling)
+        maker.images.tag("multi", index)
+        lost = image(maker, "lost")
+    loose = builder.blob(b"loose")
+    kept = {d for d, _ in store.blobs.list()} - {loose, lost.digest}
+    pruned = prune(store, Policy(all=True))
+    assert {loose, lost.digest} <= set(ids(pruned))
+    left = {digest for digest, _ in store.blobs.list()}
+    assert left == kept - (kept & set(ids(pruned)))
+    assert layer.digest in left
+    for descriptor in (tagged, dangling, inner, index):
+        assert set(mark(store).image_blobs) >= {descriptor.digest}
+        assert descriptor.digest in left
+    assert all(digest in left for digest in mark(store).image_blobs)
+
+
+def test_untagged_image_is_freed(store: Store, root: Path) -> None:
+    with Store.open(root, FakeClock()) as maker:
+        maker.images.tag("a", image(maker, "1"))
+    assert prune(store).records == []
+    store.images.untag("a")
+    assert len(prune(store).records) == 2
+    assert list(store.blobs.list()) == []
+
+
+def test_prune_spares_what_is_leased_in_another_process(
+    store: Store, builder: Builder, root: Path
+) -> None:
+    base = builder.layer()
+    used = builder.layer(base)
+    unused = builder.layer(base)
+    key = Digest.of(used.encode())
+    child = children.start(
+        root,
+        "r = Results(store).load(Digest.parse(sys.argv[2])); d = store.blobs.put(b'mine')\n"
+        "print(d, flush=True); sys.stdin.readline()",
+        key,
+    )
+    try:
+        blob = children.line(child)
+        assert ids(prune(store)) == [unused]
+        assert store.deltas.has(base)
+        assert store.deltas.has(used)
+        assert store.blobs.has(blob)
+        assert_sound(store)
+    finally:
+        children.kill(child)
+    assert set(ids(prune(store))) == {base, used, blob}
+
+
+def test_dry_choice_frees_nothing(store: Store, builder: Builder) -> None:
+    id = builder.layer()
+    assert ids(choose(store, Policy(), usage(store))) == [id]
+    assert store.deltas.has(id)
+
+
+def test_least_recently_used_goes_first(store: Store, builder: Builder, clock: FakeClock) -> None:
+    layers = []
+    for _ in range(4):
+        layers.append(builder.layer(size=100_000))
+        clock.advance(DAY)
+    builder.use(layers[0])
+    sizes = {record.id: record.size for record in usage(store)}
+    limit = sum(sizes.values()) - sizes[layers[1]] - 1
+    pruned = prune(store, Policy(max_used_space=limit))
+    assert ids(pruned) == [layers[1], layers[2]]
+    assert store.deltas.has(layers[0])
+    assert store.deltas.has(layers[3])
+    assert_sound(store)
+
+
+def test_children_go_before_what_they_lie_on(
+    store: Store, builder: Builder, clock: FakeClock
+) -> None:
+    base = builder.layer()
+    clock.advance(DAY)
+    middle = builder.layer(base)
+    clock.advance(DAY)
+    top = builder.layer(base, middle)
+    order = ids(prune(store))
+    assert order == [top, middle, base]
+
+
+def test_limits(store: Store, builder: Builder, clock: FakeClock) -> None:
+    for _ in range(5):
+        builder.layer(size=100_000)
+        clock.advance(60)
+    total = sum(record.size for record in usage(store))
+    assert prune(store, Policy(max_used_space=total)).records == []
+    assert prune(store, Policy(max_used_space=0, reserved_space=total)).records == []
+    assert prune(store, Policy(min_free_space=0)).records == []
+    assert len(prune(store, Policy(max_used_space=total - 1)).records) == 1
+    assert len(prune(store, Policy(reserved_space=total // 2)).records) == 2
+    assert len(prune(store, Policy(min_free_space=1 << 60)).records) == 2
+
+
+def test_keep_duration(store: Store, builder: Builder, clock: FakeClock) -> None:
+    old = builder.layer()
+    clock.advance(2 * DAY)
+    young = builder.layer()
+    assert ids(prune(store, Policy(keep_duration_s=DAY))) == [old]
+    assert store.deltas.has(young)
+
+
+def test_clock_set_back_pins_nothing(store: Store, builder: Builder, clock: FakeClock) -> None:
+    clock.advance(365 * DAY)
+    future = builder.layer()
+    builder.use(future)
+    clock.advance(-365 * DAY)
+    (record,) = usage(store)
+    assert record.last_used == clock.time
+    clock.advance(2 * DAY)
+    assert ids(prune(store, Policy(max_used_space=0))) == [future]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["until=24h"], "old"),
+        (["unused-for=1d"], "old"),
+        (["until=2023-11-15T00:00:00Z"], "old"),
+        (["description=RUN old"], "old"),
+        (["description~=^RUN (o|y)"], "both"),
+        (["description!=RUN old"], "young"),
+        (["shared"], "neither"),
+        (["private"], "both"),
+        (["inuse"], "neither"),
+        (["mutable"], "neither"),
+        (["immutable=true"], "both"),
+        (["type=regular"], "both"),
+        (["type=exec.cachemount"], "neither"),
+        (["type=regular,until=24h"], "old"),
+        (["type=regular", "description=RUN young"], "young"),
+        (["parents=nosuch"], "neither"),
+    ],
+)
+def test_filters(
+    store: Store, builder: Builder, clock: FakeClock, filters: list[str], expected: str
+) -> None:
+    old = builder.layer(name="RUN old")
+    clock.advance(2 * DAY)
+    young = builder.layer(name="RUN young")
+    wanted = {"old": {old}, "young": {young}, "both": {old, young}, "neither": set[str]()}
+    assert set(ids(prune(store, Policy(filters=tuple(filters))))) == wanted[expected]
+
+
+def test_filter_by_id(store: Store, builder: Builder) -> None:
+    one, two = builder.layer(), builder.layer()
+    assert ids(prune(store, Policy(filters=(f"id={one}",)))) == [one]
+    assert ids(prune(store, Policy(filters=(f"id~=^{two[:8]}",)))) == [two]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nosuch=1", 'unknown filter "nosuch=1"'),
+        ("until", 'unknown filter "until"'),
+        ("until=soon", 'invalid duration "soon"'),
+        ("until=2023-99-99", 'invalid time "2023-99-99"'),
+        ("type=regluar", 'unknown record type "regluar"'),
+        ("inuse=maybe", 'invalid filter "inuse=maybe": "maybe" is neither true nor false'),
+        ("inuse~=x", 'invalid filter "inuse~=x": "x" is neither true nor false'),
+        ("id~=(", 'invalid filter "id~=(": missing ), unterminated subpattern at position 0'),
+        ("UNTIL=1h", 'invalid filter "UNTIL=1h"'),
+    ],
+)
+def test_wrong_filters_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_filters([text], 0.0)
+    assert caught.value.message == message
+
+
+def test_sizes_and_durations() -> None:
+    sizes = {
+        "10": 10,
+        "10GB": 10**10,
+        "512MiB": 512 << 20,
+        "1.5k": 1500,
+        "20%": 200,
+        "1 tb": 10**12,
+    }
+    assert {text: parse_size(text, 1000) for text in sizes} == sizes
+    durations = {"48h": 172800.0, "1h30m": 5400.0, "90": 90.0, "7d": 7 * DAY, "1.5h": 5400.0}
+    assert {text: parse_duration(text) for text in durations} == durations
+    for wrong in ("", "x", "10XB", "-1", "101%", "%"):
+        with pytest.raises(UsageError, match="invalid size"):
+            parse_size(wrong, 1000)
+    for wrong in ("", "x", "1y", "-1h", "h"):
+        with pytest.raises(UsageError, match="invalid duration"):
+            parse_duration(wrong)
+
+
+def test_cache_mounts_memos_and_damaged_databases(
+    store: Store, root: Path, clock: FakeClock
+) -> None:
+    os.makedirs(root / "mounts" / "go-build" / "deep")
+    (root / "memo" / "abc").write_text("x")
+    (root / "records.damaged-1").mkdir()
+    store.records.put("mount", "go-build", {"description": "/root/.cache", "at": clock.time})
+    listed = {(r.kind, r.type, r.mutable): r for r in usage(store)}
+    assert listed["mount", "exec.cachemount", True].description == "/root/.cache"
+    with store.leases.create() as lease:
+        lease.add("mount", "go-build")
+        assert prune(store).records == []
+    assert ids(prune(store)) == ["go-build"]
+    assert store.records.get("mount", "go-build") is None
+    assert not (root / "mounts" / "go-build").exists()
+    assert set(ids(prune(store, Policy(all=True)))) == {"abc", "records.damaged-1"}
+
+
+def test_layer_record_keeps_its_blob_and_goes_with_it(
+    store: Store, builder: Builder, clock: FakeClock
+) -> None:
+    blob = builder.blob(b"compressed layer")
+    id = "sha256-" + "a" * 64
+    store.records.put("layer", id, {"digest": blob, "at": store.clock.now()})
+    key = Digest.of(b"lazy")
+    with store.leases.create() as lease:
+        Results(store, lease).save(Record(key=key, snapshot=Snapshot((id,))))
+        assert prune(store).records == []  # leased: nobody may pull the blob away
+    assert ids(prune(store, Policy(keep_duration_s=DAY))) == []
+    clock.advance(2 * DAY)
+    assert str(blob) in ids(prune(store))
+    assert store.records.get("layer", id) is None
+    assert store.records.get("result", key) is None
+    assert_sound(store)
+
+
+def test_inputs_blob_lives_as_long_as_its_record(store: Store, root: Path) -> None:
+    key = Digest.of(b"k")
+    with Store.open(root, FakeClock()) as maker:
+        id = maker.deltas.commit(maker.deltas.begin())
+        inputs = {str(number): "x" * 100 for number in range(4000)}
+        Results(maker).save(Record(key=key, snapshot=Snapshot((id,)), inputs=inputs))
+    with store.leases.create() as lease:
+        lease.add("delta", id)
+        assert prune(store).records == []
+    kinds = [record.kind for record in prune(store).records]
+    assert kinds == ["delta", "blob"]
+
+
+def test_ruin_of_another_boot_is_freed(store: Store, builder: Builder, root: Path) -> None:
+    id = builder.layer()
+    (root / "snapshots" / id / "durable").unlink()
+    (root / "snapshots" / id / "meta.json").write_text("")
+    assert not store.deltas.has(id)
+    assert ids(prune(store)) == [id]
+
+
+def test_unreadable_index_frees_nothing(store: Store, builder: Builder, root: Path) -> None:
+    id = builder.layer()
+    (root / "index.json").write_text("{")
+    with pytest.raises(EnvironmentFault):
+        prune(store)
+    assert store.deltas.has(id)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Let somebody do *action* once, between the mark and the sweep."""
+    waiting = [action]
+
+    def list_and_act(store: Store, marked: Mark | None = None) -> list[UsageRecord]:
+        listed = usage(store, marked)
+        while waiting:
+            waiting.pop()()
+        return listed
+
+    monkeypatch.setattr("pybuild.cache.prune.usage", list_and_act)
+
+
+def test_image_tagged_between_mark_and_sweep_is_spared(
+    store: Store, root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(root, clock) as maker:
+        one = image(maker, "1")
+    with Store.open(root, clock) as other:
+        meanwhile(monkeypatch, lambda: other.images.tag("late", one))
+        assert prune(store).records == []
+    assert_sound(store)
+
+
+def test_record_loaded_between_mark_and_sweep_is_spared(
+    store: Store, root: Path, builder: Builder, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, unused = builder.layer(), builder.layer()
+    with Store.open(root, clock) as other:
+        meanwhile(monkeypatch, lambda: other.lease.add("delta", used))
+        assert ids(prune(store)) == [unused]
+        assert store.deltas.has(used)
+
+
+def test_record_saved_between_mark_and_sweep_never_dangles(
+    store: Store, root: Path, builder: Builder, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = builder.layer()
+    key = Digest.of(b"late")
+
+    def save_and_end() -> None:
+        with Store.open(root, clock) as other:
+            Results(other).save(Record(key=key, snapshot=Snapshot((base,))))
+
+    meanwhile(monkeypatch, save_and_end)
+    assert ids(prune(store)) == [base]
+    assert store.records.get("result", key) is None
+
+
+def test_prune_ends_though_others_write_all_the_time(
+    store: Store, builder: Builder, root: Path
+) -> None:
+    layers = [builder.layer() for _ in range(40)]
+    with Store.open(root, FakeClock()) as other:
+
+        def busy(record: UsageRecord) -> None:
+            other.records.put("k", record.id, {"x": 1})
+
+        pruned = prune(store, progress=busy)
+    assert set(ids(pruned)) == set(layers)
+    assert_sound(store)
+
+
+def test_default_policies_run(store: Store, builder: Builder, clock: FakeClock) -> None:
+    builder.layer()
+    clock.advance(61 * DAY)
+    with_room = collect(store, default_policies(store))
+    assert isinstance(with_room, Pruned)
+    assert_sound(store)
