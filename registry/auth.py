@@ -170,7 +170,8 @@ class Authenticator:
             status, body = await self._fetcher.fetch_token(
                 endpoint, "POST", realm, query=(), form=form, authorization=None
             )
-        if credential is None or status in (401, 404, 405):
+        # Servers without the form say so in many ways [REG-5]; a wrong login fails once more.
+        if credential is None or status in (400, 401, 403, 404, 405):
             query = [("service", service)] if service else []
             query += [("scope", text) for text in scopes.texts()]
             basic = _basic(credential) if credential and credential.password else None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
+from pybuild.registry.client import Client
 from pybuild.registry.credentials import Credential, StaticCredentials
 from pybuild.registry.faults import ContentFault, RegistryFault
 from pybuild.registry.hosts import Hosts
@@ -21,7 +24,7 @@ from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
 from tests.registry.chaos import Chaos, CutAnswer, CutRequest, Fault, Reset, Say, chaos_before
 from tests.registry.conftest import QUICK, client, run
-from tests.registry.fakes import DirectoryBlobs, make_image
+from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.registry.servers import proxy_to, serve
 from tests.services import RegistryProcess
 
@@ -178,6 +181,70 @@ def test_lying_proxy_is_found_out(
 
 
 @pytest.mark.registry
+def test_the_real_store_keeps_nothing_of_a_lie(
+    registry: RegistryProcess, repository: str, blobs: DirectoryBlobs, tmp_path: Path
+) -> None:
+    """A mirror's lie is found by the store, and the origin is asked."""
+    seed_image(registry, repository, blobs)
+    store = Store.open(tmp_path / "store", WallClock())
+    small = Descriptor("x", Digest.of(b"small"), 5)
+
+    async def lie(request: web.Request, body: bytes) -> web.StreamResponse | None:
+        return web.Response(body=b"Small") if body == b"small" else None
+
+    async def work() -> None:
+        async with proxy_to(registry.host, lie) as proxy:
+            async with client() as c:
+                with pytest.raises(ContentFault, match="got sha256:.* after 5 of 5 bytes"):
+                    await c.pull_blob(Reference.parse(f"{proxy}/{repository}"), small, store.blobs)
+            assert not store.blobs.has(small.digest)
+            async with client(Hosts({registry.host: {"mirrors": [proxy]}})) as c:
+                reference = Reference.parse(f"{registry.host}/{repository}")
+                await c.pull_blob(reference, small, store.blobs)
+            assert store.blobs.read(small.digest) == b"small"
+
+    try:
+        run(work())
+    finally:
+        store.close()
+
+
+def test_upload_too_large_for_one_piece_is_sent_in_chunks(blobs: DirectoryBlobs) -> None:
+    """[end-5, end-6]"""
+    data = b"c" * (9 << 20)
+    descriptor = Descriptor("x", blobs.put(data), len(data))
+    sizes: list[int] = []
+    stored: list[bytes] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return web.Response(status=404)
+        if request.method == "POST":
+            stored.clear()
+            return web.Response(status=202, headers={"Location": "/up?state=a%2Fb"})
+        assert request.raw_path.startswith("/up?state=a%2Fb")  # left as it was quoted
+        if request.method == "PUT" and request.content_length:
+            return web.Response(status=413)
+        body = await request.read()
+        stored.append(body)
+        if request.method == "PUT":
+            assert request.query["digest"] == descriptor.digest
+            return web.Response(status=201)
+        sizes.append(len(body))
+        total = sum(sizes)
+        headers = {"Location": "/up?state=a%2Fb", "Range": f"0-{total - 1}"}
+        return web.Response(status=202, headers=headers)
+
+    async def work() -> None:
+        async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
+            await c.push_blob(Reference.parse(f"{host}/a/b"), descriptor, blobs)
+
+    run(work())
+    assert sizes == [8 << 20, 1 << 20]
+    assert b"".join(stored) == data
+
+
+@pytest.mark.registry
 def test_manifest_that_is_not_what_its_digest_says_is_refused(
     registry: RegistryProcess, repository: str, blobs: DirectoryBlobs
 ) -> None:
@@ -240,7 +307,7 @@ def test_mirror_that_lies_or_fails_does_no_harm(
         ("endless", "more than 1000 bytes"),
         ("long", "2000 of 1000 bytes offered"),
         ("wrong-range", "got another range than was asked for"),
-        ("drip", "no answer for 0.3 s"),
+        ("drip", "no answer for 0.1 s"),
     ],
 )
 def test_body_of_the_wrong_length_ends_in_bounded_time(
@@ -270,7 +337,8 @@ def test_body_of_the_wrong_length_ends_in_bounded_time(
             pass
         return response
 
-    limits = Limits(attempts=2, backoff_s=0.001, idle_s=0.3, idle_bytes=100)
+    idle_s = 0.1 if answer == "drip" else 5.0
+    limits = Limits(attempts=2, backoff_s=0.001, idle_s=idle_s, idle_bytes=100)
     descriptor = Descriptor("x", Digest.of(b"whatever"), 1000)
 
     async def work() -> None:
@@ -446,9 +514,6 @@ def test_retry_after_is_heeded_and_an_absurd_one_is_not_waited_for() -> None:
         return web.Response(status=429, headers={"Retry-After": next(answers)})
 
     async def work() -> None:
-        from pybuild.registry.client import Client
-        from tests.registry.fakes import WallClock
-
         async with serve(handler) as host:
             hosts = Hosts({host: {"http": True}})
             async with Client(hosts, clock=WallClock(), sleep=sleep) as c:

@@ -35,8 +35,10 @@ class Home:
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
 
-    def find(self, host: str, path: str = "") -> tuple[Credential | None, tuple[str, ...]]:
-        credentials = DockerCredentials(self.environ, helper_timeout_s=0.5)
+    def find(
+        self, host: str, path: str = "", timeout_s: float = 15.0
+    ) -> tuple[Credential | None, tuple[str, ...]]:
+        credentials = DockerCredentials(self.environ, helper_timeout_s=timeout_s)
         return run(credentials.find(host, path)), tuple(credentials.problems)
 
 
@@ -103,7 +105,7 @@ def test_store_is_asked_for_docker_hub_by_its_old_name(home: Home) -> None:
         ("cat >/dev/null; echo credentials not found in native keychain; exit 1", None),
         ("cat >/dev/null; echo hush >&2; exit 3", "docker-credential-own: exit status 3"),
         ("echo '{\"Secret\": hush'", "docker-credential-own: its answer cannot be read"),
-        ("exec sleep 60", "docker-credential-own: no answer within 0.5 s"),
+        ("exec sleep 60", "docker-credential-own: no answer within 0.1 s"),
         ("exec yes", "docker-credential-own: answers without end"),
         (None, "docker-credential-own: not found on PATH"),
     ],
@@ -115,7 +117,8 @@ def test_helper_in_trouble_is_noted_and_not_fatal(
     home.config({"credsStore": "own"})
     if script is not None:
         home.helper("own", script)
-    assert home.find("r.example") == (None, (problem,) if problem else ())
+    timeout_s = 0.1 if script == "exec sleep 60" else 15.0
+    assert home.find("r.example", "", timeout_s) == (None, (problem,) if problem else ())
 
 
 def test_helper_name_is_not_a_path(home: Home) -> None:
