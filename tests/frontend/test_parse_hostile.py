@@ -73,6 +73,8 @@ _FRAGMENTS = st.sampled_from(
         " ",
         "\x00",
         "\x85",
+        "\xa0",
+        "\x1c",
         "\u2028",
         "é",
         "1",

@@ -69,6 +69,9 @@ def test_valid_json_of_anything_else_is_an_error(keyword: str, text: str) -> Non
         ("a=''", [("a", "''")], False),
         ("a 'b=c' d", [("a", "'b=c' d")], True),
         ("a\tb", [("a", "b")], True),
+        # Go's white space, not Python's.
+        ("a=b\u00a0c=d\u2028", [("a", "b"), ("c", "d")], False),
+        ("a=b\x1cc=d", [("a", "b\x1cc=d")], False),
     ],
 )
 @pytest.mark.parametrize("keyword", ["ENV", "LABEL"])
