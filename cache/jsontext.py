@@ -17,6 +17,11 @@ def parse(text: str | bytes) -> Any:
         return None
 
 
+def is_object(value: object) -> bool:
+    """Tell whether *value* is an object."""
+    return isinstance(value, dict)
+
+
 def as_object(value: object) -> dict[str, Any]:
     """Return *value* if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]

@@ -174,7 +174,6 @@ def _digests(value: object) -> Iterator[Digest]:
         if isinstance(item, str):
             if _DIGEST.match(item):
                 yield Digest(item)
-        elif isinstance(item, dict):
-            queue += [*as_object(item), *as_object(item).values()]
         else:
-            queue += as_list(item)
+            members = as_object(item)
+            queue += [*members, *members.values(), *as_list(item)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from pybuild.cache.atomic import Disk, Warn, fault, faults
-from pybuild.cache.jsontext import as_object, parse
+from pybuild.cache.jsontext import as_object, is_object, parse
 from pybuild.cache.locks import locked
 
 TYPE_CHECKING = False
@@ -301,7 +301,7 @@ def _decode(name: str, text: str) -> dict[str, Any] | None:
     if text[:64] != _seal(name, body):
         return None
     value: Any = parse(body)
-    return as_object(value) if type(value) is dict else None
+    return as_object(value) if is_object(value) else None
 
 
 def _seal(name: str, body: str) -> str:

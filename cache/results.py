@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pybuild.cache.blobs import BlobMissing
-from pybuild.cache.jsontext import as_object, parse
+from pybuild.cache.jsontext import as_object, is_object, parse
 from pybuild.cache.records import RecordTooLarge
 from pybuild.model.digest import Digest
 from pybuild.model.record import Record
@@ -75,7 +75,7 @@ class Results:
         inputs: Any = value.get("inputs")
         if inputs is None:
             inputs = parse(self._store.blobs.read(value["inputs_blob"]))
-        if type(inputs) is not dict:
+        if not is_object(inputs):
             raise TypeError("inputs are an object")
         return Record(
             key=key,

@@ -232,7 +232,7 @@ def test_dry_choice_frees_nothing(store: Store, builder: Builder) -> None:
 
 
 def test_least_recently_used_goes_first(store: Store, builder: Builder, clock: FakeClock) -> None:
-    layers = []
+    layers: list[str] = []
     for _ in range(4):
         layers.append(builder.layer(size=100_000))
         clock.advance(DAY)

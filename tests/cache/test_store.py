@@ -135,7 +135,11 @@ def test_unwritable_store_names_its_owner(
 ) -> None:
     """As root everything is writable, so the kernel's answer stands in for a read-only mount."""
     Store.open(root, clock).close()
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def refuse(_path: str, _mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", refuse)
     with pytest.raises(EnvironmentFault) as caught:
         Store.open(root, clock)
     assert "is not writable for uid" in caught.value.message
