@@ -7,7 +7,6 @@ their pid and mount namespaces takes everything else along.
 
 from __future__ import annotations
 
-import _signal as signal  # the C part; signal.py imports enum
 import _socket
 import gc
 import marshal
@@ -21,7 +20,10 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any, NoReturn
+else:
+    import _signal as signal  # the C part; signal.py imports enum
 
 _MAX_FDS = 253  # SCM_MAX_FD
 SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2

@@ -7,7 +7,6 @@ pivot_root, whatever needs privileges before they are given up.
 
 from __future__ import annotations
 
-import _signal as signal
 import errno
 import fcntl
 import os
@@ -28,8 +27,11 @@ from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from _socket import socket as RawSocket
     from typing import Any, NoReturn
+else:
+    import _signal as signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it

@@ -11,6 +11,12 @@ import ctypes
 import os
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signals
+else:
+    import _signal as _signals
+
 MACHINE = os.uname().machine
 
 _BY_MACHINE = {
@@ -304,9 +310,7 @@ def join_session_keyring(name: str | None = None) -> None:
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
-    import _signal
-
-    _signal.pidfd_send_signal(pidfd, signal)
+    _signals.pidfd_send_signal(pidfd, signal)
 
 
 def close_quietly(*fds: int) -> None:

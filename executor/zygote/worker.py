@@ -70,7 +70,8 @@ def fault_message(error: BaseException) -> tuple[str, str, str, list[str]]:
             kind = USER
         elif isinstance(error, errors.EnvironmentFault):
             kind = ENVIRONMENT
-        return ("fault", kind, error.message, list(error.hints))
+        known: Any = error
+        return ("fault", kind, known.message, list(known.hints))
     return ("fault", INTERNAL, f"{type(error).__name__}: {error}\n{where(error)}", [])
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 import pybuild
 from pybuild.executor.workers import Workers
+from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -34,7 +35,7 @@ def box(base: Path, tmp_path: Path) -> Box:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Workers]:
+async def opened() -> AsyncGenerator[Workers]:
     workers = Workers()
     try:
         yield workers
@@ -104,7 +105,7 @@ def test_cancelling_twice_still_waits_for_the_end(box: Box) -> None:
             started = asyncio.Event()
             mark = f"sleep 20{os.getpid()}"
             spec = box.spec("/bin/sh", "-c", f"trap 'true' TERM; echo x; while :; do {mark}; done")
-            step = workers.run_step(spec, lambda *_: started.set())
+            step = workers.run_step(spec, lambda _s, _d: started.set())
             task = asyncio.create_task(step)
             await started.wait()
             for _ in range(5):
@@ -123,10 +124,10 @@ def test_closing_ends_running_steps(box: Box) -> None:
         started = asyncio.Event()
         mark = f"sleep 30{os.getpid()}"
         spec = box.spec("/bin/sh", "-c", f"echo x; {mark}; true")
-        task = asyncio.create_task(workers.run_step(spec, lambda *_: started.set()))
+        task = asyncio.create_task(workers.run_step(spec, lambda _s, _d: started.set()))
         await started.wait()
         await workers.close()
-        with pytest.raises(pybuild.model.errors.EnvironmentFault, match="was stopped"):
+        with pytest.raises(EnvironmentFault, match="was stopped"):
             await task
         assert processes_with(mark.replace(" ", "\0")) == []
 
@@ -234,6 +235,8 @@ def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[
     place = Path("/dev/shm") / f"pybuild-test-{os.getpid()}"
     try:
         shutil.copytree(base, place / "lower", symlinks=True)
+        for path in (place / "lower", *(place / "lower").rglob("*")):
+            os.chown(path, _PLAIN, _PLAIN)
         for name in ("upper", "work"):
             (place / name).mkdir()
             os.chown(place / name, _PLAIN, _PLAIN)
