@@ -154,7 +154,10 @@ class Workers:
         if heard[0][0] == "fault":
             raise error_of(heard[0])
         return StepExit(
-            status=ended.status, seconds=ended.seconds, max_rss_bytes=ended.max_rss_bytes
+            status=ended.status,
+            seconds=ended.seconds,
+            max_rss_bytes=ended.max_rss_bytes,
+            oom_killed=ended.oom_killed,
         )
 
     async def close(self) -> None:

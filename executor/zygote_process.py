@@ -41,6 +41,7 @@ class JobExit:
     status: int
     seconds: float
     max_rss_bytes: int
+    oom_killed: bool
 
 
 @dataclass(slots=True)
@@ -273,10 +274,10 @@ class ZygoteProcess:
                 self.rung, self.rung_detail = rung, detail
                 if not self._ready.done():
                     self._ready.set_result(None)
-            case ("exit", str() as job_id, int() as status, float() as seconds, int() as rss):
+            case ("exit", str() as job_id, int(), float(), int(), bool()):
                 job = self._jobs.pop(job_id)
                 if not job.gone.done():
-                    job.gone.set_result(JobExit(status, seconds, rss))
+                    job.gone.set_result(JobExit(*message[2:]))
             case ("dead", *_):
                 self._disconnect(error_of(message))
             case _:

@@ -68,7 +68,8 @@ class _Zygote:
         self.self_pidfd = os.pidfd_open(os.getpid())
         self.poller = select.poll()
         self.poller.register(control.fileno(), select.POLLIN)
-        self.children: dict[int, tuple[str, int, float]] = {}  # pidfd: (job, pid, start)
+        # pidfd: (job, pid, start, OOM kills before it)
+        self.children: dict[int, tuple[str, int, float, int]] = {}
         self.by_job: dict[str, int] = {}
 
     def serve(self) -> None:
@@ -87,7 +88,7 @@ class _Zygote:
                 syscalls.pidfd_send_signal(pidfd, SIGKILL)
             except OSError:
                 pass
-        for _, pid, _ in self.children.values():
+        for _, pid, _, _ in self.children.values():
             try:
                 os.waitpid(pid, 0)
             except OSError:
@@ -112,6 +113,7 @@ class _Zygote:
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
         start = time.monotonic()
+        oom_kills = _oom_kills() if kind == "exec" else 0
         try:
             if kind == "call":
                 worker.preload(details)
@@ -131,12 +133,12 @@ class _Zygote:
             )
             channel.send(wire.frame(worker.fault_message(fault)))
             channel.close()
-            self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0)))
+            self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, False)))
             return
         if pid == 0:
             self._in_child(kind, details, fds)
         syscalls.close_quietly(*fds)
-        self.children[pidfd] = (job, pid, start)
+        self.children[pidfd] = (job, pid, start, oom_kills)
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
 
@@ -178,7 +180,7 @@ class _Zygote:
             pass
 
     def _reap(self, pidfd: int) -> None:
-        job, pid, start = self.children.pop(pidfd)
+        job, pid, start, oom_kills = self.children.pop(pidfd)
         del self.by_job[job]
         self.poller.unregister(pidfd)
         _, status, usage = os.wait4(pid, 0)
@@ -186,7 +188,11 @@ class _Zygote:
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
         seconds = time.monotonic() - start
-        self.control.send(marshal.dumps(("exit", job, code, seconds, usage.ru_maxrss * 1024)))
+        # The count is the whole machine's, so another's kill can be taken for ours; without a
+        # memory cgroup there is no better source.
+        oom = code != 0 and oom_kills >= 0 and _oom_kills() > oom_kills
+        rss = usage.ru_maxrss * 1024
+        self.control.send(marshal.dumps(("exit", job, code, seconds, rss, oom)))
 
 
 def die_with_parent() -> None:
@@ -215,6 +221,20 @@ def _catches(pid: int, number: int) -> bool:
     except OSError:
         pass
     return False
+
+
+def _oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory; -1: it does not say."""
+    try:
+        fd = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        data = os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+    at = data.find(b"\noom_kill ")
+    return int(data[at + 10 : data.index(b"\n", at + 1)]) if at >= 0 else -1
 
 
 def _receive_with_fds(control: _socket.socket) -> tuple[bytes, list[int]]:

@@ -56,6 +56,7 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
     """
     try:
         spec = wire.receive_one(channel)
+        _check(spec)
         uid, gid, groups = _build_root(spec)
         environment = _environment(spec)
         privileges.set_limits(spec["ulimits"])
@@ -70,6 +71,13 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
     _execute(list(spec["args"]), environment)
+
+
+def _check(spec: dict[str, Any]) -> None:
+    if spec["network"] not in ("default", "none", "host"):
+        raise Fault(USER, f"invalid network mode: {spec['network']}")
+    if spec["security"] not in ("sandbox", "insecure"):
+        raise Fault(USER, f'security "{spec["security"]}" is not valid')
 
 
 def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:

@@ -4,7 +4,7 @@
 
     main → zygote   ("start", job, kind, flags) + fds     ("kill", job, signal)
     zygote → main   ("ready", rung, detail)  ("dead", kind, message, hints)
-                    ("exit", job, status, seconds, max_rss_bytes)
+                    ("exit", job, status, seconds, max_rss_bytes, oom)
 
 *Job*, one SOCK_STREAM pair per job, carries what may be large: the request, then progress and the
 result; a step says ``("ready",)`` before its exec, which closes its end. It goes straight between

@@ -53,10 +53,10 @@ def make_base(base: Path) -> Path:
 class Box:
     """Runs steps on a stack of deltas and keeps what they leave."""
 
-    def __init__(self, directory: Path, lowers: tuple[Path, ...], rootless: bool | None) -> None:
+    def __init__(self, directory: Path, lowers: tuple[Path, ...], workers: Workers) -> None:
         self.directory = directory
         self.lowers = lowers
-        self.rootless = rootless
+        self.workers = workers
         self._count = itertools.count()
 
     def spec(self, *args: str, **changes: Any) -> StepSpec:
@@ -80,14 +80,7 @@ class Box:
         return self.run("/bin/sh", "-c", script, **changes)
 
     def run_spec(self, spec: StepSpec) -> Outcome:
-        async def main() -> Outcome:
-            workers = Workers(rootless=self.rootless)
-            try:
-                return await run_in(workers, spec)
-            finally:
-                await workers.close()
-
-        return asyncio.run(main())
+        return asyncio.run(run_in(self.workers, spec))
 
 
 class Outcome:

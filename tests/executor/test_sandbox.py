@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault, UserError
 from tests.executor.sandbox_helpers import (
     HOST_PROGRAMS,
@@ -28,14 +31,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.fixture
-def box(base: Path, tmp_path: Path) -> Box:
-    return Box(tmp_path, (base,), None)
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    skip_unless_possible()
+    workers = Workers()
+    yield workers
+    asyncio.run(workers.close())
 
 
 @pytest.fixture
-def rootless_box(base: Path, tmp_path: Path) -> Box:
-    return Box(tmp_path, (base,), True)
+def box(base: Path, tmp_path: Path, workers: Workers) -> Box:
+    return Box(tmp_path, (base,), workers)
+
+
+@pytest.fixture
+def rootless_box(base: Path, tmp_path: Path) -> Iterator[Box]:
+    workers = Workers(rootless=True)
+    yield Box(tmp_path, (base,), workers)
+    asyncio.run(workers.close())
 
 
 def bind(source: Path | str, target: str, **changes: Any) -> StepMount:
@@ -312,6 +325,20 @@ def test_a_fifo_as_passwd_does_not_hang(box: Box, tmp_path: Path) -> None:
         box.run("true", user="app")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "x"}, "invalid network mode: x"),
+        ({"security": "x"}, 'security "x" is not valid'),
+    ],
+)
+def test_unknown_modes_are_refused(box: Box, changes: dict[str, str], message: str) -> None:
+    """[RUN-5, RUN-6]"""
+    with pytest.raises(UserError) as caught:
+        box.run("true", **changes)
+    assert caught.value.message == message
+
+
 # --- environment and working directory ------------------------------------------------------------
 
 
@@ -374,9 +401,8 @@ def test_what_is_written_beside_a_mount_point_stays(box: Box) -> None:
     assert done.delta() == {"a": "dir", "a/beside": "file"}
 
 
-def test_scratch_gets_its_mount_points_and_shows_no_trace(tmp_path: Path) -> None:
-    skip_unless_possible()
-    box = Box(tmp_path, (), None)
+def test_scratch_gets_its_mount_points_and_shows_no_trace(tmp_path: Path, workers: Workers) -> None:
+    box = Box(tmp_path, (), workers)
     program = StepMount(
         type=StepMountType.BIND_PATH, source="/bin/busybox", target="/busybox", readonly=True
     )

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -30,8 +30,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def box(base: Path, tmp_path: Path) -> Box:
-    return Box(tmp_path, (base,), None)
+def box(base: Path, tmp_path: Path) -> Iterator[Box]:
+    workers = Workers()
+    yield Box(tmp_path, (base,), workers)
+    asyncio.run(workers.close())
 
 
 @asynccontextmanager

@@ -195,3 +195,19 @@ def test_isolation_names_the_rung(rootless: bool | None, rung: str) -> None:
         return await workers.isolation(), (await workers.call(f"{HERE}:echo", {}))["rung"]
 
     assert run(body, rootless) == (rung, rung)
+
+
+@pytest.mark.parametrize("rootless", [None, True])
+def test_overlay_of_older_kernels(tmp_path: Path, rootless: bool | None) -> None:
+    """Hundreds of layers and awkward names pass; the mount is the worker's alone."""
+    base = tmp_path / "a:b,c\\d"
+    lowers = [f"l{n}" for n in range(300)]
+    for name in (*lowers, "target", "upper", "work"):
+        (base / name).mkdir(parents=True)
+    (base / "l0/first").touch()
+    (base / "l299/last").touch()
+    args = {"base": str(base), "lowers": lowers}
+    result = run(lambda w: w.call(f"{HERE}:mount_by_number", args), rootless)
+    assert result["names"] == ["first", "last", "new"]
+    assert list((base / "target").iterdir()) == []
+    assert [p.name for p in (base / "upper").iterdir()] == ["new"]

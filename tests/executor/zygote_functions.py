@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pybuild.executor.zygote import isolation
+from pybuild.executor.zygote import isolation, overlay
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
 
@@ -43,6 +43,17 @@ def sleep(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     progress({"pid": os.getpid()})
     time.sleep(60)
     return {}
+
+
+def mount_by_number(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Mount as on kernels without ``lowerdir+``; *lowers* and *target* are under *base*."""
+    base = args["base"]
+    lowers = [f"{base}/{name}" for name in args["lowers"]]
+    mount = overlay._mount_by_number  # pyright: ignore[reportPrivateUsage]
+    mount(f"{base}/target", lowers, f"{base}/upper", f"{base}/work", isolation.uses_userxattr())
+    with open(f"{base}/target/new", "w"):
+        pass
+    return {"names": sorted(os.listdir(f"{base}/target"))}
 
 
 def open_files(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
