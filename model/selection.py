@@ -18,6 +18,8 @@ class Selection:
         contents_only: a selected directory stands for its contents: its own name does not count.
         keep_owner: owners count (snapshots); they are all 0 otherwise (local sources) [CTX-3].
         allow_empty: nothing selected is an answer, not an error.
+        parents_pivot: as in `ops.Copy`: *path* is then matched with ``**``, and the directories
+            between the pivot and what is matched count too [CP-32].
     """
 
     path: str = "/"
@@ -27,6 +29,7 @@ class Selection:
     contents_only: bool = True
     keep_owner: bool = True
     allow_empty: bool = False
+    parents_pivot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

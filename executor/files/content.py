@@ -30,7 +30,7 @@ def copy_content(source: int, target: int, status: os.stat_result) -> int:
     """
     size = status.st_size
     if size <= SMALL_BYTES:
-        return _by_hand(source, target)
+        return _by_hand(source, target, size)
     if _clone(source, target, status):
         return size
     if status.st_blocks * 512 < size:
@@ -42,17 +42,18 @@ def copy_content(source: int, target: int, status: os.stat_result) -> int:
         except OSError as error:
             if copied or error.errno not in _UNABLE:
                 raise
-            return _by_hand(source, target)
+            return _by_hand(source, target, size)
         if not count:
             # procfs and its like say a size and give nothing here.
-            return copied + (_by_hand(source, target) if not copied else 0)
+            return copied + (_by_hand(source, target, size) if not copied else 0)
         copied += count
     return copied
 
 
-def _by_hand(source: int, target: int) -> int:
+def _by_hand(source: int, target: int, size: int) -> int:
+    """Copy to the end, or until there is more than *size*: a growing file may have no end."""
     copied = 0
-    while data := os.read(source, BUFFER_BYTES):
+    while copied <= size and (data := os.read(source, BUFFER_BYTES)):
         copied += len(data)
         written = os.write(target, data)
         while written < len(data):

@@ -1,0 +1,173 @@
+"""Tell by stat alone whether a build context is as it was: the fully cached path's only look at it.
+
+The signature covers everything that the content digests of the same prefixes could depend on, and
+possibly more: when in doubt it covers the whole context. So an equal signature means equal digests,
+as long as nothing was changed within a clock tick of the scan; the newest change time that was
+seen is returned for that check. A different signature means nothing but "look closer".
+
+Lean: imports os, stat and hashlib; patterns only when there are some.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.model.patterns import PatternMatcher
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Widen(Exception):
+    """A link leads out of the prefixes: the whole context has to be looked at."""
+
+
+def scan_signature(
+    path: str, prefixes: Sequence[str] = ("",), exclude: Sequence[str] = ()
+) -> tuple[str, int]:
+    """Return the signature of a directory, and the newest change time in it (ns; 0 when empty).
+
+    Args:
+        path: root of the context.
+        prefixes: paths inside it whose contents count; "" or "/" is all. A missing one counts as
+            missing.
+        exclude: cleaned ignore patterns; what they hide does not count.
+
+    Raises:
+        OSError: something cannot be read. ValueError: a malformed pattern.
+    """
+    matcher: PatternMatcher | None = None
+    if exclude:
+        from pybuild.model.patterns import PatternMatcher
+
+        matcher = PatternMatcher(exclude)
+    wanted = _reduce(prefixes)
+    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            scan = _Scan(matcher, wanted)
+            for prefix in wanted:
+                scan.prefix(root, prefix)
+        except _Widen:
+            scan = _Scan(matcher, [""])
+            scan.prefix(root, "")
+    finally:
+        os.close(root)
+    return scan.signature(), scan.newest_ns
+
+
+def _reduce(prefixes: Sequence[str]) -> list[str]:
+    """Return the prefixes sorted, without those that lie below another."""
+    cleaned = {
+        "/".join(part for part in prefix.split("/") if part not in ("", ".")) for prefix in prefixes
+    }
+    if any(part == ".." for prefix in cleaned for part in prefix.split("/")):
+        return [""]
+    kept: list[str] = []
+    for prefix in sorted(cleaned):
+        if not any(not k or prefix == k or prefix.startswith(k + "/") for k in kept):
+            kept.append(prefix)
+    return kept
+
+
+class _Scan:
+    def __init__(self, matcher: PatternMatcher | None, prefixes: list[str]) -> None:
+        self._matcher = matcher
+        self._prefixes = prefixes
+        self._parts: list[str] = []
+        self.newest_ns = 0
+
+    def signature(self) -> str:
+        text = "\n".join(self._parts)
+        return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+    def prefix(self, root: int, prefix: str) -> None:
+        """Take in one prefix; a link on the way to it counts, and widens the scan if it leads out."""
+        fd = os.dup(root)
+        try:
+            parts = prefix.split("/") if prefix else []
+            for depth, part in enumerate(parts):
+                here = "/".join(parts[: depth + 1])
+                try:
+                    status = os.stat(part, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    self._parts.append(f"{here!r} missing")
+                    return
+                if stat.S_ISLNK(status.st_mode):
+                    raise _Widen  # what it stands for is looked at as part of the whole
+                is_dir = stat.S_ISDIR(status.st_mode)
+                if self._hides(here, is_dir):
+                    self._parts.append(f"{here!r} hidden")
+                    return
+                if depth == len(parts) - 1 or not is_dir:
+                    self._add(here, status)
+                else:  # --parents copies its look, but what else it holds does not count
+                    self._parts.append(f"{here!r} {status.st_mode}")
+                if not is_dir:
+                    return
+                below = os.open(part, _OPEN, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            self._directory(fd, prefix)
+        finally:
+            os.close(fd)
+
+    def _hides(self, path: str, is_dir: bool) -> bool:
+        matcher = self._matcher
+        if matcher is None or not matcher.matches(path):
+            return False
+        return not is_dir or matcher.can_skip_dir(path)
+
+    def _directory(self, fd: int, path: str) -> None:
+        with os.scandir(fd) as scan:
+            entries = sorted((entry.name, entry) for entry in scan)
+            found = [(name, entry.stat(follow_symlinks=False)) for name, entry in entries]
+        prefix = path + "/" if path else ""
+        for name, status in found:
+            here = prefix + name
+            mode = status.st_mode
+            is_dir = stat.S_ISDIR(mode)
+            if self._matcher is not None and self._hides(here, is_dir):
+                continue
+            self._add(here, status)
+            if is_dir:
+                below = os.open(name, _OPEN, dir_fd=fd)
+                try:
+                    self._directory(below, here)
+                finally:
+                    os.close(below)
+            elif stat.S_ISLNK(mode) and self._prefixes != [""]:
+                self._check_link(os.readlink(name, dir_fd=fd), path)
+
+    def _add(self, path: str, status: os.stat_result) -> None:
+        ctime_ns = status.st_ctime_ns
+        self.newest_ns = max(self.newest_ns, ctime_ns)
+        # repr: a name may hold the newline that ends a part.
+        self._parts.append(
+            f"{path!r} {status.st_mode} {status.st_size} {status.st_mtime_ns} "
+            f"{ctime_ns} {status.st_ino}"
+        )
+
+    def _check_link(self, target: str, directory: str) -> None:
+        """Widen unless the link leads, for certain, to what the prefixes cover."""
+        parts = [] if target.startswith("/") or not directory else directory.split("/")
+        climbing = True
+        for part in target.split("/"):
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not climbing:
+                    raise _Widen  # behind a component that may itself be a link
+                if parts:
+                    parts.pop()
+            else:
+                climbing = False
+                parts.append(part)
+        path = "/".join(parts)
+        if not any(path == p or path.startswith(p + "/") for p in self._prefixes):
+            raise _Widen

@@ -1,0 +1,126 @@
+"""Content digests of directories of the client, read in place [CTX-2, KEY-2]."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.statindex import StatIndex
+from pybuild.executor.treehash import NotFound, tree_digest
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.snapshot import LocalTree
+
+
+class LocalDigester:
+    """Digests selections of local trees; blocking, meant for a thread; thread-safe.
+
+    Args:
+        folder: where stat indexes are kept; made when needed.
+    """
+
+    def __init__(self, folder: str, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._folder = folder
+        self._now_ns = now_ns
+        self._lock = threading.Lock()
+        self._indexes: dict[str, tuple[threading.Lock, StatIndex]] = {}
+
+    def digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
+        """Digest what *selection* picks from *tree*.
+
+        Raises:
+            UserError: a path is not there [CP-4], or changes all the time.
+            EnvironmentFault: the directory cannot be read.
+        """
+        try:
+            return self._digest(tree, selection)
+        except NotFound as missing:
+            raise not_found(tree, missing) from missing
+        except Fault as fault:
+            kind = EnvironmentFault if fault.kind == ENVIRONMENT else UserError
+            raise kind(fault.message, hints=fault.hints) from fault
+        except OSError as error:
+            name = f": {os.fsdecode(error.filename)}" if error.filename else ""
+            reason = (error.strerror or str(error)).lower()
+            raise EnvironmentFault(f"cannot read context {tree.path}{name}: {reason}") from error
+
+    def _digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
+        try:
+            opened = Tree.open(tree.path, tree.exclude, is_local=True)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        with opened:
+            lock, index = self._index(tree.path)
+            with lock:
+                index.begin()
+                digest, entries = tree_digest(opened, asdict(selection), index)
+        return ContentDigest(Digest(digest), tuple(entries))
+
+    def _index(self, path: str) -> tuple[threading.Lock, StatIndex]:
+        with self._lock:
+            if path not in self._indexes:
+                name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+                file = os.path.join(self._folder, name)
+                self._indexes[path] = (threading.Lock(), StatIndex(file, self._now_ns))
+            return self._indexes[path]
+
+    def save(self) -> None:
+        """Keep what was learnt for the next build."""
+        with self._lock:
+            indexes = list(self._indexes.values())
+        for lock, index in indexes:
+            with lock:
+                index.save()
+
+
+def not_found(tree: LocalTree, missing: NotFound) -> UserError:
+    """Word the error for a source that is not in a local tree, with the pattern that hides it."""
+    hints: tuple[str, ...] = ()
+    if missing.hidden is not None:
+        hints = (_why_hidden(tree, missing.hidden),)
+    return missing_source(tree.path, missing.path, hints)
+
+
+def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
+    """Return the error that people and tools know by its wording [CP-4]."""
+    return UserError(
+        "failed to compute cache key: failed to calculate checksum of ref "
+        f'{ref}: "{path}": not found',
+        hints=hints,
+    )
+
+
+def _why_hidden(tree: LocalTree, path: str) -> str:
+    from pybuild.model.patterns import PatternMatcher
+
+    pattern = ""
+    for candidate in tree.exclude:
+        if not candidate.startswith("!") and PatternMatcher((candidate,)).matches(path):
+            pattern = candidate
+    line = _line_of(os.path.join(tree.path, ".dockerignore"), pattern)
+    if line is None:
+        return f'the ignore file excludes it with "{pattern}"'
+    return f'.dockerignore line {line} ("{pattern}") excludes it'
+
+
+def _line_of(path: str, pattern: str) -> int | None:
+    """Return the last line of an ignore file that says *pattern*, as cleaned [IGN-3]."""
+    from pybuild.model.patterns import clean
+
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            lines = file.read(1 << 20).splitlines()
+    except OSError:
+        return None
+    for number in range(len(lines), 0, -1):
+        text = lines[number - 1].strip()
+        if text and clean(text).removeprefix("/") == pattern:
+            return number
+    return None

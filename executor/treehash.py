@@ -1,0 +1,317 @@
+"""Content digests: one number for what a selection of a tree holds [KEY-2, KEY-12, KEY-17].
+
+The digest is over a sorted list of entries, so it does not depend on the order in which they were
+met. An entry is its path relative to the selection, and its digest: type, mode, owner, size, link
+target, device number, extended attributes, bytes. Times, inodes and hard-link counts never count,
+nor does where the tree lies.
+
+Lean: used in the main process for directories of the client, and in workers for snapshots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
+from pybuild.executor.files.selecting import Picker, find, select
+from pybuild.executor.files.tree import OPEN_DIR
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from pybuild.executor.files.tree import Place, Tree
+
+    class FileIndex(Protocol):
+        """Remembers digests of files by what stat says of them."""
+
+        def get(self, status: os.stat_result) -> bytes | None: ...
+
+        def put(self, status: os.stat_result, body: bytes) -> None:
+            """Called with the status from before the file was read."""
+            ...
+
+
+MAX_LISTED = 2000
+_FORMAT = b"pybuild.tree.v1\0"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_TRIES = 3
+
+
+class NotFound(Fault):
+    """A selected path is not there.
+
+    Attributes:
+        hidden: the real path that an ignore pattern hides, where that is why.
+    """
+
+    def __init__(self, path: str, hidden: str | None) -> None:
+        super().__init__(USER, f'"{path}": not found')
+        self.path = path
+        self.hidden = hidden
+
+
+def tree_digest(
+    tree: Tree, selection: dict[str, Any], index: FileIndex | None = None
+) -> tuple[str, list[tuple[str, str]]]:
+    """Return ``sha256:…`` over what *selection* picks from *tree*, and the entries by path.
+
+    Args:
+        selection: the fields of `model.selection.Selection`.
+        index: asked before a file is read.
+
+    The list of entries is empty when they are more than `MAX_LISTED`.
+
+    Raises:
+        NotFound: a path without wildcard is not there. Fault: user or environment.
+    """
+    work = _Digesting(tree, selection, index)
+    work.run()
+    entries = sorted(work.found)
+    total = hashlib.sha256(_FORMAT)
+    for key, digest, _ in entries:
+        total.update(b"%d:%s%s" % (len(key), key, digest))
+    listed: list[tuple[str, str]] = []
+    if len(entries) <= MAX_LISTED:
+        listed = sorted((shown, "sha256:" + digest.hex()) for _, digest, shown in entries if shown)
+    return "sha256:" + total.hexdigest(), listed
+
+
+class _Digesting:
+    def __init__(self, tree: Tree, selection: dict[str, Any], index: FileIndex | None) -> None:
+        self._tree = tree
+        self._selection = selection
+        self._index = index
+        self._keep_owner: bool = selection["keep_owner"]
+        self._exclude: tuple[str, ...] = tuple(selection["exclude"])
+        self._picker = Picker(self._exclude)
+        # The key that sorts and counts, the entry's digest, the path inside the tree for people.
+        self.found: list[tuple[bytes, bytes, str]] = []
+
+    def run(self) -> None:
+        path: str = self._selection["path"]
+        wildcard: bool = self._selection["wildcard"]
+        pivot = self._selection.get("parents_pivot")
+        if pivot is not None:
+            self._parents(path, wildcard, pivot)
+            return
+        sources = select(self._tree, path, wildcard=wildcard)
+        for source in sources:
+            try:
+                place = find(self._tree, source.path, follow=self._selection["follow_links"])
+            except FileNotFoundError as error:
+                if source.is_match:
+                    # A dangling link. The copy will fail, and must not hit what once did not.
+                    self.found.append((os.fsencode(source.key), _sha256(b"dangling"), source.path))
+                    continue
+                raise NotFound("/" + source.path, getattr(error, "path", None)) from error
+            with place:
+                self._one(place, source.key, source.name, source.is_match)
+        if not sources and not self._selection["allow_empty"]:
+            raise NotFound(path, None)
+        if wildcard and "**" in path:
+            # Whoever leaves the pivot out may still mean --parents; what is picked then is added.
+            self._parents(path, True, 0)
+
+    def _one(self, place: Place, key: str, name: str, is_match: bool) -> None:
+        assert place.status is not None
+        if not place.is_dir:
+            if not is_match or self._picker.picks(name):
+                digest = self._entry(place.fd, place.name, place.status, place.path)
+                self.found.append((os.fsencode(key), digest, place.path))
+            return
+        fd = place.open_dir()
+        try:
+            # The prefix of a match counts: which name wins in a merge depends on its order.
+            prefix = key + "/" if is_match or not self._selection["contents_only"] else ""
+            if self._selection["contents_only"]:
+                # That it is a directory counts even when empty, what it looks like does not.
+                digest = _sha256(b"directory")
+            else:
+                digest = _digest(place.status, self._keep_owner, _body_of(counted_xattrs(fd)))
+            self.found.append((os.fsencode(prefix), digest, place.path))
+            self._directory(fd, place.path, prefix, "", None)
+        finally:
+            os.close(fd)
+
+    def _parents(self, path: str, wildcard: bool, pivot: int) -> None:
+        parts = [part for part in path.split("/") if part]
+        root, pattern = "/".join(parts[:pivot]), "/".join(parts[pivot:])
+        for source in select(self._tree, root, wildcard=wildcard):
+            try:
+                place = find(self._tree, source.path, follow=True)
+            except FileNotFoundError as error:
+                raise NotFound(path, getattr(error, "path", None)) from error
+            with place:
+                if not place.is_dir:
+                    raise NotFound(path, None)
+                self._picker = Picker(self._exclude, pattern)
+                fd = place.open_dir()
+                try:
+                    prefix = source.key + "/" if source.is_match else ""
+                    self._directory(fd, place.path, prefix, "", None)
+                finally:
+                    os.close(fd)
+        if not self.found and not wildcard and pattern:
+            raise NotFound(path, self._hidden(path))
+
+    def _hidden(self, path: str) -> str | None:
+        try:
+            find(self._tree, path, follow=True).close()
+        except FileNotFoundError as error:
+            return getattr(error, "path", None)
+        return None
+
+    # --- entries ----------------------------------------------------------------------------------
+
+    def _directory(
+        self, fd: int, path: str, prefix: str, relative: str, pending: _Pending | None
+    ) -> None:
+        above = path + "/" if path else ""
+        below = relative + "/" if relative else ""
+        for name, status in self._tree.entries(fd, path):
+            inner = below + name
+            picked = self._picker.picks(inner)
+            if stat.S_ISDIR(status.st_mode):
+                if picked or self._picker.may_pick_below(inner):
+                    self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
+            elif picked:
+                if pending is not None:
+                    pending.settle(self.found)
+                digest = self._entry(fd, name, status, above + name)
+                self.found.append((os.fsencode(prefix + inner), digest, above + name))
+
+    def _inner(
+        self,
+        fd: int,
+        name: str,
+        status: os.stat_result,
+        path: str,
+        prefix: str,
+        relative: str,
+        picked: bool,
+        pending: _Pending | None,
+    ) -> None:
+        try:
+            below = os.open(name, OPEN_DIR, dir_fd=fd)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            digest = _digest(status, self._keep_owner, _body_of(counted_xattrs(below)))
+            entry = (os.fsencode(prefix + relative), digest, path)
+            # A directory that is not picked itself counts as soon as something below it does.
+            own = _Pending(entry, pending)
+            if picked:
+                own.settle(self.found)
+            self._directory(below, path, prefix, relative, own)
+        finally:
+            os.close(below)
+
+    def _entry(self, fd: int, name: str, status: os.stat_result, path: str) -> bytes:
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            body = self._index.get(status) if self._index is not None else None
+            if body is None:
+                status, body = self._read(fd, name, path)
+        elif kind == stat.S_IFLNK:
+            body = _sha256(os.fsencode(os.readlink(name, dir_fd=fd)))
+        else:
+            body = b""
+        return _digest(status, self._keep_owner, body)
+
+    def _read(self, fd: int, name: str, path: str) -> tuple[os.stat_result, bytes]:
+        for _ in range(_TRIES):
+            try:
+                file = os.open(name, _READ, dir_fd=fd)
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            try:
+                before = os.fstat(file)
+                if not stat.S_ISREG(before.st_mode):
+                    break
+                state = _body_state(counted_xattrs(file))
+                size = 0
+                # A file that grows as fast as it is read has no end.
+                while size <= before.st_size and (data := os.read(file, BUFFER_BYTES)):
+                    size += len(data)
+                    state.update(data)
+                after = os.fstat(file)
+            finally:
+                os.close(file)
+            if size == before.st_size and _stamp(before) == _stamp(after):
+                body = state.digest()
+                if self._index is not None:
+                    self._index.put(before, body)
+                return before, body
+        raise _changed(path)
+
+
+class _Pending:
+    """The entry of a directory that is counted at most once, after those above it."""
+
+    __slots__ = ("_above", "_entry")
+
+    def __init__(self, entry: tuple[bytes, bytes, str], above: _Pending | None) -> None:
+        self._entry: tuple[bytes, bytes, str] | None = entry
+        self._above = above
+
+    def settle(self, found: list[tuple[bytes, bytes, str]]) -> None:
+        if self._entry is not None:
+            if self._above is not None:
+                self._above.settle(found)
+            found.append(self._entry)
+            self._entry = None
+
+
+def _digest(status: os.stat_result, keep_owner: bool, body: bytes) -> bytes:
+    kind = stat.S_IFMT(status.st_mode)
+    # Links have no permissions, and file systems make up sizes for all but files.
+    mode = 0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode)
+    owner = f"{status.st_uid} {status.st_gid}" if keep_owner else "0 0"
+    size = status.st_size if kind == stat.S_IFREG else 0
+    device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
+    head = f"{kind:o} {mode:o} {owner} {size} {device}:"
+    return _sha256(head.encode() + body)
+
+
+def _body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:
+    state = hashlib.sha256()
+    for name, value in xattrs:
+        raw = os.fsencode(name)
+        state.update(b"%d:%s%d:%s" % (len(raw), raw, len(value), value))
+    state.update(b"\0")
+    return state
+
+
+def _body_of(xattrs: list[tuple[str, bytes]]) -> bytes:
+    return _body_state(xattrs).digest() if xattrs else b""
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _unreadable(path: str, error: OSError) -> Fault:
+    import errno
+
+    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        return _changed(path)
+    reason = (error.strerror or str(error)).lower()
+    kind = USER if error.errno == errno.EACCES else ENVIRONMENT
+    hints = ("exclude it in .dockerignore, or make it readable",) if kind == USER else ()
+    return Fault(kind, f'cannot read "/{path}": {reason}', hints)
+
+
+def _changed(path: str) -> Fault:
+    return Fault(
+        USER,
+        f'"/{path}" changed while it was being read',
+        ("build again when nothing writes to it",),
+    )

@@ -1,0 +1,205 @@
+"""Directories of the client: digests by way of the stat index, and the errors people see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.local import LocalDigester
+from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.selection import Selection
+from pybuild.model.snapshot import LocalTree
+from tests.executor.filetrees import Spec, build
+
+SPEC: Spec = {"a": "A", "dir/b": "B"}
+LATER_NS = 10_000_000_000
+
+
+class HandClock:
+    """Stands at the newest change time of a tree, plus what a test adds."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.add_ns = LATER_NS
+
+    def __call__(self) -> int:
+        newest = max(os.lstat(p).st_ctime_ns for p in [self._root, *self._root.rglob("*")])
+        return newest + self.add_ns
+
+
+def digester(tmp_path: Path, clock: HandClock) -> LocalDigester:
+    return LocalDigester(str(tmp_path / "statindex"), clock)
+
+
+def opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the names of files that are opened for reading below a directory descriptor."""
+    seen: list[str] = []
+    real = os.open
+
+    def spy(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is not None and not flags & (os.O_DIRECTORY | os.O_PATH):
+            seen.append(path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", spy)
+    return seen
+
+
+def test_known_files_are_not_read_again_by_the_next_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build(tmp_path / "ctx", SPEC)
+    clock = HandClock(root)
+    first = digester(tmp_path, clock)
+    before = first.digest(LocalTree(str(root)), Selection())
+    first.save()
+    read = opens(monkeypatch)
+    assert digester(tmp_path, clock).digest(LocalTree(str(root)), Selection()) == before
+    assert read == []
+    (root / "a").write_text("changed")
+    changed = digester(tmp_path, clock).digest(LocalTree(str(root)), Selection())
+    assert changed != before
+    assert read.count("a") == 1
+    assert "b" not in read
+
+
+@pytest.mark.parametrize(("age_ns", "is_remembered"), [(0, False), (TICK_NS * 2, True)])
+def test_file_changed_within_a_clock_tick_of_reading_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_ns: int, is_remembered: bool
+) -> None:
+    """An edit in the same tick leaves size and times alone: such a file is never trusted."""
+    root = build(tmp_path / "ctx", {"a": "A"})
+    while not (root / "a").stat().st_ctime_ns % 1_000_000_000:
+        (root / "a").touch()
+    clock = HandClock(root)
+    clock.add_ns = age_ns
+    index = digester(tmp_path, clock)
+    index.digest(LocalTree(str(root)), Selection())
+    read = opens(monkeypatch)
+    index.digest(LocalTree(str(root)), Selection())
+    assert (read == []) is is_remembered
+
+
+def test_whole_second_stamps_need_a_longer_wait(tmp_path: Path) -> None:
+    class Whole:
+        st_dev, st_ino, st_size, st_mode = 1, 2, 3, 0o100644
+        st_mtime_ns = st_ctime_ns = 1_700_000_000 * 10**9
+
+    for wait, kept in ((TICK_NS * 2, None), (COARSE_TICK_NS + 1, b"d" * 32)):
+        now = Whole.st_ctime_ns + wait
+        index = StatIndex(str(tmp_path / "index"), lambda now=now: now)  # type: ignore[misc]
+        index.put(Whole, b"d" * 32)  # type: ignore[arg-type]  # pyright: ignore
+        assert index.get(Whole) == kept  # type: ignore[arg-type]  # pyright: ignore
+
+
+def test_same_size_and_mtime_do_not_hide_an_edit(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a": "one"})
+    index = digester(tmp_path, HandClock(root))
+    before = index.digest(LocalTree(str(root)), Selection())
+    times = (root / "a").stat()
+    (root / "a").write_text("two")
+    os.utime(root / "a", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert index.digest(LocalTree(str(root)), Selection()) != before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
+def test_damaged_index_only_costs_time(tmp_path: Path, damage: str) -> None:
+    root = build(tmp_path / "ctx", SPEC)
+    clock = HandClock(root)
+    first = digester(tmp_path, clock)
+    before = first.digest(LocalTree(str(root)), Selection())
+    first.save()
+    (path,) = (tmp_path / "statindex").iterdir()
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        del data[len(data) // 2 :]
+    elif damage == "flipped":
+        data[-40] ^= 1
+    else:
+        data = bytearray(b"SQLite format 3")
+    path.write_bytes(data)
+    again = digester(tmp_path, clock)
+    assert again.digest(LocalTree(str(root)), Selection()) == before
+
+
+def test_index_forgets_what_is_long_gone(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a": "", "b": "x"})
+    clock = HandClock(root)
+    sizes: list[int] = []
+    for number in range(20):
+        if number == 1:
+            (root / "b").unlink()
+        (root / "a").write_text(str(number))
+        index = digester(tmp_path, clock)
+        index.digest(LocalTree(str(root)), Selection())
+        index.save()
+        (path,) = (tmp_path / "statindex").iterdir()
+        sizes.append(path.stat().st_size)
+    assert sizes[-1] < sizes[0]
+
+
+def test_error_names_the_ignore_line(tmp_path: Path) -> None:
+    """CP-4, and STYLE's example of a good error."""
+    root = build(tmp_path / "ctx", {"dist/app": "", ".dockerignore": "# no\n\n./dist/\n*.md\n"})
+    tree = LocalTree(str(root), ("dist", "*.md"))
+    with pytest.raises(UserError) as caught:
+        digester(tmp_path, HandClock(root)).digest(tree, Selection(path="/dist/app"))
+    assert caught.value.message == (
+        "failed to compute cache key: failed to calculate checksum of ref "
+        f'{root}: "/dist/app": not found'
+    )
+    assert caught.value.hints == ('.dockerignore line 3 ("dist") excludes it',)
+
+
+def test_error_for_a_missing_file_has_no_ignore_hint(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a": ""})
+    with pytest.raises(UserError, match='"/nope": not found$') as caught:
+        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(path="/nope"))
+    assert caught.value.hints == ()
+
+
+def test_missing_context_directory_is_a_fault_of_the_environment(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="no such file or directory"):
+        digester(tmp_path, HandClock(tmp_path)).digest(LocalTree(str(tmp_path / "no")), Selection())
+
+
+def test_file_that_never_stands_still_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build(tmp_path / "ctx", {"log": "x"})
+    real = os.read
+
+    def grow(fd: int, size: int) -> bytes:
+        data = real(fd, size)
+        if data:
+            with open(root / "log", "ab") as file:
+                file.write(b"y")
+        return data[:1]
+
+    monkeypatch.setattr(os, "read", grow)
+    with pytest.raises(UserError, match='^"/log" changed while it was being read$'):
+        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection())
+
+
+def test_directory_swapped_for_a_link_while_reading_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan has seen a directory; before it is opened somebody puts a link there."""
+    root = build(tmp_path / "ctx", {"dir/a": "A"})
+    build(tmp_path / "outside", {"secret": "S"})
+    real = Tree.entries
+
+    def swap(self: Tree, fd: int, path: str, *, first_only: bool = False) -> object:
+        found = real(self, fd, path, first_only=first_only)
+        if path == "" and (root / "dir").is_dir() and not (root / "dir").is_symlink():
+            (root / "dir").rename(root / "was")
+            (root / "dir").symlink_to(tmp_path / "outside")
+        return found
+
+    monkeypatch.setattr(Tree, "entries", swap)
+    with pytest.raises(UserError, match="changed while it was being read"):
+        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection())
