@@ -205,6 +205,8 @@ class State:
         # Users before inputs, so that nobody is in the way of anybody.
         for node in reversed(list(job.nodes)):
             node.jobs.pop(job.name, None)
+            if not node.jobs and not node.running and node.solved is None:
+                self._hand_over(node)
             self._drop_if_unused(node)
 
     def _drop_if_unused(self, node: Node) -> None:
@@ -363,38 +365,58 @@ class State:
     def _fail(self, node: Node, error: BaseException) -> None:
         failed = [node, *self._followers(node)]
         self._give_up(node)
+        for above in self._wanting(failed):
+            if above not in failed:
+                self._hand_over(above)
         for member in failed:
             member.leader = None
+            self._reconcile(member)
+        for member in failed:
             for name in self._jobs_wanting(member):
-                job = self.jobs.get(name)
-                if job is None:
-                    continue
-                shown = member
-                if name not in member.jobs:  # it waits for another job's vertex of the same key
-                    continue
-                self._tell(job, shown, Phase.STARTED)
-                self._tell(job, shown, Phase.FAILED, error=str(error))
+                job = self.jobs[name]
+                self._tell(job, member, Phase.STARTED)
+                self._tell(job, member, Phase.FAILED, error=str(error))
                 self._end_job(job, victims=True)
-                self._say(JobFailed(name, shown.vertex, error), shown)
+                self._say(JobFailed(name, member.vertex, error), member)
             # Jobs that may still come to want it see it stopped, and will start it anew.
             for name in member.jobs:
                 job = self.jobs[name]
                 if job.is_going(member):
                     job.told.pop(member, None)
 
+    def _wanting(self, nodes: Iterable[Node]) -> list[Node]:
+        """Return the nodes that wait for any of these, themselves included."""
+        stack = list(nodes)
+        found = {node.id: node for node in stack}
+        while stack:
+            node = stack.pop()
+            for wanter in (*node.wanters, *node.key_wanters):
+                if isinstance(wanter, NodeId) and wanter not in found:
+                    found[wanter] = self.nodes[wanter]
+                    stack.append(found[wanter])
+        return list(found.values())
+
     def _jobs_wanting(self, node: Node) -> list[str]:
         """Return the jobs for which somebody waits for this node, in the order they came."""
-        found: set[str] = set()
-        seen: set[NodeId] = {node.id}
-        stack = [node]
-        while stack:
-            for wanter in (*stack[-1].wanters, *stack.pop().key_wanters):
-                if isinstance(wanter, str):
-                    found.add(wanter)
-                elif wanter not in seen:
-                    seen.add(wanter)
-                    stack.append(self.nodes[wanter])
+        found = {w for n in self._wanting([node]) for w in n.wanters if isinstance(w, str)}
         return [name for name in self.jobs if name in found]
+
+    def _hand_over(self, node: Node) -> None:
+        """Let those who follow a node that has not begun do the work themselves.
+
+        What keeps the node from its result (a failure below, the end of its job) need not
+        concern them: their inputs may be other ones.
+        """
+        followers = self._followers(node)
+        if not followers:
+            return
+        assert node.key is not None
+        del self.leaders[node.key]
+        for follower in followers:
+            follower.leader = None
+        for follower in followers:
+            self._reconcile(follower)
+            self._touch(follower)
 
     # --- wants ------------------------------------------------------------------------------------
 

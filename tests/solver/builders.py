@@ -119,7 +119,9 @@ class Desk:
         self.begun: set[int] = set()
         self.ran: list[str] = []
         self.run_keys: list[Digest] = []
+        self.ran_vertices: list[tuple[str, Digest]] = []
         self.told: list[tuple[str, str, Phase]] = []
+        self.told_vertices: list[tuple[str, Digest, Phase]] = []
         self.victims: list[tuple[str, str]] = []
         self.solutions: dict[str, Solution] = {}
         self.failures: dict[str, tuple[str, BaseException]] = {}
@@ -150,6 +152,7 @@ class Desk:
         if isinstance(what, Run) and ticket not in self.begun:
             self.begun.add(ticket)
             self.ran.append(what.vertex.meta.name)
+            self.ran_vertices.append((what.job, what.vertex.digest))
             self.send(Began(ticket))
             return
         del self.open[ticket]
@@ -194,6 +197,7 @@ class Desk:
                 self.records.save_seconds(digest, seconds)
             case Tell(job=job, vertex=of, phase=phase, cancelled=cancelled):
                 self.told.append((job, of.meta.name, phase))
+                self.told_vertices.append((job, of.digest, phase))
                 if cancelled:
                     self.victims.append((job, of.meta.name))
             case JobDone(job=job, solved=solved):
