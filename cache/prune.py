@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from pybuild.cache.atomic import fault
 from pybuild.cache.filters import parse_filters
-from pybuild.cache.mark import Mark, mark, state_of
+from pybuild.cache.mark import Mark, Name, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
 from pybuild.model.errors import PybuildError
@@ -133,8 +133,9 @@ def _prune(
             with store.leases.collecting():
                 marked = mark(store)
                 plan = choose(store, policy, usage(store, marked))[:_BATCH]
+                gone: set[Name] = set()
                 for record in plan:
-                    _remove(store, record, pruned, progress)
+                    _remove(store, record, gone, pruned, progress)
             done = True
         if not done:
             stale += 1
@@ -211,6 +212,7 @@ def _sweep(
     progress: Callable[[UsageRecord], None],
 ) -> bool:
     """Remove *plan* as long as *marked* holds; tell whether it held to the end."""
+    gone: set[Name] = set()
     for start in range(0, len(plan), _BATCH):
         with store.leases.collecting():
             if state_of(store) != marked.state:
@@ -219,19 +221,25 @@ def _sweep(
             if held - marked.leased:
                 return False
             for record in plan[start : start + _BATCH]:
-                _remove(store, record, pruned, progress)
+                _remove(store, record, gone, pruned, progress)
     return True
 
 
 def _remove(
     store: Store,
     record: UsageRecord,
+    gone: set[Name],
     pruned: Pruned,
     progress: Callable[[UsageRecord], None],
 ) -> None:
-    """Remove one thing, records first; the caller holds the collection lock."""
-    for kind, key in record.records:
-        store.records.delete(kind, key)
+    """Remove one thing, records first; the caller holds the collection lock.
+
+    *gone*: records deleted since the mark, so that none is deleted once per delta it names.
+    """
+    for name in record.records:
+        if name not in gone:
+            store.records.delete(*name)
+            gone.add(name)
     if record.kind == "delta":
         store.deltas.remove(record.id)
     elif record.kind == "blob":

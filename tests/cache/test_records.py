@@ -256,7 +256,7 @@ def test_damaged_database_is_begun_anew(
     damage(root)
     with Store.open(root, clock, warn=warnings.append) as store:
         if first == "get":
-            assert store.records.get("k", "1") is None or damage in (drop_settings,)
+            assert store.records.get("k", "1") in (None, {"x": "a" * 500})  # sound or nothing
         elif first == "items":
             list(store.records.items("k"))
         elif first == "delete":

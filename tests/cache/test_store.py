@@ -68,6 +68,14 @@ def test_import_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_reading_records_does_without_diskcache(root: Path, clock: FakeClock) -> None:
+    with Store.open(root, clock) as store:
+        store.records.put("k", "x", {"ok": 1})
+    program = "print(store.records.get('k', 'x'), store.records.get('k', 'y'), 'diskcache' in sys.modules)"
+    child = children.start(root, program)
+    assert child.communicate(timeout=30)[0] == "{'ok': 1} None False\n"
+
+
 def test_relative_root_is_made_absolute(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
