@@ -51,6 +51,25 @@ def uses_userxattr() -> bool:
     return rung() != ROOT
 
 
+def unmapped_id(doing: str) -> Fault:
+    """Return the fault for an owner that the build's user namespace does not have (EINVAL)."""
+    if rung() == USERNS_SINGLE:
+        return Fault(
+            ENVIRONMENT,
+            f"{doing}: this rootless build has only one user id",
+            (
+                "install newuidmap and newgidmap (package uidmap) and give the user a range in "
+                + "/etc/subuid and /etc/subgid",
+                "or run as root",
+            ),
+        )
+    return Fault(
+        ENVIRONMENT,
+        f"{doing}: the id is outside the range that /etc/subuid and /etc/subgid grant",
+        ("grant a larger range there",),
+    )
+
+
 def enter(rootless: bool | None) -> tuple[str, str]:
     """Enter the best rung, with a private mount namespace; return its name and why not a better.
 

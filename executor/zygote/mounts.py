@@ -56,9 +56,7 @@ class Files:
                     os.fchown(fd, uid, gid)
                 except OSError as error:
                     if error.errno == errno.EINVAL:
-                        from pybuild.executor.zygote import privileges
-
-                        raise privileges.unmapped_id(f"secret for {uid}:{gid}") from error
+                        raise isolation.unmapped_id(f"secret for {uid}:{gid}") from error
                     raise
             os.fchmod(fd, mode & 0o777)
         finally:

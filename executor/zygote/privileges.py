@@ -82,26 +82,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
         os.setresuid(uid, uid, uid)
     except OSError as error:
         if error.errno == errno.EINVAL:
-            raise unmapped_id(f"cannot run as {uid}:{gid}") from error
+            raise isolation.unmapped_id(f"cannot run as {uid}:{gid}") from error
         raise
     caps = 0 if uid else keep & _PERMITTED
     syscalls.capset(caps, caps, 0)
-
-
-def unmapped_id(doing: str) -> Fault:
-    """Return the fault for ids that the build's user namespace does not have."""
-    if isolation.rung() == isolation.USERNS_SINGLE:
-        return Fault(
-            ENVIRONMENT,
-            f"{doing}: this rootless build has only one user id",
-            (
-                "install newuidmap and newgidmap (package uidmap) and give the user a range in "
-                + "/etc/subuid and /etc/subgid",
-                "or run as root",
-            ),
-        )
-    return Fault(
-        ENVIRONMENT,
-        f"{doing}: the id is outside the range that /etc/subuid and /etc/subgid grant",
-        ("grant a larger range there",),
-    )

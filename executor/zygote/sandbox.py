@@ -14,6 +14,7 @@ import struct
 
 from pybuild.executor.zygote import (
     confined,
+    isolation,
     kernelfs,
     mounts,
     privileges,
@@ -151,7 +152,7 @@ def _enter_cwd(cwd: str, uid: int, gid: int) -> None:
                     os.chown(path, uid, gid)
                 except OSError as error:
                     if error.errno == errno.EINVAL:
-                        raise privileges.unmapped_id(f"cannot run as {uid}:{gid}") from error
+                        raise isolation.unmapped_id(f"cannot run as {uid}:{gid}") from error
                     raise
         os.chdir("/" + "/".join(real))
     except OSError as error:
