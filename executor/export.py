@@ -22,8 +22,7 @@ def local_job(
     """Copy the tree of ``lowers`` (base first) into the directory ``dest``."""
     from pybuild.image.export_fs import copy_tree
 
-    root = _mount(args)
-    return dict(copy_tree(root, args["dest"], epoch=args.get("epoch")))
+    return dict(copy_tree(_mount(args), args["dest"], epoch=args.get("epoch")))
 
 
 def tar_job(
@@ -39,12 +38,12 @@ def tar_job(
         while view:
             view = view[os.write(out, view) :]
 
-    tree_tar(_mount(args), write, epoch=args.get("epoch"))
+    tree_tar(_mount(args), write, epoch=args.get("epoch"), userxattr=args["userxattr"])
     return {}
 
 
 def _mount(args: dict[str, Any]) -> str:
     """Mount the tree where only this process sees it; it goes with the process."""
-    target = args["mountpoint"]
+    target: str = args["mount_dir"]
     mount_overlay(target, args["lowers"], None, None, userxattr=args["userxattr"])
-    return str(target)
+    return target

@@ -106,8 +106,17 @@ class Workers:
         result: dict[str, Any] = outcome[0][1]
         return result
 
-    async def run_step(self, spec: StepSpec, on_output: OnOutput) -> StepExit:
+    async def run_step(
+        self,
+        spec: StepSpec,
+        on_output: OnOutput,
+        *,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> StepExit:
         """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
+
+        With *stdio*, the step has these three descriptors of the caller as its standard streams,
+        and *on_output* is never called. Without, its standard input is empty [RUN-2].
 
         Returns when the step's whole pid namespace is gone and all of its output was handed on.
         Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
@@ -123,11 +132,12 @@ class Workers:
         write_ends: list[int] = []
         try:
             try:
-                for name in ("stdout", "stderr"):
+                for name in ("stdout", "stderr") if stdio is None else ():
                     read_end, write_end = os.pipe()
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
-                job = _begin(zygote, "exec", spec.network, write_ends)
+                handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
+                job = _begin(zygote, "exec", spec.network, handed)
             finally:
                 for fd in write_ends:
                     os.close(fd)
@@ -139,7 +149,8 @@ class Workers:
                 grace=_GRACE_SECONDS,
                 watched=[stream.ended for stream in streams],
             )
-            await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
+            if streams:
+                await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
                 if stream.ended.done():
                     stream.ended.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform as host_platform
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -79,10 +80,17 @@ class Engine:
         self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
-        self.store = Store.open(self.settings.root, self.clock)
-        self._stack.callback(self.store.close)
         self.workers = Workers()
         self._stack.push_async_callback(self.workers.close)
+        self._loop = asyncio.get_running_loop()
+        self.store = Store.open(
+            self.settings.root,
+            self.clock,
+            warn=self._warn,
+            remover=None if os.geteuid() == 0 else self._remove,
+        )
+        # In a thread: the store's janitor may be waiting for one of our workers.
+        self._stack.push_async_callback(asyncio.to_thread, self.store.close)
         self.images = ImageSourceResolver(self.store, self.client)
         self.results = Results(self.store)
         self._hosts = Hosts(self.settings.registries)  # complains early about the configuration
@@ -102,6 +110,15 @@ class Engine:
             self._client = Client(self._hosts, credentials, clock=self.clock, environ=os.environ)
             self._stack.push_async_callback(self._client.close)
         return self._client
+
+    def _remove(self, path: str) -> None:
+        """Delete a tree whose files belong to ids of the user namespace (janitor's thread)."""
+        work = self.workers.call("pybuild.executor.files.removing:remove", {"path": path})
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _warn(self, message: str) -> None:
+        """What the store found wrong and mended; any thread."""
+        sys.stderr.write(f"warning: {message}\n")
 
     async def userxattr(self) -> bool:
         """Whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
 from pybuild.frontend.lowering import Lowered
-from pybuild.image.config import NewHistory, assemble_config
-from pybuild.image.manifest import build_index, build_manifest
+from pybuild.image.config import HistoryEntry, assemble_config
+from pybuild.image.manifest import (
+    Index,
+    build_index,
+    build_manifest,
+    layer_media_type,
+    parse_config,
+    parse_manifest,
+)
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
-    INDEX_TYPES,
     OCI_CONFIG,
     OCI_INDEX,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
     OCI_MANIFEST,
     Descriptor,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pybuild.cache.store import Store
     from pybuild.engine import Engine
 
-_SUFFIX = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
+_COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +99,8 @@ async def _export_image(
 ) -> Exported:
     oci_types = output.flag("oci-mediatypes", output.type != "docker")
     compression = output.attrs.get("compression", "gzip")
-    if compression not in _SUFFIX:
-        raise UsageError(f'output compression "{compression}": one of {", ".join(sorted(_SUFFIX))}')
+    if compression not in _COMPRESSIONS:
+        raise UsageError(f'output compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
     if compression == "zstd" and not oci_types:
         raise UsageError("output compression zstd needs oci-mediatypes=true")
     level = output.attrs.get("compression-level")
@@ -114,9 +114,7 @@ async def _export_image(
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
     if len(images) > 1:
-        data = build_index(
-            [image.manifest for image in images], OCI_INDEX if oci_types else DOCKER_INDEX
-        )
+        data = build_index([image.manifest for image in images], docker=not oci_types)
         media_type = OCI_INDEX if oci_types else DOCKER_INDEX
         digest = await asyncio.to_thread(engine.store.blobs.put, data)
         descriptor = Descriptor(media_type, digest, len(data))
@@ -177,20 +175,18 @@ async def push(
 
 def _mount_sources(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]]:
     """Where the layers of an image were pulled from: a registry can mount them from there."""
-    manifests = [descriptor.digest]
-    if descriptor.media_type in INDEX_TYPES:
-        index = json.loads(store.blobs.read(descriptor.digest))
-        manifests = [Digest.parse(child["digest"]) for child in index["manifests"]]
     sources: dict[Digest, list[str]] = {}
-    for digest in manifests:
-        manifest = json.loads(store.blobs.read(digest))
-        config = json.loads(store.blobs.read(Digest.parse(manifest["config"]["digest"])))
-        diff_ids = config.get("rootfs", {}).get("diff_ids", ())
-        for layer, diff_id in zip(manifest["layers"], diff_ids, strict=False):
-            facts = store.records.get("layer", "sha256-" + Digest.parse(diff_id).hex)
-            if facts and facts.get("reference"):
-                repository = Reference.parse(facts["reference"]).repository
-                sources[Digest.parse(layer["digest"])] = [repository]
+    document = parse_manifest(store.blobs.read(descriptor.digest), descriptor.media_type)
+    if isinstance(document, Index):
+        for child in document.manifests:
+            sources |= _mount_sources(store, child)
+        return sources
+    config = parse_config(store.blobs.read(document.config.digest))
+    diff_ids = config.get("rootfs", {}).get("diff_ids", ())
+    for layer, diff_id in zip(document.layers, diff_ids, strict=False):
+        facts = store.records.get("layer", "sha256-" + Digest.parse(diff_id).hex)
+        if facts and facts.get("reference"):
+            sources[layer.digest] = [Reference.parse(facts["reference"]).repository]
     return sources
 
 
@@ -248,27 +244,27 @@ class ImageMaker:
         created = iter([self._created(delta) for delta in deltas[base:]])
         fixed = lowered.epoch
         history = [
-            NewHistory(
+            HistoryEntry(
                 created_by=item.created_by,
+                created=None if item.vertex is None else next(created),
+                empty=item.vertex is None,
                 comment=item.comment,
-                empty_layer=item.vertex is None,
-                created=None
-                if item.vertex is None
-                else fixed
-                if fixed is not None
-                else next(created),
             )
             for item in lowered.history
         ]
         config = assemble_config(
-            lowered.config, [diff_id for diff_id, _ in layers], history, epoch=fixed
+            lowered.config,
+            diff_ids=[diff_id for diff_id, _ in layers],
+            base_layer_count=base,
+            new_history=history,
+            epoch=fixed,
         )
         config_type = OCI_CONFIG if self._oci_types else DOCKER_CONFIG
         config_digest = await asyncio.to_thread(self._store.blobs.put, config)
         config_descriptor = Descriptor(config_type, config_digest, len(config))
         media_type = OCI_MANIFEST if self._oci_types else DOCKER_MANIFEST
         data = build_manifest(
-            config_descriptor, [self._retype(layer) for _, layer in layers], media_type
+            config_descriptor, [layer for _, layer in layers], docker=not self._oci_types
         )
         digest = await asyncio.to_thread(self._store.blobs.put, data)
         manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
@@ -310,15 +306,8 @@ class ImageMaker:
         except BaseException:
             store.discard(out)
             raise
-        descriptor = Descriptor(_SUFFIX[self._compression], digest, size)
+        descriptor = Descriptor(layer_media_type(self._compression), digest, size)
         blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
         record = {"diff_id": answer["diff_id"], "blobs": blobs}
         await asyncio.to_thread(store.records.put, "layer", delta, record)
         return Digest.parse(answer["diff_id"]), descriptor
-
-    def _retype(self, layer: Descriptor) -> Descriptor:
-        """The same blob under the media type of the wanted family; annotations stay."""
-        to_oci = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
-        table = to_oci if self._oci_types else {oci: docker for docker, oci in to_oci.items()}
-        media_type = table.get(layer.media_type, layer.media_type)
-        return Descriptor(media_type, layer.digest, layer.size, layer.annotations)

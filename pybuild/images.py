@@ -6,13 +6,19 @@ Only metadata moves here; layers are fetched when a step or an output needs them
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
+from pybuild.image.manifest import (
+    Index,
+    Manifest,
+    choose_platform,
+    parse_config,
+    parse_manifest,
+)
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -66,11 +72,9 @@ class ImageSourceResolver:
 
     def describe(self, manifest: Descriptor, reference: Reference) -> ResolvedImage:
         """Read a manifest and config that are in the store, and note where its layers are found."""
-        data = json.loads(self._store.blobs.read(manifest.digest))
-        config: dict[str, Any] = json.loads(
-            self._store.blobs.read(Digest.parse(data["config"]["digest"]))
-        )
-        layers = [Descriptor.from_json(layer) for layer in data["layers"]]
+        document = self._manifest(manifest)
+        config = parse_config(self._store.blobs.read(document.config.digest))
+        layers = list(document.layers)
         diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
         if len(layers) != len(diff_ids):
             raise UserError(
@@ -100,15 +104,20 @@ class ImageSourceResolver:
             return descriptor
         if not self._store.blobs.has(descriptor.digest):
             return None
-        from pybuild.image.manifest import choose, parse_index
-
-        return choose(parse_index(self._store.blobs.read(descriptor.digest)), platform)
+        document = parse_manifest(self._store.blobs.read(descriptor.digest), descriptor.media_type)
+        return choose_platform(document, platform) if isinstance(document, Index) else None
 
     def _is_whole(self, manifest: Descriptor) -> bool:
         if not self._store.blobs.has(manifest.digest):
             return False
-        data = json.loads(self._store.blobs.read(manifest.digest))
-        return self._store.blobs.has(Digest.parse(data["config"]["digest"]))
+        return self._store.blobs.has(self._manifest(manifest).config.digest)
+
+    def _manifest(self, descriptor: Descriptor) -> Manifest:
+        data = self._store.blobs.read(descriptor.digest)
+        document = parse_manifest(data, descriptor.media_type)
+        if not isinstance(document, Manifest):
+            raise EnvironmentFault(f"{descriptor.digest} is an index where a manifest belongs")
+        return document
 
     async def fetch(self, delta: str, emit: Emit) -> None:
         """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
@@ -136,6 +145,7 @@ def note_layers(
     parents: list[str] = []
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         delta = "sha256-" + diff_id.hex
+        store.lease.add("delta", delta)  # first, or a prune in between would drop the record
         known = store.records.get("layer", delta)
         if known is None or known.get("reference") != str(reference):
             facts = {

@@ -51,7 +51,8 @@ def namespaces(network: str) -> int:
 
 
 def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
-    """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr.
+    """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
+    and its stdin if there is a third.
 
     A fault is said on the channel, or that all is ready; then it closes by itself.
     """
@@ -62,7 +63,8 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
         environment = _environment(spec)
         privileges.set_limits(spec["ulimits"])
         _reset_signals()
-        for number, fd in ((0, os.open("/dev/null", os.O_RDONLY)), (1, fds[0]), (2, fds[1])):
+        stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
+        for number, fd in enumerate((stdin, fds[0], fds[1])):
             os.dup2(fd, number)
         privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
         # A change of credentials has made the kernel forget it.
