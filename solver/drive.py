@@ -19,7 +19,7 @@ from typing import Any
 
 from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 from pybuild.model.events import (
     BuildWarning,
     Emit,
@@ -149,15 +149,15 @@ class Solver:
         Cancelling it stops, and waits for, everything that no other call wants.
 
         Raises:
-            PybuildError: the first failure, with the lines of its vertex. What else was going
-                has been stopped.
+            PybuildError: the first failure, with the lines of its vertex; what else was going
+                has been stopped. A `UserError` if the definition refers to what is not there.
         """
         name = next(self._names)
         wanted = tuple(targets)
         build = _Build(wanted, runner, emit, Weights(partial(self._weigh, wanted)))
         self._builds[name] = build
         try:
-            self._feed(JobAdded(name, wanted))
+            self._add(build, JobAdded(name, wanted))
             return await build.outcome
         finally:
             self._feed(JobCancelled(name))  # nothing, if it is done
@@ -187,6 +187,15 @@ class Solver:
             raise interrupted
 
     # --- between the state and the tasks ----------------------------------------------------------
+
+    def _add(self, build: _Build, event: JobAdded) -> None:
+        try:
+            instructions = self._state.handle(event)
+        except ValueError as error:
+            build.fail(UserError(f"invalid definition: {error}"))
+            return
+        for instruction in instructions:
+            self._carry_out(instruction)
 
     def _feed(self, event: messages.Event) -> None:
         try:

@@ -37,7 +37,6 @@ from pybuild.model.ops import (
     MountType,
     OciLayoutSource,
     Op,
-    ScratchSource,
     Vertex,
     encode_op,
 )
@@ -131,6 +130,7 @@ def _copied(vertex: Vertex, copy: Copy) -> Selection:
         # Owners that the copy replaces anyway do not count.
         keep_owner=copy.owner is None and not _is_local(vertex.inputs[copy.input]),
         allow_empty=copy.allow_empty,
+        parents_pivot=copy.parents_pivot,
     )
 
 
@@ -246,52 +246,51 @@ def _cover_copy(
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def source_key(op: Op, identity: Digest | None) -> Digest:
-    """Return the key of a source that stands for *identity*; scratch has none and needs none."""
-    assert isinstance(op, ScratchSource) or identity is not None
-    return Digest.of_json({"key": "source", "op": definition_part(op), "identity": identity})
+def source_key(part: Mapping[str, Any], identity: Digest | None) -> Digest:
+    """Return the key of a source that stands for *identity*; only scratch has none.
+
+    Args:
+        part: its `definition_part`.
+    """
+    return Digest.of_json({"key": "source", "op": part, "identity": identity})
 
 
-def definition_key(op: Op, inputs: Sequence[Digest]) -> Digest:
-    """Return the definition key of an op on inputs with these result keys."""
-    return Digest.of_json({"key": "definition", "op": definition_part(op), "inputs": list(inputs)})
+def definition_key(part: Mapping[str, Any], inputs: Sequence[Digest]) -> Digest:
+    """Return the definition key of the op with this `definition_part` on these result keys."""
+    return Digest.of_json({"key": "definition", "op": part, "inputs": list(inputs)})
 
 
-def content_key(vertex: Vertex, content: ContentInputs, inputs: Sequence[KeyInput]) -> Digest:
-    """Return the content key, one of *inputs* per input of the vertex."""
-    return Digest.of_json(
-        {
-            "key": "content",
-            "op": content_part(vertex, content),
-            "inputs": [
-                {"key": i.key}
-                if isinstance(i, ByKey)
-                else {"content": [d.digest for d in i.digests]}
-                for i in inputs
-            ],
-        }
-    )
+def content_key(part: Mapping[str, Any], inputs: Sequence[KeyInput]) -> Digest:
+    """Return the content key of the op with this `content_part`, one of *inputs* per input."""
+    counted = [
+        {"key": i.key} if isinstance(i, ByKey) else {"content": [d.digest for d in i.digests]}
+        for i in inputs
+    ]
+    return Digest.of_json({"key": "content", "op": part, "inputs": counted})
 
 
 def named_inputs(
-    vertex: Vertex,
-    content: ContentInputs,
+    part: Mapping[str, Any],
+    sources: Sequence[Vertex],
     inputs: Sequence[KeyInput],
     identity: Digest | None = None,
 ) -> dict[str, Any]:
-    """Return what the key was made of, by name, JSON-able, to be kept with the record.
+    """Return what a key was made of, by name, JSON-able, to be kept with the record.
 
     Shape: ``op`` (fields), ``identity`` of a source, and ``inputs``: per input ``name`` and either
     ``key`` or ``content`` with ``files`` (path to digest) where few enough to list.
+
+    Args:
+        part: the `content_part` or `definition_part` that the key has.
+        sources: the vertex's inputs.
     """
-    part = content_part(vertex, content) if content else definition_part(vertex.op)
     named: dict[str, Any] = {"op": part}
     if identity is not None:
         named["identity"] = identity
     if inputs:
         named["inputs"] = [
             {"name": source.meta.name, **_named(i)}
-            for source, i in zip(vertex.inputs, inputs, strict=True)
+            for source, i in zip(sources, inputs, strict=True)
         ]
     return named
 

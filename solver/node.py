@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from pybuild.model.digest import Digest
 from pybuild.model.ops import LocalSource, Vertex
@@ -63,13 +64,18 @@ class Node:
     """
 
     def __init__(
-        self, node_id: NodeId, vertex: Vertex, inputs: tuple[Node, ...], fresh: bool
+        self,
+        node_id: NodeId,
+        vertex: Vertex,
+        inputs: tuple[Node, ...],
+        content: keys.ContentInputs,
+        fresh: bool,
     ) -> None:
         self.id = node_id
         self.vertex = vertex
         self.inputs = inputs
         self.distinct: tuple[Node, ...] = tuple({i.id: i for i in inputs}.values())
-        self.content = keys.content_inputs(vertex) if inputs else {}
+        self.content = content
         self.fresh = fresh
         # A local source never has a key, and a fresh input's old key says nothing of its new bytes.
         no_alias = fresh or any(
@@ -133,6 +139,17 @@ class Node:
         if self.solved is not None or self.is_local:
             return False
         return self.missed or self.fresh or (self.key_settled and self.key is None)
+
+    @cached_property
+    def definition_part(self) -> dict[str, Any]:
+        return keys.definition_part(self.vertex.op)
+
+    @cached_property
+    def key_part(self) -> dict[str, Any]:
+        """What of the op is in the result key."""
+        if not self.content:
+            return self.definition_part
+        return keys.content_part(self.vertex, self.content)
 
     def key_parts(self) -> list[keys.KeyInput] | None:
         """Return what stands for each input in the result key; None while a part is missing."""

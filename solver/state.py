@@ -94,7 +94,8 @@ class State:
         """Take in what happened and return what is to be done, in this order.
 
         Raises:
-            ValueError: a job's name is in use.
+            ValueError: a job's name is in use, or its definition refers to inputs that are not
+                there; nothing has changed.
             InternalError: an invariant does not hold.
         """
         match event:
@@ -142,8 +143,9 @@ class State:
     def _add_job(self, name: str, targets: tuple[Vertex, ...]) -> None:
         if name in self.jobs or not name:
             raise ValueError(f'job name "{name}" is in use')
-        job = self.jobs[name] = Job(name, targets)
         order = list(walk(*targets))  # after this no digest needs recursion
+        contents = {v.digest: keys.content_inputs(v) for v in order}
+        job = self.jobs[name] = Job(name, targets)
         ignored = {v.digest for v in every(targets) if v.meta.ignore_cache}
         scoped: set[str] = set()
         in_job: dict[str, Node] = {}
@@ -154,7 +156,9 @@ class State:
             if own:
                 scoped.add(vertex.digest)
             node_id = NodeId(vertex.digest, name if own else "")
-            node = self.nodes.get(node_id) or self._add_node(node_id, vertex, inputs, fresh)
+            node = self.nodes.get(node_id) or self._add_node(
+                node_id, vertex, inputs, contents[vertex.digest], fresh
+            )
             node.jobs[name] = None
             in_job[vertex.digest] = node
             job.add(node)
@@ -173,11 +177,15 @@ class State:
         self._finish_job_if_done(job)
 
     def _add_node(
-        self, node_id: NodeId, vertex: Vertex, inputs: tuple[Node, ...], ignored: bool
+        self,
+        node_id: NodeId,
+        vertex: Vertex,
+        inputs: tuple[Node, ...],
+        content: keys.ContentInputs,
+        ignored: bool,
     ) -> Node:
-        by_content = keys.content_inputs(vertex) if inputs else {}
-        fresh = ignored or any(i.fresh for n, i in enumerate(inputs) if n not in by_content)
-        node = Node(node_id, vertex, inputs, fresh)
+        fresh = ignored or any(i.fresh for n, i in enumerate(inputs) if n not in content)
+        node = Node(node_id, vertex, inputs, content, fresh)
         self.nodes[node_id] = node
         for source in node.distinct:
             source.users[node_id] = node
@@ -269,7 +277,7 @@ class State:
                 self._probed(node, probe, solved)
             case Identified(identity=identity), Identify():
                 node.identity = identity
-                key = None if identity is None else keys.source_key(node.vertex.op, identity)
+                key = None if identity is None else keys.source_key(node.definition_part, identity)
                 self._settle_key(node, key)
             case Digested(content=content), DigestContent(index=index, selection=selection):
                 for number, wanted in enumerate(node.content[index]):
@@ -317,7 +325,9 @@ class State:
                 Save(
                     key=node.key,
                     snapshot=solved.result,
-                    inputs=keys.named_inputs(node.vertex, node.content, parts, node.identity),
+                    inputs=keys.named_inputs(
+                        node.key_part, node.vertex.inputs, parts, node.identity
+                    ),
                     seconds=solved.seconds,
                     created=solved.created,
                     name=node.vertex.meta.name,
@@ -520,14 +530,14 @@ class State:
             self._settle_key(node, None)
         elif not node.content:
             found = [key for key in by_key if key is not None]
-            self._settle_key(node, keys.definition_key(node.vertex.op, found))
+            self._settle_key(node, keys.definition_key(node.definition_part, found))
         elif node.alias is Alias.NOT_YET:
             self._ask_alias(node)
         elif node.alias is Alias.NO:
             self._digest_contents(node)
             parts = node.key_parts()
             if parts is not None:
-                key = keys.content_key(node.vertex, node.content, parts)
+                key = keys.content_key(node.key_part, parts)
                 self._save_alias(node, key)
                 self._settle_key(node, key)
 
@@ -538,19 +548,21 @@ class State:
         """
         found = [source.key for source in node.inputs]
         if None not in found:
-            known = keys.definition_key(node.vertex.op, [k for k in found if k is not None])
+            known = keys.definition_key(node.definition_part, [k for k in found if k is not None])
             self._say(SaveAlias(known, key), node)
 
     def _seek_source_key(self, node: Node) -> None:
         op = node.vertex.op
         if isinstance(op, ScratchSource):
-            self._settle_key(node, keys.source_key(op, None))
+            self._settle_key(node, keys.source_key(node.definition_part, None))
             return
         node.identity = keys.source_identity(op)
         if node.identity is not None:
-            self._settle_key(node, keys.source_key(op, node.identity))
+            self._settle_key(node, keys.source_key(node.definition_part, node.identity))
         elif not isinstance(op, HttpSource | GitSource):
-            self._settle_key(node, keys.definition_key(op, []))  # no source after all
+            self._settle_key(
+                node, keys.definition_key(node.definition_part, [])
+            )  # no source after all
         elif not node.asked_identity:
             node.asked_identity = True
             self._ask(node, Identify(self._ticket(), node.vertex, self._runner_of(node)))
@@ -566,7 +578,7 @@ class State:
         node.alias = Alias.ASKED
         self._reconcile(node)
         node.probe = self._ticket()
-        key = keys.definition_key(node.vertex.op, found)
+        key = keys.definition_key(node.definition_part, found)
         self._ask(node, Probe(node.probe, node.vertex, key, alias=True))
 
     def _digest_contents(self, node: Node) -> None:

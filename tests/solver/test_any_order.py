@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -123,9 +124,10 @@ def desk_for(data: st.DataObject, records: MemoryRecords, content: dict[str, str
     )
 
 
-common = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+common = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @common
 @given(st.data())
 def test_any_order_gives_what_evaluation_gives(data: st.DataObject) -> None:
@@ -149,6 +151,7 @@ def test_any_order_gives_what_evaluation_gives(data: st.DataObject) -> None:
         assert not desk.state.by_key
 
 
+@pytest.mark.slow
 @common
 @given(st.data())
 def test_a_second_build_of_the_same_runs_nothing(data: st.DataObject) -> None:
@@ -162,6 +165,7 @@ def test_a_second_build_of_the_same_runs_nothing(data: st.DataObject) -> None:
     check_told(second, "job", definition.targets)
 
 
+@pytest.mark.slow
 @common
 @given(st.data())
 def test_jobs_that_come_at_any_time_share_all_work(data: st.DataObject) -> None:
@@ -187,6 +191,7 @@ def test_jobs_that_come_at_any_time_share_all_work(data: st.DataObject) -> None:
     assert not desk.state.nodes
 
 
+@pytest.mark.slow
 @common
 @given(st.data())
 def test_cancelled_and_failing_jobs_never_harm_the_others(data: st.DataObject) -> None:
@@ -216,6 +221,7 @@ def test_cancelled_and_failing_jobs_never_harm_the_others(data: st.DataObject) -
     assert not desk.state.leaders
 
 
+@pytest.mark.slow
 @common
 @given(st.data())
 def test_failures_end_exactly_the_jobs_that_need_them(data: st.DataObject) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, StepError
+from pybuild.model.errors import EnvironmentFault, InternalError, StepError, UserError
 from pybuild.model.events import (
     BuildWarning,
     Emit,
@@ -24,14 +24,15 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
-from pybuild.model.ops import Vertex
+from pybuild.model.ops import Copy, FileOp, Vertex
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import Result
 from pybuild.model.span import Span
+from pybuild.solver import messages
 from pybuild.solver.drive import Budgets, Solver
 from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.runner import Record
-from tests.solver.builders import copy, image, local, merge, run
+from tests.solver.builders import copy, image, local, merge, run, vertex
 
 
 def go(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -416,5 +417,42 @@ def test_a_digest_that_fails_is_the_failure_of_the_copy() -> None:
         assert [e.vertex for e in seen if isinstance(e, VertexFailed) and not e.cancelled] == [
             top.digest
         ]
+
+    go(work)
+
+
+def test_a_broken_definition_is_refused_and_harms_nobody() -> None:
+    async def work() -> None:
+        op = FileOp(actions=(Copy(input=4, source="/", dest="/"),))
+        both = solver()
+        gate = Gate("a")
+        good = asyncio.create_task(both.solve([run("a", image())], FakeRunner(pause=gate), ignore))
+        await gate.reached["a"].wait()
+        with pytest.raises(UserError, match='invalid definition: vertex "bad" refers to input 4'):
+            await both.solve([vertex("bad", op, image())], FakeRunner(), ignore)
+        gate.held["a"].set()
+        assert not (await good).targets[0].cached
+
+    go(work)
+
+
+def test_a_bug_in_the_state_ends_every_job_instead_of_hanging() -> None:
+    async def work() -> None:
+        gate = Gate("a")
+        both = solver()
+        runner = FakeRunner(pause=gate)
+        solving = asyncio.create_task(both.solve([run("a", image())], runner, ignore))
+        await gate.reached["a"].wait()
+
+        def broken(event: messages.Event) -> list[messages.Instruction]:
+            raise InternalError("invariant")
+
+        both._state.handle = broken  # type: ignore[method-assign]  # pyright: ignore
+        gate.held["a"].set()
+        with pytest.raises(InternalError, match="invariant"):
+            await solving
+        again = FakeRunner()
+        await both.solve([run("a", image())], again, ignore)
+        assert again.ended == ["a"]
 
     go(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError
 from pybuild.model.ops import DiffOp, Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
@@ -456,3 +457,102 @@ def test_a_failing_probe_is_a_miss() -> None:
     desk.send(Failed(ticket, OSError("disk")))
     desk.work()
     assert desk.ran == ["base", "a"]
+
+
+def test_while_a_step_asks_for_its_stored_result_nothing_new_starts_below() -> None:
+    """The copy's own record is gone; the step on top of it is stored, so it is not missed."""
+    first = Desk(runner=FakeRunner(content={"a": "bytes", "a2": "bytes"}))
+    top = run("top", copy("copy", image(), run("a", image())))
+    first.solve(top)
+    key = first.solutions["job"].of(top.inputs[0]).key
+    assert key is not None
+    del first.records.records[key]
+    second = again(first, run("top", copy("copy", image(), run("a2", image()))))
+    assert names(second) == ["a2"]
+    assert second.phases("copy") == ["added", "cached"]
+
+
+def test_a_vertex_that_was_just_looking_takes_the_result_made_meanwhile() -> None:
+    desk = Desk(runner=FakeRunner(files={"/src": "1"}))
+    one = copy("sources", image(), local("one", "one"), "/src")
+    two = copy("sources", image(), local("two", "two"), "/src")
+    desk.add(one, job="one")
+    desk.add(two, job="two")
+
+    def looking() -> list[int]:
+        return [
+            t
+            for t, i in desk.open.items()
+            if isinstance(i, Probe) and i.vertex.meta.name == "sources"
+        ]
+
+    def step_past(*held: int) -> None:
+        ticket = next(t for t in sorted(desk.open) if t not in held)
+        desk.choose = lambda count: sorted(desk.open).index(ticket)
+        desk.step()
+
+    while len(looking()) < 2:
+        step_past(*looking())
+    late = max(looking())
+    while late in desk.open:
+        step_past(late)
+    desk.choose = lambda count: 0
+    assert any(isinstance(i, Cancel) and i.ticket == late for i in desk.log)
+    desk.work()
+    assert desk.ran.count("sources") == 1
+    assert set(desk.solutions) == {"one", "two"}
+
+
+def test_equal_work_runs_once_even_when_nothing_can_be_stored() -> None:
+    class Forgetful(MemoryRecords):
+        def load(self, key: Digest) -> None:
+            return None
+
+    desk = Desk(Forgetful(), FakeRunner(files={"/src": "1"}))
+    first = copy("sources", image(), local("one", "one"), "/src")
+    second = run("last", run("make", first), copy("sources", image(), local("two", "two"), "/src"))
+    desk.solve(first, second)
+    assert desk.ran.count("sources") == 1
+
+
+def test_a_failure_below_a_leader_leaves_the_work_to_its_followers() -> None:
+    """Two jobs force the same steps; the one that follows must not wait for ever."""
+    desk = Desk(runner=FakeRunner(fail=["a"]))
+    desk.add(run("b", run("a", image(), no_cache=True)), job="one")
+    for _ in range(3):
+        desk.step()
+    desk.add(run("b", run("a", image(), no_cache=True)), job="two")
+    desk.work()
+    assert {job: name for job, (name, _) in desk.failures.items()} == {"one": "a", "two": "a"}
+
+
+@pytest.mark.parametrize("size", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_many_steps_in_a_chain(size: int) -> None:
+    top = image()
+    for number in range(size):
+        top = run(f"s{number}", top)
+    first = Desk(validate=False)
+    first.solve(top)
+    assert len(first.ran) == size + 1
+    second = Desk(first.records, first.runner, validate=False)
+    second.solve(top)
+    assert second.ran == []
+    assert sum(phase is Phase.CACHED for _, _, phase in second.told) == size + 1
+
+
+@pytest.mark.parametrize("size", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_many_stages_side_by_side(size: int) -> None:
+    desk = Desk(validate=False)
+    desk.solve(merge("all", *(run(f"s{number}", image()) for number in range(size))))
+    assert len(desk.ran) == size + 1
+
+
+@pytest.mark.parametrize("size", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_many_copies_in_a_chain(size: int) -> None:
+    """Every copy is late, as each stage has to run first."""
+    top = image()
+    for number in range(size):
+        top = copy(f"c{number}", top, run(f"s{number}", image()))
+    desk = Desk(validate=False)
+    desk.solve(top)
+    assert len(desk.ran) == 2 * size + 1
