@@ -1,0 +1,293 @@
+"""Images as files: OCI layout directories, OCI archives, docker-load archives [OUT-3, OUT-4, IMG-24].
+
+Archives are sorted, without times and owners: the same image gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from pybuild.image import tarformat
+from pybuild.image.config import encode
+from pybuild.image.manifest import (
+    MAX_DEPTH,
+    MAX_MANIFEST_BYTES,
+    Index,
+    Manifest,
+    is_foreign,
+    parse_manifest,
+)
+from pybuild.model.descriptor import OCI_INDEX, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.reference import Reference
+
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"
+_PIECE = 1 << 20
+
+BlobPath = Callable[[Digest], str]
+"""Where a blob's file lies."""
+
+
+def write_oci_layout(
+    directory: str, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
+) -> None:
+    """Write an image into an OCI layout directory, made if it is missing.
+
+    An existing layout keeps its other images; tags that are given again move [IMG-7, IMG-21].
+
+    Args:
+        names: full references; none: an untagged image.
+
+    Raises:
+        UserError: *directory* is there and no layout.
+        EnvironmentFault: a blob is missing or does not have its size or digest.
+    """
+    entries = _tagged(descriptor, names)
+    kept = _other_images(directory, descriptor, names)
+    for blob in reachable(descriptor, blob_path):
+        folder = os.path.join(directory, "blobs", blob.digest.algorithm)
+        os.makedirs(folder, exist_ok=True)
+        target = os.path.join(folder, blob.digest.hex)
+        if os.path.exists(target):
+            continue
+        with _replacing(target) as out:
+            for piece in _checked(blob, blob_path):
+                out.write(piece)
+    with _replacing(os.path.join(directory, "oci-layout")) as out:
+        out.write(LAYOUT)
+    with _replacing(os.path.join(directory, "index.json")) as out:
+        out.write(_layout_index(kept + entries))
+
+
+def write_oci_archive(
+    out: BinaryIO, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
+) -> None:
+    """Write an OCI layout as one tar.
+
+    Raises:
+        EnvironmentFault: a blob is missing or does not have its size or digest.
+    """
+    blobs = reachable(descriptor, blob_path)
+    _folders(out, blobs)
+    for blob in blobs:
+        _blob(out, blob, blob_path)
+    _member(out, "index.json", _layout_index(_tagged(descriptor, names)))
+    _member(out, "oci-layout", LAYOUT)
+    out.write(tarformat.END)
+
+
+def write_docker_archive(
+    out: BinaryIO, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
+) -> None:
+    """Write what ``docker load`` takes: an OCI layout with ``manifest.json`` and ``repositories``.
+
+    Raises:
+        UserError: *descriptor* is an index: the format holds one platform [OUT-4].
+        EnvironmentFault: a blob is missing or does not have its size or digest.
+    """
+    document = parse_manifest(_read(descriptor, blob_path), descriptor.media_type)
+    if isinstance(document, Index):
+        raise UserError(
+            "output type=docker holds one platform only",
+            hints=("use type=oci, or build one platform at a time",),
+        )
+    blobs = reachable(descriptor, blob_path)
+    tags = [_familiar(name) for name in names]
+    _folders(out, blobs)
+    for blob in blobs:
+        _blob(out, blob, blob_path)
+    listing: list[dict[str, Any]] = [
+        {
+            "Config": _blob_name(document.config.digest),
+            "RepoTags": tags or None,
+            "Layers": [_blob_name(layer.digest) for layer in document.layers],
+        }
+    ]
+    _member(out, "index.json", _layout_index(_tagged(descriptor, names)))
+    _member(out, "manifest.json", encode(listing))
+    _member(out, "oci-layout", LAYOUT)
+    if tags and document.layers:
+        top = document.layers[-1].digest.hex
+        repositories: dict[str, dict[str, str]] = {}
+        for tag in sorted(tags):
+            repository, _, word = tag.rpartition(":")
+            repositories.setdefault(repository, {})[word] = top
+        _member(out, "repositories", encode(repositories))
+    out.write(tarformat.END)
+
+
+def reachable(descriptor: Descriptor, blob_path: BlobPath) -> list[Descriptor]:
+    """Return all blobs that make up an image or index, once each, sorted by digest.
+
+    Children of an index that are not in the store are left out: an index may be kept with some of
+    its platforms only [STO-5]. So are layers that may not be passed on [IMG-5].
+    """
+    found: dict[str, Descriptor] = {}
+    _reach(descriptor, blob_path, found, MAX_DEPTH)
+    return [found[digest] for digest in sorted(found)]
+
+
+def _reach(
+    descriptor: Descriptor, blob_path: BlobPath, found: dict[str, Descriptor], depth: int
+) -> None:
+    if descriptor.digest in found:
+        return
+    if depth == 0:
+        raise EnvironmentFault(f"indexes are nested more than {MAX_DEPTH} deep")
+    found[descriptor.digest] = descriptor
+    document = parse_manifest(_read(descriptor, blob_path), descriptor.media_type)
+    if isinstance(document, Manifest):
+        for blob in (document.config, *document.layers):
+            if not is_foreign(blob.media_type) or os.path.exists(blob_path(blob.digest)):
+                found.setdefault(blob.digest, blob)
+        return
+    for child in document.manifests:
+        if os.path.exists(blob_path(child.digest)):
+            _reach(child, blob_path, found, depth - 1)
+
+
+def _read(descriptor: Descriptor, blob_path: BlobPath) -> bytes:
+    if descriptor.size > MAX_MANIFEST_BYTES:
+        raise EnvironmentFault(f"manifest {descriptor.digest} has {descriptor.size} bytes")
+    return b"".join(_checked(descriptor, blob_path))
+
+
+def _checked(blob: Descriptor, blob_path: BlobPath) -> Iterator[bytes]:
+    """Yield a blob's bytes; its size and digest are right once this ends [IMG-22]."""
+    import hashlib
+
+    hasher = hashlib.new(blob.digest.algorithm)
+    size = 0
+    try:
+        with open(blob_path(blob.digest), "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                size += len(piece)
+                if size > blob.size:
+                    raise EnvironmentFault(f"blob {blob.digest} is longer than {blob.size} bytes")
+                hasher.update(piece)
+                yield piece
+    except FileNotFoundError as error:
+        raise EnvironmentFault(f"blob {blob.digest} is missing from the store") from error
+    if size != blob.size or hasher.hexdigest() != blob.digest.hex:
+        raise EnvironmentFault(
+            f"blob {blob.digest}: got {blob.digest.algorithm}:{hasher.hexdigest()} "
+            f"after {size} of {blob.size} bytes"
+        )
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _familiar(name: str) -> str:
+    reference = Reference.parse(name)
+    return reference.familiar if reference.tag else reference.familiar + ":latest"
+
+
+def _tagged(descriptor: Descriptor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the entries of index.json: one a name, each with tag and full name [IMG-21]."""
+    entries: list[dict[str, Any]] = []
+    for name in names:
+        reference = Reference.parse(name)
+        tag = reference.tag or "latest"
+        notes = {
+            **descriptor.annotations,
+            IMAGE_NAME: f"{reference.repository}:{tag}",
+            REF_NAME: tag,
+        }
+        entries.append({**descriptor.to_json(), "annotations": dict(sorted(notes.items()))})
+    return [_field_order(entry) for entry in entries] or [descriptor.to_json()]
+
+
+def _field_order(entry: dict[str, Any]) -> dict[str, Any]:
+    order = ("mediaType", "digest", "size", "annotations", "platform")
+    return {name: entry[name] for name in order if name in entry}
+
+
+def _layout_index(entries: list[Any]) -> bytes:
+    return encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def _other_images(directory: str, descriptor: Descriptor, names: Sequence[str]) -> list[Any]:
+    """Return what an existing layout's index keeps beside the image that is being written."""
+    if not os.path.isdir(directory) or not os.listdir(directory):
+        return []
+    if not os.path.exists(os.path.join(directory, "oci-layout")):
+        raise UserError(
+            f"{directory} is not empty and not an OCI layout",
+            hints=("choose an empty directory",),
+        )
+    path = os.path.join(directory, "index.json")
+    try:
+        with open(path, "rb") as file:
+            found = json.loads(file.read(MAX_MANIFEST_BYTES))["manifests"]
+        entries: list[Mapping[str, Any]] = [dict(entry) for entry in found]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is broken: {error}") from error
+    new = {(Reference.parse(name).repository, Reference.parse(name).tag) for name in names}
+    return [entry for entry in entries if not _is_replaced(entry, descriptor, new)]
+
+
+def _is_replaced(
+    entry: Mapping[str, Any], descriptor: Descriptor, new: set[tuple[str, str | None]]
+) -> bool:
+    notes = entry.get("annotations") or {}
+    full, tag = notes.get(IMAGE_NAME), notes.get(REF_NAME)
+    if full is None and tag is None:
+        return entry.get("digest") == descriptor.digest
+    if full is None:
+        return tag in {word for _, word in new}
+    try:
+        reference = Reference.parse(str(full))
+    except ValueError:
+        return False
+    return (reference.repository, reference.tag) in new
+
+
+def _folders(out: BinaryIO, blobs: Sequence[Descriptor]) -> None:
+    _header(out, "blobs/", tarformat.DIRECTORY, 0, 0o755)
+    for algorithm in sorted({blob.digest.algorithm for blob in blobs}):
+        _header(out, f"blobs/{algorithm}/", tarformat.DIRECTORY, 0, 0o755)
+
+
+def _header(out: BinaryIO, name: str, kind: bytes, size: int, mode: int) -> None:
+    out.write(tarformat.entry(name.encode(), kind, mode=mode, size=size))
+
+
+def _member(out: BinaryIO, name: str, data: bytes) -> None:
+    _header(out, name, tarformat.REGULAR, len(data), 0o644)
+    out.write(data)
+    out.write(tarformat.padding(len(data)))
+
+
+def _blob(out: BinaryIO, blob: Descriptor, blob_path: BlobPath) -> None:
+    _header(out, _blob_name(blob.digest), tarformat.REGULAR, blob.size, 0o444)
+    out.writelines(_checked(blob, blob_path))
+    out.write(tarformat.padding(blob.size))
+
+
+class _replacing:
+    """A file that takes its name only once it was written whole."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._part = f"{path}.{os.getpid()}.part"
+
+    def __enter__(self) -> BinaryIO:
+        self._file = open(self._part, "wb")
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            os.replace(self._part, self._path)
+        else:
+            os.unlink(self._part)

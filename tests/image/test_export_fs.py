@@ -1,0 +1,94 @@
+"""Finished trees outside the store [OUT-5, OUT-6, OUT-16, REP-2]."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pybuild.image.export_fs import copy_tree, copy_tree_job, tree_tar
+from pybuild.model.errors import UserError
+
+from .trees import look, root_only, void
+
+
+def plant(root: Path) -> None:
+    (root / "d" / "e").mkdir(parents=True)
+    (root / "d" / "file").write_bytes(b"x" * 2_000_000)
+    os.link(root / "d" / "file", root / "z")
+    (root / "link").symlink_to("/etc/passwd")
+    os.mkfifo(root / "fifo")
+    (root / "d" / "e" / ".wh.kept").write_text("only a name here")
+    os.chmod(root / "d" / "e", 0o555)
+    for path in (root / "d/file", root / "d/e", root / "d"):
+        os.utime(path, (1000, 1000))
+
+
+def test_copy_keeps_everything_but_the_owner(tmp_path: Path) -> None:
+    plant(tmp_path / "in")
+    counts = copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert look(tmp_path / "out") == look(tmp_path / "in")
+    assert counts == {"entries": 7, "bytes": 2_000_016, "devices_skipped": 0}
+
+
+@root_only
+def test_copies_belong_to_whoever_runs_and_lend_no_powers(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, owner in (("mine", 0), ("theirs", 12)):
+        (tmp_path / "in" / name).write_text("")
+        os.chown(tmp_path / "in" / name, owner, owner)
+        os.chmod(tmp_path / "in" / name, 0o4755)
+    copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
+    mine, theirs = (tmp_path / "out/mine").stat(), (tmp_path / "out/theirs").stat()
+    assert (mine.st_uid, theirs.st_uid) == (0, 0)
+    assert (stat.S_IMODE(mine.st_mode), stat.S_IMODE(theirs.st_mode)) == (0o4755, 0o755)
+
+
+def test_copy_again_replaces_files_and_merges_directories(tmp_path: Path) -> None:
+    plant(tmp_path / "in")
+    victim = tmp_path / "victim"
+    victim.write_text("safe")
+    (tmp_path / "out/d").mkdir(parents=True)
+    (tmp_path / "out/d/mine").write_text("kept")
+    (tmp_path / "out/z").symlink_to(victim)
+    (tmp_path / "out/d/e").symlink_to(tmp_path)
+    for _ in range(2):
+        copy_tree_job(
+            {"src_dir": str(tmp_path / "in"), "dest_dir": str(tmp_path / "out")}, [], void
+        )
+    assert victim.read_text() == "safe"
+    assert (tmp_path / "out/d/mine").read_text() == "kept"
+    assert (tmp_path / "out/d/e/.wh.kept").exists() and not (tmp_path / ".wh.kept").exists()
+    assert (tmp_path / "out/z").stat().st_nlink == 2
+
+
+def test_directory_in_the_way_is_an_error(tmp_path: Path) -> None:
+    plant(tmp_path / "in")
+    (tmp_path / "out/d/file").mkdir(parents=True)
+    with pytest.raises(UserError, match='cannot write "d/file": a directory is in the way'):
+        copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+def test_epoch_clamps_times(tmp_path: Path) -> None:
+    plant(tmp_path / "in")
+    copy_tree(str(tmp_path / "in"), str(tmp_path / "out"), epoch=1500)
+    times = {path.name: path.lstat().st_mtime for path in (tmp_path / "out").rglob("*")}
+    assert (times["link"], times["file"], times["d"]) == (1500, 1000, 1000)
+
+
+def test_tree_tar_is_plain_and_repeats(tmp_path: Path) -> None:
+    plant(tmp_path / "in")
+    made: list[bytes] = []
+    for _ in range(2):
+        pieces: list[bytes] = []
+        tree_tar(str(tmp_path / "in"), pieces.append, epoch=1500)
+        made.append(b"".join(pieces))
+    assert made[0] == made[1]
+    with tarfile.open(fileobj=io.BytesIO(made[0])) as archive:
+        names = archive.getnames()
+        assert names == ["d", "d/e", "d/e/.wh.kept", "d/file", "fifo", "link", "z"]
+        assert max(member.mtime for member in archive.getmembers()) == 1500
