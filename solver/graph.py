@@ -45,7 +45,7 @@ def needed(graph: Graph, targets: Iterable[Vertex]) -> set[Digest]:
     for target in targets:
         if target.digest not in found:
             found.add(target.digest)
-            found |= nx.ancestors(graph, target.digest)
+            found |= nx.ancestors(graph, target.digest)  # pyright: ignore[reportUnknownMemberType]
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pybuild.model.ops import LocalSource, Vertex
 from pybuild.solver.messages import Phase
 from pybuild.solver.node import Node
@@ -77,3 +79,15 @@ class Job:
     def is_going(self, node: Node) -> bool:
         """Whether those who watch saw it start and not end."""
         return self.told.get(node) is Phase.STARTED
+
+
+def every(targets: tuple[Vertex, ...]) -> Iterator[Vertex]:
+    """Yield every vertex object below, also several of one digest: they may differ in meta."""
+    seen: set[int] = set()
+    stack = list(targets)
+    while stack:
+        vertex = stack.pop()
+        if id(vertex) not in seen:
+            seen.add(id(vertex))
+            yield vertex
+            stack.extend(vertex.inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from pybuild.model.digest import Digest
@@ -55,7 +55,7 @@ class Line:
         self._woken = False
 
     @asynccontextmanager
-    async def place(self, vertex: Digest, weights: Weights) -> AsyncIterator[None]:
+    async def place(self, vertex: Digest, weights: Weights) -> AsyncGenerator[None]:
         """Hold a place while the context is open."""
         turn = asyncio.get_running_loop().create_future()
         self._newcomers.append((vertex, weights, turn))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.ops import DiffOp, MergeOp, Vertex
+from pybuild.model.snapshot import Result, Snapshot
 
 
 def merge(snapshots: Sequence[Snapshot]) -> Snapshot:
@@ -26,3 +27,17 @@ def difference(lower: Snapshot, upper: Snapshot) -> Snapshot | None:
     if upper.deltas[:cut] != lower.deltas:
         return None
     return Snapshot(upper.deltas[cut:])
+
+
+def composed(vertex: Vertex, inputs: Sequence[Result]) -> Snapshot | None:
+    """Return the result of an op that only composes stacks; None where files must be looked at."""
+    snapshots = [i for i in inputs if isinstance(i, Snapshot)]
+    if len(snapshots) < len(inputs):
+        return None
+    match vertex.op:
+        case MergeOp():
+            return merge(snapshots)
+        case DiffOp() if len(snapshots) == 2:
+            return difference(*snapshots)
+        case _:
+            return None

@@ -35,19 +35,16 @@ Failures are never stored [KEY-15], not even in memory.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError
-from pybuild.model.ops import DiffOp, GitSource, HttpSource, MergeOp, ScratchSource, Vertex, walk
+from pybuild.model.ops import ScratchSource, Vertex, walk
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.solver import keys, stacks
-from pybuild.solver.job import Job
+from pybuild.solver.job import Job, every
+from pybuild.solver.keyring import Keyring
 from pybuild.solver.messages import (
     Began,
-    Cancel,
     DigestContent,
     Digested,
     Event,
@@ -65,28 +62,15 @@ from pybuild.solver.messages import (
     Ran,
     Run,
     Save,
-    SaveAlias,
     SaveSeconds,
-    Tell,
 )
 from pybuild.solver.node import Alias, Grade, Node, NodeId
 from pybuild.solver.solution import Solved
 from pybuild.solver.validate import validate
 
 
-class State:
+class State(Keyring):
     """All jobs of one solver."""
-
-    def __init__(self, first_ticket: int = 1) -> None:
-        self.nodes: dict[NodeId, Node] = {}
-        self.jobs: dict[str, Job] = {}
-        self.tickets: dict[int, tuple[Node, Instruction]] = {}
-        self.leaders: dict[str, Node] = {}
-        self.by_key: dict[str, dict[NodeId, Node]] = {}
-        self.next_ticket = first_ticket
-        self._out: list[Instruction] = []
-        self._key_work: deque[Node] = deque()
-        self._work: deque[Node] = deque()
 
     # --- the door ---------------------------------------------------------------------------------
 
@@ -216,39 +200,6 @@ class State:
             if not node.jobs and not node.running and node.solved is None:
                 self._hand_over(node)
             self._drop_if_unused(node)
-
-    def _drop_if_unused(self, node: Node) -> None:
-        stack = [node]
-        while stack:
-            node = stack.pop()
-            if node.jobs or node.wanters or node.key_wanters or node.users:
-                continue
-            if self.nodes.pop(node.id, None) is None:
-                continue
-            self._give_up(node)
-            if node.key is not None:
-                same = self.by_key[node.key]
-                del same[node.id]
-                if not same:
-                    del self.by_key[node.key]
-            for source in node.distinct:
-                source.users.pop(node.id, None)
-                stack.append(source)
-
-    def _give_up(self, node: Node) -> None:
-        """Stop all that goes on for a node, and let others of its key lead."""
-        for ticket in sorted(node.tickets):
-            del self.tickets[ticket]
-            self._say(Cancel(ticket), node)
-        node.tickets.clear()
-        node.running = node.probe = 0
-        node.began = False
-        if not node.key_settled:
-            node.asked_identity = False
-            if node.alias is Alias.ASKED:
-                node.alias = Alias.NOT_YET
-        if node.key is not None and self.leaders.get(node.key) is node:
-            del self.leaders[node.key]
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -394,45 +345,7 @@ class State:
                 if job.is_going(member):
                     job.told.pop(member, None)
 
-    def _wanting(self, nodes: Iterable[Node]) -> list[Node]:
-        """Return the nodes that wait for any of these, themselves included."""
-        stack = list(nodes)
-        found = {node.id: node for node in stack}
-        while stack:
-            node = stack.pop()
-            for wanter in (*node.wanters, *node.key_wanters):
-                if isinstance(wanter, NodeId) and wanter not in found:
-                    found[wanter] = self.nodes[wanter]
-                    stack.append(found[wanter])
-        return list(found.values())
-
-    def _jobs_wanting(self, node: Node) -> list[str]:
-        """Return the jobs for which somebody waits for this node, in the order they came."""
-        found = {w for n in self._wanting([node]) for w in n.wanters if isinstance(w, str)}
-        return [name for name in self.jobs if name in found]
-
-    def _hand_over(self, node: Node) -> None:
-        """Let those who follow a node that has not begun do the work themselves.
-
-        What keeps the node from its result (a failure below, the end of its job) need not
-        concern them: their inputs may be other ones.
-        """
-        followers = self._followers(node)
-        if not followers:
-            return
-        assert node.key is not None
-        del self.leaders[node.key]
-        for follower in followers:
-            follower.leader = None
-        for follower in followers:
-            self._reconcile(follower)
-            self._touch(follower)
-
     # --- wants ------------------------------------------------------------------------------------
-
-    def _touch(self, node: Node) -> None:
-        self._key_work.append(node)
-        self._work.append(node)
 
     def _settle(self) -> None:
         """Work until nothing changes. Keys go first, up the graph, so that whoever learns its key
@@ -448,200 +361,6 @@ class State:
                     self._seek_result(node)
             else:
                 return
-
-    def _desired(self, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
-        """Return what a node wants now: its inputs' keys, and results by node."""
-        grade = node.grade
-        if node.solved is not None or (grade is None and not node.key_wanters):
-            return False, {}
-        held = dict.fromkeys(node.wants, Grade.HOLD)
-        if not node.key_settled:
-            if not node.seeks_key:
-                return node.wants_keys, held
-            if node.fresh or (node.late and node.alias is not Alias.ASKED):
-                return True, {i.id: Grade.GO for i in node.distinct}
-            if node.alias is Alias.NO:
-                return True, {node.inputs[n].id: Grade.GO for n in node.content}
-            return True, held
-        if grade is None:
-            return False, {}
-        if grade is Grade.HOLD or not node.missed:
-            return False, held
-        if node.leader is not None:
-            return False, {node.leader.id: Grade.GO}
-        return False, {i.id: Grade.GO for i in node.distinct}
-
-    def may_be_wanted(self, node: Node) -> bool:
-        """Whether some job may still come to want a node; what runs is then not stopped."""
-        jobs = (self.jobs.get(name) for name in node.jobs)
-        return any(job is not None and not job.is_settled(node) for job in jobs)
-
-    def _reconcile(self, node: Node) -> None:
-        """Make what is registered of a node's wants what it desires, all the way down."""
-        stack = [node]
-        while stack:
-            node = stack.pop()
-            wants_keys, wants = self._desired(node)
-            if wants_keys != node.wants_keys:
-                node.wants_keys = wants_keys
-                for source in node.key_inputs:
-                    if wants_keys:
-                        source.key_wanters.add(node.id)
-                        self._touch(source)
-                    else:
-                        source.key_wanters.discard(node.id)
-                        stack.append(source)
-            if wants != node.wants:
-                for gone in node.wants.keys() - wants.keys():
-                    other = self.nodes[gone]
-                    other.wanters.pop(node.id, None)
-                    stack.append(other)
-                for wanted, grade in wants.items():
-                    if node.wants.get(wanted) != grade:
-                        other = self.nodes[wanted]
-                        other.wanters[node.id] = grade
-                        if grade is Grade.HOLD:
-                            stack.append(other)
-                        self._touch(other)
-                node.wants = wants
-            if node.leader is not None and node.leader.id not in wants:
-                node.leader = None
-            if node.running and node.grade is None and not self.may_be_wanted(node):
-                self._give_up(node)
-                node.story.append("no longer needed")
-            self._drop_if_unused(node)
-
-    # --- keys -------------------------------------------------------------------------------------
-
-    def _seek_key(self, node: Node) -> None:
-        if not node.inputs:
-            self._seek_source_key(node)
-            return
-        if not node.wants_keys and not node.late:
-            waits = any(node.inputs[n].will_run for n in node.content)
-            if waits or node.fresh or any(i.late and not i.key_settled for i in node.distinct):
-                self._mark_late(node)
-        self._reconcile(node)
-        if node.keys_missing:
-            self._digest_contents(node)
-            return
-        by_key = [i.key for n, i in enumerate(node.inputs) if n not in node.content]
-        if None in by_key:
-            self._settle_key(node, None)
-        elif not node.content:
-            found = [key for key in by_key if key is not None]
-            self._settle_key(node, keys.definition_key(node.definition_part, found))
-        elif node.alias is Alias.NOT_YET:
-            self._ask_alias(node)
-        elif node.alias is Alias.NO:
-            self._digest_contents(node)
-            parts = node.key_parts()
-            if parts is not None:
-                key = keys.content_key(node.key_part, parts)
-                self._save_alias(node, key)
-                self._settle_key(node, key)
-
-    def _save_alias(self, node: Node, key: Digest) -> None:
-        """Remember what the definition key means now; also where it was not to be asked.
-
-        A record need not exist yet: an alias whose record is not found is no answer.
-        """
-        found = [source.key for source in node.inputs]
-        if None not in found:
-            known = keys.definition_key(node.definition_part, [k for k in found if k is not None])
-            self._say(SaveAlias(known, key), node)
-
-    def _seek_source_key(self, node: Node) -> None:
-        op = node.vertex.op
-        if isinstance(op, ScratchSource):
-            self._settle_key(node, keys.source_key(node.definition_part, None))
-            return
-        node.identity = keys.source_identity(op)
-        if node.identity is not None:
-            self._settle_key(node, keys.source_key(node.definition_part, node.identity))
-        elif not isinstance(op, HttpSource | GitSource):
-            self._settle_key(
-                node, keys.definition_key(node.definition_part, [])
-            )  # no source after all
-        elif not node.asked_identity:
-            node.asked_identity = True
-            self._ask(node, Identify(self._ticket(), node.vertex, self._runner_of(node)))
-
-    def _ask_alias(self, node: Node) -> None:
-        inputs = [i.key for i in node.inputs]
-        if None in inputs:
-            node.alias = Alias.NO
-            self._reconcile(node)
-            self._touch(node)
-            return
-        found = [key for key in inputs if key is not None]
-        node.alias = Alias.ASKED
-        self._reconcile(node)
-        node.probe = self._ticket()
-        key = keys.definition_key(node.definition_part, found)
-        self._ask(node, Probe(node.probe, node.vertex, key, alias=True))
-
-    def _digest_contents(self, node: Node) -> None:
-        if node.alias is Alias.ASKED or not (node.late or node.alias is Alias.NO):
-            return
-        asked = {
-            (asked.index, asked.selection)
-            for ticket in node.tickets
-            if isinstance(asked := self.tickets[ticket][1], DigestContent)
-        }
-        for index, selections in node.content.items():
-            solved = node.inputs[index].solved
-            if solved is None:
-                continue
-            for number, selection in enumerate(selections):
-                if (index, number) not in node.digests and (index, selection) not in asked:
-                    job = self._runner_of(node)
-                    self._ask(
-                        node,
-                        DigestContent(
-                            self._ticket(), node.vertex, index, solved.result, selection, job
-                        ),
-                    )
-
-    def _settle_key(self, node: Node, key: Digest | None, solved: Solved | None = None) -> None:
-        node.key, node.key_settled = key, True
-        node.story.append(f"key {key}")
-        for ticket in sorted(node.tickets):
-            if not isinstance(self.tickets[ticket][1], Run):
-                node.tickets.discard(ticket)
-                del self.tickets[ticket]
-                self._say(Cancel(ticket), node)
-        node.probe = 0
-        twin: Node | None = None
-        if key is not None:
-            same = self.by_key.setdefault(key, {})
-            twin = next((t for t in same.values() if t.solved is not None), None)
-            same[node.id] = node
-        for user in node.users.values():
-            if node.id in user.key_ids:
-                user.keys_missing -= 1
-                if user.keys_missing == 0:
-                    self._touch(user)
-        node.key_wanters.clear()
-        if key is None and not node.is_local:
-            self._miss(node)
-        if solved is not None:
-            self._hit(node, solved)
-        elif twin is not None and twin.solved is not None and not node.fresh:
-            self._hit(node, twin.solved)
-        else:
-            self._reconcile(node)
-            self._touch(node)
-
-    def _mark_late(self, node: Node) -> None:
-        stack = [node]
-        while stack:
-            node = stack.pop()
-            if not node.late and node.seeks_key:
-                node.late = True
-                node.story.append("late")
-                self._touch(node)
-                stack.extend(node.users.values())
 
     # --- results ----------------------------------------------------------------------------------
 
@@ -687,75 +406,9 @@ class State:
             assert source.solved is not None
             inputs.append(source.solved.result)
             created = max(created, source.solved.created)
-        made = composed(node.vertex, inputs)
+        made = stacks.composed(node.vertex, inputs)
         if made is not None:
             self._made(node, Solved(result=made, key=node.key, created=created))
             return
         node.running = self._ticket()
         self._ask(node, Run(node.running, node.vertex, tuple(inputs), self._runner_of(node)))
-
-    def _followers(self, node: Node) -> list[Node]:
-        return [
-            follower
-            for wanter in node.wanters
-            if isinstance(wanter, NodeId) and (follower := self.nodes[wanter]).leader is node
-        ]
-
-    def _runner_of(self, node: Node) -> str:
-        """Return the job whose runner serves a node: one that wants it."""
-        if len(node.jobs) == 1:
-            return next(iter(node.jobs))
-        wanting = self._jobs_wanting(node)
-        return next((job for job in wanting if job in node.jobs), wanting[0])
-
-    # --- saying -----------------------------------------------------------------------------------
-
-    def _ticket(self) -> int:
-        self.next_ticket += 1
-        return self.next_ticket - 1
-
-    def _ask(self, node: Node, what: Identify | Probe | DigestContent | Run) -> None:
-        self.tickets[what.ticket] = (node, what)
-        node.tickets.add(what.ticket)
-        self._say(what, node)
-
-    def _say(self, what: Instruction, node: Node | None = None) -> None:
-        if node is not None:
-            node.story.append(type(what).__name__)
-        self._out.append(what)
-
-    def _tell(
-        self, job: Job, node: Node, phase: Phase, *, error: str = "", cancelled: bool = False
-    ) -> None:
-        if job.may_tell(node, phase):
-            self._say(Tell(job.name, node.vertex, phase, error, cancelled))
-
-    def _tell_all(self, job: Job, nodes: Iterable[Node], phase: Phase) -> None:
-        for node in sorted(nodes, key=job.nodes.__getitem__):
-            self._tell(job, node, phase)
-
-
-def every(targets: tuple[Vertex, ...]) -> Iterator[Vertex]:
-    """Yield every vertex object below, also several of one digest: they may differ in meta."""
-    seen: set[int] = set()
-    stack = list(targets)
-    while stack:
-        vertex = stack.pop()
-        if id(vertex) not in seen:
-            seen.add(id(vertex))
-            yield vertex
-            stack.extend(vertex.inputs)
-
-
-def composed(vertex: Vertex, inputs: list[Result]) -> Snapshot | None:
-    """Return the result of an op that only composes stacks; None where files must be looked at."""
-    snapshots = [i for i in inputs if isinstance(i, Snapshot)]
-    if len(snapshots) < len(inputs):
-        return None
-    match vertex.op:
-        case MergeOp():
-            return stacks.merge(snapshots)
-        case DiffOp() if len(snapshots) == 2:
-            return stacks.difference(*snapshots)
-        case _:
-            return None

@@ -91,6 +91,10 @@ def merge(name: str, *inputs: Vertex) -> Vertex:
     return vertex(name, MergeOp(), *inputs)
 
 
+def first(count: int) -> int:
+    return 0
+
+
 Ticketed = Identify | Probe | DigestContent | Run
 
 
@@ -106,7 +110,7 @@ class Desk:
         self,
         records: MemoryRecords | None = None,
         runner: FakeRunner | None = None,
-        choose: Callable[[int], int] = lambda count: 0,
+        choose: Callable[[int], int] = first,
         *,
         validate: bool = True,
     ) -> None:
@@ -144,10 +148,11 @@ class Desk:
         while self.open:
             self.step()
 
-    def step(self) -> None:
-        """Answer one of the open instructions."""
-        tickets = sorted(self.open)
-        ticket = tickets[self.choose(len(tickets))]
+    def step(self, ticket: int | None = None) -> None:
+        """Answer one of the open instructions: this one, or one that *choose* likes."""
+        if ticket is None:
+            tickets = sorted(self.open)
+            ticket = tickets[self.choose(len(tickets))]
         what = self.open[ticket]
         if isinstance(what, Run) and ticket not in self.begun:
             self.begun.add(ticket)

@@ -198,7 +198,8 @@ def test_cancelled_and_failing_jobs_never_harm_the_others(data: st.DataObject) -
     definition = data.draw(definitions())
     content = data.draw(files)
     desk = desk_for(data, MemoryRecords(), content)
-    kept, doomed = [], []
+    kept: list[str] = []
+    doomed: list[str] = []
     for number in range(data.draw(st.integers(2, 4))):
         job = f"job{number}"
         desk.add(*definition.targets, job=job)

@@ -162,7 +162,6 @@ def test_independent_copies_in_a_chain_make_their_stages_side_by_side() -> None:
     desk = Desk()
     desk.add(top)
     until_running(desk, *(f"s{n}" for n in range(16)))
-    desk.choose = lambda count: 0
     desk.work()
     assert sorted(set(desk.ran)) == sorted(desk.ran)
 
@@ -185,7 +184,7 @@ def test_a_guess_that_was_not_needed_is_dropped_and_shown_as_cached() -> None:
     key = first.solutions["job"].of(apt).key
     assert key is not None
     del first.records.records[key]
-    second = Desk(first.records, FakeRunner(content=runner.content), choose=lambda count: 0)
+    second = Desk(first.records, FakeRunner(content=runner.content))
     top = copy("copy", apt, run("stage2", image()))
     second.add(top)
     while second.open:
@@ -196,8 +195,7 @@ def test_a_guess_that_was_not_needed_is_dropped_and_shown_as_cached() -> None:
         ]
         if not tickets:
             break
-        second.choose = lambda count, t=tickets[0]: sorted(second.open).index(t)  # type: ignore[misc]
-        second.step()
+        second.step(tickets[0])
     assert second.solutions["job"].targets[0].cached
     assert any(isinstance(i, Cancel) for i in second.log)
     assert second.phases("apt") == ["added", "started", "cached"]
@@ -290,8 +288,7 @@ def until_running(desk: Desk, *wanted: str) -> None:
             for t, i in sorted(desk.open.items())
             if not (isinstance(i, Run) and t in desk.begun and i.vertex.meta.name in wanted)
         )
-        desk.choose = lambda count, t=ticket: sorted(desk.open).index(t)  # type: ignore[misc]
-        desk.step()
+        desk.step(ticket)
 
 
 def test_cancelling_a_job_leaves_a_step_that_another_waits_for() -> None:
@@ -303,7 +300,6 @@ def test_cancelling_a_job_leaves_a_step_that_another_waits_for() -> None:
     until_running(desk, "a")
     desk.cancel("one")
     assert not any(isinstance(i, Cancel) for i in desk.log)
-    desk.choose = lambda count: 0
     desk.work()
     assert desk.ran == ["base", "a", "c"]
     assert "two" in desk.solutions
@@ -318,11 +314,9 @@ def test_cancelling_the_leader_of_a_key_leaves_the_step_to_the_follower() -> Non
     desk.add(top, job="two")
     while len(desk.open) > 1:
         other = next(t for t in desk.open if t != pending_run(desk, "make"))
-        desk.choose = lambda count, t=other: sorted(desk.open).index(t)  # type: ignore[misc]
-        desk.step()
+        desk.step(other)
     desk.cancel("one")
     assert desk.phases("make", "two") == ["added", "started"]
-    desk.choose = lambda count: 0
     desk.work()
     assert desk.ran.count("make") == 1
     assert "two" in desk.solutions
@@ -344,7 +338,6 @@ def test_the_first_failure_cancels_the_rest_of_the_job_and_is_the_cause() -> Non
     desk = Desk(runner=FakeRunner(fail=["a"]))
     desk.add(merge("m", run("a", image()), run("b", image())))
     until_running(desk, "a", "b")
-    desk.choose = lambda count: 0
     desk.step()
     assert desk.failures["job"][0] == "a"
     assert desk.victims == [("job", "b")]
@@ -370,10 +363,8 @@ def test_a_failure_ends_only_the_jobs_that_wait_for_it() -> None:
     desk.add(good, job="two")
     until_running(desk, "good", "bad")
     ticket = pending_run(desk, "bad")
-    desk.choose = lambda count: sorted(desk.open).index(ticket)
-    desk.step()
+    desk.step(ticket)
     assert list(desk.failures) == ["one"]
-    desk.choose = lambda count: 0
     desk.work()
     assert "two" in desk.solutions
     assert desk.ran.count("good") == 1
@@ -488,15 +479,13 @@ def test_a_vertex_that_was_just_looking_takes_the_result_made_meanwhile() -> Non
 
     def step_past(*held: int) -> None:
         ticket = next(t for t in sorted(desk.open) if t not in held)
-        desk.choose = lambda count: sorted(desk.open).index(ticket)
-        desk.step()
+        desk.step(ticket)
 
     while len(looking()) < 2:
         step_past(*looking())
     late = max(looking())
     while late in desk.open:
         step_past(late)
-    desk.choose = lambda count: 0
     assert any(isinstance(i, Cancel) and i.ticket == late for i in desk.log)
     desk.work()
     assert desk.ran.count("sources") == 1
