@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pybuild.cache.results import Results
 from pybuild.cache.store import Store
 from pybuild.config import Settings
 from pybuild.contexts import BuildInputs, load_inputs
+from pybuild.executor import network
+from pybuild.executor.layers import Layers
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.workers import Workers
 from pybuild.export import Built, export_all
@@ -34,7 +36,7 @@ from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step
 from pybuild.model.clock import Clock
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.events import Emit, Event, VertexCached
+from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded, VertexCached
 from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
 from pybuild.model.platform import Platform
 from pybuild.registry.hosts import Hosts
@@ -78,6 +80,7 @@ class Engine:
         self.clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._client: Client | None = None
+        self._mountpoint: str | None = None
 
     async def __aenter__(self) -> Self:
         self.workers = Workers()
@@ -124,6 +127,29 @@ class Engine:
         """Whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""
         return await self.workers.isolation() != "root"
 
+    def layers(self) -> Layers:
+        """What makes deltas present on disk; leased until the engine ends."""
+        return Layers(self.store, self.workers, self.images, self.store.lease)
+
+    async def tree_args(self, lowers: list[str]) -> dict[str, Any]:
+        """What a worker must be told to mount the tree of *lowers*, directories base first."""
+        return {
+            "lowers": lowers,
+            "userxattr": await self.userxattr(),
+            "mount_dir": self.mount_dir(),
+        }
+
+    def mount_dir(self) -> str:
+        """An empty directory; each worker mounts on it in a namespace of its own."""
+        if self._mountpoint is None:
+            self._mountpoint = self.store.scratch("mount")
+            os.mkdir(self._mountpoint)
+        return self._mountpoint
+
+    def resolv_conf(self, *, host_network: bool) -> str:
+        """The resolver configuration of a step or container [SBX-10]."""
+        return network.step_resolv_conf(host_network=host_network, dns=self.settings.dns)
+
     async def prepare(self, request: BuildRequest, emit: Emit) -> Prepared:
         """Read, parse and lower: everything up to the point where something would run.
 
@@ -160,10 +186,15 @@ class Engine:
         request = prepared.request
         cached: set[str] = set()
 
+        nameless: set[str] = set()  # such as the empty tree: nobody asked for it
+
         def watch(event: Event) -> None:
             if isinstance(event, VertexCached):
                 cached.add(event.vertex)
-            emit(event)
+            if isinstance(event, VertexAdded) and not event.name:
+                nameless.add(event.vertex)
+            if isinstance(event, BuildWarning) or event.vertex not in nameless:
+                emit(event)
 
         runner = BuildRunner(
             self.store,

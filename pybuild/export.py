@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
 from pybuild.frontend.lowering import Lowered
-from pybuild.image.config import HistoryEntry, assemble_config
+from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import (
     Index,
     build_index,
@@ -114,8 +114,8 @@ async def _export_image(
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
     if len(images) > 1:
-        data = build_index([image.manifest for image in images], docker=not oci_types)
         media_type = OCI_INDEX if oci_types else DOCKER_INDEX
+        data = build_index([image.manifest for image in images], media_type)
         digest = await asyncio.to_thread(engine.store.blobs.put, data)
         descriptor = Descriptor(media_type, digest, len(data))
         image_id = digest
@@ -244,28 +244,26 @@ class ImageMaker:
         created = iter([self._created(delta) for delta in deltas[base:]])
         fixed = lowered.epoch
         history = [
-            HistoryEntry(
+            NewHistory(
                 created_by=item.created_by,
                 created=None if item.vertex is None else next(created),
-                empty=item.vertex is None,
+                empty_layer=item.vertex is None,
                 comment=item.comment,
             )
             for item in lowered.history
         ]
         config = assemble_config(
             lowered.config,
-            diff_ids=[diff_id for diff_id, _ in layers],
+            [diff_id for diff_id, _ in layers],
+            history,
             base_layer_count=base,
-            new_history=history,
             epoch=fixed,
         )
         config_type = OCI_CONFIG if self._oci_types else DOCKER_CONFIG
         config_digest = await asyncio.to_thread(self._store.blobs.put, config)
         config_descriptor = Descriptor(config_type, config_digest, len(config))
         media_type = OCI_MANIFEST if self._oci_types else DOCKER_MANIFEST
-        data = build_manifest(
-            config_descriptor, [layer for _, layer in layers], docker=not self._oci_types
-        )
+        data = build_manifest(config_descriptor, [layer for _, layer in layers], media_type)
         digest = await asyncio.to_thread(self._store.blobs.put, data)
         manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
         return Image(manifest, config_descriptor)

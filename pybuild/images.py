@@ -13,10 +13,10 @@ from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.image.manifest import (
-    Index,
     Manifest,
-    choose_platform,
+    choose,
     parse_config,
+    parse_index,
     parse_manifest,
 )
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor

@@ -50,13 +50,8 @@ async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> N
 
 async def _tree(engine: Engine, one: Built) -> dict[str, Any]:
     """What a worker must know to mount a result's tree read-only."""
-    deltas = one.snapshot.deltas
-    await engine.ensure(one.snapshot)
-    return {
-        "lowers": [engine.store.deltas.path(delta) for delta in deltas],
-        "userxattr": await engine.userxattr(),
-        "epoch": one.lowered.epoch,
-    }
+    lowers = await engine.layers().ensure(one.snapshot.deltas, lambda event: None)
+    return {**await engine.tree_args(lowers), "epoch": one.lowered.epoch}
 
 
 async def write_archive(

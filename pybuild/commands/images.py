@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
@@ -82,9 +82,10 @@ def inspect(parsed: Parsed) -> int:
         if parsed.flag("check"):
             from pybuild.image.validate import validate_image
 
-            problems = validate_image(
-                lambda digest: open(store.blobs.path(digest), "rb"), descriptor
-            )
+            def open_blob(digest: Digest) -> BinaryIO:
+                return open(store.blobs.path(digest), "rb")
+
+            problems = validate_image(open_blob, descriptor)
             for problem in problems:
                 sys.stderr.write(f"error: {problem}\n")
             if not problems:

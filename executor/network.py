@@ -1,0 +1,108 @@
+"""The texts of /etc/resolv.conf and /etc/hosts that a step sees [SBX-9, SBX-10]. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Protocol
+
+DEFAULT_HOSTNAME = "buildkitsandbox"
+RESOLV_CONF = "/etc/resolv.conf"
+SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
+_STUB = "127.0.0.53"
+PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844")
+
+
+class DnsSettings(Protocol):
+    """What the builder's configuration overrides."""
+
+    @property
+    def nameservers(self) -> Sequence[str]: ...
+    @property
+    def options(self) -> Sequence[str]: ...
+    @property
+    def search_domains(self) -> Sequence[str]: ...
+
+
+def hosts(hostname: str, add_hosts: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the hosts file: the loopback names, then ``(name, address)`` pairs in order."""
+    lines = [
+        f"127.0.0.1\tlocalhost {hostname or DEFAULT_HOSTNAME}",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+        *(f"{address}\t{name}" for name, address in add_hosts),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def is_stub(resolv_conf: str) -> bool:
+    """Tell whether systemd-resolved's loopback server is the only one: look at its own file then."""
+    return _servers(resolv_conf) == [_STUB]
+
+
+def resolv_conf(host_text: str, *, host_network: bool, dns: DnsSettings | None = None) -> str:
+    """Return a step's resolv.conf, made from the host's.
+
+    With the host's network its loopback servers work, so nothing is filtered. Otherwise they are
+    dropped, and public ones take their place when none is left.
+    """
+    keep: list[str] = []
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+    for line in host_text.splitlines():
+        words = line.split()
+        match words[:1]:
+            case ["nameserver"] if len(words) > 1:
+                servers.append(words[1])
+            case ["search"] | ["domain"]:
+                search = words[1:]  # the last one wins
+            case ["options"]:
+                options += words[1:]
+            case []:
+                continue
+            case [word] if word[0] in "#;":
+                continue
+            case _:
+                keep.append(line.strip())
+    if dns is not None:
+        servers = list(dns.nameservers) or servers
+        search = list(dns.search_domains) or search
+        options = list(dns.options) or options
+    if not host_network:
+        servers = [server for server in servers if not _is_loopback(server)]
+    if not servers:
+        servers = list(PUBLIC_SERVERS)
+    lines = [f"nameserver {server}" for server in servers]
+    if search and search != ["."]:
+        lines.append("search " + " ".join(search))
+    if options:
+        lines.append("options " + " ".join(options))
+    return "\n".join([*lines, *keep]) + "\n"
+
+
+def _servers(text: str) -> list[str]:
+    found = [line.split() for line in text.splitlines()]
+    return [words[1] for words in found if words[:1] == ["nameserver"] and len(words) > 1]
+
+
+def _is_loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def step_resolv_conf(*, host_network: bool, dns: DnsSettings | None) -> str:
+    """Read this machine's resolver configuration and return a step's; absent counts as empty."""
+    text = _read(RESOLV_CONF)
+    if not host_network and is_stub(text):
+        text = _read(SYSTEMD_RESOLV_CONF) or text
+    return resolv_conf(text, host_network=host_network, dns=dns)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(64 << 10)
+    except OSError:
+        return ""

@@ -1,0 +1,183 @@
+"""``pybuild run`` and ``pybuild unpack``: from an image to a process, or to a runtime bundle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pybuild.cache.deltas import ActiveDelta
+from pybuild.commands.build import platforms_from
+from pybuild.config import load_settings
+from pybuild.engine import Engine, native_platform
+from pybuild.executor import network
+from pybuild.executor.files.encode import encode_action
+from pybuild.executor.step import StepMount, StepMountType, StepSpec
+from pybuild.frontend.lowering import ImageRequest
+from pybuild.image.manifest import parse_config, resolve
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.ops import Copy
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.model.snapshot import Snapshot
+from pybuild.options import Parsed
+from pybuild.request import parse_pairs
+
+
+def main(parsed: Parsed) -> int:
+    """Run one process of an image with our standard streams; its status is ours [RUN-21]."""
+    import uvloop
+
+    return uvloop.run(_run(parsed))
+
+
+async def _run(parsed: Parsed) -> int:
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    name, *command = parsed.positionals
+    platforms = platforms_from(parsed.one("platform"))
+    if len(platforms) > 1:
+        raise UsageError("run takes one platform")
+    async with Engine(settings) as engine:
+        manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
+        layers = engine.layers()
+        snapshot = layers.of_image(manifest.digest)
+        lowers = await layers.ensure(snapshot.deltas, lambda event: None)
+        active = await asyncio.to_thread(engine.store.deltas.begin)
+        try:
+            spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
+            step = asyncio.create_task(
+                engine.workers.run_step(spec, lambda stream, data: None, stdio=(0, 1, 2))
+            )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, step.cancel)
+            try:
+                return (await step).status
+            except asyncio.CancelledError:
+                raise Cancelled("context canceled") from None
+        finally:
+            engine.store.deltas.abort(active)
+
+
+async def find_image(
+    engine: Engine, name: str, platform: Platform | None
+) -> tuple[Descriptor, dict[str, Any]]:
+    """The manifest and config of an image of the local store, pulled first if it is not there."""
+    wanted = platform or native_platform()
+    descriptor = engine.store.images.resolve(name)
+    try:
+        reference = Reference.parse(name)
+    except ValueError as error:
+        if descriptor is None:
+            raise UserError(f'no such image: "{name}": {error}') from error
+        reference = Reference("localhost", "unnamed")
+    if descriptor is None:
+        resolved = await engine.images.resolve(ImageRequest(reference, wanted), pull=False)
+        data = engine.store.blobs.read(resolved.digest)
+        descriptor = Descriptor("", resolved.digest, len(data))
+    manifest, document = resolve(
+        descriptor, lambda one: engine.store.blobs.read(one.digest), wanted
+    )
+    return manifest, parse_config(engine.store.blobs.read(document.config.digest))
+
+
+def _spec(
+    parsed: Parsed,
+    engine: Engine,
+    config: Mapping[str, Any],
+    command: list[str],
+    lowers: list[str],
+    active: ActiveDelta,
+) -> StepSpec:
+    entrypoint = [parsed.one("entrypoint")] if parsed.one("entrypoint") else None
+    if entrypoint is None:
+        args = [*(config.get("Entrypoint") or []), *(command or config.get("Cmd") or [])]
+    else:
+        args = [*entrypoint, *command]
+    if not args:
+        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
+    mode = parsed.one("network", "host")
+    if mode not in {"host", "none", "default"}:
+        raise UsageError(f'invalid network mode: "{mode}": one of host, none')
+    given = parse_pairs(parsed.many("env"), "env", from_environment=True)
+    env = [item for item in config.get("Env") or [] if item.partition("=")[0] not in given]
+    env += [f"{key}={value}" for key, value in given.items()]
+    if sys.stdin.isatty() and "TERM" in os.environ and "TERM" not in given:
+        env.append(f"TERM={os.environ['TERM']}")
+    hostname = parsed.one("hostname", "pybuild")
+    return StepSpec(
+        lowers=tuple(lowers),
+        upper=active.fs,
+        work=active.work,
+        args=tuple(args),
+        env=tuple(env),
+        cwd=parsed.one("workdir") or config.get("WorkingDir") or "/",
+        user=parsed.one("user") or config.get("User") or "",
+        hostname=hostname,
+        network=mode,
+        mounts=tuple(_volume(text) for text in parsed.many("volume")),
+        resolv_conf=engine.resolv_conf(host_network=mode != "none").encode(),
+        hosts=network.hosts(hostname).encode(),
+    )
+
+
+def _volume(text: str) -> StepMount:
+    """Read ``host:container[:ro|rw]``."""
+    source, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not target.startswith("/") or mode not in {"", "ro", "rw"}:
+        raise UsageError(f'invalid volume "{text}": expected host:/container[:ro]')
+    path = os.path.abspath(os.path.expanduser(source))
+    if not os.path.exists(path):
+        raise UsageError(f'volume "{text}": {path}: no such file or directory')
+    return StepMount(
+        type=StepMountType.BIND_PATH, target=target, source=path, readonly=mode == "ro"
+    )
+
+
+def unpack(parsed: Parsed) -> int:
+    """Write ``rootfs/`` and ``config.json`` into a new directory [OUT, IMG-18]."""
+    import uvloop
+
+    name, directory = parsed.positionals
+    if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
+        raise UsageError(f"{directory} is not empty")
+
+    async def work() -> None:
+        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        async with Engine(settings) as engine:
+            manifest, config = await find_image(engine, name, None)
+            snapshot = engine.layers().of_image(manifest.digest)
+            await _write_bundle(engine, snapshot, config, directory, parsed.flag("rootless"))
+
+    uvloop.run(work())
+    return 0
+
+
+async def _write_bundle(
+    engine: Engine,
+    snapshot: Snapshot,
+    config: Mapping[str, Any],
+    directory: str,
+    rootless: bool,
+) -> None:
+    from pybuild.image.runtimespec import write_bundle
+
+    rootfs = os.path.join(os.path.abspath(directory), "rootfs")
+    os.makedirs(rootfs)
+    lowers = await engine.layers().ensure(snapshot.deltas, lambda event: None)
+    whole = encode_action(Copy(input=0, source="/", dest="/"), is_scratch=True)
+    args = {
+        "base": [],
+        "upper": rootfs,
+        "work": "",
+        "inputs": {"0": {"deltas": lowers}},
+        "actions": [whole],
+        "mount_dir": engine.mount_dir(),
+    }
+    await engine.workers.call("pybuild.executor.files.apply:apply", args)
+    write_bundle(directory, config, rootless=rootless or os.geteuid() != 0)
