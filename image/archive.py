@@ -239,7 +239,7 @@ def _other_images(directory: str, descriptor: Descriptor, names: Sequence[str]) 
 def _is_replaced(
     entry: Mapping[str, Any], descriptor: Descriptor, new: set[tuple[str, str | None]]
 ) -> bool:
-    notes = entry.get("annotations") or {}
+    notes: dict[str, Any] = entry.get("annotations") or {}
     full, tag = notes.get(IMAGE_NAME), notes.get(REF_NAME)
     if full is None and tag is None:
         return entry.get("digest") == descriptor.digest

@@ -22,6 +22,7 @@ from pybuild.image.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
     build_manifest,
+    diff_ids_of,
     is_foreign,
     parse_config,
     parse_manifest,
@@ -276,7 +277,7 @@ class _Classic(_Loader):
             raise EnvironmentFault(f"{name} has {held.size} bytes, more than {MAX_CONFIG_BYTES}")
         with open(self._where(held), "rb") as file:
             config = parse_config(file.read())
-        diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+        diff_ids = diff_ids_of(config)
         files = [self._get(layer) for layer in names]
         if len(diff_ids) != len(files):
             raise EnvironmentFault(

@@ -238,23 +238,47 @@ def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
+_TEXT_LISTS = ("Env", "Cmd", "Entrypoint", "OnBuild", "Shell")
+_TEXTS = ("User", "WorkingDir", "StopSignal")
+_MAPS = ("Labels", "Volumes", "ExposedPorts")
+
+
 def parse_config(data: bytes) -> dict[str, Any]:
-    """Read an image config and check the parts that others rely on.
+    """Read an image config; the fields that others rely on have their types, or are null.
 
     Raises:
         EnvironmentFault: broken.
     """
     body = parse_object(data, "image config", MAX_CONFIG_BYTES)
-    rootfs = body.get("rootfs")
-    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None  # pyright: ignore
-    if ids is not None and not (
-        isinstance(ids, list) and all(isinstance(one, str) for one in ids)  # pyright: ignore
-    ):
-        raise EnvironmentFault("image config has broken diff_ids")
-    for name, kind in (("config", dict), ("history", list)):
-        if body.get(name) is not None and not isinstance(body[name], kind):
-            raise EnvironmentFault(f"image config has a broken {name}")
+    _typed(body, ("config", "rootfs"), dict, "")
+    _typed(body, ("history",), list, "")
+    _typed(body, ("os", "architecture", "variant"), str, "")
+    _text_list(body.get("rootfs") or {}, "diff_ids")
+    config: dict[str, Any] = body.get("config") or {}
+    _typed(config, _TEXTS, str, "config.")
+    _typed(config, _MAPS, dict, "config.")
+    for name in _TEXT_LISTS:
+        _text_list(config, name)
     return body
+
+
+def diff_ids_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the diffIDs of a config that `parse_config` took, base first."""
+    rootfs: dict[str, Any] = config.get("rootfs") or {}
+    return list(rootfs.get("diff_ids") or ())
+
+
+def _typed(body: Mapping[str, Any], names: tuple[str, ...], kind: type, where: str) -> None:
+    for name in names:
+        if body.get(name) is not None and not isinstance(body[name], kind):
+            raise EnvironmentFault(f"image config has a broken {where}{name}")
+
+
+def _text_list(body: Mapping[str, Any], name: str) -> None:
+    value: Any = body.get(name)
+    if value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value)):  # pyright: ignore
+        return
+    raise EnvironmentFault(f"image config has broken {name}")
 
 
 def choose(
@@ -340,7 +364,7 @@ def _descriptors(body: Mapping[str, Any], name: str) -> tuple[Descriptor, ...]:
 
 
 def _annotations(body: Mapping[str, Any]) -> dict[str, str]:
-    found = body.get("annotations") or {}
+    found: dict[str, Any] = body.get("annotations") or {}
     return {str(key): str(value) for key, value in found.items()}
 
 

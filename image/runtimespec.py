@@ -253,7 +253,7 @@ def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
         "org.opencontainers.image.exposedPorts": ",".join(sorted(config.get("ExposedPorts") or ())),
     }
     found = {key: value for key, value in found.items() if value}
-    labels = config.get("Labels") or {}
+    labels: Mapping[str, Any] = config.get("Labels") or {}
     found.update((str(key), str(value)) for key, value in labels.items())
     return dict(sorted(found.items()))
 

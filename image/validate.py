@@ -16,6 +16,7 @@ from pybuild.image.manifest import (
     MAX_MANIFEST_BYTES,
     Index,
     Manifest,
+    diff_ids_of,
     is_foreign,
     parse_config,
     parse_manifest,
@@ -104,7 +105,7 @@ class _Check:
             self._complain(f"{manifest.config.digest}: {error.message}")
             return
         self._config(manifest, config)
-        diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+        diff_ids = diff_ids_of(config)
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=False):
             self._layer(layer, str(diff_id))
 
@@ -113,14 +114,14 @@ class _Check:
         for name in ("os", "architecture"):
             if not config.get(name):
                 self._complain(f"{where}: {name} is missing")
-        rootfs = config.get("rootfs") or {}
+        rootfs: dict[str, Any] = config.get("rootfs") or {}
         if rootfs.get("type") != "layers":
             self._complain(f"{where}: rootfs type {rootfs.get('type')!r}, expected 'layers'")
-        diff_ids = rootfs.get("diff_ids") or []
+        diff_ids = diff_ids_of(config)
         if len(diff_ids) != len(manifest.layers):
             self._complain(f"{where}: {len(diff_ids)} diff_ids for {len(manifest.layers)} layers")
-        history = config.get("history") or []
-        full = sum(1 for entry in history if not entry.get("empty_layer"))
+        history: list[Any] = config.get("history") or []
+        full = sum(1 for entry in history if not _is_empty(entry))
         if history and full != len(manifest.layers):
             self._complain(f"{where}: {full} history entries for {len(manifest.layers)} layers")
 
@@ -167,3 +168,7 @@ class _Check:
             self._complain(f"{descriptor.digest}: content has the digest {found}")
             return None
         return data
+
+
+def _is_empty(entry: Any) -> bool:
+    return isinstance(entry, dict) and bool(entry.get("empty_layer"))  # pyright: ignore

@@ -15,8 +15,7 @@ BASE: dict[str, Any] = {"architecture": "amd64", "os": "linux"}
 
 
 def assembled(config: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    found = json.loads(assemble_config({**BASE, **config}, *args, **kwargs))
-    assert isinstance(found, dict)
+    found: dict[str, Any] = json.loads(assemble_config({**BASE, **config}, *args, **kwargs))
     return found
 
 

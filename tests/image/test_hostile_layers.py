@@ -123,7 +123,8 @@ def test_refused(tmp_path: Path, case: str) -> None:
     data, message = REFUSED[case]
     (tmp_path / "o").mkdir()
     (tmp_path / "blob").write_bytes(data)
-    args = {"blob": str(tmp_path / "blob"), "target": str(tmp_path / "o"), "lowers": []}
+    args: dict[str, object] = {"blob": str(tmp_path / "blob"), "lowers": []}
+    args["target"] = str(tmp_path / "o")
     with pytest.raises(EnvironmentFault, match=message):
         apply_job(args, [], lambda _: None)
     assert os.listdir(tmp_path / "o") == []
@@ -221,7 +222,8 @@ def test_missing_end_and_trailing_bytes_are_tolerated(tmp_path: Path) -> None:
 def apply_blob(tmp_path: Path, blob: bytes, **args: object) -> dict[str, object]:
     (tmp_path / "o").mkdir()
     (tmp_path / "blob").write_bytes(blob)
-    full = {"blob": str(tmp_path / "blob"), "target": str(tmp_path / "o"), "lowers": [], **args}
+    full: dict[str, object] = {"blob": str(tmp_path / "blob"), "lowers": [], **args}
+    full["target"] = str(tmp_path / "o")
     return apply_job(full, [], lambda _: None)
 
 

@@ -13,6 +13,7 @@ from pybuild.image.manifest import (
     build_index,
     build_manifest,
     choose,
+    parse_config,
     parse_index,
     parse_manifest,
     resolve,
@@ -166,3 +167,28 @@ def test_parse_index_wants_an_index() -> None:
     assert parse_index(build_index([CONFIG])).manifests == (CONFIG,)
     with pytest.raises(EnvironmentFault, match="expected an index"):
         parse_index(build_manifest(CONFIG, []))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"config": []}, "a broken config"),
+        ({"rootfs": 7}, "a broken rootfs"),
+        ({"rootfs": {"diff_ids": [1]}}, "broken diff_ids"),
+        ({"history": {}}, "a broken history"),
+        ({"os": ["linux"]}, "a broken os"),
+        ({"config": {"Env": "A=1"}}, "broken Env"),
+        ({"config": {"Cmd": [["x"]]}}, "broken Cmd"),
+        ({"config": {"Labels": ["a"]}}, r"a broken config\.Labels"),
+        ({"config": {"User": 0}}, r"a broken config\.User"),
+    ],
+)
+def test_broken_configs_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(EnvironmentFault, match=message):
+        parse_config(json.dumps(config).encode())
+
+
+def test_nulls_of_go_are_taken() -> None:
+    fields = '"Env":null,"Labels":null,"User":"","Cmd":null'
+    body = parse_config(f'{{"config":{{{fields}}},"history":null,"rootfs":{{}}}}'.encode())
+    assert body["history"] is None

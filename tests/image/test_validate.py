@@ -59,17 +59,17 @@ def changed(
     return blobs.put(image.media_type, encode(manifest))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("os"), "os is missing"),
-        (lambda c: c["rootfs"].update(type="x"), "rootfs type 'x', expected 'layers'"),
-        (lambda c: c["rootfs"]["diff_ids"].pop(), "1 diff_ids for 2 layers"),
-        (lambda c: c["history"][0].update(empty_layer=True), "1 history entries for 2 layers"),
-        (lambda c: c["rootfs"]["diff_ids"].reverse(), "the config says"),
-        (lambda c: c["rootfs"].update(diff_ids=[7, 8]), "broken diff_ids"),
-    ],
-)
+ON_CONFIG: list[tuple[Callable[[Json], object], str]] = [
+    (lambda c: c.pop("os"), "os is missing"),
+    (lambda c: c["rootfs"].update(type="x"), "rootfs type 'x', expected 'layers'"),
+    (lambda c: c["rootfs"]["diff_ids"].pop(), "1 diff_ids for 2 layers"),
+    (lambda c: c["history"][0].update(empty_layer=True), "1 history entries for 2 layers"),
+    (lambda c: c["rootfs"]["diff_ids"].reverse(), "the config says"),
+    (lambda c: c["rootfs"].update(diff_ids=[7, 8]), "broken diff_ids"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ON_CONFIG)
 def test_config_that_does_not_fit(
     blobs: Blobs, tree: Path, change: Callable[[Json], object], message: str
 ) -> None:
@@ -79,25 +79,25 @@ def test_config_that_does_not_fit(
     assert any(message in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m: m["layers"][0].update(size=7), "expected 7"),
-        (
-            lambda m: m["layers"][0].update(mediaType="application/vnd.oci.image.layer.v1.tar"),
-            "gzip data as application/vnd.oci.image.layer.v1.tar",
+ON_MANIFEST: list[tuple[Callable[[Json], object], str]] = [
+    (lambda m: m["layers"][0].update(size=7), "expected 7"),
+    (
+        lambda m: m["layers"][0].update(mediaType="application/vnd.oci.image.layer.v1.tar"),
+        "gzip data as application/vnd.oci.image.layer.v1.tar",
+    ),
+    (
+        lambda m: m["layers"][0].update(
+            mediaType="application/vnd.docker.image.rootfs.diff.tar.gzip"
         ),
-        (
-            lambda m: m["layers"][0].update(
-                mediaType="application/vnd.docker.image.rootfs.diff.tar.gzip"
-            ),
-            "of another family",
-        ),
-        (lambda m: m["config"].update(size=1), "not the 1 bytes expected"),
-        (lambda m: m["config"].update(digest="sha256:" + "0" * 64), "0: missing"),
-        (lambda m: m.update(mediaType="x/y"), "was announced as"),
-    ],
-)
+        "of another family",
+    ),
+    (lambda m: m["config"].update(size=1), "not the 1 bytes expected"),
+    (lambda m: m["config"].update(digest="sha256:" + "0" * 64), "0: missing"),
+    (lambda m: m.update(mediaType="x/y"), "was announced as"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ON_MANIFEST)
 def test_manifest_that_does_not_fit(
     blobs: Blobs, tree: Path, change: Callable[[Json], object], message: str
 ) -> None:
