@@ -38,10 +38,18 @@ def did_you_mean(name: str, options: Iterable[str], *, ignore_case: bool = False
 
 
 def _edits(a: str, b: str) -> int:
-    """The Levenshtein distance."""
+    """How many characters to add, drop, change or swap with their neighbour.
+
+    Swaps count as one (optimal string alignment): RNU is nearer to RUN than to ENV.
+    """
+    before: list[int] = []
     row = list(range(len(b) + 1))
     for i, char in enumerate(a, 1):
-        previous, row[0] = row[0], i
+        above, row = row, [i]
         for j, other in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (char != other))
+            distance = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (char != other))
+            if i > 1 and j > 1 and char == b[j - 2] and a[i - 2] == other:
+                distance = min(distance, before[j - 2] + 1)
+            row.append(distance)
+        before = above
     return row[-1]

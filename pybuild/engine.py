@@ -7,8 +7,8 @@ import os
 import platform as host_platform
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -40,6 +40,7 @@ from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded, VertexC
 from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
 from pybuild.model.platform import Platform
 from pybuild.registry.hosts import Hosts
+from pybuild.render import unwrap
 from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 from pybuild.solver.drive import Solver
@@ -158,19 +159,18 @@ class Engine:
         """
         async with internal_step("[internal] load build definition", emit, self.clock):
             inputs = await asyncio.to_thread(load_inputs, request)
-            dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
+            text = inputs.dockerfile.decode("utf-8", "replace")
+            with _sources(inputs.filename, text.splitlines()):
+                dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
         here = native_platform()
         platforms = request.platforms or (here,)
-        try:
+        with _sources(inputs.filename, dockerfile.lines):
             lowered = [
                 await self._lower(request, inputs, dockerfile, platform, here, emit)
                 for platform in platforms
             ]
             for one in lowered:
                 _check_entitlements(one, request.allow)
-        except PybuildError as error:
-            error.sources = {inputs.filename: dockerfile.lines}
-            raise
         for warning in lowered[0].warnings:
             emit(warning)
         return Prepared(
@@ -205,7 +205,7 @@ class Engine:
             dns=self.settings.dns,
             allow=request.allow,
         )
-        try:
+        with _sources(prepared.inputs.filename, prepared.dockerfile.lines):
             async with runner:
                 targets = [one.result for one in prepared.lowered]
                 solution = await self.solver.solve(targets, runner, watch)
@@ -214,9 +214,6 @@ class Engine:
                     for one in prepared.lowered
                 ]
                 exported = await export_all(self, request, built, emit)
-        except PybuildError as error:
-            error.sources = {prepared.inputs.filename: prepared.dockerfile.lines}
-            raise
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
             for vertex in walk(*(one.result for one in prepared.lowered))
@@ -279,6 +276,20 @@ class Engine:
 
     def _secrets(self, request: BuildRequest) -> Mapping[str, partial[bytes]]:
         return {name: partial(secret.read) for name, secret in request.secrets.items()}
+
+
+@contextmanager
+def _sources(filename: str, lines: Sequence[str]) -> Iterator[None]:
+    """Give errors that pass through the text that their spans are about."""
+    try:
+        yield
+    except Exception as error:
+        cause = unwrap(error)
+        if isinstance(cause, PybuildError):
+            cause.sources = {filename: lines}
+            if cause is not error:
+                raise cause from error
+        raise
 
 
 def _check_entitlements(lowered: Lowered, allowed: frozenset[str]) -> None:

@@ -104,8 +104,8 @@ class ImageSourceResolver:
             return descriptor
         if not self._store.blobs.has(descriptor.digest):
             return None
-        document = parse_manifest(self._store.blobs.read(descriptor.digest), descriptor.media_type)
-        return choose_platform(document, platform) if isinstance(document, Index) else None
+        data = self._store.blobs.read(descriptor.digest)
+        return choose(parse_index(data, descriptor.media_type), platform)
 
     def _is_whole(self, manifest: Descriptor) -> bool:
         if not self._store.blobs.has(manifest.digest):

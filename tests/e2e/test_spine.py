@@ -102,12 +102,10 @@ def test_equal_builds_in_two_stores_give_equal_configs_but_for_times(
 
 def test_outputs_local_tar_oci_and_docker(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     """OUT-3..6."""
-    dockerfile = "FROM base AS b\nRUN echo hi > /hi && mkdir /d && chmod 700 /d\nFROM scratch\nCOPY --from=b /hi /d /\n"
     context = write(
         tmp_path / "ctx",
         Dockerfile="FROM base AS b\nRUN echo hi > /hi\nFROM scratch\nCOPY --from=b /hi /\n",
     )
-    del dockerfile
     out = tmp_path / "out"
     pybuild("build", "-o", out, context)
     assert (out / "hi").read_text() == "hi\n"
@@ -149,7 +147,11 @@ def test_a_peer_reads_our_archive(pybuild: Pybuild, base: str, tmp_path: Path) -
         ("FROM base\nRNU true\n", 1, "unknown instruction: RNU (did you mean RUN?)"),
         ("FROM base\nCOPY --form=x a b\n", 1, "unknown flag: --form (did you mean from?)"),
         ("FROM base\nCOPY nope /\n", 1, '"/nope": not found'),
-        ("FROM base AS a\nCOPY --from=b / /\nFROM a AS b\n", 1, "needs to be defined before"),
+        (
+            "FROM base AS a\nCOPY --from=b / /\nFROM a AS b\n",
+            1,
+            "circular dependency detected on stage: a",
+        ),
         ("", 1, "the Dockerfile cannot be empty"),
     ],
 )
@@ -284,7 +286,7 @@ def test_secrets_cache_mounts_and_binds(pybuild: Pybuild, base: str, tmp_path: P
         tmp_path / "ctx",
         **{
             "Dockerfile": "FROM base\n"
-            'RUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = s3cr3t-value\n'
+            'RUN --mount=type=secret,id=token test "$(busybox rev /run/secrets/token)" = eulav-t3rc3s\n'
             "RUN --mount=type=cache,target=/c echo one >> /c/log && cat /c/log > /seen\n"
             "RUN --mount=type=bind,source=a.txt,target=/a.txt cat /a.txt > /copied\n",
             "a.txt": "bound\n",
