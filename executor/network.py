@@ -52,8 +52,8 @@ def resolv_conf(host_text: str, *, host_network: bool, dns: DnsSettings | None =
     for line in host_text.splitlines():
         words = line.split()
         match words[:1]:
-            case ["nameserver"] if len(words) > 1:
-                servers.append(words[1])
+            case ["nameserver"]:
+                servers += words[1:2]
             case ["search"] | ["domain"]:
                 search = words[1:]  # the last one wins
             case ["options"]:

@@ -7,7 +7,7 @@ import stat
 import sys
 
 from pybuild.executor.files import archives, edits, owners, unpack
-from pybuild.executor.files.copying import Copier
+from pybuild.executor.files.copying import Copier, give
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
@@ -32,6 +32,7 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         mount_dir: an empty directory that may be mounted on.
         inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``.
         actions: as `encode.encode_action` makes them.
+        look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
         userxattr: only where the function runs outside of a zygote; found out otherwise.
 
     Needs a private mount namespace: mounts are left for its end.
@@ -57,6 +58,10 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
                 work.do(action)
         finally:
             work.close()
+        look = args.get("look")
+        if look is not None:
+            give("", target.fd, (look["uid"], look["gid"]))
+            os.fchmod(target.fd, look["mode"])
     return {}
 
 

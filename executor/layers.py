@@ -1,0 +1,199 @@
+"""Pulled layers: unpacked when a step needs their files, once, several at a time [ARC-7].
+
+A layer's delta is named by its diffID, so images share it. Some layers leave out what they build
+on (parent directories, targets of hard links); such a delta depends on what it was unpacked over,
+and lies on disk under the name of the whole chain. Snapshots name the layer all the same; `ensure`
+tells where the files are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pybuild.cache.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor.fetch import Fetcher
+from pybuild.executor.flocks import locked
+from pybuild.executor.workers import Workers
+from pybuild.image.manifest import Manifest, parse_config, parse_manifest
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+from pybuild.model.events import Emit
+from pybuild.model.snapshot import Snapshot
+
+LAYER = "layer"
+_LAYER_PREFIX = "sha256-"
+
+
+class Layers:
+    """Makes the deltas of snapshots present on disk."""
+
+    def __init__(self, store: Store, workers: Workers, fetcher: Fetcher, lease: Lease) -> None:
+        self._store = store
+        self._workers = workers
+        self._fetcher = fetcher
+        self._lease = lease
+
+    def of_image(self, manifest: Digest) -> Snapshot:
+        """Return the snapshot that an image's manifest stands for; nothing is unpacked.
+
+        Raises:
+            EnvironmentFault: the manifest or config is not in the store, or they disagree.
+        """
+        blobs = self._store.blobs
+        self._lease.add("blob", manifest)
+        document = parse_manifest(blobs.read(manifest))
+        if not isinstance(document, Manifest):
+            raise EnvironmentFault(f"{manifest} is an index where a manifest belongs")
+        self._lease.add("blob", document.config.digest)
+        config = parse_config(blobs.read(document.config.digest))
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+        if len(diff_ids) != len(document.layers):
+            raise EnvironmentFault(
+                f"image {manifest}: manifest has {len(document.layers)} layers, "
+                f"config has {len(diff_ids)} diff ids"
+            )
+        deltas = tuple(_LAYER_PREFIX + diff_id.hex for diff_id in diff_ids)
+        parents: list[str] = []
+        for delta, layer, diff_id in zip(deltas, document.layers, diff_ids, strict=True):
+            if self._store.records.get(LAYER, delta) is None:
+                facts = {
+                    "diff_id": diff_id,
+                    "descriptor": layer.to_json(),
+                    "reference": "",
+                    "parents": list(parents),
+                }
+                self._store.records.put(LAYER, delta, facts)
+            parents.append(delta)
+        self._lease.add_all([("delta", delta) for delta in deltas])
+        return Snapshot(deltas)
+
+    async def ensure(self, deltas: Sequence[str], emit: Emit) -> list[str]:
+        """Return the directories of *deltas*, base first, each whole and leased.
+
+        Raises:
+            EnvironmentFault: a layer can be neither found nor fetched, or is damaged.
+        """
+        await asyncio.to_thread(
+            self._lease.add_all,
+            [("delta", name) for names in _candidates(deltas) for name in names],
+        )
+        tasks: list[asyncio.Task[str]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for delta, names in zip(deltas, _candidates(deltas), strict=True):
+                    below = tuple(tasks)
+                    tasks.append(group.create_task(self._present(delta, names, below, emit)))
+        except BaseExceptionGroup as several:
+            raise _first(several) from None
+        return [task.result() for task in tasks]
+
+    async def _present(
+        self, delta: str, names: tuple[str, ...], below: tuple[asyncio.Task[str], ...], emit: Emit
+    ) -> str:
+        found = self._find(names)
+        if found is not None:
+            return found
+        facts = self._store.records.get(LAYER, delta)
+        if facts is None:
+            raise EnvironmentFault(
+                f"snapshot {delta} is not in the store",
+                hints=("build again with --no-cache: a record points at something that is gone",),
+            )
+        lock = os.path.join(self._store.root, "locks", "unpack-" + names[-1])
+        async with locked(lock):
+            found = self._find(names)
+            if found is not None:
+                return found
+            return await self._unpack(delta, names, facts, below, emit)
+
+    def _find(self, names: tuple[str, ...]) -> str | None:
+        for name in names:
+            if self._store.deltas.has(name):
+                return self._store.deltas.path(name)
+        return None
+
+    async def _unpack(
+        self,
+        delta: str,
+        names: tuple[str, ...],
+        facts: dict[str, Any],
+        below: tuple[asyncio.Task[str], ...],
+        emit: Emit,
+    ) -> str:
+        descriptor = Descriptor.from_json(facts["descriptor"])
+        store = self._store
+        await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
+        if not store.blobs.has(descriptor.digest):
+            await self._fetcher.fetch(delta, emit)
+        rung = await self._workers.isolation()
+        args: dict[str, Any] = {
+            "blob": store.blobs.path(descriptor.digest),
+            "userxattr": rung != "root",
+            "ignore_chown": rung == "userns-single",
+            "lowers": None,
+            "diff_id": facts["diff_id"],
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+        }
+        active = await asyncio.to_thread(store.deltas.begin)
+        try:
+            args["target"] = active.fs
+            name = names[0]
+            done = await self._workers.call("pybuild.image.apply:apply_job", args)
+            if done["needs_lowers"]:
+                if len(names) == 1:
+                    raise EnvironmentFault(
+                        f"layer {delta} refers to files of the layers below it in its own image, "
+                        f"which are not below it here: {done['path']}"
+                    )
+                args["lowers"] = [await task for task in below]
+                name = names[-1]
+                done = await self._workers.call("pybuild.image.apply:apply_job", args)
+                if done["needs_lowers"]:
+                    raise InternalError(f"layer {delta} asks for lowers that it was given")
+                # What is unpacked is held and described like the layer itself.
+                await asyncio.to_thread(store.records.put, LAYER, name, facts)
+            meta = {"size": done["size"]}
+        except BaseException:
+            store.deltas.abort(active)
+            raise
+        await asyncio.to_thread(store.deltas.commit, active, name, meta, self._lease)
+        return store.deltas.path(name)
+
+
+def _first(several: BaseExceptionGroup) -> BaseException:
+    """Return one of several failures: what people can mend rather than what followed from it."""
+    flat: list[BaseException] = []
+    queue: list[BaseException] = [several]
+    while queue:
+        error = queue.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            queue += error.exceptions
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, PybuildError)), flat[0])
+
+
+def _candidates(deltas: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return, per delta, the names that it may have on disk, the likelier first.
+
+    A layer in a run of layers from the base on may lie under its chainID [OCI image-spec, config].
+    """
+    found: list[tuple[str, ...]] = []
+    chain: Digest | None = None
+    broken = False
+    for delta in deltas:
+        broken = broken or not delta.startswith(_LAYER_PREFIX)
+        if broken:
+            # Above a step's delta a layer cannot know what it lay on in its own image.
+            found.append((delta,))
+            continue
+        diff_id = "sha256:" + delta.removeprefix(_LAYER_PREFIX)
+        chain = Digest(diff_id) if chain is None else Digest.of(f"{chain} {diff_id}".encode())
+        found.append((delta, "chain-" + chain.hex))
+    return found

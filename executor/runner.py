@@ -1,0 +1,420 @@
+"""Makes vertices happen for one build: the solver's `Runner`, offered without knowing the solver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import Any, Self
+
+from pybuild.cache.records import RecordTooLarge
+from pybuild.cache.store import Store
+from pybuild.executor import network, steps
+from pybuild.executor.cachemounts import CacheMounts, Seed
+from pybuild.executor.contexttrees import ContextTrees
+from pybuild.executor.fetch import Fetcher
+from pybuild.executor.files.encode import encode_action
+from pybuild.executor.layers import Layers
+from pybuild.executor.local import missing_source
+from pybuild.executor.step import StepMount
+from pybuild.executor.workers import Workers
+from pybuild.model.digest import Digest
+from pybuild.model.errors import InternalError, PybuildError, UserError
+from pybuild.model.events import Emit, Event, LogStream, VertexLog, VertexProgress
+from pybuild.model.ops import (
+    Copy,
+    DiffOp,
+    ExecOp,
+    FileOp,
+    GitSource,
+    HttpSource,
+    ImageSource,
+    LocalSource,
+    MergeOp,
+    Mount,
+    MountType,
+    NetworkMode,
+    OciLayoutSource,
+    ScratchSource,
+    SecurityMode,
+    Vertex,
+)
+from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.snapshot import LocalTree, Result, Snapshot
+
+_CONTENT = "content"
+
+
+def _quiet(_event: Event) -> None:
+    """Take events that belong to no vertex."""
+
+
+class BuildRunner:
+    """Runs the vertices of one build. An async context manager: results are leased until its end.
+
+    Args:
+        fetcher: brings blobs of pulled layers.
+        locals: the client's directories by the name of their local source.
+        secrets: by id, how to read the value; called when a step wants it, in a thread.
+        dns: overrides of the host's resolver settings.
+        allow: entitlements, ``network.host`` and ``security.insecure``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        *,
+        fetcher: Fetcher,
+        locals: Mapping[str, LocalTree],
+        secrets: steps.Secrets | None = None,
+        dns: network.DnsSettings | None = None,
+        allow: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._locals = dict(locals)
+        self._secrets = {} if secrets is None else secrets
+        self._dns = dns
+        self._allow = allow
+        self._lease = store.leases.create()
+        self.layers = Layers(store, workers, fetcher, self._lease)
+        self._contexts = ContextTrees(store, workers, self._lease)
+        self._caches = CacheMounts(store, workers, self._lease)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self._contexts.close()
+        finally:
+            self._lease.close()
+
+    # --- what the solver asks ---------------------------------------------------------------------
+
+    async def identify(self, vertex: Vertex) -> Digest | None:
+        """Return what a source stands for; None for those that have content-based keys alone."""
+        match vertex.op:
+            case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
+                return digest
+            case HttpSource() | GitSource():
+                raise _unsupported(vertex)
+            case _:
+                return None
+
+    async def content_digest(self, result: Result, selection: Selection) -> ContentDigest:
+        """Digest what *selection* picks from *result*.
+
+        Raises:
+            UserError: a path without wildcard is not there [CP-4].
+        """
+        if isinstance(result, LocalTree):
+            return await self._contexts.digest(result, selection)
+        plain = asdict(selection)
+        key = Digest.of_json({"deltas": list(result.deltas), "selection": plain})
+        known = await asyncio.to_thread(self._store.records.get, _CONTENT, key)
+        if known is not None and isinstance(known.get("digest"), str):
+            entries = tuple((str(path), str(digest)) for path, digest in known["entries"])
+            return ContentDigest(Digest(known["digest"]), entries)
+        args: dict[str, Any] = {
+            "deltas": await self.layers.ensure(result.deltas, _quiet),
+            "selection": plain,
+        }
+        found = await self._call("pybuild.executor.files.digesting:digest", args)
+        if "missing" in found:
+            raise missing_source(_ref(result), found["missing"])
+        try:
+            await asyncio.to_thread(self._store.records.put, _CONTENT, key, found)
+        except RecordTooLarge:
+            short = {"digest": found["digest"], "entries": []}
+            await asyncio.to_thread(self._store.records.put, _CONTENT, key, short)
+        entries = tuple((path, digest) for path, digest in found["entries"])
+        return ContentDigest(Digest(found["digest"]), entries)
+
+    async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
+        """Do the vertex's op on its inputs' results and return a committed result, leased.
+
+        Raises:
+            StepError: a process failed; UserError; EnvironmentFault.
+        """
+        try:
+            return await self._run(vertex, inputs, emit)
+        except PybuildError as error:
+            raise error.with_spans(vertex.meta.spans) from error.__cause__
+
+    async def _run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
+        match vertex.op:
+            case ScratchSource():
+                return Snapshot()
+            case ImageSource(digest=digest):
+                return await asyncio.to_thread(self.layers.of_image, digest)
+            case LocalSource(name=name):
+                tree = self._locals.get(name)
+                if tree is None:
+                    raise UserError(f'no directory was given for the context "{name}"')
+                return tree
+            case FileOp() as op:
+                return await self._file(vertex, op, inputs, emit)
+            case ExecOp() as op:
+                return await self._exec(vertex, op, inputs, emit)
+            case MergeOp():
+                snapshots = [await self.snapshot(result) for result in inputs]
+                return Snapshot(tuple(d for snapshot in snapshots for d in snapshot.deltas))
+            case DiffOp():
+                return await self._diff(inputs)
+            case _:
+                raise _unsupported(vertex)
+
+    async def snapshot(self, result: Result) -> Snapshot:
+        """Return *result* as a snapshot; a local tree is copied into the store for that."""
+        if isinstance(result, Snapshot):
+            return result
+        snapshot, _ = await self._contexts.snapshot(result)
+        return snapshot
+
+    async def ensure(self, snapshot: Snapshot, emit: Emit = _quiet) -> list[str]:
+        """Return the directories of the snapshot's deltas, base first; layers are unpacked."""
+        return await self.layers.ensure(snapshot.deltas, emit)
+
+    async def _call(self, function: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Call a worker function that wants an empty directory to mount on."""
+        covered = self._store.scratch("mounts")
+        os.mkdir(covered, 0o700)
+        try:
+            return await self._workers.call(function, {**args, "mount_dir": covered}, **options)
+        finally:
+            os.rmdir(covered)
+
+    # --- file ops ---------------------------------------------------------------------------------
+
+    async def _file(
+        self, vertex: Vertex, op: FileOp, inputs: Sequence[Result], emit: Emit
+    ) -> Snapshot:
+        base = await self.snapshot(_input(vertex, inputs, 0))
+        is_scratch = isinstance(vertex.inputs[0].op, ScratchSource)
+        sources: dict[str, Any] = {}
+        read: dict[LocalTree, list[str]] = {}
+        for action in op.actions:
+            if not isinstance(action, Copy):
+                continue
+            source = _input(vertex, inputs, action.input)
+            if isinstance(source, LocalTree):
+                described: dict[str, Any] = {"local": source.path, "exclude": list(source.exclude)}
+                read.setdefault(source, []).append(action.source)
+            else:
+                described = {"deltas": await self.ensure(source, emit)}
+            sources[str(action.input)] = described
+        args: dict[str, Any] = {
+            "base": await self.ensure(base, emit),
+            "inputs": sources,
+            "actions": [encode_action(action, is_scratch=is_scratch) for action in op.actions],
+        }
+
+        def on_progress(update: dict[str, Any]) -> None:
+            emit(
+                VertexProgress(
+                    vertex=vertex.digest,
+                    id="copying",
+                    current=update["copied_bytes"],
+                    time=self._store.clock.now(),
+                )
+            )
+
+        active = await asyncio.to_thread(self._store.deltas.begin)
+        try:
+            args |= {"upper": active.fs, "work": active.work}
+            await self._call("pybuild.executor.files.apply:apply", args, on_progress=on_progress)
+            for tree, paths in read.items():
+                await self._contexts.verify(tree, ["/", *paths])
+        except BaseException:
+            self._store.deltas.abort(active)
+            raise
+        delta = await asyncio.to_thread(self._store.deltas.commit, active, None, None, self._lease)
+        return Snapshot((*base.deltas, delta))
+
+    # --- exec -------------------------------------------------------------------------------------
+
+    async def _exec(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> Snapshot:
+        steps.refuse_unknown(op)
+        self._check_allowed(op)
+        root = next((m for m in op.mounts if m.target == "/"), None)
+        base = Snapshot()
+        if root is not None and root.input is not None:
+            if root.selector != "/":
+                raise UserError(f'a root from "{root.selector}" of an input is not supported yet')
+            base = await self.snapshot(_input(vertex, inputs, root.input))
+        async with AsyncExitStack() as stack:
+            mounts, env = await self._mounts(vertex, op, inputs, emit, stack)
+            resolv_conf = await asyncio.to_thread(self._resolv_conf, op)
+            lowers = await self.ensure(base, emit)
+            active = await asyncio.to_thread(self._store.deltas.begin)
+            try:
+                step = steps.spec(
+                    op,
+                    lowers=lowers,
+                    upper=active.fs,
+                    work=active.work,
+                    mounts=mounts,
+                    extra_env=env,
+                    resolv_conf=resolv_conf,
+                )
+                tail = steps.Tail()
+
+                def on_output(stream: str, data: bytes) -> None:
+                    tail.add(data)
+                    emit(
+                        VertexLog(
+                            vertex=vertex.digest,
+                            time=self._store.clock.now(),
+                            stream=LogStream(stream),
+                            data=data,
+                        )
+                    )
+
+                ended = await self._workers.run_step(step, on_output)
+                steps.check_exit(op, ended, tail, vertex.meta.spans)
+            except BaseException:
+                self._store.deltas.abort(active)
+                raise
+            delta = await asyncio.to_thread(
+                self._store.deltas.commit, active, None, None, self._lease
+            )
+        return Snapshot((*base.deltas, delta))
+
+    def _check_allowed(self, op: ExecOp) -> None:
+        """Refuse what the request did not grant [RUN-5, RUN-6]."""
+        wanted = {
+            "network.host": op.network is NetworkMode.HOST,
+            "security.insecure": op.security is SecurityMode.INSECURE,
+        }
+        for name, is_wanted in wanted.items():
+            if is_wanted and name not in self._allow:
+                raise UserError(
+                    f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
+                )
+
+    async def _mounts(
+        self,
+        vertex: Vertex,
+        op: ExecOp,
+        inputs: Sequence[Result],
+        emit: Emit,
+        stack: AsyncExitStack,
+    ) -> tuple[list[StepMount], list[str]]:
+        """Return the step's mounts but for the root, in order, and secret variables."""
+        found: list[StepMount] = []
+        env: list[str] = []
+        caches = await self._hold_caches(vertex, op, inputs, emit, stack)
+        for mount in op.mounts:
+            match mount.type:
+                case MountType.BIND if mount.target != "/":
+                    found.append(await self._bind(vertex, mount, inputs, emit))
+                case MountType.CACHE:
+                    found.append(steps.cache_mount(mount, caches.pop(0)))
+                case MountType.TMPFS:
+                    found.append(steps.tmpfs_mount(mount))
+                case MountType.SECRET:
+                    data = await asyncio.to_thread(steps.read_secret, mount, self._secrets)
+                    if data is not None and mount.env:
+                        env.append(steps.secret_env(mount, data))
+                    if data is not None and mount.target:
+                        found.append(steps.secret_mount(mount, data))
+                case _:
+                    pass
+        return found, env
+
+    async def _bind(
+        self, vertex: Vertex, mount: Mount, inputs: Sequence[Result], emit: Emit
+    ) -> StepMount:
+        if mount.input is None:
+            return steps.bind_mount(mount, (), mount.selector)
+        source = _input(vertex, inputs, mount.input)
+        selector = mount.selector
+        if isinstance(source, LocalTree):
+            source, selector = await self._contexts.snapshot(source, selector or "/")
+        return steps.bind_mount(mount, await self.ensure(source, emit), selector or "/")
+
+    async def _hold_caches(
+        self,
+        vertex: Vertex,
+        op: ExecOp,
+        inputs: Sequence[Result],
+        emit: Emit,
+        stack: AsyncExitStack,
+    ) -> list[str]:
+        mounts = [mount for mount in op.mounts if mount.type is MountType.CACHE]
+        if not mounts:
+            return []
+        seeds: list[Seed | None] = []
+        for mount in mounts:
+            if mount.input is None:
+                seeds.append(None)
+                continue
+            snapshot = await self.snapshot(_input(vertex, inputs, mount.input))
+            seeds.append(_seed(self, snapshot, emit))
+        return await stack.enter_async_context(self._caches.hold(mounts, seeds))
+
+    def _resolv_conf(self, op: ExecOp) -> str:
+        text = _read(network.RESOLV_CONF)
+        host_network = steps.uses_host_network(op.network)
+        if not host_network and network.is_stub(text):
+            text = _read(network.SYSTEMD_RESOLV_CONF) or text
+        return network.resolv_conf(text, host_network=host_network, dns=self._dns)
+
+    # --- composition ------------------------------------------------------------------------------
+
+    async def _diff(self, inputs: Sequence[Result]) -> Snapshot:
+        lower, upper = [(await self.snapshot(result)).deltas for result in inputs]
+        if upper[: len(lower)] != lower:
+            raise UserError(
+                "a difference between trees of which one is not built on the other "
+                "is not supported yet"
+            )
+        return Snapshot(upper[len(lower) :])
+
+
+def _seed(runner: BuildRunner, snapshot: Snapshot, emit: Emit) -> Seed:
+    return Seed(snapshot, lambda: runner.ensure(snapshot, emit))
+
+
+def _input(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:
+    if not 0 <= index < len(inputs):
+        raise InternalError(f'vertex "{vertex.meta.name}" refers to input {index} of {len(inputs)}')
+    return inputs[index]
+
+
+def _unsupported(vertex: Vertex) -> UserError:
+    match vertex.op:
+        case HttpSource(url=url):
+            what = f"a source from a URL is not supported yet: {_shown(url)}"
+        case GitSource(remote=remote):
+            what = f"a source from a git repository is not supported yet: {_shown(remote)}"
+        case OciLayoutSource(path=path):
+            what = f"a source from an OCI layout is not supported yet: {path}"
+        case op:
+            what = f"{type(op).__name__} is not supported yet"
+    return UserError(what, spans=vertex.meta.spans)
+
+
+def _shown(url: str) -> str:
+    """Return a URL without credentials and query, which may be secret."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + mark + host.rpartition("@")[2] + slash + path
+
+
+def _ref(snapshot: Snapshot) -> str:
+    return snapshot.deltas[-1][:19] if snapshot.deltas else "scratch"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(64 << 10)
+    except OSError:
+        return ""

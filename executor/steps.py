@@ -1,0 +1,190 @@
+"""From an exec op to a step in the sandbox, and from its end to a result or an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from pybuild.executor import network
+from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.model.errors import StepError, UserError
+from pybuild.model.ops import ExecOp, Mount, MountType, NetworkMode
+from pybuild.model.span import Span
+
+MAX_SECRET_BYTES = 500 << 10
+_TAIL_BYTES = 16 << 10
+_TAIL_LINES = 20
+
+Secrets = Mapping[str, Callable[[], bytes]]
+
+
+def refuse_unknown(op: ExecOp) -> None:
+    """Refuse what is not built yet, before anything is mounted.
+
+    Raises:
+        UserError: names it.
+    """
+    for mount in op.mounts:
+        if mount.type is MountType.SSH:
+            raise UserError(f'RUN --mount=type=ssh is not supported yet: "{mount.id}"')
+        if mount.output and mount.target != "/":
+            raise UserError(f'a mount whose content is kept is not supported yet: "{mount.target}"')
+
+
+def read_secret(mount: Mount, secrets: Secrets) -> bytes | None:
+    """Return the secret that *mount* asks for; None when there is none and it need not be [MNT-18].
+
+    Raises:
+        UserError: required and missing, or too large.
+    """
+    read = secrets.get(mount.id)
+    if read is None:
+        if mount.required:
+            raise UserError(
+                f"secret {mount.id}: not found", hints=(f"pass it with --secret id={mount.id},…",)
+            )
+        return None
+    try:
+        data = read()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"secret {mount.id}: cannot read it: {reason}") from error
+    if len(data) > MAX_SECRET_BYTES:
+        raise UserError(
+            f"secret {mount.id}: {len(data)} bytes, at most {MAX_SECRET_BYTES} are possible"
+        )
+    return data
+
+
+def secret_env(mount: Mount, data: bytes) -> str:
+    """Return ``NAME=value`` for a secret that is wanted in the environment [MNT-19]."""
+    if b"\0" in data:
+        raise UserError(f"secret {mount.id}: a value with a NUL cannot be in the environment")
+    return f"{mount.env}={os.fsdecode(data)}"
+
+
+def secret_mount(mount: Mount, data: bytes) -> StepMount:
+    return StepMount(
+        type=StepMountType.SECRET,
+        target=mount.target,
+        readonly=True,
+        data=data,
+        uid=mount.uid,
+        gid=mount.gid,
+        mode=0o400 if mount.mode is None else mount.mode,
+    )
+
+
+def tmpfs_mount(mount: Mount) -> StepMount:
+    return StepMount(
+        type=StepMountType.TMPFS,
+        target=mount.target,
+        readonly=mount.readonly,
+        size_bytes=mount.tmpfs_size_bytes,
+        mode=mount.mode,
+    )
+
+
+def bind_mount(mount: Mount, lowers: Sequence[str], selector: str) -> StepMount:
+    """Bind a part of a snapshot; writes to it succeed, where allowed, and are lost [MNT-5]."""
+    return StepMount(
+        type=StepMountType.BIND_OVERLAY,
+        target=mount.target,
+        lowers=tuple(lowers),
+        selector=selector,
+        readonly=mount.readonly,
+        discard_writes=not mount.readonly,
+    )
+
+
+def cache_mount(mount: Mount, path: str) -> StepMount:
+    return StepMount(
+        type=StepMountType.BIND_PATH, target=mount.target, source=path, readonly=mount.readonly
+    )
+
+
+def spec(
+    op: ExecOp,
+    *,
+    lowers: Sequence[str],
+    upper: str,
+    work: str,
+    mounts: Sequence[StepMount],
+    extra_env: Sequence[str],
+    resolv_conf: str,
+) -> StepSpec:
+    """Return what the sandbox is asked to do."""
+    hostname = op.hostname or network.DEFAULT_HOSTNAME
+    return StepSpec(
+        lowers=tuple(lowers),
+        upper=upper,
+        work=work,
+        args=op.args,
+        env=(*op.proxy_env, *op.env, *extra_env),
+        cwd=op.cwd or "/",
+        user=op.user,
+        hostname=hostname,
+        network=op.network.value,
+        security=op.security.value,
+        mounts=tuple(mounts),
+        resolv_conf=resolv_conf.encode(),
+        hosts=network.hosts(hostname, op.add_hosts).encode(),
+        ulimits=op.ulimits,
+        shm_size_bytes=op.shm_size_bytes,
+    )
+
+
+def uses_host_network(mode: NetworkMode) -> bool:
+    """Whether the step's name servers are reached from the host's network.
+
+    The default is the host's network as long as there is no bridge; loopback servers work there.
+    """
+    return mode is not NetworkMode.NONE
+
+
+class Tail:
+    """Keeps the end of what a step wrote, for its error."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > 4 * _TAIL_BYTES:
+            del self._data[:-_TAIL_BYTES]
+
+    def lines(self) -> list[str]:
+        text = bytes(self._data[-_TAIL_BYTES:]).decode("utf-8", "replace")
+        return text.splitlines()[-_TAIL_LINES:]
+
+
+def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -> None:
+    """Raise for a status that is not valid [RUN-3].
+
+    Raises:
+        StepError: with the last lines of output.
+    """
+    if ended.status in op.valid_exit_codes:
+        return
+    hints: list[str] = []
+    if ended.oom_killed:
+        hints.append("the kernel killed it because memory ran out: give the machine more")
+    elif ended.status == 127:
+        hints.append("status 127 means: command not found")
+    elif ended.status > 128:
+        hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
+    raise StepError(
+        f'process "{" ".join(op.args)}" did not complete successfully: exit code: {ended.status}',
+        status=ended.status,
+        log_tail=tail.lines(),
+        spans=spans,
+        hints=hints,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
