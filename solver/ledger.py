@@ -173,10 +173,10 @@ class Ledger:
         ]
 
     def _hand_over(self, node: Node) -> None:
-        """Let those who follow a node that has not begun do the work themselves.
+        """Let those who follow a node do the work themselves.
 
-        What keeps the node from its result (a failure below, the end of its job) need not
-        concern them: their inputs may be other ones.
+        For when something below it failed: that need not concern them, as their inputs may be
+        other ones. (The end of the leader's job is no reason: what runs for it goes on.)
         """
         followers = self._followers(node)
         if not followers:

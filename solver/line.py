@@ -90,8 +90,6 @@ class Line:
                 turn.set_result(None)
             self._newcomers = []
             return
-        if not self._free:
-            return
         unknown: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
         for entry in self._newcomers:
             vertex, weights, turn = entry

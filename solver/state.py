@@ -197,8 +197,6 @@ class State(Keyring):
         # Users before inputs, so that nobody is in the way of anybody.
         for node in reversed(list(job.nodes)):
             node.jobs.pop(job.name, None)
-            if not node.jobs and not node.running and node.solved is None:
-                self._hand_over(node)
             self._drop_if_unused(node)
 
     # --- answers ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -31,7 +32,9 @@ from pybuild.model.span import Span
 from pybuild.solver import messages
 from pybuild.solver.drive import Budgets, Solver
 from pybuild.solver.fakes import FakeRunner, MemoryRecords
+from pybuild.solver.line import Line, Weights
 from pybuild.solver.runner import Record
+from pybuild.solver.solution import Solution
 from tests.solver.builders import copy, image, local, merge, run, vertex
 
 
@@ -454,5 +457,53 @@ def test_a_bug_in_the_state_ends_every_job_instead_of_hanging() -> None:
         again = FakeRunner()
         await both.solve([run("a", image())], again, ignore)
         assert again.ended == ["a"]
+
+    go(work)
+
+
+def test_a_result_that_is_being_stored_is_found() -> None:
+    async def work() -> None:
+        class Slow(MemoryRecords):
+            def save(self, record: Record) -> None:
+                time.sleep(0.02)  # a slow disk, not a wait for something
+                super().save(record)
+
+        both = solver(Slow())
+        second: list[asyncio.Task[Solution]] = []
+        late = FakeRunner()
+        top = run("a", image())
+
+        def listen(event: Event) -> None:
+            if isinstance(event, VertexCompleted) and event.vertex == top.digest:
+                second.append(asyncio.create_task(both.solve([top], late, ignore)))
+
+        await both.solve([top], FakeRunner(), listen)
+        assert (await second[0]).targets[0].cached
+        assert late.ran == []
+
+    go(work)
+
+
+def test_a_place_given_to_someone_who_left_is_given_on() -> None:
+    async def work() -> None:
+        line, weights = Line(1), Weights(dict[Digest, float])
+        entered: list[str] = []
+
+        async def visit(name: str) -> None:
+            async with line.place(Digest.of(name.encode()), weights):
+                entered.append(name)
+
+        first = line.place(Digest.of(b"first"), weights)
+        await first.__aenter__()
+        second, third = asyncio.create_task(visit("second")), asyncio.create_task(visit("third"))
+        while weights.known is None:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await first.__aexit__(None, None, None)
+        line._serve()  # pyright: ignore[reportPrivateUsage]
+        second.cancel()  # in the very moment in which its turn has come
+        await asyncio.wait([second])
+        await third
+        assert entered == ["third"]
 
     go(work)

@@ -461,14 +461,17 @@ def test_while_a_step_asks_for_its_stored_result_nothing_new_starts_below() -> N
     second = again(first, run("top", copy("copy", image(), run("a2", image()))))
     assert names(second) == ["a2"]
     assert second.phases("copy") == ["added", "cached"]
+    copied = second.targets["job"][0].inputs[0]
+    looked_up = [i.alias for i in second.log if isinstance(i, Probe) and i.vertex == copied]
+    assert looked_up == [True], "by alias, for the key; not for the result"
 
 
 def test_a_vertex_that_was_just_looking_takes_the_result_made_meanwhile() -> None:
     desk = Desk(runner=FakeRunner(files={"/src": "1"}))
     one = copy("sources", image(), local("one", "one"), "/src")
     two = copy("sources", image(), local("two", "two"), "/src")
-    desk.add(one, job="one")
-    desk.add(two, job="two")
+    desk.add(one, image(), job="one")
+    desk.add(two, image(), job="two")
 
     def looking() -> list[int]:
         return [
@@ -481,7 +484,7 @@ def test_a_vertex_that_was_just_looking_takes_the_result_made_meanwhile() -> Non
         ticket = next(t for t in sorted(desk.open) if t not in held)
         desk.step(ticket)
 
-    while len(looking()) < 2:
+    while len(looking()) < 2 or set(desk.open) - set(looking()):
         step_past(*looking())
     late = max(looking())
     while late in desk.open:
@@ -497,11 +500,11 @@ def test_equal_work_runs_once_even_when_nothing_can_be_stored() -> None:
         def load(self, key: Digest) -> None:
             return None
 
-    desk = Desk(Forgetful(), FakeRunner(files={"/src": "1"}))
-    first = copy("sources", image(), local("one", "one"), "/src")
-    second = run("last", run("make", first), copy("sources", image(), local("two", "two"), "/src"))
-    desk.solve(first, second)
-    assert desk.ran.count("sources") == 1
+    desk = Desk(Forgetful(), FakeRunner(content={"x": "same", "y": "same"}))
+    first = copy("copied", image(), run("x", image()))
+    second = copy("copied", image(), run("y", first))
+    desk.solve(second)
+    assert desk.ran.count("copied") == 1
 
 
 def test_a_failure_below_a_leader_leaves_the_work_to_its_followers() -> None:
@@ -513,6 +516,38 @@ def test_a_failure_below_a_leader_leaves_the_work_to_its_followers() -> None:
     desk.add(run("b", run("a", image(), no_cache=True)), job="two")
     desk.work()
     assert {job: name for job, (name, _) in desk.failures.items()} == {"one": "a", "two": "a"}
+    assert desk.ran.count("a") == 2, "the second job fails by its own vertex"
+
+
+def test_cancelling_a_job_keeps_what_others_wait_for_through_its_leader() -> None:
+    """[KEY-14] The second job waits for the first one's last step, and so for the one below."""
+    desk = Desk(runner=FakeRunner(files={"/src": "1"}))
+    top = run("test", run("make", copy("sources", image(), local(), "/src")))
+    desk.add(top, job="one")
+    until_running(desk, "make")
+    make = pending_run(desk, "make")
+    desk.add(top, job="two")
+    while set(desk.open) != {make}:
+        desk.step(next(t for t in sorted(desk.open) if t != make))
+    desk.cancel("one")
+    assert make in desk.open
+    desk.work()
+    assert desk.ran.count("make") == desk.ran.count("test") == 1
+    assert "two" in desk.solutions
+    assert desk.state.nodes == {}
+
+
+def test_a_stored_result_is_not_kept_waiting_by_a_job_that_ignores_it() -> None:
+    first = Desk()
+    first.solve(run("a", image()))
+    desk = Desk(first.records)
+    desk.add(run("a", image(), no_cache=True), job="one")
+    until_running(desk, "a")
+    held = pending_run(desk, "a")
+    desk.add(run("a", image()), job="two")
+    while "two" not in desk.solutions:
+        desk.step(next(t for t in desk.open if t != held))
+    assert desk.solutions["two"].targets[0].cached
 
 
 @pytest.mark.parametrize("size", [300, pytest.param(10_000, marks=pytest.mark.slow)])
