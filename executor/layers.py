@@ -26,6 +26,8 @@ from pybuild.model.events import Emit
 from pybuild.model.snapshot import Snapshot
 
 LAYER = "layer"
+MADE_FROM = "made-from"
+"""Records by diffID: the delta that a layer was written from by this builder."""
 _LAYER_PREFIX = "sha256-"
 
 
@@ -57,7 +59,7 @@ class Layers:
                 f"image {manifest}: manifest has {len(document.layers)} layers, "
                 f"config has {len(diff_ids)} diff ids"
             )
-        deltas = tuple(_LAYER_PREFIX + diff_id.hex for diff_id in diff_ids)
+        deltas = tuple(self._delta_of(diff_id) for diff_id in diff_ids)
         parents: list[str] = []
         for delta, layer, diff_id in zip(deltas, document.layers, diff_ids, strict=True):
             if self._store.records.get(LAYER, delta) is None:
@@ -71,6 +73,15 @@ class Layers:
             parents.append(delta)
         self._lease.add_all([("delta", delta) for delta in deltas])
         return Snapshot(deltas)
+
+    def _delta_of(self, diff_id: Digest) -> str:
+        """The delta a layer was made from here, if that is still there; else the layer's own."""
+        made = self._store.records.get(MADE_FROM, diff_id)
+        if made is not None and isinstance(made.get("delta"), str):
+            self._lease.add("delta", made["delta"])
+            if self._store.deltas.has(made["delta"]):
+                return str(made["delta"])
+        return _LAYER_PREFIX + diff_id.hex
 
     async def ensure(self, deltas: Sequence[str], emit: Emit) -> list[str]:
         """Return the directories of *deltas*, base first, each whole and leased.
@@ -139,6 +150,8 @@ class Layers:
             "diff_id": facts["diff_id"],
             "digest": str(descriptor.digest),
             "size": descriptor.size,
+            # A bomb must not fill the disk: the store keeps a twentieth of what is free.
+            "max_bytes": _free_bytes(store.root) * 19 // 20,
         }
         active = await asyncio.to_thread(store.deltas.begin)
         try:
@@ -166,17 +179,18 @@ class Layers:
         return store.deltas.path(name)
 
 
-def _first(several: BaseExceptionGroup) -> BaseException:
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one of several failures: what people can mend rather than what followed from it."""
-    flat: list[BaseException] = []
-    queue: list[BaseException] = [several]
-    while queue:
-        error = queue.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            queue += error.exceptions
-        else:
-            flat.append(error)
-    return next((error for error in flat if isinstance(error, PybuildError)), flat[0])
+    mendable = several.subgroup(PybuildError)
+    error: BaseException = mendable or several
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return error  # pyright: ignore[reportUnknownVariableType]
+
+
+def _free_bytes(path: str) -> int:
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _candidates(deltas: Sequence[str]) -> list[tuple[str, ...]]:

@@ -76,7 +76,7 @@ class BuildRunner:
         self._store = store
         self._workers = workers
         self._locals = dict(locals)
-        self._secrets = {} if secrets is None else secrets
+        self._secrets: steps.Secrets = {} if secrets is None else secrets
         self._dns = dns
         self._allow = allow
         self._lease = store.leases.create()
@@ -129,7 +129,7 @@ class BuildRunner:
         try:
             await asyncio.to_thread(self._store.records.put, _CONTENT, key, found)
         except RecordTooLarge:
-            short = {"digest": found["digest"], "entries": []}
+            short: dict[str, Any] = {"digest": found["digest"], "entries": []}
             await asyncio.to_thread(self._store.records.put, _CONTENT, key, short)
         entries = tuple((path, digest) for path, digest in found["entries"])
         return ContentDigest(Digest(found["digest"]), entries)

@@ -277,7 +277,7 @@ def _digest(status: os.stat_result, keep_owner: bool, body: bytes) -> bytes:
     return _sha256(head.encode() + body)
 
 
-def _body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:
+def _body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
     state = hashlib.sha256()
     for name, value in xattrs:
         raw = os.fsencode(name)

@@ -117,9 +117,11 @@ def _members(raw: Read, make: Callable[[], Any]) -> Read:
     """Read a stream of one or more members; zeros may fill up its end, as tape drives did."""
     state: list[Any] = [make()]
     ended = False
+    # No more than a header at first: damage behind it must not hide that this is an archive.
+    limit = BLOCK
 
     def read() -> bytes:
-        nonlocal ended
+        nonlocal ended, limit
         while not ended:
             member = state[0]
             try:
@@ -132,17 +134,18 @@ def _members(raw: Read, make: Callable[[], Any]) -> Read:
                             return b""
                         rest = rest.lstrip(b"\0")
                     member = state[0] = make()
-                    out = member.decompress(rest, PIECE)
+                    out = member.decompress(rest, limit)
                 else:
                     data = raw() if member.needs_input else b""
                     if not data and member.needs_input:
                         raise Damaged("it ends early")
-                    out = member.decompress(data, PIECE)
+                    out = member.decompress(data, limit)
             except Damaged:
                 raise
             except Exception as error:  # zlib.error, lzma.LZMAError, OSError, EOFError, ValueError
                 raise Damaged(str(error)) from error
             if out:
+                limit = PIECE
                 return bytes(out)
         return b""
 
@@ -166,9 +169,11 @@ def _zstd(raw: Read) -> Read:
     context = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     reader = context.stream_reader(Feed(), read_across_frames=True)  # type: ignore[arg-type]  # pyright: ignore
 
+    sizes = [BLOCK]
+
     def read() -> bytes:
         try:
-            return reader.read(PIECE)
+            return reader.read(sizes.pop() if sizes else PIECE)
         except zstandard.ZstdError as error:
             raise Damaged(str(error)) from error
 

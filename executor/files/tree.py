@@ -14,6 +14,8 @@ import errno
 import os
 import stat
 
+from pybuild.executor.zygote.faults import USER, Fault
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,7 +147,7 @@ class Tree:
         Raises:
             FileNotFoundError: a directory on the way is missing (`Hidden` when ignored); a missing
                 last component is no error.
-            NotADirectoryError, OSError: a file on the way; more than `MAX_LINKS` links.
+            NotADirectoryError: a file on the way. Fault: user; more than `MAX_LINKS` links.
         """
         fds = [os.dup(self.fd)]
         names: list[str] = []
@@ -172,7 +174,7 @@ class Tree:
                 elif stat.S_ISLNK(status.st_mode) and (pending or follow):
                     links += 1
                     if links > MAX_LINKS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "/" + here)
+                        raise Fault(USER, f"too many levels of symbolic links: /{here}")
                     target = os.readlink(part, dir_fd=fds[-1])
                     if target.startswith("/"):
                         names.clear()

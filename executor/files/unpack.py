@@ -47,6 +47,8 @@ def unpack(
     work = _Unpacking(tree, root, owner, name)
     try:
         work.run(TarReader(read))
+        while read():
+            pass  # a checksum at the end of the stream is still to come
     except Damaged as error:
         raise damaged(name, str(error)) from error
     except (Fault, OSError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from pybuild.executor.files.apply import apply
 from pybuild.executor.files.encode import encode_action
@@ -81,6 +82,11 @@ class Seen:
     content: bytes
     ino: int
     xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+def change(edit: Callable[[Path], object], id: str) -> ParameterSet:
+    """A parameter that is an edit of a tree; typed, so that a lambda may be one."""
+    return pytest.param(edit, id=id)
 
 
 def describe(root: str) -> dict[str, tuple[Any, ...]]:

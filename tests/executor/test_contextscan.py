@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor.contextscan import scan_signature
-from tests.executor.filetrees import Link, Spec, build
+from tests.executor.filetrees import Link, Spec, build, change
 
 SPEC: Spec = {"src/a": "A", "src/d/b": "B", "doc/x.md": "X", "top": "T"}
 
@@ -29,20 +29,20 @@ def test_signature_is_stable_and_ignores_what_is_not_asked_for(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "change",
+    "edit",
     [
-        pytest.param(lambda r: (r / "src/a").write_text("x"), id="bytes"),
-        pytest.param(lambda r: (r / "src/a").chmod(0o700), id="mode"),
-        pytest.param(lambda r: (r / "src/new").touch(), id="new file"),
-        pytest.param(lambda r: (r / "src/d/b").rename(r / "src/d/c"), id="name"),
-        pytest.param(lambda r: (r / "src/d/b").unlink(), id="gone"),
-        pytest.param(lambda r: (r / "src").rename(r / "old"), id="prefix gone"),
+        change(lambda r: (r / "src/a").write_text("x"), id="bytes"),
+        change(lambda r: (r / "src/a").chmod(0o700), id="mode"),
+        change(lambda r: (r / "src/new").touch(), id="new file"),
+        change(lambda r: (r / "src/d/b").rename(r / "src/d/c"), id="name"),
+        change(lambda r: (r / "src/d/b").unlink(), id="gone"),
+        change(lambda r: (r / "src").rename(r / "old"), id="prefix gone"),
     ],
 )
-def test_signature_changes(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_signature_changes(tmp_path: Path, edit: Callable[[Path], object]) -> None:
     root = build(tmp_path / "ctx", SPEC)
     before = scan_signature(str(root), ["src"])[0]
-    change(root)
+    edit(root)
     assert scan_signature(str(root), ["src"])[0] != before
 
 

@@ -13,7 +13,7 @@ from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
-from tests.executor.filetrees import Spec, build
+from tests.executor.filetrees import Link, Spec, build
 
 SPEC: Spec = {"a": "A", "dir/b": "B"}
 LATER_NS = 10_000_000_000
@@ -160,6 +160,12 @@ def test_error_for_a_missing_file_has_no_ignore_hint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='"/nope": not found$') as caught:
         digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(path="/nope"))
     assert caught.value.hints == ()
+
+
+def test_links_in_a_circle_are_the_user_s_error(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a": Link("b"), "b": Link("a")})
+    with pytest.raises(UserError, match="too many levels of symbolic links: /[ab]$"):
+        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(path="/a"))
 
 
 def test_missing_context_directory_is_a_fault_of_the_environment(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pybuild.executor.files.tree import Tree
 from pybuild.executor.treehash import MAX_LISTED, NotFound, tree_digest
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.selection import Selection
-from tests.executor.filetrees import Entry, Link, Spec, build, needs_root
+from tests.executor.filetrees import Entry, Link, Spec, build, change, needs_root
 
 
 def digest(root: Path, path: str = "/", exclude: tuple[str, ...] = (), **options: object) -> str:
@@ -39,51 +39,54 @@ SPEC: Spec = {
 
 def test_equal_trees_have_equal_digests_wherever_they_lie(tmp_path: Path) -> None:
     one = build(tmp_path / "one", SPEC)
-    two = build(tmp_path / "far" / "two", dict(reversed(SPEC.items())))
+    two = build(tmp_path / "far" / "two", dict(reversed(list(SPEC.items()))))
     os.utime(two / "a", (1, 1))
     assert digest(one) == digest(two)
 
 
+def relink(root: Path) -> None:
+    (root / "dir/l").unlink()
+    (root / "dir/l").symlink_to("c")
+
+
 @pytest.mark.parametrize(
-    "change",
+    "edit",
     [
-        pytest.param(lambda r: (r / "dir/b").write_text("x"), id="bytes"),
-        pytest.param(lambda r: (r / "dir/b").chmod(0o755), id="mode"),
-        pytest.param(lambda r: (r / "dir/sub").chmod(0o700), id="mode of a directory"),
-        pytest.param(lambda r: (r / "dir/b").rename(r / "dir/b2"), id="name"),
-        pytest.param(lambda r: (r / "dir/empty").rmdir(), id="empty directory gone"),
-        pytest.param(lambda r: (r / "dir/new").mkdir(), id="empty directory new"),
-        pytest.param(
-            lambda r: ((r / "dir/l").unlink(), (r / "dir/l").symlink_to("c")), id="link target"
-        ),
-        pytest.param(lambda r: os.mkfifo(r / "dir/fifo"), id="new special file"),
-        pytest.param(lambda r: os.setxattr(r / "dir/b", "user.x", b"1"), id="attribute"),
-        pytest.param(lambda r: os.setxattr(r / "dir", "user.x", b"1"), id="attribute of the root"),
+        change(lambda r: (r / "dir/b").write_text("x"), id="bytes"),
+        change(lambda r: (r / "dir/b").chmod(0o755), id="mode"),
+        change(lambda r: (r / "dir/sub").chmod(0o700), id="mode of a directory"),
+        change(lambda r: (r / "dir/b").rename(r / "dir/b2"), id="name"),
+        change(lambda r: (r / "dir/empty").rmdir(), id="empty directory gone"),
+        change(lambda r: (r / "dir/new").mkdir(), id="empty directory new"),
+        change(relink, id="link target"),
+        change(lambda r: os.mkfifo(r / "dir/fifo"), id="new special file"),
+        change(lambda r: os.setxattr(r / "dir/b", "user.x", b"1"), id="attribute"),
+        change(lambda r: os.setxattr(r / "dir", "user.x", b"1"), id="attribute of the root"),
     ],
 )
-def test_what_counts(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_what_counts(tmp_path: Path, edit: Callable[[Path], object]) -> None:
     root = build(tmp_path / "t", SPEC)
     before = digest(root)
-    change(root)
+    edit(root)
     assert digest(root) != before
 
 
 @pytest.mark.parametrize(
-    "change",
+    "edit",
     [
-        pytest.param(lambda r: os.utime(r / "dir/b", (5, 5)), id="mtime, E151"),
-        pytest.param(lambda r: os.utime(r / "dir", (5, 5)), id="mtime of a directory"),
-        pytest.param(lambda r: os.link(r / "dir/b", r / "elsewhere"), id="hard-link count"),
-        pytest.param(lambda r: (r / "a").write_text("other"), id="file not selected"),
-        pytest.param(lambda r: (r / "dir").chmod(0o700), id="look of the directory itself"),
-        pytest.param(lambda r: shutil.copy2(r / "dir/b", r / "dir/b.new").rename(r / "dir/b"),
+        change(lambda r: os.utime(r / "dir/b", (5, 5)), id="mtime, E151"),
+        change(lambda r: os.utime(r / "dir", (5, 5)), id="mtime of a directory"),
+        change(lambda r: os.link(r / "dir/b", r / "elsewhere"), id="hard-link count"),
+        change(lambda r: (r / "a").write_text("other"), id="file not selected"),
+        change(lambda r: (r / "dir").chmod(0o700), id="look of the directory itself"),
+        change(lambda r: (shutil.copy2(r / "dir/b", r / "n"), (r / "n").rename(r / "dir/b")),
                      id="inode"),
     ],
 )  # fmt: skip
-def test_what_does_not_count(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_what_does_not_count(tmp_path: Path, edit: Callable[[Path], object]) -> None:
     root = build(tmp_path / "t", SPEC)
     before = digest(root, "/dir")
-    change(root)
+    edit(root)
     assert digest(root, "/dir") == before
 
 
