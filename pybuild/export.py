@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
+from pybuild.executor.layers import MADE_FROM
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import (
@@ -236,10 +237,7 @@ class ImageMaker:
         lowered, deltas = self._built.lowered, self._built.snapshot.deltas
         base = lowered.base_layer_count
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._layer(delta, is_base=index < base))
-                for index, delta in enumerate(deltas)
-            ]
+            tasks = [group.create_task(self._layer(delta)) for delta in deltas]
         layers = [task.result() for task in tasks]
         created = iter([self._created(delta) for delta in deltas[base:]])
         fixed = lowered.epoch
@@ -271,11 +269,11 @@ class ImageMaker:
     def _created(self, delta: str) -> float:
         return float(self._store.deltas.meta(delta).get("created", 0.0))
 
-    async def _layer(self, delta: str, *, is_base: bool) -> tuple[Digest, Descriptor]:
+    async def _layer(self, delta: str) -> tuple[Digest, Descriptor]:
         """The diffID and blob of one delta; made if there is none in the wanted compression."""
         store = self._store
         facts = await asyncio.to_thread(store.records.get, "layer", delta)
-        if facts is not None and (is_base or "reference" in facts):
+        if facts is not None and "descriptor" in facts:
             # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
             await self._engine.images.fetch(delta, lambda event: None)
             return Digest.parse(facts["diff_id"]), Descriptor.from_json(facts["descriptor"])
@@ -308,4 +306,5 @@ class ImageMaker:
         blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
         record = {"diff_id": answer["diff_id"], "blobs": blobs}
         await asyncio.to_thread(store.records.put, "layer", delta, record)
+        await asyncio.to_thread(store.records.put, MADE_FROM, answer["diff_id"], {"delta": delta})
         return Digest.parse(answer["diff_id"]), descriptor

@@ -19,6 +19,7 @@ from pybuild.image.manifest import (
     parse_index,
     parse_manifest,
 )
+from pybuild.internal import internal_step
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -135,7 +136,11 @@ class ImageSourceResolver:
             if not facts.get("reference"):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
             reference = Reference.parse(facts["reference"])
-            await self._client().pull_blob(reference, descriptor, self._store.blobs)
+            title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
+            async with internal_step(title, emit, self._store.clock) as step:
+                await self._client().pull_blob(
+                    reference, descriptor, self._store.blobs, step.transfer
+                )
 
 
 def note_layers(

@@ -37,6 +37,9 @@ def mount_overlay(
     overlay needs a lower, and a single delta must not be bound as it lies, because its whiteouts
     would then be seen as devices.
     """
+    # An image may have the same layer twice, and the kernel refuses the same directory twice. Only
+    # its topmost place counts: whatever lies between is covered by it again.
+    lowers = list(dict.fromkeys(reversed(lowers)))[::-1]
     if len(lowers) > MAX_LOWERS:
         raise OSError(_EINVAL, f"{len(lowers)} layers: overlay takes at most {MAX_LOWERS}")
     if (upper is None) != (work is None):

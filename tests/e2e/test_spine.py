@@ -295,7 +295,7 @@ def test_secrets_cache_mounts_and_binds(pybuild: Pybuild, base: str, tmp_path: P
     done = pybuild("build", "-t", "app", "--secret", f"id=token,src={tmp_path}/token", context)
     assert "s3cr3t-value" not in done.err
     assert pybuild(
-        "run", "app", "sh", "-c", "cat /seen /copied; ls -A /run /c 2>/dev/null"
+        "run", "app", "sh", "-c", "cat /seen /copied; ls -A /run /c 2>/dev/null || true"
     ).out.startswith("one\nbound\n")
     for path in pybuild.store.rglob("*"):
         if path.is_file() and not path.is_symlink():
