@@ -68,7 +68,7 @@ def test_each_kind_has_its_exit_code_and_no_traceback(error: Exception, code: Ex
 
 def test_the_cause_is_taken_out_of_exception_groups() -> None:
     group = ExceptionGroup("unhandled", [ValueError("x"), ExceptionGroup("g", [UserError("real")])])
-    wrapped: BaseException = ExceptionGroup("outer", [group.exceptions[1]])  # type: ignore[list-item]
+    wrapped: BaseException = ExceptionGroup("outer", [group.exceptions[1]])
     assert rendered(wrapped) == ("error: real\n", ExitCode.BUILD_FAILURE)
 
 
