@@ -52,13 +52,21 @@ async def _run(parsed: Parsed) -> int:
             step = asyncio.create_task(
                 engine.workers.run_step(spec, lambda stream, data: None, stdio=(0, 1, 2))
             )
+            ended_by: list[signal.Signals] = []
+
+            def end(number: signal.Signals) -> None:
+                ended_by.append(number)
+                step.cancel()
+
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, step.cancel)
+                loop.add_signal_handler(number, end, number)
             try:
                 return (await step).status
             except asyncio.CancelledError:
-                raise Cancelled("context canceled") from None
+                if not ended_by:
+                    raise Cancelled("context canceled") from None
+                return 128 + ended_by[0]  # as a shell says it: whoever sent it needs no message
         finally:
             engine.store.deltas.abort(active)
 
