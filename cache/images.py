@@ -313,12 +313,9 @@ def _named(descriptor: Descriptor, name: str | None) -> dict[str, Any]:
     annotations.pop(NAME, None)
     annotations.pop(REF_NAME, None)
     if name is not None:
-        from pybuild.model.reference import Reference
-
-        annotations[NAME] = name
-        tag = Reference.parse(name).tag
-        if tag:
-            annotations[REF_NAME] = tag
+        # Archives of one image say its tag in REF_NAME [IMG-21]. Many images share a store, and a
+        # tool that reads it in place can tell them apart by nothing else: `oci:<store>:<name>`.
+        annotations[NAME] = annotations[REF_NAME] = name
     obj.pop("annotations", None)
     if annotations:
         obj["annotations"] = dict(sorted(annotations.items()))

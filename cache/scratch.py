@@ -24,6 +24,9 @@ Remover = Callable[[str], None]
 
 INGEST = "ingest"
 INGEST_KEPT_S = 24 * 3600.0
+# How long closing lets the janitor finish. The leavings of a build are small and gone in
+# milliseconds; a big tree is left to the next process.
+GRACE_S = 1.0
 
 
 class Scratch:
@@ -38,6 +41,7 @@ class Scratch:
         self._owner: LiveFile | None = None
         self._janitor: threading.Thread | None = None
         self._wanted = threading.Event()
+        self._idle = threading.Event()
         self._stop = False
 
     def name(self, label: str = "") -> str:
@@ -61,6 +65,7 @@ class Scratch:
             return
         with self._lock:
             self._start()
+        self._idle.clear()
         self._wanted.set()
 
     def _start(self) -> None:
@@ -81,6 +86,8 @@ class Scratch:
                 self.sweep()
             except (Stopped, OSError):
                 pass
+            if not self._wanted.is_set():
+                self._idle.set()
 
     def sweep(self) -> None:
         """Delete everything in ``tmp/`` that no living process owns.
@@ -127,7 +134,9 @@ class Scratch:
                 bury(path)
 
     def close(self) -> None:
-        """Stop cleaning, and own nothing any more."""
+        """Let the janitor finish what is quickly done, and own nothing any more."""
+        if self._janitor is not None:
+            self._idle.wait(GRACE_S)
         self._stop = True
         self._wanted.set()
         if self._janitor is not None:

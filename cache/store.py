@@ -36,7 +36,17 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}\n'
 _PRIVATE = ("leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
 _PUBLIC = ("blobs", "blobs/sha256")
 _KNOWN = frozenset(
-    {*_PRIVATE, BALLAST, "blobs", "index.json", "refs", "oci-layout", "store.json", "lost+found"}
+    {
+        *_PRIVATE,
+        BALLAST,
+        "blobs",
+        "index.json",
+        "refs",
+        "statindex",
+        "oci-layout",
+        "store.json",
+        "lost+found",
+    }
 )
 
 
