@@ -35,6 +35,7 @@ from pybuild.frontend.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import check_frontend
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import LocalSource, walk
+from pybuild.model.span import Span
 
 Images = Mapping[ImageRequest, ResolvedImage]
 
@@ -68,10 +69,13 @@ def lower(
         added = [node for node in reachable if _add_triggers(graph, node, images)]
         if not added:
             break
-    requests = filter(None, (graph.request(node) for node in reachable))
-    missing = tuple(dict.fromkeys(item for item in requests if item not in images))
+    missing: dict[ImageRequest, tuple[Span, ...]] = {}
+    for node in reachable:
+        request = graph.request(node)
+        if request is not None and request not in images:
+            missing[request] = (*missing.get(request, ()), *node.spans)
     if missing:
-        return NeedImages(missing)
+        return NeedImages(tuple(missing), tuple(missing.values()))
     check_file(dockerfile, scope)
     evaluator = Evaluator(graph, scope, images)
     for node in reachable:

@@ -11,6 +11,7 @@ from pybuild.model.events import BuildWarning
 from pybuild.model.ops import NetworkMode, Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.span import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,14 @@ class ResolvedImage:
 
 @dataclass(frozen=True, slots=True)
 class NeedImages:
-    """Resolve these, all at once, and call `lower` again with the answers added."""
+    """Resolve these, all at once, and call `lower` again with the answers added.
+
+    Attributes:
+        spans: per request, the lines that ask for it, for errors.
+    """
 
     requests: tuple[ImageRequest, ...]
+    spans: tuple[tuple[Span, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

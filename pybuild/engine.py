@@ -39,6 +39,7 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded, VertexCached
 from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
 from pybuild.model.platform import Platform
+from pybuild.model.span import Span
 from pybuild.registry.hosts import Hosts
 from pybuild.render import unwrap
 from pybuild.request import BuildRequest
@@ -114,6 +115,15 @@ class Engine:
             self._client = Client(self._hosts, credentials, clock=self.clock, environ=os.environ)
             self._stack.push_async_callback(self._client.close)
         return self._client
+
+    def near(self, repository: str) -> list[str]:
+        """*repository* and where mirrors have it: what was pulled through one can be mounted there."""
+        host, _, path = repository.partition("/")
+        places = [repository]
+        for mirror in self._hosts.mirrors(host):
+            below = mirror.prefix.removeprefix("/v2").strip("/")
+            places.append("/".join(part for part in (mirror.netloc, below, path) if part))
+        return places
 
     def _remove(self, path: str) -> None:
         """Delete a tree whose files belong to ids of the user namespace (janitor's thread)."""
@@ -265,13 +275,19 @@ class Engine:
     async def _resolve_all(
         self, need: NeedImages, request: BuildRequest, emit: Emit
     ) -> Mapping[ImageRequest, ResolvedImage]:
-        async def resolve(wanted: ImageRequest) -> ResolvedImage:
+        async def resolve(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
             name = f"[internal] load metadata for {wanted.reference}"
             async with internal_step(name, emit, self.clock):
-                return await self.images.resolve(wanted, pull=request.pull)
+                try:
+                    return await self.images.resolve(wanted, pull=request.pull)
+                except PybuildError as error:
+                    raise error.with_spans(spans) from error.__cause__
 
         async with asyncio.TaskGroup() as group:
-            tasks = {wanted: group.create_task(resolve(wanted)) for wanted in need.requests}
+            tasks = {
+                wanted: group.create_task(resolve(wanted, spans))
+                for wanted, spans in zip(need.requests, need.spans, strict=True)
+            }
         return {wanted: task.result() for wanted, task in tasks.items()}
 
     def _secrets(self, request: BuildRequest) -> Mapping[str, partial[bytes]]:
