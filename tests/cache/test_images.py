@@ -53,7 +53,7 @@ def test_tag_writes_the_names_others_look_for(store: Store, root: Path) -> None:
             "mediaType": OCI_MANIFEST,
             "digest": one.digest,
             "size": one.size,
-            "annotations": {NAME: "docker.io/library/alpine:3.20", REF_NAME: "3.20"},
+            "annotations": dict.fromkeys((NAME, REF_NAME), "docker.io/library/alpine:3.20"),
         }
     ]
 
