@@ -76,6 +76,15 @@ class Authenticator:
         self._fetcher = fetcher
         self._clock = clock
         self._known: dict[tuple[str, str], _Known] = {}
+        self._shown: dict[str, str] = {}  # by registry, the user whose password was sent
+
+    def hints(self, registry: str) -> list[str]:
+        """What to do about a refusal by *registry*."""
+        user = self._shown.get(registry)
+        way = f"log in to {registry}"
+        if user:
+            way += f" again, or as somebody else: it does not accept what {user} sent"
+        return [way, *self.problems]
 
     @property
     def problems(self) -> Sequence[str]:
@@ -130,6 +139,7 @@ class Authenticator:
                 if header == sent:
                     return None
                 known.basic = header
+                self._shown[endpoint.registry] = printable(credential.username)
                 return header
         return None
 
@@ -156,6 +166,7 @@ class Authenticator:
             return _Token(credential.registry_token, scopes, _DEFAULT_LIFETIME_S, now + 86400.0)
         if credential is not None:
             _refuse_clear_text(endpoint, realm)
+            self._shown[endpoint.registry] = printable(credential.username)
         service = parameters.get("service", "")
         status, body = 0, b""
         if credential is not None:

@@ -143,7 +143,7 @@ class Transport:
         status = response.status
         hints: list[str] = []
         if status in (401, 403):
-            hints = [f"log in to {request.endpoint.registry}", *self._auth.problems]
+            hints = self._auth.hints(request.endpoint.registry)
         elif status == 429:
             hints = [f"{request.endpoint.registry} limits how often it is asked; try later"]
         return RegistryFault(
@@ -155,7 +155,7 @@ class Transport:
     def _fault(self, request: Request, error: RegistryFault) -> RegistryFault:
         hints = list(error.hints)
         if error.status in (401, 403):
-            hints = [f"log in to {request.endpoint.registry}", *self._auth.problems]
+            hints = self._auth.hints(request.endpoint.registry)
         return type(error)(
             f"{_about(request)}: {error.message}", status=error.status, hints=hints[:2]
         )
