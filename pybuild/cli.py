@@ -136,6 +136,7 @@ COMMANDS = {
             (
                 Option("entrypoint", "replace the image's entrypoint", "CMD"),
                 Option("env", "set an environment variable", "K[=V]", "e", True),
+                Option("interactive", "accepted: standard input is always ours", short="i"),
                 Option("hostname", "host name of the container", "NAME"),
                 Option("network", "host or none", "MODE"),
                 _PLATFORM,
@@ -144,6 +145,7 @@ COMMANDS = {
                 ),
                 Option("read-only", "the root file system cannot be written"),
                 Option("rm", "accepted: what the container wrote never outlives it"),
+                Option("tty", "give the process a terminal of its own", short="t"),
                 Option("user", "user[:group] to run as", "USER", "u"),
                 Option("volume", "bind a directory (host:container[:ro])", "SPEC", "v", True),
                 Option("workdir", "working directory", "DIR", "w"),
@@ -201,9 +203,10 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in {"-v", "--version", "version"}:
         sys.stdout.write(f"pybuild {__version__}\n")
         return 0
-    command = COMMANDS.get(words[0])
+    at = _past_global_options(words)
+    command = COMMANDS.get(words[at]) if at < len(words) else None
     if command is not None:
-        words = words[1:]
+        words = [*words[:at], *words[at + 1 :]]
     elif _is_command_word(words[0]):
         from difflib import get_close_matches
 
@@ -242,6 +245,19 @@ def _run(command: Command, parsed: Parsed) -> int:
     status = getattr(import_module(module), function)(parsed)
     assert isinstance(status, int)
     return status
+
+
+def _past_global_options(words: list[str]) -> int:
+    """Where the command stands: ``pybuild --root DIR images`` is ``pybuild images --root DIR``."""
+    at = 0
+    while at < len(words):
+        if words[at] in {"--root", "--config"}:
+            at += 2
+        elif words[at] in {"-D", "--debug"} or words[at].startswith(("--root=", "--config=")):
+            at += 1
+        else:
+            break
+    return at
 
 
 def _is_command_word(word: str) -> bool:

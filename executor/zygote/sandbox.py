@@ -35,6 +35,7 @@ else:
     import _signal as signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TIOCSCTTY = 0x540E  # termios has it, but importing that costs more than this line
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
@@ -66,6 +67,8 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
         stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
         for number, fd in enumerate((stdin, fds[0], fds[1])):
             os.dup2(fd, number)
+        if os.isatty(0):
+            _take_terminal()
         privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
@@ -74,6 +77,14 @@ def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
     _execute(list(spec["args"]), environment)
+
+
+def _take_terminal() -> None:
+    """Make standard input the session's terminal; a terminal of another session stays its own."""
+    try:
+        fcntl.ioctl(0, _TIOCSCTTY, 0)
+    except OSError:
+        pass
 
 
 def _check(spec: dict[str, Any]) -> None:
@@ -115,6 +126,10 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
     _enter_cwd(spec["cwd"], uid, gid)
+    if spec["readonly"]:
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
+        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
+        os.close(tree)
     os.umask(0o022)
     return uid, gid, groups
 

@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from pybuild.cache.deltas import ActiveDelta
@@ -15,7 +16,7 @@ from pybuild.config import load_settings
 from pybuild.engine import Engine, native_platform
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.step import StepMount, StepMountType, StepSpec
+from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
@@ -26,6 +27,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 from pybuild.options import Parsed
 from pybuild.request import parse_pairs
+from pybuild.terminal import own_terminal
 
 
 def main(parsed: Parsed) -> int:
@@ -49,26 +51,31 @@ async def _run(parsed: Parsed) -> int:
         active = await asyncio.to_thread(engine.store.deltas.begin)
         try:
             spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
-            step = asyncio.create_task(
-                engine.workers.run_step(spec, lambda stream, data: None, stdio=(0, 1, 2))
-            )
-            ended_by: list[signal.Signals] = []
-
-            def end(number: signal.Signals) -> None:
-                ended_by.append(number)
-                step.cancel()
-
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, end, number)
-            try:
-                return (await step).status
-            except asyncio.CancelledError:
-                if not ended_by:
-                    raise Cancelled("context canceled") from None
-                return 128 + ended_by[0]  # as a shell says it: whoever sent it needs no message
+            wants_terminal = parsed.flag("tty") and os.isatty(0)
+            with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
+                return await _follow(engine.workers.run_step(spec, lambda *_: None, stdio=stdio))
         finally:
             engine.store.deltas.abort(active)
+
+
+async def _follow(running: Coroutine[Any, Any, StepExit]) -> int:
+    """Wait for the process; being told to end ends it, with the status a shell would give."""
+    step = asyncio.create_task(running)
+    ended_by: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        ended_by.append(number)
+        step.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
+    try:
+        return (await step).status
+    except asyncio.CancelledError:
+        if not ended_by:
+            raise Cancelled("context canceled") from None
+        return 128 + ended_by[0]
 
 
 async def find_image(
@@ -130,6 +137,7 @@ def _spec(
         mounts=tuple(_volume(text) for text in parsed.many("volume")),
         resolv_conf=engine.resolv_conf(host_network=mode != "none").encode(),
         hosts=network.hosts(hostname).encode(),
+        readonly=parsed.flag("read-only"),
     )
 
 

@@ -1,0 +1,53 @@
+"""``pybuild run -t``: a real pseudo-terminal on both sides."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+
+import pytest
+
+from tests.harness import Pybuild, leftovers
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+
+class Person:
+    """Somebody at a terminal: types, and waits for what the screen shows."""
+
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execve(words[0], words, environment)
+        self._screen = b""
+
+    def expect(self, text: bytes, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while text not in self._screen:
+            assert time.monotonic() < end, self._screen
+            if select.select([self._fd], [], [], 0.1)[0]:
+                self._screen += os.read(self._fd, 4096)
+        self._screen = self._screen.partition(text)[2]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._fd, keys)
+
+    def status(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
+def test_a_shell_has_job_control_and_ctrl_c_is_its_own(pybuild: Pybuild, base: str) -> None:
+    person = Person(pybuild.command("run", "-it", base, "sh"), pybuild.environment)
+    person.expect(b"# ")
+    person.type(b"echo $((6*7))\n")
+    person.expect(b"42")
+    person.type(b"echo begun; sleep 60\n")
+    person.expect(b"begun\r\n")
+    time.sleep(0.2)  # until the shell has started the sleep
+    person.type(b"\x03")
+    person.expect(b"# ")
+    person.type(b"exit 3\n")
+    assert person.status() == 3
+    assert leftovers(pybuild.store) == []
