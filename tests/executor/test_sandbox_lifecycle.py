@@ -242,6 +242,9 @@ def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[
         for name in ("upper", "work"):
             (place / name).mkdir()
             os.chown(place / name, _PLAIN, _PLAIN)
+        # Ours may lie where only root can look.
+        uncompiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(f"{root}/pybuild", place / "pybuild", ignore=uncompiled)
         place.chmod(0o755)
         (place / "subid").write_text(f"{_PLAIN}:200000:65536\n" if sub_ids else "")
         command = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups", _PYTHON]
@@ -256,7 +259,7 @@ def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[
             text=True,
             timeout=30,
             check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": root, "HOME": "/"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": "/"},
         )
         if "cannot make a user namespace" in done.stderr:
             pytest.skip("user namespaces are not allowed here")

@@ -146,7 +146,8 @@ def test_crun_runs_the_bundle(tmp_path: Path, rootless: bool) -> None:
     name = f"pybuild-test-{os.getpid()}-{int(rootless)}"
     # crun 1.8 refuses hosts with both versions of cgroups mounted, even when it uses neither: show
     # it version 2 alone, in a mount namespace that ends with it.
-    script = 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+    cgroups = "/sys/fs/cgroup"
+    script = f'[ -e {cgroups}/cgroup.procs ] || mount -t cgroup2 cgroup2 {cgroups}; exec "$@"'
     crun = ["crun", "--cgroup-manager=disabled", "run", "--bundle", str(tmp_path), name]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *crun],
