@@ -69,6 +69,7 @@ class StepSpec:
         resolv_conf, hosts: contents of the files bound over those in /etc; None: as in the image.
         ulimits: ``(name, soft, hard)``, -1 for unlimited.
         shm_size_bytes: 0 for 64 MiB.
+        readonly: the root itself, not what is mounted in it, refuses writes.
     """
 
     lowers: tuple[str, ...]
@@ -86,6 +87,7 @@ class StepSpec:
     hosts: bytes | None = None
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
+    readonly: bool = False
 
     def encode(self) -> Mapping[str, Any]:
         """Return what the zygote is sent: dicts, tuples, strings, numbers, bytes."""

@@ -11,6 +11,11 @@ __version__ = "0.1.0"
 __all__ = ["BuildResult", "__version__", "build", "build_async"]
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.api import BuildResult, build, build_async
+
+
 def __getattr__(name: str) -> object:
     if name in {"build", "build_async", "BuildResult"}:
         from pybuild import api

@@ -59,7 +59,7 @@ class Settings:
 
 
 def load_settings(config: str = "", root: str = "") -> Settings:
-    """Read the configuration that applies; *root* (the flag) wins over the file.
+    """Read the configuration that applies; *root* (the flag) and $PYBUILD_ROOT win over the file.
 
     Raises:
         UsageError: no such file, not TOML, unknown key, or a value of the wrong type.
@@ -77,13 +77,13 @@ def load_settings(config: str = "", root: str = "") -> Settings:
     oci = worker.child("oci")
     dns = reader.child("dns")
     settings = Settings(
-        root=os.path.abspath(root) if root else (reader.text("root") or default_root()),
+        root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
         max_parallelism=oci.number("max-parallelism"),
         dns=Dns(
-            nameservers=dns.texts("nameservers"),
-            options=dns.texts("options"),
-            search_domains=dns.texts("searchDomains"),
+            nameservers=dns.addresses("nameservers"),
+            options=dns.words("options"),
+            search_domains=dns.words("searchDomains"),
         ),
     )
     for part, known in (
@@ -141,6 +141,26 @@ class _Table:
         if not all(isinstance(item, str) for item in items):
             raise self._wrong(key, "a list of strings", items)
         return tuple(items)
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """Texts that each fit on a line with others, such as resolv.conf's."""
+        items = self.texts(key)
+        for item in items:
+            if item.split() != [item]:
+                raise self._wrong(key, "a list of single words", item)
+        return items
+
+    def addresses(self, key: str) -> tuple[str, ...]:
+        items = self.texts(key)
+        if items:
+            import ipaddress
+
+            for item in items:
+                try:
+                    ipaddress.ip_address(item)
+                except ValueError:
+                    raise self._wrong(key, "a list of IP addresses", item) from None
+        return items
 
     def only(self, known: tuple[str, ...]) -> None:
         for key in sorted(self._table):

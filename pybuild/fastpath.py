@@ -65,7 +65,7 @@ def _root(parsed: Parsed) -> str | None:
             root = tomllib.load(file).get("root", "")
     except (OSError, ValueError):
         return None
-    return root if isinstance(root, str) and root else default_root()
+    return default_root(root) if isinstance(root, str) else None
 
 
 def _view(steps: list[list[str]], progress: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 
-def default_root() -> str:
-    """``$PYBUILD_ROOT``, else ``/var/lib/pybuild`` as root, else ``$XDG_DATA_HOME/pybuild``."""
-    given = os.environ.get("PYBUILD_ROOT")
+def default_root(configured: str = "") -> str:
+    """``$PYBUILD_ROOT``, else *configured*, else ``/var/lib/pybuild`` as root or
+    ``$XDG_DATA_HOME/pybuild``."""
+    given = os.environ.get("PYBUILD_ROOT") or configured
     if given:
         return os.path.abspath(given)
     if os.geteuid() == 0:

@@ -14,6 +14,11 @@ def write(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYBUILD_ROOT", raising=False)
+
+
 def test_registries_limits_and_dns_are_read(tmp_path: Path) -> None:
     settings = load_settings(
         write(
@@ -36,9 +41,23 @@ def test_the_flag_wins_over_the_file(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, 'root = "/a"'), root="/b").root == "/b"
 
 
+def test_the_environment_wins_over_the_file_and_the_flag_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYBUILD_ROOT", "/env")
+    path = write(tmp_path, 'root = "/a"')
+    assert load_settings(path).root == "/env"
+    assert load_settings(path, root="/b").root == "/b"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            '[dns]\nnameservers = ["dns.example"]',
+            '"dns.nameservers" must be a list of IP addresses',
+        ),
+        ('[dns]\noptions = ["a\\nb"]', '"dns.options" must be a list of single words'),
         ('rot = "/x"', 'unknown key "rot" (did you mean root?)'),
         ("root = 7", '"root" must be a string, not 7'),
         ('registry = "x"', "\"registry\" must be a table, not 'x'"),
