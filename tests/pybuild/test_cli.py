@@ -43,6 +43,14 @@ def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_global_options_may_stand_before_the_command(tmp_path: Path) -> None:
+    done = pybuild("--root", str(tmp_path / "store"), "images", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "store").is_dir()
+    done = pybuild(f"--root={tmp_path}/other", "-D", "tag", "a")
+    assert done.stderr.startswith('error: "pybuild tag" expects SOURCE NAME, got 1 argument')
+
+
 def test_the_command_line_reference_is_current() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/cli-reference"],
