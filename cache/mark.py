@@ -14,7 +14,7 @@ from typing import Any
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import as_list, as_number, as_object, parse
-from pybuild.cache.results import ALIAS, LAYER, RESULT, SECONDS, USE
+from pybuild.cache.results import ALIAS, LAYER, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 
@@ -83,11 +83,16 @@ def mark(store: Store) -> Mark:
         results.add(key)
         _add(found, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
-        if kind in (RESULT, USE, ALIAS, SECONDS):
+        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED):
             continue
         for key, value in store.records.items(kind):
             _add(found, _other(kind, key, value))
     found.leftover += [(USE, key) for key in uses if key not in results]
+    found.leftover += [
+        (PUSHED, key)
+        for key, _ in store.records.items(PUSHED)
+        if not (_DIGEST.match(key) and store.blobs.has(Digest(key)))
+    ]
     found.leftover += [
         (ALIAS, key)
         for key, value in store.records.items(ALIAS)

@@ -23,6 +23,7 @@ ALIAS = "alias"
 SECONDS = "seconds"
 USE = "use"
 LAYER = "layer"
+PUSHED = "pushed"  # by blob digest: which repositories have it
 
 # Last use is for freeing what nobody wants; ten minutes are exact enough, and save a write.
 _USE_GRAIN_S = 600.0

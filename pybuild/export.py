@@ -12,12 +12,9 @@ from pybuild.executor.layers import MADE_FROM
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import (
-    Index,
     build_index,
     build_manifest,
     layer_media_type,
-    parse_config,
-    parse_manifest,
 )
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.descriptor import (
@@ -35,9 +32,9 @@ from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.request import BuildRequest, Output
+from pybuild.whereabouts import known_places, note_pushed
 
 if TYPE_CHECKING:
-    from pybuild.cache.store import Store
     from pybuild.engine import Engine
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
@@ -161,7 +158,9 @@ async def push(
 
     if not names:
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
-    sources = await asyncio.to_thread(_mount_sources, engine.store, descriptor)
+    sources = await asyncio.to_thread(known_places, engine.store, descriptor)
+    for digest, places in sources.items():
+        sources[digest] = [near for place in places for near in engine.near(place)]
     await push_image(
         engine.client(),
         engine.store.blobs,
@@ -170,25 +169,9 @@ async def push(
         mount_sources=sources,
         progress=step.transfer,
     )
+    await asyncio.to_thread(note_pushed, engine.store, descriptor, names)
     for name in names:
         step.say(f"pushed {name}@{descriptor.digest}")
-
-
-def _mount_sources(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]]:
-    """Where the layers of an image were pulled from: a registry can mount them from there."""
-    sources: dict[Digest, list[str]] = {}
-    document = parse_manifest(store.blobs.read(descriptor.digest), descriptor.media_type)
-    if isinstance(document, Index):
-        for child in document.manifests:
-            sources |= _mount_sources(store, child)
-        return sources
-    config = parse_config(store.blobs.read(document.config.digest))
-    diff_ids = config.get("rootfs", {}).get("diff_ids", ())
-    for layer, diff_id in zip(document.layers, diff_ids, strict=False):
-        facts = store.records.get("layer", "sha256-" + Digest.parse(diff_id).hex)
-        if facts and facts.get("reference"):
-            sources[layer.digest] = [Reference.parse(facts["reference"]).repository]
-    return sources
 
 
 def _names(request: BuildRequest, output: Output) -> list[Reference]:
