@@ -50,7 +50,7 @@ def test_what_was_pushed_is_pulled_again(
             assert pulled.manifest.digest == image.digest
             assert pulled.pinned == one.with_digest(image.digest)
             assert [layer.digest for layer in pulled.layers] == [Digest.of(x) for x in LAYERS]
-            assert await c.tags(one) == ["one", "two"]
+            assert sorted(await c.tags(one)) == ["one", "two"]  # the server keeps no order
             assert await c.blob_exists(one, pulled.layers[0])
             assert not await c.blob_exists(one, Descriptor("x", Digest.of(b"nobody has this"), 3))
 
