@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.cache.results import PUSHED
+from pybuild.cache.results import LAYER, PUSHED
 from pybuild.image.manifest import Index, diff_ids_of, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -24,8 +24,9 @@ def known_places(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]
     """
     places: dict[Digest, list[str]] = {}
     for layer, diff_id in _layers(store, descriptor):
-        facts = store.records.get("layer", "sha256-" + diff_id.hex)
-        found = [Reference.parse(facts["reference"]).repository] if _is_pulled(facts) else []
+        facts = store.records.get(LAYER, "sha256-" + diff_id.hex) or {}
+        pulled = str(facts.get("reference") or "")
+        found = [Reference.parse(pulled).repository] if pulled else []
         found += _pushed(store, layer)
         if found:
             places[layer.digest] = list(dict.fromkeys(found))
@@ -40,10 +41,6 @@ def note_pushed(store: Store, descriptor: Descriptor, names: Sequence[Reference]
         after = list(dict.fromkeys([*fresh, *before]))[:_MOST_PLACES]
         if after != before:
             store.records.put(PUSHED, layer.digest, {"repositories": after})
-
-
-def _is_pulled(facts: dict[str, object] | None) -> bool:
-    return facts is not None and bool(facts.get("reference"))
 
 
 def _pushed(store: Store, layer: Descriptor) -> list[str]:

@@ -161,12 +161,16 @@ def test_prune_tidies_what_was_about_records_now_gone(
     kept = builder.layer()
     builder.use(kept)
     store.records.put("layer", "sha256-" + "a" * 64, {"digest": Digest.of(b"remote")})
+    here = store.blobs.put(b"here")
+    for digest in (here, Digest.of(b"gone")):
+        store.records.put("pushed", digest, {"repositories": ["r.example/a"]})
     prune(store, Policy(keep_duration_s=DAY))
     key = Digest.of(kept.encode())
     assert [name for name, _ in store.records.items("result")] == [key]
     assert [name for name, _ in store.records.items("use")] == [key]
     assert [value["target"] for _, value in store.records.items("alias")] == [key]
     assert list(store.records.items("layer")) == []
+    assert [digest for digest, _ in store.records.items("pushed")] == [here]
 
 
 def test_prune_spares_what_images_need(store: Store, builder: Builder, root: Path) -> None:

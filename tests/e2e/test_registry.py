@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -197,7 +197,7 @@ def test_run_pulls_an_image_that_is_not_here(world: World, tmp_path: Path) -> No
 
 
 @contextlib.contextmanager
-def serving(pybuild: Pybuild, image: str) -> Iterator[int]:
+def serving(pybuild: Pybuild, image: str) -> Generator[int]:
     """The service under ``pybuild run``; ended by SIGTERM, and it must end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
