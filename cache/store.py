@@ -39,6 +39,7 @@ _KNOWN = frozenset(
     {
         *_PRIVATE,
         BALLAST,
+        "gc-stamp",
         "blobs",
         "index.json",
         "refs",

@@ -14,6 +14,10 @@ keypair = [{ key = "/etc/pybuild/key.pem", cert = "/etc/pybuild/cert.pem" }]
 
 [worker.oci]
 max-parallelism = 16
+gc = true
+reservedSpace = "10GB"
+maxUsedSpace = "60%"
+minFreeSpace = "20%"
 
 [dns]
 nameservers = ["192.0.2.1"]
@@ -44,6 +48,20 @@ class Dns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the store may take of the disk, as written: bytes, ``10GB``, ``60%``; empty: default.
+
+    Attributes:
+        enabled: free space after builds at all.
+    """
+
+    enabled: bool = True
+    reserved_space: str = ""
+    max_used_space: str = ""
+    min_free_space: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the configuration file and the environment say.
 
@@ -56,6 +74,7 @@ class Settings:
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     max_parallelism: int = 0
     dns: Dns = Dns()
+    limits: Limits = Limits()
 
 
 def load_settings(config: str = "", root: str = "") -> Settings:
@@ -80,6 +99,12 @@ def load_settings(config: str = "", root: str = "") -> Settings:
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
         max_parallelism=oci.number("max-parallelism"),
+        limits=Limits(
+            enabled=oci.boolean("gc", True),
+            reserved_space=oci.size("reservedSpace"),
+            max_used_space=oci.size("maxUsedSpace"),
+            min_free_space=oci.size("minFreeSpace"),
+        ),
         dns=Dns(
             nameservers=dns.addresses("nameservers"),
             options=dns.words("options"),
@@ -89,7 +114,7 @@ def load_settings(config: str = "", root: str = "") -> Settings:
     for part, known in (
         (reader, ("root", "registry", "worker", "dns")),
         (worker, ("oci",)),
-        (oci, ("max-parallelism",)),
+        (oci, ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace")),
         (dns, ("nameservers", "options", "searchDomains")),
     ):
         part.only(known)
@@ -129,6 +154,24 @@ class _Table:
 
     def text(self, key: str) -> str:
         return str(self._typed(key, str, "a string", ""))
+
+    def boolean(self, key: str, default: bool) -> bool:
+        return bool(self._typed(key, bool, "true or false", default))
+
+    def size(self, key: str) -> str:
+        """Bytes as a number, or a text such as ``10GB`` or ``60%``; empty when absent."""
+        from pybuild.cache.filters import parse_size
+
+        value = self._table.get(key, "")
+        text = str(value)
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise UsageError("")
+            if text:
+                parse_size(text, 1)
+        except UsageError as error:
+            raise self._wrong(key, "a size such as 10GB or 60%", value) from error
+        return text
 
     def number(self, key: str) -> int:
         value = self._typed(key, int, "a whole number", 0)

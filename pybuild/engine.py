@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
 from pybuild.cache.store import Store
 from pybuild.config import Settings
@@ -45,6 +46,7 @@ from pybuild.render import unwrap
 from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 from pybuild.solver.drive import Solver
+from pybuild.upkeep import keep_within
 
 if TYPE_CHECKING:
     from pybuild.registry.client import Client
@@ -168,7 +170,7 @@ class Engine:
             UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
         """
         async with internal_step("[internal] load build definition", emit, self.clock):
-            inputs = await asyncio.to_thread(load_inputs, request)
+            inputs = await abandonable(load_inputs, request)
             text = inputs.dockerfile.decode("utf-8", "replace")
             with _sources(inputs.filename, text.splitlines()):
                 dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
@@ -224,6 +226,7 @@ class Engine:
                     for one in prepared.lowered
                 ]
                 exported = await export_all(self, request, built, emit)
+        await self._keep_within_limits()
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
             for vertex in walk(*(one.result for one in prepared.lowered))
@@ -238,6 +241,13 @@ class Engine:
             warnings=warnings,
             metadata=exported.metadata,
         )
+
+    async def _keep_within_limits(self) -> None:
+        """Free space if it is time to; a build that is done is not failed by it."""
+        try:
+            await asyncio.to_thread(keep_within, self.store, self.settings.limits)
+        except PybuildError as error:
+            self._warn(f"cannot free space: {error.message}")
 
     async def _lower(
         self,

@@ -1,0 +1,60 @@
+"""Keeps the store within its limits: frees space after builds, seldom and within bounds [GC-5].
+
+Looking through a store takes time that grows with it, so it is done at most once an hour, or when
+the disk is nearly full.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pybuild.cache.filters import parse_size
+from pybuild.cache.prune import Policy, collect, default_policies
+from pybuild.cache.store import Store
+from pybuild.config import Limits
+
+_EVERY_S = 3600.0
+_NEARLY_FULL = 0.95
+_STAMP = "gc-stamp"
+
+
+def keep_within(store: Store, limits: Limits) -> int:
+    """Free what the limits want freed, if it is time to look; returns the bytes freed."""
+    if not limits.enabled or not _is_due(store):
+        return 0
+    return collect(store, policies(store, limits)).freed
+
+
+def policies(store: Store, limits: Limits) -> list[Policy]:
+    """The default rules, with what the configuration says in place of their numbers."""
+    disk = os.statvfs(store.root)
+    size = disk.f_blocks * disk.f_frsize
+    if not (limits.reserved_space or limits.max_used_space or limits.min_free_space):
+        return default_policies(store)
+
+    def parsed(text: str) -> int | None:
+        return parse_size(text, size) if text else None
+
+    policy = Policy(
+        reserved_space=parsed(limits.reserved_space) or 0,
+        max_used_space=parsed(limits.max_used_space),
+        min_free_space=parsed(limits.min_free_space),
+    )
+    return [policy]
+
+
+def _is_due(store: Store) -> bool:
+    """Whether it is an hour since the last look, or the disk is nearly full; notes the look."""
+    path = os.path.join(store.root, _STAMP)
+    now = store.clock.now()
+    try:
+        age = now - os.stat(path).st_mtime
+    except FileNotFoundError:
+        age = _EVERY_S  # a new store is looked at once, while that is cheap
+    disk = os.statvfs(store.root)
+    full = 1 - disk.f_bavail / max(1, disk.f_blocks) > _NEARLY_FULL
+    if 0 <= age < _EVERY_S and not full:
+        return False
+    with open(path, "a"):
+        os.utime(path, (now, now))
+    return True

@@ -1,0 +1,59 @@
+"""Space is freed after builds, seldom, and by the configured limits [GC-2, GC-5]."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.store import Store
+from pybuild.config import Limits, load_settings
+from pybuild.model.clock import FakeClock
+from pybuild.model.errors import UsageError
+from pybuild.upkeep import keep_within, policies
+
+
+def store_with_garbage(tmp_path: Path, clock: FakeClock, size: int) -> Store:
+    """A store with one unreferenced delta of *size* bytes, written by a process that is gone."""
+    with Store.open(tmp_path / "s", clock) as store:
+        active = store.deltas.begin()
+        with open(os.path.join(active.fs, "big"), "wb") as file:
+            file.write(os.urandom(size))
+        store.deltas.commit(active)
+    return Store.open(tmp_path / "s", clock)
+
+
+def test_the_ceiling_is_kept_once_an_hour(tmp_path: Path) -> None:
+    clock = FakeClock()
+    limits = Limits(max_used_space="100kB")
+    with store_with_garbage(tmp_path, clock, 1 << 20) as store:
+        assert keep_within(store, limits) >= 1 << 20
+    with store_with_garbage(tmp_path, clock, 1 << 20) as store:
+        clock.advance(600)
+        assert keep_within(store, limits) == 0
+        clock.advance(3600)
+        assert keep_within(store, limits) >= 1 << 20
+
+
+def test_nothing_is_freed_below_the_ceiling_or_when_told_not_to(tmp_path: Path) -> None:
+    with store_with_garbage(tmp_path, FakeClock(), 1 << 20) as store:
+        assert keep_within(store, Limits(enabled=False, max_used_space="1kB")) == 0
+        assert keep_within(store, Limits(max_used_space="1GB")) == 0
+
+
+def test_the_configuration_gives_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[worker.oci]\ngc = true\nmaxUsedSpace = "2GB"\nreservedSpace = 1000\n')
+    with Store.open(tmp_path / "s", FakeClock()) as store:
+        (policy,) = policies(store, load_settings(str(path)).limits)
+    assert (policy.max_used_space, policy.reserved_space) == (2_000_000_000, 1000)
+    assert policy.min_free_space is None
+
+
+@pytest.mark.parametrize("value", ['"much"', "true", "[1]"])
+def test_a_size_that_is_none_is_named(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f"[worker.oci]\nmaxUsedSpace = {value}\n")
+    with pytest.raises(UsageError, match='"worker.oci.maxUsedSpace" must be a size'):
+        load_settings(str(path))
