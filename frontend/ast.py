@@ -231,11 +231,17 @@ class Directives:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseWarning:
-    """A build check that fires while parsing, such as NoEmptyContinuation."""
+    """A build check that fires while parsing, such as NoEmptyContinuation.
+
+    Attributes:
+        span: the lines it is about.
+        first_line: where the instruction starts.
+    """
 
     rule: str
     message: str
     span: Span
+    first_line: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

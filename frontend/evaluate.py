@@ -8,7 +8,7 @@ from pybuild.frontend import ast
 from pybuild.frontend.contexts import ImageContext, LocalContext
 from pybuild.frontend.environment import DEFAULT_PATH
 from pybuild.frontend.imageconfig import EXPORTER_COMMENT, ImageConfig
-from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.lint.baseimages import Pulled, check_base_platform
 from pybuild.frontend.lowering import HistoryItem, ImageRequest, ResolvedImage
 from pybuild.frontend.metadata import apply_metadata
 from pybuild.frontend.names import StepNames
@@ -95,6 +95,7 @@ class Evaluator:
                 env=base.env.copy(),
                 args=list(base.args),
                 has_workdir=base.has_workdir,
+                base_known=base.base_known,
             )
         target = scope.options.target_platform
         state = StageState(
@@ -123,19 +124,16 @@ class Evaluator:
         state.image.run.pop("OnBuild", None)  # consumed [FROM-14]
         state.platform = expected = request.platform
         actual = state.image.platform
+        state.base_known = resolved.known
         differs = actual is not None and (actual.os, actual.arch) != (expected.os, expected.arch)
-        if actual is not None and differs and node.platform is None:
-            self._scope.report.add(
-                Rule.INVALID_BASE_IMAGE_PLATFORM,
-                node.base_name,
-                str(actual),
-                str(expected),
-                spans=node.spans,
-            )
-            if not self._scope.options.platform_explicit:
-                state.platform = actual
+        is_implicit = node.platform is None and not self._scope.options.platform_explicit
+        if actual is not None and differs and is_implicit:
+            state.platform = actual
         if not resolved.layer_count:
             return  # [FROM-16]
+        if actual is not None and isinstance(node.origin, RegistryImage):
+            pulled = Pulled(node.base_name, expected, actual)
+            check_base_platform(pulled, node.at, node.spans, self._scope.report)
         reference = request.reference.with_digest(resolved.digest)
         if isinstance(node.origin, ImageContext):
             title = f"[context {node.origin.name}] {reference}"

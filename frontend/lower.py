@@ -8,7 +8,7 @@ more than once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import NamedContexts
@@ -21,8 +21,9 @@ from pybuild.frontend.environment import (
 )
 from pybuild.frontend.evaluate import Evaluator, base_config
 from pybuild.frontend.expand import expand
-from pybuild.frontend.lint.report import CheckOptions, Report
-from pybuild.frontend.lint.static import check_file
+from pybuild.frontend.lint.filecheck import check_file
+from pybuild.frontend.lint.options import BUILD_ARG, CheckOptions
+from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lowering import (
     ImageRequest,
     Lowered,
@@ -51,11 +52,62 @@ def lower(
     Raises:
         UserError: with the lines that are wrong.
     """
+    found = plan(dockerfile, options, images, Report(check_options(dockerfile, options)))
+    if isinstance(found, NeedImages):
+        return found
+    return _finish(
+        dockerfile, found.scope, found.graph, found.evaluate(images).states[found.target]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be evaluated, in this order; all images that it needs are known.
+
+    Attributes:
+        nodes: after those that they need.
+    """
+
+    scope: BuildScope
+    graph: StageGraph
+    target: Node
+    nodes: list[Node]
+
+    def evaluate(self, images: Images) -> Evaluator:
+        """Turn the nodes into trees and configs.
+
+        Raises:
+            UserError: the first instruction that cannot be.
+        """
+        evaluator = Evaluator(self.graph, self.scope, images)
+        for node in self.nodes:
+            evaluator.add(node)
+        return evaluator
+
+
+def plan(
+    dockerfile: ast.Dockerfile,
+    options: LowerOptions,
+    images: Images,
+    report: Report,
+    *,
+    all_stages: bool = False,
+) -> Plan | NeedImages:
+    """Check what the file says without looking into stages, and find out which of them count.
+
+    Args:
+        report: gets the findings, also when the answer is an error.
+        all_stages: not only what the target needs.
+
+    Raises:
+        UserError: with the lines that are wrong.
+    """
     if not dockerfile.stages:
         raise UserError("dockerfile contains no stages to build")
     contexts = NamedContexts(options.named_contexts)
     check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
-    scope = _scope(dockerfile, options)
+    scope = _scope(dockerfile, options, report)
+    check_file(dockerfile, options, scope.globals, report)
     graph = StageGraph(
         dockerfile,
         contexts=contexts,
@@ -65,7 +117,7 @@ def lower(
     )
     target = graph.target(options.target)
     while True:
-        reachable = graph.reachable(target)
+        reachable = graph.everything() if all_stages else graph.reachable(target)
         added = [node for node in reachable if _add_triggers(graph, node, images)]
         if not added:
             break
@@ -76,17 +128,22 @@ def lower(
             missing[request] = (*missing.get(request, ()), *node.spans)
     if missing:
         return NeedImages(tuple(missing), tuple(missing.values()))
-    check_file(dockerfile, scope)
-    evaluator = Evaluator(graph, scope, images)
-    for node in reachable:
-        evaluator.add(node)
-    return _finish(dockerfile, scope, graph, evaluator.states[target])
+    return Plan(scope, graph, target, reachable)
 
 
-def _scope(dockerfile: ast.Dockerfile, options: LowerOptions) -> BuildScope:
+def check_options(dockerfile: ast.Dockerfile, options: LowerOptions) -> CheckOptions:
+    """Return what the directive says, or the build arg that replaces it.
+
+    Raises:
+        UserError: it is not valid.
+    """
+    given = options.build_args.get(BUILD_ARG)
+    return CheckOptions.parse((dockerfile.directives.check or "") if given is None else given)
+
+
+def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) -> BuildScope:
     escape = dockerfile.directives.escape
     args = options.build_args
-    checks = args.get("BUILDKIT_DOCKERFILE_CHECK", dockerfile.directives.check) or ""
     stage = options.target or dockerfile.stages[-1].start.name
     scope = add_global_args(
         automatic_args(options.target_platform, options.build_platform, stage, args),
@@ -100,7 +157,7 @@ def _scope(dockerfile: ast.Dockerfile, options: LowerOptions) -> BuildScope:
         escape=escape,
         epoch=source_date_epoch(args, scope),
         proxy_env=proxy_variables(args),
-        report=Report(CheckOptions.parse(checks)),
+        report=report,
     )
 
 

@@ -61,12 +61,23 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """The answer: the manifest digest of the chosen platform and the image config, as parsed JSON."""
+    """The answer: the manifest digest of the chosen platform and the image config, as parsed JSON.
+
+    Attributes:
+        known: false for an image that could not be had, in checks, which go on without it.
+    """
 
     digest: Digest
     config: Mapping[str, Any] = field(hash=False)
     layer_count: int
     platform: Platform
+    known: bool = True
+
+    @classmethod
+    def unknown(cls, request: ImageRequest) -> ResolvedImage:
+        """Stand in for an image of which only the name is known."""
+        digest = Digest.of(str(request).encode())
+        return cls(digest, {}, 1, request.platform, known=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.frontend import ast, gotext
 from pybuild.frontend.environment import NOT_EXPORTED
-from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.lint.commands import check_command_form, check_used_once
+from pybuild.frontend.lint.keyvalues import check_format, check_secret
+from pybuild.frontend.lint.ports import check_port
 from pybuild.frontend.ports import parse_port
 from pybuild.frontend.signals import check_signal
 from pybuild.frontend.stagestate import StageState
 from pybuild.model.errors import UserError
-
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)",
-    re.IGNORECASE,
-)
-_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 
 
 def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
@@ -51,7 +45,6 @@ def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
         case ast.Healthcheck():
             _healthcheck(state, at)
         case ast.Maintainer():
-            state.lint(Rule.MAINTAINER_DEPRECATED, at)
             state.image.top["author"] = at.author
             state.image.commit(f"MAINTAINER {at.author}")
         case ast.Onbuild():  # no history entry [OB-4]
@@ -62,13 +55,12 @@ def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
 
 
 def _env(state: StageState, at: ast.Env) -> None:
-    if at.legacy:
-        state.lint(Rule.LEGACY_KEY_VALUE, at, "ENV")
+    check_format(at, state.scope.report)
     expand = state.expander(at)
     # All against the environment before the line [KV-6].
     pairs = [(expand(pair.key), expand(pair.value)) for pair in at.pairs]
     for name, value in pairs:
-        _check_secret(state, at, "ENV", name)
+        check_secret(at, name, state.scope.report)
         state.env.set(name, value)
         state.image.set_env(name, value)
     state.image.commit("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
@@ -79,7 +71,7 @@ def _arg(state: StageState, at: ast.Arg) -> None:
     expand = state.expander(at)
     shown: list[str] = []
     for item in at.items:
-        _check_secret(state, at, "ARG", item.name)
+        check_secret(at, item.name, scope.report)
         value = scope.options.build_args.get(item.name)  # verbatim [EV-13]
         if value is None:
             if item.default is not None:
@@ -94,8 +86,7 @@ def _arg(state: StageState, at: ast.Arg) -> None:
 
 
 def _label(state: StageState, at: ast.Label) -> None:
-    if at.legacy:
-        state.lint(Rule.LEGACY_KEY_VALUE, at, "LABEL")
+    check_format(at, state.scope.report)
     expand = state.expander(at)
     pairs = [(expand(pair.key), expand(pair.value)) for pair in at.pairs]
     state.image.run.setdefault("Labels", {}).update(pairs)
@@ -103,45 +94,38 @@ def _label(state: StageState, at: ast.Label) -> None:
 
 
 def _cmd(state: StageState, at: ast.Cmd) -> None:
-    if state.cmd_at is not None:
-        state.lint(Rule.MULTIPLE_INSTRUCTIONS, state.cmd_at, "CMD")
+    check_used_once(at, state.cmd_at, state.scope.report)
     state.cmd_at = at
-    args = _command(state, at, at.command, "CMD")
+    args = _command(state, at)
     state.image.run["Cmd"] = args
     state.image.run["ArgsEscaped"] = True
     state.image.commit(f"CMD {gotext.quoted_list(args)}")
 
 
 def _entrypoint(state: StageState, at: ast.Entrypoint) -> None:
-    if state.entrypoint_at is not None:
-        state.lint(Rule.MULTIPLE_INSTRUCTIONS, state.entrypoint_at, "ENTRYPOINT")
+    check_used_once(at, state.entrypoint_at, state.scope.report)
     state.entrypoint_at = at
-    args = _command(state, at, at.command, "ENTRYPOINT")
+    args = _command(state, at)
     state.image.run["Entrypoint"] = args
     if state.cmd_at is None:  # one that came with the base does not fit the new program [EP-1]
         state.image.run.pop("Cmd", None)
     state.image.commit(f"ENTRYPOINT {gotext.quoted_list(args)}")
 
 
-def _command(
-    state: StageState, at: ast.Instruction, command: ast.Command, keyword: str
-) -> list[str]:
-    if not command.is_shell:
-        return list(command.args)
-    if not state.image.run.get("Shell"):
-        state.lint(Rule.JSON_ARGS_RECOMMENDED, at, keyword)
-    return state.image.shell_command(" ".join(command.args))
+def _command(state: StageState, at: ast.Cmd | ast.Entrypoint) -> list[str]:
+    has_own_shell = bool(state.image.run.get("Shell"))
+    check_command_form(at, has_own_shell=has_own_shell, report=state.scope.report)
+    if not at.command.is_shell:
+        return list(at.command.args)
+    return state.image.shell_command(" ".join(at.command.args))
 
 
 def _expose(state: StageState, at: ast.Expose) -> None:
     ports: list[str] = []
     for word in sorted(at.ports):  # before expansion [EXP-P1]
-        for text in state.split_expand(word, at):
+        for text in state.split_expand(word):
             spec = parse_port(text)
-            if spec.protocol != spec.protocol.lower():
-                state.lint(Rule.EXPOSE_PROTO_CASING, at, text)
-            if spec.has_host_part:
-                state.lint(Rule.EXPOSE_INVALID_FORMAT, at, text)
+            check_port(at, text, spec, state.scope.report)
             ports += spec.ports
     state.image.add_keys("ExposedPorts", ports)
     state.image.commit(f"EXPOSE {gotext.plain_list(ports)}")
@@ -156,8 +140,7 @@ def _volume(state: StageState, at: ast.Volume) -> None:
 
 
 def _healthcheck(state: StageState, at: ast.Healthcheck) -> None:
-    if state.healthcheck_at is not None:
-        state.lint(Rule.MULTIPLE_INSTRUCTIONS, state.healthcheck_at, "HEALTHCHECK")
+    check_used_once(at, state.healthcheck_at, state.scope.report)
     state.healthcheck_at = at
     test = ["NONE"]
     if at.test is not None:
@@ -177,8 +160,3 @@ def _healthcheck(state: StageState, at: ast.Healthcheck) -> None:
     shown += [f"{key}:{gotext.duration(value)}" for key, value in durations.items()]
     shown.append(f"Retries:{at.retries}")
     state.image.commit("HEALTHCHECK {" + " ".join(shown) + "}")
-
-
-def _check_secret(state: StageState, at: ast.Instruction, keyword: str, name: str) -> None:
-    if _SECRET.search(name) and not _NO_SECRET.search(name):
-        state.lint(Rule.SECRETS_IN_ARG_OR_ENV, at, keyword, name)

@@ -146,6 +146,7 @@ class _Parser:
                         rule="NoEmptyContinuation",
                         message="Empty continuation line",
                         span=Span(self._filename, line.last_line, line.last_line),
+                        first_line=line.first_line,
                     )
                 )
             return instruction(

@@ -53,6 +53,7 @@ class Node:
 
     Attributes:
         base_name: what FROM or ``--from`` says, expanded.
+        at: where it says so.
         index: its place in the file; -1 for what is not a stage.
         name: lower case; empty for an unnamed stage.
         origin: what its tree starts as.
@@ -61,7 +62,7 @@ class Node:
     """
 
     base_name: str
-    spans: tuple[Span, ...]
+    at: ast.Instruction
     index: int = -1
     name: str = ""
     origin: Node | Scratch | NamedContext | RegistryImage
@@ -69,6 +70,10 @@ class Node:
     replaced: bool = False
     steps: list[Step] = field(default_factory=list[Step])
     triggers_added: bool = False
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return (self.at.span,)
 
     @property
     def label(self) -> str:
@@ -136,7 +141,7 @@ class StageGraph:
         platform = _platform(start.platform, self._expand, self._default_platform)
         node = Node(
             base_name=base,
-            spans=(start.span,),
+            at=start,
             index=stage.index,
             name=start.name,
             origin=Scratch(),
@@ -203,7 +208,7 @@ class StageGraph:
             return stage
         if name not in self._external:
             self._external[name] = Node(
-                base_name=name, spans=(instruction.span,), origin=self._outside(name, None)
+                base_name=name, at=instruction, origin=self._outside(name, None)
             )
         return self._external[name]
 
@@ -244,6 +249,10 @@ class StageGraph:
                     stack.append(node)
         outside = [node for node in self._external.values() if node in seen]
         return outside + [node for node in self.stages if node in seen]
+
+    def everything(self) -> list[Node]:
+        """Return all nodes, in the same order."""
+        return [*self._external.values(), *self.stages]
 
     def request(self, node: Node) -> ImageRequest | None:
         """Return the image whose config must be known before *node* can be lowered."""

@@ -11,10 +11,9 @@ from pybuild.frontend.environment import NOT_EXPORTED, Environment
 from pybuild.frontend.expand import expand, expand_heredoc, expand_words
 from pybuild.frontend.imageconfig import ImageConfig
 from pybuild.frontend.lint.report import Report
-from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.lint.variables import undefined_variable
 from pybuild.frontend.lowering import LowerOptions
 from pybuild.frontend.names import StepNames, upper_keyword
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform
@@ -63,6 +62,7 @@ class StageState:
         has_cmd, has_entrypoint, has_healthcheck: where this stage set them, if it did; not
             inherited [EP-1].
         has_workdir: a WORKDIR of this file is in force.
+        base_known: the base image's variables are in *env*; false only in checks.
     """
 
     scope: BuildScope
@@ -78,13 +78,11 @@ class StageState:
     entrypoint_at: ast.Instruction | None = None
     healthcheck_at: ast.Instruction | None = None
     has_workdir: bool = False
+    base_known: bool = True
 
     @property
     def cwd(self) -> str:
         return self.image.workdir or "/"
-
-    def lint(self, rule: Rule, at: ast.Instruction, *values: str) -> None:
-        self.scope.report.add(rule, *values, spans=(at.span,), comments=at.comments)
 
     def expander(self, at: ast.Instruction) -> Callable[[str], str]:
         """Return a function that expands a word as it stands at this line."""
@@ -92,11 +90,12 @@ class StageState:
             word, self.env, escape=self.scope.escape, on_unset=self._undefined(at)
         )
 
-    def split_expand(self, word: str, at: ast.Instruction) -> list[str]:
-        """Expand *word*; unquoted values split at white space [EXP-17]."""
-        return list(
-            expand_words(word, self.env, escape=self.scope.escape, on_unset=self._undefined(at))
-        )
+    def split_expand(self, word: str) -> list[str]:
+        """Expand *word*; unquoted values split at white space [EXP-17].
+
+        What is not defined is not reported here, as by the peer.
+        """
+        return expand_words(word, self.env, escape=self.scope.escape)
 
     def document(self, heredoc: ast.Heredoc, at: ast.Instruction) -> bytes:
         """Return the bytes of a COPY or ADD here-document [HD-3, HD-6]."""
@@ -136,10 +135,11 @@ class StageState:
 
     def _undefined(self, at: ast.Instruction) -> Callable[[str], None]:
         def report(name: str) -> None:
-            if name in NOT_EXPORTED or any(name == declared for declared, _ in self.args):
+            if not self.base_known or name in NOT_EXPORTED:
                 return
-            guess = did_you_mean(name, self.env).replace("mean ", "mean $", 1)
-            self.lint(Rule.UNDEFINED_VAR, at, name, guess)
+            if any(name == declared for declared, _ in self.args):
+                return
+            undefined_variable(at, name, self.env, self.scope.report)
 
         return report
 

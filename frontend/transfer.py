@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pybuild.frontend import ast, paths
-from pybuild.frontend.lint.ignored import ignored_sources
-from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend.lint.ignoredfiles import check_ignored
+from pybuild.frontend.lint.workdirs import check_workdir
 from pybuild.frontend.stagestate import SCRATCH, StageState
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
@@ -48,7 +48,9 @@ def apply_transfer(
     shown_dest = expand(at.dest)
     parents = bool(at.flag_bool("parents"))
     _check_sources(at, keyword, names)
-    _check_ignored(state, at, keyword, names)
+    if not at.flag("from"):
+        ignored = state.scope.options.local_excludes.get("context", ())
+        check_ignored(at, names, ignored, state.scope.report)
     exclude = at.flag_list("exclude")
     _check_patterns(exclude, PatternMatcher)
 
@@ -121,8 +123,7 @@ def apply_transfer(
 def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
     """Change the working directory; it is made unless it is the root [WD-1]."""
     path = state.expander(at)(at.path)
-    if not state.has_workdir and not path.startswith("/"):
-        state.lint(Rule.WORKDIR_RELATIVE_PATH, at, path)
+    check_workdir(at, path, is_first=not state.has_workdir, report=state.scope.report)
     state.has_workdir = True
     full = paths.workdir(state.cwd, path)
     state.image.run["WorkingDir"] = full
@@ -210,16 +211,6 @@ def _check_patterns(patterns: tuple[str, ...], kind: type[PatternMatcher] | None
                 kind((pattern,))
         except ValueError as error:
             raise UserError(f'"{pattern}": {error}') from error
-
-
-def _check_ignored(
-    state: StageState, at: ast.Copy | ast.Add, keyword: str, names: list[str]
-) -> None:
-    if at.flag("from"):
-        return
-    exclude = state.scope.options.local_excludes.get("context", ())
-    for name in ignored_sources(names, exclude):
-        state.lint(Rule.COPY_IGNORED_FILE, at, keyword.capitalize(), name)
 
 
 def _inline(state: StageState, at: ast.Instruction, heredocs: list[ast.Heredoc]) -> Vertex:

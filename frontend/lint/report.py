@@ -1,79 +1,91 @@
-"""Collects what the checks find, under the file's ``# check=`` options [DIR-7, DIR-8]."""
+"""Collects what the checks find."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pybuild.frontend.lint.rules import Rule
+from pybuild.frontend import ast
+from pybuild.frontend.lint.options import CheckOptions
+from pybuild.frontend.lint.rule import Rule
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """``skip=RuleA,RuleB;error=true``; *skip_all* is ``skip=all``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A rule that fired.
 
-    skip: frozenset[str] = frozenset()
-    skip_all: bool = False
-    error: bool = False
+    Attributes:
+        at: the instruction, for those who mend it; None where there is no single one.
+    """
 
-    @classmethod
-    def parse(cls, text: str) -> CheckOptions:
-        """Read the value of the directive.
+    rule: Rule
+    message: str
+    spans: tuple[Span, ...]
+    at: ast.Instruction | None = None
 
-        Raises:
-            UserError: an option is not known or has no valid value.
-        """
-        skip: frozenset[str] = frozenset()
-        skip_all = error = False
-        for part in filter(None, (part.strip() for part in text.split(";"))):
-            key, equals, value = (item.strip() for item in part.partition("="))
-            match key.lower():
-                case "skip" if equals:
-                    skip_all = value.lower() == "all"
-                    skip = frozenset(item.strip().lower() for item in value.split(","))
-                case "error" if value.lower() in ("true", "false", "1", "0"):
-                    error = value.lower() in ("true", "1")
-                case "experimental" if equals:
-                    pass  # no experimental rule exists here yet
-                case _:
-                    raise UserError(f'invalid check option "{part}"')
-        return cls(skip, skip_all, error)
-
-    def skips(self, rule: Rule) -> bool:
-        return self.skip_all or rule.value.lower() in self.skip
+    def warning(self) -> BuildWarning:
+        return BuildWarning(
+            message=self.message,
+            rule=self.rule.name,
+            url=self.rule.url,
+            spans=self.spans,
+            detail=(self.rule.description,),
+        )
 
 
 class Report:
-    """The warnings of one lowering, in the order they were found."""
+    """The findings of one lowering, in the order they were made; the same is said once only."""
 
     def __init__(self, options: CheckOptions) -> None:
         self._options = options
-        self._found: dict[tuple[str, str, tuple[Span, ...]], BuildWarning] = {}
-        self._rules: set[str] = set()
+        self._found: dict[tuple[str, str, tuple[Span, ...]], Finding] = {}
+        self._notes: list[str] = []
 
     def add(
-        self, rule: Rule, *values: str, spans: Sequence[Span], comments: Iterable[str] = ()
+        self,
+        rule: Rule,
+        *values: str,
+        at: ast.Instruction,
+        spans: Sequence[Span] = (),
+        skippable: bool = True,
     ) -> None:
-        """Note a finding, unless the file or the comment above the instruction skips its rule."""
-        if self._options.skips(rule) or any(
-            options.skips(rule) for options in _comment_options(comments)
-        ):
-            return
-        self._rules.add(rule.value)
-        message = rule.message(*values)
-        key = (rule.value, message, tuple(spans))
-        self._found[key] = BuildWarning(message=message, rule=rule.value, spans=tuple(spans))
+        """Note that *rule* fires, unless it is skipped.
+
+        Args:
+            values: for the rule's message.
+            at: the instruction that it is about.
+            spans: the lines to show, where they are not those of *at*.
+            skippable: whether comments above *at* count [DIR-8]; for rules that compare
+                instructions with each other they do not.
+        """
+        options = self._options
+        if skippable and at.comments:
+            local = CheckOptions.of_comments(at.comments)
+            options = options.merged(local) if local else options
+        if options.allows(rule):
+            lines = tuple(spans) or (at.span,)
+            message = rule.message(*values)
+            finding = Finding(rule=rule, message=message, spans=lines, at=at)
+            self._found.setdefault((rule.name, message, lines), finding)
 
     def note(self, message: str) -> None:
         """Add a warning that is no build check."""
-        self._found["", message, ()] = BuildWarning(message=message)
+        if message not in self._notes:
+            self._notes.append(message)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """By line; on one line in the order they were made."""
+        return tuple(sorted(self._found.values(), key=lambda item: item.spans[0].first_line))
 
     @property
     def warnings(self) -> tuple[BuildWarning, ...]:
-        return tuple(self._found.values())
+        """The findings, then the other warnings."""
+        found = [finding.warning() for finding in self.findings]
+        return (*found, *(BuildWarning(message=note) for note in self._notes))
 
     def finish(self) -> None:
         """Fail where the file asks for it.
@@ -81,18 +93,11 @@ class Report:
         Raises:
             UserError: ``error=true`` and something was found.
         """
-        if self._options.error and self._rules:
-            spans = [span for warning in self._found.values() for span in warning.spans]
+        if self._options.error and self._found:
+            names = sorted({finding.rule.name for finding in self.findings})
             raise UserError(
-                "lint violation found for rules: " + ", ".join(sorted(self._rules)), spans=spans
+                "lint violation found for rules: " + ", ".join(names),
+                spans=tuple(
+                    dict.fromkeys(span for finding in self.findings for span in finding.spans)
+                ),
             )
-
-
-def _comment_options(comments: Iterable[str]) -> Iterable[CheckOptions]:
-    for line in comments:
-        name, equals, value = line.partition("=")
-        if equals and name.strip().lower() == "check":
-            try:
-                yield CheckOptions.parse(value.partition(" // ")[0])
-            except UserError:
-                continue  # an ordinary comment that happens to look like one

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from pybuild.frontend.lint.report import CheckOptions
-from pybuild.frontend.lint.rules import Rule
-from pybuild.model.errors import UserError
-from tests.frontend.lowering import build
+from pybuild.frontend.lint.catalogue import RULES
+from pybuild.model.platform import Platform
+from tests.frontend.lowering import build, image
 
 
 def found(text: str, **options: Any) -> list[tuple[str, int, str]]:
@@ -127,6 +126,12 @@ CASES: list[tuple[str, str, int, str]] = [
         2,
         "EXPOSE instruction should not define an IP address or host-port mapping, found '1:2'",
     ),
+    (
+        "# check=experimental=all\nFROM a\n# says nothing\nARG x\n",
+        "InvalidDefinitionDescription",
+        4,
+        "Comment for ARG should follow the format: `# x <description>`",
+    ),
 ]
 
 
@@ -188,32 +193,102 @@ def test_every_rule_has_a_test() -> None:
     tested = {case[1] for case in CASES} | {
         "CopyIgnoredFile",
         "InvalidDefaultArgInFrom",
-        "InvalidBaseImagePlatform",  # in test_lower_stages
+        "InvalidBaseImagePlatform",
     }
-    assert tested == {rule.value for rule in Rule}
+    assert tested == set(RULES)
 
 
-def test_rules_can_be_skipped() -> None:  # DIR-7, DIR-8
-    text = "FROM a AS Base\nMAINTAINER x\n"
-    assert len(found(text)) == 2
-    assert found("# check=skip=StageNameCasing, maintainerdeprecated\n" + text) == []
-    assert found("# check=skip=all\n" + text) == []
-    assert found(text, build_args={"BUILDKIT_DOCKERFILE_CHECK": "skip=all"}) == []
-    commented = text.replace("MAINT", "# check=skip=MaintainerDeprecated // known\nMAINT")
-    assert [rule for rule, _, _ in found(commented)] == ["StageNameCasing"]
-
-
-def test_findings_can_be_errors() -> None:
-    with pytest.raises(UserError) as caught:
-        build("# check=error=true\nFROM a AS Base\nMAINTAINER x\n")
-    assert caught.value.message == (
-        "lint violation found for rules: MaintainerDeprecated, StageNameCasing"
+def test_base_image_for_another_platform() -> None:  # LNT-22
+    images = {"a": image(platform=Platform("linux", "arm64"))}
+    message = (
+        'Base image a was pulled with platform "linux/arm64", expected "linux/amd64" for current'
+        " build"
     )
-    assert [span.first_line for span in caught.value.spans] == [2, 3]
-    assert build("# check=error=true\nFROM a\n", build_args={"X": "1"}).warnings
+    expected = [("InvalidBaseImagePlatform", 1, message)]
+    assert found("FROM a\n", images=images) == expected
+    # As the peer does, also where the platform was asked for.
+    assert found("FROM --platform=$BUILDPLATFORM a\n", images=images) == expected
+    assert found("# check=skip=InvalidBaseImagePlatform\nFROM a\n", images=images) == []
+    assert found("FROM a\n", images={"a": image(platform=Platform("linux", "amd64", "v3"))}) == []
+    copied = found("FROM scratch\nCOPY --from=a x /\n", images=images)
+    assert [(rule, line) for rule, line, _ in copied] == [("InvalidBaseImagePlatform", 2)]
 
 
-@pytest.mark.parametrize("text", ["skip", "eror=true", "error=maybe", "x"])
-def test_check_options_that_cannot_be(text: str) -> None:
-    with pytest.raises(UserError, match="invalid check option"):
-        CheckOptions.parse(text)
+def test_warnings_tell_their_rule_its_page_and_the_reason() -> None:
+    (warning,) = build("FROM a AS Base\n").warnings
+    assert (warning.rule, warning.url) == ("StageNameCasing", "docs/lint/StageNameCasing.md")
+    assert warning.detail == (RULES["StageNameCasing"].description,)
+
+
+def test_rules_that_need_only_text_look_at_unused_stages_too() -> None:
+    text = "FROM a AS Unused\nMAINTAINER x\nENV k v\nFROM b\n"
+    assert [rule for rule, _, _ in found(text)] == ["StageNameCasing", "MaintainerDeprecated"]
+
+
+def test_the_same_is_said_once_and_in_order_of_lines() -> None:
+    text = "FROM scratch\nCOPY $y $x $x /\nENV a b\nCOPY $x /\n"
+    assert [(rule, line) for rule, line, _ in found(text)] == [
+        ("UndefinedVar", 2),
+        ("UndefinedVar", 2),
+        ("LegacyKeyValueFormat", 3),
+        ("UndefinedVar", 4),
+    ]
+
+
+def test_messages_name_the_keyword_as_written() -> None:
+    text = "from scratch\nenv k v\ncmd x\ncmd y\n"
+    assert [message for _, _, message in found(text)] == [
+        '"env key=value" should be used instead of legacy "env key value" format',
+        "JSON arguments recommended for cmd to prevent unintended behavior related to OS signals",
+        (
+            "Multiple cmd instructions should not be used in the same stage because only the last"
+            " one will be used"
+        ),
+        "JSON arguments recommended for cmd to prevent unintended behavior related to OS signals",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "rules"),
+    [
+        ("$TARGETPLATFORM", ["RedundantTargetPlatform"]),
+        ("${TARGETPLATFORM:-linux/arm64}", ["RedundantTargetPlatform"]),
+        ("$TARGETOS/$TARGETARCH", []),
+        ("linux/arm64", ["FromPlatformFlagConstDisallowed"]),
+        ("'linux'/arm64", ["FromPlatformFlagConstDisallowed"]),
+        ("linux/${TARGETARCH}", []),
+    ],
+)
+def test_platform_flags(flag: str, rules: list[str]) -> None:  # LNT-14, LNT-17
+    assert [rule for rule, _, _ in found(f"FROM --platform={flag} a\n")] == rules
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("./x/y", "x/y"), ("x//y/", "x/y"), (".", "."), ("./", ".")]
+)
+def test_ignored_sources_are_named_clean(source: str, name: str) -> None:  # LNT-18
+    (finding,) = found(f"FROM a\nCOPY {source} /\n", local_excludes={"context": ("**",)})
+    assert finding[2] == f'Attempting to Copy file "{name}" that is excluded by .dockerignore'
+
+
+def test_expose_does_not_say_what_is_undefined() -> None:
+    assert found("FROM scratch\nEXPOSE $nope 80\n") == []
+
+
+def test_descriptions() -> None:  # LNT-19
+    text = (
+        "# check=experimental=InvalidDefinitionDescription\n"
+        "# bar is wrong\nARG foo=1\n"
+        "# Base is wrong\nFROM a AS base\n"
+        "# other things\nARG x=1 y=2\n"
+        "# y is one of them\nARG x=3 y=4\n"
+        "# put aside\n#\nARG z\n"
+        "# no definition\nWORKDIR /\n"
+    )
+    head = "should follow the format:"
+    assert [(line, message) for _, line, message in found(text)] == [
+        (3, f"Comment for ARG {head} `# foo <description>`"),
+        (5, f"Comment for FROM {head} `# base <description>`"),
+        (7, f"Comment for ARG {head} `# <arg_key> <description>`"),
+    ]
+    assert found(text.split("\n", 1)[1]) == []

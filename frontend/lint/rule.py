@@ -1,0 +1,28 @@
+"""What a build check is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rule:
+    """A build check.
+
+    Attributes:
+        name: what ``# check=skip=…`` takes.
+        description: why it exists, in one sentence.
+        message: makes the text of a finding of the values at hand.
+        experimental: runs only where ``# check=experimental=…`` asks for it.
+    """
+
+    name: str
+    description: str
+    message: Callable[..., str]
+    experimental: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where the rule is explained, relative to the root of the repository."""
+        return f"docs/lint/{self.name}.md"
