@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import ImageContext, LocalContext
@@ -40,6 +40,15 @@ class Evaluator:
         self._images = images
         self._trees: dict[Node, Vertex] = {}
         self.states: dict[Node, StageState] = {}
+
+    def add_all(self, nodes: Iterable[Node]) -> None:
+        """Evaluate *nodes*, which come after those that they need.
+
+        Raises:
+            UserError: the first instruction that cannot be.
+        """
+        for node in nodes:
+            self.add(node)
 
     def add(self, node: Node) -> None:
         try:

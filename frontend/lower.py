@@ -52,12 +52,12 @@ def lower(
     Raises:
         UserError: with the lines that are wrong.
     """
-    found = plan(dockerfile, options, images, Report(check_options(dockerfile, options)))
+    found = plan(dockerfile, options, images, Report(check_options(dockerfile.directives, options)))
     if isinstance(found, NeedImages):
         return found
-    return _finish(
-        dockerfile, found.scope, found.graph, found.evaluate(images).states[found.target]
-    )
+    evaluator = Evaluator(found.graph, found.scope, images)
+    evaluator.add_all(found.nodes)
+    return _finish(dockerfile, found.scope, found.graph, evaluator.states[found.target])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,6 @@ class Plan:
     graph: StageGraph
     target: Node
     nodes: list[Node]
-
-    def evaluate(self, images: Images) -> Evaluator:
-        """Turn the nodes into trees and configs.
-
-        Raises:
-            UserError: the first instruction that cannot be.
-        """
-        evaluator = Evaluator(self.graph, self.scope, images)
-        for node in self.nodes:
-            evaluator.add(node)
-        return evaluator
 
 
 def plan(
@@ -131,14 +120,14 @@ def plan(
     return Plan(scope, graph, target, reachable)
 
 
-def check_options(dockerfile: ast.Dockerfile, options: LowerOptions) -> CheckOptions:
+def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOptions:
     """Return what the directive says, or the build arg that replaces it.
 
     Raises:
         UserError: it is not valid.
     """
     given = options.build_args.get(BUILD_ARG)
-    return CheckOptions.parse((dockerfile.directives.check or "") if given is None else given)
+    return CheckOptions.parse((directives.check or "") if given is None else given)
 
 
 def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) -> BuildScope:

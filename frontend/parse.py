@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pybuild.frontend import ast
@@ -30,7 +30,18 @@ MAX_INSTRUCTIONS = 10_000
 MAX_WORDS = 120_000
 
 
-def parse_dockerfile(text: bytes, filename: str = "Dockerfile") -> ast.Dockerfile:
+@dataclass(slots=True)
+class Draft:
+    """What has been read so far; after an error, what stands above it."""
+
+    directives: ast.Directives = field(default_factory=ast.Directives)
+    instructions: list[ast.Instruction] = field(default_factory=list[ast.Instruction])
+    warnings: list[ast.ParseWarning] = field(default_factory=list[ast.ParseWarning])
+
+
+def parse_dockerfile(
+    text: bytes, filename: str = "Dockerfile", draft: Draft | None = None
+) -> ast.Dockerfile:
     """Return the whole file as instructions, grouped in stages.
 
     Every instruction is checked, also in stages that nobody asks for [IN-7].
@@ -38,10 +49,12 @@ def parse_dockerfile(text: bytes, filename: str = "Dockerfile") -> ast.Dockerfil
     Args:
         text: the file as read.
         filename: for spans.
+        draft: is filled while reading, for those who want to know more than an error.
 
     Raises:
         UserError: with spans; the first fault from the top.
     """
+    draft = Draft() if draft is None else draft
     if not text:
         raise UserError("the Dockerfile cannot be empty")
     if len(text) > MAX_BYTES:
@@ -53,13 +66,15 @@ def parse_dockerfile(text: bytes, filename: str = "Dockerfile") -> ast.Dockerfil
         directives, count = parse_directives(lines)
     except SyntaxFault as fault:
         raise located(fault, filename, fault.first_line, fault.last_line) from None
+    draft.directives = directives
     reader = LineReader(lines, escape=directives.escape, skip=count)
-    parser = _Parser(reader, directives.escape, filename)
+    parser = _Parser(reader, directives.escape, filename, draft.warnings)
     global_args: list[ast.Arg] = []
     stages: list[tuple[ast.From, list[ast.Instruction]]] = []
     is_empty = True
     while (item := parser.next()) is not None:
         is_empty = False
+        draft.instructions.append(item)
         if isinstance(item, ast.From):
             stages.append((item, []))
         elif stages:
@@ -84,7 +99,7 @@ def parse_dockerfile(text: bytes, filename: str = "Dockerfile") -> ast.Dockerfil
             for index, (start, body) in enumerate(stages)
         ),
         lines=excerpt_lines(lines),
-        warnings=tuple(parser.warnings),
+        warnings=tuple(draft.warnings),
     )
 
 
@@ -101,7 +116,7 @@ def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruct
     from pybuild.frontend.instructions import reject_as_trigger
 
     lines = split_lines(text.encode("utf-8", "replace"))
-    parser = _Parser(LineReader(lines, escape=escape), escape, span.file)
+    parser = _Parser(LineReader(lines, escape=escape), escape, span.file, [])
     try:
         found = parser.next()
         if found is None or parser.next() is not None:
@@ -121,13 +136,19 @@ def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruct
 class _Parser:
     """Reads instruction after instruction."""
 
-    def __init__(self, reader: LineReader, escape: str, filename: str) -> None:
+    def __init__(
+        self,
+        reader: LineReader,
+        escape: str,
+        filename: str,
+        warnings: list[ast.ParseWarning],
+    ) -> None:
         self._reader = reader
         self._escape = escape
         self._filename = filename
         self._instructions = 0
         self._words = 0
-        self.warnings: list[ast.ParseWarning] = []
+        self._warnings = warnings
 
     def next(self) -> ast.Instruction | None:
         """Return the next instruction, or None at the end."""
@@ -141,7 +162,7 @@ class _Parser:
             first = line.first_line
             self._check_budget(line)
             if line.has_empty_line:
-                self.warnings.append(
+                self._warnings.append(
                     ast.ParseWarning(
                         rule="NoEmptyContinuation",
                         message="Empty continuation line",

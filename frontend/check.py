@@ -1,0 +1,81 @@
+"""``--check``: everything the build checks have to say, also about a file that cannot be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pybuild.frontend import ast
+from pybuild.frontend.evaluate import Evaluator
+from pybuild.frontend.lint.filecheck import check_text
+from pybuild.frontend.lint.options import CheckOptions
+from pybuild.frontend.lint.report import Finding, Report
+from pybuild.frontend.lower import check_options, plan
+from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
+from pybuild.frontend.parse import Draft, parse_dockerfile
+from pybuild.frontend.stagestate import StageState
+from pybuild.model.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        findings: by line.
+        error: why the file could not be built, if so; what comes behind it was not looked at.
+        states: the stages that were evaluated, for those who mend findings.
+    """
+
+    findings: tuple[Finding, ...]
+    error: UserError | None = None
+    states: tuple[StageState, ...] = field(default=(), repr=False)
+
+
+class Check:
+    """The check of one file. All stages are looked at unless a target is given."""
+
+    def __init__(self, text: bytes, filename: str, options: LowerOptions) -> None:
+        self._options = options
+        self._draft = Draft()
+        self._dockerfile: ast.Dockerfile | None = None
+        self._error: UserError | None = None
+        try:
+            self._dockerfile = parse_dockerfile(text, filename, self._draft)
+        except UserError as error:
+            self._error = error
+
+    def run(self, images: Mapping[ImageRequest, ResolvedImage]) -> Checked | NeedImages:
+        """Return the result, or which images must be known first.
+
+        An image that cannot be had is answered with `ResolvedImage.unknown`: what depends on it is
+        not reported then, everything else is.
+        """
+        try:
+            report = Report(self._check_options())
+        except UserError as error:
+            return Checked(findings=(), error=error)
+        if self._dockerfile is None:
+            draft = self._draft
+            check_text(tuple(draft.instructions), tuple(draft.warnings), report)
+            return Checked(findings=report.findings, error=self._error)
+        every = not self._options.target
+        evaluator: Evaluator | None = None
+        try:
+            found = plan(self._dockerfile, self._options, images, report, all_stages=every)
+            if isinstance(found, NeedImages):
+                return found
+            evaluator = Evaluator(found.graph, found.scope, images)
+            evaluator.add_all(found.nodes)
+            report.finish()
+        except UserError as error:
+            return _checked(report, evaluator, error)
+        return _checked(report, evaluator, None)
+
+    def _check_options(self) -> CheckOptions:
+        return check_options(self._draft.directives, self._options)
+
+
+def _checked(report: Report, evaluator: Evaluator | None, error: UserError | None) -> Checked:
+    states = tuple(evaluator.states.values()) if evaluator else ()
+    return Checked(findings=report.findings, error=error, states=states)
