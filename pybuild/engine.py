@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform as host_platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pybuild.cache.results import Results
 from pybuild.cache.store import Store
 from pybuild.config import Settings
 from pybuild.contexts import BuildInputs, load_inputs
+from pybuild.definition import lower_options
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.runner import BuildRunner
@@ -28,11 +28,11 @@ from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import (
     ImageRequest,
     Lowered,
-    LowerOptions,
     NeedImages,
     ResolvedImage,
 )
 from pybuild.frontend.parse import parse_dockerfile
+from pybuild.host import native_platform
 from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step
 from pybuild.model.clock import Clock
@@ -258,23 +258,7 @@ class Engine:
         here: Platform,
         emit: Emit,
     ) -> Lowered:
-        options = LowerOptions(
-            target=request.target,
-            build_args=request.build_args,
-            target_platform=platform,
-            build_platform=here,
-            named_contexts={**inputs.others, **{n: n for n in inputs.trees if n != "context"}},
-            no_cache=request.no_cache,
-            no_cache_filter=request.no_cache_filter,
-            labels=request.labels,
-            network=request.network,
-            add_hosts=request.add_hosts,
-            ulimits=request.ulimits,
-            shm_size_bytes=request.shm_size_bytes,
-            local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
-            multi_platform=len(request.platforms) > 1,
-            platform_explicit=bool(request.platforms),
-        )
+        options = lower_options(request, inputs, platform, here)
         images: dict[ImageRequest, ResolvedImage] = {}
         while True:
             answer = lower(dockerfile, options, images)
@@ -334,11 +318,3 @@ def _check_entitlements(lowered: Lowered, allowed: frozenset[str]) -> None:
                     spans=vertex.meta.spans,
                     hints=[f"grant it with --allow {name}"],
                 )
-
-
-def native_platform() -> Platform:
-    """The platform of this machine."""
-    try:
-        return Platform.make("linux", host_platform.machine())
-    except ValueError as error:
-        raise UserError(f"this machine: {error}") from error

@@ -129,6 +129,23 @@ def parse_pairs(items: list[str], what: str, *, from_environment: bool) -> dict[
     return pairs
 
 
+def parse_contexts(items: list[str]) -> dict[str, str]:
+    """Read ``name=source`` items; names in lower case.
+
+    Raises:
+        UsageError: no such form, or a reserved name.
+    """
+    contexts: dict[str, str] = {}
+    for item in items:
+        name, equals, source = item.partition("=")
+        if not (name and equals and source):
+            raise UsageError(f'invalid build context "{item}": expected name=value')
+        if name.lower() in {"context", "dockerfile"}:
+            raise UsageError(f'invalid build context "{item}": the name "{name}" is reserved')
+        contexts[name.lower()] = source
+    return contexts
+
+
 def parse_hosts(items: list[str]) -> tuple[tuple[str, str], ...]:
     """Read ``name:ip``, ``name=ip`` with v6 addresses bare or in brackets [BLD-16]."""
     import ipaddress

@@ -12,16 +12,17 @@ from typing import Any
 from pybuild import memo
 from pybuild.config import Settings, load_settings
 from pybuild.engine import Engine, Prepared
+from pybuild.host import platforms_from
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
 from pybuild.model.ops import Copy, ExecOp, FileOp, LocalSource, NetworkMode, walk
-from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
 from pybuild.request import (
     BuildRequest,
     Output,
+    parse_contexts,
     parse_hosts,
     parse_output,
     parse_pairs,
@@ -104,7 +105,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         dockerfile=parsed.one("file"),
         target=parsed.one("target"),
         build_args=args,
-        named_contexts=_contexts(parsed.many("build-context")),
+        named_contexts=parse_contexts(parsed.many("build-context")),
         platforms=platforms_from(parsed.one("platform")),
         tags=tags,
         outputs=tuple(outputs),
@@ -139,34 +140,6 @@ def _reference(text: str) -> Reference:
         return Reference.parse(text)
     except ValueError as error:
         raise UsageError(f'invalid tag "{text}": {error}') from error
-
-
-def platforms_from(text: str) -> tuple[Platform, ...]:
-    """Read `--platform`; empty when not given."""
-    from pybuild.engine import native_platform
-
-    here = native_platform()
-    platforms: list[Platform] = []
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        try:
-            platform = here if item == "local" else Platform.parse(item, here)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        if platform not in platforms:
-            platforms.append(platform)
-    return tuple(platforms)
-
-
-def _contexts(items: list[str]) -> dict[str, str]:
-    contexts: dict[str, str] = {}
-    for item in items:
-        name, equals, source = item.partition("=")
-        if not (name and equals and source):
-            raise UsageError(f'invalid build context "{item}": expected name=value')
-        if name.lower() in {"context", "dockerfile"}:
-            raise UsageError(f'invalid build context "{item}": the name "{name}" is reserved')
-        contexts[name.lower()] = source
-    return contexts
 
 
 def _write_results(parsed: Parsed, result: BuildResult) -> None:

@@ -11,13 +11,13 @@ from contextlib import nullcontext
 from typing import Any
 
 from pybuild.cache.deltas import ActiveDelta
-from pybuild.commands.build import platforms_from
 from pybuild.config import load_settings
-from pybuild.engine import Engine, native_platform
+from pybuild.engine import Engine
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.frontend.lowering import ImageRequest
+from pybuild.host import native_platform, platforms_from
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import Cancelled, UsageError, UserError

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from pybuild.commands.build import platforms_from
 from pybuild.commands.images import find
 from pybuild.config import load_settings
-from pybuild.engine import Engine, native_platform
+from pybuild.engine import Engine
 from pybuild.export import push as push_image
+from pybuild.host import native_platform, platforms_from
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.reference import Reference

@@ -1,0 +1,34 @@
+"""What this machine is, as far as builds care."""
+
+from __future__ import annotations
+
+import platform as host_platform
+
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.platform import Platform
+
+
+def native_platform() -> Platform:
+    """The platform of this machine."""
+    try:
+        return Platform.make("linux", host_platform.machine())
+    except ValueError as error:
+        raise UserError(f"this machine: {error}") from error
+
+
+def platforms_from(text: str) -> tuple[Platform, ...]:
+    """Read `--platform`; empty when not given.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    here = native_platform()
+    platforms: list[Platform] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            platform = here if item == "local" else Platform.parse(item, here)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if platform not in platforms:
+            platforms.append(platform)
+    return tuple(platforms)
