@@ -305,7 +305,9 @@ def test_secrets_cache_mounts_and_binds(pybuild: Pybuild, base: str, tmp_path: P
 def test_an_image_that_cannot_be_had_marks_the_line_that_asks_for_it(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:
-    context = write(tmp_path / "ctx", Dockerfile="FROM scratch AS x\nFROM 127.0.0.1:9/y\nRUN true\n")
+    context = write(
+        tmp_path / "ctx", Dockerfile="FROM scratch AS x\nFROM 127.0.0.1:9/y\nRUN true\n"
+    )
     err = pybuild("build", context, code=3).err
     assert "failed to resolve source metadata for 127.0.0.1:9/y:latest" in err
     assert "   2 | >>> FROM 127.0.0.1:9/y" in err
