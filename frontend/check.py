@@ -15,6 +15,7 @@ from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, Re
 from pybuild.frontend.parse import Draft, parse_dockerfile
 from pybuild.frontend.stagestate import StageState
 from pybuild.model.errors import UserError
+from pybuild.model.span import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,13 @@ class Checked:
         findings: by line.
         error: why the file could not be built, if so; what comes behind it was not looked at.
         states: the stages that were evaluated, for those who mend findings.
+        unknown: the lines that name images of which nothing is known.
     """
 
     findings: tuple[Finding, ...]
     error: UserError | None = None
     states: tuple[StageState, ...] = field(default=(), repr=False)
+    unknown: Mapping[ImageRequest, Span] = field(default_factory=dict[ImageRequest, Span])
 
 
 class Check:
@@ -53,29 +56,31 @@ class Check:
         """
         try:
             report = Report(self._check_options())
-        except UserError as error:
-            return Checked(findings=(), error=error)
+        except UserError as bad_options:
+            return Checked(findings=(), error=bad_options)
         if self._dockerfile is None:
             draft = self._draft
             check_text(tuple(draft.instructions), tuple(draft.warnings), report)
             return Checked(findings=report.findings, error=self._error)
         every = not self._options.target
         evaluator: Evaluator | None = None
+        unknown: dict[ImageRequest, Span] = {}
+        error: UserError | None = None
         try:
             found = plan(self._dockerfile, self._options, images, report, all_stages=every)
             if isinstance(found, NeedImages):
                 return found
+            for node in found.nodes:
+                request = found.graph.request(node)
+                if request is not None and not images[request].known:
+                    unknown.setdefault(request, node.at.span)
             evaluator = Evaluator(found.graph, found.scope, images)
             evaluator.add_all(found.nodes)
             report.finish()
-        except UserError as error:
-            return _checked(report, evaluator, error)
-        return _checked(report, evaluator, None)
+        except UserError as caught:
+            error = caught
+        states = tuple(evaluator.states.values()) if evaluator else ()
+        return Checked(findings=report.findings, error=error, states=states, unknown=unknown)
 
     def _check_options(self) -> CheckOptions:
         return check_options(self._draft.directives, self._options)
-
-
-def _checked(report: Report, evaluator: Evaluator | None, error: UserError | None) -> Checked:
-    states = tuple(evaluator.states.values()) if evaluator else ()
-    return Checked(findings=report.findings, error=error, states=states)

@@ -26,6 +26,7 @@ class LogicalLine:
         text: starts with the keyword; not empty.
         comments: the comment lines above, without ``#`` and surrounding space [LEX-8].
         has_empty_line: a blank line was skipped inside [LEX-5].
+        pieces: where the text comes from: line number, first column, length.
     """
 
     text: str
@@ -33,6 +34,7 @@ class LogicalLine:
     last_line: int
     comments: tuple[str, ...]
     has_empty_line: bool
+    pieces: tuple[tuple[int, int, int], ...]
 
 
 class SyntaxFault(Exception):
@@ -68,7 +70,8 @@ class LineReader:
         """Return the next instruction's text, or None at the end of the file."""
         comments: list[str] = []
         while self._at < len(self._lines):
-            line = self._read().lstrip(SPACE)
+            read = self._read()
+            line = read.lstrip(SPACE)
             if line.startswith("#"):
                 comment = line[1:].strip(SPACE)
                 # Blank lines do not part a comment from its instruction, a bare "#" does [LEX-8].
@@ -82,6 +85,7 @@ class LineReader:
             if not goes_on and not text:
                 continue
             parts = [text]
+            pieces = [(first, len(read) - len(line), len(text))]
             size = len(text)
             has_empty_line = False
             while goes_on and self._at < len(self._lines):
@@ -94,6 +98,7 @@ class LineReader:
                     continue
                 text, goes_on = self._without_continuation(line)
                 parts.append(text)
+                pieces.append((self._at, 0, len(text)))
                 size += len(text)
                 if size > MAX_INSTRUCTION_CHARS:
                     raise SyntaxFault(
@@ -105,7 +110,9 @@ class LineReader:
             self._check_text(joined, first)
             if not joined.strip(SPACE):
                 continue  # a lone continuation character and nothing behind it
-            return LogicalLine(joined, first, self._at, tuple(comments), has_empty_line)
+            return LogicalLine(
+                joined, first, self._at, tuple(comments), has_empty_line, tuple(pieces)
+            )
         return None
 
     def heredoc_body(self, delimiter: str, *, chomp: bool, first_line: int) -> str:

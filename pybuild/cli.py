@@ -36,6 +36,12 @@ BUILD = Command(
         Option("allow", "grant an entitlement: network.host, security.insecure", "NAME", "", True),
         Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
         Option("build-context", "additional build context (name=path)", "NAME=SRC", repeat=True),
+        Option(
+            "call",
+            "instead of building: check, outline or targets[,format=json][,ignorestatus]",
+            "METHOD",
+        ),
+        Option("check", "shorthand for --call=check: warn about what is worth mending"),
         Option("file", "name of the Dockerfile (default: PATH/Dockerfile)", "FILE", "f"),
         Option("iidfile", "write the image ID to a file", "FILE"),
         Option("label", "set metadata for an image", "K=V", repeat=True),
@@ -94,6 +100,18 @@ COMMANDS = {
                 *GLOBAL,
             ),
             ("NAME", 1, 1),
+        ),
+        Command(
+            "lint",
+            "Show what is worth mending in a Dockerfile, and mend it.",
+            "pybuild.commands.lint:main",
+            (
+                Option("fix", "mend what can be mended without a decision"),
+                Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
+                Option("format", "output format: text or json", "FORMAT"),
+                *GLOBAL,
+            ),
+            ("[PATH]", 0, 1),
         ),
         Command(
             "prune",
@@ -233,7 +251,10 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(command: Command, parsed: Parsed) -> int:
-    if command is BUILD:
+    target = command.target
+    if command is BUILD and not parsed.values.keys().isdisjoint(("call", "check")):
+        target = "pybuild.commands.check:main"
+    elif command is BUILD:
         from pybuild.fastpath import try_cached_build
 
         status = try_cached_build(parsed)
@@ -241,7 +262,7 @@ def _run(command: Command, parsed: Parsed) -> int:
             return status
     from importlib import import_module
 
-    module, _, function = command.target.partition(":")
+    module, _, function = target.partition(":")
     status = getattr(import_module(module), function)(parsed)
     assert isinstance(status, int)
     return status

@@ -18,13 +18,15 @@ class Finding:
     """A rule that fired.
 
     Attributes:
-        at: the instruction, for those who mend it; None where there is no single one.
+        spans: the lines to show.
+        at: the instruction, and the values that the message was made of, for those who mend it.
     """
 
     rule: Rule
     message: str
     spans: tuple[Span, ...]
-    at: ast.Instruction | None = None
+    at: ast.Instruction
+    values: tuple[str, ...]
 
     def warning(self) -> BuildWarning:
         return BuildWarning(
@@ -68,7 +70,7 @@ class Report:
         if options.allows(rule):
             lines = tuple(spans) or (at.span,)
             message = rule.message(*values)
-            finding = Finding(rule=rule, message=message, spans=lines, at=at)
+            finding = Finding(rule=rule, message=message, spans=lines, at=at, values=values)
             self._found.setdefault((rule.name, message, lines), finding)
 
     def note(self, message: str) -> None:

@@ -1,0 +1,196 @@
+"""``pybuild build --check``, ``--call=…`` and ``pybuild lint``: what can be said without building.
+
+The engine, its event loop and its HTTP client are imported only when a registry must be asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pybuild.commands import checkviews
+from pybuild.config import load_settings
+from pybuild.contexts import BuildInputs, load_inputs
+from pybuild.definition import lower_options
+from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.lines import excerpt_lines, split_lines
+from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
+from pybuild.frontend.parse import parse_dockerfile
+from pybuild.host import native_platform, platforms_from
+from pybuild.knownimages import KnownImages
+from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
+from pybuild.options import Parsed
+from pybuild.request import BuildRequest, parse_contexts, parse_pairs
+
+T = TypeVar("T")
+_Known = Mapping[ImageRequest, ResolvedImage]
+
+METHODS = ("build", "check", "outline", "targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``--call=method[,format=json|text][,ignorestatus]``."""
+
+    method: str
+    json: bool = False
+    ignore_status: bool = False
+
+
+def parse_call(parsed: Parsed) -> Call:
+    """Read ``--call`` and ``--check``.
+
+    Raises:
+        UsageError: no such method or option, or two methods at once.
+    """
+    text = parsed.one("call")
+    method, *fields = text.split(",")
+    if parsed.flag("check"):
+        if method not in ("", "check"):
+            raise UsageError(f"--check is --call=check, and cannot go with --call={method}")
+        method = "check"
+    method = method or "build"
+    if method not in METHODS:
+        raise UsageError(f'invalid call "{method}": one of {", ".join(METHODS)}')
+    json = ignore_status = False
+    for field in fields:
+        match field.split("="):
+            case ["format", "json" | "text" as name]:
+                json = name == "json"
+            case ["ignorestatus"]:
+                ignore_status = True
+            case ["ignorestatus", "true" | "false" | "1" | "0" as value]:
+                ignore_status = value in ("true", "1")
+            case _:
+                raise UsageError(
+                    f'invalid call option "{field}": one of format=json, format=text, ignorestatus'
+                )
+    return Call(method, json, ignore_status)
+
+
+def main(parsed: Parsed) -> int:
+    """Answer the question that ``--call`` asks about a file."""
+    call = parse_call(parsed)
+    if call.method == "build":
+        from pybuild.commands.build import main as build
+
+        return build(parsed)
+    request = BuildRequest(
+        context=parsed.positionals[0],
+        dockerfile=parsed.one("file"),
+        target=parsed.one("target"),
+        build_args=parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True),
+        named_contexts=parse_contexts(parsed.many("build-context")),
+        platforms=platforms_from(parsed.one("platform")),
+        pull=parsed.flag("pull"),
+    )
+    inputs = load_inputs(request)
+    answer = {"check": _check, "outline": _outline, "targets": _targets}[call.method]
+    try:
+        return answer(call, request, inputs, _Images(parsed, request))
+    except PybuildError as error:
+        error.sources = {inputs.filename: _lines(inputs)}
+        raise
+
+
+def _check(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Images) -> int:
+    check = Check(inputs.dockerfile, inputs.filename, _options(request, inputs))
+    checked = images.answer(check.run)
+    error = checked.error or images.error_of(checked)
+    warnings = [finding.warning() for finding in checked.findings]
+    if call.json:
+        sys.stdout.write(checkviews.check_json(warnings, error, inputs.filename, inputs.dockerfile))
+    else:
+        sys.stdout.write(checkviews.check_text(warnings, _lines(inputs)))
+        if error is not None:
+            from pybuild.render import report
+
+            error.sources = {inputs.filename: _lines(inputs)}
+            sys.stdout.flush()
+            report(error, sys.stderr)
+    is_bad = bool(warnings) or error is not None
+    return ExitCode.BUILD_FAILURE if is_bad and not call.ignore_status else ExitCode.OK
+
+
+def _outline(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Images) -> int:
+    from pybuild.frontend.outline import outline
+
+    dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
+    options = _options(request, inputs)
+    found = images.answer(lambda known: outline(dockerfile, options, known))
+    if call.json:
+        sys.stdout.write(checkviews.outline_json(found, inputs.dockerfile))
+    else:
+        sys.stdout.write(checkviews.outline_text(found))
+    return ExitCode.OK
+
+
+def _targets(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Images) -> int:
+    from pybuild.frontend.outline import list_stages
+
+    stages = list_stages(parse_dockerfile(inputs.dockerfile, inputs.filename))
+    if call.json:
+        sys.stdout.write(checkviews.targets_json(stages, inputs.dockerfile))
+    else:
+        sys.stdout.write(checkviews.targets_text(stages))
+    return ExitCode.OK
+
+
+def _options(request: BuildRequest, inputs: BuildInputs) -> LowerOptions:
+    here = native_platform()
+    return lower_options(request, inputs, (*request.platforms, here)[0], here)
+
+
+def _lines(inputs: BuildInputs) -> tuple[str, ...]:
+    return excerpt_lines(split_lines(inputs.dockerfile))
+
+
+class _Images:
+    """Answers what the frontend asks about base images: from the store, else from registries.
+
+    One that cannot be had does not stop a check; it is an error of the answer.
+    """
+
+    def __init__(self, parsed: Parsed, request: BuildRequest) -> None:
+        self._parsed = parsed
+        self._pull = request.pull
+        self._errors: dict[ImageRequest, UserError] = {}
+
+    def answer(self, question: Callable[[_Known], T | NeedImages]) -> T:
+        """Ask *question* again until it has an answer."""
+        known: dict[ImageRequest, ResolvedImage] = {}
+        while isinstance(found := question(known), NeedImages):
+            known |= self._resolve(found)
+        return found
+
+    def error_of(self, checked: Checked) -> UserError | None:
+        """The first image, by line, that is needed and cannot be had."""
+        for request, span in sorted(checked.unknown.items(), key=lambda item: item[1].first_line):
+            error = self._errors[request]
+            error.spans = (span,)
+            return error
+        return None
+
+    def _resolve(self, need: NeedImages) -> _Known:
+        settings = load_settings(self._parsed.one("config"), self._parsed.one("root"))
+        known: dict[ImageRequest, ResolvedImage] = {}
+        if not self._pull:
+            store = KnownImages(settings.root)
+            for request in need.requests:
+                image = store.find(request)
+                if image is not None:
+                    known[request] = image
+        missing = [request for request in need.requests if request not in known]
+        if missing:
+            from pybuild.commands.checkremote import resolve_all
+
+            for request, found in resolve_all(missing, settings, pull=self._pull).items():
+                if isinstance(found, ResolvedImage):
+                    known[request] = found
+                else:
+                    name = request.reference.familiar
+                    self._errors[request] = UserError(f"{name}: {found.message}")
+                    known[request] = ResolvedImage.unknown(request)
+        return known
