@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -136,7 +135,14 @@ def _load_ignore(
 
 
 def _stdin() -> bytes:
-    return sys.stdin.buffer.read(_MAX_DOCKERFILE_BYTES)
+    """All of standard input; by its descriptor, because a reader that is left behind in
+    `sys.stdin` holds a lock that the interpreter's exit needs."""
+    data = bytearray()
+    while block := os.read(0, 1 << 20):
+        data += block
+        if len(data) > _MAX_DOCKERFILE_BYTES:
+            raise UserError("failed to read standard input: larger than 64 MiB")
+    return bytes(data)
 
 
 def _is_archive(data: bytes) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 
 from pybuild import __version__
@@ -110,6 +111,8 @@ def file_digest(data: bytes | None) -> str:
 
 def _file_digest(path: str) -> str:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("not a regular file: reading it would use it up")
         with open(path, "rb") as file:
             return file_digest(file.read())
     except FileNotFoundError:
