@@ -34,7 +34,7 @@ async def abandonable(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
         value: T | None = None
         try:
             value = function(*args, **kwargs)
-        except BaseException as raised:  # whatever it is belongs to the waiting task
+        except BaseException as raised:  # noqa: BLE001 - it belongs to the waiting task
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(settle, error, value)
