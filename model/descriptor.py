@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
@@ -51,14 +51,16 @@ class Descriptor:
             raise ValueError("descriptor lacks mediaType or digest")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ValueError(f"descriptor {digest} has no valid size")
-        annotations = obj.get("annotations") or {}
-        platform = obj.get("platform")
+        annotations: dict[str, Any] = obj.get("annotations") or {}
+        platform: Any = obj.get("platform")
         return cls(
             media_type=media_type,
             digest=Digest.parse(digest),
             size=size,
             annotations={str(k): str(v) for k, v in annotations.items()},
-            platform=Platform.from_json(platform) if isinstance(platform, dict) else None,
+            platform=Platform.from_json(cast("dict[str, Any]", platform))
+            if isinstance(platform, dict)
+            else None,
         )
 
     def to_json(self) -> dict[str, Any]:

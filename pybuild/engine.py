@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -289,7 +289,7 @@ class Engine:
 
 
 @contextmanager
-def _sources(filename: str, lines: Sequence[str]) -> Iterator[None]:
+def _sources(filename: str, lines: Sequence[str]) -> Generator[None]:
     """Give errors that pass through the text that their spans are about."""
     try:
         yield

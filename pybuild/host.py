@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform as host_platform
+import os
 
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
@@ -11,7 +11,7 @@ from pybuild.model.platform import Platform
 def native_platform() -> Platform:
     """The platform of this machine."""
     try:
-        return Platform.make("linux", host_platform.machine())
+        return Platform.make("linux", os.uname().machine)
     except ValueError as error:
         raise UserError(f"this machine: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from pybuild.model.clock import Clock
@@ -47,7 +47,7 @@ class InternalStep:
 
 
 @asynccontextmanager
-async def internal_step(name: str, emit: Emit, clock: Clock) -> AsyncIterator[InternalStep]:
+async def internal_step(name: str, emit: Emit, clock: Clock) -> AsyncGenerator[InternalStep]:
     """Show the body of the ``with`` as a step called *name*; errors pass through."""
     vertex = Digest.of(b"internal:" + name.encode())
     emit(VertexAdded(vertex=vertex, name=name))

@@ -61,10 +61,13 @@ def load(root: str, key: str) -> dict[str, Any] | None:
     """Read a memo; None when there is none or it is damaged."""
     try:
         with open(os.path.join(root, "memo", key), "rb") as file:
-            found = json.load(file)
+            found: Any = json.load(file)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+    if not isinstance(found, dict):
+        return None
+    memo: dict[str, Any] = found  # pyright: ignore[reportUnknownVariableType]
+    return memo if memo.get("format") == FORMAT else None
 
 
 def save(root: str, key: str, content: dict[str, Any]) -> None:
@@ -127,11 +130,12 @@ def _resolution(path: str) -> str:
 def _names_hold(root: str, digest: str, names: list[str]) -> bool:
     """Whether the local store's index still gives every name of the result to the result."""
     with open(os.path.join(root, "index.json"), "rb") as file:
-        manifests = json.load(file)["manifests"]
+        manifests: list[dict[str, Any]] = json.load(file)["manifests"]
     held: set[str] = set()
     for descriptor in manifests:
         if descriptor["digest"] == digest:
-            held.add((descriptor.get("annotations") or {}).get("io.containerd.image.name", ""))
+            notes: dict[str, str] = descriptor.get("annotations") or {}
+            held.add(notes.get("io.containerd.image.name", ""))
     return bool(held) and held.issuperset(names)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ async def write_archive(
 
 
 @contextmanager
-def _whole_file(dest: str) -> Iterator[int]:
+def _whole_file(dest: str) -> Generator[int]:
     """Give a descriptor to write *dest* through; it gets its name when all went well.
 
     Raises:

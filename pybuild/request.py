@@ -106,7 +106,9 @@ def split_csv(text: str) -> list[str]:
     """Split one CSV record: commas inside double quotes do not count."""
     import csv
 
-    return next(csv.reader([text]), [])
+    for record in csv.reader([text]):
+        return record
+    return []
 
 
 def parse_pairs(items: list[str], what: str, *, from_environment: bool) -> dict[str, str]:

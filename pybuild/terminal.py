@@ -7,7 +7,7 @@ import os
 import signal
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 16
 
 
 @contextmanager
-def own_terminal() -> Iterator[tuple[int, int, int]]:
+def own_terminal() -> Generator[tuple[int, int, int]]:
     """Give the three standard streams of a new terminal that is shown on ours.
 
     Keys go there as they are pressed (ours is raw meanwhile, so Ctrl-C is the step's), its size

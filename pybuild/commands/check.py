@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pybuild.commands import checkviews
-from pybuild.config import load_settings
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
@@ -19,7 +18,6 @@ from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform, platforms_from
-from pybuild.knownimages import KnownImages
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
 from pybuild.options import Parsed
 from pybuild.request import BuildRequest, parse_contexts, parse_pairs
@@ -174,6 +172,9 @@ class _Images:
         return None
 
     def _resolve(self, need: NeedImages) -> _Known:
+        from pybuild.config import load_settings
+        from pybuild.knownimages import KnownImages
+
         settings = load_settings(self._parsed.one("config"), self._parsed.one("root"))
         known: dict[ImageRequest, ResolvedImage] = {}
         if not self._pull:

@@ -161,13 +161,6 @@ def _flat(store: Store) -> list[tuple[str, Descriptor]]:
     return rows
 
 
-def _image_id(store: Store, descriptor: Descriptor) -> Digest | None:
-    if descriptor.media_type not in MANIFEST_TYPES or not store.blobs.has(descriptor.digest):
-        return descriptor.digest
-    manifest = json.loads(store.blobs.read(descriptor.digest))
-    return Digest.parse(manifest["config"]["digest"])
-
-
 def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
     reference = Reference.parse(name) if name else None
     size, created = descriptor.size, ""

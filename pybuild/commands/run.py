@@ -53,7 +53,9 @@ async def _run(parsed: Parsed) -> int:
             spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
             wants_terminal = parsed.flag("tty") and os.isatty(0)
             with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
-                return await _follow(engine.workers.run_step(spec, lambda *_: None, stdio=stdio))
+                return await _follow(
+                    engine.workers.run_step(spec, lambda _stream, _data: None, stdio=stdio)
+                )
         finally:
             engine.store.deltas.abort(active)
 
@@ -108,18 +110,18 @@ def _spec(
     lowers: list[str],
     active: ActiveDelta,
 ) -> StepSpec:
-    entrypoint = [parsed.one("entrypoint")] if parsed.one("entrypoint") else None
-    if entrypoint is None:
-        args = [*(config.get("Entrypoint") or []), *(command or config.get("Cmd") or [])]
+    entrypoint = parsed.one("entrypoint")
+    if entrypoint:
+        args = [entrypoint, *command]
     else:
-        args = [*entrypoint, *command]
+        args = [*_texts(config, "Entrypoint"), *(command or _texts(config, "Cmd"))]
     if not args:
         raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
     mode = parsed.one("network", "host")
     if mode not in {"host", "none", "default"}:
         raise UsageError(f'invalid network mode: "{mode}": one of host, none')
     given = parse_pairs(parsed.many("env"), "env", from_environment=True)
-    env = [item for item in config.get("Env") or [] if item.partition("=")[0] not in given]
+    env = [item for item in _texts(config, "Env") if item.partition("=")[0] not in given]
     env += [f"{key}={value}" for key, value in given.items()]
     if sys.stdin.isatty() and "TERM" in os.environ and "TERM" not in given:
         env.append(f"TERM={os.environ['TERM']}")
@@ -139,6 +141,11 @@ def _spec(
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
     )
+
+
+def _texts(config: Mapping[str, Any], key: str) -> list[str]:
+    found: list[object] = config.get(key) or []
+    return [str(item) for item in found]
 
 
 def _volume(text: str) -> StepMount:

@@ -23,9 +23,10 @@ Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
 
 def pull(parsed: Parsed) -> int:
     """Fetch an image whole: manifest, config and every layer; give it its name here."""
-    platforms = platforms_from(parsed.one("platform")) or (native_platform(),)
+    platforms = platforms_from(parsed.one("platform"))
     if len(platforms) > 1:
         raise UsageError("pull takes one platform")
+    platform = platforms[0] if platforms else native_platform()
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
         from pybuild.registry.pull import pull_image
@@ -34,12 +35,12 @@ def pull(parsed: Parsed) -> int:
             engine.client(),
             engine.store.blobs,
             reference,
-            platforms[0],
+            platform,
             layers=True,
             progress=step.transfer,
         )
         manifest = image.manifest
-        engine.images.resolutions.put(reference, platforms[0], manifest)
+        engine.images.resolutions.put(reference, platform, manifest)
         engine.images.describe(manifest, reference)
         await asyncio.to_thread(engine.store.images.tag, str(reference), manifest)
         step.say(f"digest: {manifest.digest}")
