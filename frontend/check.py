@@ -74,6 +74,7 @@ class Check:
                 request = found.graph.request(node)
                 if request is not None and not images[request].known:
                     unknown.setdefault(request, node.at.span)
+            found.scope.has_titles = False
             evaluator = Evaluator(found.graph, found.scope, images)
             evaluator.add_all(found.nodes)
             report.finish()

@@ -1,23 +1,20 @@
 """Parse a word that may hold quotes, escapes and variables into a tree [EXP].
 
-The grammar is ``grammar/expansion.lark``. Its lexer is ours because no lexer of Lark's can know
-what ends a text: the contextual one asks the parser's state, but right behind a variable that state
-is the same inside ``${x:-…}`` and outside, as LALR merges it, while ``}`` is not. A stack of modes,
-as shells have it, knows. Neither the lexer nor the parser recurses, so depth costs nothing.
+The grammar is ``grammar/expansion.lark``. It has a lexer of its own because the contextual one cannot
+know what ends a text: that asks the parser's state, but right behind a variable that state is the
+same inside ``${x:-…}`` and outside, as LALR merges it, while ``}`` is not. A stack of modes, as shells
+have it, knows. Neither the lexer nor the parser recurses, so depth costs nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from lark import Lark, Token, Transformer
-from lark.common import LexerConf
-from lark.lexer import Lexer
-
-from pybuild.frontend.grammars import build
+from pybuild.frontend.lalr import Grammar, Token
 from pybuild.model.errors import UserError
 
 # More pieces than this in one text is an attack on the builder's time.
@@ -57,7 +54,8 @@ def parse_word(word: str, escape: str, is_body: bool) -> list[Part]:
 
 
 def _parse(word: str, escape: str, is_body: bool) -> list[Part]:
-    parts: list[Part] = _parser(escape).parse((word, is_body))  # type: ignore[assignment]
+    grammar, lexer = _parser(escape)
+    parts: list[Part] = grammar.parse_tokens(lexer.lex(word, is_body), _build)
     return parts
 
 
@@ -66,31 +64,23 @@ _parse_cached = lru_cache(maxsize=1024)(_parse)
 
 
 @lru_cache(maxsize=2)
-def _parser(escape: str) -> Lark:
-    return build("expansion", escape=escape, lexer=_ModeLexer, transformer=_Builder())
+def _parser(escape: str) -> tuple[Grammar, _ModeLexer]:
+    grammar = Grammar("expansion", escape)
+    return grammar, _ModeLexer(grammar.patterns)
 
 
-class _Builder(Transformer[Token, list[Part]]):
-    """Makes the tree while the parser reduces."""
-
-    def start(self, parts: list[Part]) -> list[Part]:
-        return parts
-
-    word = start
-
-    def double_quoted(self, parts: list[Part]) -> Quoted:
-        return Quoted(parts)
-
-    def plain(self, children: list[Token]) -> Braced:
-        return Braced(children[0][2:], "", ())
-
-    def conditional(self, children: list[Token | list[Part]]) -> Braced:
-        brace, operator, *words = children
-        assert isinstance(brace, Token) and isinstance(operator, Token)
-        return Braced(brace[2:], str(operator), tuple(w for w in words if isinstance(w, list)))
-
-    trim = conditional
-    replace = conditional
+def _build(rule: str, parts: list[Any]) -> Any:
+    """Make a node of the tree."""
+    match rule:
+        case "start" | "word":
+            return parts
+        case "double_quoted":
+            return Quoted(parts)
+        case "plain":
+            return Braced(parts[0][2:], "", ())
+        case _:
+            brace, operator, *words = parts
+            return Braced(brace[2:], str(operator), tuple(words))
 
 
 # Mode: terminals in order of precedence. Where the first fits, the others are not looked at.
@@ -108,19 +98,22 @@ _MODES = {
 }
 
 
-class _ModeLexer(Lexer):
-    """Feeds Lark's parser with the grammar's terminals, chosen by what is open at the place."""
+class _ModeLexer:
+    """Feeds the parser with the grammar's terminals, chosen by what is open at the place."""
 
-    def __init__(self, lexer_conf: LexerConf) -> None:
-        patterns = {t.name: t.pattern.to_regexp() for t in lexer_conf.terminals}
+    def __init__(self, patterns: Mapping[str, str]) -> None:
         self._modes = {
             mode: re.compile("|".join(f"(?P<{name}>{patterns[name]})" for name in names))
             for mode, names in _MODES.items()
         }
         self._brace = re.compile(patterns["BRACE"])
 
-    def lex(self, data: tuple[str, bool]) -> Iterator[Token]:  # type: ignore[override]
-        text, is_body = data
+    def lex(self, text: str, is_body: bool) -> Iterator[Token]:
+        """Cut *text* in pieces.
+
+        Raises:
+            UserError: what is opened is not closed, or a modifier is none.
+        """
         modes = ["body" if is_body else "word"]
         prefix = "body-" if is_body else ""
         at, end, count = 0, len(text), 0
@@ -132,7 +125,7 @@ class _ModeLexer(Lexer):
                 found = self._brace.match(text, at)
                 if found is None:
                     raise _bad_brace(text, at + 2)
-                yield Token("BRACE", found[0])
+                yield Token.make("BRACE", found[0])
                 modes.append("head")
                 at = found.end()
                 continue
@@ -142,7 +135,7 @@ class _ModeLexer(Lexer):
             kind = str(found.lastgroup)
             if kind == "CHAR" and not is_body and found[0] in "'":
                 raise _unclosed(modes, "single-quote")
-            yield Token(kind, found[0])
+            yield Token.make(kind, found[0])
             at = found.end()
             if kind == "_QUOTE":
                 modes.append("quoted")

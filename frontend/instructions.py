@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypedDict, cast
 
-from lark import Lark, Token, UnexpectedInput
-
 from pybuild.frontend import ast
 from pybuild.frontend.expand import SPACE
 from pybuild.frontend.flags import check_flags
 from pybuild.frontend.gotext import quote
-from pybuild.frontend.grammars import build
 from pybuild.frontend.healthchecks import interval_ns, retries
 from pybuild.frontend.heredocs import heredoc_of_word, heredocs_of_line
+from pybuild.frontend.lalr import Grammar, Refused, Token
 from pybuild.frontend.suggest import did_you_mean
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.span import Span
@@ -89,7 +87,7 @@ class Line:
     @property
     def rest(self) -> str:
         """The text behind the flags, as written."""
-        return self.text[self.args[0].start_pos or 0 :] if self.args else ""
+        return self.text[self.args[0].start :] if self.args else ""
 
     @property
     def is_list(self) -> bool:
@@ -104,20 +102,20 @@ def read_line(text: str, escape: str) -> Line:
     """
     stripped = text.strip(SPACE)
     try:
-        tree = _parser(escape).parse(stripped)  # pyright: ignore[reportUnknownMemberType]
-    except UnexpectedInput as error:
+        rule, tokens = _grammar(escape).parse_text(stripped, _named)
+    except Refused as error:
         found = _KEYWORD.match(stripped)
         keyword = found[0] if found else stripped
-        if error.pos_in_stream or keyword.upper() in KEYWORDS:
+        if error.position or keyword.upper() in KEYWORDS:
             raise InternalError(f"the grammar refused {stripped!r}") from error
         near = did_you_mean(keyword, KEYWORDS, ignore_case=True)
         raise UserError(f"unknown instruction: {keyword}{near}") from None
-    keyword_token, *tokens = cast("list[Token]", tree.children)
+    keyword_token = tokens.pop(0)
     flags = tuple(str(token) for token in tokens if token.type.endswith("FLAG"))
     line = Line(
         text=stripped,
         escape=escape,
-        rule=str(tree.data),
+        rule=rule,
         keyword=str(keyword_token),
         flags=flags,
         args=tuple(tokens[len(flags) :]),
@@ -159,8 +157,12 @@ def reject_as_trigger(name: str) -> None:
 
 
 @lru_cache(maxsize=2)
-def _parser(escape: str) -> Lark:
-    return build("dockerfile", escape=escape, lexer="contextual")
+def _grammar(escape: str) -> Grammar:
+    return Grammar("dockerfile", escape)
+
+
+def _named(rule: str, tokens: list[Token]) -> tuple[str, list[Token]]:
+    return rule, tokens
 
 
 def _may_hold_heredocs(line: Line) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 
 from pybuild.frontend import ast, paths
 from pybuild.frontend.suggest import did_you_mean
@@ -201,6 +200,8 @@ def _size(key: str, value: str) -> int:
     match = _SIZE.match(value)
     if match is None or len(value) > 32:
         raise UserError(f"invalid value for {key}: {value}")
+    from decimal import Decimal  # only here, and slow to import
+
     power = " kmgtp".index((match[2] or " ").lower())
     size = int(Decimal(match[1]) * 1024**power)
     if size >= 1 << 63:

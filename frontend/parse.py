@@ -1,4 +1,4 @@
-"""Dockerfile text to instructions and stages [IN]. Pure; lark is imported at the first call."""
+"""Dockerfile text to instructions and stages [IN]. Pure; the grammar is loaded at the first call."""
 
 from __future__ import annotations
 

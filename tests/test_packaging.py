@@ -91,6 +91,6 @@ def test_the_wheel_holds_the_files_of_the_package_and_nothing_else(tmp_path: Pat
     wanted: set[str] = set()
     for name in names:
         room, _, _ = name.partition("/")
-        if name.endswith((".py", ".lark", "py.typed")) and room in {*ROOMS, "pybuild"}:
+        if name.endswith((".json", ".py", ".lark", "py.typed")) and room in {*ROOMS, "pybuild"}:
             wanted.add(name if room == "pybuild" else f"pybuild/{name}")
     assert package == wanted
