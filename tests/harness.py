@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ class Pybuild:
 
     @property
     def environment(self) -> dict[str, str]:
-        keep = ("PATH", "HOME", "PYTHONDONTWRITEBYTECODE")
-        env = {name: os.environ[name] for name in keep if name in os.environ}
+        env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env |= {"PYTHONPATH": str(ROOT), "PYBUILD_ROOT": str(self.store)}
+        # Compiling us anew for each command takes longer than most commands.
+        env["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/pybuild-tests-{os.getuid()}"
         if self.config:
             env["PYBUILD_CONFIG"] = str(self.config)
         return env
