@@ -192,6 +192,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code (`pybuild.model.errors.ExitCode`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         return _dispatch(words)
     except BadOption as error:
@@ -206,9 +207,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "-D" in words or "--debug" in words:
             raise
+        from pybuild.model.errors import ExitCode
         from pybuild.render import report
 
-        return report(error, sys.stderr)
+        try:
+            return report(error, sys.stderr)
+        except OSError:  # nowhere to tell it: a full disk under standard error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            return ExitCode.ENVIRONMENT
+
+
+def _open_closed_streams() -> None:
+    """Give ``pybuild … >&-`` a null device there.
+
+    Otherwise the next file that is opened, such as the store's lock, would become standard output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115 (it stays)
+            setattr(sys, name, stream)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from pybuild import memo
 from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
 from pybuild.cache.store import Store
@@ -217,7 +218,11 @@ class Engine:
             dns=self.settings.dns,
             allow=request.allow,
         )
-        with _sources(prepared.inputs.filename, prepared.dockerfile.lines):
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_sources(prepared.inputs.filename, prepared.dockerfile.lines))
+            if request.no_cache or request.no_cache_filter:
+                # What this makes replaces results that memos stand for [KEY-11].
+                stack.callback(memo.forget, self.settings.root)
             async with runner:
                 targets = [one.result for one in prepared.lowered]
                 solution = await self.solver.solve(targets, runner, watch)

@@ -81,6 +81,8 @@ def _view(steps: list[list[str]], progress: str) -> str:
         lines.append(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED")
         for name, word in steps:
             label = f"CACHED {name}" if word == "CACHED" else name
+            # A Dockerfile is not trusted with the terminal.
+            label = "".join(char for char in label if char.isprintable())
             room = max(20, columns - 9)
             label = label if len(label) <= room else label[: room - 1] + "…"
             lines.append(f"{blue} => {label:<{room}} 0.0s{plain}")

@@ -19,6 +19,7 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
+from pybuild.render import unwrap
 
 
 class InternalStep:
@@ -58,7 +59,8 @@ async def internal_step(name: str, emit: Emit, clock: Clock) -> AsyncGenerator[I
         emit(VertexFailed(vertex=vertex, time=clock.now(), error="canceled", cancelled=True))
         raise
     except Exception as error:
-        text = error.message if isinstance(error, PybuildError) else str(error)
+        cause = unwrap(error)
+        text = cause.message if isinstance(cause, PybuildError) else str(cause)
         emit(VertexFailed(vertex=vertex, time=clock.now(), error=text))
         raise
     emit(VertexCompleted(vertex=vertex, time=clock.now()))

@@ -50,7 +50,7 @@ def key_of(parsed: Parsed) -> str | None:
         ]
     for index, item in enumerate(values.get("build-context", ())):
         name, _, source = item.partition("=")
-        values["build-context"][index] = f"{name}={os.path.abspath(source)}"
+        values["build-context"][index] = f"{name}={os.path.realpath(source)}"
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, __version__, os.path.realpath(context), sorted(values.items()), epoch, config]
@@ -78,6 +78,17 @@ def save(root: str, key: str, content: dict[str, Any]) -> None:
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump({"format": FORMAT, **content}, file)
     os.replace(temporary, os.path.join(directory, key))
+
+
+def forget(root: str) -> None:
+    """Drop every memo: what some steps give now was made anew, and memos do not say which."""
+    import contextlib
+
+    directory = os.path.join(root, "memo")
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
 
 
 def holds(memo: dict[str, Any], root: str) -> bool:

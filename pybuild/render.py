@@ -9,6 +9,7 @@ from typing import TextIO
 
 from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError
 from pybuild.model.span import Span
+from pybuild.progress.screen import without_controls
 
 _AROUND = 2
 
@@ -25,7 +26,9 @@ def report(error: BaseException, out: TextIO) -> int:
         out.write(_where_it_broke(error))
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
-    out.write(text(error))
+    told = text(error)
+    # A step's last words and a Dockerfile's lines are not trusted with the terminal.
+    out.write(without_controls(told) if out.isatty() else told)
     return error.exit_code
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import threading
 import time
 from collections import deque
@@ -26,8 +24,8 @@ from pybuild.model.events import (
 )
 from pybuild.progress.lines import LineCutter
 from pybuild.progress.plain import human_bytes, warning_lines
+from pybuild.progress.screen import fit, pad, without_controls
 
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _FRAME_S = 0.1
 
@@ -115,12 +113,20 @@ class TtyDisplay:
                 self._draw(final=False)
 
     def _draw(self, *, final: bool) -> None:
-        size = shutil.get_terminal_size()
+        size = self._size()
         lines = self._frame(size.columns, None if final else size.lines - 1)
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
         self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         self._out.flush()
         self._drawn = 0 if final else len(lines)
+
+    def _size(self) -> os.terminal_size:
+        """Of the terminal we draw on; standard output may be a file."""
+        try:
+            size = os.get_terminal_size(self._out.fileno())
+        except (OSError, ValueError):  # io.UnsupportedOperation is a ValueError
+            size = os.terminal_size((0, 0))
+        return os.terminal_size((size.columns or 80, size.lines or 24))
 
     def _frame(self, columns: int, height: int | None) -> list[str]:
         """The picture as lines; running rows win where *height* is short."""
@@ -143,25 +149,25 @@ class TtyDisplay:
                     room -= len(lines)
             blocks = [(True, lines) for lines in reversed(kept)]
         body = [line for _, lines in blocks for line in lines]
-        return [head, *(body if height is None else body[: height - 1])]
+        return [fit(head, columns - 1), *(body if height is None else body[: max(0, height - 1)])]
 
     def _row_lines(self, row: _Row, now: float, columns: int) -> list[str]:
         assert row.started is not None
         timer = f"{(row.ended or now) - row.started:.1f}s"
         mark = "CACHED " if row.cached else "ERROR " if row.error and not row.cancelled else ""
         mark = "CANCELED " if row.cancelled else mark
-        room = max(20, columns - len(timer) - 5)
-        label = _fit(f"{mark}{row.name}", room)
+        room = max(1, columns - len(timer) - 5)
+        label = fit(f"{mark}{row.name}", room)
         colour = _RED if row.error and not row.cancelled else _BLUE if row.ended is not None else ""
-        lines = [self._paint(f" => {label:<{room}} {timer}", colour)]
+        lines = [self._paint(fit(f" => {pad(label, room)} {timer}", columns), colour)]
         if row.ended is None:
             for transfer in list(row.transfers.values())[-4:]:
                 if not transfer.done:
                     total = f" / {human_bytes(transfer.total)}" if transfer.total else ""
                     text = f" => => {transfer.id} {human_bytes(transfer.current)}{total}"
-                    lines.append(_fit(text, columns - 1))
+                    lines.append(fit(text, columns - 1))
             for line in list(row.log)[-self._log_lines :]:
-                lines.append(self._paint(_fit(f" => => # {_clean(line)}", columns - 1), _GREY))
+                lines.append(self._paint(fit(f" => => # {_clean(line)}", columns - 1), _GREY))
         return lines
 
     def _paint(self, text: str, colour: str) -> str:
@@ -175,8 +181,4 @@ def _log_window() -> int:
 
 def _clean(text: str) -> str:
     """Take out what would move the cursor: steps are not trusted with the terminal."""
-    return _CONTROL.sub("", text.replace("\t", "    ").replace("\n", " "))
-
-
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    return without_controls(text.replace("\t", "    ").replace("\n", " "))

@@ -1,0 +1,213 @@
+"""What a hostile reviewer found: each case once gave a wrong result, a hang or an obscure end."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Pybuild, leftovers, write
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+
+def image_id(pybuild: Pybuild, *words: str | Path, cwd: Path | None = None) -> str:
+    return pybuild("build", "-q", *words, cwd=cwd).out.strip()
+
+
+# --- memos: never a stale result ---------------------------------------------------------------
+
+
+def test_a_link_to_a_named_context_may_be_pointed_elsewhere(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nCOPY --from=n f /f\n")
+    write(tmp_path / "one", f="1")
+    write(tmp_path / "two", f="2")
+    link = tmp_path / "link"
+    link.symlink_to("one")
+    time.sleep(0.1)  # old enough for a memo
+    images: list[str] = []
+    for target in ("one", "one", "two"):
+        link.unlink()
+        link.symlink_to(target)
+        images.append(image_id(pybuild, "--build-context", f"n={link}", context))
+    assert images[0] == images[1] != images[2]
+    assert pybuild("run", images[2], "cat", "/f").out == "2"
+
+
+def test_a_build_without_cache_replaces_the_results_that_memos_stand_for(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:  # [KEY-11]
+    dockerfile = f"FROM {base}\nRUN cat /proc/sys/kernel/random/uuid > /u\n"
+    context = write(tmp_path / "c", Dockerfile=dockerfile)
+    time.sleep(0.1)
+    old = image_id(pybuild, context)
+    assert image_id(pybuild, context) == old
+    new = image_id(pybuild, "--no-cache", context)
+    assert new != old
+    assert image_id(pybuild, context) == new
+
+
+def test_a_dockerfile_from_a_pipe_is_read_once_and_never_remembered(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """``pybuild build -f <(…) .``: looking at a memo must not drink the pipe."""
+    context = write(tmp_path / "c")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    images: list[str] = []
+    for value in "aab":
+        builder = subprocess.Popen(
+            pybuild.command("build", "-q", "-f", fifo, context),
+            env=pybuild.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        fifo.write_text(f"FROM {base}\nENV A={value}\n")
+        images.append(builder.communicate(timeout=60)[0].strip())
+        assert builder.returncode == 0
+    assert images[0] == images[1] != images[2]
+
+
+# --- ends: at once, with a status that says why ----------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_for_standard_input_can_be_cancelled(
+    pybuild: Pybuild, tmp_path: Path, number: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        pybuild.command("build", "-"),
+        env=pybuild.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as builder:
+        assert builder.stderr is not None
+        assert b"load build definition" in builder.stderr.readline()
+        builder.send_signal(number)
+        assert builder.wait(timeout=10) == 130
+        assert b"cancel" in builder.stderr.read()
+    assert leftovers(pybuild.store) == []
+
+
+def test_a_dockerfile_that_is_a_pipe_nobody_writes_can_be_cancelled(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c")
+    os.mkfifo(context / "Dockerfile")
+    with subprocess.Popen(
+        pybuild.command("build", context), env=pybuild.environment, stderr=subprocess.PIPE
+    ) as builder:
+        assert builder.stderr is not None
+        assert b"load build definition" in builder.stderr.readline()
+        builder.terminate()
+        assert builder.wait(timeout=10) == 130
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("flags", [["--no-cache"], []])
+def test_closed_standard_streams_break_nothing(
+    pybuild: Pybuild, base: str, tmp_path: Path, closed: str, flags: list[str]
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo hi\n")
+    time.sleep(0.1)
+    image_id(pybuild, context)  # a memo for the way without --no-cache
+    command = ["sh", "-c", f'"$@" {closed}', "sh"]
+    done = subprocess.run(
+        [*command, *pybuild.command("build", "-q", *flags, context)],
+        env=pybuild.environment,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+def test_standard_error_on_a_full_disk_is_the_environments_fault(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="NONSENSE\n")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            pybuild.command("build", context), env=pybuild.environment, stderr=full, check=False
+        )
+    assert done.returncode == 3
+
+
+def test_an_export_that_fails_says_why_and_not_how_it_was_run(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN touch /.wh.x\n")
+    done = pybuild("build", "--progress=plain", context, code=1)
+    assert done.err.count('".wh.x" cannot be stored in an image') == 2
+    assert "TaskGroup" not in done.err
+
+
+# --- terminals: a build draws inside its lines and steps draw nothing ------------------------------
+
+
+def on_terminal(pybuild: Pybuild, columns: int, rows: int, *words: str | Path) -> str:
+    """What a build writes to a terminal of this size."""
+    import fcntl
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    builder = subprocess.Popen(
+        pybuild.command("build", *words),
+        env={**pybuild.environment, "TERM": "xterm"},
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+    )
+    os.close(slave)
+    screen = bytearray()
+    try:
+        while block := os.read(master, 1 << 16):
+            screen += block
+    except OSError:  # EIO: the last writer is gone
+        pass
+    os.close(master)
+    builder.wait(timeout=60)
+    return screen.decode(errors="replace")
+
+
+def columns_of(line: str) -> int:
+    plain = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", line)
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in plain)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(20, 5), (80, 24), (200, 3), (12, 1)])
+def test_no_line_is_wider_than_the_terminal(
+    pybuild: Pybuild, base: str, tmp_path: Path, columns: int, rows: int
+) -> None:
+    wide = "日本語" * 40
+    dockerfile = f"FROM {base}\nRUN echo {wide}; echo {'x' * 300}; sleep 0.4\n"
+    context = write(tmp_path / "c", Dockerfile=dockerfile)
+    screen = on_terminal(pybuild, columns, rows, context)
+    assert "RUN"[: columns - 12] in screen
+    assert max(map(columns_of, re.split("[\r\n]+", screen))) <= columns
+
+
+def test_neither_steps_nor_dockerfiles_command_the_terminal(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    evil = "\x1b]0;evil\x07\x1b[2J\x9b"
+    good = f"FROM {base}\nRUN echo '{evil}'; sleep 0.3\n"
+    bad = f"FROM {base}\nRUN printf '\\033]0;evil\\007'; echo '{evil}' >&2; false\n"
+    for text, times in ((good, 2), (bad, 1)):
+        context = write(tmp_path / "c", Dockerfile=text)
+        time.sleep(0.1)
+        for _ in range(times):  # the second time from the memo
+            screen = on_terminal(pybuild, 80, 24, context)
+            assert "evil" in screen
+            assert not {"\x1b]", "\x1b[2J", "\x07", "\x9b"} & {
+                *re.findall("\x1b\\]|\x1b\\[2J|\x07|\x9b", screen)
+            }
