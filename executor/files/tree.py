@@ -69,7 +69,21 @@ class Place:
             self.status = None
 
     def open_dir(self) -> int:
-        return os.open(self.name, OPEN_DIR, dir_fd=self.fd)
+        """Open the directory that was found here.
+
+        Raises:
+            Fault: somebody has put something else in its place meanwhile.
+        """
+        try:
+            return os.open(self.name, OPEN_DIR, dir_fd=self.fd)
+        except OSError as error:
+            if self.is_dir and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise Fault(
+                    USER,
+                    f'"/{self.path}" changed while it was being read',
+                    ("build again when nothing writes to it",),
+                ) from error
+            raise
 
     def child(self, name: str) -> Place:
         """Return the place of *name* in this directory, which is left open."""
