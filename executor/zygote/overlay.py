@@ -53,8 +53,14 @@ def mount_overlay(
         if not lowers and upper is None:
             return
         lowers = [target, *lowers]
-    if not _mount_by_descriptor(target, lowers, upper, work, userxattr):
+    plain = all(map(_goes_as_string, [*lowers, upper or "", work or ""]))
+    if not (plain and _mount_by_descriptor(target, lowers, upper, work, userxattr)):
         _mount_by_number(target, lowers, upper, work, userxattr)
+
+
+def _goes_as_string(path: str) -> bool:
+    """Whether fsconfig(2) takes *path* as it is: 255 bytes at most, and it unescapes backslashes."""
+    return len(os.fsencode(path)) < 256 and "\\" not in path
 
 
 def _mount_by_descriptor(

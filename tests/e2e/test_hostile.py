@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Pybuild, leftovers, write
+from tests.harness import Pybuild, leftovers, make_base, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -211,3 +211,25 @@ def test_neither_steps_nor_dockerfiles_command_the_terminal(
             assert not {"\x1b]", "\x1b[2J", "\x07", "\x9b"} & {
                 *re.findall("\x1b\\]|\x1b\\[2J|\x07|\x9b", screen)
             }
+
+
+# --- stores in odd places -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", "a,b", "a:b", "a\\b", "a\nb", "é", os.fsdecode(b"\xff"), "%41?#", "long"],
+    ids=["space", "comma", "colon", "backslash", "newline", "letter", "byte", "url", "long"],
+)
+def test_a_store_may_be_anywhere(tmp_path: Path, name: str) -> None:
+    """Each of these once broke somebody's overlay options."""
+    context = write(tmp_path / "c", f="f", Dockerfile="FROM base\nCOPY f /f\nRUN cat /f > /g\n")
+    stores = [tmp_path / name]
+    if name == "long":  # fsconfig(2) takes 255 bytes a string; what is appended to this differs
+        parent = tmp_path / ("x" * max(1, 165 - len(str(tmp_path))))
+        stores = [parent / ("y" * length) for length in (20, 30, 35, 40, 200)]
+    for number, store in enumerate(stores):
+        pybuild = Pybuild(store)
+        make_base(pybuild, tmp_path / f"base{number}", "base")
+        pybuild("build", "-t", "x", context)
+        assert pybuild("run", "x", "cat", "/g").out == "f"
