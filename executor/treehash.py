@@ -119,9 +119,8 @@ class _Digesting:
     def _one(self, place: Place, key: str, name: str, is_match: bool) -> None:
         assert place.status is not None
         if not place.is_dir:
-            if not is_match or self._picker.picks(name):
-                digest = self._entry(place.fd, place.name, place.status, place.path)
-                self.found.append((os.fsencode(key), digest, place.path))
+            digest = self._entry(place.fd, place.name, place.status, place.path)
+            self.found.append((os.fsencode(key), digest, place.path))
             return
         fd = place.open_dir()
         try:

@@ -175,7 +175,7 @@ class Copier:
         self._change: Callable[[int, bool], int] | None = None
         made_mode = 0o755
         if isinstance(mode, int):
-            made_mode = mode
+            made_mode = mode & ~0o6000  # mkdir(2) knows no set-id bits, and so does the reference
             self._change = lambda _old, _is_dir: mode
         elif mode is not None:
             self._change = _mode_function(mode)
@@ -194,8 +194,6 @@ class Copier:
             FileNotFoundError: the source is not there. Fault: user; the destination does not fit.
         """
         with find(self._source, source.path, follow=follow) as place:
-            if source.is_match and not place.is_dir and not self._picker.picks(source.name):
-                return  # a name that a wildcard found is like one that a directory holds
             into = dest if dest.endswith("/") or not dest else dest.rpartition("/")[0]
             self._maker.directory(into).close()
             with self._maker.locate(dest) as target:
