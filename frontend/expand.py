@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pybuild.frontend.globs import Glob
+from pybuild.frontend.gotext import quote
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # No program could be started with more, and doubling a variable line by line must end somewhere.
 MAX_RESULT = 64 * 1024 * 1024
+_MAX_QUOTED = 1000  # characters of a bad word that its error repeats
 
 # What splits words: Go's unicode.IsSpace, which knows fewer than Python's str.isspace.
 SPACE = (
@@ -118,6 +120,14 @@ class _How:
         return self._run(word, False)
 
     def _run(self, word: str, is_body: bool) -> list[_Piece]:
+        try:
+            return self._expanded(word, is_body)
+        except UserError as error:
+            clipped = word if len(word) <= _MAX_QUOTED else word[:_MAX_QUOTED] + "…"
+            message = f"failed to process {quote(clipped)}: {error.message}"
+            raise UserError(message, spans=error.spans, hints=error.hints) from None
+
+    def _expanded(self, word: str, is_body: bool) -> list[_Piece]:
         from pybuild.frontend.expansion import parse_word  # lark: only when really needed
 
         steps = [self._word(parse_word(word, self.escape, is_body), self.keep_escapes)]

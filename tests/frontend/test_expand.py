@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.frontend.expand import expand, expand_heredoc, expand_words
+from pybuild.frontend.gotext import quote
 from pybuild.model.errors import UserError
 
 PATH = "/a/b.tar.gz"
@@ -116,7 +117,7 @@ def test_words(env: dict[str, str], word: str, expected: str) -> None:
 def test_complaints(env: dict[str, str], word: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         expand(word, env)
-    assert caught.value.message == message
+    assert caught.value.message == f"failed to process {quote(word)}: {message}"
 
 
 def test_a_backtick_can_be_the_escape() -> None:
