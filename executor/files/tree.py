@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_LINKS = 255
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What opening a directory says when it is one no longer.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -77,12 +79,8 @@ class Place:
         try:
             return os.open(self.name, OPEN_DIR, dir_fd=self.fd)
         except OSError as error:
-            if self.is_dir and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise Fault(
-                    USER,
-                    f'"/{self.path}" changed while it was being read',
-                    ("build again when nothing writes to it",),
-                ) from error
+            if self.is_dir and error.errno in _GONE:
+                raise _changed(self.path) from error
             raise
 
     def child(self, name: str) -> Place:
@@ -189,7 +187,10 @@ class Tree:
                     links += 1
                     if links > MAX_LINKS:
                         raise Fault(USER, f"too many levels of symbolic links: /{here}")
-                    target = os.readlink(part, dir_fd=fds[-1])
+                    try:
+                        target = os.readlink(part, dir_fd=fds[-1])
+                    except OSError as error:
+                        raise _changed(here) from error
                     if target.startswith("/"):
                         names.clear()
                         while len(fds) > 1:
@@ -198,7 +199,8 @@ class Tree:
                     continue
                 elif not pending:
                     return self._end(fds, part, here, status)
-                fds.append(self._step(fds[-1], part, here))
+                is_dir = status is not None and stat.S_ISDIR(status.st_mode)
+                fds.append(self._step(fds[-1], part, here, is_dir))
                 names.append(part)
             name = names[-1] if names else "."
             if names:
@@ -208,10 +210,12 @@ class Tree:
             for fd in fds:
                 os.close(fd)
 
-    def _step(self, fd: int, name: str, path: str) -> int:
+    def _step(self, fd: int, name: str, path: str, is_dir: bool) -> int:
         try:
             return os.open(name, _STEP, dir_fd=fd)
         except OSError as error:
+            if is_dir and error.errno in _GONE:
+                raise _changed(path) from error
             error.filename = "/" + path
             raise
 
@@ -284,3 +288,11 @@ def _status(fd: int, name: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _changed(path: str) -> Fault:
+    return Fault(
+        USER,
+        f'"/{path}" changed while it was being read',
+        ("build again when nothing writes to it",),
+    )
