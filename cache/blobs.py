@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 
 from pybuild.cache.atomic import Disk, discard, fault, faults, write_file
@@ -15,6 +16,10 @@ from pybuild.cache.ingest import BlobWriter
 from pybuild.cache.leases import Lease, Leases
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.descriptor import Descriptor
 
 DEFAULT_LIMIT = 64 << 20
 _LENGTHS = {"sha256": 64, "sha512": 128}
@@ -55,6 +60,14 @@ class Blobs:
     def has(self, digest: str) -> bool:
         """Tell whether the blob is there. To rely on it, lease it first."""
         return os.path.isfile(self.path(digest))
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tell whether the blob is there in its full size; what lost power was cut off is not."""
+        try:
+            status = os.stat(self.path(descriptor.digest))
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size
 
     def size(self, digest: str) -> int:
         """Return the size in bytes.

@@ -139,7 +139,7 @@ class Layers:
         descriptor = Descriptor.from_json(facts["descriptor"])
         store = self._store
         await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
-        if not store.blobs.has(descriptor.digest):
+        if not store.blobs.holds(descriptor):
             await self._fetcher.fetch(delta, emit)
         rung = await self._workers.isolation()
         args: dict[str, Any] = {

@@ -264,7 +264,7 @@ class ImageMaker:
         made = (facts or {}).get("blobs", {}).get(kind)
         if facts is not None and made is not None:
             descriptor = Descriptor.from_json(made)
-            if store.blobs.has(descriptor.digest):
+            if store.blobs.holds(descriptor):
                 return Digest.parse(facts["diff_id"]), descriptor
         out = store.scratch("layer")
         try:

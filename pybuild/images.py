@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
@@ -96,22 +97,26 @@ class ImageSourceResolver:
 
     def _whole(self, descriptor: Descriptor | None, platform: Platform) -> Descriptor | None:
         """The platform's manifest, if it and its config are in the store."""
-        manifest = self._choose(descriptor, platform) if descriptor else None
-        return manifest if manifest is not None and self._is_whole(manifest) else None
+        try:
+            manifest = self._choose(descriptor, platform) if descriptor else None
+            return manifest if manifest is not None and self._is_whole(manifest) else None
+        except BlobMissing:  # its bytes were damaged: as good as not there
+            return None
 
     def _choose(self, descriptor: Descriptor, platform: Platform) -> Descriptor | None:
         """The platform's manifest where *descriptor* is an index, itself where it is a manifest."""
         if descriptor.media_type in MANIFEST_TYPES:
             return descriptor
-        if not self._store.blobs.has(descriptor.digest):
+        if not self._store.blobs.holds(descriptor):
             return None
         data = self._store.blobs.read(descriptor.digest)
         return choose(parse_index(data, descriptor.media_type), platform)
 
     def _is_whole(self, manifest: Descriptor) -> bool:
-        if not self._store.blobs.has(manifest.digest):
+        if not self._store.blobs.holds(manifest):
             return False
-        return self._store.blobs.has(self._manifest(manifest).config.digest)
+        config = self._manifest(manifest).config
+        return self._store.blobs.holds(config) and bool(self._store.blobs.read(config.digest))
 
     def _manifest(self, descriptor: Descriptor) -> Manifest:
         data = self._store.blobs.read(descriptor.digest)
@@ -131,10 +136,11 @@ class ImageSourceResolver:
         descriptor = Descriptor.from_json(facts["descriptor"])
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock:
-            if self._store.blobs.has(descriptor.digest):
+            if self._store.blobs.holds(descriptor):
                 return
             if not facts.get("reference"):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
+            self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
             reference = Reference.parse(facts["reference"])
             title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
             async with internal_step(title, emit, self._store.clock) as step:

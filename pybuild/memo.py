@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pybuild.options import Parsed
 
-FORMAT = 2
+FORMAT = 3
 
 # These change how a build is told, not what it does.
 _TELLING = frozenset(("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load"))
@@ -97,7 +97,7 @@ def holds(memo: dict[str, Any], root: str) -> bool:
         return (
             all(_file_digest(path) == digest for path, digest in memo["files"])
             and all(_resolution(path) == digest for path, digest in memo["resolutions"])
-            and all(os.path.exists(path) for path in memo["present"])
+            and all(os.stat(path).st_size == size for path, size in memo["present"])
             and _names_hold(root, memo["image"]["digest"], memo["names"])
             and all(_names_hold(root, digest, [name]) for name, digest in memo["bases"])
             and all(_context_holds(context) for context in memo["contexts"])

@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
-from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError
+from pybuild.cache.blobs import BlobMissing
+from pybuild.model.errors import EnvironmentFault, ExitCode, InternalError, PybuildError, StepError
 from pybuild.model.span import Span
 from pybuild.progress.screen import without_controls
 
@@ -38,6 +39,9 @@ def unwrap(error: BaseException) -> BaseException:
         members = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         ours = [e for e in members if isinstance(e, PybuildError)]  # pyright: ignore
         error = ours[0] if ours else members[0]  # pyright: ignore
+    if isinstance(error, BlobMissing):
+        hint = "build or pull again what it is part of: that mends the store"
+        return EnvironmentFault(str(error), hints=[hint]).with_traceback(error.__traceback__)
     return error  # pyright: ignore[reportUnknownVariableType]
 
 

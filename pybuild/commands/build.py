@@ -238,12 +238,14 @@ def _remember(
                 steps[vertex][1] = "DONE 0.0s"
             case _:
                 pass
-    manifest = json.loads(store.blobs.read(result.image.digest))
-    blobs = [result.image.digest, result.image_id]
-    if "layers" in manifest:
-        blobs += [layer["digest"] for layer in manifest["layers"]]
-    else:
-        blobs += [child["digest"] for child in manifest["manifests"]]
+    sizes = {result.image.digest: result.image.size}
+    manifests: list[str] = [result.image.digest]
+    for digest in manifests:
+        document = json.loads(store.blobs.read(digest))
+        children = document.get("manifests", [])
+        manifests += [child["digest"] for child in children]
+        parts = [*children, *filter(None, [document.get("config")]), *document.get("layers", [])]
+        sizes |= {part["digest"]: part["size"] for part in parts}
     resolutions: list[tuple[str, str]] = []
     bases: list[tuple[str, str]] = []
     for request, digest, is_local in engine.images.used:
@@ -263,7 +265,7 @@ def _remember(
             "contexts": contexts,
             "resolutions": resolutions,
             "bases": bases,
-            "present": [store.blobs.path(digest) for digest in dict.fromkeys(blobs)],
+            "present": [(store.blobs.path(digest), size) for digest, size in sizes.items()],
             "image": result.image.to_json(),
             "image_id": result.image_id,
             "names": list(result.names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -233,3 +234,41 @@ def test_a_store_may_be_anywhere(tmp_path: Path, name: str) -> None:
         make_base(pybuild, tmp_path / f"base{number}", "base")
         pybuild("build", "-t", "x", context)
         assert pybuild("run", "x", "cat", "/g").out == "f"
+
+
+# --- damaged stores: mended or refused, never a wrong result ----------------------------------------
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_layer_that_lost_its_end_is_made_again(
+    pybuild: Pybuild, base: str, tmp_path: Path, remembered: bool
+) -> None:
+    """As a power cut leaves files: there, but shorter."""
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo 1 > /one\n")
+    time.sleep(0.1)
+    pybuild("build", "-t", "x", context)
+    layer = json.loads(pybuild("inspect", "--raw", "x").out)["layers"][-1]
+    blob = pybuild.store / "blobs/sha256" / layer["digest"].partition(":")[2]
+    blob.write_bytes(blob.read_bytes()[:50])
+    pybuild("inspect", "--check", "x", code=1)
+    pybuild("build", "-t", "x", *([] if remembered else ["--label", "a=b"]), context)
+    pybuild("inspect", "--check", "x")
+
+
+@pytest.mark.parametrize("part", ["manifest", "config"])
+def test_a_damaged_base_is_the_environments_fault(
+    pybuild: Pybuild, base: str, tmp_path: Path, part: str
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo 1 > /one\n")
+    told = json.loads(pybuild("inspect", base).out)
+    digest = told["descriptor"]["digest"]
+    if part == "config":
+        digest = told["manifest"]["config"]["digest"]
+    blob = pybuild.store / "blobs/sha256" / digest.partition(":")[2]
+    data = bytearray(blob.read_bytes())
+    data[10] ^= 1
+    blob.write_bytes(data)
+    assert "bug" not in pybuild("run", base, "true", code=3).err
+    assert "bug" not in pybuild("build", context, code=3).err
+    make_base(pybuild, tmp_path / "again", base)
+    pybuild("build", context)
