@@ -44,8 +44,10 @@ HERE = Path(__file__).resolve().parent
 CASES = HERE / "cases"
 EPOCH = 1_600_000_000  # of directories, and the earliest of files, whose time a case does not give
 BUSYBOX = shutil.which("busybox") or "busybox"
-TOOLS = "sh cat chmod chown cp dd echo env find grep hostname id ip ln ls mkdir mkfifo mknod mv"
-TOOLS += " printenv printf pwd readlink rm rmdir sed sleep sort stat tar test touch true umask wc"
+TOOLS = (
+    "sh cat chmod chown cp dd echo env find grep hostname id ip ln ls mkdir mkfifo mknod mv"
+    " printenv printf pwd readlink rm rmdir sed sleep sort stat tar test touch true umask wc"
+)
 _KEYS = {
     "dockerfile",
     "dockerfile_name",
@@ -120,7 +122,7 @@ def _case(name: str, section: str, table: dict[str, Any]) -> Case:
 
 
 def _build(table: dict[str, Any]) -> Build:
-    build = {**table, "mtimes": tuple(table.get("mtimes", ()))}
+    build: dict[str, Any] = {**table, "mtimes": tuple(table.get("mtimes", ()))}
     return Build(**build)
 
 
@@ -198,10 +200,11 @@ def write_tree(root: Path, files: Mapping[str, Any]) -> None:
 
 def _mtime(name: str, files: Mapping[str, Any]) -> int:
     """One that tells contents apart: builders may take equal sizes and times for the same file."""
-    spec = files.get(name)
+    spec: Any = files.get(name)
     if isinstance(spec, dict) and "mtime" in spec:
         return int(spec["mtime"])  # pyright: ignore[reportUnknownArgumentType]
-    return EPOCH + (zlib.crc32(repr((name, spec)).encode()) % 10_000_000 if spec else 0)
+    whole = repr((name, spec))  # pyright: ignore[reportUnknownArgumentType]
+    return EPOCH + (zlib.crc32(whole.encode()) % 10_000_000 if spec else 0)
 
 
 def _write(path: Path, spec: dict[str, Any], root: Path) -> None:

@@ -17,6 +17,7 @@ import platform
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,10 @@ def _is_plain(content: bytes) -> bool:
     return all(byte in b"\n\t" or 32 <= byte < 127 for byte in content)
 
 
+@cache
 def _busybox() -> str:
-    global _BUSYBOX
-    if not _BUSYBOX:
-        _BUSYBOX = hashlib.sha256(Path(BUSYBOX).read_bytes()).hexdigest()[:16]
-    return _BUSYBOX
+    return hashlib.sha256(Path(BUSYBOX).read_bytes()).hexdigest()[:16]
 
-
-_BUSYBOX = ""
 
 _NORMAL = [
     (re.compile(r"^failed to solve(?: with frontend dockerfile\.v0)?: "), ""),
