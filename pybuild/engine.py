@@ -88,6 +88,8 @@ class Engine:
         self._mountpoint: str | None = None
 
     async def __aenter__(self) -> Self:
+        # What may complain comes before what must be ended: the configuration, then the store.
+        self._hosts = Hosts(self.settings.registries)
         self.workers = Workers()
         self._stack.push_async_callback(self.workers.close)
         self._loop = asyncio.get_running_loop()
@@ -101,7 +103,6 @@ class Engine:
         self._stack.push_async_callback(asyncio.to_thread, self.store.close)
         self.images = ImageSourceResolver(self.store, self.client)
         self.results = Results(self.store)
-        self._hosts = Hosts(self.settings.registries)  # complains early about the configuration
         self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
         return self
 
