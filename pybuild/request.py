@@ -14,6 +14,29 @@ from pybuild.model.reference import Reference
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
 
+_LAYERS = frozenset(("compression", "compression-level", "name", "oci-mediatypes"))
+_ATTRIBUTES = {
+    "image": _LAYERS | {"push", "store", "unpack"},
+    "registry": _LAYERS | {"push", "store", "unpack"},
+    "oci": _LAYERS | {"tar"},
+    "docker": _LAYERS | {"tar"},
+    "local": frozenset(("mode", "platform-split")),
+}
+# What BuildKit has besides [OUT-1]; naming the default is no harm.
+_UNSUPPORTED = frozenset(
+    (
+        "attestation-inline",
+        "force-compression",
+        "name-canonical",
+        "oci-artifact",
+        "prefer-nondist-layers",
+        "push-by-digest",
+        "registry.insecure",
+        "rewrite-timestamp",
+    )
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One ``--output`` [OUT]. *attrs* has every key but ``type`` and ``dest``."""
@@ -21,6 +44,25 @@ class Output:
     type: str
     dest: str = ""
     attrs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises:
+            UsageError: an attribute, or a dest, that means nothing to this type or is not done yet.
+        """
+        known = _ATTRIBUTES.get(self.type, frozenset())
+        for name, value in self.attrs.items():
+            if name in known or (name in _UNSUPPORTED and value.lower() in {"false", "0"}):
+                continue
+            if name in _UNSUPPORTED or name.startswith("annotation"):
+                raise UsageError(f"output attribute {name}={value} is not supported yet")
+            raise UsageError(
+                f'output type={self.type} has no attribute "{name}"',
+                hints=[f"it has: {', '.join(sorted(known))}"] if known else [],
+            )
+        if self.dest and self.type in {"image", "registry", "cacheonly"}:
+            raise UsageError(f"output type={self.type} has no dest: {self.dest}")
 
     def flag(self, name: str, default: bool = False) -> bool:
         text = self.attrs.get(name)

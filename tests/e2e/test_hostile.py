@@ -272,3 +272,26 @@ def test_a_damaged_base_is_the_environments_fault(
     assert "bug" not in pybuild("build", context, code=3).err
     make_base(pybuild, tmp_path / "again", base)
     pybuild("build", context)
+
+
+# --- outputs: what is not done is refused, never ignored -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "type=oci,dest=x,nope=1",
+        "type=oci,dest=x,rewrite-timestamp=true",
+        "type=oci,dest=x,annotation.a=b",
+        "type=image,force-compression=true",
+        "type=image,dest=x",
+        "type=tar,dest=x,compression=zstd",
+        "type=cacheonly,dest=x",
+    ],
+)
+def test_an_output_attribute_that_means_nothing_is_refused(
+    pybuild: Pybuild, base: str, tmp_path: Path, spec: str
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n")
+    assert "output" in pybuild("build", "-o", spec, context, code=2).err
+    pybuild("build", "-o", "type=image,rewrite-timestamp=false,name=y", context)
