@@ -103,6 +103,7 @@ class Evaluator:
                 ignore_cache=no_cache,
                 env=base.env.copy(),
                 args=list(base.args),
+                declared=set(base.declared),
                 has_workdir=base.has_workdir,
                 base_known=base.base_known,
             )

@@ -81,6 +81,7 @@ def _arg(state: StageState, at: ast.Arg) -> None:
         if value is not None and item.name not in NOT_EXPORTED:
             state.env.set(item.name, value)
         state.args.append((item.name, value))
+        state.declared.add(item.name)
         shown.append(item.name if value is None else f"{item.name}={value}")
     state.image.commit("ARG " + " ".join(shown))
 

@@ -61,6 +61,7 @@ class StageState:
         vertex: the tree so far.
         env: what steps and expansion see: config ENV and ARGs [EXP-18].
         args: declared ARGs and their values, in order, repeats included; for RUN's history.
+        declared: their names.
         has_cmd, has_entrypoint, has_healthcheck: where this stage set them, if it did; not
             inherited [EP-1].
         has_workdir: a WORKDIR of this file is in force.
@@ -76,6 +77,7 @@ class StageState:
     ignore_cache: bool = False
     env: Environment = field(default_factory=Environment)
     args: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    declared: set[str] = field(default_factory=set[str])
     cmd_at: ast.Instruction | None = None
     entrypoint_at: ast.Instruction | None = None
     healthcheck_at: ast.Instruction | None = None
@@ -141,7 +143,7 @@ class StageState:
         def report(name: str) -> None:
             if not self.base_known or name in NOT_EXPORTED:
                 return
-            if any(name == declared for declared, _ in self.args):
+            if name in self.declared:
                 return
             undefined_variable(at, name, self.env, self.scope.report)
 

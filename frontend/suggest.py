@@ -23,7 +23,7 @@ def nearest(name: str, options: Iterable[str], *, ignore_case: bool = False) -> 
             return None
         if abs(len(candidate) - len(wanted)) >= best_distance:
             continue
-        distance = _edits(wanted, candidate)
+        distance = _edits(wanted, candidate, best_distance)
         if distance < best_distance:
             best, best_distance = option, distance
     if best is None or not ignore_case:
@@ -37,11 +37,18 @@ def did_you_mean(name: str, options: Iterable[str], *, ignore_case: bool = False
     return f" (did you mean {near}?)" if near else ""
 
 
-def _edits(a: str, b: str) -> int:
-    """How many characters to add, drop, change or swap with their neighbour.
+def _edits(a: str, b: str, limit: int) -> int:
+    """How many characters to add, drop, change or swap with their neighbour; *limit* if not fewer.
 
     Swaps count as one (optimal string alignment): RNU is nearer to RUN than to ENV.
     """
+    start = 0
+    while start < min(len(a), len(b)) and a[start] == b[start]:
+        start += 1
+    end = 0
+    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
+        end += 1
+    a, b = a[start : len(a) - end], b[start : len(b) - end]  # what is equal costs nothing
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, char in enumerate(a, 1):
@@ -52,4 +59,6 @@ def _edits(a: str, b: str) -> int:
                 distance = min(distance, before[j - 2] + 1)
             row.append(distance)
         before = above
+        if min(row) >= limit and min(before) >= limit:
+            return limit
     return row[-1]

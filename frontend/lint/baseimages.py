@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from pybuild.frontend import ast
 from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -33,13 +32,14 @@ INVALID_BASE_IMAGE_PLATFORM = Rule(
 
 
 def check_from_arguments(
-    start: ast.From, unset: Iterable[str], declared: Iterable[str], report: Report
+    start: ast.From, unset: Iterable[str], declared: Collection[str], report: Report
 ) -> None:
     """Report the variables of FROM that had no value and are not declared either."""
-    known = set(declared)
     for name in sorted(unset):
-        if name not in known:
-            report.add(UNDEFINED_ARG_IN_FROM, name, did_you_mean(name, known), at=start)
+        if name not in declared:
+            near = report.guess(name, declared)
+            guess = f" (did you mean {near}?)" if near else ""
+            report.add(UNDEFINED_ARG_IN_FROM, name, guess, at=start)
 
 
 def check_defaults(

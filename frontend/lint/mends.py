@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from pybuild.frontend import ast
@@ -18,6 +17,7 @@ from pybuild.frontend.expand import SPACE, expand
 from pybuild.frontend.lint.report import Finding
 from pybuild.frontend.lint.source import Edit, Source, Words
 from pybuild.frontend.parse import parse_instruction
+from pybuild.frontend.stagestate import StageState
 from pybuild.model.errors import UserError
 
 # A mend may be what another waits for: FROM gets its casing, then AS follows.
@@ -106,10 +106,17 @@ def mend(data: bytes, escape: str, check: Callable[[bytes], Checked]) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True)
 class _Mending:
-    source: Source
-    checked: Checked
+    """One round over a version of the file."""
+
+    def __init__(self, source: Source, checked: Checked) -> None:
+        self.source = source
+        self._states: dict[int, StageState] = {}  # by the CMD or ENTRYPOINT that counts there
+        self._with_cmd: set[tuple[str, ...]] = set()  # ENTRYPOINTs, also inherited, that have a CMD
+        for state in checked.states:
+            self._states |= {id(at): state for at in (state.cmd_at, state.entrypoint_at) if at}
+            if state.image.run.get("Cmd"):
+                self._with_cmd.add(tuple(state.image.run.get("Entrypoint") or ()))
 
     def edits(self, finding: Finding) -> list[Edit]:
         """Return the edits that make *finding* go away; none where that takes a decision."""
@@ -224,18 +231,13 @@ class _Mending:
 
     def _is_alone(self, at: ast.Cmd | ast.Entrypoint) -> bool:
         """Whether no ENTRYPOINT would get CMD's words as its arguments from now on."""
-        for state in self.checked.states:
-            run = state.image.run
-            if isinstance(at, ast.Cmd) and state.cmd_at is at:
-                return state.base_known and not run.get("Entrypoint")
-            if isinstance(at, ast.Entrypoint) and state.entrypoint_at is at:
-                entrypoint = run.get("Entrypoint")
-                return not any(
-                    other.image.run.get("Cmd")
-                    for other in self.checked.states
-                    if other.image.run.get("Entrypoint") == entrypoint
-                )
-        return False
+        state = self._states.get(id(at))
+        if state is None:
+            return False  # another one comes later, or it was not reached
+        entrypoint = tuple(state.image.run.get("Entrypoint") or ())
+        if isinstance(at, ast.Cmd):
+            return state.base_known and not entrypoint
+        return entrypoint not in self._with_cmd
 
     def _ports(self, at: ast.Expose) -> list[Edit]:
         words = self._words(at)

@@ -51,8 +51,12 @@ class CheckOptions:
                 names[key] = frozenset(item.strip() for item in value.split(","))
             elif equals and key == "error" and value in _BOOLEANS:
                 error = _BOOLEANS[value]
+            elif equals and key == "error":
+                problem = f'failed to parse check option "{part}": neither true nor false'
+                raise UserError(f"failed to parse check options: {problem}")
             else:
-                raise UserError(f'invalid check option "{part}"')
+                named = key if equals else part
+                raise UserError(f'failed to parse check options: invalid check option "{named}"')
         return cls(
             skip=names["skip"],
             skip_all=names["skip"] == frozenset(("all",)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pybuild.frontend import ast
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.suggest import nearest
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
@@ -38,6 +39,10 @@ class Finding:
         )
 
 
+# How many names are compared with a misspelt one in all; a file that needs more has no typing errors.
+_MAX_GUESSES = 50_000
+
+
 class Report:
     """The findings of one lowering, in the order they were made; the same is said once only."""
 
@@ -45,6 +50,7 @@ class Report:
         self._options = options
         self._found: dict[tuple[str, str, tuple[Span, ...]], Finding] = {}
         self._notes: list[str] = []
+        self._guesses = _MAX_GUESSES
 
     def add(
         self,
@@ -72,6 +78,11 @@ class Report:
             message = rule.message(*values)
             finding = Finding(rule=rule, message=message, spans=lines, at=at, values=values)
             self._found.setdefault((rule.name, message, lines), finding)
+
+    def guess(self, name: str, known: Collection[str]) -> str | None:
+        """Return which of *known* was perhaps meant by *name*."""
+        self._guesses -= len(known)
+        return nearest(name, known) if self._guesses >= 0 else None
 
     def note(self, message: str) -> None:
         """Add a warning that is no build check."""

@@ -74,16 +74,18 @@ class Source:
 
     def edited(self, groups: Iterable[list[Edit]]) -> bytes:
         """Return the file with the edits made, each group whole or, where it overlaps another, not."""
-        chosen: list[Edit] = []
+        chosen: dict[int, list[Edit]] = {}
         for group in groups:
-            if not any(_overlap(new, old) for new in group for old in chosen):
-                chosen += group
+            if not any(_overlap(new, old) for new in group for old in chosen.get(new.line, ())):
+                for edit in group:
+                    chosen.setdefault(edit.line, []).append(edit)
         lines = list(self._lines)
-        for edit in sorted(chosen, reverse=True):
-            line = lines[edit.line - 1]
-            lines[edit.line - 1] = line[: edit.start] + edit.text + line[edit.end :]
+        for number, edits in chosen.items():
+            for edit in sorted(edits, reverse=True):
+                line = lines[number - 1]
+                lines[number - 1] = line[: edit.start] + edit.text + line[edit.end :]
         return self._mark + "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _overlap(a: Edit, b: Edit) -> bool:
-    return a.line == b.line and a.start <= b.end and b.start <= a.end
+    return a.start <= b.end and b.start <= a.end

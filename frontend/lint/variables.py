@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
-from pybuild.frontend.suggest import nearest
 
 UNDEFINED_VAR = Rule(
     name="UndefinedVar",
@@ -17,8 +16,8 @@ UNDEFINED_VAR = Rule(
 
 
 def undefined_variable(
-    at: ast.Instruction, name: str, known: Iterable[str], report: Report
+    at: ast.Instruction, name: str, known: Collection[str], report: Report
 ) -> None:
     """Report *name*; *known* are the variables with a value, one of which was perhaps meant."""
-    near = nearest(name, known)
+    near = report.guess(name, known)
     report.add(UNDEFINED_VAR, name, f" (did you mean ${near}?)" if near else "", at=at)

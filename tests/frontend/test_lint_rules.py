@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -292,3 +293,14 @@ def test_descriptions() -> None:  # LNT-19
         (7, f"Comment for ARG {head} `# <arg_key> <description>`"),
     ]
     assert found(text.split("\n", 1)[1]) == []
+
+
+@pytest.mark.slow
+def test_thousands_of_misspelt_variables_are_told_soon() -> None:
+    """Each could be compared with each; that would take minutes."""
+    text = "FROM scratch\n"
+    text += "".join(f"ENV VARIABLE_{n:05d}=1\n" for n in range(4000))
+    text += "".join(f"COPY $VARIABLE_X{n:04d} /\n" for n in range(4000))
+    before = time.process_time()
+    assert len(found(text)) == 4000
+    assert time.process_time() - before < 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pybuild.frontend.suggest import did_you_mean, nearest
 
@@ -32,3 +34,16 @@ def test_casing_follows_the_question() -> None:
     assert nearest("rum", ["RUN"], ignore_case=True) == "run"
     assert nearest("Rum", ["RUN"], ignore_case=True) == "RUN"
     assert did_you_mean("zzz", ["RUN"]) == ""
+
+
+@given(a=st.text("abc", max_size=7), b=st.text("abc", max_size=7))
+def test_distance_is_that_of_the_textbook(a: str, b: str) -> None:
+    table = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            change = table[i - 1, j - 1] + (a[i - 1] != b[j - 1])
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, change)
+            if i > 1 and j > 1 and a[i - 2 : i] == b[j - 2 : j][::-1]:
+                table[i, j] = min(table[i, j], table[i - 2, j - 2] + 1)
+    distance = table[len(a), len(b)]
+    assert (nearest(a, [b]) == b) == (0 < distance <= 2)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ def test_a_file_can_make_its_findings_errors(
     assert run(capsys, "build", "--check", arg, path)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_missing_image_does_not_stop_a_check(
     context: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,3 +297,29 @@ def test_known_images_are_read_without_opening_the_store(tmp_path: Path) -> None
     request = ImageRequest(Reference.parse("alpine"), LINUX_AMD64)
     assert KnownImages(str(tmp_path / "none")).find(request) is None
     assert not os.path.exists(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_a_check_of_2000_lines_answers_at_once(context: Path) -> None:
+    """0.25 s on the machine it was written on; the limit is for slower ones under load."""
+    lines = ["ARG BASE=scratch", "FROM $BASE AS stage"]
+    while len(lines) < 2000:
+        number = len(lines)
+        lines += [
+            f"ARG VERSION{number}=1.{number}",
+            "RUN --mount=type=cache,target=/root/.cache make target && \\",
+            f'    echo "done {number}" > /log',
+            f"COPY --chown=1000:1000 src/${{VERSION{number}}}/file.txt lib/ /srv/",
+            f'LABEL org.example.s{number}="value {number}" other=x',
+        ]
+    path = write(context, "\n".join(lines))
+    command = [sys.executable, "-P", "-m", "pybuild", "build", "--check", path]
+    root = str(Path(__file__).resolve().parents[2])
+    env = {**os.environ, "PYTHONPATH": root}
+    times: list[float] = []
+    for _ in range(3):
+        before = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
+        times.append(time.perf_counter() - before)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert min(times) < 1
