@@ -110,18 +110,18 @@ def test_findings_can_be_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "part"),
+    ("text", "problem"),
     [
-        ("skip", "skip"),
-        ("eror=true", "eror=true"),
-        ("error=maybe", "error=maybe"),
-        ("skip=all;", ""),
-        ("Skip=all", "Skip=all"),
+        ("skip", 'invalid check option "skip"'),
+        ("eror=true", 'invalid check option "eror"'),
+        ("error=maybe", 'failed to parse check option "error=maybe": neither true nor false'),
+        ("skip=all;", 'invalid check option ""'),
+        ("Skip=all", 'invalid check option "Skip"'),
     ],
 )
-def test_options_that_cannot_be(text: str, part: str) -> None:
+def test_options_that_cannot_be(text: str, problem: str) -> None:
     with pytest.raises(UserError) as caught:
         CheckOptions.parse(text)
-    assert caught.value.message == f'invalid check option "{part}"'
-    with pytest.raises(UserError, match="invalid check option"):
+    assert caught.value.message == f"failed to parse check options: {problem}"
+    with pytest.raises(UserError, match=problem):
         build(f"# check={text}\nFROM a\n")
