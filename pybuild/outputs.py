@@ -90,8 +90,10 @@ def _whole_file(dest: str) -> Generator[int]:
         raise UsageError(f"output destination {dest} is a directory")
     if not os.path.isdir(os.path.dirname(path)):
         raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
-    temporary = f"{path}.tmp-{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    # In a directory that others may write to, a name they can guess could be a link of theirs.
+    temporary = f"{path}.tmp-{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o666)
     try:
         yield fd
         os.replace(temporary, path)
