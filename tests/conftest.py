@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 # The same examples in each run; a loaded machine is no failure.
 settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
 settings.load_profile("pybuild")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test means to stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
