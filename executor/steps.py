@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -174,8 +175,9 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         hints.append("status 127 means: command not found")
     elif ended.status > 128:
         hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
+    shown = json.dumps(" ".join(op.args), ensure_ascii=False)
     raise StepError(
-        f'process "{" ".join(op.args)}" did not complete successfully: exit code: {ended.status}',
+        f"process {shown} did not complete successfully: exit code: {ended.status}",
         status=ended.status,
         log_tail=tail.lines(),
         spans=spans,

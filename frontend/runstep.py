@@ -132,7 +132,8 @@ def _command(state: StageState, at: ast.Run) -> tuple[list[str], str, Vertex | N
         (SCRATCH,),
         VertexMeta(name="[internal] preparing inline document", spans=(at.span,)),
     )
-    return [_PIPES + path], note, script
+    # The peer's shell starts it too, so that history and cache keys are the same [HD-8].
+    return state.image.shell_command(_PIPES + path), note, script
 
 
 def _mount(

@@ -156,6 +156,9 @@ def main(arguments: Sequence[str]) -> int:
             where = Path(scratch, case.name)
             try:
                 return run_case(command, case, where, base)
+            except Exception as error:
+                error.add_note(f"in case {case.name}")
+                raise
             finally:
                 shutil.rmtree(where, ignore_errors=True)
 

@@ -114,12 +114,12 @@ def test_lone_heredoc_is_the_shells_argument() -> None:  # HD-8, E170, E172
 def test_lone_heredoc_with_interpreter_is_a_mounted_script() -> None:  # E171
     lowered = build("FROM a\nRUN <<EOF\n#!/usr/bin/env python3\nprint(1)\nEOF\n")
     op = execs(lowered)[0]
-    assert op.args == ("/dev/pipes/EOF",)
+    assert op.args == ("/bin/sh", "-c", "/dev/pipes/EOF")
     assert op.mounts == (ROOT, Mount(target="/dev/pipes", input=1, readonly=True))
     script = lowered.result.inputs[1]
     data = b"#!/usr/bin/env python3\nprint(1)\n"
     assert script.op == FileOp(actions=(Mkfile(path="/EOF", data=data, mode=0o755),))
-    assert texts(lowered) == ["+ RUN /dev/pipes/EOF # buildkit"]
+    assert texts(lowered) == ["+ RUN /bin/sh -c /dev/pipes/EOF # buildkit"]
     assert named(lowered)[-1] == "[2/2] RUN <<EOF (#!/usr/bin/env python3...)"
 
 
@@ -131,7 +131,7 @@ def test_other_heredocs_are_handed_to_the_shell() -> None:  # HD-9, E173
 
 def test_script_cannot_leave_its_directory() -> None:
     lowered = build('FROM a\nRUN <<"../../x"\n#!/bin/sh\n../../x\n')
-    assert execs(lowered)[0].args == ("/dev/pipes/x",)
+    assert execs(lowered)[0].args == ("/bin/sh", "-c", "/dev/pipes/x")
     with pytest.raises(UserError, match=r'"\.\." cannot be the name of a script'):
         build("FROM a\nRUN <<..\n#!/bin/sh\n..\n")
 
