@@ -211,4 +211,5 @@ def age(created: str) -> str:
         count = int(seconds // length)
         if count:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return f"{int(seconds)} seconds ago"
+    count = int(seconds)
+    return f"{count} second{'' if count == 1 else 's'} ago"
