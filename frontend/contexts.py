@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
@@ -14,7 +16,6 @@ _RESERVED = frozenset(("context", "dockerfile"))
 _NEVER = frozenset(("scratch", "context"))
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _BARE = re.compile(r"(target|input):")
-_GIT = re.compile(r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
 _MAX_DEPTH = 10
 
 
@@ -27,13 +28,26 @@ class LocalContext:
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """An image, config included; *reference* None is ``docker-image://scratch``."""
+    """An image, config included; *reference* None is ``docker-image://scratch``.
+
+    *layout*: where it is an image of an OCI layout directory, ``path[:tag][@digest]``.
+    """
 
     name: str
     reference: Reference | None
+    layout: str = ""
 
 
-NamedContext = LocalContext | ImageContext
+@dataclass(frozen=True, slots=True)
+class RemoteContext:
+    """A git repository, or the file of an http(s) URL, which is then called ``context``."""
+
+    name: str
+    source: GitSource | HttpSource
+    shown: str
+
+
+NamedContext = LocalContext | ImageContext | RemoteContext
 
 
 class NamedContexts:
@@ -78,7 +92,7 @@ class NamedContexts:
                 )
             chain.append(entry[0])
             found = _parse(*entry)
-            if not isinstance(found, ImageContext) or found.reference is None:
+            if not isinstance(found, ImageContext) or found.reference is None or found.layout:
                 return found
             name = str(found.reference)
 
@@ -105,13 +119,25 @@ def _parse(name: str, value: str) -> NamedContext:
             return ImageContext(name, Reference.parse(text))
         except ValueError as error:
             raise UserError(f"named context {name}: {error}") from error
+    if value.startswith("oci-layout://"):
+        layout = value.removeprefix("oci-layout://")
+        if not layout:
+            raise UserError(f"named context {name}: no directory in {value}")
+        return ImageContext(name, Reference.parse(name.partition("::")[0]), layout)
+    try:
+        git = parse_git_url(value)
+    except UserError as error:
+        raise UserError(f"named context {name}: {error.message}") from error
+    if git is not None:
+        return RemoteContext(name, git.source(), without_credentials(value))
+    if is_http(value):
+        source = HttpSource(url=value, filename=CONTEXT_FILE)
+        return RemoteContext(name, source, without_credentials(value))
     scheme = _SCHEME.match(value) or _BARE.match(value)
-    if scheme is None and not _GIT.match(value):
+    if scheme is None:
         return LocalContext(name)
-    kind = scheme[1].lower() if scheme else "git"
-    if kind in ("git", "http", "https", "oci-layout", "ssh"):
-        raise UserError(
-            f"named context {name}: {kind} contexts are not supported yet: {value}",
-            hints=("use a local directory or docker-image://",),
-        )
-    raise UserError(f"unsupported context source {kind} for {name}")
+    kind = scheme[1].lower()
+    hints = ("targets as contexts are for bake files, which are not read here",)
+    raise UserError(
+        f"unsupported context source {kind} for {name}", hints=hints if kind == "target" else ()
+    )

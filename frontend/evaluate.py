@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pybuild.frontend import ast
-from pybuild.frontend.contexts import ImageContext, LocalContext
+from pybuild.frontend.contexts import ImageContext, LocalContext, RemoteContext
 from pybuild.frontend.environment import DEFAULT_PATH
 from pybuild.frontend.imageconfig import EXPORTER_COMMENT, ImageConfig
 from pybuild.frontend.lint.baseimages import Pulled, check_base_platform
@@ -17,7 +17,14 @@ from pybuild.frontend.stages import Node, RegistryImage, StageGraph, Step
 from pybuild.frontend.stagestate import SCRATCH, BuildScope, StageState
 from pybuild.frontend.transfer import apply_transfer, apply_workdir
 from pybuild.model.errors import InternalError, PybuildError, UserError
-from pybuild.model.ops import Copy, FileOp, ImageSource, Vertex, VertexMeta
+from pybuild.model.ops import (
+    Copy,
+    FileOp,
+    ImageSource,
+    OciLayoutSource,
+    Vertex,
+    VertexMeta,
+)
 
 
 def base_config(image: ResolvedImage, request: ImageRequest) -> ImageConfig:
@@ -125,7 +132,21 @@ class Evaluator:
             state.image = ImageConfig.empty(state.platform)
             if node.index >= 0:
                 self._materialise(state, node, node.origin)
+        elif isinstance(node.origin, RemoteContext):
+            state.platform = node.platform or target
+            state.image = ImageConfig.empty(state.platform)
+            self._use_remote(state, node, node.origin)
         return state
+
+    def _use_remote(self, state: StageState, node: Node, context: RemoteContext) -> None:
+        """Start from the tree of a repository, or from one file; neither has a config [NC-5]."""
+        title = f"[context {context.name}] {context.shown}"
+        meta = VertexMeta(name=title, spans=node.spans, stage=state.label)
+        state.vertex = Vertex(context.source, meta=meta)
+        if node.index >= 0:
+            state.image.added.append(
+                HistoryItem(created_by=title, vertex=state.vertex, comment=EXPORTER_COMMENT)
+            )
 
     def _use_image(self, state: StageState, node: Node, request: ImageRequest) -> None:
         """Start from an image, whichever way it was named."""
@@ -149,7 +170,13 @@ class Evaluator:
             title = f"[context {node.origin.name}] {reference}"
         else:
             title = state.names.next(state.platform, {}) + f"FROM {reference}"
-        op = ImageSource(digest=resolved.digest, reference=reference, platform=resolved.platform)
+        digest, platform = resolved.digest, resolved.platform
+        op: ImageSource | OciLayoutSource
+        if request.layout:
+            title = f"[context {node.base_name}] OCI load from client"
+            op = OciLayoutSource(path=request.layout, digest=digest, platform=platform)
+        else:
+            op = ImageSource(digest=digest, reference=reference, platform=platform)
         state.vertex = Vertex(op, meta=VertexMeta(name=title, spans=node.spans, stage=state.label))
 
     def _materialise(self, state: StageState, node: Node, context: LocalContext) -> None:

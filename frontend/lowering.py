@@ -29,6 +29,7 @@ class LowerOptions:
         no_cache_filter: the same for these stages (lower case).
         labels: ``--label``, applied after the last stage [LBL-1].
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
+        context: what stands for the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
     """
 
@@ -48,15 +49,20 @@ class LowerOptions:
     local_excludes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )
+    context: Vertex | None = None
     multi_platform: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """An image whose manifest and config the frontend must know before it can go on."""
+    """An image whose manifest and config the frontend must know before it can go on.
+
+    *layout*: it is in an OCI layout directory, ``path[:tag][@digest]``; *reference* is only a name.
+    """
 
     reference: Reference
     platform: Platform
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)

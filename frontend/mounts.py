@@ -58,7 +58,7 @@ def mount_sources(run: ast.Run) -> tuple[str, ...]:
     names: list[str] = []
     for record in run.flag_list("mount"):
         name = ""
-        for part in _fields(record):
+        for part in csv_fields(record):
             key, _, value = part.partition("=")
             if key.lower() == "from":
                 if "$" in value[:-1]:
@@ -77,7 +77,7 @@ def parse_mount(record: str, expand: Callable[[str], str]) -> MountSpec:
         UserError: anything that the table of options does not allow [MNT-1..12].
     """
     spec = MountSpec()
-    for part in _fields(record):
+    for part in csv_fields(record):
         key, equals, value = part.partition("=")
         key = key.lower()
         if equals:
@@ -112,12 +112,12 @@ def _set_value(spec: MountSpec, key: str, value: str, part: str) -> None:
         case "target" | "dst" | "destination":
             spec.target = value
         case "readonly" | "ro":
-            spec.readonly = _boolean(key, value)
+            spec.readonly = boolean(key, value)
         case "readwrite" | "rw":
-            spec.readonly = not _boolean(key, value)
+            spec.readonly = not boolean(key, value)
         case "required":
             _only_for(spec, key, _MAY_BE_REQUIRED)
-            spec.required = _boolean(key, value)
+            spec.required = boolean(key, value)
         case "size":
             _only_for(spec, key, (MountType.TMPFS,))
             spec.size_bytes = _size(key, value)
@@ -179,7 +179,7 @@ def _sharing(value: str) -> CacheSharing:
         raise UserError(f'unsupported sharing value "{value}"{hint}') from None
 
 
-def _boolean(key: str, value: str) -> bool:
+def boolean(key: str, value: str) -> bool:
     if value in _TRUE:
         return True
     if value in _FALSE:
@@ -209,7 +209,7 @@ def _size(key: str, value: str) -> int:
     return size
 
 
-def _fields(record: str) -> list[str]:
+def csv_fields(record: str) -> list[str]:
     """Split one line of comma-separated values; ``"a,b"`` is one field, ``""`` a quote in it."""
     out: list[str] = []
     at = 0

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from pybuild.frontend import ast, paths
+from pybuild.frontend.devices import refuse_devices
 from pybuild.frontend.mounts import MountSpec, absolute_target, parse_mount
 from pybuild.frontend.names import summary
 from pybuild.frontend.stages import Node, Step
@@ -39,8 +40,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     Raises:
         UserError: a flag or mount that cannot be.
     """
-    if at.flag_list("device"):
-        raise UserError("RUN --device is not supported yet")
+    refuse_devices(at.flag_list("device"))
     inputs = _Inputs(state.vertex)
     command, note, script = _command(state, at)
     mounts = [Mount(target="/", input=0, output=True)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pybuild.frontend import ast
-from pybuild.frontend.contexts import NamedContext, NamedContexts
+from pybuild.frontend.contexts import ImageContext, NamedContext, NamedContexts
 from pybuild.frontend.expand import expand
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.frontend.mounts import mount_sources
@@ -259,7 +259,8 @@ class StageGraph:
         reference = getattr(node.origin, "reference", None)
         if not isinstance(reference, Reference):
             return None
-        return ImageRequest(reference, node.platform or self._target_platform)
+        layout = node.origin.layout if isinstance(node.origin, ImageContext) else ""
+        return ImageRequest(reference, node.platform or self._target_platform, layout)
 
     def _refuse_cycles(self) -> None:
         """Raise when a stage needs itself [FROM-13]."""

@@ -43,7 +43,9 @@ class BuildScope:
     _locals: dict[str, Vertex] = field(default_factory=dict[str, Vertex])
 
     def local(self, name: str) -> Vertex:
-        """Return the one vertex of a local source."""
+        """Return the one vertex of a local source, or of the context that is none."""
+        if name == "context" and self.options.context is not None:
+            return self.options.context
         if name not in self._locals:
             title = "[internal] load build context"
             if name != "context":

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 
 from pybuild.frontend import ast, paths
+from pybuild.frontend.giturl import GitUrl, file_name, is_http, parse_git_url
 from pybuild.frontend.lint.ignoredfiles import check_ignored
 from pybuild.frontend.lint.workdirs import check_workdir
 from pybuild.frontend.stagestate import SCRATCH, StageState
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
     Copy,
     FileOp,
+    GitSource,
+    HttpSource,
     MergeOp,
     Mkdir,
     Mkfile,
@@ -23,10 +27,6 @@ from pybuild.model.ops import (
 from pybuild.model.patterns import PatternMatcher
 from pybuild.model.patterns import match as match_pattern
 
-_URL = re.compile(r"https?://")
-_GIT_URL = re.compile(
-    r"(?:git|ssh)://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:|https?://[^?#]*\.git(?:[?#]|\Z)"
-)
 _OCTAL = re.compile(r"[0-7]+\Z", re.ASCII)
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[ugo]|[rwxXst]*))+\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
@@ -47,10 +47,12 @@ def apply_transfer(
     heredocs = [item for item in at.sources if isinstance(item, ast.Heredoc)]
     shown_dest = expand(at.dest)
     parents = bool(at.flag_bool("parents"))
-    _check_sources(at, keyword, names)
+    checksum = expand(at.flag("checksum") or "")
+    remotes = _remotes(at, keyword, names, checksum)
     if not at.flag("from"):
         ignored = state.scope.options.local_excludes.get("context", ())
-        check_ignored(at, names, ignored, state.scope.report)
+        here = [name for name in names if name not in remotes]
+        check_ignored(at, here, ignored, state.scope.report)
     exclude = at.flag_list("exclude")
     _check_patterns(exclude, PatternMatcher)
 
@@ -60,11 +62,29 @@ def apply_transfer(
     mode = _mode(chmod)
     dest = paths.destination(paths.clean(state.cwd), shown_dest)
     unpack = isinstance(at, ast.Add) and at.flag_bool("unpack") is not False
+    title = state.title(at.original)
+    prefix = state.names.next(state.platform, state.env, triggered=triggered)
     inputs = [root]
     actions: list[Copy] = []
-    if names:
+    if any(name not in remotes for name in names):
         inputs.append(source)
     for name in names:
+        if name in remotes:
+            # A source is revalidated even with --no-cache, and made again only when it differs.
+            meta = state.meta(prefix + title, at, ignorable=False)
+            inputs.append(Vertex(remotes[name], meta=meta))
+            actions.append(
+                Copy(
+                    input=len(inputs) - 1,
+                    source=_source_of(remotes[name]),
+                    dest=dest,
+                    unpack=isinstance(remotes[name], HttpSource) and at.flag_bool("unpack") is True,
+                    exclude=exclude,
+                    mode=mode,
+                    owner=owner,
+                )
+            )
+            continue
         path, pivot = paths.clean(name), None
         if parents:
             kept_from, dot, kept = name.partition("/./")
@@ -104,8 +124,6 @@ def apply_transfer(
             for heredoc in heredocs
         ]
 
-    title = state.title(at.original)
-    prefix = state.names.next(state.platform, state.env, triggered=triggered)
     layer = Vertex(FileOp(actions=tuple(actions)), tuple(inputs), state.meta(prefix + title, at))
     if link and not isinstance(state.vertex.op, ScratchSource):
         meta = state.meta(f"{prefix}LINK {title}", at)
@@ -182,23 +200,50 @@ def _mode(text: str) -> int | str | None:
     )
 
 
-def _check_sources(at: ast.Copy | ast.Add, keyword: str, names: list[str]) -> None:
-    """Refuse what a source may not be, and what is not built yet."""
-    remote = [name for name in names if _URL.match(name) or _GIT_URL.match(name)]
-    if at.flag("checksum") is not None and keyword == "ADD":
+def _remotes(
+    at: ast.Copy | ast.Add, keyword: str, names: list[str], checksum: str
+) -> dict[str, HttpSource | GitSource]:
+    """Return the sources that are no paths, by how they are written [ADD-4..10].
+
+    Raises:
+        UserError: one that this instruction may not have, or flags that contradict it.
+    """
+    remotes: dict[str, HttpSource | GitSource] = {}
+    for name in names:
+        git = parse_git_url(name)
+        if git is None and not is_http(name):
+            continue
+        if keyword == "COPY":
+            raise UserError(f"source can't be a {'URL' if git is None else 'git ref'} for COPY")
+        remotes[name] = _http(name, checksum) if git is None else _git(at, git, checksum)
+    if checksum and keyword == "ADD":
         if len(at.sources) != 1:
             raise UserError("checksum can't be specified for multiple sources")
-        if not remote:
+        if not remotes:
             raise UserError("checksum requires HTTP(S) or Git sources")
-    for name in remote:
-        is_git = _GIT_URL.match(name) is not None
-        if keyword == "COPY":
-            raise UserError(f"source can't be a {'git ref' if is_git else 'URL'} for COPY")
-        kind = "a git repository" if is_git else "a URL"
-        raise UserError(
-            f"ADD from {kind} is not supported yet: {name}",
-            hints=("fetch it in a RUN, or copy it from a stage or a named context",),
-        )
+    return remotes
+
+
+def _http(url: str, checksum: str) -> HttpSource:
+    try:
+        digest = Digest.parse(checksum) if checksum else None
+    except ValueError as error:
+        raise UserError(f'invalid checksum "{checksum}": {error}') from error
+    return HttpSource(url=url, checksum=digest, filename=file_name(url))
+
+
+def _git(at: ast.Copy | ast.Add, url: GitUrl, checksum: str) -> GitSource:
+    keep = at.flag_bool("keep-git-dir")
+    if keep is not None and url.keep_git_dir is not None and keep != url.keep_git_dir:
+        raise UserError("inconsistent keep-git-dir configuration")
+    if checksum and url.checksum and checksum != url.checksum:
+        raise UserError(f'checksum mismatch "{checksum}" != "{url.checksum}"')
+    url.checksum = url.checksum or checksum
+    return url.source(keep_git_dir=bool(keep))
+
+
+def _source_of(op: HttpSource | GitSource) -> str:
+    return "/" + op.filename if isinstance(op, HttpSource) else "/"
 
 
 def _check_patterns(patterns: tuple[str, ...], kind: type[PatternMatcher] | None) -> None:

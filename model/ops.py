@@ -97,7 +97,15 @@ class HttpSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
-    """A tree checked out of a git repository [ADD-7]."""
+    """A tree checked out of a git repository [ADD-7].
+
+    Attributes:
+        remote: URL, or ``user@host:path``; may hold credentials.
+        ref: a branch, tag or commit; empty for the default branch.
+        checksum: a prefix that the commit's id must have.
+        mtime: ``commit`` gives every file the commit's time; otherwise that of the checkout.
+        fetch_by_commit: *checksum* is the whole commit id, so the remote need not be asked.
+    """
 
     remote: str
     ref: str = ""
@@ -105,6 +113,8 @@ class GitSource:
     keep_git_dir: bool = False
     checksum: str = ""
     submodules: bool = True
+    mtime: str = ""
+    fetch_by_commit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,18 +172,25 @@ def definition_part(op: Op) -> dict[str, Any]:
         case HttpSource():
             part = encode_op(op)
             part.pop("checksum", None)  # it is the identity
+            part["url"] = _without_userinfo(op.url)  # a record must not tell a password
             return part
         case GitSource():
             part = encode_op(op)
-            for name in (
-                ("remote", "checksum") if op.keep_git_dir else ("remote", "checksum", "ref")
-            ):
+            unseen = ["remote", "checksum", "fetch_by_commit"]
+            unseen += [] if op.keep_git_dir else ["ref"]
+            for name in unseen:
                 part.pop(name, None)  # [KEY-5] the identity is the commit
             return part
         case ExecOp():
             return _exec_part(op)
         case _:
             return encode_op(op)
+
+
+def _without_userinfo(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + mark + host.rpartition("@")[2] + slash + path
 
 
 def _exec_part(op: ExecOp) -> dict[str, Any]:

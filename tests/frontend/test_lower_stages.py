@@ -407,8 +407,9 @@ def test_contexts_that_cannot_be() -> None:
     for value, message in (
         ("foo://x", "unsupported context source foo for src"),
         ("target:x", "unsupported context source target for src"),
-        ("https://x/y.tar", "https contexts are not supported yet"),
-        ("git@host:repo.git", "git contexts are not supported yet"),
+        ("ftp://x/y.tar", "unsupported context source ftp for src"),
+        ("git@host:repo.git?tag=a&branch=b", "branch conflicts with tag"),
+        ("oci-layout://", "no directory"),
     ):
         with pytest.raises(UserError, match=message):
             build("FROM src\n", named_contexts={"src": value})
