@@ -276,7 +276,11 @@ class BuildRunner:
                         )
                     )
 
-                ended = await self._workers.run_step(step, on_output)
+                try:
+                    ended = await self._workers.run_step(step, on_output)
+                except UserError as error:  # such as a user that the image does not have
+                    message = f"{steps.failed(op)}: {error.message}"
+                    raise UserError(message, spans=error.spans, hints=error.hints) from error
                 steps.check_exit(op, ended, tail, vertex.meta.spans)
             except BaseException:
                 self._store.deltas.abort(active)

@@ -175,14 +175,19 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         hints.append("status 127 means: command not found")
     elif ended.status > 128:
         hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
-    shown = json.dumps(" ".join(op.args), ensure_ascii=False)
     raise StepError(
-        f"process {shown} did not complete successfully: exit code: {ended.status}",
+        f"{failed(op)}: exit code: {ended.status}",
         status=ended.status,
         log_tail=tail.lines(),
         spans=spans,
         hints=hints,
     )
+
+
+def failed(op: ExecOp) -> str:
+    """How an error about a step begins [RUN-3]; the command in quotes, on one line."""
+    shown = json.dumps(" ".join(op.args), ensure_ascii=False)
+    return f"process {shown} did not complete successfully"
 
 
 def _signal_name(number: int) -> str:

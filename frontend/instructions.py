@@ -346,9 +346,13 @@ def _label(line: Line, common: _Common) -> ast.Label:
 
 def _run(line: Line, common: _Common) -> ast.Run:
     run = ast.Run(**common, command=_command(line, line.args, line.heredocs))
+    if run.flag_list("mount"):
+        from pybuild.frontend.mounts import mount_sources
+
+        mount_sources(run)  # what cannot be waits for no target to ask for it
     network, security = run.flag("network"), run.flag("security")
     if network not in (None, "default", "none", "host"):
-        raise UserError(f"invalid network mode: {network}")
+        raise UserError(f"invalid network mode {quote(network)}")
     if security not in (None, "sandbox", "insecure"):
         raise UserError(f"security {quote(security or '')} is not valid")
     if not run.command.args:

@@ -84,7 +84,8 @@ def parse_dockerfile(
         else:
             raise UserError("no build stage in current context", spans=(item.span,))
     if is_empty:
-        raise UserError("file with no instructions", spans=(Span(filename, 1, max(1, len(lines))),))
+        last = max(1, len(lines))
+        raise UserError("file with no instructions", spans=(Span(filename, last, last),))
     if not stages:
         raise UserError(
             "dockerfile contains no stages to build",

@@ -51,7 +51,7 @@ class Reference:
             path = "library/" + path
         if path != path.lower() and _PATH.match(path.lower()):
             raise ValueError(
-                f'invalid reference format: repository name "{path}" must be lowercase'
+                f"invalid reference format: repository name ({path}) must be lowercase"
             )
         valid = _HOST.match(host) and _PATH.match(path) and (not colon or _TAG.match(tag))
         if not valid or len(host) + len(path) > 255:

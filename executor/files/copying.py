@@ -231,18 +231,22 @@ class Copier:
     # --- entries ----------------------------------------------------------------------------------
 
     def _contents(self, place: Place, target: Place) -> None:
-        """Merge a directory's entries into an existing one, which stays as it is [CP-15, CP-16]."""
+        """Merge a directory's entries into an existing one [CP-15, CP-16].
+
+        That one keeps its owner and mode, but takes the source's time, as the peer's does.
+        """
         source = place.open_dir()
         try:
             into = target.open_dir()
             try:
-                before = os.fstat(into)
                 assert place.status is not None
                 top = _Dir(None, "", source, place.status, into, target.path)
                 self._links.clear()
                 self._entries(top, place.path, "")
-                if os.fstat(into).st_mtime_ns != before.st_mtime_ns:
-                    os.utime(into, ns=(before.st_atime_ns, before.st_mtime_ns))
+                if self._mtime_ns is None:
+                    os.utime(into, ns=(place.status.st_atime_ns, place.status.st_mtime_ns))
+                else:
+                    os.utime(into, ns=(self._mtime_ns, self._mtime_ns))
             finally:
                 os.close(into)
         finally:

@@ -27,14 +27,14 @@ def mkdir(
     try:
         place = tree.locate(path, make=maker.make if parents else None)
     except NotADirectoryError as error:
-        raise Fault(USER, f"mkdir {path}: {error.filename} is not a directory") from error
+        raise Fault(USER, f"mkdir {path}: not a directory: {error.filename}") from error
     except FileNotFoundError as error:
         raise Fault(USER, f"mkdir {path}: {error.filename} does not exist") from error
     with place:
         if place.status is None:
             maker.make(place.fd, place.name, place.path)
         elif not place.is_dir:
-            raise Fault(USER, f"mkdir {path}: /{place.path} is not a directory")
+            raise Fault(USER, f"mkdir {path}: not a directory: /{place.path}")
     maker.finish()
 
 

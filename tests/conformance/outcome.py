@@ -44,7 +44,7 @@ def read_image(archive: Path, mtimes: Iterable[str] = ()) -> Outcome:
         manifest = json.loads(blob(index["manifests"][0]["digest"]))
         assert "config" in manifest, manifest
         config = json.loads(blob(manifest["config"]["digest"]))
-        history: list[dict[str, Any]] = config.pop("history", None) or []
+        history = config.pop("history", None) or []
         layers: list[dict[str, str]] = []
         for layer in manifest["layers"] or ():  # BuildKit writes null
             with tar.extractfile("blobs/" + layer["digest"].replace(":", "/")) as file:  # type: ignore[union-attr]
@@ -206,7 +206,7 @@ def compare(expected: Outcome, actual: Outcome) -> list[str]:
 
 def _as_brief(actual: str, expected: str) -> str:
     """*expected* where *actual* says the same and only adds where it happened, or why."""
-    place = re.match(r"dockerfile parse error on line \d+: ", actual)
+    place = re.match(r"dockerfile parse error on line \d+: |/\S+: ignore file line \d+: ", actual)
     bare = actual[place.end() :] if place else actual
     return expected if bare == expected or bare.startswith(f"{expected}: ") else actual
 

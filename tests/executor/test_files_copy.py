@@ -295,10 +295,14 @@ def test_existing_top_directory_keeps_its_look_and_inner_ones_take_the_source_s(
         "d/sub/": Entry(mode=0o700, uid=5),
         "d/sub/old": "old",
     }
-    context: Spec = {"s/sub/": Entry(mode=0o711, mtime=2222), "s/sub/new": "new"}
+    context: Spec = {
+        "s/": Entry(mtime=3333),
+        "s/sub/": Entry(mode=0o711, mtime=2222),
+        "s/sub/new": "new",
+    }
     tree = bench.delta(base).context(context).run(copy("/s", "/d"))
     top, sub = tree["/d"], tree["/d/sub"]
-    assert (top.mode, top.uid, top.gid, top.mtime_ns) == (0o700, 5, 6, 1111 * 10**9)
+    assert (top.mode, top.uid, top.gid, top.mtime_ns) == (0o700, 5, 6, 3333 * 10**9)
     assert (sub.mode, sub.uid, sub.mtime_ns) == (0o711, 0, 2222 * 10**9)
     assert tree["/d/sub/old"].content == b"old"
 

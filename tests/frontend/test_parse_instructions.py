@@ -164,7 +164,7 @@ def test_arg_takes_names_with_and_without_default() -> None:
             "COPY << EOF /x\nEOF",
             'COPY needs the heredoc "EOF" written as one word, without spaces',
         ),
-        ("RUN --network=x a", "invalid network mode: x"),  # RUN-5
+        ("RUN --network=x a", 'invalid network mode "x"'),  # RUN-5
         ("RUN --security=x a", 'security "x" is not valid'),  # RUN-6
         ("COPY --link=x a b", "expecting boolean value for flag --link, not: x"),  # FLG-3
         ("COPY --link= a b", "missing a value on flag: --link"),

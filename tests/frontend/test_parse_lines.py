@@ -111,8 +111,8 @@ def test_a_frontend_is_found_in_any_format(text: bytes, expected: str | None) ->
     ("text", "message", "line"),
     [
         (b"", "the Dockerfile cannot be empty", None),  # IN-4
-        (b"\n# x\n\n", "file with no instructions", 1),
-        (b"\\\n\\\n", "file with no instructions", 1),
+        (b"\n# x\n\n", "file with no instructions", 3),
+        (b"\\\n\\\n", "file with no instructions", 2),
         (b"ARG a\nARG b=1\n", "dockerfile contains no stages to build", 2),
         (b"ARG a\nRUN x\nFROM y\n", "no build stage in current context", 2),
         (
