@@ -93,7 +93,7 @@ def test_security_modes() -> None:  # RUN-6
     ("flag", "message"),
     [
         ("--network=lan", 'invalid network mode "lan"'),
-        ("--device=vendor.com/gpu=all", "RUN --device is not supported yet"),
+        ("--device=vendor.com/gpu=all", "entitlement device is not allowed"),
     ],
 )
 def test_run_flags_that_cannot_be(flag: str, message: str) -> None:
@@ -454,9 +454,12 @@ def test_add_unpacks_unless_told_otherwise() -> None:  # ADD-1, E144
     [
         ("COPY https://x/y /", "source can't be a URL for COPY"),
         ("COPY https://x/y.git /", "source can't be a git ref for COPY"),
-        ("ADD https://x/y /", "ADD from a URL is not supported yet: https://x/y"),
-        ("ADD git@h:o/r.git /", "ADD from a git repository is not supported yet: git@h:o/r.git"),
-        ("ADD https://x/y.git#v1:s /", "ADD from a git repository is not supported yet"),
+        ("ADD --checksum=sha256:0 https://x/y /", 'invalid checksum "sha256:0"'),
+        ("ADD https://x/y.git?tag=a&branch=b /", "branch conflicts with tag"),
+        (
+            "ADD --keep-git-dir=true https://x/y.git?keep-git-dir=false /",
+            "inconsistent keep-git-dir configuration",
+        ),
         ("ADD --checksum=sha256:0 f /", "checksum requires HTTP(S) or Git sources"),  # E148
         ("ADD --checksum=sha256:0 f g /", "checksum can't be specified for multiple sources"),
     ],
