@@ -44,7 +44,7 @@ def read_image(archive: Path, mtimes: Iterable[str] = ()) -> Outcome:
         manifest = json.loads(blob(index["manifests"][0]["digest"]))
         assert "config" in manifest, manifest
         config = json.loads(blob(manifest["config"]["digest"]))
-        history = config.pop("history", None) or []
+        history: list[dict[str, Any]] = config.pop("history", None) or []
         layers: list[dict[str, str]] = []
         for layer in manifest["layers"] or ():  # BuildKit writes null
             with tar.extractfile("blobs/" + layer["digest"].replace(":", "/")) as file:  # type: ignore[union-attr]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pybuild.frontend.devices import parse_device
@@ -23,12 +25,12 @@ from tests.frontend.lowering import build
 SUM = "sha256:" + "ab" * 32
 
 
-def sources(text: str, **options: object) -> list[HttpSource | GitSource]:
+def sources(text: str, **options: Any) -> list[HttpSource | GitSource]:
     lowered = build("FROM a\n" + text + "\n", **options)
     return [v.op for v in walk(lowered.result) if isinstance(v.op, HttpSource | GitSource)]
 
 
-def copies(text: str, **options: object) -> list[Copy]:
+def copies(text: str, **options: Any) -> list[Copy]:
     op = build("FROM a\n" + text + "\n", **options).result.op
     assert isinstance(op, FileOp)
     return [action for action in op.actions if isinstance(action, Copy)]
