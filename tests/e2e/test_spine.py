@@ -53,6 +53,8 @@ def test_a_build_runs_then_is_cached_then_reruns_only_what_changed(
     assert set(first.values()) >= {"DONE"}
     assert pybuild("run", "app").out == "a\nb\n1\n"
 
+    # UI-2: what people did not write is marked as internal.
+    assert "[internal] load build definition" in first
     memo = pybuild("build", "-t", "app", context)
     assert {w for n, w in steps(memo.err).items() if not n.startswith("[internal]")} == {"CACHED"}
 

@@ -303,7 +303,7 @@ def test_from_with_variable_is_refused() -> None:  # EXP-20
         build("ARG X=a\nFROM a\nCOPY --from=$X /x /\n")
 
 
-def test_all_images_are_asked_for_at_once() -> None:
+def test_all_images_are_asked_for_at_once() -> None:  # FROM-15: and each only once
     dockerfile = parse_dockerfile(
         b"FROM a AS one\nFROM one AS two\nRUN --mount=from=c,target=/c x\n"
         b"FROM b\nCOPY --from=two / /\nCOPY --from=d / /\nCOPY --from=a / /\n"

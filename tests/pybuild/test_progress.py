@@ -44,7 +44,7 @@ STORY: list[Event] = [
 ]
 
 
-def test_plain_numbers_steps_and_names_an_interrupted_one_again() -> None:
+def test_plain_numbers_steps_and_names_an_interrupted_one_again() -> None:  # UI-4
     out = StringIO()
     display = PlainDisplay(out)
     for event in STORY:

@@ -1,0 +1,138 @@
+"""Which test or case covers each requirement: makes ``docs/conformance.md``.
+
+    python -m tests.conformance.table          # write it
+
+An id counts as covered where a case has it in its name or a test's text cites it, also in a range
+such as ``MNT-1..12``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from tests.conformance.cases import HERE, load_cases
+
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs/conformance.md"
+_ID = re.compile(
+    r"(?<![A-Za-z0-9-])(E|[A-Z]{2,4}-(?:P|[A-Z]\b)?)(\d*)(?:\.\.(\d+))?(?![A-Za-z0-9])"
+)
+_MOST = 2  # places named for each id; more say nothing more, and change too often
+
+_HEAD = """\
+# Conformance
+
+What pybuild implements of the Dockerfile language, and what shows it. This page is made by
+`python -m tests.conformance.table`; a test keeps it current and fails on a requirement without a test.
+
+A *case* is a small build in `tests/conformance/cases/`. What it gives was recorded from BuildKit (built from its
+2026-11 source): outcome and error message, image config, history, the entries of every layer, the final tree,
+warnings, and for cases about the cache the steps that a second build finds there. pybuild is compared with that.
+
+{counts}
+
+Left out of the comparison is what cannot be equal: times of making, digests over such times, names of temporary files.
+Where pybuild says more than the reference (the line of an error, the value it is about), that counts as equal.
+The reference was run without extended attributes on its disk, so these are covered by pybuild's own tests only.
+
+## Differences on purpose
+
+{differences}
+
+## Requirements
+
+{tables}
+"""
+
+
+def covered_by() -> dict[str, list[str]]:
+    """For each id what covers it: names of cases first, then test files."""
+    found: dict[str, list[str]] = {}
+    for case in load_cases():
+        for name in _ids_of_name(case.name):
+            found.setdefault(name, []).append(f"case `{case.name}`")
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.is_relative_to(HERE):
+            continue
+        for name in sorted(ids_in(path.read_text(encoding="utf-8"))):
+            found.setdefault(name, []).append(f"`{path.relative_to(ROOT)}`")
+    return found
+
+
+def ids_in(text: str) -> set[str]:
+    """Every id that *text* cites, ranges included."""
+    found: set[str] = set()
+    for match in _ID.finditer(text):
+        prefix, first, last = match.groups()
+        if not first:
+            found.add(prefix)
+            continue
+        for number in range(int(first), min(int(last or first), int(first) + 99) + 1):
+            found.add(f"{prefix}{number}")
+    return found
+
+
+def _ids_of_name(name: str) -> list[str]:
+    """``CP-2-E128-parents`` is about CP-2 and E128."""
+    return re.findall(r"(?:(?<=-)|^)(E\d+|[A-Z]{2,4}-(?:P?\d+|[A-Z](?=-)))", name)
+
+
+def requirements() -> dict[str, dict[str, str]]:
+    """Section to id to gist."""
+    return tomllib.loads((HERE / "ids.toml").read_text(encoding="utf-8"))
+
+
+def elsewhere() -> dict[str, str]:
+    """Ids that no test of this repository can cover, with the reason."""
+    return tomllib.loads((HERE / "elsewhere.toml").read_text(encoding="utf-8"))
+
+
+def uncovered() -> list[str]:
+    """Ids with neither a case, nor a test, nor a reason."""
+    found, reasons = covered_by(), elsewhere()
+    ids = [name for section in requirements().values() for name in section]
+    return [name for name in ids if name not in found and name not in reasons]
+
+
+def page() -> str:
+    """The whole page."""
+    found, reasons = covered_by(), elsewhere()
+    listed = tomllib.loads((HERE / "differences.toml").read_text(encoding="utf-8"))
+    number = len(load_cases())
+    ids = sum(len(section) for section in requirements().values())
+    undone = sum(1 for entry in listed.values() if entry.get("open"))
+    counts = (
+        f"**{number} cases**: {number - len(listed)} equal, {len(listed)} different and listed below"
+        f" ({undone} of them still to be done). **{ids} requirements**."
+    )
+    rows = [f"| `{name}` | {_cell(entry['reason'])} |" for name, entry in sorted(listed.items())]
+    differences = "\n".join(["| case | why |", "|---|---|", *rows])
+    tables: list[str] = []
+    for section, items in requirements().items():
+        lines = [f"### {section}", "", "| id | requirement | shown by |", "|---|---|---|"]
+        for name, gist in items.items():
+            places = found.get(name, [])
+            cases_of = [place for place in places if place.startswith("case ")]
+            shown = ", ".join((cases_of or places)[:_MOST]) or reasons.get(name, "nothing yet")
+            lines.append(f"| {name} | {_cell(gist)} | {shown} |")
+        tables.append("\n".join(lines))
+    return _HEAD.format(counts=counts, differences=differences, tables="\n\n".join(tables))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;") if "`" not in text else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+    for name in uncovered():
+        print(f"{name}: no test, no case")
+
+
+if __name__ == "__main__":
+    main()
