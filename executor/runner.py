@@ -18,6 +18,7 @@ from pybuild.executor.fetch import Fetcher
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
+from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
 from pybuild.model.digest import Digest
@@ -60,6 +61,7 @@ class BuildRunner:
         secrets: by id, how to read the value; called when a step wants it, in a thread.
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
+        sources: what comes from elsewhere, closed by its owner; the runner's own by default.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class BuildRunner:
         secrets: steps.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
+        sources: RemoteSources | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -80,6 +83,8 @@ class BuildRunner:
         self._dns = dns
         self._allow = allow
         self._lease = store.leases.create()
+        self._owns_sources = sources is None
+        self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
         self._contexts = ContextTrees(store, workers, self._lease)
         self._caches = CacheMounts(store, workers, self._lease)
@@ -90,6 +95,8 @@ class BuildRunner:
     async def __aexit__(self, *exc: object) -> None:
         try:
             await self._contexts.close()
+            if self._owns_sources:
+                await self._sources.close()
         finally:
             self._lease.close()
 
@@ -100,8 +107,8 @@ class BuildRunner:
         match vertex.op:
             case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
                 return digest
-            case HttpSource() | GitSource():
-                raise _unsupported(vertex)
+            case HttpSource() | GitSource() as op:
+                return await self._sources.identify(op)
             case _:
                 return None
 
@@ -149,8 +156,10 @@ class BuildRunner:
         match vertex.op:
             case ScratchSource():
                 return Snapshot()
-            case ImageSource(digest=digest):
+            case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
                 return await asyncio.to_thread(self.layers.of_image, digest)
+            case HttpSource() | GitSource() as op:
+                return await self._remote(vertex, op, emit)
             case LocalSource(name=name):
                 tree = self._locals.get(name)
                 if tree is None:
@@ -165,8 +174,19 @@ class BuildRunner:
                 return Snapshot(tuple(d for snapshot in snapshots for d in snapshot.deltas))
             case DiffOp():
                 return await self._diff(inputs)
-            case _:
-                raise _unsupported(vertex)
+
+    async def _remote(self, vertex: Vertex, op: HttpSource | GitSource, emit: Emit) -> Snapshot:
+        def on_progress(current: int, total: int) -> None:
+            now = self._store.clock.now()
+            emit(
+                VertexProgress(
+                    vertex=vertex.digest, id="fetching", current=current, total=total, time=now
+                )
+            )
+
+        found = await self._sources.snapshot(op, on_progress)
+        await asyncio.to_thread(self._lease.add_all, [("delta", name) for name in found.deltas])
+        return found
 
     async def snapshot(self, result: Result) -> Snapshot:
         """Return *result* as a snapshot; a local tree is copied into the store for that."""
@@ -328,6 +348,14 @@ class BuildRunner:
                         env.append(steps.secret_env(mount, data))
                     if data is not None and mount.target:
                         found.append(steps.secret_mount(mount, data))
+                case MountType.SSH:
+                    agent = self._sources.agents.get(mount.id)
+                    if agent is not None:
+                        mode = 0o600 if mount.mode is None else mount.mode
+                        path = await agent.path(mount.uid, mount.gid, mode)
+                        found.append(steps.ssh_mount(mount, path))
+                    elif mount.required:
+                        raise steps.no_agent(mount.id)
                 case _:
                     pass
         return found, env
@@ -390,26 +418,6 @@ def _input(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:
     if not 0 <= index < len(inputs):
         raise InternalError(f'vertex "{vertex.meta.name}" refers to input {index} of {len(inputs)}')
     return inputs[index]
-
-
-def _unsupported(vertex: Vertex) -> UserError:
-    match vertex.op:
-        case HttpSource(url=url):
-            what = f"a source from a URL is not supported yet: {_shown(url)}"
-        case GitSource(remote=remote):
-            what = f"a source from a git repository is not supported yet: {_shown(remote)}"
-        case OciLayoutSource(path=path):
-            what = f"a source from an OCI layout is not supported yet: {path}"
-        case op:
-            what = f"{type(op).__name__} is not supported yet"
-    return UserError(what, spans=vertex.meta.spans)
-
-
-def _shown(url: str) -> str:
-    """Return a URL without credentials and query, which may be secret."""
-    scheme, mark, rest = url.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return scheme + mark + host.rpartition("@")[2] + slash + path
 
 
 def _ref(snapshot: Snapshot) -> str:

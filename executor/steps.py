@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pybuild.executor import network
 from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.ops import ExecOp, Mount, MountType, NetworkMode
+from pybuild.model.ops import ExecOp, Mount, NetworkMode
 from pybuild.model.span import Span
 
 MAX_SECRET_BYTES = 500 << 10
@@ -27,8 +27,6 @@ def refuse_unknown(op: ExecOp) -> None:
         UserError: names it.
     """
     for mount in op.mounts:
-        if mount.type is MountType.SSH:
-            raise UserError(f'RUN --mount=type=ssh is not supported yet: "{mount.id}"')
         if mount.output and mount.target != "/":
             raise UserError(f'a mount whose content is kept is not supported yet: "{mount.target}"')
 
@@ -102,6 +100,20 @@ def bind_mount(mount: Mount, lowers: Sequence[str], selector: str) -> StepMount:
 def cache_mount(mount: Mount, path: str) -> StepMount:
     return StepMount(
         type=StepMountType.BIND_PATH, target=mount.target, source=path, readonly=mount.readonly
+    )
+
+
+def ssh_mount(mount: Mount, path: str) -> StepMount:
+    """Bind an agent's socket; connecting is no write, so it may be read-only [MNT-20]."""
+    return StepMount(
+        type=StepMountType.BIND_PATH, target=mount.target, source=path, readonly=mount.readonly
+    )
+
+
+def no_agent(id: str) -> UserError:
+    """Return the error for an agent that a step or a repository needs and nobody forwarded."""
+    return UserError(
+        f'no SSH key "{id}" forwarded from the client', hints=(f"forward it with --ssh {id}",)
     )
 
 

@@ -1,0 +1,1 @@
+"""Sources that come from elsewhere: files by http(s), trees of git repositories, ssh agents."""

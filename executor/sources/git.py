@@ -1,0 +1,359 @@
+"""Git repositories as sources: what a ref stands for, and its tree as a snapshot [ADD-7..9].
+
+The work is done by workers (`gitjobs`); here is decided what they get: the credentials, the
+repository in the store that they fetch into, and the lock that it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pybuild.cache.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor.flocks import locked
+from pybuild.executor.sources.agents import AgentSocket
+from pybuild.executor.sources.gitjobs import basic
+from pybuild.executor.sources.waiting import stop
+from pybuild.executor.steps import Secrets, no_agent
+from pybuild.executor.workers import Workers
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
+from pybuild.model.ops import GitSource
+from pybuild.model.snapshot import Snapshot
+
+CHECKOUT = "source.git.checkout"
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
+_HEX = re.compile(r"[0-9a-fA-F]+\Z")
+_SCP = re.compile(r"[a-zA-Z0-9_-]+@([a-zA-Z0-9.-]+):")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_GITHUB = ("https://github.com/", "https://www.github.com/")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a ref is at the moment.
+
+    Attributes:
+        object: a commit or an annotated tag; *commit*: what it comes down to.
+        ref: the full name, or "" for a bare commit id.
+    """
+
+    object: str
+    commit: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Access:
+    """How a remote is reached.
+
+    Attributes:
+        url: without credentials; *shown* is for messages.
+        header: the Authorization header for everything below *scope*.
+    """
+
+    url: str
+    shown: str
+    scope: str = ""
+    header: str = ""
+    is_ssh: bool = False
+    hidden: tuple[str, ...] = ()
+
+
+class GitTrees:
+    """The git sources of one build; a ref stands for the same commit throughout it."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        lease: Lease,
+        *,
+        secrets: Secrets,
+        agents: Mapping[str, AgentSocket],
+        environ: Mapping[str, str],
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._lease = lease
+        self._secrets = secrets
+        self._agents = agents
+        self._environ = environ
+        self._resolved: dict[GitSource, asyncio.Task[Resolved]] = {}
+
+    async def identify(self, op: GitSource) -> Digest:
+        """Return a digest of the commit that *op* stands for [KEY-5].
+
+        Raises:
+            UserError: no such ref, or the checksum is another. EnvironmentFault: unreachable.
+        """
+        found = await self.resolve(op)
+        identity: dict[str, Any] = {"git": found.commit}
+        if op.keep_git_dir:
+            identity |= {"git": found.object, "ref": found.ref}
+        return Digest.of_json(identity)
+
+    async def resolve(self, op: GitSource) -> Resolved:
+        """Return the commit of *op*; asks the remote at most once."""
+        task = self._resolved.get(op)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._resolved[op] = asyncio.create_task(self._resolve(op))
+        return await asyncio.shield(task)
+
+    async def _resolve(self, op: GitSource) -> Resolved:
+        _check(op)
+        if _COMMIT.match(op.ref):
+            if op.checksum and not op.ref.startswith(op.checksum):
+                raise UserError(f"expected checksum to match {op.checksum}, got {op.ref}")
+            return Resolved(op.ref, op.ref, "")
+        if op.fetch_by_commit:
+            if not _COMMIT.match(op.checksum):
+                raise UserError(
+                    f'fetch-by-commit requires a full commit SHA checksum, got "{op.checksum}"'
+                )
+            ref = op.ref if not op.ref or op.ref.startswith("refs/") else "refs/heads/" + op.ref
+            return Resolved(op.checksum, op.checksum, ref)
+        access = self._access(op)
+        async with self._mirror(op) as mirror:
+            answer = await self._call("resolve", access, {"ref": op.ref, "mirror": mirror})
+        found = Resolved(answer["object"], answer["commit"], answer["ref"])
+        names = list(dict.fromkeys((found.object, found.commit)))
+        if op.checksum and not any(name.startswith(op.checksum) for name in names):
+            raise UserError(f"expected checksum to match {op.checksum}, got {' or '.join(names)}")
+        return found
+
+    async def snapshot(self, op: GitSource) -> Snapshot:
+        """Return the tree of *op*.
+
+        Raises:
+            UserError: there is no such commit or subdirectory. EnvironmentFault: unreachable.
+        """
+        found = await self.resolve(op)
+        access = self._access(op)
+        store = self._store
+        scratch = store.scratch("git")
+        await asyncio.to_thread(os.mkdir, scratch, 0o700)
+        active = await asyncio.to_thread(store.deltas.begin)
+        try:
+            async with self._mirror(op) as mirror:
+                await self._call(
+                    "checkout",
+                    access,
+                    {
+                        "ref": found.ref,
+                        "object": found.object if op.keep_git_dir else found.commit,
+                        "commit": found.commit,
+                        "mirror": mirror,
+                        "target": active.fs,
+                        "scratch": scratch,
+                        "subdir": op.subdir.strip("/"),
+                        "keep_git_dir": op.keep_git_dir,
+                        "submodules": op.submodules,
+                        "mtime": op.mtime,
+                        # A bare id was compared already; a tag's own id is not what is fetched.
+                        "checksum": op.checksum if not found.ref else "",
+                    },
+                )
+        except BaseException:
+            store.deltas.abort(active)
+            raise
+        finally:
+            store.discard(scratch)
+        meta = {"type": CHECKOUT}
+        delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
+        return Snapshot((delta,))
+
+    async def close(self) -> None:
+        """End questions to remotes that nobody waits for any more."""
+        await stop(self._resolved.values())
+
+    def _mirror(self, op: GitSource) -> _Mirror:
+        return _Mirror(self._store, self._lease, _without_credentials(op.remote)[0])
+
+    async def _call(self, function: str, access: _Access, args: dict[str, Any]) -> dict[str, Any]:
+        disk = os.statvfs(self._store.root)
+        request: dict[str, Any] = {
+            "remote": access.url,
+            "shown": access.shown,
+            "scope": access.scope,
+            "header": access.header,
+            "hidden": list(access.hidden),
+            "environ": self._handed_on(),
+            "ssh_command": "",
+            "max_bytes": max(1 << 20, disk.f_bavail * disk.f_frsize * 19 // 20),
+            **args,
+        }
+        known_hosts = ""
+        fds: list[int] = []
+        if access.is_ssh:
+            agent = self._agents.get("default")
+            if agent is None:
+                raise no_agent("default")
+            fds = [await agent.directory()]
+            known_hosts = await asyncio.to_thread(self._known_hosts)
+            request["ssh_command"] = _ssh_command(known_hosts)
+        try:
+            name = f"pybuild.executor.sources.gitjobs:{function}"
+            return await self._workers.call(name, request, fds=fds)
+        finally:
+            if known_hosts:
+                with suppress(FileNotFoundError):
+                    os.unlink(known_hosts)
+
+    def _handed_on(self) -> dict[str, str]:
+        names = {"PATH", *_PROXIES, *(name.upper() for name in _PROXIES)}
+        return {name: self._environ[name] for name in sorted(names) if name in self._environ}
+
+    def _known_hosts(self) -> str:
+        """Copy the user's known hosts: a changed key is refused, a new one never gets in there."""
+        path = self._store.scratch("hosts")
+        home = self._environ.get("HOME", "")
+        data = b""
+        if home:
+            with suppress(OSError), open(os.path.join(home, ".ssh/known_hosts"), "rb") as file:
+                data = file.read(4 << 20)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        return path
+
+    # --- credentials ------------------------------------------------------------------------------
+
+    def _access(self, op: GitSource) -> _Access:
+        url, userinfo = _without_credentials(op.remote)
+        scp = _SCP.match(url)
+        parts = None if scp else urlsplit(url)
+        scheme = "ssh" if parts is None else parts.scheme.lower()
+        shown = url
+        if scheme not in ("http", "https"):
+            return _Access(url=url, shown=shown, is_ssh=scheme == "ssh")
+        assert parts is not None
+        scope = next((prefix for prefix in _GITHUB if url.startswith(prefix)), url)
+        hidden: list[str] = []
+        header = ""
+        if userinfo:
+            user, _, password = userinfo.partition(":")
+            header = basic(unquote(user), unquote(password))
+            hidden = [text for text in (userinfo, unquote(password), unquote(user)) if text]
+        for name, is_token in _secret_names(parts.netloc):
+            read = self._secrets.get(name)
+            if read is None:
+                continue
+            value = _text(name, read())
+            header = basic("x-access-token", value) if is_token else value
+            hidden = [value]
+            break
+        return _Access(url=url, shown=shown, scope=scope, header=header, hidden=tuple(hidden))
+
+
+def _check(op: GitSource) -> None:
+    """Refuse what git could take for something else than a name.
+
+    Raises:
+        UserError: it is no ref, or no commit id.
+    """
+    if op.ref.startswith("-") or re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{", op.ref):
+        raise UserError(f'invalid git ref "{op.ref}"')
+    if op.checksum and not _HEX.match(op.checksum):
+        raise UserError(f"invalid checksum {op.checksum} for Git URL, expected hex commit hash")
+    if op.remote.startswith("-") or re.search(r"[\x00-\x1f\x7f]", op.remote):
+        raise UserError(f'invalid git repository "{op.remote}"')
+    if any(part == ".." for part in op.subdir.split("/")):
+        raise UserError(f'invalid subdir "{op.subdir}"')
+
+
+def _text(name: str, value: bytes) -> str:
+    """Return a secret that goes into a header."""
+    text = value.decode("utf-8", "replace").strip("\r\n")
+    if any(ord(char) < 32 for char in text):
+        raise UserError(f"secret {name}: a value with control characters cannot be in a header")
+    return text
+
+
+def _secret_names(netloc: str) -> list[tuple[str, bool]]:
+    """Return the secrets that may hold credentials, most particular first; True for tokens."""
+    return [
+        (f"GIT_AUTH_HEADER.{netloc}", False),
+        (f"GIT_AUTH_TOKEN.{netloc}", True),
+        ("GIT_AUTH_HEADER", False),
+        ("GIT_AUTH_TOKEN", True),
+    ]
+
+
+def _without_credentials(remote: str) -> tuple[str, str]:
+    """Return an http(s) URL and the user part that stood in it; other remotes as they are."""
+    if not remote.lower().startswith(("http://", "https://")):
+        return remote, ""
+    parts = urlsplit(remote)
+    userinfo, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)), userinfo
+
+
+def _ssh_command(known_hosts: str) -> str:
+    options = {
+        "BatchMode": "yes",
+        "UserKnownHostsFile": f'"{known_hosts}"',
+        # A host that was never seen is taken at its word, one that changed is not.
+        "StrictHostKeyChecking": "accept-new",
+        "IdentityFile": "/dev/null",
+        "ForwardAgent": "no",
+        "PermitLocalCommand": "no",
+        "ControlPath": "none",
+        "ConnectTimeout": "30",
+        "ServerAliveInterval": "20",
+        "LogLevel": "ERROR",
+    }
+    words = [f"-o '{name}={value}'" for name, value in options.items()]
+    return " ".join(["ssh -F /dev/null", *words])
+
+
+class _Mirror:
+    """The remote's bare repository in the store, held by one build at a time.
+
+    It lies among the cache mounts: it is one, as far as leases and pruning are concerned.
+    """
+
+    def __init__(self, store: Store, lease: Lease, url: str) -> None:
+        self._store = store
+        self._lease = lease
+        self._url = url
+        self._name = "git-" + hashlib.sha256(url.encode()).hexdigest()[:36]
+        self._lock = locked(os.path.join(store.root, "locks", self._name))
+
+    async def __aenter__(self) -> str:
+        await self._lock.__aenter__()
+        try:
+            return await asyncio.to_thread(self._open)
+        except BaseException as error:
+            await self._lock.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._lock.__aexit__(kind, error, traceback)
+
+    def _open(self) -> str:
+        self._lease.add("mount", self._name)
+        home = os.path.join(self._store.mounts_dir, self._name)
+        os.makedirs(home, 0o700, exist_ok=True)
+        facts = os.path.join(home, "meta.json")
+        if not os.path.exists(facts):
+            text = {"id": f"git {self._url}", "created": self._store.clock.now()}
+            with open(facts, "w", encoding="utf-8") as file:
+                json.dump(text, file)
+        os.utime(home)  # when it was last of use
+        return os.path.join(home, "fs")

@@ -1,0 +1,396 @@
+"""Worker functions for git repositories: what a ref means, and its tree as files [ADD-7..9, KEY-5].
+
+The repository is hostile, and so is its server. Each remote has one bare repository in the store,
+into which commits are fetched and whose settings nobody but us writes. A checkout happens with a
+repository of its own beside it, which borrows the objects, so nothing that a tree brings (submodule
+settings above all) outlives it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import stat
+
+from pybuild.executor.sources.program import LOCAL, NETWORK, Failed, Git
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Progress = Callable[[dict[str, Any]], None]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
+_ABBREVIATED = re.compile(r"[0-9a-fA-F]{4,64}\Z")
+_BRANCH = re.compile(r"ref: (refs/heads/\S+)\tHEAD")
+_LIST_S = 120
+_FETCH_S = 1800
+_CHECKOUT_S = 600
+
+
+def resolve(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Ask the remote what a ref is now.
+
+    Args: ``remote``, ``ref``, ``mirror`` and those of `_git`.
+
+    Returns ``object`` (a commit, or an annotated tag), ``commit`` (what it comes down to) and
+    ``ref`` (the full name, empty for a bare commit id).
+
+    Raises:
+        Fault: user; no such ref. Environment; the remote cannot be reached.
+    """
+    git = _git(args, fds)
+    remote, ref = args["remote"], args["ref"]
+    wanted = [ref, ref + "^{}"] if ref else ["HEAD"]
+    symbolic = [] if ref else ["--symref"]
+    text = _network(git, args, "ls-remote", *symbolic, "--", remote, *wanted, seconds=_LIST_S)
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        value, tab, name = line.partition("\t")
+        if tab and _COMMIT.match(value):
+            found.setdefault(name, value)
+    if not ref:
+        branch = _BRANCH.search(text)
+        if "HEAD" not in found:
+            raise Fault(USER, f"could not find default branch for repository: {args['shown']}")
+        return {
+            "object": found["HEAD"],
+            "commit": found["HEAD"],
+            "ref": branch[1] if branch else "",
+        }
+    # A branch is preferred to a tag of the same name [ADD-8].
+    tag = "refs/tags/" + ref.removeprefix("refs/tags/")
+    for name in (
+        "refs/" + ref.removeprefix("refs/"),
+        "refs/heads/" + ref.removeprefix("refs/heads/"),
+    ):
+        if name in found and name != tag:
+            return {"object": found[name], "commit": found[name], "ref": name}
+    if tag in found:
+        return {"object": found[tag], "commit": found.get(tag + "^{}", found[tag]), "ref": tag}
+    if _ABBREVIATED.match(ref):
+        commit = _abbreviated(git, args, ref)
+        if commit:
+            return {"object": commit, "commit": commit, "ref": ""}
+    raise Fault(USER, f"repository does not contain ref {ref}: {args['shown']}")
+
+
+def _abbreviated(git: Git, args: dict[str, Any], prefix: str) -> str:
+    """Return the commit that begins with *prefix*; only having all of them can tell."""
+    _prepare_mirror(git, args["mirror"], sha256=False)
+    _fetch_all(git, args)
+    try:
+        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", prefix + "^{commit}")
+        return git.run(*words, git_dir=args["mirror"]).strip()
+    except Failed:
+        return ""
+
+
+def checkout(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Put the tree of a commit into a directory.
+
+    Args:
+        remote, ref, object, commit: as resolved; *mirror*: the remote's repository in the store.
+        target: an empty directory; *scratch*: another one beside it, for this call alone.
+        subdir: relative, clean, or empty; *keep_git_dir*, *submodules*: as in `GitSource`.
+        mtime: ``commit`` gives every file the commit's time.
+        checksum: a prefix that the commit or its tag must have.
+
+    Returns ``seconds``: the commit's time.
+
+    Raises:
+        Fault: user; no such subdirectory, or the checksum is another. Environment.
+    """
+    git = _git(args, fds)
+    os.umask(0o022)
+    name, commit, mirror = args["object"], args["commit"], args["mirror"]
+    _prepare_mirror(git, mirror, sha256=len(name) == 64)
+    _bring(git, args)
+    if args["checksum"]:
+        _check(git, args)
+    tree, scratch = args["target"], args["scratch"]
+    if args["subdir"]:
+        tree = os.path.join(scratch, "tree")
+        os.mkdir(tree, 0o755)
+    keeps = args["keep_git_dir"] and not args["subdir"]
+    own = os.path.join(tree, ".git") if keeps else os.path.join(scratch, "git")
+    try:
+        _begin(git, args, own, tree, keeps)
+        git.run(
+            *(f"--work-tree={tree}", "read-tree", "--reset", "-u", commit),
+            git_dir=own,
+            cwd=tree,
+            seconds=_CHECKOUT_S,
+        )
+        if args["submodules"] and os.path.lexists(os.path.join(tree, ".gitmodules")):
+            _submodules(git, args, own, tree)
+        if keeps:
+            git.run("config", "remote.origin.url", args["remote"], git_dir=own)
+            _finish_git_dir(own)
+        seconds = git.run("log", "-1", "--format=%ct", commit, git_dir=mirror).strip()
+    except Failed as error:
+        raise Fault(
+            ENVIRONMENT, f"failed to checkout remote {args['shown']}: {error.stderr}"
+        ) from error
+    if not keeps:
+        _drop_links(tree)
+    if args["subdir"]:
+        _move_subdir(tree, args["subdir"], args["target"])
+    when = int(seconds) if seconds.isdigit() else 0
+    if args["mtime"] == "commit":
+        _set_times(args["target"], when)
+    os.chmod(args["target"], 0o755)
+    return {"seconds": when}
+
+
+# --- the remote -----------------------------------------------------------------------------------
+
+
+def _git(args: dict[str, Any], fds: list[int]) -> Git:
+    """Args: ``environ``, ``scope``, ``header``, ``ssh_command``, ``max_bytes``, ``hidden``.
+
+    The first descriptor, if any, is the directory of the agent's socket ``agent``. Its path goes
+    through this process, since sockets have short names and ssh closes what it inherits.
+    """
+    return Git(
+        environ=args["environ"],
+        scope=args["scope"],
+        header=args["header"],
+        ssh_command=args["ssh_command"],
+        ssh_socket=f"/proc/{os.getpid()}/fd/{fds[0]}/agent" if fds else "",
+        max_bytes=args["max_bytes"],
+        hidden=args["hidden"],
+    )
+
+
+def _network(git: Git, args: dict[str, Any], *words: str, seconds: float, git_dir: str = "") -> str:
+    try:
+        return git.run(*words, protocols=NETWORK, seconds=seconds, git_dir=git_dir)
+    except Failed as error:
+        raise _unreachable(args, error) from error
+
+
+def _unreachable(args: dict[str, Any], error: Failed) -> Fault:
+    hints: tuple[str, ...] = ()
+    text = error.stderr
+    if "could not read Username" in text or "Authentication failed" in text or " 403" in text:
+        hints = ("pass a token with --secret id=GIT_AUTH_TOKEN,…",)
+    elif "redirect" in text or " 301" in text or " 302" in text:
+        hints = ("credentials are not sent after redirects: name the repository's final URL",)
+    elif "Permission denied (publickey" in text:
+        hints = ("load the key into the agent that --ssh forwards",)
+    return Fault(ENVIRONMENT, f"failed to fetch remote {args['shown']}: {text}", hints)
+
+
+def _prepare_mirror(git: Git, mirror: str, *, sha256: bool) -> None:
+    if os.path.exists(os.path.join(mirror, "HEAD")):
+        for name in ("shallow.lock", "config.lock", "packed-refs.lock"):
+            path = os.path.join(mirror, name)  # of a process that was killed
+            if os.path.lexists(path):
+                os.unlink(path)
+        return
+    shutil.rmtree(mirror, ignore_errors=True)
+    words = ["--object-format=sha256"] if sha256 else []
+    new = mirror + ".new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        git.run("init", "--quiet", "--bare", *words, "--", new)
+    except Failed as error:
+        raise Fault(ENVIRONMENT, f"cannot make a repository: {error.stderr}") from error
+    os.rename(new, mirror)
+
+
+def _has(git: Git, mirror: str, name: str) -> bool:
+    try:
+        git.run("cat-file", "-e", name + "^{tree}", git_dir=mirror)
+    except Failed:
+        return False
+    return True
+
+
+def _bring(git: Git, args: dict[str, Any]) -> None:
+    """Fetch the commit as cheaply as the server allows."""
+    mirror, name, ref = args["mirror"], args["object"], args["ref"]
+    if _has(git, mirror, name):
+        return
+    # Refs keep what was fetched from being fetched again.
+    kept = "refs/pybuild/" + hashlib.sha256((ref or name).encode()).hexdigest()[:32]
+    attempts = [f"+{ref}:{kept}"] if ref else []
+    attempts.append(f"+{name}:{kept}")
+    failure: Failed | None = None
+    for refspec in attempts:
+        try:
+            _fetch(git, args, refspec)
+        except Failed as error:
+            failure = error
+            if not _is_refusal(error):
+                raise _unreachable(args, error) from error
+        if _has(git, mirror, name):
+            return
+    _fetch_all(git, args)
+    if not _has(git, mirror, name):
+        if not ref and failure is not None and not _is_refusal(failure):
+            raise _unreachable(args, failure)
+        raise Fault(
+            USER if not ref else ENVIRONMENT,
+            f"repository does not contain commit {name}: {args['shown']}"
+            if not ref
+            else f"fetched ref {ref} does not match expected commit {name} and commit can not be "
+            "found in the repository",
+        )
+
+
+def _is_refusal(error: Failed) -> bool:
+    """Whether the server only will not give single commits, or the ref went away meanwhile."""
+    words = ("not our ref", "unadvertised object", "couldn't find remote ref", "does not support")
+    return any(word in error.stderr for word in words)
+
+
+def _fetch(git: Git, args: dict[str, Any], *refspecs: str, depth: str = "--depth=1") -> None:
+    words = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
+    words += [depth] if depth else []
+    words += ["--", args["remote"], *refspecs]
+    try:
+        git.run(*words, git_dir=args["mirror"], protocols=NETWORK, seconds=_FETCH_S)
+    except Failed as error:
+        if not depth.startswith("--depth") or not (
+            "shallow" in error.stderr or "--depth" in error.stderr
+        ):
+            raise
+        _fetch(git, args, *refspecs, depth="")
+
+
+def _fetch_all(git: Git, args: dict[str, Any]) -> None:
+    is_shallow = os.path.exists(os.path.join(args["mirror"], "shallow"))
+    try:
+        _fetch(
+            git,
+            args,
+            "+refs/heads/*:refs/remotes/origin/*",
+            "+refs/tags/*:refs/tags/*",
+            depth="--unshallow" if is_shallow else "",
+        )
+    except Failed as error:
+        raise _unreachable(args, error) from error
+
+
+def _check(git: Git, args: dict[str, Any]) -> None:
+    wanted: str = args["checksum"]
+    commit = git.run(
+        "rev-parse", "--verify", args["object"] + "^{commit}", git_dir=args["mirror"]
+    ).strip()
+    names = list(dict.fromkeys((args["object"], commit)))
+    if not any(name.startswith(wanted) for name in names):
+        raise Fault(USER, f"expected checksum to match {wanted}, got {' or '.join(names)}")
+
+
+# --- the tree -------------------------------------------------------------------------------------
+
+
+def _begin(git: Git, args: dict[str, Any], own: str, tree: str, keeps: bool) -> None:
+    """Make the repository of this checkout: one with its own objects if it is to be kept."""
+    name, mirror = args["object"], args["mirror"]
+    words = ["--object-format=sha256"] if len(name) == 64 else []
+    if not keeps:
+        git.run("init", "--quiet", "--bare", *words, "--", own)
+        with open(os.path.join(own, "objects/info/alternates"), "w", encoding="utf-8") as file:
+            file.write(os.path.join(mirror, "objects") + "\n")
+        git.run("config", "core.bare", "false", git_dir=own)
+        git.run("config", "core.worktree", tree, git_dir=own)
+        git.run("config", "remote.origin.url", args["remote"], git_dir=own)
+        git.run("update-ref", "--no-deref", "HEAD", args["commit"], git_dir=own)
+        return
+    git.run("init", "--quiet", *words, "--", tree)
+    git.run("remote", "add", "origin", args["remote"], git_dir=own)
+    # The name under which the object is fetched must exist, and stay what it is.
+    moved = "refs/pybuild/checkout"
+    git.run("update-ref", moved, name, git_dir=mirror)
+    ref = args["ref"] if args["ref"].startswith(("refs/heads/", "refs/tags/")) else ""
+    git.run(
+        *("fetch", "--quiet", "--update-head-ok", "--depth=1", "--no-tags", "--"),
+        "file://" + mirror,
+        f"+{moved}:{ref or 'refs/pybuild/checkout'}",
+        git_dir=own,
+        protocols=LOCAL,
+        seconds=_CHECKOUT_S,
+    )
+    git.run("update-ref", "--no-deref", "HEAD", args["commit"], git_dir=own)
+
+
+def _finish_git_dir(own: str) -> None:
+    """Take out of a kept repository what only tells how it was made."""
+    for name in ("FETCH_HEAD", "ORIG_HEAD", "config.lock"):
+        path = os.path.join(own, name)
+        if os.path.lexists(path):
+            os.unlink(path)
+    shutil.rmtree(os.path.join(own, "logs"), ignore_errors=True)
+
+
+def _submodules(git: Git, args: dict[str, Any], own: str, tree: str) -> None:
+    try:
+        git.run(
+            *(f"--work-tree={tree}", "submodule", "--quiet", "update"),
+            *("--init", "--recursive", "--depth=1"),
+            git_dir=own,
+            cwd=tree,
+            protocols=NETWORK,  # a file or an ext:: helper is no place for a submodule
+            seconds=_FETCH_S,
+            env={"GIT_PROTOCOL_FROM_USER": "0"},
+        )
+    except Failed as error:
+        fault = _unreachable(args, error)
+        raise Fault(
+            ENVIRONMENT,
+            f"failed to update submodules for {args['shown']}: {error.stderr}",
+            fault.hints,
+        ) from error
+
+
+def _drop_links(tree: str) -> None:
+    """Remove the files by which submodules point to their repositories; git tracks no such name."""
+    for path, directories, files in os.walk(tree):
+        if ".git" in files:
+            os.unlink(os.path.join(path, ".git"))
+        if ".git" in directories:
+            directories.remove(".git")
+            shutil.rmtree(os.path.join(path, ".git"))
+
+
+def _move_subdir(tree: str, subdir: str, target: str) -> None:
+    """Move what is in a directory of the checkout; no component may be a link."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(tree, flags)
+    try:
+        for part in subdir.split("/"):
+            try:
+                below = os.open(part, flags, dir_fd=fd)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise Fault(USER, f"invalid subdir {subdir}: {part}: {reason}") from error
+            os.close(fd)
+            fd = below
+        status = os.fstat(fd)
+        for name in os.listdir(fd):
+            os.rename(name, os.path.join(target, name), src_dir_fd=fd)
+        os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    finally:
+        os.close(fd)
+
+
+def _set_times(tree: str, seconds: int) -> None:
+    for path, directories, files in os.walk(tree, topdown=False):
+        for name in files + directories:
+            full = os.path.join(path, name)
+            if name in files or stat.S_ISLNK(os.lstat(full).st_mode):
+                os.utime(full, (seconds, seconds), follow_symlinks=False)
+        os.utime(path, (seconds, seconds))
+
+
+def basic(user: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header."""
+    return "basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -1,0 +1,222 @@
+"""Files by http(s) as sources: what a URL holds now, and its file as a snapshot [ADD-4..6, KEY-4]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from pybuild.cache.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress, shown_url
+from pybuild.executor.sources.waiting import stop
+from pybuild.executor.steps import Secrets
+from pybuild.executor.workers import Workers
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
+from pybuild.model.ops import HttpSource
+from pybuild.model.snapshot import Snapshot
+
+_KIND = "http"
+_UNNAMED = "__unnamed__"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFile:
+    """A fetched file.
+
+    Attributes:
+        sha256: of its bytes, hex.
+        last_modified: as the server wrote it, or "".
+    """
+
+    sha256: str
+    last_modified: str
+    delta: str
+
+
+class HttpFiles:
+    """The http sources of one build; a URL holds the same bytes throughout it."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        lease: Lease,
+        *,
+        secrets: Secrets,
+        downloader: Downloader,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._lease = lease
+        self._secrets = secrets
+        self._downloader = downloader
+        self._found: dict[HttpSource, asyncio.Task[HttpFile]] = {}
+
+    async def identify(self, op: HttpSource) -> Digest:
+        """Return a digest of the bytes that the URL holds now, and of when they changed [KEY-4].
+
+        Raises:
+            UserError: no such file, or another checksum. EnvironmentFault: unreachable.
+        """
+        if op.checksum is not None:
+            return op.checksum
+        found = await self.file(op)
+        return Digest.of_json({"http": found.sha256, "last_modified": found.last_modified})
+
+    async def snapshot(self, op: HttpSource, on_progress: OnProgress | None = None) -> Snapshot:
+        """Return a tree that holds the file and nothing else."""
+        return Snapshot(((await self.file(op, on_progress)).delta,))
+
+    async def file(self, op: HttpSource, on_progress: OnProgress | None = None) -> HttpFile:
+        """Return the file, fetched at most once; not at all if its checksum is known here."""
+        task = self._found.get(op)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._found[op] = asyncio.create_task(self._file(op, on_progress))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is still under way, such as downloads that nobody waits for any more."""
+        await stop(self._found.values())
+
+    async def _file(self, op: HttpSource, on_progress: OnProgress | None) -> HttpFile:
+        name = _name(op)
+        look = {"name": name, "mode": op.mode, "uid": op.uid, "gid": op.gid}
+        # What is kept of a URL must not tell its credentials.
+        where = Digest.of_json({"url": op.url, **look})
+        if op.checksum is not None:
+            pinned = Digest.of_json({"checksum": op.checksum, **look})
+            held = await asyncio.to_thread(self._known, pinned)
+            if held is not None:
+                return held[0]
+            got = await self._fetch(op, name, None, on_progress)
+            await self._note(pinned, got)
+            return got[0]
+        held = await asyncio.to_thread(self._known, where)
+        got = await self._fetch(op, name, held, on_progress)
+        await self._note(where, got)
+        return got[0]
+
+    def _known(self, key: Digest) -> tuple[HttpFile, Known] | None:
+        value = self._store.records.get(_KIND, key)
+        if value is None:
+            return None
+        texts = [value.get(name) for name in ("delta", "hex", "etag", "last_modified")]
+        delta, sha256, etag, last_modified = (t if isinstance(t, str) else "" for t in texts)
+        if not delta:
+            return None
+        self._lease.add("delta", delta)
+        if not self._store.deltas.has(delta):
+            return None
+        known = Known(etag=etag, last_modified=last_modified)
+        return HttpFile(sha256, last_modified, delta), known
+
+    async def _note(self, key: Digest, got: tuple[HttpFile, Known]) -> None:
+        file, known = got
+        value: dict[str, Any] = {
+            "delta": file.delta,
+            "hex": file.sha256,
+            "etag": known.etag,
+            "last_modified": known.last_modified,
+            "created": self._store.clock.now(),
+        }
+        await asyncio.to_thread(self._store.records.put, _KIND, key, value)
+
+    async def _fetch(
+        self,
+        op: HttpSource,
+        name: str,
+        held: tuple[HttpFile, Known] | None,
+        on_progress: OnProgress | None,
+    ) -> tuple[HttpFile, Known]:
+        known = held[1] if held is not None and (held[1].etag or held[1].last_modified) else None
+        store = self._store
+        authorization = await asyncio.to_thread(self._authorization, op.url)
+        active = await asyncio.to_thread(store.deltas.begin)
+        try:
+            path = os.path.join(active.fs, name)
+            got = await self._downloader.fetch(
+                op.url, path, authorization=authorization, known=known, on_progress=on_progress
+            )
+            if held is not None and (not got.sha256 or _is_same(got, held[0])):
+                store.deltas.abort(active)
+                renewed = Known(etag=got.etag, last_modified=held[0].last_modified)
+                return held[0], renewed
+            if op.checksum is not None:
+                _compare(op, path, got)
+            await asyncio.to_thread(_finish, path, op.mode, got.last_modified)
+            if op.uid or op.gid:
+                job = {"path": path, "uid": op.uid, "gid": op.gid, "mode": op.mode}
+                await self._workers.call("pybuild.executor.sources.owning:own", job)
+        except BaseException:
+            store.deltas.abort(active)
+            raise
+        meta = {"size": got.size, "type": "source.http"}
+        delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
+        file = HttpFile(got.sha256, got.last_modified, delta)
+        return file, Known(etag=got.etag, last_modified=got.last_modified)
+
+    def _authorization(self, url: str) -> str:
+        """Return the header that the build's secrets have for the host of *url* [ADD-6]."""
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return ""
+        for prefix, scheme in (("HTTP_AUTH_TOKEN_", "Bearer "), ("HTTP_AUTH_HEADER_", "")):
+            read = self._secrets.get(prefix + host)
+            if read is not None:
+                text = read().decode("utf-8", "replace").strip("\r\n")
+                if any(ord(char) < 32 for char in text):
+                    raise UserError(
+                        f"secret {prefix}{host}: a value with control characters "
+                        "cannot be in a header"
+                    )
+                return scheme + text
+        return ""
+
+
+def _is_same(got: Got, file: HttpFile) -> bool:
+    return (got.sha256, got.last_modified) == (file.sha256, file.last_modified)
+
+
+def _compare(op: HttpSource, path: str, got: Got) -> None:
+    """Compare the checksum that the Dockerfile states [ADD-5]."""
+    wanted = op.checksum
+    assert wanted is not None
+    found = "sha256:" + got.sha256
+    if wanted.algorithm != "sha256":
+        import hashlib
+
+        with open(path, "rb") as file:
+            value = hashlib.file_digest(file, wanted.algorithm).hexdigest()
+        found = f"{wanted.algorithm}:{value}"
+    if found != wanted:
+        raise UserError(
+            f"digest mismatch {found}: {wanted}: {shown_url(op.url)}",
+            hints=("the file has changed, or --checksum is wrong",),
+        )
+
+
+def _finish(path: str, mode: int, last_modified: str) -> None:
+    when = 0.0
+    with suppress(ValueError, TypeError, OverflowError):
+        when = parsedate_to_datetime(last_modified).timestamp() if last_modified else 0.0
+    os.chmod(path, mode)
+    os.utime(path, (when, when))
+    os.chmod(os.path.dirname(path), 0o755)
+    os.utime(os.path.dirname(path), (when, when))
+
+
+def _name(op: HttpSource) -> str:
+    """Return a name that is one component; URLs may say anything."""
+    name = op.filename.rpartition("/")[2].replace("\0", "")
+    if name in ("", ".", ".."):
+        return _UNNAMED
+    if len(os.fsencode(name)) > 255:
+        raise UserError(f"file name too long: {name[:40]}…")
+    return name

@@ -1,0 +1,91 @@
+"""All sources of one build that come from elsewhere, behind one door.
+
+Opened when a build is prepared and closed when it ends: a branch that moves meanwhile, or a file
+that is replaced, is the same throughout, whether the Dockerfile is read from it or the context.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from pybuild.cache.store import Store
+from pybuild.executor.sources.agents import SshAgent, make_agents
+from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
+from pybuild.executor.sources.git import GitTrees
+from pybuild.executor.sources.http import HttpFiles
+from pybuild.executor.steps import Secrets
+from pybuild.executor.workers import Workers
+from pybuild.model.digest import Digest
+from pybuild.model.ops import GitSource, HttpSource
+from pybuild.model.snapshot import Snapshot
+
+
+def _no_proxy(scheme: str, host: str, port: int) -> str | None:
+    return None
+
+
+class RemoteSources:
+    """Http files, git trees and ssh agents of one build. An async context manager.
+
+    Args:
+        secrets: as the runner has them; some ids are credentials [SEC-3].
+        ssh: what ``--ssh`` forwards.
+        proxy_for: which proxy stands between us and a scheme, host and port.
+        environ: of the client: PATH, HOME (known hosts) and proxies for git.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        *,
+        secrets: Secrets | None = None,
+        ssh: Sequence[SshAgent] = (),
+        proxy_for: ProxyFor = _no_proxy,
+        environ: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        known: Secrets = {} if secrets is None else secrets
+        self._lease = store.leases.create()
+        self._downloader = Downloader(proxy_for, limits)
+        self.agents = make_agents(ssh, store, workers)
+        self.http = HttpFiles(
+            store, workers, self._lease, secrets=known, downloader=self._downloader
+        )
+        self.git = GitTrees(
+            store,
+            workers,
+            self._lease,
+            secrets=known,
+            agents=self.agents,
+            environ=os.environ if environ is None else environ,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End connections, agents and the lease; idempotent."""
+        await self.http.close()
+        await self.git.close()
+        for agent in self.agents.values():
+            await agent.close()
+        await self._downloader.close()
+        self._lease.close()
+
+    async def identify(self, op: HttpSource | GitSource) -> Digest:
+        if isinstance(op, HttpSource):
+            return await self.http.identify(op)
+        return await self.git.identify(op)
+
+    async def snapshot(
+        self, op: HttpSource | GitSource, on_progress: OnProgress | None = None
+    ) -> Snapshot:
+        if isinstance(op, HttpSource):
+            return await self.http.snapshot(op, on_progress)
+        return await self.git.snapshot(op)

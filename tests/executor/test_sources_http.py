@@ -1,0 +1,387 @@
+"""Files by http from a real server on loopback, friendly and hostile [ADD-4..6, KEY-4, SEC-3]."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from pybuild.executor.sources import download
+from pybuild.executor.sources.download import Limits, shown_url
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.ops import HttpSource
+from tests.executor.sourcesites import SourceSite, on_site
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+WHEN = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+class Server:
+    """Answers by *handler*, and keeps the requests."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.requests: list[web.BaseRequest] = []
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.requests.append(request)
+        return await self._handler(request)
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncGenerator[Server]:
+    server = Server(handler)
+    runner = web.ServerRunner(web.Server(server.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.port = runner.addresses[0][1]
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def fixed(body: bytes = b"hello", status: int = 200, **headers: str) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(body=body, status=status, headers=names)
+
+    return answer
+
+
+def source(server: Server, path: str = "/f.txt", **fields: object) -> HttpSource:
+    return HttpSource(url=server.url + path, filename="f.txt", **fields)  # type: ignore[arg-type]
+
+
+def test_a_file_is_private_and_as_old_as_the_server_says(tmp_path: Path) -> None:
+    """[ADD-4]"""
+
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(Last_Modified=WHEN)) as server:
+            tree = await site.tree(source(server))
+        assert sorted(os.listdir(tree)) == ["f.txt"]
+        status = (tree / "f.txt").stat()
+        assert (tree / "f.txt").read_bytes() == b"hello"
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o600, 0, 0)
+        assert status.st_mtime == 1445412480
+        assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+    on_site(tmp_path, body)
+
+
+def test_without_a_date_it_is_from_1970(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(Last_Modified="soon")) as server:
+            tree = await site.tree(source(server))
+        assert (tree / "f.txt").stat().st_mtime == 0
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_an_unchanged_file_is_not_sent_again(tmp_path: Path, header: str) -> None:
+    """[ADD-6]"""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        value = '"one"' if header == "ETag" else WHEN
+        asked = request.headers.get("If-None-Match" if header == "ETag" else "If-Modified-Since")
+        return web.Response(
+            body=b"" if asked else b"hello", status=304 if asked else 200, headers={header: value}
+        )
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            one = await site.tree(source(server))
+            two = await site.tree(source(server))
+        assert one == two
+        assert len(server.requests) == 2
+
+    on_site(tmp_path, body)
+
+
+def test_a_server_that_ignores_conditions_is_not_read_to_the_end(tmp_path: Path) -> None:
+    sent = 0
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"ETag": 'W/"a"', "Content-Length": "50000000"})
+        await response.prepare(request)
+        for _ in range(50):
+            await response.write(bytes(1_000_000))
+            sent += 1
+        return response
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            one = await site.tree(source(server))
+            before = sent
+            two = await site.tree(source(server))
+        assert (one, before) == (two, 50)
+        assert sent - before < 40
+
+    on_site(tmp_path, body)
+
+
+def test_the_identity_is_what_the_url_holds(tmp_path: Path) -> None:
+    """[KEY-4]"""
+    content = b"one"
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=content)
+
+    async def body(site: SourceSite) -> None:
+        nonlocal content
+        async with serving(answer) as server:
+            found: list[Digest] = []
+            for content in (b"one", b"two", b"one"):
+                async with site.sources() as sources:
+                    found.append(await sources.identify(source(server)))
+                    # Whatever happens meanwhile, one build sees one file.
+                    content = b"three"
+                    assert await sources.identify(source(server)) == found[-1]
+        assert found[0] == found[2] != found[1]
+
+    on_site(tmp_path, body)
+
+
+def test_a_file_of_known_checksum_needs_no_network(tmp_path: Path) -> None:
+    """[ADD-5]"""
+
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed()) as server:
+            pinned = source(server, checksum=Digest.of(b"hello"))
+            async with site.sources() as sources:
+                assert await sources.identify(pinned) == Digest.of(b"hello")
+            assert server.requests == []
+            one = await site.tree(pinned)
+        assert await site.tree(pinned) == one  # the server is gone
+        elsewhere = HttpSource(
+            url="http://127.0.0.1:1/f", filename="f.txt", checksum=pinned.checksum
+        )
+        assert await site.tree(elsewhere) == one
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_wrong_checksum_is_told_and_nothing_is_kept(tmp_path: Path, algorithm: str) -> None:
+    async def body(site: SourceSite) -> None:
+        wrong, right = (hashlib.new(algorithm, data).hexdigest() for data in (b"x", b"hello"))
+        async with serving(fixed()) as server:
+            op = source(server, checksum=Digest.parse(f"{algorithm}:{wrong}"))
+            with pytest.raises(UserError) as caught:
+                await site.tree(op)
+            await site.tree(source(server, checksum=Digest.parse(f"{algorithm}:{right}")))
+        expected = f"digest mismatch {algorithm}:{right}: {algorithm}:{wrong}: {server.url}/f.txt"
+        assert caught.value.message == expected
+        assert len(list(site.store.deltas.ids())) == 1
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 501])
+def test_a_refusal_is_final(tmp_path: Path, status: int) -> None:
+    """[ADD-4]"""
+
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(status=status)) as server:
+            with pytest.raises(UserError, match=f"invalid response status {status}"):
+                await site.tree(source(server))
+        assert len(server.requests) == 1
+
+    on_site(tmp_path, body)
+
+
+def test_trouble_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.01)
+    tries = 0
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            return web.Response(status=503)
+        response = web.StreamResponse(headers={"Content-Length": "10"})
+        await response.prepare(request)
+        await response.write(b"hello")
+        if tries == 2:
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        await response.write(b"world")
+        return response
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            tree = await site.tree(source(server))
+        assert (tree / "f.txt").read_bytes() == b"helloworld"
+
+    on_site(tmp_path, body)
+    assert tries == 3
+
+
+def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.01)
+
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed()) as server:
+            op = HttpSource(url=f"http://u:secret@127.0.0.1:{server.port}/f?key=secret")
+        with pytest.raises(EnvironmentFault) as caught:
+            await site.tree(op)
+        assert caught.value.message.startswith(f"cannot fetch http://127.0.0.1:{server.port}/f:")
+        assert "secret" not in caught.value.message
+
+    on_site(tmp_path, body)
+
+
+def test_an_endless_body_is_cut_off(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(1 << 16))
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            with pytest.raises(EnvironmentFault, match="it goes on after 1000000 bytes"):
+                await site.tree(source(server), limits=Limits(max_bytes=1_000_000))
+        async with serving(fixed(bytes(2000))) as server:
+            with pytest.raises(EnvironmentFault, match="2000 bytes, there is room for 1000"):
+                await site.tree(source(server), limits=Limits(max_bytes=1000))
+
+    on_site(tmp_path, body)
+
+
+def test_a_drip_of_bytes_is_silence(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            with pytest.raises(EnvironmentFault, match="the server sends too slowly"):
+                await site.tree(source(server), limits=Limits(idle_s=0.15))
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("secret", "sent"),
+    [("HTTP_AUTH_TOKEN_127.0.0.1", "Bearer s3"), ("HTTP_AUTH_HEADER_127.0.0.1", "s3")],
+)
+def test_secrets_are_credentials_of_their_host_alone(
+    tmp_path: Path, secret: str, sent: str
+) -> None:
+    """[ADD-6, SEC-3]: a redirect to another place, even another port, does not get them."""
+
+    async def body(site: SourceSite) -> None:
+        site.secrets[secret] = lambda: b"s3\n"
+        site.secrets["HTTP_AUTH_TOKEN_other"] = lambda: b"no"
+        async with serving(fixed()) as far:
+
+            async def redirect(request: web.BaseRequest) -> web.StreamResponse:
+                place = {"/f.txt": "/second", "/second": far.url + "/third"}[request.path]
+                return web.Response(status=302, headers={"Location": place})
+
+            async with serving(redirect) as near:
+                tree = await site.tree(source(near))
+        assert (tree / "f.txt").read_bytes() == b"hello"
+        assert [r.headers.get("Authorization") for r in near.requests] == [sent, sent]
+        assert [r.headers.get("Authorization") for r in far.requests] == [None]
+        for path in Path(site.store.root).rglob("*"):
+            assert not path.is_file() or b"s3\n" not in path.read_bytes()
+
+    on_site(tmp_path, body)
+
+
+def test_credentials_of_the_url_are_sent_but_not_kept(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(ETag='"x"')) as server:
+            url = f"http://me:hunter22@127.0.0.1:{server.port}/f"
+            await site.tree(HttpSource(url=url, filename="f.txt"))
+        assert server.requests[0].headers["Authorization"].startswith("Basic ")
+        site.store.records.close()
+        for path in Path(site.store.root).rglob("*"):
+            assert not path.is_file() or b"hunter22" not in path.read_bytes()
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x/y", ""])
+def test_redirects_to_what_is_no_web_page(tmp_path: Path, place: str) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(status=302, Location=place)) as server:
+            with pytest.raises(UserError, match="it redirects to"):
+                await site.tree(source(server))
+
+    on_site(tmp_path, body)
+
+
+def test_redirects_in_a_circle_end(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(status=301, Location="/f.txt")) as server:
+            with pytest.raises(UserError, match="more than 10 redirects"):
+                await site.tree(source(server))
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "../../evil", "a/b"])
+def test_a_file_name_is_one_component(tmp_path: Path, name: str) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed()) as server:
+            tree = await site.tree(HttpSource(url=server.url, filename=name))
+        expected = {"../../evil": "evil", "a/b": "b"}.get(name, "__unnamed__")
+        assert os.listdir(tree) == [expected]
+
+    on_site(tmp_path, body)
+
+
+def test_two_who_want_one_file_at_once_get_one_download(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed()) as server, site.sources() as sources:
+            op = source(server)
+            await asyncio.gather(*(sources.identify(op) for _ in range(5)), sources.snapshot(op))
+        assert len(server.requests) == 1
+
+    on_site(tmp_path, body)
+
+
+def test_a_download_that_nobody_waits_for_ends_with_the_build(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 2000)
+            await asyncio.sleep(0.01)
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server, site.sources() as sources:
+            waiter = asyncio.create_task(sources.snapshot(source(server)))
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            waiter.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+
+    on_site(tmp_path, body)
+
+
+def test_what_is_shown_of_a_url() -> None:
+    assert shown_url("https://u:p@h:1/a@b?token=1#f") == "https://h:1/a@b"

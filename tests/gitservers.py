@@ -1,0 +1,139 @@
+"""Real git repositories and the servers that give them away, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+ENV = {
+    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+    "HOME": "/dev/null",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+    "GIT_AUTHOR_DATE": "1700000000 +0000",
+    "GIT_COMMITTER_DATE": "1700000000 +0000",
+    "GIT_ALLOW_PROTOCOL": "file:http:git",
+}
+
+
+class Repository:
+    """A repository to be served; its own working tree is where commits are made."""
+
+    def __init__(self, path: Path, branch: str = "main") -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        self.git("init", "--quiet", f"--initial-branch={branch}")
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=self.path,
+            env=ENV,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    def commit(self, files: Mapping[str, str] | None = None, message: str = "m") -> str:
+        for name, text in (files or {}).items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+
+def need_git() -> None:
+    for program in ("git", "git-upload-pack"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+
+
+@contextmanager
+def git_daemon(root: Path) -> Generator[str]:
+    """Serve the repositories below *root* by git's own protocol; gives ``git://…``."""
+    need_git()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        ["timeout", "-s", "KILL", "120", "git", "daemon", "--reuseaddr", "--export-all"]
+        + ["--listen=127.0.0.1", f"--port={port}", f"--base-path={root}", str(root)],
+        env=ENV,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def http_backend(root: Path, authorization: str = "") -> web.Application:
+    """Serve the repositories below *root* through git's CGI program.
+
+    Args:
+        authorization: what the header must be; all is open without.
+    """
+    need_git()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        import asyncio
+
+        if authorization and request.headers.get("Authorization") != authorization:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            "http-backend",
+            env={
+                **ENV,
+                "GIT_PROJECT_ROOT": str(root),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "REQUEST_METHOD": request.method,
+                "PATH_INFO": request.path,
+                "QUERY_STRING": request.query_string,
+                "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+                "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+                "REMOTE_ADDR": "127.0.0.1",
+            },
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(await request.content.read()), 30)
+        head, _, body = out.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        status = int(headers.pop("Status", "200 OK").split()[0])
+        return web.Response(status=status, body=body, headers=headers)
+
+    application = web.Application(client_max_size=1 << 30, handler_args={"auto_decompress": False})
+    application.router.add_route("*", "/{path:.*}", answer)
+    return application
