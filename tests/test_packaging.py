@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["cache", "executor", "frontend", "grammar", "image", "model", "registry", "solver"]
+ROOMS = ["cache", "daemon", "executor", "frontend", "grammar", "image", "model", "registry", "solver"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
