@@ -1,0 +1,11 @@
+# Written by scripts/protos.
+# fmt: off
+
+import typing as _t
+
+from google.protobuf.message import Message as _Message
+
+class BytesMessage(_Message):
+    data: bytes
+    def __init__(self, *, data: bytes | None = ...) -> None: ...
+    def ClearField(self, field_name: _t.Literal["data"]) -> None: ...
