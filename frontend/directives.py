@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pybuild.frontend.ast import Directives
 from pybuild.frontend.expand import SPACE
-from pybuild.frontend.lines import SyntaxFault, split_lines
+from pybuild.frontend.lines import SyntaxFault, shown, split_lines
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
 _KNOWN = ("syntax", "escape", "check")
@@ -76,7 +76,7 @@ def _scan(lines: list[str], prefix: str) -> tuple[dict[str, str], int]:
             return found, count
         if name in found:
             raise SyntaxFault(f"only one {name} parser directive can be used", count + 1, count + 1)
-        found[name] = match[2]
+        found[name] = shown(match[2])
     return found, len(lines)
 
 

@@ -19,6 +19,7 @@ _DROPPED = ("container", "container_config", "created", "docker_version", "rootf
 _TEXTS = ("StopSignal", "User", "WorkingDir")
 _LISTS = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell")
 _MAPS = ("ExposedPorts", "Labels", "Volumes")
+_MAX_DEPTH = 100
 
 
 class ImageConfig:
@@ -60,13 +61,13 @@ class ImageConfig:
         Raises:
             UserError: a field that is read here has the wrong type.
         """
-        top = {
-            key: copy.deepcopy(value)
-            for key, value in config.items()
-            if key not in _DROPPED and key not in ("config", "history")
-        }
-        run_given: Any = copy.deepcopy(_or(config.get("config"), {}))
-        history: Any = copy.deepcopy(_or(config.get("history"), []))
+        try:
+            given = _text_only({k: v for k, v in config.items() if k not in _DROPPED})
+        except RecursionError:
+            raise _bad(name, "it is nested too deeply") from None
+        run_given: Any = _or(given.pop("config", None), {})
+        history: Any = _or(given.pop("history", None), [])
+        top = given
         if not isinstance(run_given, dict):
             raise _bad(name, "config is not an object")
         run: dict[str, Any] = {k: v for k, v in run_given.items() if v is not None}  # pyright: ignore
@@ -166,6 +167,26 @@ class ImageConfig:
                 top.pop(key, None)
             top.update(platform.to_json())
         return {**top, "config": run, "history": list(self.base_history)}
+
+
+def _text_only(value: Any, depth: int = 0) -> Any:
+    """Return a copy of JSON in which lone halves of surrogate pairs, no text, are replaced.
+
+    Raises:
+        RecursionError: it is nested deeper than any config is.
+    """
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    match value:
+        case str():
+            return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        case dict():
+            items: Any = value.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            return {_text_only(k): _text_only(v, depth + 1) for k, v in items}
+        case list():
+            return [_text_only(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return value
 
 
 def _fitted(history: list[dict[str, Any]], layer_count: int) -> list[dict[str, Any]]:

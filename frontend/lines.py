@@ -76,7 +76,7 @@ class LineReader:
                 comment = line[1:].strip(SPACE)
                 # Blank lines do not part a comment from its instruction, a bare "#" does [LEX-8].
                 if comment:
-                    comments.append(_shown(comment))
+                    comments.append(shown(comment))
                 else:
                     comments.clear()
                 continue
@@ -181,10 +181,11 @@ def split_lines(text: bytes) -> list[str]:
 
 def excerpt_lines(lines: list[str]) -> tuple[str, ...]:
     """Return *lines* fit to be shown: no line ends, no bytes that are not text."""
-    return tuple(_shown(line.rstrip("\r\n")) for line in lines)
+    return tuple(shown(line.rstrip("\r\n")) for line in lines)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return *text* with what is not UTF-8 replaced."""
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
