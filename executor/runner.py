@@ -18,6 +18,7 @@ from pybuild.executor.fetch import Fetcher
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
+from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
@@ -57,7 +58,7 @@ class BuildRunner:
 
     Args:
         fetcher: brings blobs of pulled layers.
-        locals: the client's directories by the name of their local source.
+        locals: the client's directories by the name of their local source, or who brings them.
         secrets: by id, how to read the value; called when a step wants it, in a thread.
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
@@ -70,7 +71,7 @@ class BuildRunner:
         workers: Workers,
         *,
         fetcher: Fetcher,
-        locals: Mapping[str, LocalTree],
+        locals: Mapping[str, LocalTree] | LocalTrees,
         secrets: steps.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
@@ -78,7 +79,7 @@ class BuildRunner:
     ) -> None:
         self._store = store
         self._workers = workers
-        self._locals = dict(locals)
+        self._locals = GivenTrees(locals) if isinstance(locals, Mapping) else locals
         self._secrets: steps.Secrets = {} if secrets is None else secrets
         self._dns = dns
         self._allow = allow
@@ -160,11 +161,8 @@ class BuildRunner:
                 return await asyncio.to_thread(self.layers.of_image, digest)
             case HttpSource() | GitSource() as op:
                 return await self._remote(vertex, op, emit)
-            case LocalSource(name=name):
-                tree = self._locals.get(name)
-                if tree is None:
-                    raise UserError(f'no directory was given for the context "{name}"')
-                return tree
+            case LocalSource() as op:
+                return await self._locals.tree(op, self._progress(vertex, emit))
             case FileOp() as op:
                 return await self._file(vertex, op, inputs, emit)
             case ExecOp() as op:
@@ -176,17 +174,21 @@ class BuildRunner:
                 return await self._diff(inputs)
 
     async def _remote(self, vertex: Vertex, op: HttpSource | GitSource, emit: Emit) -> Snapshot:
-        def on_progress(current: int, total: int) -> None:
-            now = self._store.clock.now()
+        told = self._progress(vertex, emit)
+        found = await self._sources.snapshot(op, lambda now, all: told("fetching", now, all, False))
+        await asyncio.to_thread(self._lease.add_all, [("delta", name) for name in found.deltas])
+        return found
+
+    def _progress(self, vertex: Vertex, emit: Emit) -> TellProgress:
+        def tell(id: str, current: int, total: int, done: bool) -> None:
+            time = self._store.clock.now()
             emit(
                 VertexProgress(
-                    vertex=vertex.digest, id="fetching", current=current, total=total, time=now
+                    vertex=vertex.digest, id=id, current=current, total=total, done=done, time=time
                 )
             )
 
-        found = await self._sources.snapshot(op, on_progress)
-        await asyncio.to_thread(self._lease.add_all, [("delta", name) for name in found.deltas])
-        return found
+        return tell
 
     async def snapshot(self, result: Result) -> Snapshot:
         """Return *result* as a snapshot; a local tree is copied into the store for that."""
