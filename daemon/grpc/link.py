@@ -1,0 +1,289 @@
+"""A connection and its calls on an event loop: who waits for what, and when bytes are written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from pybuild.daemon.grpc.limits import Limits
+from pybuild.daemon.grpc.messages import Inbox, prefix
+from pybuild.daemon.grpc.status import Code, RpcError, of_reset
+from pybuild.daemon.http2.connection import Connection
+from pybuild.daemon.http2.errors import StreamGone
+from pybuild.daemon.http2.events import Data, Event, Failed, Headers, Reset
+from pybuild.daemon.http2.streams import Buffer
+
+
+class Sink(Protocol):
+    """Where a link's bytes go."""
+
+    def writelines(self, chunks: list[Buffer], /) -> None:
+        """Write; may set `Link.held` through `Link.hold`."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left, then close."""
+        ...
+
+
+class Flow:
+    """The messages of one call, both ways; server and client build their calls on it."""
+
+    def __init__(self, link: Link, stream_id: int) -> None:
+        self._link = link
+        self._id = stream_id
+        self._inbox = Inbox(link.limits.message_bytes)
+        self._ahead = 0  # bytes of an incomplete message whose window was given back
+        self._over: RpcError | None = None
+        self._arrival: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    def set_encoding(self, encoding: bytes) -> None:
+        """Take the peer's ``grpc-encoding``."""
+        self._inbox.encoding = encoding
+
+    # What the link reports.
+
+    def on_headers(self, event: Headers) -> None:
+        """Take a header section."""
+        raise NotImplementedError
+
+    def on_data(self, event: Data) -> None:
+        """Take a piece of the body."""
+        size = len(event.data)
+        inbox = self._inbox
+        if self._over is not None:
+            self._link.connection.consumed(self._id, size)
+            return
+        self._link.unread += size
+        try:
+            inbox.feed(event.data)
+            if event.end:
+                inbox.end()
+            if self._link.unread > self._link.limits.unread_bytes:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, "too much waits to be read")
+        except RpcError as error:
+            self.refuse(error)
+            return
+        if self._arrival is not None:
+            if inbox.messages or inbox.ended:
+                self._wake()
+            else:
+                self._give_back_partial()
+
+    def on_over(self, error: RpcError) -> None:
+        """The stream has ended early, or the connection is lost."""
+        raise NotImplementedError
+
+    def on_drained(self) -> None:
+        """All that was sent has left the queue."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def refuse(self, error: RpcError) -> None:
+        """The peer sent what cannot be taken."""
+        raise NotImplementedError
+
+    # For the calls.
+
+    async def _next(self) -> bytes | None:
+        """Return the next message, or None after the last one.
+
+        Raises:
+            RpcError: the call ended otherwise.
+        """
+        inbox = self._inbox
+        while not inbox.messages:
+            if self._over is not None:
+                raise self._over
+            if inbox.ended:
+                return None
+            if self._arrival is not None:
+                raise RuntimeError("two tasks receive on one call")
+            self._give_back_partial()
+            self._arrival = asyncio.get_running_loop().create_future()
+            try:
+                await self._arrival
+            finally:
+                self._arrival = None
+        message, size = inbox.messages.popleft()
+        inbox.size -= size
+        self._link.unread -= size
+        self._consumed(size)
+        return message
+
+    async def _put(self, message: Buffer) -> None:
+        """Send a message, and return when all of it has gone to the transport.
+
+        Raises:
+            RpcError: the call has ended.
+        """
+        size = len(message)
+        try:
+            queued = self._link.connection.send_data(self._id, prefix(size), message)
+        except StreamGone:
+            raise self._over or RpcError(Code.CANCELLED, "the call has ended") from None
+        self._link.wants_flush()
+        if queued:
+            await self._drained()
+
+    async def _drained(self) -> None:
+        while self._over is None and self._link.connection.queued(self._id):
+            if self._room is not None:
+                raise RuntimeError("two tasks send on one call")
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+        if self._over is not None:
+            raise self._over
+
+    def _end(self, error: RpcError) -> None:
+        """Make everybody who waits see the end, and give back what was not read."""
+        if self._over is None:
+            self._over = error
+        self._discard()
+        self._wake()
+        self.on_drained()
+
+    def _discard(self) -> None:
+        inbox = self._inbox
+        inbox.messages.clear()
+        self._link.unread -= inbox.size
+        unread, inbox.size = inbox.size - self._ahead, 0
+        self._ahead = 0
+        if unread:
+            self._link.connection.consumed(self._id, unread)
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def _give_back_partial(self) -> None:
+        """Make room for the rest of the message that a task waits for, whatever its size."""
+        partial = self._inbox.partial
+        if partial > self._ahead:
+            more, self._ahead = partial - self._ahead, partial
+            self._link.connection.consumed(self._id, more)
+            self._link.wants_flush()
+
+    def _consumed(self, size: int) -> None:
+        ahead = min(self._ahead, size)
+        self._ahead -= ahead
+        if size > ahead:
+            self._link.connection.consumed(self._id, size - ahead)
+            self._link.wants_flush()
+
+
+class Link:
+    """Feeds a `Connection`, hands its events to the calls, and writes what it has to say.
+
+    Attributes:
+        flows: the calls by stream.
+        unread: bytes of bodies that are here and not read, over all calls.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Limits,
+        *,
+        on_open: Callable[[Headers], None] | None = None,
+        on_closed: Callable[[], None] | None = None,
+    ) -> None:
+        self.connection = connection
+        self.limits = limits
+        self.flows: dict[int, Flow] = {}
+        self.unread = 0
+        self.lost = False
+        self._on_open = on_open
+        self.on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._sink: Sink | None = None
+        self._flush_at: asyncio.Handle | None = None
+
+    def attach(self, sink: Sink) -> None:
+        """Begin to write."""
+        self._sink = sink
+        self.flush()
+
+    def received(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the peer's bytes."""
+        connection = self.connection
+        flows = self.flows
+        for event in connection.receive(data):
+            if type(event) is Data:
+                flow = flows.get(event.stream_id)
+                if flow is not None:
+                    flow.on_data(event)
+                else:
+                    connection.consumed(event.stream_id, len(event.data))
+            else:
+                self._rare(event)
+        self.flush()
+
+    def _rare(self, event: Event) -> None:
+        match event:
+            case Headers():
+                flow = self.flows.get(event.stream_id)
+                if flow is not None:
+                    flow.on_headers(event)
+                elif self._on_open is not None and not event.trailers:
+                    self._on_open(event)
+            case Reset():
+                flow = self.flows.get(event.stream_id)
+                if flow is not None:
+                    flow.on_over(of_reset(event.code, event.message))
+            case Failed():
+                self.flush()
+                self.close(RpcError(Code.UNAVAILABLE, f"connection failed: {event.message}"))
+            case _:
+                pass
+
+    def wants_flush(self) -> None:
+        """Write at the end of this turn of the loop, together with what else comes up."""
+        if self._flush_at is None:
+            self._flush_at = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what can be written now."""
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_at = None
+        out = self.connection.out
+        while self._sink is not None and not out.held:
+            chunks = out.output()
+            if not chunks:
+                break
+            self._sink.writelines(chunks)
+        while out.drained:
+            flow = self.flows.get(out.drained.pop())
+            if flow is not None:
+                flow.on_drained()
+
+    def hold(self) -> None:
+        """The transport is full."""
+        self.connection.out.held = True
+
+    def release(self) -> None:
+        """The transport takes more."""
+        self.connection.out.held = False
+        self.flush()
+
+    def close(self, error: RpcError) -> None:
+        """End all calls with *error*, write what is left, and close the transport."""
+        if self.lost:
+            return
+        self.lost = True
+        self.connection.closing = True
+        for flow in list(self.flows.values()):
+            flow.on_over(error)
+        if self._sink is not None:
+            self.connection.out.held = False
+            self.flush()
+            self._sink.close()
+            self._sink = None
+        if self.on_closed is not None:
+            self.on_closed()

@@ -1,0 +1,123 @@
+"""Sockets: an asyncio protocol that feeds a link."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from pybuild.daemon.grpc.link import Link
+from pybuild.daemon.grpc.peer import Peer
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.http2.frames import PREFACE
+
+_READ_BYTES = 256 << 10
+_HTTP_1 = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: 32\r\n\r\nthis port speaks gRPC, on HTTP/2"
+)
+
+
+class SocketProtocol(asyncio.BufferedProtocol):
+    """One socket; *make_link* is called when it is connected.
+
+    Args:
+        preface_s: the time for the other side to begin; None for clients.
+    """
+
+    def __init__(self, make_link: Callable[[Peer], Link], *, preface_s: float | None) -> None:
+        self._make_link = make_link
+        self._buffer = bytearray(_READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._preface_s = preface_s
+        self._greeting = b"" if preface_s is not None else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self.link: Link | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
+        self.link = self._make_link(_peer(transport))
+        if self._preface_s is None:
+            self.link.attach(self._transport)
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._preface_s, self._late)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the buffer; what is read is used up before the next read."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        assert self.link is not None
+        if self._greeting is None:
+            self.link.received(self._view[:nbytes])
+        else:
+            self._greet(bytes(self._view[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """Close: who hangs up wants no answers."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The kernel takes nothing more."""
+        if self.link is not None:
+            self.link.hold()
+
+    def resume_writing(self) -> None:
+        """The kernel takes more."""
+        if self.link is not None:
+            self.link.release()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End all calls."""
+        self._stop_timer()
+        if self.link is not None:
+            why = f": {exc}" if exc else ""
+            self.link.close(RpcError(Code.UNAVAILABLE, f"connection closed{why}"))
+
+    def _greet(self, data: bytes) -> None:
+        """Wait for the preface, so that what is no HTTP/2 gets an answer that it can read."""
+        assert self._transport is not None and self.link is not None
+        assert self._greeting is not None
+        greeting = self._greeting = self._greeting + data
+        if not PREFACE.startswith(greeting[: len(PREFACE)]):
+            self._stop_timer()
+            if greeting[:1].isalpha():
+                self._transport.write(_HTTP_1)
+            self._transport.close()
+        elif len(greeting) >= len(PREFACE):
+            self._stop_timer()
+            self._greeting = None
+            self.link.attach(self._transport)
+            self.link.received(greeting)
+
+    def _late(self) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _peer(transport: asyncio.BaseTransport) -> Peer:
+    own = transport.get_extra_info("socket")
+    address = transport.get_extra_info("peername")
+    certificate = transport.get_extra_info("peercert")
+    subject: str | None = None
+    if certificate:
+        for parts in certificate.get("subject", ()):
+            for key, value in parts:
+                if key == "commonName":
+                    subject = str(value)
+    if own is not None and own.family == socket.AF_UNIX:
+        return Peer("unix", "", subject)
+    if isinstance(address, tuple):
+        return Peer("tcp", f"{address[0]}:{address[1]}", subject)
+    return Peer("tcp", "", subject)

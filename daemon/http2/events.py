@@ -1,0 +1,78 @@
+"""What a `Connection` reports of the bytes that it was given, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Fields: TypeAlias = list[tuple[bytes, bytes]]
+"""A header list: names in lower case, in order, pseudo-header fields first."""
+
+
+@dataclass(slots=True)
+class Headers:
+    """A header section: a request, a response, or trailers; informational responses are left out.
+
+    Attributes:
+        end: nothing follows on this stream.
+    """
+
+    stream_id: int
+    fields: Fields
+    end: bool
+    trailers: bool = False
+
+
+@dataclass(slots=True)
+class Data:
+    """A piece of a body; frames arrive in pieces as the bytes come in.
+
+    Attributes:
+        data: without padding; a view that is valid until the connection is given more bytes.
+    """
+
+    stream_id: int
+    data: memoryview
+    end: bool
+
+
+@dataclass(slots=True)
+class Reset:
+    """The stream ended before its time.
+
+    Attributes:
+        by_peer: the peer sent RST_STREAM (or did not take the stream before its GOAWAY); otherwise
+            it broke a rule, and we have reset the stream.
+    """
+
+    stream_id: int
+    code: int
+    by_peer: bool
+    message: str = ""
+
+
+@dataclass(slots=True)
+class GoneAway:
+    """The peer takes no streams after *last_stream_id*; later ones of ours got a `Reset`."""
+
+    last_stream_id: int
+    code: int
+    debug: bytes
+
+
+@dataclass(slots=True)
+class Ponged:
+    """The answer to a PING of ours."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Failed:
+    """The peer broke the connection's rules; a GOAWAY is ready to be sent, and nothing follows."""
+
+    code: int
+    message: str
+
+
+Event: TypeAlias = Headers | Data | Reset | GoneAway | Ponged | Failed

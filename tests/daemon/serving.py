@@ -1,0 +1,62 @@
+"""A server and a channel to it, for the tests of the gRPC layer."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pybuild.daemon.grpc.calls import Call, Handler, unary
+from pybuild.daemon.grpc.channel import Channel
+from pybuild.daemon.grpc.limits import Limits
+from pybuild.daemon.grpc.server import GrpcServer
+
+WAIT_S = 10.0
+
+
+@asynccontextmanager
+async def serving(
+    handlers: Mapping[str, Handler], limits: Limits | None = None
+) -> AsyncIterator[Path]:
+    """Serve on a Unix socket, and yield its path."""
+    server = GrpcServer(handlers, limits=limits)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "s")
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_unix_server(server.protocol, str(path))
+        try:
+            yield path
+        finally:
+            listener.close()
+            await server.close(0)
+
+
+@asynccontextmanager
+async def channel(
+    handlers: Mapping[str, Handler],
+    limits: Limits | None = None,
+    client_limits: Limits | None = None,
+) -> AsyncIterator[Channel]:
+    """Serve, and connect to that."""
+    async with serving(handlers, limits) as path, asyncio.timeout(WAIT_S):
+        opened = await Channel.connect(f"unix://{path}", limits=client_limits)
+        try:
+            yield opened
+        finally:
+            await opened.close()
+
+
+async def echo(request: bytes, call: Call) -> bytes:
+    """Answer with the request."""
+    return request
+
+
+async def echo_all(call: Call) -> None:
+    """Answer each message with itself."""
+    while (message := await call.receive()) is not None:
+        await call.send(message)
+
+
+ECHO: dict[str, Handler] = {"/test.Echo/One": unary(echo), "/test.Echo/All": echo_all}

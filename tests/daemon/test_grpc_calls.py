@@ -1,0 +1,64 @@
+"""Calls from our client to our server over a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from pybuild.daemon.grpc.calls import Call
+from pybuild.daemon.grpc.status import Code, RpcError
+from tests.daemon.serving import ECHO, channel
+
+
+def test_unary_call_answers_with_one_message() -> None:
+    async def run() -> None:
+        async with channel(ECHO) as client:
+            assert await client.unary("/test.Echo/One", b"hello") == b"hello"
+            assert await client.unary("/test.Echo/One", b"") == b""
+
+    asyncio.run(run())
+
+
+def test_messages_go_both_ways_on_one_stream() -> None:
+    async def run() -> None:
+        async with channel(ECHO) as client, client.stream("/test.Echo/All") as call:
+            for size in (0, 1, 16_384, 40_000, 3 << 20):
+                message = os.urandom(size)
+                await call.send(message)
+                assert await call.receive() == message
+            await call.half_close()
+            assert await call.receive() is None
+            assert call.status is None
+
+    asyncio.run(run())
+
+
+def test_unknown_methods_are_unimplemented() -> None:
+    async def run() -> None:
+        async with channel(ECHO) as client:
+            for method, text in {
+                "/test.Echo/Two": "unknown method Two for service test.Echo",
+                "/test.Other/One": "unknown service test.Other",
+            }.items():
+                with pytest.raises(RpcError) as caught:
+                    await client.unary(method, b"")
+                assert (caught.value.code, caught.value.message) == (Code.UNIMPLEMENTED, text)
+
+    asyncio.run(run())
+
+
+def test_errors_keep_code_message_and_details() -> None:
+    async def fail(call: Call) -> None:
+        raise RpcError(Code.NOT_FOUND, "näh: 100 %\n", b"\x00\xff\x01")
+
+    async def run() -> None:
+        async with channel({"/test.Fail/Now": fail}) as client:
+            with pytest.raises(RpcError) as caught:
+                await client.unary("/test.Fail/Now", b"")
+            error = caught.value
+            assert (error.code, error.message) == (Code.NOT_FOUND, "näh: 100 %\n")
+            assert error.details == b"\x00\xff\x01"
+
+    asyncio.run(run())
