@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-KINDS = frozenset({"blob", "delta", "mount"})
+KINDS = frozenset({"blob", "context", "delta", "mount"})
 
 
 class Lease:
@@ -31,7 +31,7 @@ class Lease:
         self._file: LiveFile | None = None
 
     def add(self, kind: str, name: str) -> None:
-        """Keep the "blob", "delta" or "mount" called *name*; ask afterwards whether it exists.
+        """Keep the *kind* (of `KINDS`) called *name*; ask afterwards whether it exists.
 
         Raises:
             EnvironmentFault: the lease cannot be written.

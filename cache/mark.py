@@ -169,6 +169,7 @@ def _other(kind: str, key: str, value: dict[str, Any]) -> Holder:
         description=str(value.get("name") or value.get("description") or ""),
         created=as_number(value.get("created"), times[0]),
         last_used=max(times),
+        use_count=int(as_number(value.get("count"))),
     )
 
 

@@ -245,8 +245,12 @@ def _remove(
     elif record.kind == "blob":
         store.blobs.delete(record.id)
     elif record.kind != "record":
-        folder = {"mount": store.mounts_dir, "memo": store.memo_dir}.get(record.kind, store.root)
-        store.discard(os.path.join(folder, record.id))
+        folders = {
+            "mount": store.mounts_dir,
+            "memo": store.memo_dir,
+            "context": store.contexts_dir,
+        }
+        store.discard(os.path.join(folders.get(record.kind, store.root), record.id))
     pruned.records.append(record)
     pruned.freed += record.size
     progress(record)

@@ -4,7 +4,7 @@
       oci-layout, index.json   the local images
       store.json               the version of all that OCI does not define
       ballast                  space to give up when the disk is full, so that prune can work
-      blobs/, snapshots/, records/, mounts/, logs/, memo/, leases/, locks/, tmp/
+      blobs/, snapshots/, records/, mounts/, contexts/, logs/, memo/, leases/, locks/, tmp/
 
 Opening scans nothing. Several processes may have one store open. What a thing holds together is
 said in its module: `blobs`, `deltas`, `records`, `images`, `leases`, `scratch`.
@@ -39,6 +39,7 @@ _KNOWN = frozenset(
     {
         *_PRIVATE,
         BALLAST,
+        "contexts",
         "gc-stamp",
         "blobs",
         "index.json",
@@ -56,6 +57,7 @@ class Store:
 
     Attributes:
         root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
+        contexts_dir: directories received from clients; made by who first keeps one.
         lease: what this object itself wrote and nobody else leased, until `close`.
     """
 
@@ -67,6 +69,7 @@ class Store:
         self.warn = warn
         self.tmp_dir = os.path.join(root, "tmp")
         self.mounts_dir = os.path.join(root, "mounts")
+        self.contexts_dir = os.path.join(root, "contexts")
         self.logs_dir = os.path.join(root, "logs")
         self.memo_dir = os.path.join(root, "memo")
         self.disk = disk

@@ -15,10 +15,11 @@ from pybuild.cache.store import Store
 REGULAR = "regular"
 CONTENT = "content"
 CACHE_MOUNT = "exec.cachemount"
+CONTEXT = "source.local"
 FRONTEND = "frontend"
 INTERNAL = "internal"
 TYPES = frozenset(
-    {REGULAR, CONTENT, CACHE_MOUNT, FRONTEND, INTERNAL, "source.local", "source.git.checkout"}
+    {REGULAR, CONTENT, CACHE_MOUNT, FRONTEND, INTERNAL, CONTEXT, "source.git.checkout"}
 )
 
 
@@ -27,7 +28,8 @@ class UsageRecord:
     """One thing that takes space.
 
     Attributes:
-        kind: "delta", "blob", "mount", "memo", "damaged", or "record" (of what is not here).
+        kind: "delta", "blob", "mount", "memo", "context", "damaged", or "record" (of what is not
+            here).
         id: its name within the kind.
         size: bytes on the disk; 0 if it cannot be looked into.
         created, last_used: seconds since the epoch; last_used is never in the future.
@@ -148,10 +150,16 @@ def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
 
 
 def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
-    """List cache mounts, front end memos and databases that were moved aside."""
+    """List cache mounts, memos, directories of clients and databases that were moved aside."""
     found: list[UsageRecord] = []
-    places = (("mount", CACHE_MOUNT, store.mounts_dir), ("memo", FRONTEND, store.memo_dir))
+    places = (
+        ("mount", CACHE_MOUNT, store.mounts_dir),
+        ("memo", FRONTEND, store.memo_dir),
+        ("context", CONTEXT, store.contexts_dir),
+    )
     for kind, type, folder in places:
+        if kind == "context" and not os.path.isdir(folder):
+            continue
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             holder = marked.holders.get((kind, entry.name))
             try:
@@ -168,7 +176,8 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                     created=holder.created if holder else changed,
                     last_used=_last_used([holder] if holder else [], changed, now),
                     in_use=(kind, entry.name) in marked.leased,
-                    mutable=kind == "mount",
+                    use_count=holder.use_count if holder else 0,
+                    mutable=kind in ("mount", "context"),
                     description=holder.description if holder else "",
                     records=_names([holder] if holder else []),
                 )

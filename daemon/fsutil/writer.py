@@ -1,0 +1,320 @@
+"""Makes a directory hold exactly the tree that comes in, touching only what differs.
+
+What is there already counts as unchanged when type, size, modification time and link target are
+those of its entry: then only mode and owner are put right. The directory itself is the only
+record of what was received. A file gets its modification time after its last byte, and is always
+a new inode, so whatever moment we die at, the next transfer sees what is whole and what is not,
+and a file that is unchanged keeps its inode and times, by which indexes know it.
+
+The directory is private to us while we work; its content came from strangers. Nothing is opened
+through a symbolic link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+
+from pybuild.daemon.fsutil.packet import Stat
+from pybuild.daemon.fsutil.receiver import Refused, shown
+from pybuild.image import confined
+
+_OPEN_DIRS = 64
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IOV_MAX = 1024
+
+
+class TreeWriter:
+    """A `receiver.Sink` that writes below *root*; blocking, one thread at a time.
+
+    Attributes:
+        skipped: what cannot be made here: sockets, and devices for plain users.
+        written: files written. removed: entries deleted that the peer has no more.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._is_root = os.geteuid() == 0
+        self._dirs: OrderedDict[bytes, int] = OrderedDict()
+        # Directories from the root to where the last entry was, each with the names in it that
+        # the peer has not mentioned so far; None for a new directory, which is empty.
+        self._levels: list[tuple[bytes, dict[bytes, None] | None]] = [
+            (b"", self._names(self._root))
+        ]
+        self._made: list[tuple[Stat, int]] = []
+        self._links: list[Stat] = []
+        self._expected: dict[int, tuple[Stat, int]] = {}
+        self._open: dict[int, int] = {}
+        self.skipped = 0
+        self.written = 0
+        self.removed = 0
+
+    # --- the list ---------------------------------------------------------------------------------
+
+    def entry(self, id: int, stat_: Stat, mode: int) -> bool:
+        path = stat_.path
+        folder, _, name = path.rpartition(b"/")
+        levels = self._levels
+        while levels[-1][0] != folder:
+            self._leave()
+        names = levels[-1][1]
+        there: os.stat_result | None = None
+        if names and name in names:
+            del names[name]
+            there = os.stat(name, dir_fd=self._dir(folder), follow_symlinks=False)
+        kind = stat.S_IFMT(mode)
+        if kind == stat.S_IFDIR:
+            self._directory(folder, name, stat_, mode, there)
+            return False
+        if kind == stat.S_IFREG and not stat_.linkname:
+            if there is not None and self._is_same_file(stat_, there):
+                self._look(folder, name, stat_, mode, there)
+                return False
+            if there is not None and stat.S_ISDIR(there.st_mode):
+                self._remove(folder, name)
+            self._expected[id] = (stat_, mode)
+            return True
+        if kind != stat.S_IFLNK and stat_.linkname:
+            self._links.append(stat_)  # its target's data may still be on the way
+        elif there is None or not self._is_same_special(folder, name, stat_, mode, there):
+            if there is not None:
+                self._remove(folder, name)
+            self._special(folder, name, stat_, mode)
+        return False
+
+    def listed(self) -> None:
+        while self._levels:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Delete what a directory holds beyond what was mentioned."""
+        path, names = self._levels.pop()
+        for name in names or ():
+            self._remove(path, name)
+            self.removed += 1
+
+    def _directory(
+        self, folder: bytes, name: bytes, entry: Stat, mode: int, there: os.stat_result | None
+    ) -> None:
+        fd = self._dir(folder)
+        names: dict[bytes, None] | None = None
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            os.unlink(name, dir_fd=fd)
+            there = None
+        if there is None:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        else:
+            if there.st_mode & 0o700 != 0o700 and not self._is_root:
+                os.chmod(name, 0o700, dir_fd=fd)  # it is ours, and no link
+            names = self._names(self._dir(entry.path))
+        self._levels.append((entry.path, names))
+        self._made.append((entry, mode))
+
+    def _is_same_file(self, entry: Stat, there: os.stat_result) -> bool:
+        return (
+            stat.S_ISREG(there.st_mode)
+            and there.st_size == entry.size
+            and there.st_mtime_ns == entry.mtime_ns
+        )
+
+    def _is_same_special(
+        self, folder: bytes, name: bytes, entry: Stat, mode: int, there: os.stat_result
+    ) -> bool:
+        if stat.S_IFMT(there.st_mode) != stat.S_IFMT(mode):
+            return False
+        if there.st_mtime_ns != entry.mtime_ns:
+            return False
+        if stat.S_ISLNK(mode):
+            return os.readlink(name, dir_fd=self._dir(folder)) == entry.linkname
+        if there.st_rdev != os.makedev(entry.devmajor, entry.devminor):
+            return stat.S_ISFIFO(mode)
+        return there.st_mode == mode
+
+    def _look(
+        self, folder: bytes, name: bytes, entry: Stat, mode: int, there: os.stat_result
+    ) -> None:
+        """Put right mode and owner of an unchanged file."""
+        same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
+        if there.st_mode == mode and (same_owner or not self._is_root):
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._dir(folder))
+        try:
+            self._own(fd, entry, there)
+            os.fchmod(fd, stat.S_IMODE(mode))
+        finally:
+            os.close(fd)
+
+    def _special(self, folder: bytes, name: bytes, entry: Stat, mode: int) -> None:
+        fd = self._dir(folder)
+        if stat.S_ISLNK(mode):
+            os.symlink(entry.linkname, name, dir_fd=fd)
+        elif stat.S_ISFIFO(mode):
+            os.mkfifo(name, 0o600, dir_fd=fd)
+        elif stat.S_ISSOCK(mode):
+            self.skipped += 1
+            return
+        else:
+            try:
+                device = os.makedev(entry.devmajor, entry.devminor)
+                os.mknod(name, stat.S_IFMT(mode) | 0o600, device, dir_fd=fd)
+            except PermissionError:
+                self.skipped += 1
+                return
+        if self._is_root and (entry.uid or entry.gid):
+            os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
+        if not stat.S_ISLNK(mode):
+            os.chmod(name, stat.S_IMODE(mode), dir_fd=fd)  # just made, so it is no link
+        stamp = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(name, ns=stamp, dir_fd=fd, follow_symlinks=False)
+
+    # --- data -------------------------------------------------------------------------------------
+
+    def data(self, id: int, pieces: list[memoryview]) -> None:
+        fd = self._open.get(id)
+        if fd is None:
+            fd = self._create(id)
+        size = sum(map(len, pieces))
+        done = os.writev(fd, pieces[:_IOV_MAX])
+        if done != size:
+            rest = memoryview(b"".join(pieces))[done:]
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+
+    def _create(self, id: int) -> int:
+        path = self._expected[id][0].path
+        folder, _, name = path.rpartition(b"/")
+        parent = self._dir(folder)
+        try:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent)
+            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        self._open[id] = fd
+        return fd
+
+    def end(self, id: int) -> None:
+        fd = self._open.get(id)
+        if fd is None:
+            fd = self._create(id)
+        entry, mode = self._expected.pop(id)
+        del self._open[id]
+        try:
+            if self._is_root and (entry.uid or entry.gid):
+                os.fchown(fd, entry.uid, entry.gid)
+            for name, value in entry.xattrs.items():
+                _set_xattr(fd, name, value)
+            os.fchmod(fd, stat.S_IMODE(mode))
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+        self.written += 1
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Do what had to wait for all files: hard links, then looks of directories."""
+        for link in self._links:
+            self._link(link)
+        self._links.clear()
+        for entry, mode in reversed(self._made):
+            fd = self._dir(entry.path)
+            there = os.fstat(fd)
+            same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
+            if not same_owner:
+                self._own(fd, entry, there)
+            for name, value in entry.xattrs.items():
+                _set_xattr(fd, name, value)
+            if there.st_mode != mode or not same_owner:
+                os.fchmod(fd, stat.S_IMODE(mode))
+            if there.st_mtime_ns != entry.mtime_ns:
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._made.clear()
+
+    def _link(self, entry: Stat) -> None:
+        folder, _, name = entry.path.rpartition(b"/")
+        first_folder, _, first_name = entry.linkname.rpartition(b"/")
+        parent = self._dir(folder)
+        first = self._dir(first_folder)
+        # The cache of descriptors holds more than two.
+        target = os.stat(first_name, dir_fd=first, follow_symlinks=False)
+        try:
+            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if os.path.samestat(target, there):
+                return
+            self._remove(folder, name)
+        except FileNotFoundError:
+            pass
+        os.link(first_name, name, src_dir_fd=first, dst_dir_fd=parent, follow_symlinks=False)
+
+    def close(self) -> None:
+        """Let go of everything; what is half done stays recognizable as such."""
+        for fd in [*self._open.values(), *self._dirs.values(), self._root]:
+            if fd >= 0:
+                os.close(fd)
+        self._open.clear()
+        self._dirs.clear()
+        self._root = -1
+
+    # --- help -------------------------------------------------------------------------------------
+
+    def _dir(self, path: bytes) -> int:
+        """Return a descriptor of a directory; good until some others were asked for."""
+        if not path:
+            return self._root
+        fd = self._dirs.get(path)
+        if fd is not None:
+            self._dirs.move_to_end(path)
+            return fd
+        try:
+            fd = confined.open_beneath(self._root, path)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Refused(f"{shown(path)} is a directory no more") from error
+            raise
+        self._dirs[path] = fd
+        if len(self._dirs) > _OPEN_DIRS:
+            os.close(self._dirs.popitem(last=False)[1])
+        return fd
+
+    def _names(self, fd: int) -> dict[bytes, None]:
+        return {os.fsencode(name): None for name in sorted(os.listdir(fd))}
+
+    def _remove(self, folder: bytes, name: bytes) -> None:
+        path = folder + b"/" + name if folder else name
+        for known in [k for k in self._dirs if k == path or k.startswith(path + b"/")]:
+            os.close(self._dirs.pop(known))
+        parent = self._dir(folder)
+        try:
+            confined.remove(parent, name)
+        except PermissionError:
+            _open_up(parent, name)
+            confined.remove(parent, name)
+
+    def _own(self, fd: int, entry: Stat, there: os.stat_result) -> None:
+        if self._is_root and (there.st_uid, there.st_gid) != (entry.uid, entry.gid):
+            os.fchown(fd, entry.uid, entry.gid)
+
+
+def _open_up(parent: int, name: bytes) -> None:
+    """Give a plain user back the powers over his own directories that their modes deny."""
+    os.chmod(name, 0o700, dir_fd=parent)  # a directory: else it would be gone
+    for path, folders, _, fd in os.fwalk(name, dir_fd=parent, follow_symlinks=False):
+        del path
+        for folder in folders:
+            if stat.S_ISDIR(os.stat(folder, dir_fd=fd, follow_symlinks=False).st_mode):
+                os.chmod(folder, 0o700, dir_fd=fd)
+
+
+def _set_xattr(fd: int, name: bytes, value: bytes) -> None:
+    """Set what belongs to a file's content, as well as the file system takes it."""
+    counts = name == b"security.capability" or (
+        name.startswith(b"user.") and not name.startswith(b"user.overlay.")
+    )
+    if counts:
+        try:
+            os.setxattr(fd, name, value)
+        except OSError:
+            pass

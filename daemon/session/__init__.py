@@ -1,0 +1,1 @@
+"""Clients that lend us their directories, secrets and agents while they build."""
