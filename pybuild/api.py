@@ -20,7 +20,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.request import BuildRequest, Output, Secret, parse_output
+from pybuild.request import BuildRequest, Output, Secret, parse_agents, parse_output
 from pybuild.result import BuildResult
 
 __all__ = ["BuildResult", "build", "build_async", "run_request"]
@@ -43,15 +43,18 @@ def build(
     pull: bool = False,
     labels: Mapping[str, str] | None = None,
     secrets: Mapping[str, bytes] | None = None,
+    ssh: Sequence[str] = (),
     root: str | os.PathLike[str] = "",
     on_event: OnEvent | None = None,
 ) -> BuildResult:
     """Build *context* and return when its outputs are written.
 
     Args:
+        context: a directory, a git repository, or the URL of an archive or a Dockerfile.
         dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
         outputs: as ``--output`` takes them; default: the image stays in the local store.
-        secrets: values by id; they reach steps that mount them and nothing else.
+        secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
+        ssh: agents and keys, as ``--ssh`` takes them.
         root: directory of the store; default as the command line's.
         on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
 
@@ -75,6 +78,7 @@ def build(
             pull=pull,
             labels=labels,
             secrets=secrets,
+            ssh=ssh,
             root=root,
             on_event=on_event,
         )
@@ -95,6 +99,7 @@ async def build_async(
     pull: bool = False,
     labels: Mapping[str, str] | None = None,
     secrets: Mapping[str, bytes] | None = None,
+    ssh: Sequence[str] = (),
     root: str | os.PathLike[str] = "",
     on_event: OnEvent | None = None,
 ) -> BuildResult:
@@ -115,6 +120,7 @@ async def build_async(
         pull=pull,
         labels=dict(labels or {}),
         secrets={name: _secret(name, value) for name, value in (secrets or {}).items()},
+        ssh=parse_agents(ssh),
     )
     return await run_request(request, load_settings(root=os.fspath(root)), on_event)
 

@@ -35,7 +35,9 @@ BUILD = Command(
         Option("add-host", "custom host-to-IP mapping (name:ip)", "HOST", repeat=True),
         Option("allow", "grant an entitlement: network.host, security.insecure", "NAME", "", True),
         Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
-        Option("build-context", "additional build context (name=path)", "NAME=SRC", repeat=True),
+        Option(
+            "build-context", "additional build context (name=path|URL)", "NAME=SRC", repeat=True
+        ),
         Option(
             "call",
             "instead of building: check, outline or targets[,format=json][,ignorestatus]",
@@ -58,12 +60,19 @@ BUILD = Command(
         Option("quiet", "print only the image ID", short="q"),
         Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
         Option("shm-size", "size of /dev/shm", "BYTES"),
+        Option(
+            "ssh",
+            "forward an agent or keys (default|ID[=SOCKET|KEY[,KEY]][,raw=true])",
+            "SPEC",
+            "",
+            True,
+        ),
         Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
         Option("target", "stage to build", "STAGE"),
         Option("ulimit", "ulimit of RUN (name=soft[:hard])", "SPEC", repeat=True),
         *GLOBAL,
     ),
-    ("PATH", 1, 1),
+    ("PATH|URL|-", 1, 1),
 )
 
 COMMANDS = {

@@ -4,92 +4,123 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pybuild.contextkinds import ContextKind, is_remote_name, kind_of
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.snapshot import LocalTree
 from pybuild.request import BuildRequest
+from pybuild.standardinput import StandardInput
 
-_MAX_DOCKERFILE_BYTES = 64 << 20
+MAX_DOCKERFILE_BYTES = 64 << 20
+BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
+AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
+
+Files = dict[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs:
-    """Everything local that a build reads before it knows any ops.
+    """Everything that a build reads before it knows any ops.
 
     Attributes:
         dockerfile: its bytes; *filename* as people named it, for messages.
+        context: what stands for the build context where that is no directory of ours.
         trees: local sources by name: ``context`` and named directories.
         others: named contexts that are no directories, as written.
-        files: the files read so far with their content; None where one was looked for in vain.
-            A memo of this build holds as long as they stay what they are.
+        files: the local files read so far with their content; None where one was looked for in
+            vain. A memo of this build holds as long as they stay what they are.
     """
 
     dockerfile: bytes
     filename: str
+    context: Vertex | None = None
     trees: Mapping[str, LocalTree]
     others: Mapping[str, str]
-    files: Mapping[str, bytes | None]
+    files: Mapping[str, bytes | None] = field(default_factory=dict[str, bytes | None])
 
 
-def load_inputs(request: BuildRequest) -> BuildInputs:
-    """Read the Dockerfile and the ignore files.
+def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
+    """Read the Dockerfile and the ignore files where all of it is at hand (`is_at_hand`).
 
     Raises:
-        UserError: no context, no Dockerfile, unreadable, or a kind of context not supported.
+        UserError: no context, no Dockerfile, or unreadable.
     """
-    files: dict[str, bytes | None] = {}
-    trees: dict[str, LocalTree] = {}
+    files: Files = {}
+    trees, others = named_contexts(request, files)
     text = request.dockerfile_text
-    if request.context == "-":
+    context: Vertex | None = None
+    if kind_of(request.context) is ContextKind.STANDARD_INPUT:
         if request.dockerfile == "-":
-            raise UserError(
-                "invalid argument: can't use stdin for both build context and dockerfile"
-            )
-        data = _stdin()
-        if _is_archive(data):
-            raise UserError(
-                "a tar archive as build context on standard input is not supported yet",
-                hints=["unpack it and give the directory"],
-            )
-        dockerfile, filename, path = data, "Dockerfile", None
+            raise UserError(BOTH_STDIN)
+        if request.dockerfile and text is None:
+            raise UserError(AMBIGUOUS)
+        dockerfile, filename = stdin.text() if text is None else text, "Dockerfile"
+        context = Vertex(ScratchSource())
     else:
-        _check_directory(request.context, "context")
+        check_directory(request.context)
+        path = None
         if text is not None:
-            dockerfile, filename, path = text, "Dockerfile", None
+            dockerfile, filename = text, "Dockerfile"
         elif request.dockerfile == "-":
-            dockerfile, filename, path = _stdin(), "Dockerfile", None
+            dockerfile, filename = stdin.text(), "Dockerfile"
         else:
             path = _dockerfile_path(request.context, request.dockerfile, files)
-            dockerfile = _read(path, "failed to read dockerfile", files)
+            dockerfile = read_dockerfile(path, files)
             filename = os.path.relpath(path) if request.dockerfile else os.path.basename(path)
-        exclude = _load_ignore(request.context, path, files)
-        trees["context"] = LocalTree(os.path.realpath(request.context), exclude)
-    others: dict[str, str] = {}
-    for name, source in sorted(request.named_contexts.items()):
-        if "://" in source or source.startswith("git@"):
-            others[name] = source
-            continue
-        _check_directory(source, f'named context "{name}"')
-        trees[name] = LocalTree(os.path.realpath(source), _load_ignore(source, None, files))
+        trees["context"] = local_context(request.context, path, files)
     return BuildInputs(
-        dockerfile=dockerfile, filename=filename, trees=trees, others=others, files=files
+        dockerfile=dockerfile,
+        filename=filename,
+        context=context,
+        trees=trees,
+        others=others,
+        files=files,
     )
 
 
-def _check_directory(path: str, what: str) -> None:
-    if "://" in path or path.startswith(("git@", "github.com/")):
-        raise UserError(
-            f'{what} "{path}": remote contexts are not supported yet',
-            hints=["fetch it and give the directory"],
-        )
+def named_contexts(
+    request: BuildRequest, files: Files
+) -> tuple[dict[str, LocalTree], dict[str, str]]:
+    """Return the named contexts: those that are directories, and the others as written.
+
+    Raises:
+        UserError: no such directory, or its ignore file is wrong.
+    """
+    trees: dict[str, LocalTree] = {}
+    others: dict[str, str] = {}
+    for name, source in sorted(request.named_contexts.items()):
+        if is_remote_name(source):
+            others[name] = source
+            continue
+        check_directory(source)
+        trees[name] = local_context(source, None, files)
+    return trees, others
+
+
+def local_context(path: str, dockerfile: str | None, files: Files) -> LocalTree:
+    """Return a directory as its ignore file shows it.
+
+    Args:
+        dockerfile: path of the Dockerfile, which may have an ignore file of its own.
+    """
+    return LocalTree(os.path.realpath(path), _load_ignore(path, dockerfile, files))
+
+
+def check_directory(path: str) -> None:
+    """Refuse what is no directory.
+
+    Raises:
+        UserError: says why.
+    """
     if not os.path.isdir(path):
         problem = "not a directory" if os.path.exists(path) else "no such directory"
         raise UserError(f'unable to prepare context: path "{path}": {problem}')
 
 
-def _dockerfile_path(context: str, given: str, files: dict[str, bytes | None]) -> str:
+def _dockerfile_path(context: str, given: str, files: Files) -> str:
     if given:
         return os.path.abspath(given)
     path = os.path.join(os.path.abspath(context), "Dockerfile")
@@ -100,24 +131,31 @@ def _dockerfile_path(context: str, given: str, files: dict[str, bytes | None]) -
     return path
 
 
-def _read(path: str, failed: str, files: dict[str, bytes | None]) -> bytes:
+def read_dockerfile(path: str, files: Files) -> bytes:
+    """Read a Dockerfile of ours.
+
+    Raises:
+        UserError: it cannot be read, or is too large.
+    """
+    return _read(path, "failed to read dockerfile", files)
+
+
+def _read(path: str, failed: str, files: Files) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_DOCKERFILE_BYTES + 1)
+            data = file.read(MAX_DOCKERFILE_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = [] if error.errno != 2 else ["name another file with -f"]
         name = os.path.basename(path) if error.errno == 2 else path
         raise UserError(f"{failed}: open {name}: {reason}", hints=hint) from error
-    if len(data) > _MAX_DOCKERFILE_BYTES:
+    if len(data) > MAX_DOCKERFILE_BYTES:
         raise UserError(f"{failed}: {path}: larger than 64 MiB")
     files[path] = data
     return data
 
 
-def _load_ignore(
-    context: str, dockerfile: str | None, files: dict[str, bytes | None]
-) -> tuple[str, ...]:
+def _load_ignore(context: str, dockerfile: str | None, files: Files) -> tuple[str, ...]:
     """The first of the two ignore files that exists; they are never merged [IGN-1]."""
     candidates = [os.path.join(os.path.abspath(context), ".dockerignore")]
     if dockerfile is not None:
@@ -132,19 +170,3 @@ def _load_ignore(
         except PybuildError as error:
             raise UserError(f"{path}: {error.message}", hints=error.hints) from error
     return ()
-
-
-def _stdin() -> bytes:
-    """All of standard input; by its descriptor, because a reader that is left behind in
-    `sys.stdin` holds a lock that the interpreter's exit needs."""
-    data = bytearray()
-    while block := os.read(0, 1 << 20):
-        data += block
-        if len(data) > _MAX_DOCKERFILE_BYTES:
-            raise UserError("failed to read standard input: larger than 64 MiB")
-    return bytes(data)
-
-
-def _is_archive(data: bytes) -> bool:
-    magics = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-    return data.startswith(magics) or data[257:262] == b"ustar"

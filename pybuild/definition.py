@@ -29,6 +29,7 @@ def lower_options(
         add_hosts=request.add_hosts,
         ulimits=request.ulimits,
         shm_size_bytes=request.shm_size_bytes,
+        context=inputs.context,
         local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
         multi_platform=len(request.platforms) > 1,
         platform_explicit=bool(request.platforms),

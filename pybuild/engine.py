@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from pybuild import memo
@@ -17,11 +16,12 @@ from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
 from pybuild.cache.store import Store
 from pybuild.config import Settings
+from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
+from pybuild.elsewhere import load_from_elsewhere
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
-from pybuild.executor.runner import BuildRunner
 from pybuild.executor.workers import Workers
 from pybuild.export import Built, export_all
 from pybuild.frontend.ast import Dockerfile
@@ -35,10 +35,10 @@ from pybuild.frontend.lowering import (
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform
 from pybuild.images import ImageSourceResolver
-from pybuild.internal import internal_step
+from pybuild.internal import internal_step, named_only
 from pybuild.model.clock import Clock
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded, VertexCached
+from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
@@ -46,7 +46,9 @@ from pybuild.registry.hosts import Hosts
 from pybuild.render import unwrap
 from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
+from pybuild.session import Session
 from pybuild.solver.drive import Solver
+from pybuild.standardinput import StandardInput
 from pybuild.upkeep import keep_within
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ class Prepared:
 
     Attributes:
         lowered: one definition a platform, in the order asked for.
+        session: closed when the build ends; otherwise when the engine does.
     """
 
     request: BuildRequest
     inputs: BuildInputs
     dockerfile: Dockerfile
     lowered: tuple[Lowered, ...]
+    session: Session
 
 
 class Engine:
@@ -86,6 +90,7 @@ class Engine:
         self._stack = AsyncExitStack()
         self._client: Client | None = None
         self._mountpoint: str | None = None
+        self._sessions: set[Session] = set()
 
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
@@ -104,6 +109,7 @@ class Engine:
         self.images = ImageSourceResolver(self.store, self.client)
         self.results = Results(self.store)
         self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
+        self._stack.push_async_callback(self._close_sessions)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -165,14 +171,44 @@ class Engine:
         """The resolver configuration of a step or container [SBX-10]."""
         return network.step_resolv_conf(host_network=host_network, dns=self.settings.dns)
 
+    def session(self, request: BuildRequest) -> Session:
+        """Open what *request* may fetch from elsewhere, to be closed by `close`."""
+        session = Session(
+            self.store, self.workers, self.solver, self.images, self.settings, request
+        )
+        self._sessions.add(session)
+        return session
+
+    async def close(self, session: Session) -> None:
+        """Close a session; idempotent."""
+        self._sessions.discard(session)
+        await session.close()
+
+    async def _close_sessions(self) -> None:
+        for session in list(self._sessions):
+            await self.close(session)
+
     async def prepare(self, request: BuildRequest, emit: Emit) -> Prepared:
         """Read, parse and lower: everything up to the point where something would run.
 
         Raises:
             UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
         """
+        session = self.session(request)
+        try:
+            return await self._prepare(request, session, emit)
+        except BaseException:
+            await self.close(session)
+            raise
+
+    async def _prepare(self, request: BuildRequest, session: Session, emit: Emit) -> Prepared:
+        stdin = StandardInput()
+        inputs: BuildInputs | None = None
+        if not await abandonable(is_at_hand, request, stdin):
+            inputs = await load_from_elsewhere(request, stdin, session, emit)
         async with internal_step("[internal] load build definition", emit, self.clock):
-            inputs = await abandonable(load_inputs, request)
+            if inputs is None:
+                inputs = await abandonable(load_inputs, request, stdin)
             text = inputs.dockerfile.decode("utf-8", "replace")
             with _sources(inputs.filename, text.splitlines()):
                 dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
@@ -188,7 +224,11 @@ class Engine:
         for warning in lowered[0].warnings:
             emit(warning)
         return Prepared(
-            request=request, inputs=inputs, dockerfile=dockerfile, lowered=tuple(lowered)
+            request=request,
+            inputs=inputs,
+            dockerfile=dockerfile,
+            lowered=tuple(lowered),
+            session=session,
         )
 
     async def build(self, prepared: Prepared, emit: Emit) -> BuildResult:
@@ -197,36 +237,26 @@ class Engine:
         Raises:
             StepError: a RUN failed; UserError, EnvironmentFault.
         """
-        request = prepared.request
+        request, session = prepared.request, prepared.session
         cached: set[str] = set()
 
-        nameless: set[str] = set()  # such as the empty tree: nobody asked for it
-
         def watch(event: Event) -> None:
+            if not isinstance(event, BuildWarning) and event.vertex in session.loaded:
+                return  # told when it was read from
             if isinstance(event, VertexCached):
                 cached.add(event.vertex)
-            if isinstance(event, VertexAdded) and not event.name:
-                nameless.add(event.vertex)
-            if isinstance(event, BuildWarning) or event.vertex not in nameless:
-                emit(event)
+            emit(event)
 
-        runner = BuildRunner(
-            self.store,
-            self.workers,
-            fetcher=self.images,
-            locals=prepared.inputs.trees,
-            secrets=self._secrets(request),
-            dns=self.settings.dns,
-            allow=request.allow,
-        )
+        runner = session.runner(prepared.inputs.trees)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.close, session)
             stack.enter_context(_sources(prepared.inputs.filename, prepared.dockerfile.lines))
             if request.no_cache or request.no_cache_filter:
                 # What this makes replaces results that memos stand for [KEY-11].
                 stack.callback(memo.forget, self.settings.root)
             async with runner:
                 targets = [one.result for one in prepared.lowered]
-                solution = await self.solver.solve(targets, runner, watch)
+                solution = await self.solver.solve(targets, runner, named_only(watch))
                 built = [
                     Built(lowered=one, result=solution.of(one.result).result)
                     for one in prepared.lowered
@@ -236,7 +266,9 @@ class Engine:
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
             for vertex in walk(*(one.result for one in prepared.lowered))
-            if vertex.meta.name and not isinstance(vertex.op, LocalSource)
+            if vertex.meta.name
+            and not isinstance(vertex.op, LocalSource)
+            and vertex.digest not in session.loaded
         )
         warnings = prepared.lowered[0].warnings
         return BuildResult(
@@ -289,9 +321,6 @@ class Engine:
                 for wanted, spans in zip(need.requests, need.spans, strict=True)
             }
         return {wanted: task.result() for wanted, task in tasks.items()}
-
-    def _secrets(self, request: BuildRequest) -> Mapping[str, partial[bytes]]:
-        return {name: partial(secret.read) for name, secret in request.secrets.items()}
 
 
 @contextmanager

@@ -24,6 +24,7 @@ _INELIGIBLE = (
     "push",
     "output",
     "secret",
+    "ssh",
     "allow",
     "help",
 )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.image.manifest import (
+    MAX_CONFIG_BYTES,
     Manifest,
     choose,
     parse_config,
@@ -21,6 +22,7 @@ from pybuild.image.manifest import (
     parse_manifest,
 )
 from pybuild.internal import internal_step
+from pybuild.layouts import LayoutDirectory, parse_layout
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -57,6 +59,8 @@ class ImageSourceResolver:
             UserError: no such image; EnvironmentFault: the registry cannot be reached.
         """
         reference, platform = request.reference, request.platform
+        if request.layout:
+            return await asyncio.to_thread(self._of_layout, request)
         manifest = None if pull else self._local(reference, platform)
         is_local = manifest is not None
         if manifest is None and not pull:
@@ -72,8 +76,23 @@ class ImageSourceResolver:
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
 
-    def describe(self, manifest: Descriptor, reference: Reference) -> ResolvedImage:
-        """Read a manifest and config that are in the store, and note where its layers are found."""
+    def _of_layout(self, request: ImageRequest) -> ResolvedImage:
+        """Take the manifest and config out of a layout directory; layers are left in it [NC-1]."""
+        path, tag, digest = parse_layout(request.layout)
+        layout = LayoutDirectory(path)
+        manifest, document = layout.choose(layout.find(tag, digest), request.platform)
+        for blob in (document.config, manifest):
+            self._store.blobs.put(layout.read(blob, MAX_CONFIG_BYTES))
+        return self.describe(manifest, request.reference, layout.path)
+
+    def describe(
+        self, manifest: Descriptor, reference: Reference, layout: str = ""
+    ) -> ResolvedImage:
+        """Read a manifest and config that are in the store, and note where its layers are found.
+
+        Args:
+            layout: the layout directory that has the layers; empty for a registry.
+        """
         document = self._manifest(manifest)
         config = parse_config(self._store.blobs.read(document.config.digest))
         layers = list(document.layers)
@@ -83,7 +102,7 @@ class ImageSourceResolver:
                 f"image {reference}: manifest has {len(layers)} layers,"
                 f" config has {len(diff_ids)} diff ids"
             )
-        note_layers(self._store, reference, layers, diff_ids)
+        note_layers(self._store, reference, layers, diff_ids, layout)
         return ResolvedImage(
             digest=manifest.digest,
             config=config,
@@ -138,9 +157,16 @@ class ImageSourceResolver:
         async with lock:
             if self._store.blobs.holds(descriptor):
                 return
-            if not facts.get("reference"):
+            layout = facts.get("layout")
+            if not (facts.get("reference") or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
             self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
+            if layout:
+                title = f"[internal] copy {descriptor.digest.short} of {layout}"
+                async with internal_step(title, emit, self._store.clock):
+                    source = await asyncio.to_thread(LayoutDirectory, layout)
+                    await asyncio.to_thread(source.copy, descriptor, self._store)
+                return
             reference = Reference.parse(facts["reference"])
             title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
             async with internal_step(title, emit, self._store.clock) as step:
@@ -150,19 +176,25 @@ class ImageSourceResolver:
 
 
 def note_layers(
-    store: Store, reference: Reference, layers: list[Descriptor], diff_ids: list[Digest]
+    store: Store,
+    reference: Reference,
+    layers: list[Descriptor],
+    diff_ids: list[Digest],
+    layout: str = "",
 ) -> None:
     """Record, for each layer of an image, what it is and where it can be fetched."""
+    # A layout's name is the context's: no repository that a registry could mount from.
+    place = {"reference": "", "layout": layout} if layout else {"reference": str(reference)}
     parents: list[str] = []
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         delta = "sha256-" + diff_id.hex
         store.lease.add("delta", delta)  # first, or a prune in between would drop the record
         known = store.records.get("layer", delta)
-        if known is None or known.get("reference") != str(reference):
-            facts = {
+        if known is None or not place.items() <= known.items():
+            facts: dict[str, Any] = {
                 "diff_id": diff_id,
                 "descriptor": layer.to_json(),
-                "reference": str(reference),
+                **place,
                 "parents": list(parents),
             }
             store.records.put("layer", delta, facts)

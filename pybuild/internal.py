@@ -10,7 +10,9 @@ from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import (
+    BuildWarning,
     Emit,
+    Event,
     LogStream,
     VertexAdded,
     VertexCompleted,
@@ -45,6 +47,20 @@ class InternalStep:
                 vertex=self._vertex, id=id, current=current, total=total, done=done, time=now
             )
         )
+
+
+def named_only(emit: Emit) -> Emit:
+    """Pass on all events but those of vertices without a name, such as the empty tree: nobody
+    asked for them."""
+    nameless: set[Digest] = set()
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, VertexAdded) and not event.name:
+            nameless.add(event.vertex)
+        if isinstance(event, BuildWarning) or event.vertex not in nameless:
+            emit(event)
+
+    return pass_on
 
 
 @asynccontextmanager

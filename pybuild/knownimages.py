@@ -36,6 +36,8 @@ class KnownImages:
 
     def find(self, request: ImageRequest) -> ResolvedImage | None:
         """Return what is known of an image; None when a registry would have to be asked."""
+        if request.layout:
+            return None  # the reference is only a name there
         reference, platform = request.reference, request.platform
         for found in (self._named(str(reference)), self._resolutions.get(reference, platform)):
             try:

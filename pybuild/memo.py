@@ -35,9 +35,10 @@ _COARSE_TICK_NS = 2_000_000_000
 
 
 def key_of(parsed: Parsed) -> str | None:
-    """The name of the memo for this command line; None when the context is not a directory."""
+    """The name of the memo for this command line; None when what it starts from is not here."""
     context = parsed.positionals[0] if parsed.positionals else ""
-    if context == "-" or not os.path.isdir(context) or parsed.one("file") == "-":
+    file = parsed.one("file")
+    if context == "-" or not os.path.isdir(context) or file == "-" or "://" in file:
         return None
     values = {name: list(given) for name, given in parsed.values.items() if name not in _TELLING}
     if "file" in values:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import SshAgent
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
@@ -86,10 +90,13 @@ class BuildRequest:
     """One build.
 
     Attributes:
-        context: a directory; ``-`` is an empty context with the Dockerfile on standard input.
+        context: a directory; a git repository or an http(s) URL; ``-`` is standard input, which
+            holds an archive or the Dockerfile of an empty context [CTX-1].
         dockerfile: path of the Dockerfile, empty for the context's own; ``-`` is standard input.
+            With a context from elsewhere a relative path is the context's.
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         platforms: of the result; several give an index.
+        ssh: agents that steps and git may use.
     """
 
     context: str
@@ -110,6 +117,7 @@ class BuildRequest:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
 
 
@@ -234,6 +242,15 @@ def parse_size(text: str, what: str) -> int:
         return int(float(number) * units[unit])
     except (ValueError, KeyError):
         raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
+
+
+def parse_agents(items: Sequence[str]) -> tuple[SshAgent, ...]:
+    """Read the values of ``--ssh`` (`pybuild.ssh.parse_ssh`), which is seldom given."""
+    if not items:
+        return ()
+    from pybuild.ssh import parse_ssh
+
+    return parse_ssh(items, os.environ)
 
 
 def parse_secret(text: str) -> Secret:

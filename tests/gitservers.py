@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,81 @@ def http_backend(root: Path, authorization: str = "") -> web.Application:
     application = web.Application(client_max_size=1 << 30, handler_args={"auto_decompress": False})
     application.router.add_route("*", "/{path:.*}", answer)
     return application
+
+
+def make_key(path: Path) -> Path:
+    """Make a private key without passphrase, and its public half beside it."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs ssh-keygen (package openssh-client)")
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)]
+    subprocess.run(words, check=True, timeout=20)
+    return path
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running sshd.
+
+    Attributes:
+        login: ``user@host:port`` for a URL.
+        known_hosts: its line for such a file.
+    """
+
+    login: str
+    known_hosts: str
+
+
+_SSHD_CONFIG = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {home}/host
+AuthorizedKeysFile {home}/authorized
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+LogLevel VERBOSE
+"""
+
+
+@contextmanager
+def sshd(home: Path, key: Path) -> Generator[Sshd]:
+    """Run a real sshd in the foreground; whoever has *key* logs in as ourselves."""
+    need_git()
+    program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("needs sshd (package openssh-server)")
+    home.mkdir()
+    public = make_key(home / "host").with_suffix(".pub").read_text()
+    shutil.copy(key.with_suffix(".pub"), home / "authorized")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = home / "config"
+    config.write_text(_SSHD_CONFIG.format(port=port, home=home))
+    command = ["timeout", "-s", "KILL", "120", program, "-D", "-e", "-f", str(config)]
+    if os.geteuid() == 0:
+        # As root it wants a directory of Debian's service, which no test makes on the machine.
+        private = 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", private, "sh", *command]
+    log = home / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while b"Server listening" not in log.read_bytes():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        login = f"{getpass.getuser()}@127.0.0.1:{port}"
+        yield Sshd(login, f"[127.0.0.1]:{port} {public}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)

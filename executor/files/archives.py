@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BLOCK = 512
 PIECE = 1 << 20
 _IN = 256 << 10
+_COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
 class Damaged(Exception):
@@ -45,6 +46,15 @@ def open_archive(fd: int) -> Read | None:
         return None
     first: list[bytes] = [head]
     return lambda: first.pop() if first else read()
+
+
+def is_archive(head: bytes) -> bool:
+    """Tell whether a context that begins so is an archive [CTX-1].
+
+    Args:
+        head: the first 512 bytes, less where there are no more.
+    """
+    return head.startswith(_COMPRESSED) or (len(head) >= BLOCK and _is_header(head[:BLOCK]))
 
 
 def _is_header(block: bytes) -> bool:

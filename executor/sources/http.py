@@ -80,13 +80,39 @@ class HttpFiles:
             task = self._found[op] = asyncio.create_task(self._file(op, on_progress))
         return await asyncio.shield(task)
 
+    async def adopt(
+        self, path: str, sha256: str, size: int, *, url: str, filename: str
+    ) -> HttpSource:
+        """Take over a file of the store's `tmp/` that came from the client; return its source.
+
+        Args:
+            url: what it stands for; never asked, since the source's checksum is known.
+        """
+        op = HttpSource(url=url, checksum=Digest.from_hex(sha256), filename=filename)
+        pinned = Digest.of_json({"checksum": op.checksum, **_look(op)})
+        store = self._store
+        if await asyncio.to_thread(self._known, pinned) is None:
+            active = await asyncio.to_thread(store.deltas.begin)
+            try:
+                target = os.path.join(active.fs, _name(op))
+                await asyncio.to_thread(os.rename, path, target)
+                await asyncio.to_thread(_finish, target, op.mode, "")
+            except BaseException:
+                store.deltas.abort(active)
+                raise
+            meta = {"size": size, "type": "source.http"}
+            delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
+            known = Known(etag="", last_modified="")
+            await self._note(pinned, (HttpFile(sha256, "", delta), known))
+        return op
+
     async def close(self) -> None:
         """End what is still under way, such as downloads that nobody waits for any more."""
         await stop(self._found.values())
 
     async def _file(self, op: HttpSource, on_progress: OnProgress | None) -> HttpFile:
         name = _name(op)
-        look = {"name": name, "mode": op.mode, "uid": op.uid, "gid": op.gid}
+        look = _look(op)
         # What is kept of a URL must not tell its credentials.
         where = Digest.of_json({"url": op.url, **look})
         if op.checksum is not None:
@@ -210,6 +236,10 @@ def _finish(path: str, mode: int, last_modified: str) -> None:
     os.utime(path, (when, when))
     os.chmod(os.path.dirname(path), 0o755)
     os.utime(os.path.dirname(path), (when, when))
+
+
+def _look(op: HttpSource) -> dict[str, Any]:
+    return {"name": _name(op), "mode": op.mode, "uid": op.uid, "gid": op.gid}
 
 
 def _name(op: HttpSource) -> str:

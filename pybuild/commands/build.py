@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -15,13 +16,25 @@ from pybuild.engine import Engine, Prepared
 from pybuild.host import platforms_from
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
-from pybuild.model.ops import Copy, ExecOp, FileOp, LocalSource, NetworkMode, walk
+from pybuild.model.ops import (
+    Copy,
+    ExecOp,
+    FileOp,
+    GitSource,
+    HttpSource,
+    LocalSource,
+    NetworkMode,
+    OciLayoutSource,
+    Op,
+    walk,
+)
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
 from pybuild.request import (
     BuildRequest,
     Output,
+    parse_agents,
     parse_contexts,
     parse_hosts,
     parse_output,
@@ -31,6 +44,8 @@ from pybuild.request import (
     parse_ulimits,
 )
 from pybuild.result import BuildResult
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 
 
 def main(parsed: Parsed) -> int:
@@ -120,6 +135,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         if parsed.one("shm-size")
         else 0,
         secrets={secret.id: secret for secret in secrets},
+        ssh=parse_agents(parsed.many("ssh")),
         allow=frozenset(parsed.many("allow")),
     )
 
@@ -167,8 +183,10 @@ async def _sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | No
     """
     request = prepared.request
     plain = not request.outputs or all(o.type == "image" and not o.attrs for o in request.outputs)
-    fresh = request.no_cache or request.no_cache_filter or request.pull or request.secrets
-    if not plain or fresh or memo.key_of(parsed) is None or request.context == "-":
+    fresh = request.no_cache or request.no_cache_filter or request.pull
+    if not plain or fresh or request.secrets or request.ssh or memo.key_of(parsed) is None:
+        return None
+    if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
         return None
     contexts: list[dict[str, Any]] = []
     for name, prefixes in sorted(_prefixes(prepared).items()):
@@ -182,6 +200,17 @@ async def _sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | No
             return None
         contexts.append(signed)
     return contexts
+
+
+def _may_move(op: Op) -> bool:
+    """Whether a source must be asked each time: no file of ours tells that it is another now."""
+    match op:
+        case HttpSource(checksum=checksum):
+            return checksum is None
+        case GitSource(ref=ref, checksum=checksum, fetch_by_commit=by_commit):
+            return _COMMIT.match(checksum if by_commit else ref) is None
+        case _:
+            return isinstance(op, OciLayoutSource)
 
 
 def _prefixes(prepared: Prepared) -> dict[str, set[str]]:

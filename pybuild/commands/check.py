@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pybuild.commands import checkviews
+from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
@@ -20,7 +21,14 @@ from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform, platforms_from
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
 from pybuild.options import Parsed
-from pybuild.request import BuildRequest, parse_contexts, parse_pairs
+from pybuild.request import (
+    BuildRequest,
+    parse_agents,
+    parse_contexts,
+    parse_pairs,
+    parse_secret,
+)
+from pybuild.standardinput import StandardInput
 
 T = TypeVar("T")
 _Known = Mapping[ImageRequest, ResolvedImage]
@@ -83,14 +91,27 @@ def main(parsed: Parsed) -> int:
         named_contexts=parse_contexts(parsed.many("build-context")),
         platforms=platforms_from(parsed.one("platform")),
         pull=parsed.flag("pull"),
+        secrets={secret.id: secret for secret in map(parse_secret, parsed.many("secret"))},
+        ssh=parse_agents(parsed.many("ssh")),
     )
-    inputs = load_inputs(request)
+    inputs = _load(parsed, request)
     answer = {"check": _check, "outline": _outline, "targets": _targets}[call.method]
     try:
         return answer(call, request, inputs, _Images(parsed, request))
     except PybuildError as error:
         error.sources = {inputs.filename: _lines(inputs)}
         raise
+
+
+def _load(parsed: Parsed, request: BuildRequest) -> BuildInputs:
+    stdin = StandardInput()
+    if is_at_hand(request, stdin):
+        return load_inputs(request, stdin)
+    from pybuild.commands.checkremote import load_remote
+    from pybuild.config import load_settings
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    return load_remote(request, stdin, settings)
 
 
 def _check(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Images) -> int:

@@ -1,4 +1,7 @@
-"""Asks registries about base images for a check; imports the engine, so only when it must be."""
+"""What a check must fetch: base images' configs, contexts from elsewhere.
+
+Imports the engine, so only when it must be.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,14 @@ from collections.abc import Iterable
 import uvloop
 
 from pybuild.config import Settings
+from pybuild.contexts import BuildInputs
+from pybuild.elsewhere import load_from_elsewhere
 from pybuild.engine import Engine
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.model.errors import PybuildError
+from pybuild.model.events import Event
+from pybuild.request import BuildRequest
+from pybuild.standardinput import StandardInput
 
 Answers = dict[ImageRequest, ResolvedImage | PybuildError]
 
@@ -32,3 +40,18 @@ async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pul
         async with asyncio.TaskGroup() as group:
             tasks = {request: group.create_task(resolve(request)) for request in requests}
         return {request: task.result() for request, task in tasks.items()}
+
+
+def load_remote(request: BuildRequest, stdin: StandardInput, settings: Settings) -> BuildInputs:
+    """Return what a build of a context from elsewhere starts from."""
+    return uvloop.run(_load_remote(request, stdin, settings))
+
+
+async def _load_remote(
+    request: BuildRequest, stdin: StandardInput, settings: Settings
+) -> BuildInputs:
+    def ignore(event: Event) -> None:
+        pass
+
+    async with Engine(settings) as engine:
+        return await load_from_elsewhere(request, stdin, engine.session(request), ignore)

@@ -21,6 +21,7 @@ from pybuild.knownimages import KnownImages
 from pybuild.model.errors import ExitCode, UsageError
 from pybuild.options import Parsed
 from pybuild.request import BuildRequest, parse_pairs
+from pybuild.standardinput import StandardInput
 
 
 def main(parsed: Parsed) -> int:
@@ -34,7 +35,7 @@ def main(parsed: Parsed) -> int:
     request = _request(
         path, parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     )
-    inputs = load_inputs(request)
+    inputs = load_inputs(request, StandardInput())
     linter = _Linter(request, inputs, load_settings(parsed.one("config"), parsed.one("root")).root)
     text = inputs.dockerfile
     mended = mend(text, _escape(text), linter.check)

@@ -31,7 +31,7 @@ def test_version_and_help_succeed() -> None:
     ("words", "message"),
     [
         (["bild", "."], 'error: unknown command "bild" (did you mean build?)'),
-        (["build"], 'error: "pybuild build" expects PATH, got 0 arguments'),
+        (["build"], 'error: "pybuild build" expects PATH|URL|-, got 0 arguments'),
         (["build", "--taget=x", "."], "error: unknown flag: --taget (did you mean --target?)"),
         (["tag", "a"], 'error: "pybuild tag" expects SOURCE NAME, got 1 arguments'),
     ],

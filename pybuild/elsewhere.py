@@ -1,0 +1,191 @@
+"""Contexts and Dockerfiles that must be fetched: git, http(s), archives on standard input [CTX-1].
+
+They become vertices that are solved like any other, so what was fetched and unpacked once is found
+again by its commit or its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass
+
+from pybuild.abandon import abandonable
+from pybuild.contextkinds import ContextKind, git_context, kind_of
+from pybuild.contexts import (
+    AMBIGUOUS,
+    BOTH_STDIN,
+    MAX_DOCKERFILE_BYTES,
+    BuildInputs,
+    Files,
+    check_directory,
+    local_context,
+    named_contexts,
+    read_dockerfile,
+)
+from pybuild.executor.files.archives import is_archive
+from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http, without_credentials
+from pybuild.model.errors import UserError
+from pybuild.model.events import Emit
+from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
+from pybuild.model.snapshot import LocalTree, Snapshot
+from pybuild.request import BuildRequest
+from pybuild.session import Session
+from pybuild.standardinput import StandardInput
+
+_HEAD = 512
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """A fetched context: its vertex and tree.
+
+    Attributes:
+        dockerfile: where the only file of a context stands, which is then the Dockerfile.
+    """
+
+    vertex: Vertex
+    tree: Snapshot
+    dockerfile: str = ""
+
+
+async def load_from_elsewhere(
+    request: BuildRequest, stdin: StandardInput, session: Session, emit: Emit
+) -> BuildInputs:
+    """Read what a build starts from, fetching what is not at hand.
+
+    Raises:
+        UserError: there is no such context or Dockerfile. EnvironmentFault: it is out of reach.
+    """
+    loader = _Loader(request, stdin, session, emit)
+    return await loader.load()
+
+
+class _Loader:
+    def __init__(
+        self, request: BuildRequest, stdin: StandardInput, session: Session, emit: Emit
+    ) -> None:
+        self._request = request
+        self._stdin = stdin
+        self._session = session
+        self._emit = emit
+
+    async def load(self) -> BuildInputs:
+        files: Files = {}
+        trees, others = await abandonable(named_contexts, self._request, files)
+        context: _Context | None = None
+        kind = kind_of(self._request.context)
+        match kind:
+            case ContextKind.DIRECTORY:
+                trees["context"] = await abandonable(self._directory, files)
+            case ContextKind.GIT:
+                context = await self._git()
+            case ContextKind.HTTP:
+                context = await self._http()
+            case ContextKind.STANDARD_INPUT:
+                context = await self._standard_input()
+        dockerfile, filename = await self._dockerfile(context)
+        return BuildInputs(
+            dockerfile=dockerfile,
+            filename=filename,
+            context=context.vertex if context else None,
+            trees=trees,
+            others=others,
+        )
+
+    # --- contexts ---------------------------------------------------------------------------------
+
+    def _directory(self, files: Files) -> LocalTree:
+        check_directory(self._request.context)
+        return local_context(self._request.context, None, files)
+
+    async def _git(self) -> _Context:
+        text, args = self._request.context, self._request.build_args
+        op = git_context(text).source(
+            keep_git_dir=args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in _TRUE,
+            mtime="commit" if args.get("SOURCE_DATE_EPOCH") else "",
+        )
+        name = f"[internal] load git source {without_credentials(text)}"
+        vertex = Vertex(op, meta=VertexMeta(name=name))
+        return _Context(vertex, await self._session.tree(vertex, self._emit))
+
+    async def _http(self) -> _Context:
+        op = HttpSource(url=self._request.context, filename=CONTEXT_FILE)
+        vertex = Vertex(op, meta=VertexMeta(name="[internal] load remote build context"))
+        tree = await self._session.tree(vertex, self._emit)
+        head = await self._session.read(tree, CONTEXT_FILE, _HEAD) or b""
+        if is_archive(head):
+            return await self._unpacked(vertex)
+        return _Context(vertex, tree, CONTEXT_FILE)
+
+    async def _standard_input(self) -> _Context:
+        if self._request.dockerfile == "-":
+            raise UserError(BOTH_STDIN)
+        if not await abandonable(self._stdin.is_archive):
+            raise UserError(AMBIGUOUS)
+        store = self._session.store
+        path = store.scratch("stdin")
+        try:
+            sha256, size = await abandonable(self._stdin.copy_to, path)
+            op = await self._session.sources.http.adopt(
+                path, sha256, size, url="stdin:", filename=CONTEXT_FILE
+            )
+        finally:
+            store.discard(path)
+        name = "[internal] load build context from standard input"
+        return await self._unpacked(Vertex(op, meta=VertexMeta(name=name)))
+
+    async def _unpacked(self, archive: Vertex) -> _Context:
+        copy = Copy(input=1, source="/" + CONTEXT_FILE, dest="/", unpack=True)
+        vertex = Vertex(
+            FileOp(actions=(copy,)),
+            (Vertex(ScratchSource()), archive),
+            VertexMeta(name="[internal] unpack build context"),
+        )
+        return _Context(vertex, await self._session.tree(vertex, self._emit))
+
+    # --- the Dockerfile ---------------------------------------------------------------------------
+
+    async def _dockerfile(self, context: _Context | None) -> tuple[bytes, str]:
+        """Return its bytes and its name."""
+        given = self._request.dockerfile
+        if self._request.dockerfile_text is not None:
+            return self._request.dockerfile_text, "Dockerfile"
+        if given == "-":
+            return await abandonable(self._stdin.text), "Dockerfile"
+        if is_http(given):
+            return await self._dockerfile_of_url(given)
+        if context is None:
+            raise AssertionError("a local Dockerfile of a local context is at hand")
+        if os.path.isabs(given):  # ours, as opposed to the context's [CTX-6]
+            return await abandonable(read_dockerfile, given, {}), given
+        return await self._dockerfile_in(context)
+
+    async def _dockerfile_of_url(self, url: str) -> tuple[bytes, str]:
+        op = HttpSource(url=url, filename="Dockerfile")
+        shown = without_credentials(url)
+        vertex = Vertex(op, meta=VertexMeta(name=f"[internal] load {shown}"))
+        tree = await self._session.tree(vertex, self._emit)
+        data = await self._session.read(tree, "Dockerfile", MAX_DOCKERFILE_BYTES + 1) or b""
+        return _bounded(data, shown), file_name(url)
+
+    async def _dockerfile_in(self, context: _Context) -> tuple[bytes, str]:
+        name = context.dockerfile or posixpath.normpath(self._request.dockerfile or "Dockerfile")
+        names = [name]
+        if posixpath.basename(name) == "Dockerfile":
+            names.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
+        for one in names:
+            data = await self._session.read(context.tree, one, MAX_DOCKERFILE_BYTES + 1)
+            if data is not None:
+                return _bounded(data, one), one
+        raise UserError(
+            f"failed to read dockerfile: open {name}: no such file or directory",
+            hints=["name another file of the context with -f"],
+        )
+
+
+def _bounded(data: bytes, name: str) -> bytes:
+    if len(data) > MAX_DOCKERFILE_BYTES:
+        raise UserError(f"failed to read dockerfile: {name}: larger than 64 MiB")
+    return data

@@ -1,0 +1,120 @@
+"""What one build shares from its preparation to its end: what comes from elsewhere, fetched once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+
+from pybuild.cache.store import Store
+from pybuild.config import Settings
+from pybuild.executor.fetch import Fetcher
+from pybuild.executor.runner import BuildRunner
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.workers import Workers
+from pybuild.internal import named_only
+from pybuild.model.digest import Digest
+from pybuild.model.errors import InternalError, UserError
+from pybuild.model.events import Emit, Event, VertexAdded
+from pybuild.model.ops import Vertex
+from pybuild.model.snapshot import LocalTree, Snapshot
+from pybuild.registry.proxies import proxy_for
+from pybuild.request import BuildRequest
+from pybuild.solver.drive import Solver
+
+
+class Session:
+    """The remote sources of one build, and a way to read in them before its definition is known.
+
+    A ref or a URL is the same throughout the session, whether the Dockerfile is read from it or
+    the context.
+
+    Attributes:
+        loaded: vertices that were solved for that; their events have been told.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        solver: Solver,
+        fetcher: Fetcher,
+        settings: Settings,
+        request: BuildRequest,
+    ) -> None:
+        self.store = store
+        self._workers = workers
+        self._solver = solver
+        self._fetcher = fetcher
+        self._settings = settings
+        self._request = request
+        self._secrets = {name: partial(s.read) for name, s in request.secrets.items()}
+        self._stack = AsyncExitStack()
+        self._reader: BuildRunner | None = None
+        self.loaded: set[Digest] = set()
+        self.sources = RemoteSources(
+            store,
+            workers,
+            secrets=self._secrets,
+            ssh=request.ssh,
+            proxy_for=partial(proxy_for, environ=os.environ),
+        )
+        self._stack.push_async_callback(self.sources.close)
+
+    def runner(self, trees: Mapping[str, LocalTree]) -> BuildRunner:
+        """Return a runner on these sources and local *trees*, to be entered by the caller."""
+        return BuildRunner(
+            self.store,
+            self._workers,
+            fetcher=self._fetcher,
+            locals=trees,
+            secrets=self._secrets,
+            dns=self._settings.dns,
+            allow=self._request.allow,
+            sources=self.sources,
+        )
+
+    async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
+        """Solve *vertex*, which is a source or made of sources, and return its tree.
+
+        It stays leased until the session ends.
+
+        Raises:
+            UserError, EnvironmentFault: it cannot be fetched.
+        """
+        if self._reader is None:
+            self._reader = await self._stack.enter_async_context(self.runner({}))
+
+        def note(event: Event) -> None:
+            if isinstance(event, VertexAdded):
+                self.loaded.add(event.vertex)
+            emit(event)
+
+        solution = await self._solver.solve([vertex], self._reader, named_only(note))
+        result = solution.of(vertex).result
+        if not isinstance(result, Snapshot):
+            raise InternalError(f"{vertex.meta.name} gave {type(result).__name__}")
+        return result
+
+    async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:
+        """Return at most *limit* bytes of a file of *tree*; None when it is not there.
+
+        Raises:
+            UserError: there is something that is no file.
+        """
+        deltas = [self.store.deltas.path(name) for name in tree.deltas]
+        covered = self.store.scratch("mounts")
+        os.mkdir(covered, 0o700)
+        args = {"deltas": deltas, "path": path, "limit": limit, "mount_dir": covered}
+        try:
+            found = await self._workers.call("pybuild.executor.files.reading:read", args)
+        except UserError as error:
+            raise UserError(f"failed to read {error.message}") from error
+        finally:
+            os.rmdir(covered)
+        return None if "missing" in found else found["data"]
+
+    async def close(self) -> None:
+        """Give up what was fetched; idempotent."""
+        await self._stack.aclose()
