@@ -11,7 +11,7 @@ from pybuild.daemon.grpc.link import Flow, Link
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.peer import Peer
 from pybuild.daemon.grpc.status import Code, RpcError, to_fields
-from pybuild.daemon.http2.errors import ErrorCode, StreamGone
+from pybuild.daemon.http2.errors import StreamGone
 from pybuild.daemon.http2.events import Fields, Headers
 from pybuild.daemon.http2.streams import Buffer
 
@@ -105,12 +105,13 @@ class Call(Flow):
 
     def finish(self, error: RpcError | None) -> None:
         """Send the status, if there is still somebody to hear it."""
-        fields = to_fields(error) + self.trailers.to_fields()
+        more = self.trailers.to_fields()
+        fields = to_fields(error, self._link.connection.header_room(more)) + more
         if not self._answered:
             self._answered = True
             fields = RESPONSE + fields
         try:
-            self._link.connection.send_headers(self._id, fields, end=True, abandon=True)
+            self._link.connection.answer(self._id, fields, at_once=error is not None)
         except StreamGone:
             return
         self._link.wants_flush()
@@ -141,11 +142,6 @@ class Call(Flow):
         self._stopped = True
         if self._over is None:
             self.finish(error)
-            if self._link.connection.queued(self._id) and error is None:
-                try:
-                    await self._drained()
-                except (RpcError, asyncio.CancelledError):
-                    self._link.connection.reset(self._id, ErrorCode.CANCEL)
         self._discard()
         self._link.flows.pop(self._id, None)
 

@@ -96,7 +96,7 @@ class ServerConnection:
             try:
                 self._start(event, fields)
             except RpcError as error:
-                self._answer(event.stream_id, [*RESPONSE, *to_fields(error)])
+                self._answer(event.stream_id, RESPONSE + to_fields(error, 4096))
 
     def _start(self, event: Headers, fields: dict[bytes, bytes]) -> None:
         method = fields[b":path"].decode("latin-1")
@@ -121,7 +121,7 @@ class ServerConnection:
         task.add_done_callback(self.tasks.discard)
 
     def _answer(self, stream_id: int, fields: Fields) -> None:
-        self.link.connection.send_headers(stream_id, fields, end=True, abandon=True)
+        self.link.connection.answer(stream_id, fields)
 
 
 def _is_grpc(content_type: bytes) -> bool:

@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes
 from pybuild.daemon.http2.errors import ErrorCode, name_of
 
 _UNSAFE = re.compile(rb"[^ -$&-~]")
-_MOST_MESSAGE = 4 << 10  # trailers must fit into the peer's limit for headers
-_MOST_DETAILS = 16 << 10
+_MOST_MESSAGE = 64 << 10
+_OVERHEAD = 512  # of the other fields, and of the names of ours, each counted with 32 bytes
 
 
 class Code(IntEnum):
@@ -84,19 +84,24 @@ def of_http(status: int) -> RpcError:
     return RpcError(_HTTP.get(status, Code.UNKNOWN), f"the server answered with HTTP {status}")
 
 
-def to_fields(error: RpcError | None) -> list[tuple[bytes, bytes]]:
+def to_fields(error: RpcError | None, room: int) -> list[tuple[bytes, bytes]]:
     """Return the fields that tell how a call ended; None means well.
 
-    A message or details too long for a header list are cut, or left out.
+    Args:
+        room: how many bytes the peer takes; a message too long for that is cut, and details for
+            which nothing is left are not sent, as a peer resets a stream with too long headers.
     """
     if error is None:
         return [(b"grpc-status", b"0")]
     fields = [(b"grpc-status", b"%d" % error.code)]
-    message = quote(error.message)
+    room = max(room - _OVERHEAD, 0)
+    message = quote(error.message, min(room // 2, _MOST_MESSAGE))
     if message:
         fields.append((b"grpc-message", message))
-    if error.details and len(error.details) <= _MOST_DETAILS:
-        fields.append((b"grpc-status-details-bin", to_base64(error.details)))
+        room -= len(message)
+    details = to_base64(error.details)
+    if details and len(details) <= room:
+        fields.append((b"grpc-status-details-bin", details))
     return fields
 
 
@@ -123,19 +128,19 @@ def from_fields(fields: list[tuple[bytes, bytes]]) -> RpcError | None:
     return RpcError(code, message, details)
 
 
-def quote(message: str) -> bytes:
-    """Return *message* percent-encoded, cut where it would be too long."""
-    raw = message.encode(errors="replace")
+def quote(message: str, most: int = _MOST_MESSAGE) -> bytes:
+    """Return *message* percent-encoded, cut where it would be longer than *most* bytes."""
+    raw = message.encode(errors="replace")[:most]
     quoted = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw)
     # A space at an end would not survive as a header value.
     if quoted[:1] == b" ":
         quoted = b"%20" + quoted[1:]
-    if len(quoted) > _MOST_MESSAGE:
-        quoted = quoted[:_MOST_MESSAGE]
-        cut = quoted.rfind(b"%", -2)
-        quoted = quoted if cut < 0 else quoted[:cut]
     if quoted[-1:] == b" ":
         quoted = quoted[:-1] + b"%20"
+    if len(quoted) > most:
+        quoted = quoted[: max(most - 3, 0)].rstrip(b" ")
+        cut = quoted.rfind(b"%", max(len(quoted) - 2, 0))
+        quoted = quoted if cut < 0 else quoted[:cut]
     return quoted
 
 

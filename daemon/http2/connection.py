@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from pybuild.daemon.http2.compression import encode
 from pybuild.daemon.http2.errors import ErrorCode, StreamGone
 from pybuild.daemon.http2.events import Fields
-from pybuild.daemon.http2.fields import encode
 from pybuild.daemon.http2.frames import PREFACE, Kind, frame
 from pybuild.daemon.http2.incoming import Incoming
 from pybuild.daemon.http2.settings import DEFAULT_WINDOW, Http2Limits, Setting, pack
 from pybuild.daemon.http2.streams import Buffer, Stream
 
 _LAST_ID = 2**31 - 1
+_MOST_HEADERS = 1 << 20
 
 
 class Connection(Incoming):
@@ -53,6 +54,11 @@ class Connection(Incoming):
         """Whether the peer takes one more stream now; it may again when another has ended."""
         return len(self.streams) < self.out.peer.max_streams
 
+    def header_room(self, fields: Fields) -> int:
+        """Return how many bytes the peer takes in one header list beside *fields*, at most 1 MiB."""
+        taken = sum(len(name) + len(value) + 32 for name, value in fields)
+        return max(min(self.out.peer.max_header_list, _MOST_HEADERS) - taken, 0)
+
     def open(self, fields: Fields, *, end: bool = False) -> int:
         """Send a request's headers, as a client, and return the new stream's number.
 
@@ -70,23 +76,31 @@ class Connection(Incoming):
         stream.local_closed = end
         return stream_id
 
-    def send_headers(
-        self, stream_id: int, fields: Fields, *, end: bool = False, abandon: bool = False
-    ) -> None:
-        """Send a header section; with *end* after all that is queued, and nothing may follow.
+    def send_headers(self, stream_id: int, fields: Fields) -> None:
+        """Send a header section that is not the last thing on its stream.
+
+        Raises:
+            StreamGone: the stream has ended.
+        """
+        self._sending(stream_id)
+        self.out.headers(stream_id, self._encode(fields), end=False)
+
+    def answer(self, stream_id: int, fields: Fields, *, at_once: bool = False) -> None:
+        """Send the last header section of a response, after all that is queued.
+
+        Nothing more is wanted of the peer either; if it has not finished, it is told so when all
+        is sent (RFC 9113 section 8.1).
 
         Args:
-            abandon: nothing more is wanted of the peer either; if it has not finished, it is told
-                so when all is sent (RFC 9113 section 8.1).
+            at_once: drop what is queued, which the peer may never make room for.
 
         Raises:
             StreamGone: the stream has ended.
         """
         stream = self._sending(stream_id)
-        if not end:
-            self.out.headers(stream_id, self._encode(fields), end=False)
-            return
-        stream.ending, stream.abandon = True, abandon
+        if at_once:
+            self.out.forget(stream)
+        stream.ending = stream.abandon = True
         stream.block = self._encode(fields)
         self.out.body(stream)
 

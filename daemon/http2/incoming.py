@@ -5,49 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pybuild.daemon.http2 import fields as rules
+from pybuild.daemon.http2.compression import DEFAULT_TABLE_BYTES, FieldDecoder
 from pybuild.daemon.http2.errors import ConnectionFault, ErrorCode, StreamFault
-from pybuild.daemon.http2.events import Data, Event, Failed, GoneAway, Headers, Ponged, Reset
+from pybuild.daemon.http2.events import (
+    Data,
+    Event,
+    Failed,
+    Fields,
+    GoneAway,
+    Headers,
+    Ponged,
+    Reset,
+)
 from pybuild.daemon.http2.frames import PREFACE, Flag, FrameReader, Kind, frame, unpadded
-from pybuild.daemon.http2.outgoing import Outgoing
-from pybuild.daemon.http2.patience import Patience
 from pybuild.daemon.http2.settings import MAX_WINDOW, Http2Limits, Setting, unpack
-from pybuild.daemon.http2.streams import ClosedStreams, Stream
+from pybuild.daemon.http2.table import StreamTable
 
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
-_MOST_CONTINUATIONS = 32
 
 
-class Incoming:
-    """Follows what the peer sends.
-
-    Attributes:
-        streams: those that are not closed on both sides, by number.
-        out: the sending half.
-        closing: no new streams, as one side said GOAWAY.
-        going_away: we said it.
-        failed: the connection is over.
-    """
+class Incoming(StreamTable):
+    """Follows what the peer sends."""
 
     def __init__(self, *, client: bool, limits: Http2Limits, clock: Callable[[], float]) -> None:
-        self.client = client
-        self.limits = limits
-        self.streams: dict[int, Stream] = {}
-        self.out = Outgoing(limits.queued_control, self._sent)
-        self.closing = self.going_away = self.failed = False
+        super().__init__(client=client, limits=limits, clock=clock)
         self._reader = FrameReader(limits.frame_bytes, limits.header_bytes)
-        self._fields = rules.FieldDecoder(limits.header_bytes)
-        self._closed = ClosedStreams(2 * limits.resets)
-        self._newest_own = self._newest_theirs = 0
-        self._receive_window = limits.connection_window
-        self._owed = 0
-        self._events: list[Event] = []
+        self._fields = FieldDecoder(limits.header_bytes)
         self._preface = b"" if client else PREFACE
         self._greeted = self._table_shrunk = False
         # Of a header block that has not ended: stream, flags of its first frame, what has come.
         self._block: tuple[int, int, bytearray] | None = None
         self._continuations = 0
-        self._idle = Patience(limits.patience, 1_000, clock)
-        self._resets = Patience(limits.resets, 100, clock)
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take bytes from the peer, and return what they mean.
@@ -71,8 +59,6 @@ class Incoming:
             self.out.last(self._goodbye(fault.code, fault.message.encode()))
             events.append(Failed(fault.code, fault.message))
         return events
-
-    # Frames.
 
     def _match_preface(self, data: bytes | bytearray | memoryview) -> memoryview:
         view = memoryview(data)
@@ -101,7 +87,6 @@ class Incoming:
                 code = ErrorCode.STREAM_CLOSED if stream.answered else ErrorCode.PROTOCOL_ERROR
                 self._break(StreamFault(stream_id, code, "DATA out of place"))
                 return
-            self._idle.spend(1, "frames on closed streams")
             self._late(stream_id, "DATA")
             return
         try:
@@ -129,7 +114,7 @@ class Incoming:
         if payload:
             self._idle.earn(10)
         elif not end:
-            self._idle.spend(10, "empty frames")
+            self._spend(10, "empty frames")
         self._events.append(Data(stream_id, payload, end))
         if end:
             self._ended(stream)
@@ -147,7 +132,7 @@ class Incoming:
             self._continuation(flags, payload)
             return
         if kind > Kind.CONTINUATION:
-            self._idle.spend(10, "frames of unknown type")
+            self._spend(10, "frames of unknown type")
             return
         if (stream_id == 0) != (kind in (Kind.SETTINGS, Kind.PING, Kind.GOAWAY)) and (
             kind != Kind.WINDOW_UPDATE
@@ -169,14 +154,14 @@ class Incoming:
                 if flags & _ACK:
                     self._events.append(Ponged(bytes(payload)))
                 else:
-                    self._idle.spend(10, "PING frames")
+                    self._spend(10, "PING frames")
                     self.out.answer(frame(Kind.PING, Flag.ACK, 0, bytes(payload)))
             case Kind.RST_STREAM:
                 self._reset_by_peer(stream_id, int.from_bytes(payload, "big"))
             case Kind.GOAWAY:
                 self._goaway(payload)
             case Kind.PRIORITY:
-                self._idle.spend(10, "PRIORITY frames")
+                self._spend(10, "PRIORITY frames")
             case _:  # we switch push off, and CONTINUATION needs a block to continue
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"unexpected {Kind(kind).name}")
 
@@ -185,7 +170,8 @@ class Incoming:
         block = self._block[2]
         block += payload
         self._continuations += 1
-        if len(block) > self.limits.header_bytes or self._continuations > _MOST_CONTINUATIONS:
+        most = self.limits.header_bytes
+        if len(block) > most or self._continuations > 16 + most // 4096:
             raise ConnectionFault(
                 ErrorCode.ENHANCE_YOUR_CALM,
                 f"header block of {len(block)} bytes in {self._continuations + 1} frames",
@@ -207,7 +193,7 @@ class Incoming:
         except rules.Malformed as fault:
             self._break(StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(fault)))
 
-    def _headers(self, stream_id: int, decoded: list[tuple[bytes, bytes]], end: bool) -> None:
+    def _headers(self, stream_id: int, decoded: Fields, end: bool) -> None:
         stream = self.streams.get(stream_id)
         if stream is None:
             stream = self._open(stream_id)
@@ -225,7 +211,7 @@ class Incoming:
             if status < 200:
                 if end or status == 101:
                     raise rules.Malformed(f"response {status} in HTTP/2")
-                self._idle.spend(10, "informational responses")
+                self._spend(10, "informational responses")
                 return
         else:
             rules.check_request(decoded)
@@ -238,40 +224,19 @@ class Incoming:
         if end:
             self._ended(stream)
 
-    def _open(self, stream_id: int) -> Stream | None:
-        """Return the new stream that the peer opens, or None when its headers go nowhere."""
-        if self.client or stream_id % 2 == 0:
-            self._late(stream_id, "HEADERS")
-            return None
-        if stream_id <= self._newest_theirs:
-            self._late(stream_id, "HEADERS")
-            return None
-        if self.going_away:
-            return None
-        self._newest_theirs = stream_id
-        stream = Stream(stream_id, self.out.peer.initial_window, self.limits.stream_window)
-        if len(self.streams) >= self.limits.streams:
-            self.streams[stream_id] = stream
-            self._resets.spend(1, "streams above the limit")
-            self._reset(stream, ErrorCode.REFUSED_STREAM)
-            return None
-        self.streams[stream_id] = stream
-        return stream
-
     def _settings(self, flags: int, payload: memoryview) -> None:
         if flags & _ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "acknowledgement with settings")
             return
         self._greeted = True
-        self._idle.spend(20 + len(payload) // 6, "SETTINGS frames")
+        self._spend(20 + len(payload) // 6, "SETTINGS frames")
         peer = self.out.peer
+        window = peer.initial_window
         for setting, value in unpack(payload, from_server=self.client):
             match setting:
                 case Setting.INITIAL_WINDOW_SIZE:
-                    by, peer.initial_window = value - peer.initial_window, value
-                    for stream in self.streams.values():
-                        self._widen(stream, by)
+                    window = value
                 case Setting.MAX_FRAME_SIZE:
                     peer.max_frame = value
                 case Setting.MAX_CONCURRENT_STREAMS:
@@ -279,13 +244,17 @@ class Incoming:
                 case Setting.MAX_HEADER_LIST_SIZE:
                     peer.max_header_list = value
                 case Setting.HEADER_TABLE_SIZE:
-                    self._table_shrunk = self._table_shrunk or value < 4096
+                    self._table_shrunk = self._table_shrunk or value < DEFAULT_TABLE_BYTES
                 case Setting.ENABLE_PUSH:
                     pass  # we never push
+        by, peer.initial_window = window - peer.initial_window, window
+        if by:
+            for stream in self.streams.values():
+                self._widen(stream, by)
         self.out.answer(frame(Kind.SETTINGS, Flag.ACK, 0))
 
     def _window_update(self, stream_id: int, by: int) -> None:
-        self._idle.spend(1, "WINDOW_UPDATE frames")
+        self._spend(1, "WINDOW_UPDATE frames")
         if stream_id == 0:
             if not by:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
@@ -306,7 +275,7 @@ class Incoming:
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_idle(stream_id, "RST_STREAM")
-            self._idle.spend(10, "RST_STREAM frames")
+            self._spend(10, "RST_STREAM frames")
             return
         if not self.client:
             self._resets.spend(1, "streams reset")
@@ -316,7 +285,7 @@ class Incoming:
     def _goaway(self, payload: memoryview) -> None:
         if len(payload) < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY too short")
-        self._idle.spend(100, "GOAWAY frames")
+        self._spend(100, "GOAWAY frames")
         last = int.from_bytes(payload[:4], "big") & MAX_WINDOW
         code = int.from_bytes(payload[4:8], "big")
         self.closing = True
@@ -325,73 +294,3 @@ class Incoming:
             for stream in [s for s in self.streams.values() if s.id > last]:
                 self._drop(stream)
                 self._events.append(Reset(stream.id, ErrorCode.REFUSED_STREAM, by_peer=True))
-
-    # Streams.
-
-    def _sent(self, stream: Stream) -> None:
-        """All of the stream is sent: it is over if the peer has ended it, too, or must now."""
-        if stream.remote_closed:
-            self.streams.pop(stream.id, None)
-        elif stream.abandon:
-            self._reset(stream, ErrorCode.NO_ERROR, asked=True)
-
-    def _ended(self, stream: Stream) -> None:
-        stream.remote_closed = True
-        if stream.local_closed:
-            self.streams.pop(stream.id, None)
-
-    def _drop(self, stream: Stream) -> None:
-        self.out.forget(stream)
-        self.streams.pop(stream.id, None)
-
-    def _reset(self, stream: Stream, code: ErrorCode, *, asked: bool = False) -> None:
-        self._drop(stream)
-        self._closed.ended_by_us(stream.id)
-        send = self.out.control if asked else self.out.answer
-        send(frame(Kind.RST_STREAM, 0, stream.id, int(code).to_bytes(4, "big")))
-
-    def _break(self, fault: StreamFault) -> None:
-        """Reset the stream for the peer's fault, and tell the owner if it knows the stream."""
-        stream = self.streams.get(fault.stream_id)
-        if stream is not None:
-            self._resets.spend(1, "stream errors")
-            self._reset(stream, fault.code)
-            self._events.append(
-                Reset(fault.stream_id, fault.code, by_peer=False, message=fault.message)
-            )
-
-    def _check_idle(self, stream_id: int, what: str) -> None:
-        newest = self._newest_own if stream_id % 2 == self.client else self._newest_theirs
-        if stream_id > newest and not (self.going_away and stream_id % 2 != self.client):
-            raise ConnectionFault(
-                ErrorCode.PROTOCOL_ERROR, f"{what} on stream {stream_id}, which is idle"
-            )
-
-    def _late(self, stream_id: int, what: str) -> None:
-        """Let pass what may have been under way when the stream ended."""
-        self._check_idle(stream_id, what)
-        if not (self.going_away and stream_id > self._newest_theirs):
-            self._closed.check(stream_id, what)
-
-    # Windows and answers.
-
-    def _widen(self, stream: Stream, by: int) -> None:
-        try:
-            stream.widen(by)
-        except OverflowError:
-            raise ConnectionFault(
-                ErrorCode.FLOW_CONTROL_ERROR, f"the window of stream {stream.id} overflows"
-            ) from None
-        if stream.queued and stream.send_window > 0:
-            self.out.wait(stream)
-
-    def _owe(self, size: int) -> None:
-        self._owed += size
-        if self._owed * 4 >= self.limits.connection_window:
-            self._receive_window += self._owed
-            self.out.control(frame(Kind.WINDOW_UPDATE, 0, 0, self._owed.to_bytes(4, "big")))
-            self._owed = 0
-
-    def _goodbye(self, code: ErrorCode, debug: bytes) -> bytes:
-        last = self._newest_theirs.to_bytes(4, "big")
-        return frame(Kind.GOAWAY, 0, 0, last + int(code).to_bytes(4, "big") + debug)

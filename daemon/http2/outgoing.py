@@ -22,6 +22,7 @@ class Outgoing:
         window: the connection's; streams have their own.
         held: the transport takes nothing now; only control frames are made ready.
         drained: streams whose queue became empty since the owner last looked.
+        frames_sent: of DATA and HEADERS, since somebody set it to 0.
     """
 
     def __init__(self, queued_control: int, on_sent: Callable[[Stream], None]) -> None:
@@ -29,6 +30,7 @@ class Outgoing:
         self.window = DEFAULT_WINDOW
         self.held = False
         self.drained: list[int] = []
+        self.frames_sent = 0
         self._chunks: list[Buffer] = []
         self._size = 0
         self._control = 0
@@ -65,6 +67,7 @@ class Outgoing:
 
     def headers(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """Send a header block, in as many frames as it takes."""
+        self.frames_sent += 1
         most = self.peer.max_frame
         flags = int(Flag.END_STREAM) if end else 0
         if len(block) <= most:
@@ -150,6 +153,7 @@ class Outgoing:
         self._chunks.append(header(size, _DATA, _END_STREAM if last else 0, stream.id))
         if size:
             self._chunks += stream.take(size)
+        self.frames_sent += 1
         self.window -= size
         stream.send_window -= size
         self._size += size + 9

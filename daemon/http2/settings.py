@@ -46,7 +46,7 @@ class Http2Limits:
     stream_window: int = 16 << 20
     connection_window: int = 64 << 20
     frame_bytes: int = 1 << 20
-    header_bytes: int = 32 << 10
+    header_bytes: int = 64 << 10
     streams: int = 256
     queued_control: int = 2_000
     patience: int = 20_000
