@@ -19,6 +19,16 @@ reservedSpace = "10GB"
 maxUsedSpace = "60%"
 minFreeSpace = "20%"
 
+insecure-entitlements = ["network.host", "security.insecure"]
+
+[grpc]
+address = ["tcp://0.0.0.0:1234"]
+
+[grpc.tls]
+cert = "/etc/pybuild/server.pem"
+key = "/etc/pybuild/server-key.pem"
+ca = "/etc/pybuild/clients.pem"
+
 [dns]
 nameservers = ["192.0.2.1"]
 options = ["edns0"]
@@ -62,6 +72,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """What the build server alone looks at [DMN-1].
+
+    Attributes:
+        addresses: where it listens.
+        cert, key, ca: of its side of TLS; with *ca*, clients must have a certificate too.
+        entitlements: what clients may grant their builds.
+        labels: of its worker.
+    """
+
+    addresses: tuple[str, ...] = ()
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    entitlements: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the configuration file and the environment say.
 
@@ -75,6 +104,14 @@ class Settings:
     max_parallelism: int = 0
     dns: Dns = Dns()
     limits: Limits = Limits()
+    daemon: Daemon = Daemon()
+
+
+_OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels")
+# Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
+_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "binary", "networkMode")
+_IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system")
+_IGNORED += ("provenanceEnvDir", "proxyNetwork")
 
 
 def load_settings(config: str = "", root: str = "") -> Settings:
@@ -95,6 +132,8 @@ def load_settings(config: str = "", root: str = "") -> Settings:
     worker = reader.child("worker")
     oci = worker.child("oci")
     dns = reader.child("dns")
+    grpc = reader.child("grpc")
+    tls = grpc.child("tls")
     settings = Settings(
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
@@ -110,11 +149,21 @@ def load_settings(config: str = "", root: str = "") -> Settings:
             options=dns.words("options"),
             search_domains=dns.words("searchDomains"),
         ),
+        daemon=Daemon(
+            addresses=grpc.texts("address"),
+            cert=tls.text("cert"),
+            key=tls.text("key"),
+            ca=tls.text("ca"),
+            entitlements=reader.texts("insecure-entitlements"),
+            labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
+        ),
     )
     for part, known in (
-        (reader, ("root", "registry", "worker", "dns")),
-        (worker, ("oci",)),
-        (oci, ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace")),
+        (reader, ("root", "registry", "worker", "dns", "grpc", "insecure-entitlements", *_IGNORED)),
+        (worker, ("oci", "containerd")),
+        (oci, (*_OCI, *_OCI_IGNORED)),
+        (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
+        (tls, ("cert", "key", "ca")),
         (dns, ("nameservers", "options", "searchDomains")),
     ):
         part.only(known)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pybuild.commands import checkviews
+from pybuild import checkviews
 from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 
-from pybuild.commands import checkviews
+from pybuild import checkviews
 from pybuild.config import load_settings
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from pybuild.commands import checkviews
+from pybuild import checkviews
 from pybuild.frontend import mounts
 from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.directives import detect_syntax
