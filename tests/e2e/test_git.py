@@ -43,6 +43,7 @@ def repository(base_dir: Path) -> Repository:
     made.git("branch", "old")
     made.git("tag", "v1")
     made.commit({"a": "2", "sub/Dockerfile": "FROM scratch\nCOPY b /\n", "sub/b": "b"})
+    made.commit({"sub/Other": "FROM scratch\nCOPY a /other\n"})
     return made
 
 
@@ -60,18 +61,24 @@ def read(pybuild: Pybuild, tmp_path: Path, *words: str | Path, name: str = "a") 
     return (out / name).read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "text"),
+    [
+        (["URL"], "a", "2"),
+        (["URL#old"], "a", "1"),
+        (["URL?tag=v1"], "a", "1"),
+        (["URL#:sub"], "b", "b"),
+        (["URL?branch=main&subdir=sub"], "b", "b"),
+        (["-f", "sub/Other", "URL"], "other", "2"),
+    ],
+)
 def test_refs_subdirectories_and_files_of_a_repository(
-    pybuild: Pybuild, served: Served, tmp_path: Path
+    pybuild: Pybuild, served: Served, tmp_path: Path, words: list[str], name: str, text: str
 ) -> None:
-    """CTX-1, CTX-5, BLD-2: by fragment or query, `--file` below the subdirectory."""
-    assert read(pybuild, tmp_path, served.url) == "2"  # IGN-2: the ignore file means nothing
+    """CTX-1, CTX-5, BLD-2, IGN-2: the ignore file means nothing; `--file` is the repository's."""
+    words = [word.replace("URL", served.url) for word in words]
+    assert read(pybuild, tmp_path, *words, name=name) == text
     assert not (tmp_path / "out/.git").exists()
-    assert read(pybuild, tmp_path, f"{served.url}#old") == "1"
-    assert read(pybuild, tmp_path, f"{served.url}?tag=v1") == "1"
-    assert read(pybuild, tmp_path, f"{served.url}#:sub", name="b") == "b"
-    text = "FROM scratch\nCOPY a /\n"
-    served.repository.commit({"other/D": text})
-    assert read(pybuild, tmp_path, "-f", "other/D", served.url) == "2"
 
 
 def test_what_a_repository_does_not_have(pybuild: Pybuild, served: Served) -> None:
@@ -84,22 +91,27 @@ def test_what_a_repository_does_not_have(pybuild: Pybuild, served: Served) -> No
     assert "ref conflicts" in pybuild("build", f"{served.url}?ref=a#b", code=1).err
 
 
-def test_a_branch_that_moved_is_seen_by_the_next_build(
-    pybuild: Pybuild, served: Served, tmp_path: Path
-) -> None:
-    """KEY-5: nothing is fetched again while it stands; the memo answers for no branch."""
-    words = ("-q", "-t", "app")
-    first = pybuild("build", *words, served.url).out
+def test_a_branch_that_moved_is_seen_by_the_next_build(pybuild: Pybuild, served: Served) -> None:
+    """KEY-5: nothing is fetched again while it stands."""
+    first = pybuild("build", "-q", "-t", "app", served.url).out
     again = pybuild("build", "-t", "app", served.url).err
     assert f"load git source {served.url}\n#1 CACHED" in again
     served.repository.commit({"a": "3"})
-    assert pybuild("build", *words, served.url).out != first
-    # The same for ADD, whose Dockerfile and context are here and unchanged.
-    context = write(tmp_path / "ctx", Dockerfile=f"FROM scratch\nADD {served.url} /\n")
-    second = pybuild("build", *words, context).out
-    assert pybuild("build", *words, context).out == second
-    served.repository.commit({"a": "4"})
-    assert pybuild("build", *words, context).out != second
+    assert pybuild("build", "-q", "-t", "app", served.url).out != first
+
+
+@pytest.mark.parametrize("how", ["add", "named"])
+def test_a_moved_branch_is_seen_though_all_files_here_are_the_same(
+    pybuild: Pybuild, served: Served, tmp_path: Path, how: str
+) -> None:
+    """KEY-5, NC-1: the memo answers for no branch."""
+    line = f"ADD {served.url} /" if how == "add" else "COPY --from=src a /"
+    context = write(tmp_path / "ctx", Dockerfile=f"FROM scratch\n{line}\n")
+    words = ("-q", "-t", "app", "--build-context", f"src={served.url}", context)
+    first = pybuild("build", *words).out
+    assert pybuild("build", *words).out == first
+    served.repository.commit({"a": "3"})
+    assert pybuild("build", *words).out != first
 
 
 def test_a_commit_needs_no_second_look(pybuild: Pybuild, served: Served, tmp_path: Path) -> None:
@@ -131,7 +143,11 @@ def test_named_contexts_and_add_from_a_repository(
     words = ("--build-context", f"src={served.url}#main", context)
     assert read(pybuild, tmp_path, *words, name="copied") == "2"
     assert (tmp_path / "out/added/a").read_text() == "1"
-    assert sorted(path.name for path in (tmp_path / "out/d").iterdir()) == ["Dockerfile", "b"]
+    assert sorted(path.name for path in (tmp_path / "out/d").iterdir()) == [
+        "Dockerfile",
+        "Other",
+        "b",
+    ]
 
 
 def test_a_dockerfile_on_standard_input_or_ours(
