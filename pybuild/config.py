@@ -110,8 +110,10 @@ class Settings:
 _OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
 _OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "binary", "networkMode")
-_IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system")
-_IGNORED += ("provenanceEnvDir", "proxyNetwork")
+_IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
+    "provenanceEnvDir",
+    "proxyNetwork",
+)
 
 
 def load_settings(config: str = "", root: str = "") -> Settings:

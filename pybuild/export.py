@@ -95,6 +95,51 @@ async def _export_image(
     built: Sequence[Built],
     step: InternalStep,
 ) -> Exported:
+    made = await make_image(engine, output, built, step)
+    names = output_names(request.tags, output)
+    if output.type in {"oci", "docker"}:
+        await writers.write_archive(engine, output, made.descriptor, names)
+    else:
+        await keep_image(engine, output, made, names, step)
+    return Exported(
+        image=made.descriptor,
+        image_id=made.image_id,
+        names=tuple(str(name) for name in names),
+        metadata=made.metadata(names),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An image, or an index of several; its blobs are in the store.
+
+    Attributes:
+        image_id: digest of the config, or of the index.
+    """
+
+    descriptor: Descriptor
+    image_id: Digest
+
+    def metadata(self, names: Sequence[Reference]) -> dict[str, Any]:
+        """What ``--metadata-file`` says of it [BLD-30]."""
+        metadata: dict[str, Any] = {
+            "containerimage.config.digest": self.image_id,
+            "containerimage.descriptor": self.descriptor.to_json(),
+            "containerimage.digest": self.descriptor.digest,
+        }
+        if names:
+            metadata["image.name"] = ",".join(str(name) for name in names)
+        return metadata
+
+
+async def make_image(
+    engine: Engine, output: Output, built: Sequence[Built], step: InternalStep
+) -> Made:
+    """Make the image that *output* describes; an index where there are several platforms.
+
+    Raises:
+        UsageError: a compression that there is not.
+    """
     oci_types = output.flag("oci-mediatypes", output.type != "docker")
     compression = output.attrs.get("compression", "gzip")
     if compression not in _COMPRESSIONS:
@@ -111,39 +156,26 @@ async def _export_image(
     for image in images:
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
-    if len(images) > 1:
-        media_type = OCI_INDEX if oci_types else DOCKER_INDEX
-        data = build_index([image.manifest for image in images], media_type)
-        digest = await asyncio.to_thread(engine.store.blobs.put, data)
-        descriptor = Descriptor(media_type, digest, len(data))
-        image_id = digest
-    else:
-        descriptor, image_id = images[0].manifest, images[0].config.digest
-    names = _names(request, output)
-    if output.type in {"oci", "docker"}:
-        await writers.write_archive(engine, output, descriptor, names)
-    else:
-        if output.flag("store", True):
-            for name in names:
-                await asyncio.to_thread(engine.store.images.tag, str(name), descriptor)
-                step.say(f"naming to {name}")
-            if not names:
-                await asyncio.to_thread(engine.store.images.add_dangling, descriptor)
-        if output.type == "registry" or output.flag("push"):
-            await push(engine, descriptor, names, step)
-    metadata: dict[str, Any] = {
-        "containerimage.config.digest": image_id,
-        "containerimage.descriptor": descriptor.to_json(),
-        "containerimage.digest": descriptor.digest,
-    }
-    if names:
-        metadata["image.name"] = ",".join(str(name) for name in names)
-    return Exported(
-        image=descriptor,
-        image_id=image_id,
-        names=tuple(str(name) for name in names),
-        metadata=metadata,
-    )
+    if len(images) == 1:
+        return Made(images[0].manifest, images[0].config.digest)
+    media_type = OCI_INDEX if oci_types else DOCKER_INDEX
+    data = build_index([image.manifest for image in images], media_type)
+    digest = await asyncio.to_thread(engine.store.blobs.put, data)
+    return Made(Descriptor(media_type, digest, len(data)), digest)
+
+
+async def keep_image(
+    engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+) -> None:
+    """Name the image in the store, and push it, as *output* says."""
+    if output.flag("store", True):
+        for name in names:
+            await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor)
+            step.say(f"naming to {name}")
+        if not names:
+            await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor)
+    if output.type == "registry" or output.flag("push"):
+        await push(engine, made.descriptor, names, step)
 
 
 async def push(
@@ -174,8 +206,13 @@ async def push(
         step.say(f"pushed {name}@{descriptor.digest}")
 
 
-def _names(request: BuildRequest, output: Output) -> list[Reference]:
-    names = list(request.tags)
+def output_names(tags: Sequence[Reference], output: Output) -> list[Reference]:
+    """Return the names that an image gets, each once.
+
+    Raises:
+        UsageError: one that an image cannot have.
+    """
+    names = list(tags)
     for text in filter(None, output.attrs.get("name", "").split(",")):
         try:
             reference = Reference.parse(text)
