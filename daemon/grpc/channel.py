@@ -189,3 +189,6 @@ class Channel:
 def _link(limits: Limits | None) -> Link:
     limits = limits or Limits(http2=Http2Limits(header_bytes=_HEADER_BYTES))
     return Link(Connection(client=True, limits=limits.http2), limits)
+
+
+__all__ = ["Channel", "ClientCall"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pybuild.daemon.http2.compression import encode
 from pybuild.daemon.http2.errors import ErrorCode, StreamGone
 from pybuild.daemon.http2.events import Fields
-from pybuild.daemon.http2.frames import PREFACE, Kind, frame
+from pybuild.daemon.http2.frames import PREFACE, Kind, frame, window_update
 from pybuild.daemon.http2.incoming import Incoming
 from pybuild.daemon.http2.settings import DEFAULT_WINDOW, Http2Limits, Setting, pack
 from pybuild.daemon.http2.streams import Buffer, Stream
@@ -46,7 +46,7 @@ class Connection(Incoming):
         self.out.control(
             (PREFACE if client else b"")
             + frame(Kind.SETTINGS, 0, 0, pack(settings))
-            + _window_update(0, limits.connection_window - DEFAULT_WINDOW)
+            + window_update(0, limits.connection_window - DEFAULT_WINDOW)
         )
 
     @property
@@ -140,13 +140,8 @@ class Connection(Incoming):
         """Give the peer back the window of so many bytes that the application has read."""
         self._owe(size)
         stream = self.streams.get(stream_id)
-        if stream is None or stream.remote_closed:
-            return
-        stream.owed += size
-        if stream.owed * 4 >= self.limits.stream_window:
-            stream.receive_window += stream.owed
-            self.out.control(_window_update(stream_id, stream.owed))
-            stream.owed = 0
+        if stream is not None:
+            self._owe_stream(stream, size)
 
     def ping(self, data: bytes) -> None:
         """Send a PING of eight bytes, which a `Ponged` will answer."""
@@ -176,7 +171,3 @@ class Connection(Incoming):
             self._table_shrunk = False
             block = b"\x20" + block
         return block
-
-
-def _window_update(stream_id: int, by: int) -> bytes:
-    return frame(Kind.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))

@@ -54,6 +54,11 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     return header(len(payload), kind, flags, stream_id) + payload
 
 
+def window_update(stream_id: int, by: int) -> bytes:
+    """Return a frame that lets the peer send *by* more bytes."""
+    return frame(Kind.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
+
+
 class FrameReader:
     """Cuts bytes into frames, and large frames into pieces.
 

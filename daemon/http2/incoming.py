@@ -110,7 +110,7 @@ class Incoming(StreamTable):
             return
         if len(payload) != size:
             self._owe(size - len(payload))
-            stream.owed += size - len(payload)
+            self._owe_stream(stream, size - len(payload))
         if payload:
             self._idle.earn(10)
         elif not end:

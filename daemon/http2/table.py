@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pybuild.daemon.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from pybuild.daemon.http2.events import Event, Reset
-from pybuild.daemon.http2.frames import Kind, frame
+from pybuild.daemon.http2.frames import Kind, frame, window_update
 from pybuild.daemon.http2.outgoing import Outgoing
 from pybuild.daemon.http2.patience import Patience
 from pybuild.daemon.http2.settings import Http2Limits
@@ -126,8 +126,16 @@ class StreamTable:
         self._owed += size
         if self._owed * 4 >= self.limits.connection_window:
             self._receive_window += self._owed
-            self.out.control(frame(Kind.WINDOW_UPDATE, 0, 0, self._owed.to_bytes(4, "big")))
+            self.out.control(window_update(0, self._owed))
             self._owed = 0
+
+    def _owe_stream(self, stream: Stream, size: int) -> None:
+        """Give back so many bytes of a stream's window, if the peer has a use for it."""
+        stream.owed += size
+        if stream.owed * 4 >= self.limits.stream_window and not stream.remote_closed:
+            stream.receive_window += stream.owed
+            self.out.control(window_update(stream.id, stream.owed))
+            stream.owed = 0
 
     def _spend(self, points: int, why: str) -> None:
         """Count a frame that brings nothing; who is sent something may well answer a lot."""
