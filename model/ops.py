@@ -105,6 +105,8 @@ class GitSource:
         checksum: a prefix that the commit's id must have.
         mtime: ``commit`` gives every file the commit's time; otherwise that of the checkout.
         fetch_by_commit: *checksum* is the whole commit id, so the remote need not be asked.
+        known_hosts: keys of ssh hosts that count beside those the user knows, as lines of a
+            ``known_hosts`` file.
     """
 
     remote: str
@@ -115,6 +117,7 @@ class GitSource:
     submodules: bool = True
     mtime: str = ""
     fetch_by_commit: bool = False
+    known_hosts: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Definitions as they travel (LLB) to our vertices and back."""

@@ -1,0 +1,82 @@
+"""What a reader of definitions must ask for before it can go on, and what it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pybuild.model.digest import Digest
+from pybuild.model.ops import HttpSource, ImageSource, OciLayoutSource
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageQuery:
+    """Which manifest does this image have for this platform? Answered by an `ImageSource`.
+
+    Attributes:
+        mode: ``default``, ``pull`` (ask the registry) or ``local`` (rather what is here).
+        checksum: the digest that the reference must turn out to have.
+    """
+
+    reference: Reference
+    platform: Platform
+    mode: str = "default"
+    checksum: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutQuery:
+    """The same of an OCI layout in the client's hands, answered by an `OciLayoutSource`.
+
+    Attributes:
+        store: its name in the session, ``oci:<store>`` to the content service; often empty, then
+            the reference's repository is the name.
+        session: empty for the request's own.
+    """
+
+    reference: Reference
+    platform: Platform
+    store: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadQuery:
+    """What the client reads from its standard input, as the file *filename* [remote-api 4.1].
+
+    Answered by an `HttpSource` whose content is here already.
+    """
+
+    id: str
+    filename: str
+
+
+Query = ImageQuery | LayoutQuery | UploadQuery
+Answer = ImageSource | OciLayoutSource | HttpSource
+Answers = Mapping[Query, Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQuery:
+    """A directory of the client that a definition reads.
+
+    Attributes:
+        dir_name: what the client calls it.
+        session: empty for the request's own.
+        include, exclude, follow: what of it is transferred [remote-api 5.1].
+        shared_key: the same text means the same directory, so that a former copy helps.
+        compare: whether times and sizes tell that a file did not change.
+        metadata_only: contents are not wanted but for what *metadata_except* matches.
+    """
+
+    dir_name: str
+    session: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    shared_key: str = ""
+    compare: bool = True
+    metadata_only: bool = False
+    metadata_except: tuple[str, ...] = ()
