@@ -213,7 +213,7 @@ def test_window_comes_back_as_the_application_reads() -> None:
 def test_padding_comes_back_by_itself() -> None:
     connection = server(SMALL)
     connection.receive(headers(1))
-    for _ in range(2_000):
+    for _ in range(1_000):
         events = connection.receive(frame(Kind.DATA, PADDED, 1, b"\xfe" + bytes(254)))
         assert outcome(events) == "fine"
         sent(connection)
