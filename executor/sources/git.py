@@ -60,6 +60,7 @@ class _Access:
     Attributes:
         url: without credentials; *shown* is for messages.
         header: the Authorization header for everything below *scope*.
+        known_hosts: lines that the definition adds to those of the user.
     """
 
     url: str
@@ -68,6 +69,7 @@ class _Access:
     header: str = ""
     is_ssh: bool = False
     hidden: tuple[str, ...] = ()
+    known_hosts: str = ""
 
 
 class GitTrees:
@@ -200,7 +202,7 @@ class GitTrees:
             if agent is None:
                 raise no_agent("default")
             fds = [await agent.directory()]
-            known_hosts = await asyncio.to_thread(self._known_hosts)
+            known_hosts = await asyncio.to_thread(self._known_hosts, access.known_hosts)
             request["ssh_command"] = _ssh_command(known_hosts)
         try:
             name = f"pybuild.executor.sources.gitjobs:{function}"
@@ -214,7 +216,7 @@ class GitTrees:
         names = {"PATH", *_PROXIES, *(name.upper() for name in _PROXIES)}
         return {name: self._environ[name] for name in sorted(names) if name in self._environ}
 
-    def _known_hosts(self) -> str:
+    def _known_hosts(self, more: str) -> str:
         """Copy the user's known hosts: a changed key is refused, a new one never gets in there."""
         path = self._store.scratch("hosts")
         home = self._environ.get("HOME", "")
@@ -225,6 +227,7 @@ class GitTrees:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
+            file.write(b"\n" + more.encode("utf-8", "surrogateescape"))
         return path
 
     # --- credentials ------------------------------------------------------------------------------
@@ -236,7 +239,7 @@ class GitTrees:
         scheme = "ssh" if parts is None else parts.scheme.lower()
         shown = url
         if scheme not in ("http", "https"):
-            return _Access(url=url, shown=shown, is_ssh=scheme == "ssh")
+            return _Access(url=url, shown=shown, is_ssh=scheme == "ssh", known_hosts=op.known_hosts)
         assert parts is not None
         scope = next((prefix for prefix in _GITHUB if url.startswith(prefix)), url)
         hidden: list[str] = []

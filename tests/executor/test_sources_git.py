@@ -16,10 +16,11 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pybuild.executor.sources.agents import SshAgent
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.ops import GitSource
 from tests.executor.sourcesites import SourceSite, on_site
-from tests.gitservers import Repository, git_daemon, http_backend
+from tests.gitservers import Repository, git_daemon, http_backend, make_key, sshd
 
 pytestmark = pytest.mark.slow
 
@@ -473,5 +474,25 @@ def test_a_token_is_in_no_argument_vector(
         assert b"remote-http" in text or b"ls-remote" in text
         assert b"hunter22" not in text
         assert header.split()[1].encode() not in text
+
+    on_site(tmp_path, body)
+
+
+def test_host_keys_of_the_definition_count_beside_the_users(tmp_path: Path) -> None:
+    """A client that sends definitions knows hosts that this machine's user does not."""
+    key = make_key(tmp_path / "key")
+    repository = Repository(tmp_path / "r.git")
+    repository.commit({"a": "1"})
+
+    async def body(site: SourceSite) -> None:
+        ssh = [SshAgent(id="default", keys=(("key", key.read_bytes()),))]
+        with sshd(tmp_path / "sshd", key) as server:
+            source = GitSource(remote=f"ssh://{server.login}{repository.path}")
+            host, kind, _ = server.known_hosts.split()[:3]
+            stranger = make_key(tmp_path / "stranger").with_suffix(".pub").read_text().split()[1]
+            with pytest.raises(PybuildError, match="Host key verification failed"):
+                await site.tree(replace(source, known_hosts=f"{host} {kind} {stranger}"), ssh=ssh)
+            tree = await site.tree(replace(source, known_hosts=server.known_hosts), ssh=ssh)
+            assert names(tree) == ["a"]
 
     on_site(tmp_path, body)
