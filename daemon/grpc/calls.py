@@ -82,6 +82,8 @@ class Call(Flow):
         if deadline is not None:
             self._timer = loop.call_at(deadline, self._expired)
         self._task = loop.create_task(self._run(handler), name=f"rpc {self.method}")
+        # Not in the task, which never runs if it is cancelled at once.
+        self._task.add_done_callback(self._leave)
         return self._task
 
     def on_headers(self, event: Headers) -> None:
@@ -136,12 +138,13 @@ class Call(Flow):
         except Exception:  # noqa: BLE001  one call's bug must not end the others
             _log.exception("%s failed", self.method)
             error = RpcError(Code.INTERNAL, "internal error")
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
         self._stopped = True
         if self._over is None:
             self.finish(error)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._discard()
         self._link.flows.pop(self._id, None)
 
