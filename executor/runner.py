@@ -14,6 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.executor import network, steps
 from pybuild.executor.cachemounts import CacheMounts, Seed
 from pybuild.executor.contexttrees import ContextTrees
+from pybuild.executor.devices import find_devices
 from pybuild.executor.fetch import Fetcher
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.layers import Layers
@@ -270,6 +271,7 @@ class BuildRunner:
             if root.selector != "/":
                 raise UserError(f'a root from "{root.selector}" of an input is not supported yet')
             base = await self.snapshot(_input(vertex, inputs, root.input))
+        devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
         async with AsyncExitStack() as stack:
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack)
             resolv_conf = await asyncio.to_thread(self._resolv_conf, op)
@@ -281,8 +283,8 @@ class BuildRunner:
                     lowers=lowers,
                     upper=active.fs,
                     work=active.work,
-                    mounts=mounts,
-                    extra_env=env,
+                    mounts=[*devices.mounts, *mounts],
+                    extra_env=[*devices.env, *env],
                     resolv_conf=resolv_conf,
                 )
                 tail = steps.Tail()

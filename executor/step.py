@@ -15,6 +15,8 @@ class StepMountType(StrEnum):
     """A file or directory of the host: a client's directory, a cache mount, an agent's socket."""
     BIND_OVERLAY = "bind-overlay"
     """A path of a stack of deltas."""
+    DEVICE = "device"
+    """A device node of the host, usable as such."""
     TMPFS = "tmpfs"
     SECRET = "secret"
     """A file with *data* on a tmpfs that nothing else sees."""

@@ -162,6 +162,14 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device of the machine that a step may use, by its CDI name or class [RUN-7]."""
+
+    name: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecOp:
     """Run a process in a file tree.
 
@@ -187,6 +195,7 @@ class ExecOp:
     shm_size_bytes: int = field(default=0, compare=False)
     valid_exit_codes: tuple[int, ...] = (0,)
     proxy_env: tuple[str, ...] = field(default=(), compare=False)
+    devices: tuple[Device, ...] = ()
 
 
 # --- file -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.elsewhere import load_from_elsewhere
 from pybuild.executor import network
+from pybuild.executor.devices import find_devices
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
 from pybuild.export import Built, export_all
@@ -353,3 +354,7 @@ def _check_entitlements(lowered: Lowered, allowed: frozenset[str]) -> None:
                     spans=vertex.meta.spans,
                     hints=[f"grant it with --allow {name}"],
                 )
+        try:
+            find_devices(vertex.op.devices, allowed)
+        except PybuildError as error:
+            raise error.with_spans(vertex.meta.spans) from error.__cause__

@@ -99,6 +99,8 @@ def _source(
         case "secret":
             mode = 0o400 if mount["mode"] is None else mount["mode"]
             return files.add(mount["data"], mode, mount["uid"], mount["gid"]), False
+        case "device":
+            return _device(mount["source"]), False
         case "bind-path":
             tree = _path(mount, layout, index)
         case "bind-overlay":
@@ -133,6 +135,23 @@ def _path(mount: dict[str, Any], layout: rootfs.Layout, index: int) -> int:
         return _select(base, mount["selector"], _CLONE)
     finally:
         os.close(base)
+
+
+def _device(source: str) -> int:
+    """Return a mount of a device node that can be opened, unlike those in all other mounts."""
+    try:
+        fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise Fault(USER, f'device "{source}": {(error.strerror or "").lower()}') from error
+    try:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+            raise Fault(USER, f'device "{source}": not a device')
+        tree = syscalls.open_tree(fd, "", syscalls.OPEN_TREE_CLONE)
+    finally:
+        os.close(fd)
+    syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC)
+    return tree
 
 
 def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, index: int) -> int:
