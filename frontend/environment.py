@@ -31,21 +31,25 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
 class Environment(Mapping[str, str]):
     """Variables in the order of their *last* assignment, which is the order steps get them in."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_pairs", "_values")
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
+        self._pairs: tuple[str, ...] | None = None
 
     def set(self, name: str, value: str) -> None:
         self._values.pop(name, None)
         self._values[name] = value
+        self._pairs = None
 
     def copy(self) -> Environment:
         return Environment(self._values)
 
     def pairs(self) -> tuple[str, ...]:
-        """Return ``NAME=value`` texts."""
-        return tuple(f"{name}={value}" for name, value in self._values.items())
+        """Return ``NAME=value`` texts, the same tuple for all steps between two changes."""
+        if self._pairs is None:
+            self._pairs = tuple([f"{name}={value}" for name, value in self._values.items()])
+        return self._pairs
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]

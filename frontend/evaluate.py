@@ -100,6 +100,7 @@ class Evaluator:
         )
         if isinstance(node.origin, Node):
             base = self.states[node.origin]
+            scope.spend(16 * (base.image.size + len(base.env) + len(base.args)))
             return StageState(
                 scope=scope,
                 vertex=base.vertex,

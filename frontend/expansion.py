@@ -18,7 +18,7 @@ from pybuild.frontend.lalr import Grammar, Token
 from pybuild.model.errors import UserError
 
 # More pieces than this in one text is an attack on the builder's time.
-MAX_TOKENS = 300_000
+MAX_TOKENS = 200_000
 
 _CACHED_LENGTH = 4096
 

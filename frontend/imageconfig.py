@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pybuild.frontend.environment import DEFAULT_PATH
@@ -46,6 +46,7 @@ class ImageConfig:
         self.base_history = base_history or []
         self.base_layer_count = base_layer_count
         self.added = added or []
+        self._env_places: dict[str, int] = {}
 
     @classmethod
     def empty(cls, platform: Platform) -> ImageConfig:
@@ -104,6 +105,13 @@ class ImageConfig:
         return Platform.from_json(self.top)
 
     @property
+    def size(self) -> int:
+        """How much a child has to copy: list items, members and history entries."""
+        fields: Iterable[Any] = self.run.values()
+        lists = sum(len(field) for field in fields if isinstance(field, (dict, list)))  # pyright: ignore[reportUnknownArgumentType]
+        return lists + len(self.base_history) + len(self.added)
+
+    @property
     def user(self) -> str:
         return str(self.run.get("User", ""))
 
@@ -143,11 +151,12 @@ class ImageConfig:
     def set_env(self, name: str, value: str) -> None:
         """Replace in place, else append [EV-7]."""
         env: list[str] = self.run.setdefault("Env", [])
-        for index, entry in enumerate(env):
-            if entry.startswith(name) and entry[len(name) : len(name) + 1] in ("", "="):
-                env[index] = f"{name}={value}"
-                return
-        env.append(f"{name}={value}")
+        places = self._env_places
+        if not places:  # of a repeated name, the first counts
+            for index in range(len(env) - 1, -1, -1):
+                places[env[index].partition("=")[0]] = index
+        index = places.setdefault(name, len(env))
+        env[index : index + 1] = [f"{name}={value}"]
 
     def add_keys(self, field: str, keys: Sequence[str]) -> None:
         """Add members to ``ExposedPorts`` or ``Volumes``."""

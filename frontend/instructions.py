@@ -106,7 +106,7 @@ def read_line(text: str, escape: str) -> Line:
     except Refused as error:
         found = _KEYWORD.match(stripped)
         keyword = found[0] if found else stripped
-        if error.position or keyword.upper() in KEYWORDS:
+        if error.position > 0 or keyword.upper() in KEYWORDS:
             raise InternalError(f"the grammar refused {stripped!r}") from error
         near = did_you_mean(keyword, KEYWORDS, ignore_case=True)
         raise UserError(f"unknown instruction: {keyword}{near}") from None

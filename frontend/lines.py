@@ -121,13 +121,18 @@ class LineReader:
         Raises:
             SyntaxFault: the file ends before [HD-4].
         """
-        start = self._at
-        while self._at < len(self._lines):
+        start, lines = self._at, self._lines
+        for at in range(start, len(lines)):
+            line = lines[at]
+            if delimiter not in line and len(line) * 4 <= MAX_LINE_BYTES:
+                continue
+            self._at = at
             line = self._read()
             if (line.lstrip("\t") if chomp else line) == delimiter:
-                body = "".join(self._lines[start : self._at - 1])
+                body = "".join(lines[start:at])
                 self._check_text(body, start + 1, is_body=True)
                 return body
+        self._at = len(lines)
         raise SyntaxFault("unterminated heredoc", first_line, self._at)
 
     def _read(self) -> str:
@@ -181,7 +186,10 @@ def split_lines(text: bytes) -> list[str]:
 
 def excerpt_lines(lines: list[str]) -> tuple[str, ...]:
     """Return *lines* fit to be shown: no line ends, no bytes that are not text."""
-    return tuple(shown(line.rstrip("\r\n")) for line in lines)
+    text = "".join(lines)
+    if text.isascii() and "\r" not in text:
+        return tuple(text.removesuffix("\n").split("\n")) if lines else ()
+    return tuple([shown(line.rstrip("\r\n")) for line in lines])
 
 
 def shown(text: str) -> str:

@@ -29,7 +29,7 @@ def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
         case ast.User():
             user = state.expander(at)(at.user)
             state.image.run["User"] = user
-            state.image.commit(f"USER {user}")
+            state.commit(f"USER {user}")
         case ast.Expose():
             _expose(state, at)
         case ast.Volume():
@@ -38,15 +38,15 @@ def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
             signal = state.expander(at)(at.signal)
             check_signal(signal)
             state.image.run["StopSignal"] = signal
-            state.image.commit(f"STOPSIGNAL {signal}")
+            state.commit(f"STOPSIGNAL {signal}")
         case ast.Shell():
             state.image.run["Shell"] = list(at.args)
-            state.image.commit(f"SHELL {gotext.plain_list(at.args)}")
+            state.commit(f"SHELL {gotext.plain_list(at.args)}")
         case ast.Healthcheck():
             _healthcheck(state, at)
         case ast.Maintainer():
             state.image.top["author"] = at.author
-            state.image.commit(f"MAINTAINER {at.author}")
+            state.commit(f"MAINTAINER {at.author}")
         case ast.Onbuild():  # no history entry [OB-4]
             state.image.run.setdefault("OnBuild", []).append(at.text)
         case _:
@@ -63,7 +63,7 @@ def _env(state: StageState, at: ast.Env) -> None:
         check_secret(at, name, state.scope.report)
         state.env.set(name, value)
         state.image.set_env(name, value)
-    state.image.commit("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
+    state.commit("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
 
 
 def _arg(state: StageState, at: ast.Arg) -> None:
@@ -83,7 +83,7 @@ def _arg(state: StageState, at: ast.Arg) -> None:
         state.args.append((item.name, value))
         state.declared.add(item.name)
         shown.append(item.name if value is None else f"{item.name}={value}")
-    state.image.commit("ARG " + " ".join(shown))
+    state.commit("ARG " + " ".join(shown))
 
 
 def _label(state: StageState, at: ast.Label) -> None:
@@ -91,7 +91,7 @@ def _label(state: StageState, at: ast.Label) -> None:
     expand = state.expander(at)
     pairs = [(expand(pair.key), expand(pair.value)) for pair in at.pairs]
     state.image.run.setdefault("Labels", {}).update(pairs)
-    state.image.commit("LABEL " + " ".join(f"{name}={value}" for name, value in pairs))
+    state.commit("LABEL " + " ".join(f"{name}={value}" for name, value in pairs))
 
 
 def _cmd(state: StageState, at: ast.Cmd) -> None:
@@ -100,7 +100,7 @@ def _cmd(state: StageState, at: ast.Cmd) -> None:
     args = _command(state, at)
     state.image.run["Cmd"] = args
     state.image.run["ArgsEscaped"] = True
-    state.image.commit(f"CMD {gotext.quoted_list(args)}")
+    state.commit(f"CMD {gotext.quoted_list(args)}")
 
 
 def _entrypoint(state: StageState, at: ast.Entrypoint) -> None:
@@ -110,7 +110,7 @@ def _entrypoint(state: StageState, at: ast.Entrypoint) -> None:
     state.image.run["Entrypoint"] = args
     if state.cmd_at is None:  # one that came with the base does not fit the new program [EP-1]
         state.image.run.pop("Cmd", None)
-    state.image.commit(f"ENTRYPOINT {gotext.quoted_list(args)}")
+    state.commit(f"ENTRYPOINT {gotext.quoted_list(args)}")
 
 
 def _command(state: StageState, at: ast.Cmd | ast.Entrypoint) -> list[str]:
@@ -126,10 +126,11 @@ def _expose(state: StageState, at: ast.Expose) -> None:
     for word in sorted(at.ports):  # before expansion [EXP-P1]
         for text in state.split_expand(word):
             spec = parse_port(text)
+            state.scope.spend(64 * len(spec.ports))
             check_port(at, text, spec, state.scope.report)
             ports += spec.ports
     state.image.add_keys("ExposedPorts", ports)
-    state.image.commit(f"EXPOSE {gotext.plain_list(ports)}")
+    state.commit(f"EXPOSE {gotext.plain_list(ports)}")
 
 
 def _volume(state: StageState, at: ast.Volume) -> None:
@@ -137,7 +138,7 @@ def _volume(state: StageState, at: ast.Volume) -> None:
     if not all(paths):
         raise UserError("VOLUME specified can not be an empty string")
     state.image.add_keys("Volumes", paths)
-    state.image.commit(f"VOLUME {gotext.plain_list(paths)}")
+    state.commit(f"VOLUME {gotext.plain_list(paths)}")
 
 
 def _healthcheck(state: StageState, at: ast.Healthcheck) -> None:
@@ -160,4 +161,4 @@ def _healthcheck(state: StageState, at: ast.Healthcheck) -> None:
     shown = [f"Test:{gotext.plain_list(test)}"]
     shown += [f"{key}:{gotext.duration(value)}" for key, value in durations.items()]
     shown.append(f"Retries:{at.retries}")
-    state.image.commit("HEALTHCHECK {" + " ".join(shown) + "}")
+    state.commit("HEALTHCHECK {" + " ".join(shown) + "}")

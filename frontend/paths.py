@@ -38,6 +38,8 @@ def destination(cwd: str, path: str) -> str:
 
 def has_wildcard(path: str) -> bool:
     r"""Whether *path* is a pattern: has ``*``, ``?`` or ``[`` without a backslash [CP-3]."""
+    if "*" not in path and "?" not in path and "[" not in path:
+        return False
     escaped = False
     for char in path:
         if escaped:

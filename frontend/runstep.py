@@ -47,7 +47,8 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     if script is not None:
         mounts.append(Mount(target=_PIPES, input=inputs.index(script), readonly=True))
     specs = [parse_mount(record, state.expander(at)) for record in at.flag_list("mount")]
-    env = state.env.copy()
+    env = state.env
+    state.scope.spend(8 * len(env))
     sockets: list[str] = []
     for spec, node in zip(specs, step.sources, strict=True):
         source = None if node is None else tree_of(node)
@@ -58,6 +59,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
             )
         mounts.append(_mount(state, spec, source, inputs, sockets))
     if sockets and "SSH_AUTH_SOCK" not in env:
+        env = env.copy()
         env.set("SSH_AUTH_SOCK", sockets[0])
 
     masks = {mount.env: "****" for mount in mounts if mount.env}
@@ -83,7 +85,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     )
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])
-    state.image.commit(f"RUN {history} # buildkit", state.vertex)
+    state.commit(f"RUN {history} # buildkit", state.vertex)
 
 
 class _Inputs:

@@ -17,6 +17,8 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
 
+# As for the instructions of a file: a few that are multiplied must not keep a daemon busy.
+MAX_TRIGGERS = 10_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}\Z", re.ASCII)
 
 
@@ -113,6 +115,7 @@ class StageGraph:
         self._default_platform = default_platform
         self._by_name: dict[str, Node] = {}
         self._external: dict[str, Node] = {}
+        self._triggers = 0
         self.stages: list[Node] = []
         for stage in dockerfile.stages:
             try:
@@ -220,6 +223,12 @@ class StageGraph:
         """
         if not node.triggers_added and not node.replaced:
             node.triggers_added = True
+            triggers = tuple(triggers)
+            self._triggers += len(triggers)
+            if self._triggers > MAX_TRIGGERS:
+                raise UserError(
+                    f"more than {MAX_TRIGGERS} instructions come from ONBUILD", spans=node.spans
+                )
             steps = [self._step(item, triggered=True) for item in triggers]
             node.steps[:0] = steps
             if any(step.sources for step in steps):

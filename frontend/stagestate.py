@@ -22,6 +22,10 @@ _TABS = re.compile(r"^\t+", re.MULTILINE)
 
 SCRATCH = Vertex(ScratchSource())
 
+# Characters of history and variables that one definition may hold in all. Real files stay below a
+# hundredth of that; with fewer, a short one that doubles variables or lists ports could fill memory.
+MAX_TEXT = 32 * 1024 * 1024
+
 
 @dataclass(slots=True, kw_only=True)
 class BuildScope:
@@ -31,6 +35,7 @@ class BuildScope:
         globals: the variables of FROM lines [EV-1].
         escape: of the directive.
         has_titles: whether steps get names to be shown; who shows nothing saves a quarter of the time.
+        spent: how much has been counted towards `MAX_TEXT`.
     """
 
     options: LowerOptions
@@ -40,7 +45,20 @@ class BuildScope:
     proxy_env: tuple[str, ...]
     report: Report
     has_titles: bool = True
+    spent: int = 0
     _locals: dict[str, Vertex] = field(default_factory=dict[str, Vertex])
+
+    def spend(self, amount: int) -> None:
+        """Count characters, or anything else that takes memory and time, towards the limit.
+
+        Raises:
+            UserError: it is reached.
+        """
+        self.spent += amount
+        if self.spent > MAX_TEXT:
+            raise UserError(
+                f"variables and history of this build are longer than {MAX_TEXT} characters"
+            )
 
     def local(self, name: str) -> Vertex:
         """Return the one vertex of a local source, or of the context that is none."""
@@ -111,12 +129,18 @@ class StageState:
         return text.encode("utf-8", "surrogateescape")
 
     def meta(self, name: str, at: ast.Instruction, *, ignorable: bool = True) -> VertexMeta:
+        self.scope.spend(len(name))
         return VertexMeta(
             name=name,
             spans=(at.span,),
             ignore_cache=ignorable and self.ignore_cache,
             stage=self.label,
         )
+
+    def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
+        """Add a history entry; *vertex* makes its layer."""
+        self.scope.spend(len(created_by))
+        self.image.commit(created_by, vertex)
 
     def title(
         self, text: str, *, keep: bool = False, masks: Mapping[str, str] | None = None

@@ -135,7 +135,7 @@ def apply_transfer(
     words += [f"--chown={chown}"] if chown else []
     words += [f"--chmod={chmod}"] if chmod else []
     words += [*names, *(f"<<{heredoc.name}" for heredoc in heredocs), shown_dest]
-    state.image.commit(" ".join(words) + " # buildkit", layer)
+    state.commit(" ".join(words) + " # buildkit", layer)
 
 
 def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
@@ -146,7 +146,7 @@ def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
     full = paths.workdir(state.cwd, path)
     state.image.run["WorkingDir"] = full
     if paths.clean(full) == "/":
-        state.image.commit(f"WORKDIR {full}")
+        state.commit(f"WORKDIR {full}")
         return
     user = state.image.user
     mkdir = Mkdir(
@@ -158,7 +158,7 @@ def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
     prefix = state.names.next(state.platform, state.env, triggered=triggered)
     meta = state.meta(prefix + title, at, ignorable=False)
     state.vertex = Vertex(FileOp(actions=(mkdir,)), (state.vertex,), meta)
-    state.image.commit(f"WORKDIR {full}", state.vertex)
+    state.commit(f"WORKDIR {full}", state.vertex)
 
 
 def parse_owner(text: str) -> Owner:

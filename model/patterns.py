@@ -26,6 +26,12 @@ _BAD = "syntax error in pattern"
 _LITERAL, _CLASS, _STAR, _GLOBSTAR, _GLOBSTAR_SLASH = "literal", "class", "*", "**", "**/"
 _Token = tuple[str, str]
 
+# Go's white space, as around the lines of an ignore file; Python's has four separators more.
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
 
 def match(pattern: str, name: str) -> bool:
     """Say whether *name* is matched, whole, by *pattern*, in which ``**`` is no more than ``*``.
@@ -71,9 +77,9 @@ class PatternMatcher:
     def __init__(self, patterns: Sequence[str]) -> None:
         self._rules: list[tuple[bool, _Rule]] = []
         for line in patterns:
-            text = line.strip()
+            text = line.strip(_SPACE)
             negated = text.startswith("!")
-            text = text[1:].strip() if negated else text
+            text = text[1:].strip(_SPACE) if negated else text
             if negated and not text:
                 raise ValueError('illegal exclusion pattern: "!"')
             text = clean(text).removeprefix("/") if text else ""
@@ -107,12 +113,13 @@ class _Rule:
     """One compiled pattern."""
 
     def __init__(self, pattern: str) -> None:
-        self._tokens = tokens = _tokens(pattern, globstar=True)
         self._pattern = pattern
         self._prefix = pattern + "/"
+        self._is_plain = not has_wildcard(pattern)
+        self._tokens = tokens = [] if self._is_plain else _tokens(pattern, globstar=True)
         kinds = {kind for kind, _ in tokens}
-        self._is_plain = kinds <= {_LITERAL}
-        if self._is_plain:
+        if tokens and kinds <= {_LITERAL}:
+            self._is_plain = True
             self._pattern = "".join(source for _, source in tokens)
             self._prefix = self._pattern + "/"
         self._has_globstar = not kinds.isdisjoint({_GLOBSTAR, _GLOBSTAR_SLASH})
@@ -139,9 +146,8 @@ class _Rule:
         if self._has_globstar:
             return True
         if self._parts is None:
-            self._parts = [
-                re.compile(_segment(part), re.DOTALL) for part in _split(self._tokens, "/")
-            ]
+            tokens = self._tokens or [(_LITERAL, char) for char in self._pattern]
+            self._parts = [re.compile(_segment(part), re.DOTALL) for part in _split(tokens, "/")]
         if len(self._parts) <= len(parts):
             return False
         return all(regex.fullmatch(part) for regex, part in zip(self._parts, parts, strict=False))

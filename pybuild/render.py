@@ -13,6 +13,7 @@ from pybuild.model.span import Span
 from pybuild.progress.screen import without_controls
 
 _AROUND = 2
+_MOST = 30  # marked lines; a heredoc may have a million
 
 
 def report(error: BaseException, out: TextIO) -> int:
@@ -59,7 +60,10 @@ def text(error: PybuildError) -> str:
 
 
 def excerpt(span: Span, lines: Sequence[str] | None) -> list[str]:
-    """The lines of *span* marked ``>>>``, with two lines around; only the place if unreadable."""
+    """The lines of *span* marked ``>>>``, with two lines around; only the place if unreadable.
+
+    Of a very long span, only the beginning.
+    """
     head = f"{span.file}:{span.first_line}"
     if lines is None:
         try:
@@ -68,7 +72,10 @@ def excerpt(span: Span, lines: Sequence[str] | None) -> list[str]:
         except OSError:
             return [head]
     first = max(1, span.first_line - _AROUND)
+    hidden = max(0, min(len(lines), span.last_line) - span.first_line + 1 - _MOST)
     last = min(len(lines), span.last_line + _AROUND)
+    if hidden:
+        last = span.first_line + _MOST - 1
     width = max(4, len(str(last)) + 1)
     out = [head]
     for number in range(first, last + 1):
@@ -76,6 +83,8 @@ def excerpt(span: Span, lines: Sequence[str] | None) -> list[str]:
         body = lines[number - 1]
         clipped = body if len(body) <= 200 else body[:199] + "…"
         out.append(f"{number:>{width}} | {mark} {clipped}".rstrip())
+    if hidden:
+        out.append(f"{'':>{width}} | >>> … {hidden} more lines")
     return out
 
 

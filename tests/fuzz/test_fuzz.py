@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from pybuild.frontend import ast
 from pybuild.frontend.directives import detect_syntax
+from pybuild.frontend.ignore import Matcher, parse_ignore
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.model.errors import UserError
 from tests.fuzz.coverage import Arcs
@@ -90,3 +92,24 @@ def test_configs_nested_deeply_are_refused() -> None:
     with pytest.raises(UserError, match="nested too deeply"):
         base_image(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
     base_image(json.dumps({"a": [[[[]]]]}).encode())
+
+
+def test_an_escaped_blank_alone_is_an_unknown_instruction() -> None:
+    with pytest.raises(UserError, match=r"unknown instruction: \\$"):
+        parse_dockerfile(b"\\ \\ \n\n")
+
+
+def test_a_list_with_a_separator_behind_it_is_no_list() -> None:
+    """The four ASCII separators are white space to Python, but neither to JSON nor to Go [FRM-4]."""
+    file = parse_dockerfile(b'FROM scratch\nVOLUME ["/a"]\x1d\nCMD ["a"]\x1c\n')
+    volume, command = file.stages[0].body
+    assert isinstance(volume, ast.Volume)
+    assert volume.paths == ('["/a"]\x1d',)
+    assert isinstance(command, ast.Cmd)
+    assert command.command.is_shell
+
+
+def test_separators_are_characters_of_ignore_patterns() -> None:
+    (pattern,) = parse_ignore(b"!\x1c\n")
+    assert pattern == "!\x1c"
+    assert Matcher(["\x1d"]).matches("\x1d")
