@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from pybuild.frontend import ast, paths
-from pybuild.frontend.devices import refuse_devices
+from pybuild.frontend.devices import parse_device
 from pybuild.frontend.mounts import MountSpec, absolute_target, parse_mount
 from pybuild.frontend.names import summary
 from pybuild.frontend.stages import Node, Step
@@ -40,7 +40,6 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     Raises:
         UserError: a flag or mount that cannot be.
     """
-    refuse_devices(at.flag_list("device"))
     inputs = _Inputs(state.vertex)
     command, note, script = _command(state, at)
     mounts = [Mount(target="/", input=0, output=True)]
@@ -82,6 +81,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         ulimits=options.ulimits,
         shm_size_bytes=options.shm_size_bytes,
         proxy_env=state.scope.proxy_env,
+        devices=tuple(map(parse_device, at.flag_list("device"))),
     )
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])

@@ -12,6 +12,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
     Copy,
+    Device,
+    ExecOp,
     FileOp,
     GitSource,
     HttpSource,
@@ -190,6 +192,14 @@ def test_the_context_can_be_something_else() -> None:  # CTX-1
 def test_devices(record: str, name: str, required: bool) -> None:  # RUN-7
     found = parse_device(record)
     assert (found.name, found.required) == (name, required)
+
+
+def test_devices_are_part_of_the_step() -> None:  # RUN-7, KEY-1
+    lowered = build("FROM a\nRUN --device=v/d=x --device=gpu,required true\n")
+    op = lowered.result.op
+    assert isinstance(op, ExecOp)
+    assert op.devices == (Device(name="v/d=x"), Device(name="gpu", required=True))
+    assert lowered.result != build("FROM a\nRUN true\n").result
 
 
 @pytest.mark.parametrize(
