@@ -33,7 +33,13 @@ BUILD = Command(
     "pybuild.commands.build:main",
     (
         Option("add-host", "custom host-to-IP mapping (name:ip)", "HOST", repeat=True),
-        Option("allow", "grant an entitlement: network.host, security.insecure", "NAME", "", True),
+        Option(
+            "allow",
+            "grant an entitlement: network.host, security.insecure, device[=NAME]",
+            "NAME",
+            "",
+            True,
+        ),
         Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
         Option(
             "build-context", "additional build context (name=path|URL)", "NAME=SRC", repeat=True
