@@ -13,7 +13,7 @@ from pybuild.daemon.grpc.clientcall import ClientCall
 from pybuild.daemon.grpc.limits import Limits
 from pybuild.daemon.grpc.link import Link
 from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.sockets import SocketProtocol
+from pybuild.daemon.grpc.sockets import SocketProtocol, speak_h2
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.grpc.tunnel import ByteStream, Tunnel
 from pybuild.daemon.http2.connection import Connection
@@ -63,9 +63,13 @@ class Channel:
         """
         loop = asyncio.get_running_loop()
         link = _link(limits)
+        if ssl is not None:
+            speak_h2(ssl)
+
+        socket = SocketProtocol(lambda _: link, preface_s=None)
 
         def protocol() -> SocketProtocol:
-            return SocketProtocol(lambda _: link, preface_s=None)
+            return socket
 
         if address.startswith("unix://"):
             authority = "localhost"
@@ -81,7 +85,9 @@ class Channel:
             await loop.create_connection(
                 protocol, host.strip("[]"), int(port), ssl=ssl, server_hostname=server_hostname
             )
-        return cls(link, authority, "https" if ssl else "http")
+        channel = cls(link, authority, "https" if ssl else "http")
+        channel._task = asyncio.create_task(_until(socket.gone))
+        return channel
 
     async def unary(
         self,
@@ -184,6 +190,10 @@ class Channel:
             await tunnel.run()
         finally:
             self._lost()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _link(limits: Limits | None) -> Link:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -11,8 +12,10 @@ from pybuild.daemon.grpc.link import Link
 from pybuild.daemon.grpc.peer import Peer
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.http2.frames import PREFACE
+from pybuild.daemon.http2.streams import Buffer
 
 _READ_BYTES = 256 << 10
+_LINGER_S = 5.0  # for the other side to read the last frames
 _HTTP_1 = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
     b"Content-Length: 32\r\n\r\nthis port speaks gRPC, on HTTP/2"
@@ -35,6 +38,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.link: Link | None = None
+        self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -42,7 +46,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
         self.link = self._make_link(_peer(transport))
         if self._preface_s is None:
-            self.link.attach(self._transport)
+            self.link.attach(self)
         else:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._preface_s, self._late)
@@ -76,9 +80,23 @@ class SocketProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End all calls."""
         self._stop_timer()
+        self.gone.set()
         if self.link is not None:
             why = f": {exc}" if exc else ""
             self.link.close(RpcError(Code.UNAVAILABLE, f"connection closed{why}"))
+
+    def writelines(self, chunks: list[Buffer], /) -> None:
+        """Write."""
+        assert self._transport is not None
+        self._transport.writelines(chunks)
+
+    def close(self) -> None:
+        """Write what is left and close; who does not read it is not waited for."""
+        assert self._transport is not None
+        self._stop_timer()
+        self._transport.close()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_LINGER_S, self._transport.abort)
 
     def _greet(self, data: bytes) -> None:
         """Wait for the preface, so that what is no HTTP/2 gets an answer that it can read."""
@@ -89,11 +107,11 @@ class SocketProtocol(asyncio.BufferedProtocol):
             self._stop_timer()
             if greeting[:1].isalpha():
                 self._transport.write(_HTTP_1)
-            self._transport.close()
+            self.close()
         elif len(greeting) >= len(PREFACE):
             self._stop_timer()
             self._greeting = None
-            self.link.attach(self._transport)
+            self.link.attach(self)
             self.link.received(greeting)
 
     def _late(self) -> None:
@@ -104,6 +122,12 @@ class SocketProtocol(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def speak_h2(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Offer HTTP/2, as clients of gRPC demand; returns *context*."""
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def _peer(transport: asyncio.BaseTransport) -> Peer:

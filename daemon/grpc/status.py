@@ -138,9 +138,9 @@ def quote(message: str, most: int = _MOST_MESSAGE) -> bytes:
     if quoted[-1:] == b" ":
         quoted = quoted[:-1] + b"%20"
     if len(quoted) > most:
-        quoted = quoted[: max(most - 3, 0)].rstrip(b" ")
-        cut = quoted.rfind(b"%", max(len(quoted) - 2, 0))
-        quoted = quoted if cut < 0 else quoted[:cut]
+        quoted = quoted[:most]
+        cut = quoted.rfind(b"%", max(most - 2, 0))
+        quoted = (quoted if cut < 0 else quoted[:cut]).rstrip(b" ")
     return quoted
 
 
