@@ -101,7 +101,7 @@ def parse_git_url(text: str, *, is_context: bool = False) -> GitUrl | None:
 
 def without_credentials(url: str) -> str:
     """Return an http(s) URL without its user part, to be shown."""
-    if not is_http(url):
+    if not is_http(url.lower()):
         return url
     scheme, mark, rest = url.partition("://")
     host, slash, path = rest.partition("/")

@@ -24,6 +24,7 @@ from pybuild.contexts import (
     read_dockerfile,
 )
 from pybuild.executor.files.archives import is_archive
+from pybuild.executor.sources.download import shown_url
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http, without_credentials
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
@@ -164,7 +165,7 @@ class _Loader:
 
     async def _dockerfile_of_url(self, url: str) -> tuple[bytes, str]:
         op = HttpSource(url=url, filename="Dockerfile")
-        shown = without_credentials(url)
+        shown = shown_url(url)
         vertex = Vertex(op, meta=VertexMeta(name=f"[internal] load {shown}"))
         tree = await self._session.tree(vertex, self._emit)
         data = await self._session.read(tree, "Dockerfile", MAX_DOCKERFILE_BYTES + 1) or b""

@@ -251,6 +251,9 @@ class _Work:
                 read = archives.open_archive(fd)
                 if read is None:
                     return False
+                disk = os.fstatvfs(self._target.fd)
+                limit = disk.f_bavail * disk.f_frsize * 19 // 20
+                read = archives.capped(read, place.path, limit)
                 unpack.unpack(
                     read, self._target, dest, name=place.path, owner=owner, mtime_ns=mtime_ns
                 )

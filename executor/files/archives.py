@@ -190,6 +190,24 @@ def _zstd(raw: Read) -> Read:
     return read
 
 
+def capped(read: Read, path: str, limit: int) -> Read:
+    """Return *read* with an end to what it delivers: a bomb must not fill the disk.
+
+    The reader raises `Fault`, environment, when *limit* bytes were not all.
+    """
+    left = limit
+
+    def next_piece() -> bytes:
+        nonlocal left
+        piece = read()
+        left -= len(piece)
+        if left < 0:
+            raise Fault(ENVIRONMENT, f'cannot unpack "/{path}": it goes on after {limit} bytes')
+        return piece
+
+    return next_piece
+
+
 def damaged(path: str, reason: str) -> Fault:
     """Return the error for an archive that began well."""
     return Fault(USER, f'cannot unpack "/{path}": {reason}')

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pybuild.cache.store import Store
@@ -38,7 +38,7 @@ class SshAgent:
 
     id: str
     socket: str = ""
-    keys: tuple[tuple[str, bytes], ...] = ()
+    keys: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     raw: bool = False
 
 

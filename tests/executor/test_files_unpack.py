@@ -249,6 +249,24 @@ def test_damage_behind_a_good_beginning_fails(
 
 @pytest.mark.root
 @needs_root
+def test_a_bomb_does_not_fill_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ADD-2: what an archive unpacks to ends before the disk does."""
+
+    class Small:
+        f_bavail, f_frsize = 100, 4096
+
+    def small(fd: int) -> Small:
+        return Small()
+
+    monkeypatch.setattr(os, "fstatvfs", small)
+    bomb = gzip.compress(tar(file("zeros", bytes(1 << 20))))
+    with pytest.raises(Fault, match="goes on after 389120 bytes") as caught:
+        bench.context({"a": bomb}).run(add())
+    assert caught.value.kind == "environment"
+
+
+@pytest.mark.root
+@needs_root
 def test_devices_and_fifos(bench: Bench) -> None:
     data = tar(("dev", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""))
     tree = bench.context({"a": data}).run(add())

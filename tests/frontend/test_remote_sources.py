@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pybuild.frontend.devices import parse_device
-from pybuild.frontend.giturl import file_name, parse_git_url
+from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
@@ -192,6 +192,12 @@ def test_the_context_can_be_something_else() -> None:  # CTX-1
 def test_devices(record: str, name: str, required: bool) -> None:  # RUN-7
     found = parse_device(record)
     assert (found.name, found.required) == (name, required)
+
+
+@pytest.mark.parametrize("url", ["https://u:p@h/x.git", "HTTPS://tok@h/x.git", "http://a@b@h/x"])
+def test_credentials_of_urls_are_not_shown(url: str) -> None:  # SEC-7
+    shown = without_credentials(url)
+    assert "@" not in shown and "/h/x" in shown
 
 
 def test_devices_are_part_of_the_step() -> None:  # RUN-7, KEY-1

@@ -41,6 +41,7 @@ def test_sockets_and_keys_by_id(agent: str, tmp_path: Path) -> None:
     assert [name for name, _ in keys.keys] == ["one", "two"]
     assert b"PRIVATE KEY" in keys.keys[0][1]
     assert keys.socket == ""
+    assert "PRIVATE" not in repr(keys)  # SEC-2: wherever it may be shown
 
 
 @pytest.mark.parametrize(
