@@ -86,6 +86,27 @@ COMMANDS = {
     for command in (
         BUILD,
         Command(
+            "daemon",
+            "Serve builds to buildctl, docker buildx and other clients of BuildKit.",
+            "pybuild.commands.daemon:main",
+            (
+                Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
+                Option(
+                    "allow-insecure-entitlement",
+                    "let clients grant network.host or security.insecure",
+                    "NAME",
+                    "",
+                    True,
+                ),
+                Option("insecure", "listen on TCP without TLS"),
+                Option("tlscacert", "clients need a certificate of this authority", "FILE"),
+                Option("tlscert", "certificate of the server", "FILE"),
+                Option("tlskey", "its key", "FILE"),
+                *GLOBAL,
+            ),
+            ("", 0, 0),
+        ),
+        Command(
             "du",
             "Show what the store holds and how much of it can be freed.",
             "pybuild.commands.disk:du",
@@ -209,6 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
     try:
+        if argv is None and os.path.basename(sys.argv[0]) == "buildkitd":
+            from pybuild.commands.daemon import buildkitd
+
+            return buildkitd(words)
         return _dispatch(words)
     except BadOption as error:
         return _usage_error(str(error))

@@ -38,9 +38,9 @@ class InternalStep:
         stream = LogStream.STDOUT
         self._emit(VertexLog(vertex=self._vertex, time=now, stream=stream, data=data))
 
-    def transfer(self, id: str, current: int, total: int) -> None:
-        """Report how far the transfer *id* is, in bytes."""
-        done = total > 0 and current >= total
+    def transfer(self, id: str, current: int, total: int, done: bool = False) -> None:
+        """Report how far the transfer *id* is, in bytes; it is done when it has its total."""
+        done = done or (total > 0 and current >= total)
         now = self._clock.now()
         self._emit(
             VertexProgress(

@@ -125,7 +125,7 @@ class GitTrees:
                 )
             ref = op.ref if not op.ref or op.ref.startswith("refs/") else "refs/heads/" + op.ref
             return Resolved(op.checksum, op.checksum, ref)
-        access = self._access(op)
+        access = await asyncio.to_thread(self._access, op)
         async with self._mirror(op) as mirror:
             answer = await self._call("resolve", access, {"ref": op.ref, "mirror": mirror})
         found = Resolved(answer["object"], answer["commit"], answer["ref"])
@@ -141,7 +141,7 @@ class GitTrees:
             UserError: there is no such commit or subdirectory. EnvironmentFault: unreachable.
         """
         found = await self.resolve(op)
-        access = self._access(op)
+        access = await asyncio.to_thread(self._access, op)
         store = self._store
         scratch = store.scratch("git")
         await asyncio.to_thread(os.mkdir, scratch, 0o700)

@@ -50,7 +50,8 @@ class RemoteSources:
         known: Secrets = {} if secrets is None else secrets
         self._lease = store.leases.create()
         self._downloader = Downloader(proxy_for, limits)
-        self.agents = make_agents(ssh, store, workers)
+        self._store, self._workers = store, workers
+        self.agents = dict(make_agents(ssh, store, workers))
         self.http = HttpFiles(
             store, workers, self._lease, secrets=known, downloader=self._downloader
         )
@@ -77,6 +78,10 @@ class RemoteSources:
             await agent.close()
         await self._downloader.close()
         self._lease.close()
+
+    def add_agents(self, agents: Sequence[SshAgent]) -> None:
+        """Forward more agents, such as become known with what a build turns out to want."""
+        self.agents.update(make_agents(agents, self._store, self._workers))
 
     async def identify(self, op: HttpSource | GitSource) -> Digest:
         if isinstance(op, HttpSource):

@@ -1,0 +1,145 @@
+"""The handlers of `LLBBridge`, by which a client's own frontend drives a parked build [6]."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from pybuild.daemon.control.build import Build, rpc_error
+from pybuild.daemon.control.caps import FRONTEND_CAPS, LLB_CAPS
+from pybuild.daemon.control.parsing import parse
+from pybuild.daemon.control.reading import read_dir, read_file, stat_file
+from pybuild.daemon.control.results import Reference, read_result
+from pybuild.daemon.control.server import BuildServer
+from pybuild.daemon.control.sourcemeta import resolve_image_config, resolve_source_meta
+from pybuild.daemon.grpc.calls import Call, Handler, unary
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import gateway as pb
+from pybuild.daemon.pb.apicaps import APICap
+
+_SERVICE = "/moby.buildkit.v1.frontend.LLBBridge/"
+BUILD_ID = "buildkit-controlapi-buildid"
+_Answer = Callable[[Build, bytes], Awaitable[bytes]]
+
+
+class BridgeService:
+    """`LLBBridge`, for the builds of one server."""
+
+    def __init__(self, server: BuildServer) -> None:
+        self._server = server
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the handlers by method."""
+        methods: dict[str, _Answer] = {
+            "Ping": self._ping,
+            "Solve": self._solve,
+            "Return": self._return,
+            "Inputs": self._inputs,
+            "ReadFile": self._read_file,
+            "ReadDir": self._read_dir,
+            "StatFile": self._stat_file,
+            "Evaluate": self._evaluate,
+            "Warn": self._warn,
+            "ResolveImageConfig": self._resolve_image_config,
+            "ResolveSourceMeta": self._resolve_source_meta,
+        }
+        return {_SERVICE + name: unary(self._for_build(do)) for name, do in methods.items()}
+
+    def _for_build(self, answer: _Answer) -> Callable[[bytes, Call], Awaitable[bytes]]:
+        async def handle(data: bytes, call: Call) -> bytes:
+            ref = call.metadata.get(BUILD_ID)
+            if not ref:
+                raise RpcError(Code.INVALID_ARGUMENT, f"no {BUILD_ID} in the metadata")
+            build = await self._server.build(ref)
+            await build.wait_ready()
+            try:
+                return await answer(build, data)
+            except Exception as error:
+                raise rpc_error(error, build.frontend) from error
+
+        return handle
+
+    async def _ping(self, build: Build, data: bytes) -> bytes:
+        return pb.PongResponse(
+            FrontendAPICaps=[APICap(ID=name, Enabled=True) for name in FRONTEND_CAPS],
+            LLBCaps=[APICap(ID=name, Enabled=True) for name in LLB_CAPS],
+            Workers=[await self._server.worker()],
+        ).SerializeToString()
+
+    async def _solve(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.SolveRequest(), data)
+        result = await build.solve(
+            request.Frontend,
+            dict(request.FrontendOpt),
+            request.Definition if request.HasField("Definition") else None,
+            dict(request.FrontendInputs),
+        )
+        if request.Evaluate:
+            for _, reference in result.each():
+                if reference is not None:
+                    await reference.snapshot()
+        return pb.SolveResponse(result=result.message()).SerializeToString()
+
+    async def _return(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReturnRequest(), data)
+        if build.returned.done():
+            raise RpcError(Code.UNKNOWN, "the build has its result")
+        if request.HasField("error") and request.error.code:
+            status = request.error
+            code = Code(status.code) if status.code in Code.__members__.values() else Code.UNKNOWN
+            build.returned.set_exception(RpcError(code, status.message, status.SerializeToString()))
+        else:
+            build.returned.set_result(read_result(request.result, build.references))
+        return pb.ReturnResponse().SerializeToString()
+
+    async def _inputs(self, build: Build, data: bytes) -> bytes:
+        message = pb.InputsResponse()
+        for name, definition in build.request.FrontendInputs.items():
+            message.Definitions[name].CopyFrom(definition)
+        return message.SerializeToString()
+
+    # --- trees ------------------------------------------------------------------------------------
+
+    def _reference(self, build: Build, id: str) -> Reference:
+        if id not in build.references:
+            raise RpcError(Code.UNKNOWN, f"no such ref: {id}")
+        return build.references[id]
+
+    async def _read_file(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReadFileRequest(), data)
+        reference = self._reference(build, request.Ref)
+        limits = (request.Range.Offset, request.Range.Length) if request.HasField("Range") else None
+        found = await read_file(build.scope, reference, request.FilePath, limits)
+        return pb.ReadFileResponse(Data=found).SerializeToString()
+
+    async def _read_dir(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReadDirRequest(), data)
+        reference = self._reference(build, request.Ref)
+        entries = await read_dir(build.scope, reference, request.DirPath, request.IncludePattern)
+        return pb.ReadDirResponse(entries=entries).SerializeToString()
+
+    async def _stat_file(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.StatFileRequest(), data)
+        reference = self._reference(build, request.Ref)
+        found = await stat_file(build.scope, reference, request.Path)
+        return pb.StatFileResponse(stat=found).SerializeToString()
+
+    async def _evaluate(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.EvaluateRequest(), data)
+        if request.Ref:
+            await self._reference(build, request.Ref).snapshot()
+        return pb.EvaluateResponse().SerializeToString()
+
+    async def _warn(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.WarnRequest(), data)
+        build.teller.warn_as_told(request)
+        return pb.WarnResponse().SerializeToString()
+
+    # --- sources ----------------------------------------------------------------------------------
+
+    async def _resolve_image_config(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ResolveImageConfigRequest(), data)
+        return (await resolve_image_config(build.scope, request)).SerializeToString()
+
+    async def _resolve_source_meta(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ResolveSourceMetaRequest(), data)
+        return (await resolve_source_meta(build.scope, request)).SerializeToString()

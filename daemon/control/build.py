@@ -1,0 +1,224 @@
+"""One `Solve` of a client, from its first word to the end of its exports [3]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attrs
+from pybuild.daemon.control.dockerfile import solve_dockerfile
+from pybuild.daemon.control.llbload import load_definition
+from pybuild.daemon.control.lowered import gateway_config, lowered_from
+from pybuild.daemon.control.outputs import Deliverable, export_all
+from pybuild.daemon.control.results import CONFIG, Reference, Result
+from pybuild.daemon.control.scope import Scope
+from pybuild.daemon.control.status import Journal, Teller
+from pybuild.daemon.control.subrequests import UnknownRequest
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.errors import (
+    Detail,
+    FrontendCapDetail,
+    FrontendDetail,
+    SubrequestDetail,
+    status_of,
+)
+from pybuild.daemon.pb.ops import Definition
+from pybuild.frontend.lowering import Lowered
+from pybuild.host import native_platform
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import ScratchSource, Vertex
+from pybuild.render import unwrap
+
+if TYPE_CHECKING:
+    from pybuild.daemon.control.server import BuildServer
+
+DOCKERFILE = "dockerfile.v0"
+GATEWAY = "gateway.v0"
+_READY_S = 10.0
+_BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
+
+
+class Build:
+    """A build under way.
+
+    Attributes:
+        references: what was handed to the client, by id.
+        returned: where the gateway service puts what the client's own frontend made.
+        ready: set when the gateway service may work for it.
+    """
+
+    def __init__(self, server: BuildServer, request: pb.SolveRequest) -> None:
+        self.ref = request.Ref
+        self.request = request
+        self._server = server
+        self.journal = Journal.temporary()
+        self.teller = Teller(self.journal, server.engine.clock)
+        self.references: dict[str, Reference] = {}
+        self.lowered: dict[str, Lowered] = {}
+        self.attrs: Attrs | None = None
+        self.ready = asyncio.Event()
+        self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._scope: Scope | None = None
+
+    @property
+    def frontend(self) -> str:
+        """What the client calls the frontend; empty for its own."""
+        return self.request.Frontend
+
+    async def wait_ready(self) -> None:
+        """Wait until the gateway service may work for the build.
+
+        Raises:
+            RpcError: it never may.
+        """
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self.ready.wait()
+        except TimeoutError:
+            raise RpcError(Code.NOT_FOUND, f"no such job {self.ref}") from None
+
+    @property
+    def scope(self) -> Scope:
+        if self._scope is None:
+            raise RpcError(Code.UNAVAILABLE, "the build has ended")
+        return self._scope
+
+    async def run(self) -> dict[str, str]:
+        """Do all of it, and return what the exporters say.
+
+        Raises:
+            RpcError: it failed; with the details that clients look for.
+        """
+        request = self.request
+        try:
+            allow = self._server.grant(request.Entitlements)
+            session = None
+            if request.Session:
+                session = await self._server.sessions.get(request.Session)
+            async with Scope(
+                self._server.engine,
+                session,
+                sessions=self._server.sessions,
+                sync=self._server.sync,
+                allow=allow,
+                emit=self.teller.emit,
+            ) as scope:
+                self._scope = scope
+                try:
+                    return await self._run(scope)
+                finally:
+                    self.ready.clear()
+                    self._scope = None
+                    for reference in self.references.values():
+                        await reference.close()
+        except Exception as error:
+            raise rpc_error(error, request.Frontend) from error
+
+    async def _run(self, scope: Scope) -> dict[str, str]:
+        request = self.request
+        if request.Frontend or len(request.Definition.defs):
+            result = await self.solve(
+                request.Frontend,
+                dict(request.FrontendAttrs),
+                request.Definition,
+                dict(request.FrontendInputs),
+            )
+        else:
+            self.ready.set()
+            result = await self.returned
+        deliverables = [
+            await self._deliverable(result, key, reference) for key, reference in result.each()
+        ]
+        return await export_all(scope, request, result, [d for d in deliverables if d is not None])
+
+    async def solve(
+        self,
+        frontend: str,
+        opts: Mapping[str, str],
+        definition: Definition | None,
+        inputs: Mapping[str, Definition],
+    ) -> Result:
+        """Run a frontend, or take a definition as it is; the trees are made later.
+
+        Raises:
+            PybuildError: it cannot be done.
+        """
+        scope = self.scope
+        if not frontend:
+            if definition is None or not len(definition.defs):
+                return Result()
+            vertex = await load_definition(definition, scope)
+            result = Result(single=Reference(vertex, scope.snapshot, definition))
+        else:
+            opts = _unwrapped(frontend, opts)
+            self.attrs = attrs = read_attrs(opts)
+            vertices: dict[str, Vertex] = {}
+            for name, given in inputs.items():
+                vertices[name] = await load_definition(given, scope)
+            answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
+            self.lowered |= answer.lowered
+            result = answer.result
+        for _, reference in result.each():
+            if reference is not None:
+                self.references[reference.id] = reference
+        return result
+
+    async def _deliverable(
+        self, result: Result, key: str, reference: Reference | None
+    ) -> Deliverable | None:
+        """Return a tree with the config that it goes out with."""
+        platforms = dict(result.platforms())
+        platform = platforms.get(key) or next(iter(platforms.values()), native_platform())
+        config = result.metadata.get(f"{CONFIG}/{key}" if key else CONFIG)
+        if reference is None:
+            if config is None and not self.request.Exporters:
+                return None
+            reference = Reference(Vertex(ScratchSource()), self.scope.snapshot)
+        known = self.lowered.get(reference.id)
+        if known is None or gateway_config(known) != config:
+            epoch = self.attrs.build_args.get("SOURCE_DATE_EPOCH") if self.attrs else None
+            known = lowered_from(
+                reference.vertex,
+                result.config(key),
+                platform,
+                int(epoch) if epoch and epoch.isdigit() else None,
+            )
+        return Deliverable(key=key, lowered=known, snapshot=await reference.snapshot())
+
+
+def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the attributes of the built-in frontend, which also answers for its own image."""
+    if frontend == DOCKERFILE:
+        return opts
+    if frontend == GATEWAY:
+        source = opts.get("source", "")
+        name = source.partition("@")[0].rpartition(":")[0] or source
+        if source == DOCKERFILE or name in _BUILTIN_IMAGES or source in _BUILTIN_IMAGES:
+            return {key: value for key, value in opts.items() if key not in ("source", "cmdline")}
+        raise UserError(f"frontend image {source} cannot be run here: only the built-in one can")
+    raise UserError(f"frontend {frontend} not found")
+
+
+def rpc_error(error: Exception, frontend: str = "") -> RpcError:
+    """Return *error* as clients read it."""
+    cause = unwrap(error)
+    if isinstance(cause, RpcError):
+        return cause
+    if isinstance(cause, asyncio.CancelledError):
+        return RpcError(Code.CANCELLED, "context canceled")
+    details: list[Detail] = []
+    code: int | None = None
+    if isinstance(cause, UnsupportedCap):
+        details.append(FrontendCapDetail(cause.name))
+        code = Code.UNIMPLEMENTED
+    if isinstance(cause, UnknownRequest):
+        details.append(SubrequestDetail(cause.name))
+        code = Code.UNIMPLEMENTED
+    if frontend:
+        details.append(FrontendDetail(frontend))
+    status = status_of(cause, details=details, code=code)
+    known = isinstance(cause, PybuildError)
+    message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"
+    return RpcError(Code(status.code), message, status.SerializeToString())

@@ -1,0 +1,44 @@
+"""The engine seen with somebody else's credentials: all is shared but who asks registries."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from typing import Self
+
+from pybuild.engine import Engine
+from pybuild.images import ImageSourceResolver
+from pybuild.registry.client import Client
+from pybuild.registry.credentials import Credentials, NoCredentials
+
+
+class Guest(Engine):
+    """An engine that borrows everything from *host* but its registry client and what that found."""
+
+    def __init__(self, host: Engine, credentials: Credentials | None) -> None:
+        super().__init__(host.settings, host.clock)
+        self._credentials: Credentials = credentials or NoCredentials()
+        self._hosts = host._hosts
+        self._loop = host._loop
+        self.workers = host.workers
+        self.store = host.store
+        self.results = host.results
+        self.solver = host.solver
+        self.images = ImageSourceResolver(self.store, self.client)
+        self._mountpoint = host.mount_dir()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def client(self) -> Client:
+        """The registry client, with the credentials of whoever this is for."""
+        if self._client is None:
+            self._client = Client(
+                self._hosts, self._credentials, clock=self.clock, environ=os.environ
+            )
+            self._stack.push_async_callback(self._client.close)
+        return self._client

@@ -1,0 +1,189 @@
+"""What was built: one record a build on disk, its progress and error beside it [7.6].
+
+`<root>/history/records/<ref>` holds a serialized record, `<root>/history/blobs/<hex>` what the
+records' descriptors name. Records are written whole or not at all; a blob that no record names is
+removed with the next record that goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterable
+
+from google.protobuf.message import DecodeError
+
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.times import seconds_of
+
+_MAX_RECORDS = 200
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+STATUS_TYPE = "application/vnd.buildkit.status.v0"
+ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so by the protocol
+
+
+class History:
+    """The records of one store; methods that touch files block."""
+
+    def __init__(self, root: str) -> None:
+        self._records = os.path.join(root, "history", "records")
+        self._blobs = os.path.join(root, "history", "blobs")
+        os.makedirs(self._records, exist_ok=True)
+        os.makedirs(self._blobs, exist_ok=True)
+        self._active: dict[str, pb.BuildHistoryRecord] = {}
+        self._listeners: set[asyncio.Queue[pb.BuildHistoryEvent]] = set()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def begin(self, record: pb.BuildHistoryRecord) -> None:
+        """A build has started."""
+        self._active[record.Ref] = record
+        self._tell(pb.STARTED, record)
+
+    def end(self, record: pb.BuildHistoryRecord) -> None:
+        """A build has ended: keep it."""
+        self._active.pop(record.Ref, None)
+        if _REF.match(record.Ref):
+            self._write(os.path.join(self._records, record.Ref), record.SerializeToString())
+            self._trim()
+        self._tell(pb.COMPLETE, record)
+
+    def add_blob(self, data: bytes, media_type: str) -> pb.Descriptor:
+        """Keep what a record will name."""
+        digest = hashlib.sha256(data).hexdigest()
+        self._write(os.path.join(self._blobs, digest), data)
+        return pb.Descriptor(media_type=media_type, digest=f"sha256:{digest}", size=len(data))
+
+    def delete(self, ref: str) -> bool:
+        """Forget a build; False if there is none."""
+        record = self.get(ref)
+        if record is None or ref in self._active:
+            return False
+        os.unlink(os.path.join(self._records, ref))
+        self._sweep()
+        self._tell(pb.DELETED, record)
+        return True
+
+    def pin(self, ref: str, pinned: bool) -> bool:
+        """Keep a build whatever its age, or no longer; False if there is none."""
+        record = self.get(ref)
+        if record is None:
+            return False
+        record.pinned = pinned
+        if ref not in self._active:
+            self._write(os.path.join(self._records, ref), record.SerializeToString())
+        return True
+
+    def _write(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.tmp-{os.urandom(6).hex()}"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+
+    def _trim(self) -> None:
+        old = [record for record in self.records() if not record.pinned]
+        for record in old[: max(0, len(old) - _MAX_RECORDS)]:
+            os.unlink(os.path.join(self._records, record.Ref))
+        if len(old) > _MAX_RECORDS:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        named = {d.digest.partition(":")[2] for r in self.records() for d in _descriptors(r)}
+        for name in os.listdir(self._blobs):
+            if name not in named:
+                os.unlink(os.path.join(self._blobs, name))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def get(self, ref: str) -> pb.BuildHistoryRecord | None:
+        if ref in self._active:
+            return self._active[ref]
+        return self._read(ref) if _REF.match(ref) else None
+
+    def records(self) -> list[pb.BuildHistoryRecord]:
+        """Every finished build, oldest first."""
+        names = (name for name in os.listdir(self._records) if _REF.match(name))
+        found = [record for name in names if (record := self._read(name)) is not None]
+        return sorted(found, key=lambda record: (seconds_of(record.CreatedAt), record.Ref))
+
+    def active(self) -> list[pb.BuildHistoryRecord]:
+        return list(self._active.values())
+
+    def _read(self, name: str) -> pb.BuildHistoryRecord | None:
+        try:
+            with open(os.path.join(self._records, name), "rb") as file:
+                record = pb.BuildHistoryRecord()
+                record.ParseFromString(file.read())
+                return record
+        except (FileNotFoundError, DecodeError):
+            return None
+
+    def blob_path(self, digest: str) -> str | None:
+        """Where the blob is; None when there is none."""
+        algorithm, _, name = digest.partition(":")
+        if algorithm != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", name):
+            return None
+        path = os.path.join(self._blobs, name)
+        return path if os.path.exists(path) else None
+
+    # --- listening --------------------------------------------------------------------------------
+
+    async def listen(self, request: pb.BuildHistoryRequest) -> AsyncIterator[pb.BuildHistoryEvent]:
+        """Yield what there is, then, unless *EarlyExit*, what happens."""
+        queue: asyncio.Queue[pb.BuildHistoryEvent] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            events = [pb.BuildHistoryEvent(type=pb.STARTED, record=r) for r in self.active()]
+            if not request.ActiveOnly:
+                done = await asyncio.to_thread(self.records)
+                events += [pb.BuildHistoryEvent(type=pb.COMPLETE, record=r) for r in done]
+            matching = [event for event in events if _wanted(event, request)]
+            if request.Limit:
+                matching = matching[-request.Limit :]
+            for event in matching:
+                yield event
+            while not request.EarlyExit:
+                event = await queue.get()
+                if _wanted(event, request):
+                    yield event
+        finally:
+            self._listeners.discard(queue)
+
+    def _tell(self, kind: int, record: pb.BuildHistoryRecord) -> None:
+        event = pb.BuildHistoryEvent(type=kind, record=record)
+        for queue in self._listeners:
+            queue.put_nowait(event)
+
+
+def _wanted(event: pb.BuildHistoryEvent, request: pb.BuildHistoryRequest) -> bool:
+    if request.Ref and event.record.Ref != request.Ref:
+        return False
+    return all(_matches(event.record, text) for text in request.Filter if text)
+
+
+def _matches(record: pb.BuildHistoryRecord, text: str) -> bool:
+    """``status==error`` and the like; a filter that we do not know lets everything pass."""
+    key, equals, value = text.partition("==" if "==" in text else "=")
+    if not equals:
+        return True
+    match key.strip():
+        case "ref":
+            return record.Ref == value
+        case "status":
+            failed = record.HasField("error")
+            running = not record.HasField("CompletedAt")
+            now = "running" if running else "error" if failed else "completed"
+            return now == value
+        case _:
+            return True
+
+
+def _descriptors(record: pb.BuildHistoryRecord) -> Iterable[pb.Descriptor]:
+    for name in ("logs", "trace", "externalError"):
+        if record.HasField(name):
+            yield getattr(record, name)
+    results = [record.Result, *record.Results.values()]
+    for result in results:
+        yield from result.Attestations

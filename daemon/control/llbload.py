@@ -1,0 +1,57 @@
+"""Definitions of clients as our vertices, with their images found and their directories named [9]."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pybuild.daemon.control.scope import Scope
+from pybuild.daemon.llb.queries import (
+    Answer,
+    Answers,
+    ImageQuery,
+    LayoutQuery,
+    Query,
+    UploadQuery,
+)
+from pybuild.daemon.llb.read import NeedAnswers, read_with
+from pybuild.daemon.pb.ops import Definition
+from pybuild.frontend.lowering import ImageRequest
+from pybuild.host import native_platform
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import ImageSource, Vertex
+from pybuild.model.span import Span
+
+
+async def load_definition(definition: Definition, scope: Scope) -> Vertex:
+    """Return the vertex that *definition* results in.
+
+    Raises:
+        UserError: it is none, or asks for what is not there.
+    """
+
+    async def resolve(need: NeedAnswers) -> Answers:
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                query: group.create_task(_answer(scope, query, spans))
+                for query, spans in zip(need.queries, need.spans, strict=True)
+            }
+        return {query: task.result() for query, task in tasks.items()}
+
+    found = await read_with(definition, platform=native_platform(), resolve=resolve)
+    scope.trees.add_queries(found.locals)
+    return found.result
+
+
+async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer:
+    try:
+        match query:
+            case ImageQuery(reference=reference, platform=platform):
+                request = ImageRequest(reference, platform)
+                image = await scope.engine.images.resolve(request, pull=query.mode != "local")
+                return ImageSource(digest=image.digest, reference=reference, platform=platform)
+            case LayoutQuery():
+                raise UserError("OCI layouts of the client cannot be read yet")
+            case UploadQuery(id=id, filename=filename):
+                return await scope.adopt_upload(id, filename)
+    except PybuildError as error:
+        raise error.with_spans(spans) from error.__cause__

@@ -1,0 +1,179 @@
+"""What a frontend answers: references to trees that may not exist yet, and metadata [6]."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import gateway as pb
+from pybuild.daemon.pb.ops import Definition
+from pybuild.model.errors import UserError
+from pybuild.model.ops import Vertex
+from pybuild.model.platform import Platform
+from pybuild.model.snapshot import Snapshot
+
+CONFIG = "containerimage.config"
+PLATFORMS = "refs.platforms"
+
+Solve = Callable[[Vertex], Awaitable[Snapshot]]
+
+
+class Reference:
+    """A tree that a client may ask for; made when something needs it, once.
+
+    Attributes:
+        definition: what it was made from, for clients that speak LLB.
+    """
+
+    def __init__(self, vertex: Vertex, solve: Solve, definition: Definition | None = None) -> None:
+        self.id = os.urandom(12).hex()
+        self.vertex = vertex
+        self.definition = definition
+        self._solve = solve
+        self._task: asyncio.Task[Snapshot] | None = None
+
+    async def snapshot(self) -> Snapshot:
+        """Return the tree.
+
+        Raises:
+            PybuildError: it cannot be made; the same for everybody who asks.
+        """
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._solve(self.vertex))
+        return await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One tree, or one for each platform; None is the empty tree.
+
+    Attributes:
+        single: the only tree, where *many* is None.
+        many: by the ids that ``refs.platforms`` explains.
+    """
+
+    single: Reference | None = None
+    many: Mapping[str, Reference | None] | None = None
+    metadata: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+    def each(self) -> list[tuple[str, Reference | None]]:
+        """Return the trees with their ids, in the order of the platforms; "" for the only one."""
+        if self.many is None:
+            return [("", self.single)]
+        order = [key for key, _ in self.platforms()]
+        rest = sorted(set(self.many) - set(order))
+        return [(key, self.many[key]) for key in (*order, *rest) if key in self.many]
+
+    def platforms(self) -> list[tuple[str, Platform]]:
+        """Return what ``refs.platforms`` says.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        text = self.metadata.get(PLATFORMS)
+        if not text:
+            return []
+        try:
+            document = json.loads(text)
+            return [
+                (str(item["ID"]), _platform(item["Platform"])) for item in document["Platforms"]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"failed to parse platforms: {text[:200]!r}") from error
+
+    def config(self, key: str) -> dict[str, Any] | None:
+        """Return the image config that goes with the tree *key*; None where there is none."""
+        text = self.metadata.get(f"{CONFIG}/{key}" if key else CONFIG)
+        if not text:
+            return None
+        try:
+            config = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"failed to parse image config: {error}") from error
+        if not isinstance(config, dict):
+            raise UserError("failed to parse image config: not an object")
+        return config  # pyright: ignore[reportUnknownVariableType]
+
+    def message(self) -> pb.Result:
+        """Return it as the protocol has it."""
+        message = pb.Result(metadata=self.metadata)
+        if self.many is None:
+            message.ref.CopyFrom(_ref(self.single))
+        else:
+            for key, reference in self.many.items():
+                message.refs.refs[key].CopyFrom(_ref(reference))
+        return message
+
+
+def _ref(reference: Reference | None) -> pb.Ref:
+    if reference is None:
+        return pb.Ref()
+    ref = pb.Ref(id=reference.id)
+    if reference.definition is not None:
+        ref.defs.CopyFrom(reference.definition)
+    return ref
+
+
+def read_result(message: pb.Result, known: Mapping[str, Reference]) -> Result:
+    """Read what a client returns, made of references that it was given.
+
+    Raises:
+        RpcError: a reference that is not known.
+    """
+
+    def find(id: str) -> Reference | None:
+        if not id:
+            return None
+        if id not in known:
+            raise RpcError(Code.UNKNOWN, f"return reference {id} not found")
+        return known[id]
+
+    metadata = dict(message.metadata)
+    match message.WhichOneof("result"):
+        case "refs":
+            refs = {key: find(ref.id) for key, ref in message.refs.refs.items()}
+            return Result(many=refs, metadata=metadata)
+        case "refsDeprecated":
+            old = {key: find(id) for key, id in message.refsDeprecated.refs.items()}
+            return Result(many=old, metadata=metadata)
+        case "ref":
+            return Result(single=find(message.ref.id), metadata=metadata)
+        case "refDeprecated":
+            return Result(single=find(message.refDeprecated), metadata=metadata)
+        case _:
+            return Result(metadata=metadata)
+
+
+def platforms_document(platforms: list[Platform]) -> bytes:
+    """Return ``refs.platforms`` for *platforms*, whose ids are their names."""
+    items = [
+        {
+            "ID": str(platform),
+            "Platform": {
+                "architecture": platform.arch,
+                "os": platform.os,
+                **({"variant": platform.variant} if platform.variant else {}),
+            },
+        }
+        for platform in platforms
+    ]
+    return json.dumps({"Platforms": items}, separators=(",", ":")).encode()
+
+
+def _platform(item: Mapping[str, Any]) -> Platform:
+    return Platform.make(
+        str(item["os"]),
+        str(item["architecture"]),
+        str(item.get("variant", "")),
+        str(item.get("os.version", "")),
+    )

@@ -1,0 +1,190 @@
+"""The engine as one client's build sees it: the client's directories, credentials, secrets, agents."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Self
+
+from pybuild.daemon.control.guest import Guest
+from pybuild.daemon.control.trees import ClientTrees
+from pybuild.daemon.session.auth import SessionCredentials
+from pybuild.daemon.session.secrets import SessionSecrets
+from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
+from pybuild.daemon.session.upload import pull
+from pybuild.executor.runner import BuildRunner
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.steps import Secrets
+from pybuild.frontend.lowering import ImageRequest, NeedImages, ResolvedImage
+from pybuild.internal import internal_step, named_only
+from pybuild.model.errors import InternalError, PybuildError, UserError
+from pybuild.model.events import Emit
+from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
+from pybuild.model.snapshot import Snapshot
+from pybuild.model.span import Span
+from pybuild.registry.proxies import proxy_for
+from pybuild.solver.solution import Solution
+
+if TYPE_CHECKING:
+    from pybuild.daemon.session.filesync import LocalSync
+    from pybuild.daemon.session.sessions import Session, Sessions
+    from pybuild.engine import Engine
+
+
+class Scope:
+    """What one build shares from its first question to its last export. An async context manager.
+
+    Everything that was solved in it stays leased until it is left.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session | None,
+        *,
+        sessions: Sessions,
+        sync: LocalSync,
+        allow: frozenset[str],
+        emit: Emit,
+    ) -> None:
+        self._stack = AsyncExitStack()
+        self.session = session
+        self._asked: set[str] = set()
+        self.allow = allow
+        self.emit = emit
+        self.engine = Guest(engine, SessionCredentials(session) if session else None)
+        self.store = engine.store
+        secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
+        self.sources = RemoteSources(
+            engine.store,
+            engine.workers,
+            secrets=secrets,
+            proxy_for=partial(proxy_for, environ=os.environ),
+        )
+        self._agents = SessionAgents(session, engine.store) if session else None
+        self.trees = ClientTrees(session, sessions, sync)
+        self.runner = BuildRunner(
+            engine.store,
+            engine.workers,
+            fetcher=self.engine.images,
+            locals=self.trees,
+            secrets=secrets,
+            dns=engine.settings.dns,
+            allow=allow,
+            sources=self.sources,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.engine)
+        self._stack.push_async_callback(self.trees.close)
+        if self._agents is not None:
+            await self._stack.enter_async_context(self._agents)
+        self._stack.push_async_callback(self.sources.close)
+        await self._stack.enter_async_context(self.runner)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def solve(self, targets: Sequence[Vertex]) -> Solution:
+        """Make *targets*.
+
+        Raises:
+            PybuildError: one of their steps failed.
+        """
+        await self._offer_agents(targets)
+        return await self.engine.solver.solve(targets, self.runner, named_only(self.emit))
+
+    async def _offer_agents(self, targets: Sequence[Vertex]) -> None:
+        """Ask the client for the agents that steps and repositories want, before they do."""
+        if self._agents is None:
+            return
+        wanted: set[str] = set()
+        for vertex in walk(*targets):
+            match vertex.op:
+                case ExecOp(mounts=mounts):
+                    wanted |= {mount.id for mount in mounts if mount.type is MountType.SSH}
+                case GitSource():
+                    wanted.add(DEFAULT)
+                case _:
+                    pass
+        wanted -= self._asked
+        self._asked |= wanted
+        if wanted:
+            self.sources.add_agents(await self._agents.offer(wanted))
+
+    async def adopt_upload(self, id: str, filename: str) -> HttpSource:
+        """Take what the client uploads as *id*, as a file that is here already."""
+        if self.session is None:
+            raise UserError("no session to upload from")
+        digest, size = sha256(), 0
+        path = self.store.scratch("upload")
+        try:
+            with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
+                async for piece in pull(self.session, id):
+                    digest.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+            return await self.sources.http.adopt(
+                path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
+            )
+        finally:
+            self.store.discard(path)
+
+    async def snapshot(self, vertex: Vertex) -> Snapshot:
+        """Return the tree of *vertex*; a client's directory is copied into the store for that."""
+        result = (await self.solve([vertex])).of(vertex).result
+        return await self.runner.snapshot(result)
+
+    async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
+        """Solve a source and return its tree (what `pybuild.elsewhere` asks of a session)."""
+        return await self.snapshot(vertex)
+
+    async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:
+        """Return at most *limit* bytes of a file of *tree*; None when it is not there.
+
+        Raises:
+            UserError: there is something that is no file.
+        """
+        lowers = await self.engine.layers().ensure(tree.deltas, lambda _: None)
+        covered = self.store.scratch("mounts")
+        os.mkdir(covered, 0o700)
+        args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
+        try:
+            found = await self.engine.workers.call("pybuild.executor.files.reading:read", args)
+        except UserError as error:
+            raise UserError(f"failed to read {error.message}") from error
+        finally:
+            os.rmdir(covered)
+        if "missing" in found:
+            return None
+        data = found["data"]
+        if not isinstance(data, bytes):
+            raise InternalError("a worker gave no bytes")
+        return data
+
+    async def resolve(self, need: NeedImages, *, pull: bool) -> dict[ImageRequest, ResolvedImage]:
+        """Return the images that a frontend asks for, all at once.
+
+        Raises:
+            PybuildError: with the lines that ask for it.
+        """
+
+        async def one(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
+            name = f"[internal] load metadata for {wanted.reference}"
+            async with internal_step(name, self.emit, self.engine.clock):
+                try:
+                    return await self.engine.images.resolve(wanted, pull=pull)
+                except PybuildError as error:
+                    raise error.with_spans(spans) from error.__cause__
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                wanted: group.create_task(one(wanted, spans))
+                for wanted, spans in zip(need.requests, need.spans, strict=True)
+            }
+        return {wanted: task.result() for wanted, task in tasks.items()}

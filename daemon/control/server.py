@@ -1,0 +1,162 @@
+"""All builds of one server, and what they share: the engine, sessions, history."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pybuild.daemon.control.build import Build
+from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
+from pybuild.daemon.control.status import Journal
+from pybuild.daemon.control.workers import worker
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.rpcstatus import Status
+from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.pb.worker import WorkerRecord
+from pybuild.daemon.session.filesync import LocalSync
+from pybuild.daemon.session.sessions import Sessions
+from pybuild.model.errors import UserError
+
+if TYPE_CHECKING:
+    from pybuild.engine import Engine
+
+_WAIT_S = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What the configuration of the server says beyond that of the engine.
+
+    Attributes:
+        entitlements: what clients may grant their builds.
+    """
+
+    entitlements: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class BuildServer:
+    """Serves one engine to any number of clients."""
+
+    def __init__(self, engine: Engine, settings: ServerSettings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.sessions = Sessions()
+        self.sync = LocalSync(engine.store)
+        self.history = History(engine.store.root)
+        self._builds: dict[str, Build] = {}
+        self._arrived = asyncio.Event()
+
+    def grant(self, wanted: Iterable[str]) -> frozenset[str]:
+        """Return the entitlements of a build.
+
+        Raises:
+            UserError: one that the server does not let clients have.
+        """
+        granted = frozenset(item for item in wanted if not item.startswith("device"))
+        for name in sorted(granted - self.settings.entitlements):
+            raise UserError(
+                f"granting entitlement {name} is not allowed by build daemon configuration"
+            )
+        return granted
+
+    # --- builds -----------------------------------------------------------------------------------
+
+    async def solve(self, request: pb.SolveRequest) -> pb.SolveResponse:
+        """Run one build to its end.
+
+        Raises:
+            RpcError: it failed.
+        """
+        if not request.Ref:
+            raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
+        if request.Ref in self._builds:
+            raise RpcError(Code.UNKNOWN, f"job ID {request.Ref} exists")
+        build = Build(self, request)
+        self._builds[request.Ref] = build
+        self._tell_arrived()
+        record = pb.BuildHistoryRecord(
+            Ref=request.Ref,
+            Frontend=request.Frontend,
+            FrontendAttrs=dict(request.FrontendAttrs),
+            Exporters=list(request.Exporters),
+            CreatedAt=timestamp(self.engine.clock.now()),
+            Generation=1,
+        )
+        if not request.Internal:
+            self.history.begin(record)
+        try:
+            response = await build.run()
+            record.ExporterResponse.update(response)
+            return pb.SolveResponse(ExporterResponse=response)
+        except RpcError as error:
+            record.error.CopyFrom(Status(code=error.code, message=error.message))
+            if error.details and not request.Internal:
+                blob = self.history.add_blob(error.details, ERROR_TYPE)
+                record.externalError.CopyFrom(blob)
+            raise
+        except asyncio.CancelledError:
+            record.error.CopyFrom(Status(code=Code.CANCELLED, message="context canceled"))
+            raise
+        finally:
+            build.journal.close()
+            del self._builds[request.Ref]
+            if not request.Internal:
+                await self._remember(record, build)
+            build.journal.discard()
+
+    async def _remember(self, record: pb.BuildHistoryRecord, build: Build) -> None:
+        record.CompletedAt.CopyFrom(timestamp(self.engine.clock.now()))
+        teller = build.teller
+        record.numTotalSteps, record.numCompletedSteps = teller.total, teller.completed
+        record.numCachedSteps, record.numWarnings = teller.cached, teller.warnings
+        data = await asyncio.to_thread(build.journal.read)
+        record.logs.CopyFrom(await asyncio.to_thread(self.history.add_blob, data, STATUS_TYPE))
+        await asyncio.to_thread(self.history.end, record)
+
+    async def build(self, ref: str) -> Build:
+        """Return a build under way; clients ask for it before its `Solve` has come [3.1].
+
+        Raises:
+            RpcError: none comes.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while ref not in self._builds:
+                    await self._arrived.wait()
+        except TimeoutError:
+            raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
+        return self._builds[ref]
+
+    async def journal(self, ref: str) -> Journal:
+        """Return the progress of a build, also of one that has ended.
+
+        Raises:
+            RpcError: there is none.
+        """
+        if ref not in self._builds:
+            record = await asyncio.to_thread(self.history.get, ref)
+            path = self.history.blob_path(record.logs.digest) if record is not None else None
+            if path is not None:
+                return await asyncio.to_thread(Journal.stored, path)
+        return (await self.build(ref)).journal
+
+    def _tell_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()
+
+    async def close(self) -> None:
+        """End all sessions; builds have ended before."""
+        await self.sessions.close()
+        await asyncio.to_thread(self.sync.close)
+
+    # --- about us ---------------------------------------------------------------------------------
+
+    async def worker(self) -> WorkerRecord:
+        identity = hashlib.sha256(self.engine.store.root.encode()).hexdigest()[:25]
+        isolation = await self.engine.workers.isolation()
+        return worker(identity, isolation, self.settings.labels)

@@ -1,0 +1,160 @@
+"""The handlers of `moby.buildkit.v1.Control` [2]."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from pybuild.cache.filters import parse_filters
+from pybuild.cache.prune import Policy
+from pybuild.cache.prune import prune as free
+from pybuild.cache.usage import UsageRecord, usage
+from pybuild.daemon.control.build import rpc_error
+from pybuild.daemon.control.parsing import parse
+from pybuild.daemon.control.server import BuildServer
+from pybuild.daemon.control.workers import version
+from pybuild.daemon.grpc.calls import Call, Handler, unary
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.times import rfc3339, timestamp
+
+_SERVICE = "/moby.buildkit.v1.Control/"
+_NS = 1_000_000_000
+
+
+class ControlService:
+    """`Control`, on one server."""
+
+    def __init__(self, server: BuildServer) -> None:
+        self._server = server
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the handlers by method."""
+        return {
+            f"{_SERVICE}Solve": unary(self._solve),
+            f"{_SERVICE}Status": self._status,
+            f"{_SERVICE}Session": self._server.sessions.handle,
+            f"{_SERVICE}ListWorkers": unary(self._list_workers),
+            f"{_SERVICE}Info": unary(self._info),
+            f"{_SERVICE}DiskUsage": unary(self._disk_usage),
+            f"{_SERVICE}Prune": self._prune,
+            f"{_SERVICE}ListenBuildHistory": self._listen_history,
+            f"{_SERVICE}UpdateBuildHistory": unary(self._update_history),
+        }
+
+    async def _solve(self, data: bytes, call: Call) -> bytes:
+        request = parse(pb.SolveRequest(), data)
+        return (await self._server.solve(request)).SerializeToString()
+
+    async def _status(self, call: Call) -> None:
+        request = parse(pb.StatusRequest(), await call.receive())
+        await call.send_headers(_now())
+        journal = await self._server.journal(request.Ref)
+        async for message in journal.follow():
+            await call.send(message)
+
+    async def _list_workers(self, data: bytes, call: Call) -> bytes:
+        parse(pb.ListWorkersRequest(), data)
+        record = await self._server.worker()
+        return pb.ListWorkersResponse(record=[record]).SerializeToString()
+
+    async def _info(self, data: bytes, call: Call) -> bytes:
+        return pb.InfoResponse(buildkitVersion=version()).SerializeToString()
+
+    # --- disk -------------------------------------------------------------------------------------
+
+    async def _disk_usage(self, data: bytes, call: Call) -> bytes:
+        request = parse(pb.DiskUsageRequest(), data)
+        store = self._server.engine.store
+        now = store.clock.now()
+
+        def look() -> list[UsageRecord]:
+            picks, _ = parse_filters([text for text in request.filter if text], now)
+            return [record for record in usage(store) if picks(record)]
+
+        try:
+            found = await asyncio.to_thread(look)
+        except Exception as error:
+            raise rpc_error(error) from error
+        if request.ageLimit:
+            found = [r for r in found if now - r.last_used >= request.ageLimit / _NS]
+        records = [_usage(record) for record in found]
+        return pb.DiskUsageResponse(record=records).SerializeToString()
+
+    async def _prune(self, call: Call) -> None:
+        request = parse(pb.PruneRequest(), await call.receive())
+        store = self._server.engine.store
+        policy = Policy(
+            filters=tuple(text for text in request.filter if text),
+            keep_duration_s=request.keepDuration / _NS or None,
+            reserved_space=request.reservedSpace,
+            max_used_space=request.maxUsedSpace or None,
+            min_free_space=request.minFreeSpace or None,
+            all=request.all,
+        )
+        await call.send_headers()
+        loop = asyncio.get_running_loop()
+        freed: asyncio.Queue[UsageRecord | None] = asyncio.Queue()
+
+        def tell(record: UsageRecord) -> None:
+            loop.call_soon_threadsafe(freed.put_nowait, record)
+
+        async def work() -> None:
+            try:
+                await asyncio.to_thread(free, store, policy, tell)
+            finally:
+                loop.call_soon(freed.put_nowait, None)
+
+        task = asyncio.create_task(work())
+        try:
+            while (record := await freed.get()) is not None:
+                await call.send(_usage(record).SerializeToString())
+            await task
+        except Exception as error:
+            raise rpc_error(error) from error
+        finally:
+            await asyncio.gather(task, return_exceptions=True)
+
+    # --- history ----------------------------------------------------------------------------------
+
+    async def _listen_history(self, call: Call) -> None:
+        request = parse(pb.BuildHistoryRequest(), await call.receive())
+        await call.send_headers(_now())
+        async for event in self._server.history.listen(request):
+            await call.send(event.SerializeToString())
+
+    async def _update_history(self, data: bytes, call: Call) -> bytes:
+        request = parse(pb.UpdateBuildHistoryRequest(), data)
+        history = self._server.history
+        if request.Delete:
+            found = await asyncio.to_thread(history.delete, request.Ref)
+        elif request.Finalize:  # nothing is held back here
+            found = True
+        else:
+            found = await asyncio.to_thread(history.pin, request.Ref, request.Pinned)
+        if not found:
+            raise RpcError(Code.NOT_FOUND, f"no such build {request.Ref}")
+        return pb.UpdateBuildHistoryResponse().SerializeToString()
+
+
+def _now() -> Metadata:
+    """The time of our clock, by which clients correct theirs [7.5]."""
+    return Metadata({"buildkit-current-timestamp": rfc3339(time.time_ns())})
+
+
+def _usage(record: UsageRecord) -> pb.UsageRecord:
+    return pb.UsageRecord(
+        ID=record.id,
+        Mutable=record.mutable,
+        InUse=record.in_use or record.pinned,
+        Size=record.size,
+        CreatedAt=timestamp(record.created),
+        LastUsedAt=timestamp(record.last_used),
+        UsageCount=record.use_count,
+        Description=record.description,
+        RecordType=record.type,
+        Shared=record.shared,
+        Parents=record.parents,
+    )

@@ -1,0 +1,254 @@
+"""From our events to the progress that clients read, kept whole for those who come later [7.5].
+
+A build's progress is a file of messages, each behind its length in four little-endian bytes: the
+form in which the history hands it out. Readers follow it; none is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from typing import IO
+
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.gateway import WarnRequest
+from pybuild.daemon.pb.ops import Position, Range, SourceInfo
+from pybuild.daemon.pb.times import timestamp
+from pybuild.model.clock import Clock
+from pybuild.model.digest import Digest
+from pybuild.model.events import (
+    BuildWarning,
+    Event,
+    LogStream,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexProgress,
+    VertexStarted,
+)
+from pybuild.model.span import Span
+
+_MAX_LOG_BYTES = 256 << 10
+_READ_BYTES = 1 << 20
+_PROGRESS_EVERY_S = 0.1
+_STREAMS = {LogStream.STDOUT: 1, LogStream.STDERR: 2}
+
+
+class Journal:
+    """The progress of one build: written by the build, followed by any number of readers."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = 0
+        self._more = asyncio.Event()
+        self._closed = False
+
+    def write(self, message: bytes) -> None:
+        """Append a serialized ``StatusResponse``; nothing once it is closed."""
+        if self._closed:
+            return
+        data = len(message).to_bytes(4, "little") + message
+        self._file.write(data)
+        self._file.flush()
+        self._size += len(data)
+        self._wake()
+
+    def close(self) -> None:
+        """There will be no more; readers end when they have read all. Idempotent."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        more, self._more = self._more, asyncio.Event()
+        more.set()
+
+    @classmethod
+    def temporary(cls) -> Journal:
+        """Return a journal that goes with the process."""
+        return cls(tempfile.TemporaryFile(prefix="pybuild-status-"))
+
+    @classmethod
+    def stored(cls, path: str) -> Journal:
+        """Return the journal of a build that has ended."""
+        journal = cls(open(path, "rb"))  # noqa: SIM115  closed by `discard`
+        journal._size = os.path.getsize(path)
+        journal._closed = True
+        return journal
+
+    def read(self) -> bytes:
+        """Return all of it, as the history keeps it."""
+        self._file.flush()
+        return os.pread(self._file.fileno(), self._size, 0)
+
+    def discard(self) -> None:
+        """Close the file; readers that are under way have their own."""
+        self._file.close()
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """Yield every message from the first, as they come, until the journal is closed."""
+        fd = os.dup(self._file.fileno())
+        try:
+            at, rest = 0, b""
+            while True:
+                more, size, closed = self._more, self._size, self._closed
+                while at < size:
+                    data = os.pread(fd, min(_READ_BYTES, size - at), at)
+                    at += len(data)
+                    rest += data
+                    while len(rest) >= 4:
+                        end = 4 + int.from_bytes(rest[:4], "little")
+                        if len(rest) < end:
+                            break
+                        yield rest[4:end]
+                        rest = rest[end:]
+                if closed:
+                    return
+                await more.wait()
+        finally:
+            os.close(fd)
+
+
+class Teller:
+    """Says what happens in a build in the protocol's words.
+
+    Attributes:
+        total, completed, cached, warnings: counts of steps, for the history.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._vertexes: dict[str, pb.Vertex] = {}
+        self._transfers: dict[tuple[str, str], pb.VertexStatus] = {}
+        self._told: dict[tuple[str, str], float] = {}
+        self.completed = self.cached = self.warnings = 0
+
+    @property
+    def total(self) -> int:
+        return len(self._vertexes)
+
+    def emit(self, event: Event) -> None:
+        """Take one event of the engine."""
+        match event:
+            case VertexAdded():
+                self._added(event)
+            case VertexStarted(time=time):
+                vertex = self._vertex(event.vertex)
+                vertex.ClearField("completed")
+                vertex.started.CopyFrom(timestamp(time))
+                self._tell(vertex)
+            case VertexCached(time=time):
+                vertex = self._vertex(event.vertex)
+                vertex.cached = True
+                self.cached += 1
+                self._complete(vertex, time)
+            case VertexCompleted(time=time):
+                self._complete(self._vertex(event.vertex), time)
+            case VertexFailed(time=time):
+                vertex = self._vertex(event.vertex)
+                vertex.error = "context canceled" if event.cancelled else event.error
+                self._complete(vertex, time)
+            case VertexLog():
+                self._log(event)
+            case VertexProgress():
+                self._progress(event)
+            case BuildWarning():
+                pass  # needs the text of the file: see `warn`
+
+    def warn(self, warning: BuildWarning, vertex: Digest, filename: str, data: bytes) -> None:
+        """Tell a finding of a build check; *vertex* is the one that read the file."""
+        self.warnings += 1
+        message = pb.VertexWarning(
+            vertex=vertex,
+            level=1,
+            short=_short(warning).encode(),
+            detail=[text.encode() for text in warning.detail],
+            url=warning.url,
+            ranges=ranges_of(warning.spans),
+        )
+        if warning.spans:
+            info = SourceInfo(filename=filename, data=data, language="Dockerfile")
+            message.info.CopyFrom(info)
+        self._journal.write(pb.StatusResponse(warnings=[message]).SerializeToString())
+
+    def warn_as_told(self, request: WarnRequest) -> None:
+        """Pass on a warning of the client's own frontend."""
+        self.warnings += 1
+        message = pb.VertexWarning(
+            vertex=request.digest,
+            level=request.level,
+            short=request.short,
+            detail=request.detail,
+            url=request.url,
+            ranges=request.ranges,
+        )
+        if request.HasField("info"):
+            message.info.CopyFrom(request.info)
+        self._journal.write(pb.StatusResponse(warnings=[message]).SerializeToString())
+
+    def _added(self, event: VertexAdded) -> None:
+        if event.vertex in self._vertexes:
+            return
+        vertex = pb.Vertex(digest=event.vertex, name=event.name, inputs=event.inputs)
+        self._vertexes[event.vertex] = vertex
+        self._tell(vertex)
+
+    def _vertex(self, digest: str) -> pb.Vertex:
+        if digest not in self._vertexes:
+            self._vertexes[digest] = pb.Vertex(digest=digest)
+        return self._vertexes[digest]
+
+    def _complete(self, vertex: pb.Vertex, time: float) -> None:
+        if not vertex.HasField("started"):
+            vertex.started.CopyFrom(timestamp(time))
+        vertex.completed.CopyFrom(timestamp(time))
+        self.completed += 1
+        self._tell(vertex)
+
+    def _tell(self, vertex: pb.Vertex) -> None:
+        self._journal.write(pb.StatusResponse(vertexes=[vertex]).SerializeToString())
+
+    def _log(self, event: VertexLog) -> None:
+        for start in range(0, len(event.data), _MAX_LOG_BYTES):
+            log = pb.VertexLog(
+                vertex=event.vertex,
+                timestamp=timestamp(event.time),
+                stream=_STREAMS[event.stream],
+                msg=event.data[start : start + _MAX_LOG_BYTES],
+            )
+            self._journal.write(pb.StatusResponse(logs=[log]).SerializeToString())
+
+    def _progress(self, event: VertexProgress) -> None:
+        key = (event.vertex, event.id)
+        now = event.time or self._clock.now()
+        status = self._transfers.get(key)
+        if status is None:
+            status = pb.VertexStatus(ID=event.id, vertex=event.vertex, started=timestamp(now))
+            status.name = event.id.partition(" ")[0] if " " in event.id else event.id
+            self._transfers[key] = status
+        elif not event.done and now - self._told[key] < _PROGRESS_EVERY_S:
+            return
+        self._told[key] = now
+        status.current, status.total = event.current, event.total
+        status.timestamp.CopyFrom(timestamp(now))
+        if event.done:
+            status.completed.CopyFrom(timestamp(now))
+        self._journal.write(pb.StatusResponse(statuses=[status]).SerializeToString())
+
+
+def _short(warning: BuildWarning) -> str:
+    """``RuleName: text (line 3)``, as every client shows it."""
+    text = f"{warning.rule}: {warning.message}" if warning.rule else warning.message
+    return f"{text} (line {warning.spans[0].first_line})" if warning.spans else text
+
+
+def ranges_of(spans: Sequence[Span]) -> list[Range]:
+    """Return spans as the protocol's ranges."""
+    return [
+        Range(start=Position(line=span.first_line), end=Position(line=span.last_line))
+        for span in spans
+    ]

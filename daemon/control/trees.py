@@ -1,0 +1,148 @@
+"""The client's directories during one build: fetched by its session when first wanted [5.1]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from pybuild.daemon.llb.queries import LocalQuery
+from pybuild.daemon.session.filesync import LocalRequest, LocalSync
+from pybuild.daemon.session.sessions import Session, Sessions
+from pybuild.executor.files.selecting import find
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.localtrees import TellProgress
+from pybuild.internal import InternalStep
+from pybuild.model.errors import UserError
+from pybuild.model.ops import LocalSource
+from pybuild.model.snapshot import LocalTree
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class ClientTrees:
+    """Directories of one client, each part of one fetched once (`executor.localtrees.LocalTrees`).
+
+    A frontend says which paths will be read before it hands out what reads them.
+    """
+
+    def __init__(self, session: Session | None, sessions: Sessions, sync: LocalSync) -> None:
+        self._session = session
+        self._sessions = sessions
+        self._sync = sync
+        self._stack = AsyncExitStack()
+        self._names: dict[str, str] = {}
+        self._session_ids: dict[str, str] = {}
+        self._queries: dict[str, LocalQuery] = {}
+        self._parts: dict[str, tuple[str, ...]] = {}
+        self._fetched: dict[LocalRequest, asyncio.Task[str]] = {}
+
+    def call(self, source: str, name: str) -> None:
+        """Say what the client calls the directory of a local source."""
+        self._names[source] = name
+
+    def use_session(self, name: str, session: str) -> None:
+        """Say that another session has the directory *name*."""
+        self._session_ids[name] = session
+
+    def will_use(self, paths: Mapping[str, tuple[str, ...]]) -> None:
+        """Say which paths of local sources count from now on; none means all of a directory."""
+        self._parts |= paths
+
+    def add_queries(self, queries: Mapping[str, LocalQuery]) -> None:
+        """Say what the local sources of a received definition mean."""
+        self._queries |= queries
+
+    async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
+        """Fetch what *op* needs.
+
+        Raises:
+            UserError: the client has no such directory, or fails.
+        """
+        query = self._queries.get(op.name)
+        if query is not None:
+            if query.session:
+                self._session_ids.setdefault(query.dir_name, query.session)
+            wanted = LocalRequest(
+                name=query.dir_name,
+                include=query.include,
+                exclude=query.exclude,
+                follow=query.follow,
+                hint=query.shared_key,
+            )
+            return LocalTree(await self._fetch(wanted, tell), op.exclude)
+        name = self._names.get(op.name, op.name)
+        request = LocalRequest(
+            name=name, exclude=op.exclude, follow=self._parts.get(op.name, ()), hint="tree"
+        )
+        path = await self._fetch(request, tell)
+        return LocalTree(path, op.exclude)
+
+    async def files(
+        self, name: str, wanted: Sequence[str], limit: int, step: InternalStep
+    ) -> dict[str, bytes]:
+        """Return those of some files that are there.
+
+        Raises:
+            UserError: the client has no such directory, or a file is larger than *limit*.
+        """
+
+        def tell(id: str, current: int, total: int, done: bool) -> None:
+            step.transfer(id, current, total, done)
+
+        request = LocalRequest(name=name, follow=tuple(wanted), hint="files", keep=False)
+        path = await self._fetch(request, tell)
+        return await asyncio.to_thread(_read_all, path, wanted, limit)
+
+    async def _fetch(self, request: LocalRequest, tell: TellProgress) -> str:
+        task = self._fetched.get(request)
+        if task is None:
+            task = asyncio.create_task(self._do_fetch(request, tell))
+            self._fetched[request] = task
+        return await asyncio.shield(task)
+
+    async def _do_fetch(self, request: LocalRequest, tell: TellProgress) -> str:
+        session = self._session
+        if request.name in self._session_ids:
+            session = await self._sessions.get(self._session_ids[request.name])
+        if session is None:
+            raise UserError(f'no session has the directory "{request.name}"')
+        id = f"transferring {request.name}:"
+        received = await self._stack.enter_async_context(
+            self._sync.fetch(session, request, lambda now: tell(id, now, 0, False))
+        )
+        tell(id, received.transferred, 0, True)
+        return received.path
+
+    async def close(self) -> None:
+        """Give the directories back; idempotent."""
+        tasks = list(self._fetched.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+
+def _read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
+    """Read files of a directory that a client sent: links lead nowhere outside it."""
+    found: dict[str, bytes] = {}
+    with Tree.open(root) as tree:
+        for name in wanted:
+            try:
+                place = find(tree, name, follow=True)
+            except FileNotFoundError:
+                continue
+            with place:
+                if place.status is None or place.is_dir:
+                    continue
+                try:
+                    fd = os.open(place.name, _OPEN, dir_fd=place.fd)
+                except OSError:
+                    continue
+                with os.fdopen(fd, "rb") as file:
+                    data = file.read(limit + 1)
+            if len(data) > limit:
+                raise UserError(f"failed to read {name}: larger than {limit >> 20} MiB")
+            found[name] = data
+    return found

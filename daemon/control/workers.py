@@ -1,0 +1,55 @@
+"""What this server says it is: the worker record and the version that clients gate features on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pybuild import __version__
+from pybuild.daemon.pb.ops import Platform as PlatformMessage
+from pybuild.daemon.pb.worker import BuildkitVersion, WorkerRecord
+from pybuild.host import native_platform
+from pybuild.model.platform import Platform
+
+_LABEL = "org.mobyproject.buildkit.worker."
+# The version of the protocol that is spoken; clients turn features off for servers that are older.
+PROTOCOL_VERSION = "v0.32.0"
+PACKAGE = "github.com/moby/buildkit"
+
+
+def version() -> BuildkitVersion:
+    """The answer to `Info`: which protocol this server speaks, and what it is."""
+    return BuildkitVersion(
+        package=PACKAGE, version=PROTOCOL_VERSION, revision=f"pybuild-{__version__}"
+    )
+
+
+def worker(
+    identity: str, isolation: str, labels: Mapping[str, str], platforms: tuple[Platform, ...] = ()
+) -> WorkerRecord:
+    """The one worker there is.
+
+    Args:
+        identity: stable for one store.
+        isolation: how steps are confined.
+    """
+    return WorkerRecord(
+        ID=identity,
+        Labels={
+            f"{_LABEL}executor": "oci",
+            f"{_LABEL}hostname": os.uname().nodename,
+            f"{_LABEL}network": "host",
+            f"{_LABEL}oci.process-mode": "sandbox",
+            f"{_LABEL}selinux.enabled": "false",
+            f"{_LABEL}apparmor.profile": "",
+            f"{_LABEL}snapshotter": "overlayfs",
+            "pybuild.isolation": isolation,
+            **labels,
+        },
+        platforms=[platform_message(p) for p in platforms or (native_platform(),)],
+        BuildkitVersion=version(),
+    )
+
+
+def platform_message(platform: Platform) -> PlatformMessage:
+    return PlatformMessage(OS=platform.os, Architecture=platform.arch, Variant=platform.variant)

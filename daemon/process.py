@@ -1,0 +1,142 @@
+"""The server's process: listens, serves, and ends clean."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from pybuild.config import Settings
+from pybuild.daemon.control.bridge import BridgeService
+from pybuild.daemon.control.contents import ContentService
+from pybuild.daemon.control.health import health
+from pybuild.daemon.control.server import BuildServer, ServerSettings
+from pybuild.daemon.control.service import ControlService
+from pybuild.daemon.grpc.server import GrpcServer
+from pybuild.daemon.tls import server_context
+from pybuild.engine import Engine
+from pybuild.model.errors import EnvironmentFault, UsageError
+
+_GRACE_S = 5.0
+_BACKLOG = 128
+
+
+def default_address(root: str) -> str:
+    """Where a server listens that was not told."""
+    if os.geteuid() == 0:
+        return "unix:///run/pybuild/pybuild.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return f"unix://{runtime or root}/pybuild/pybuild.sock"
+
+
+async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        insecure: listen on TCP without TLS all the same.
+
+    Raises:
+        UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
+    """
+    daemon = settings.daemon
+    addresses = list(addresses or daemon.addresses or [default_address(settings.root)])
+    context = server_context(daemon) if daemon.cert else None
+    for address in addresses:
+        if address.startswith("tcp://") and context is None and not insecure:
+            raise UsageError(
+                f"{address}: a TCP address without TLS lets anybody build as this user",
+                hints=["give --tlscert and --tlskey, or say --insecure"],
+            )
+    async with Engine(settings) as engine:
+        config = ServerSettings(
+            entitlements=frozenset(daemon.entitlements), labels=dict(daemon.labels)
+        )
+        server = BuildServer(engine, config)
+        handlers = {
+            **ControlService(server).handlers(),
+            **BridgeService(server).handlers(),
+            **ContentService(server).handlers(),
+            **health(),
+        }
+        grpc = GrpcServer(handlers)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        listening = [await _listen(grpc, address, context) for address in addresses]
+        try:
+            for address in addresses:
+                sys.stderr.write(f"running server on {address}\n")
+            sys.stderr.flush()
+            await stop.wait()
+        finally:
+            for one in listening:
+                one.close()
+            await grpc.close(_GRACE_S)
+            await server.close()
+            for address in addresses:
+                _remove_socket(address)
+
+
+async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    parts = urlsplit(address)
+    try:
+        if parts.scheme == "unix":
+            return await loop.create_unix_server(
+                grpc.protocol, sock=_unix_socket(parts.path), backlog=_BACKLOG
+            )
+        if parts.scheme == "tcp" and parts.port is not None:
+            return await loop.create_server(
+                grpc.protocol,
+                parts.hostname,
+                parts.port,
+                ssl=context,
+                backlog=_BACKLOG,
+            )
+    except OSError as error:
+        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"invalid address {address}: {error}") from error
+    raise UsageError(f"invalid address {address}: expected unix://PATH or tcp://HOST:PORT")
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bind *path* for this user alone; a socket that nobody listens on any more is replaced."""
+    os.makedirs(os.path.dirname(path) or "/", mode=0o711, exist_ok=True)
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(path)
+                except OSError:
+                    os.unlink(path)
+                else:
+                    raise EnvironmentFault(f"cannot listen on unix://{path}: a server is there")
+    except FileNotFoundError:
+        pass
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(path)
+    except OSError:
+        bound.close()
+        raise
+    finally:
+        os.umask(mask)
+    return bound
+
+
+def _remove_socket(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        try:
+            os.unlink(parts.path)
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,103 @@
+"""``pybuild daemon``: the build server. Also answers to the name ``buildkitd`` and its flags."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pybuild import __version__
+from pybuild.config import Settings, load_settings
+from pybuild.model.errors import UsageError
+from pybuild.options import BadOption, Option, Parsed, parse
+
+# Flags of buildkitd about workers: there is one here, and it needs none of them.
+_WORKERS = ("--oci-worker", "--containerd-worker")
+_WORKERS_WITH_VALUE = frozenset(
+    ("--oci-worker-snapshotter", "--oci-worker-net", "--oci-worker-binary", "--oci-worker-platform")
+    + ("--oci-worker-proxy-snapshotter-path", "--oci-cni-config-path", "--oci-cni-binary-dir")
+    + ("--containerd-worker-addr", "--containerd-worker-namespace", "--containerd-worker-net")
+)
+_LABELS = "--oci-worker-labels"
+_BUILDKITD = (
+    Option("addr", "listening address", "ADDR", "", True),
+    Option("allow-insecure-entitlement", "allow an entitlement", "NAME", "", True),
+    Option("config", "configuration file", "FILE"),
+    Option("debug", "debug output"),
+    Option("group", "ignored", "GROUP"),
+    Option("root", "directory of the store", "DIR"),
+    Option("rootless", "ignored"),
+    Option("tlscacert", "authority of the clients' certificates", "FILE"),
+    Option("tlscert", "certificate", "FILE"),
+    Option("tlskey", "its key", "FILE"),
+    Option("version", "show the version", short="v"),
+)
+
+
+def main(parsed: Parsed) -> int:
+    """Serve until told to stop."""
+    settings = _settings(parsed, {})
+    return _serve(settings, parsed.many("addr"), insecure=parsed.flag("insecure"))
+
+
+def buildkitd(words: Sequence[str]) -> int:
+    """Serve as ``buildkitd`` would be told to.
+
+    Raises:
+        BadOption: a flag that neither knows.
+    """
+    rest, labels = _without_workers(words)
+    parsed = parse(rest, _BUILDKITD)
+    if parsed.flag("version"):
+        sys.stdout.write(f"buildkitd pybuild {__version__}\n")
+        return 0
+    if parsed.positionals:
+        raise BadOption(f"unexpected argument {parsed.positionals[0]}")
+    # Who sets this up says itself whom the address reaches, as with buildkitd.
+    return _serve(_settings(parsed, labels), parsed.many("addr"), insecure=True)
+
+
+def _settings(parsed: Parsed, labels: dict[str, str]) -> Settings:
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    daemon = settings.daemon
+    cert, key, ca = (parsed.one(name) for name in ("tlscert", "tlskey", "tlscacert"))
+    daemon = replace(
+        daemon,
+        cert=cert or daemon.cert,
+        key=key or daemon.key,
+        ca=ca or daemon.ca,
+        entitlements=(*daemon.entitlements, *parsed.many("allow-insecure-entitlement")),
+        labels={**daemon.labels, **labels},
+    )
+    if (daemon.key or daemon.ca) and not daemon.cert:
+        raise UsageError("TLS needs a certificate", hints=["give it with --tlscert"])
+    return replace(settings, daemon=daemon)
+
+
+def _serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> int:
+    import uvloop
+
+    from pybuild.daemon.process import serve
+
+    uvloop.run(serve(settings, addresses, insecure=insecure))
+    return 0
+
+
+def _without_workers(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    rest: list[str] = []
+    labels: dict[str, str] = {}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        name, equals, value = word.partition("=")
+        at += 1
+        if not name.startswith((*_WORKERS, "--oci-cni")):
+            rest.append(word)
+            continue
+        if not equals and (name in _WORKERS_WITH_VALUE or name == _LABELS) and at < len(words):
+            value = words[at]
+            at += 1
+        if name == _LABELS:
+            key, _, text = value.partition("=")
+            labels[key] = text
+    return rest, labels
