@@ -116,7 +116,8 @@ def plan(
         if request is not None and request not in images:
             missing[request] = (*missing.get(request, ()), *node.spans)
     if missing:
-        return NeedImages(tuple(missing), tuple(missing.values()))
+        guesses = {request: guess for request in missing if (guess := graph.nearest_stage(request))}
+        return NeedImages(tuple(missing), tuple(missing.values()), guesses)
     return Plan(scope, graph, target, reachable)
 
 

@@ -92,10 +92,17 @@ class NeedImages:
 
     Attributes:
         spans: per request, the lines that ask for it, for errors.
+        guesses: for some requests, a stage that was perhaps meant, where there is no such image.
     """
 
     requests: tuple[ImageRequest, ...]
     spans: tuple[tuple[Span, ...], ...]
+    guesses: Mapping[ImageRequest, str] = field(default_factory=dict[ImageRequest, str])
+
+    def hints(self, request: ImageRequest) -> tuple[str, ...]:
+        """Return what to say when there is no such image."""
+        guess = self.guesses.get(request)
+        return (f"did you mean the stage {guess}?",) if guess else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

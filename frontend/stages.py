@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pybuild.frontend import ast
@@ -11,7 +11,7 @@ from pybuild.frontend.contexts import ImageContext, NamedContext, NamedContexts
 from pybuild.frontend.expand import expand
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.frontend.mounts import mount_sources
-from pybuild.frontend.suggest import did_you_mean
+from pybuild.frontend.suggest import did_you_mean, nearest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -19,6 +19,7 @@ from pybuild.model.span import Span
 
 # As for the instructions of a file: a few that are multiplied must not keep a daemon busy.
 MAX_TRIGGERS = 10_000
+_MOST_GUESSED = 200  # stages that an image's name is compared with
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}\Z", re.ASCII)
 
 
@@ -141,7 +142,7 @@ class StageGraph:
         base = self._expand(start.base)
         if not base:
             raise UserError(f"base name ({start.base}) should not be blank")
-        platform = _platform(start.platform, self._expand, self._default_platform)
+        platform = _platform(start.platform, self._scope, self._escape, self._default_platform)
         node = Node(
             base_name=base,
             at=start,
@@ -247,6 +248,12 @@ class StageGraph:
             raise UserError(f'target stage "{name}" could not be found{guess}')
         return node
 
+    def nearest_stage(self, request: ImageRequest) -> str | None:
+        """Return the stage that the name of an image is perhaps a misspelling of [IN-6]."""
+        if len(self._by_name) > _MOST_GUESSED:
+            return None
+        return nearest(request.reference.familiar.removesuffix(":latest"), self._by_name)
+
     def reachable(self, target: Node) -> list[Node]:
         """Return what *target* needs and itself: images and contexts first, then by file order."""
         seen = {target}
@@ -304,13 +311,18 @@ def _cycle(path: list[Node], start: Node) -> UserError:
     return UserError(f"circular dependency detected on stage: {start.label}", spans=spans)
 
 
-def _platform(text: str, expand: Callable[[str], str], default: Platform) -> Platform | None:
+def _platform(
+    text: str, scope: Mapping[str, str], escape: str, default: Platform
+) -> Platform | None:
     if not text:
         return None
-    value = expand(text)
+    unset: list[str] = []
+    value = expand(text, scope, escape=escape, on_unset=unset.append)
+    guesses = (did_you_mean(name, scope) for name in unset)
+    guess = next(filter(None, guesses), "")
     if not value:
-        raise UserError(f"empty platform value from expression {text}")
+        raise UserError(f"empty platform value from expression {text}{guess}")
     try:
         return Platform.parse(value, default)
     except ValueError as error:
-        raise UserError(f"failed to parse platform {text}: {error}") from error
+        raise UserError(f"failed to parse platform {text}: {error}{guess}") from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 # Farther away than this, a guess is more confusing than none.
 _MAX_DISTANCE = 2
+_MAX_LENGTH = 100  # of a name that people type; comparing takes the product of two lengths
 
 
 def nearest(name: str, options: Iterable[str], *, ignore_case: bool = False) -> str | None:
@@ -15,6 +16,8 @@ def nearest(name: str, options: Iterable[str], *, ignore_case: bool = False) -> 
     that is wrong. Of equally near ones the first in alphabetical order. With *ignore_case* the
     answer comes in the casing of *name*.
     """
+    if len(name) > _MAX_LENGTH:
+        return None
     wanted = name.lower() if ignore_case else name
     best, best_distance = None, _MAX_DISTANCE + 1
     for option in sorted(set(options)):

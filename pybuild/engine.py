@@ -314,6 +314,7 @@ class Engine:
                 try:
                     return await self.images.resolve(wanted, pull=request.pull)
                 except PybuildError as error:
+                    error.hints += need.hints(wanted)
                     raise error.with_spans(spans) from error.__cause__
 
         async with asyncio.TaskGroup() as group:

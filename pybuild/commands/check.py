@@ -213,6 +213,7 @@ class _Images:
                     known[request] = found
                 else:
                     name = request.reference.familiar
-                    self._errors[request] = UserError(f"{name}: {found.message}")
+                    hints = need.hints(request)
+                    self._errors[request] = UserError(f"{name}: {found.message}", hints=hints)
                     known[request] = ResolvedImage.unknown(request)
         return known

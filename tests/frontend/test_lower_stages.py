@@ -209,6 +209,11 @@ def test_platform_of_a_stage() -> None:  # E106
     ("line", "message"),
     [
         ("FROM --platform=$NO a", r"empty platform value from expression \$NO"),
+        (
+            "FROM --platform=$TARGETPLATFROM a",
+            r"\$TARGETPLATFROM \(did you mean TARGETPLATFORM\?\)",
+        ),
+        ("FROM --platform=linux/$TARGETACH a", r"/\$TARGETACH: .*\(did you mean TARGETARCH\?\)"),
         ("FROM --platform=linux/vax a", "failed to parse platform linux/vax"),
         ("FROM --platform=windows/amd64 a", "platform windows/amd64 is not supported"),
         ("FROM Ab", 'failed to parse stage name "Ab": .*must be lowercase'),
@@ -218,6 +223,18 @@ def test_from_lines_that_cannot_be(line: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build(f"# c\n{line}\n")
     assert caught.value.spans[0].first_line == 2
+
+
+def test_an_image_named_like_a_stage_is_perhaps_that_stage() -> None:  # IN-6
+    dockerfile = parse_dockerfile(b"FROM scratch AS build\nFROM bulid\nCOPY --from=golang a b\n")
+    options = LowerOptions(target_platform=LINUX_AMD64, build_platform=LINUX_AMD64)
+    need = lower(dockerfile, options, {})
+    assert isinstance(need, NeedImages)
+    hints = {r.reference.familiar: need.hints(r) for r in need.requests}
+    assert hints == {
+        "bulid:latest": ("did you mean the stage build?",),
+        "golang:latest": (),
+    }
 
 
 def test_from_scratch_is_empty_and_never_asked_for() -> None:  # E107, E108

@@ -27,6 +27,10 @@ def test_nearest(name: str, options: list[str], expected: str | None) -> None:
     assert nearest(name, options) == expected
 
 
+def test_names_that_nobody_types_are_not_guessed() -> None:
+    assert nearest("x" + "a" * 30_000 + "x", ["y" + "a" * 30_000 + "y"]) is None
+
+
 def test_casing_follows_the_question() -> None:
     assert did_you_mean("FNTRYPOINT", ["entrypoint"], ignore_case=True) == (
         " (did you mean ENTRYPOINT?)"
