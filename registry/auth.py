@@ -12,13 +12,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pybuild.model.clock import Clock
 from pybuild.registry.challenge import Challenge, Scopes, parse_challenges
-from pybuild.registry.credentials import Credential, Credentials
+from pybuild.registry.credentials import Credential, Credentials, TokenSource
 from pybuild.registry.faults import RegistryFault, printable, status_text
 from pybuild.registry.hosts import Endpoint, is_loopback
 
@@ -160,6 +160,17 @@ class Authenticator:
         self, endpoint: Endpoint, path: str, parameters: Mapping[str, str], scopes: Scopes
     ) -> _Token:
         realm = parameters["realm"]
+        service = parameters.get("service", "")
+        source = self._credentials
+        if isinstance(source, TokenSource) and not _is_clear_text(endpoint, realm):
+            fetched = await source.fetch_token(endpoint.registry, realm, service, scopes.texts())
+            if fetched is not None and _BEARER.match(fetched.token):
+                facts: dict[str, object] = {"expires_in": fetched.expires_in}
+                if fetched.issued_at > 0:
+                    facts["issued_at"] = _date(fetched.issued_at)
+                now = self._clock.now()
+                lifetime = _lifetime(facts, now)
+                return _Token(fetched.token, scopes, lifetime, now + lifetime)
         credential = await self._credentials.find(endpoint.registry, path)
         now = self._clock.now()
         if credential is not None and credential.registry_token:
@@ -167,7 +178,6 @@ class Authenticator:
         if credential is not None:
             _refuse_clear_text(endpoint, realm)
             self._shown[endpoint.registry] = printable(credential.username)
-        service = parameters.get("service", "")
         status, body = 0, b""
         if credential is not None:
             form = [("scope", " ".join(scopes.texts())), ("service", service)]
@@ -239,14 +249,25 @@ def _basic(credential: Credential) -> str:
 
 def _refuse_clear_text(endpoint: Endpoint, realm: str) -> None:
     """A registry reached by TLS must not make us send a password in the clear."""
-    if realm.lower().startswith("https://") or "http" in endpoint.schemes:
-        return
-    try:
-        host = urlsplit(realm).hostname or ""  # not the text: "http://localhost:x@elsewhere/"
-    except ValueError:
-        host = ""
-    if not is_loopback(f"[{host}]" if ":" in host else host):
+    if _is_clear_text(endpoint, realm):
         raise RegistryFault(
             f"token server {printable(realm.partition('?')[0])}: "
             "credentials are not sent over plain HTTP",
         )
+
+
+def _is_clear_text(endpoint: Endpoint, realm: str) -> bool:
+    if realm.lower().startswith("https://") or "http" in endpoint.schemes:
+        return False
+    try:
+        host = urlsplit(realm).hostname or ""  # not the text: "http://localhost:x@elsewhere/"
+    except ValueError:
+        host = ""
+    return not is_loopback(f"[{host}]" if ":" in host else host)
+
+
+def _date(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, OSError, ValueError):
+        return ""

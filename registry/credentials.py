@@ -17,7 +17,7 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.faults import printable
@@ -53,6 +53,30 @@ class Credentials(Protocol):
 
     async def find(self, host: str, path: str = "") -> Credential | None:
         """Return what is known for *host* (as references name it) and a repository *path*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedToken:
+    """A bearer token that somebody else got for us.
+
+    Attributes:
+        expires_in: seconds; 0 if not told. issued_at: since the epoch; 0 if not told.
+    """
+
+    token: str = field(repr=False)
+    expires_in: int = 0
+    issued_at: int = 0
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Credentials that can also fetch tokens themselves, so that no password need be told."""
+
+    async def fetch_token(
+        self, host: str, realm: str, service: str, scopes: Sequence[str]
+    ) -> FetchedToken | None:
+        """Return a token for *scopes* from *realm*; None when it cannot, and we have to."""
         ...
 
 

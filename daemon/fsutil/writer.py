@@ -30,14 +30,23 @@ _IOV_MAX = 1024
 class TreeWriter:
     """A `receiver.Sink` that writes below *root*; blocking, one thread at a time.
 
+    Args:
+        merge: leave alone what is there and was not sent; a directory in the way of something
+            else is then an error.
+        own: give things their owners. Without, all belongs to whoever runs this, and the bits
+            that lend an owner's powers stay only where the owner does.
+
     Attributes:
         skipped: what cannot be made here: sockets, and devices for plain users.
         written: files written. removed: entries deleted that the peer has no more.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, merge: bool = False, own: bool = True) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._is_root = os.geteuid() == 0
+        self._owns = own and self._is_root
+        self._keeps_powers = own
+        self._merges = merge
         self._dirs: OrderedDict[bytes, int] = OrderedDict()
         # Directories from the root to where the last entry was, each with the names in it that
         # the peer has not mentioned so far; None for a new directory, which is empty.
@@ -56,6 +65,8 @@ class TreeWriter:
 
     def entry(self, id: int, stat_: Stat, mode: int) -> bool:
         path = stat_.path
+        if mode & 0o6000 and not self._keeps_powers:
+            mode = self._without_powers(stat_, mode)
         folder, _, name = path.rpartition(b"/")
         levels = self._levels
         while levels[-1][0] != folder:
@@ -92,6 +103,8 @@ class TreeWriter:
     def _leave(self) -> None:
         """Delete what a directory holds beyond what was mentioned."""
         path, names = self._levels.pop()
+        if self._merges:
+            return
         for name in names or ():
             self._remove(path, name)
             self.removed += 1
@@ -138,7 +151,7 @@ class TreeWriter:
     ) -> None:
         """Put right mode and owner of an unchanged file."""
         same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
-        if there.st_mode == mode and (same_owner or not self._is_root):
+        if there.st_mode == mode and (same_owner or not self._owns):
             return
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._dir(folder))
         try:
@@ -163,7 +176,7 @@ class TreeWriter:
             except PermissionError:
                 self.skipped += 1
                 return
-        if self._is_root and (entry.uid or entry.gid):
+        if self._owns and (entry.uid or entry.gid):
             os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
         if not stat.S_ISLNK(mode):
             os.chmod(name, stat.S_IMODE(mode), dir_fd=fd)  # just made, so it is no link
@@ -202,7 +215,7 @@ class TreeWriter:
         entry, mode = self._expected.pop(id)
         del self._open[id]
         try:
-            if self._is_root and (entry.uid or entry.gid):
+            if self._owns and (entry.uid or entry.gid):
                 os.fchown(fd, entry.uid, entry.gid)
             for name, value in entry.xattrs.items():
                 _set_xattr(fd, name, value)
@@ -284,6 +297,10 @@ class TreeWriter:
 
     def _remove(self, folder: bytes, name: bytes) -> None:
         path = folder + b"/" + name if folder else name
+        if self._merges:
+            status = os.stat(name, dir_fd=self._dir(folder), follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                raise Refused(f"{shown(path)}, but a directory of that name is in the way")
         for known in [k for k in self._dirs if k == path or k.startswith(path + b"/")]:
             os.close(self._dirs.pop(known))
         parent = self._dir(folder)
@@ -293,8 +310,12 @@ class TreeWriter:
             _open_up(parent, name)
             confined.remove(parent, name)
 
+    def _without_powers(self, entry: Stat, mode: int) -> int:
+        same = (entry.uid, entry.gid) == (os.geteuid(), os.getegid())
+        return mode if same else mode & ~0o6000
+
     def _own(self, fd: int, entry: Stat, there: os.stat_result) -> None:
-        if self._is_root and (there.st_uid, there.st_gid) != (entry.uid, entry.gid):
+        if self._owns and (there.st_uid, there.st_gid) != (entry.uid, entry.gid):
             os.fchown(fd, entry.uid, entry.gid)
 
 

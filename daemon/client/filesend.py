@@ -1,0 +1,136 @@
+"""Takes what a build made: a tree into a directory, an archive into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from pybuild.daemon.fsutil.packet import Malformed, encode_error
+from pybuild.daemon.fsutil.receiver import PeerFailed, Receiver, Refused
+from pybuild.daemon.fsutil.writer import TreeWriter
+from pybuild.daemon.grpc.calls import Call, Handler
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.session.bytesmessage import unwrap
+
+METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
+_FACT = "exporter-md-"
+_BATCH = 4 << 20
+
+
+class Output(Protocol):
+    """Where an archive goes; blocking."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> None:
+        """The archive is complete."""
+        ...
+
+    def abort(self) -> None:
+        """It will never be complete."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToDirectory:
+    """A tree goes into *path*, which is made; what is there and not in the tree stays, unless the
+    server says that it replaces."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToStream:
+    """An archive goes where *open* says, which is told facts of the result; None: skip it."""
+
+    open: Callable[[Mapping[str, str]], Output | None]
+
+
+def file_send(targets: Mapping[int, ToDirectory | ToStream]) -> dict[str, Handler]:
+    """Take the outputs of a build's exporters, by their numbers."""
+
+    async def handle(call: Call) -> None:
+        number = call.metadata.get("buildkit-attachable-exporter-id") or "0"
+        target = targets.get(int(number)) if number.isdecimal() else None
+        if target is None:
+            raise RpcError(Code.NOT_FOUND, f"nothing is wanted of exporter {number!r}")
+        if isinstance(target, ToDirectory):
+            replaces = call.metadata.get("buildkit-exporter-multi-platform") == "1"
+            await _tree(call, target.path, replaces=replaces)
+        else:
+            await _stream(call, target, _facts(call.metadata))
+
+    return {METHOD: handle}
+
+
+def _facts(metadata: Metadata) -> dict[str, str]:
+    return {
+        name.removeprefix(_FACT): value
+        for name, value in metadata
+        if name.startswith(_FACT) and isinstance(value, str)
+    }
+
+
+async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> None:
+    output = await asyncio.to_thread(target.open, facts)
+    if output is None:
+        raise RpcError(Code.ALREADY_EXISTS, "it is here already")
+    done = False
+    try:
+        pieces: list[bytes] = []
+        size = 0
+        while (message := await call.receive()) is not None:
+            pieces.append(unwrap(message))
+            size += len(message)
+            if size > _BATCH:
+                await asyncio.to_thread(output.write, b"".join(pieces))
+                pieces, size = [], 0
+        await asyncio.to_thread(output.write, b"".join(pieces))
+        await asyncio.to_thread(output.close)
+        done = True
+    except Malformed as error:
+        raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
+    except OSError as error:
+        raise RpcError(Code.UNKNOWN, f"cannot write the result: {error.strerror}") from error
+    finally:
+        if not done:
+            output.abort()
+
+
+async def _tree(call: Call, path: str, *, replaces: bool) -> None:
+    try:
+        writer = await asyncio.to_thread(_writer, path, replaces)
+    except OSError as error:
+        raise RpcError(Code.UNKNOWN, f"cannot write to {path}: {error.strerror}") from error
+    try:
+        receiver = Receiver(writer)
+        while not receiver.finished:
+            message = await call.receive()
+            if message is None:
+                raise RpcError(Code.CANCELLED, "the server left in the middle")
+            for answer in await asyncio.shield(_feed(receiver, message)):
+                await call.send(answer)
+        await asyncio.to_thread(writer.finish)
+        while await call.receive() is not None:
+            pass
+    except (Refused, OSError) as error:
+        await call.send(encode_error(str(error)))
+        raise RpcError(Code.UNKNOWN, str(error)) from error
+    except PeerFailed as error:
+        raise RpcError(Code.UNKNOWN, str(error)) from error
+    finally:
+        writer.close()
+
+
+def _feed(receiver: Receiver, message: bytes) -> asyncio.Future[list[bytes]]:
+    return asyncio.ensure_future(asyncio.to_thread(partial(receiver.feed, [message])))
+
+
+def _writer(path: str, replaces: bool) -> TreeWriter:
+    os.makedirs(path, exist_ok=True)
+    return TreeWriter(path, merge=not replaces, own=False)

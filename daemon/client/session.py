@@ -1,0 +1,72 @@
+"""Offers services to a build server: opens a session, and serves what the server calls in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from pybuild.daemon.grpc.calls import Call, Handler, unary
+from pybuild.daemon.grpc.channel import Channel
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.server import GrpcServer
+from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.session.bytesmessage import CallBytes
+
+METHOD = "/moby.buildkit.v1.Control/Session"
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+_PREFIX = "x-docker-expose-session-"
+
+
+async def _check(request: bytes, call: Call) -> bytes:
+    del request, call
+    return _SERVING
+
+
+class ClientSession:
+    """One session; of any number of builds.
+
+    Args:
+        handlers: what the server may call, by ``/package.Service/Method``.
+        shared_key: equal keys promise equal directories; empty promises nothing.
+    """
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], *, shared_key: str = "", id: str = ""
+    ) -> None:
+        self._handlers = {_HEALTH: unary(_check), **handlers}
+        self.id = id or os.urandom(16).hex()
+        self._shared_key = shared_key
+
+    def metadata(self) -> Metadata:
+        """What the server is told."""
+        metadata = Metadata({_PREFIX + "uuid": self.id, _PREFIX + "sharedkey": self._shared_key})
+        for method in sorted(self._handlers):
+            metadata.add(_PREFIX + "grpc-method", method)
+        return metadata
+
+    @asynccontextmanager
+    async def open(self, channel: Channel) -> AsyncGenerator[ClientSession]:
+        """Keep the session open within the context; it has begun when the context is entered.
+
+        Raises:
+            RpcError: the server refuses it.
+        """
+        async with channel.stream(METHOD, metadata=self.metadata()) as call:
+            await call.headers()
+            server = GrpcServer(self._handlers)
+            task = asyncio.create_task(server.serve_stream(CallBytes(call)))
+            try:
+                yield self
+            finally:
+                await server.close(0.0)
+                await asyncio.gather(task, return_exceptions=True)
+                try:
+                    await call.half_close()
+                    async with asyncio.timeout(5):
+                        while await call.receive() is not None:
+                            pass
+                except (RpcError, TimeoutError):
+                    pass  # the server will notice

@@ -1,0 +1,214 @@
+"""Fetches directories of clients [CTX-2]: into a kept copy, so that only what changed moves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+from urllib.parse import quote_plus
+
+from pybuild.cache.store import Store
+from pybuild.daemon.fsutil.packet import encode_error
+from pybuild.daemon.fsutil.receiver import PeerFailed, Receiver, Refused, shown
+from pybuild.daemon.fsutil.writer import TreeWriter
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.session.copies import Copies, Copy, Origin
+from pybuild.daemon.session.failures import failed
+from pybuild.daemon.session.inflow import Inflow
+from pybuild.daemon.session.sessions import Session
+from pybuild.daemon.session.threads import finish_in
+from pybuild.executor.statindex import TICK_NS
+from pybuild.model.errors import EnvironmentFault, UserError
+
+T = TypeVar("T")
+
+METHOD = "/moby.filesync.v1.FileSync/DiffCopy"
+_THREADS = 16
+# Digests of files that were just written are not remembered: waiting a clock's tick costs less
+# than reading so much again.
+_WORTH_A_TICK = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRequest:
+    """What is wanted of a client's directory.
+
+    Attributes:
+        name: as the client knows it: "context", "dockerfile", ...
+        follow: paths with what links lead to; nothing means everything.
+        hint: keeps copies apart that serve different ends, such as reading ignore files.
+        keep: whether to keep the copy for the next build; small reads need none.
+    """
+
+    name: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    hint: str = ""
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A client's directory, here.
+
+    Attributes:
+        path: of a directory that holds exactly what the client sent.
+        transferred: bytes that had to move. files: files that had to. entries: in the tree.
+        short: files that were not as long as announced: unreadable for the client, or changing.
+    """
+
+    path: str
+    transferred: int
+    files: int
+    entries: int
+    short: tuple[str, ...] = ()
+
+
+class LocalSync:
+    """Fetches directories into a store; for one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._copies = Copies(store)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="local")
+
+    @asynccontextmanager
+    async def fetch(
+        self,
+        session: Session,
+        request: LocalRequest,
+        on_progress: Callable[[int], None] = lambda received: None,
+    ) -> AsyncGenerator[Received]:
+        """Fetch a directory; it is ours, and does not change, until the context is left.
+
+        Args:
+            on_progress: told the bytes so far, now and then.
+
+        Raises:
+            UserError: the client refuses, fails, or sends what must not be.
+            EnvironmentFault: the store cannot be written. Cancelled: the client has gone.
+        """
+        copy: Copy | None = None
+        scratch = ""
+        try:
+            with self._faults(request):
+                if request.keep:
+                    copy = await self._run(partial(self._copies.take, _origin(session, request)))
+                    path = copy.path
+                else:
+                    scratch = path = self._store.scratch("local")
+                    await self._run(partial(os.mkdir, path, 0o755))
+                received = await self._transfer(session, request, path, on_progress)
+                if copy is not None:
+                    await self._run(copy.received)
+            yield received
+        finally:
+            if copy is not None:
+                await self._run(copy.close)
+            elif scratch:
+                await self._run(partial(self._store.discard, scratch))
+
+    @contextmanager
+    def _faults(self, request: LocalRequest) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise EnvironmentFault(f"cannot keep {request.name} of the client: {reason}") from error
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await finish_in(self._pool, work)
+
+    async def _transfer(
+        self,
+        session: Session,
+        request: LocalRequest,
+        path: str,
+        on_progress: Callable[[int], None],
+    ) -> Received:
+        doing = f"read {request.name} of the client"
+        writer = TreeWriter(path)
+        try:
+            receiver = Receiver(writer)
+            async with (
+                session.stream(METHOD, metadata=_metadata(request)) as call,
+                Inflow(call) as inflow,
+            ):
+                while not receiver.finished:
+                    messages = await inflow.take()
+                    if not messages:
+                        raise UserError(f"{doing}: it ended too early")
+                    try:
+                        answers = await self._run(partial(receiver.feed, messages))
+                    except (Refused, OSError) as error:
+                        await call.send(encode_error(str(error)))
+                        raise
+                    for answer in answers:
+                        await call.send(answer)
+                    on_progress(receiver.received)
+                await call.half_close()
+                if await inflow.take():
+                    raise Refused("a packet after the last one")
+            await self._run(writer.finish)
+        except RpcError as error:
+            raise failed(doing, error) from error
+        except Refused as error:
+            raise UserError(f"{doing}: it sends {error}") from error
+        except PeerFailed as error:
+            raise UserError(f"{doing}: {error}") from error
+        finally:
+            await self._run(writer.close)
+        if receiver.received > _WORTH_A_TICK:
+            await asyncio.sleep(TICK_NS / 1e9 + 0.005)
+        return Received(
+            path=path,
+            transferred=receiver.received,
+            files=receiver.wanted,
+            entries=receiver.entries,
+            short=tuple(shown(path) for path in receiver.short),
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+def _origin(session: Session, request: LocalRequest) -> Origin:
+    info = session.info
+    return Origin(
+        owner=info.owner,
+        shared_key=info.shared_key or info.name,
+        name=request.name,
+        hint=request.hint,
+        patterns=(sorted(request.include), list(request.exclude), sorted(request.follow)),
+    )
+
+
+def _metadata(request: LocalRequest) -> Metadata:
+    metadata = Metadata()
+    for name, values in (
+        ("dir-name", (request.name,)),
+        ("include-patterns", request.include),
+        ("exclude-patterns", request.exclude),
+        ("followpaths", request.follow),
+    ):
+        add_encoded(metadata, name, values)
+    return metadata
+
+
+def add_encoded(metadata: Metadata, name: str, values: Sequence[str]) -> None:
+    """Add the values of a key, all of them escaped if one of them has to be."""
+    plain = all(
+        value.isascii() and value.isprintable() and value == value.strip() for value in values
+    )
+    for value in values:
+        metadata.add(name, value if plain else quote_plus(os.fsencode(value)))
+    if not plain:
+        metadata.add(name + "-encoded", "1")

@@ -1,0 +1,71 @@
+"""Secrets that the client has, as steps and sources want them [MNT-18]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from google.protobuf.message import DecodeError
+
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb.secrets import GetSecretRequest, GetSecretResponse
+from pybuild.daemon.session.failures import failed
+from pybuild.daemon.session.sessions import Session
+from pybuild.model.errors import InternalError, UserError
+
+METHOD = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
+_TIMEOUT_S = 60.0
+
+
+async def get_secret(session: Session, id: str) -> bytes | None:
+    """Return a secret, or None when the client has none of that id.
+
+    Raises:
+        UserError: the client cannot read it. Cancelled: it has gone.
+    """
+    if not session.offers(METHOD):
+        return None
+    request = GetSecretRequest(ID=id).SerializeToString()
+    try:
+        data = await session.unary(METHOD, request, timeout=_TIMEOUT_S)
+        return GetSecretResponse.FromString(data).data
+    except RpcError as error:
+        if error.code in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+            return None
+        raise failed(f"secret {id}", error) from error
+    except DecodeError as error:
+        raise UserError(f"secret {id}: the client's answer cannot be read") from error
+
+
+class SessionSecrets(Mapping[str, Callable[[], bytes]]):
+    """Asks the client when a secret is looked up; for threads, while *loop* runs.
+
+    Which secrets there are is not known before, so iterating gives none. Nothing is kept.
+
+    Raises (by `get` and indexing):
+        UserError: the client cannot read it. Cancelled: it has gone.
+    """
+
+    def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self._session = session
+        self._loop = loop
+
+    def __getitem__(self, id: str) -> Callable[[], bytes]:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            raise InternalError(f"secret {id} was asked for on the event loop")
+        future = asyncio.run_coroutine_threadsafe(get_secret(self._session, id), self._loop)
+        data = future.result()
+        if data is None:
+            raise KeyError(id)
+        return partial(bytes, data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

@@ -1,0 +1,36 @@
+"""What the client reads from its standard input: a context, or a Dockerfile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from pybuild.daemon.fsutil.packet import Malformed
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.session.bytesmessage import unwrap
+from pybuild.daemon.session.failures import failed
+from pybuild.daemon.session.sessions import Session
+from pybuild.model.errors import UserError
+
+METHOD = "/moby.upload.v1.Upload/Pull"
+HOST = "buildkit-session"
+
+
+async def pull(session: Session, path: str) -> AsyncGenerator[bytes]:
+    """Give the bytes behind ``http://buildkit-session/<path>``, in pieces.
+
+    Raises:
+        UserError: the client refuses. Cancelled: it has gone.
+    """
+    doing = "read what the client uploads"
+    metadata = Metadata({"urlpath": "/" + path.lstrip("/"), "urlhost": HOST})
+    try:
+        async with session.stream(METHOD, metadata=metadata) as call:
+            while (message := await call.receive()) is not None:
+                data = unwrap(message)
+                if data:
+                    yield data
+    except RpcError as error:
+        raise failed(doing, error) from error
+    except Malformed as error:
+        raise UserError(f"{doing}: {error}") from error
