@@ -254,11 +254,10 @@ def test_a_proxy_of_the_environment_is_used(pybuild: Pybuild, web: Site) -> None
     """BLD-28: as registries do; loopback is never asked through it."""
     web.files["/D"] = b"FROM scratch\nCOPY context /\n"
     context = "http://dockerfiles.example/D"
-    done = pybuild("build", context, env={"http_proxy": web.url}, code=None)
-    assert done.code == 0, done.err
+    pybuild("build", context, env={"http_proxy": web.url})
     assert web.asked[0][0] == "/D"
-    gone = {"http_proxy": web.url, "NO_PROXY": ".example"}
-    assert pybuild("build", context, env=gone, code=None).code != 0
+    nowhere = {"http_proxy": "http://127.0.0.1:1"}
+    pybuild("build", f"{web.url}/D", env=nowhere)
 
 
 def test_named_contexts_by_http_and_from_directories(
