@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from pybuild.daemon.grpc import timeouts
@@ -115,7 +115,7 @@ class Channel:
     @asynccontextmanager
     async def stream(
         self, method: str, *, metadata: Metadata | None = None, timeout: float | None = None
-    ) -> AsyncIterator[ClientCall]:
+    ) -> AsyncGenerator[ClientCall, None]:
         """Open a call; leaving the context ends it if it has not ended."""
         fields: Fields = [
             (b":method", b"POST"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 from pybuild.daemon.grpc.status import from_base64, to_base64
 
@@ -21,7 +22,10 @@ class Metadata:
         self, items: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] = ()
     ) -> None:
         self._items: list[tuple[str, str | bytes]] = []
-        for name, value in items.items() if isinstance(items, Mapping) else items:
+        pairs = items
+        if isinstance(items, Mapping):
+            pairs = cast("Mapping[str, str | bytes]", items).items()
+        for name, value in cast("Iterable[tuple[str, str | bytes]]", pairs):
             self.add(name, value)
 
     def add(self, name: str, value: str | bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pybuild.daemon.grpc import timeouts
 from pybuild.daemon.grpc.calls import RESPONSE, Call, Handler
@@ -15,7 +16,7 @@ from pybuild.daemon.grpc.sockets import SocketProtocol
 from pybuild.daemon.grpc.status import Code, RpcError, to_fields
 from pybuild.daemon.grpc.tunnel import ByteStream, Tunnel
 from pybuild.daemon.http2.connection import Connection
-from pybuild.daemon.http2.errors import ErrorCode
+from pybuild.daemon.http2.errors import ErrorCode, StreamGone
 from pybuild.daemon.http2.events import Fields, Headers
 
 
@@ -30,11 +31,11 @@ class GrpcServer:
 
     def protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol of a new socket, for ``loop.create_server`` and its like."""
-        return SocketProtocol(self._link, preface_s=self._limits.preface_s)
+        return SocketProtocol(self.link, preface_s=self._limits.preface_s)
 
     async def serve_stream(self, stream: ByteStream, peer: Peer | None = None) -> None:
         """Serve one connection over a byte stream until it ends."""
-        link = self._link(peer or Peer())
+        link = self.link(peer)
         await Tunnel(link, stream).run()
 
     async def close(self, grace_s: float) -> None:
@@ -51,8 +52,9 @@ class GrpcServer:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _link(self, peer: Peer) -> Link:
-        connection = ServerConnection(self._handlers, self._limits, peer)
+    def link(self, peer: Peer | None = None) -> Link:
+        """Return the link of a new connection, for a transport to feed."""
+        connection = ServerConnection(self._handlers, self._limits, peer or Peer())
         link = Link(
             Connection(client=False, limits=self._limits.http2),
             self._limits,
@@ -121,7 +123,9 @@ class ServerConnection:
         task.add_done_callback(self.tasks.discard)
 
     def _answer(self, stream_id: int, fields: Fields) -> None:
-        self.link.connection.answer(stream_id, fields)
+        # It may be over by now: what came with the request may have ended it again.
+        with suppress(StreamGone):
+            self.link.connection.answer(stream_id, fields)
 
 
 def _is_grpc(content_type: bytes) -> bool:

@@ -62,9 +62,9 @@ def window_update(stream_id: int, by: int) -> bytes:
 class FrameReader:
     """Cuts bytes into frames, and large frames into pieces.
 
-    DATA without padding and frames of unknown type are given out as they arrive: each piece
-    looks like a frame of its own, only the last has END_STREAM. So nothing of a body is ever held
-    here. Other frames are held until they are whole; *header_bytes* bounds those with headers.
+    DATA without padding is given out as it arrives: each piece looks like a frame of its own, only
+    the last has END_STREAM. So nothing of a body is ever held here. Frames of unknown type are
+    given out empty. Others are held until they are whole; *header_bytes* bounds those with headers.
     """
 
     __slots__ = ("_flags", "_held", "_kind", "_left", "_need", "header_bytes", "max_frame")
@@ -104,9 +104,13 @@ class FrameReader:
                     return
                 self._left -= take
                 flags, stream_id = self._flags
-                if self._left:
-                    flags &= ~_END_STREAM
-                yield self._kind, flags, stream_id, view[at : at + take]
+                if self._kind != _DATA:
+                    if not self._left:
+                        yield self._kind, flags, stream_id, _NOTHING
+                else:
+                    if self._left:
+                        flags &= ~_END_STREAM
+                    yield _DATA, flags, stream_id, view[at : at + take]
                 at += take
             if size - at < 9:
                 self._hold(view[at:], 9)

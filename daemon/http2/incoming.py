@@ -63,7 +63,7 @@ class Incoming(StreamTable):
     def _match_preface(self, data: bytes | bytearray | memoryview) -> memoryview:
         view = memoryview(data)
         take = min(len(view), len(self._preface))
-        if view[:take] != self._preface[:take]:
+        if bytes(view[:take]) != self._preface[:take]:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this is no HTTP/2 connection preface")
         self._preface = self._preface[take:]
         return view[take:]

@@ -34,6 +34,7 @@ class Outgoing:
         self._chunks: list[Buffer] = []
         self._size = 0
         self._control = 0
+        self._finished = False
         self._most_control = queued_control
         self._turns: dict[int, Stream] = {}
         self._on_sent = on_sent
@@ -61,9 +62,10 @@ class Outgoing:
         self._add(data)
 
     def last(self, data: bytes) -> None:
-        """Send the connection's last frame; what waits for windows is dropped."""
+        """Send the connection's last frame; what waits for windows or comes later is dropped."""
         self._turns.clear()
         self._add(data)
+        self._finished = True
 
     def headers(self, stream_id: int, block: bytes, *, end: bool) -> None:
         """Send a header block, in as many frames as it takes."""
@@ -108,7 +110,7 @@ class Outgoing:
     def pump(self) -> None:
         """Make DATA frames of what waits, one a turn, while anything can be sent."""
         turns = self._turns
-        while turns and not self.held and self._size < READY_BYTES:
+        while turns and not self.held and not self._finished and self._size < READY_BYTES:
             stream_id, stream = next(iter(turns.items()))
             if stream.queued:
                 size = min(
@@ -160,5 +162,7 @@ class Outgoing:
         stream.local_closed = last
 
     def _add(self, data: bytes) -> None:
+        if self._finished:
+            return
         self._chunks.append(data)
         self._size += len(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ WAIT_S = 10.0
 @asynccontextmanager
 async def serving(
     handlers: Mapping[str, Handler], limits: Limits | None = None
-) -> AsyncIterator[Path]:
+) -> AsyncGenerator[Path, None]:
     """Serve on a Unix socket, and yield its path."""
     server = GrpcServer(handlers, limits=limits)
     with tempfile.TemporaryDirectory() as directory:
@@ -38,7 +38,7 @@ async def channel(
     handlers: Mapping[str, Handler],
     limits: Limits | None = None,
     client_limits: Limits | None = None,
-) -> AsyncIterator[Channel]:
+) -> AsyncGenerator[Channel, None]:
     """Serve, and connect to that."""
     async with serving(handlers, limits) as path, asyncio.timeout(WAIT_S):
         opened = await Channel.connect(f"unix://{path}", limits=client_limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,16 +205,37 @@ def _their_ignore(requests: Iterator[bytes], context: Any) -> bytes:
     return b"enough"
 
 
+def _their_echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+def _their_all(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    return requests
+
+
+def _their_count(request: bytes, context: Any) -> Iterator[bytes]:
+    return (b"%d" % number for number in range(int(request)))
+
+
+def _their_join(requests: Iterator[bytes], context: Any) -> bytes:
+    return b"".join(requests)
+
+
+def _their_gzip(request: bytes, context: Any) -> bytes:
+    context.set_compression(grpc.Compression.Gzip)
+    return request
+
+
 @contextmanager
-def _their_server(path: Path, entered: threading.Event, left: threading.Event) -> Iterator[None]:
+def _their_server(
+    path: Path, entered: threading.Event, left: threading.Event
+) -> Generator[None, None, None]:
     handlers = {
-        "Echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
+        "Echo": grpc.unary_unary_rpc_method_handler(_their_echo),
         "Gzip": grpc.unary_unary_rpc_method_handler(_their_gzip),
-        "All": grpc.stream_stream_rpc_method_handler(lambda requests, context: requests),
-        "Count": grpc.unary_stream_rpc_method_handler(
-            lambda request, context: (b"%d" % number for number in range(int(request)))
-        ),
-        "Join": grpc.stream_unary_rpc_method_handler(lambda requests, context: b"".join(requests)),
+        "All": grpc.stream_stream_rpc_method_handler(_their_all),
+        "Count": grpc.unary_stream_rpc_method_handler(_their_count),
+        "Join": grpc.stream_unary_rpc_method_handler(_their_join),
         "Ignore": grpc.stream_unary_rpc_method_handler(_their_ignore),
         "Meta": grpc.unary_unary_rpc_method_handler(_their_meta),
         "Fail": grpc.unary_unary_rpc_method_handler(_their_fail),
@@ -231,11 +252,6 @@ def _their_server(path: Path, entered: threading.Event, left: threading.Event) -
         finally:
             left.set()
             server.stop(None).wait(WAIT_S)
-
-
-def _their_gzip(request: bytes, context: Any) -> bytes:
-    context.set_compression(grpc.Compression.Gzip)
-    return request
 
 
 def _call(path: Path, client: Callable[[Channel], Awaitable[None]]) -> None:
@@ -259,7 +275,9 @@ def test_our_client_makes_all_four_kinds_of_calls(tmp_path: Path) -> None:
         async with channel.stream("/t.T/Count") as call:
             await call.send(b"300")
             await call.half_close()
-            counted = [message async for message in _all(call.receive)]
+            counted: list[bytes] = []
+            while (message := await call.receive()) is not None:
+                counted.append(message)
         assert counted == [b"%d" % number for number in range(300)]
         async with channel.stream("/t.T/Join") as call:
             for part in (b"a", b"", b"bc"):
@@ -275,11 +293,6 @@ def test_our_client_makes_all_four_kinds_of_calls(tmp_path: Path) -> None:
             assert await call.receive() is None
 
     _call(tmp_path / "s", client)
-
-
-async def _all(receive: Callable[[], Awaitable[bytes | None]]) -> Any:
-    while (message := await receive()) is not None:
-        yield message
 
 
 def test_our_client_sends_and_gets_ten_megabytes(tmp_path: Path) -> None:
