@@ -20,6 +20,7 @@ from pybuild.executor.files.encode import encode_action
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
+from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
@@ -90,6 +91,7 @@ class BuildRunner:
         self.layers = Layers(store, workers, fetcher, self._lease)
         self._contexts = ContextTrees(store, workers, self._lease)
         self._caches = CacheMounts(store, workers, self._lease)
+        self._shared: dict[Digest, SharedStep] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -263,9 +265,22 @@ class BuildRunner:
     async def _exec(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
     ) -> Snapshot:
-        steps.refuse_unknown(op)
         self._check_allowed(op)
-        root = next((m for m in op.mounts if m.target == "/"), None)
+        result = result_mount(op)
+        if len(kept_mounts(op)) == 1:
+            return (await self._step(vertex, op, inputs, emit))[result]
+        shared = self._shared.setdefault(step_key(vertex), SharedStep())
+        async with shared.lock:
+            if result not in shared.results:
+                shared.results |= await self._step(vertex, op, inputs, emit)
+        return shared.results[result]
+
+    async def _step(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> dict[int, Snapshot]:
+        """Run the step and return what is left in the mounts that are kept, by their number."""
+        number = next((n for n, mount in enumerate(op.mounts) if mount.target == "/"), -1)
+        root = op.mounts[number] if number >= 0 else None
         base = Snapshot()
         if root is not None and root.input is not None:
             if root.selector != "/":
@@ -273,46 +288,41 @@ class BuildRunner:
             base = await self.snapshot(_input(vertex, inputs, root.input))
         devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
         async with AsyncExitStack() as stack:
-            mounts, env = await self._mounts(vertex, op, inputs, emit, stack)
+            outputs = Outputs(self._store, self._lease)
+            stack.callback(outputs.abort)
+            mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
             resolv_conf = await asyncio.to_thread(self._resolv_conf, op)
             lowers = await self.ensure(base, emit)
-            active = await asyncio.to_thread(self._store.deltas.begin)
-            try:
-                step = steps.spec(
-                    op,
-                    lowers=lowers,
-                    upper=active.fs,
-                    work=active.work,
-                    mounts=[*devices.mounts, *mounts],
-                    extra_env=[*devices.env, *env],
-                    resolv_conf=resolv_conf,
-                )
-                tail = steps.Tail()
-
-                def on_output(stream: str, data: bytes) -> None:
-                    tail.add(data)
-                    emit(
-                        VertexLog(
-                            vertex=vertex.digest,
-                            time=self._store.clock.now(),
-                            stream=LogStream(stream),
-                            data=data,
-                        )
-                    )
-
-                try:
-                    ended = await self._workers.run_step(step, on_output)
-                except UserError as error:  # such as a user that the image does not have
-                    message = f"{steps.failed(op)}: {error.message}"
-                    raise UserError(message, spans=error.spans, hints=error.hints) from error
-                steps.check_exit(op, ended, tail, vertex.meta.spans)
-            except BaseException:
-                self._store.deltas.abort(active)
-                raise
-            delta = await asyncio.to_thread(
-                self._store.deltas.commit, active, None, None, self._lease
+            active = await outputs.begin(number, base)
+            step = steps.spec(
+                op,
+                lowers=lowers,
+                upper=active.fs,
+                work=active.work,
+                mounts=[*devices.mounts, *mounts],
+                extra_env=[*devices.env, *env],
+                resolv_conf=resolv_conf,
             )
-        return Snapshot((*base.deltas, delta))
+            tail = steps.Tail()
+
+            def on_output(stream: str, data: bytes) -> None:
+                tail.add(data)
+                emit(
+                    VertexLog(
+                        vertex=vertex.digest,
+                        time=self._store.clock.now(),
+                        stream=LogStream(stream),
+                        data=data,
+                    )
+                )
+
+            try:
+                ended = await self._workers.run_step(step, on_output)
+            except UserError as error:  # such as a user that the image does not have
+                message = f"{steps.failed(op)}: {error.message}"
+                raise UserError(message, spans=error.spans, hints=error.hints) from error
+            steps.check_exit(op, ended, tail, vertex.meta.spans)
+            return await outputs.commit(kept_mounts(op))
 
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""
@@ -333,13 +343,26 @@ class BuildRunner:
         inputs: Sequence[Result],
         emit: Emit,
         stack: AsyncExitStack,
+        outputs: Outputs,
     ) -> tuple[list[StepMount], list[str]]:
         """Return the step's mounts but for the root, in order, and secret variables."""
         found: list[StepMount] = []
         env: list[str] = []
         caches = await self._hold_caches(vertex, op, inputs, emit, stack)
-        for mount in op.mounts:
+        kept = kept_mounts(op)
+        for number, mount in enumerate(op.mounts):
             match mount.type:
+                case MountType.BIND if mount.target != "/" and number in kept:
+                    base = Snapshot()
+                    if mount.input is not None:
+                        base = await self.snapshot(_input(vertex, inputs, mount.input))
+                    lowers = await self.ensure(base, emit)
+                    active = await outputs.begin(number, base)
+                    found.append(
+                        steps.bind_mount(
+                            mount, lowers, mount.selector, upper=active.fs, work=active.work
+                        )
+                    )
                 case MountType.BIND if mount.target != "/":
                     found.append(await self._bind(vertex, mount, inputs, emit))
                 case MountType.CACHE:

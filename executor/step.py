@@ -35,6 +35,8 @@ class StepMount:
         readonly: a bind that is not goes to the source itself for bind-path with
             *discard_writes* off, and to a place that is thrown away otherwise.
         discard_writes: writes succeed and are lost [MNT-5].
+        upper, work: of bind-overlay: empty directories on one file system, as those of the step;
+            writes go there and are kept.
         size_bytes: of tmpfs; 0 is the kernel's default.
         data: of secret.
         uid, gid, mode: of secret and tmpfs, as the step sees them.
@@ -47,6 +49,8 @@ class StepMount:
     selector: str = "/"
     readonly: bool = False
     discard_writes: bool = False
+    upper: str = ""
+    work: str = ""
     size_bytes: int = 0
     data: bytes = b""
     uid: int = 0

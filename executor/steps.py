@@ -20,17 +20,6 @@ _TAIL_LINES = 20
 Secrets = Mapping[str, Callable[[], bytes]]
 
 
-def refuse_unknown(op: ExecOp) -> None:
-    """Refuse what is not built yet, before anything is mounted.
-
-    Raises:
-        UserError: names it.
-    """
-    for mount in op.mounts:
-        if mount.output and mount.target != "/":
-            raise UserError(f'a mount whose content is kept is not supported yet: "{mount.target}"')
-
-
 def read_secret(mount: Mount, secrets: Secrets) -> bytes | None:
     """Return the secret that *mount* asks for; None when there is none and it need not be [MNT-18].
 
@@ -85,15 +74,19 @@ def tmpfs_mount(mount: Mount) -> StepMount:
     )
 
 
-def bind_mount(mount: Mount, lowers: Sequence[str], selector: str) -> StepMount:
-    """Bind a part of a snapshot; writes to it succeed, where allowed, and are lost [MNT-5]."""
+def bind_mount(
+    mount: Mount, lowers: Sequence[str], selector: str, *, upper: str = "", work: str = ""
+) -> StepMount:
+    """Bind a part of a snapshot; writes, where allowed, go to *upper* or are lost [MNT-5]."""
     return StepMount(
         type=StepMountType.BIND_OVERLAY,
         target=mount.target,
         lowers=tuple(lowers),
         selector=selector,
         readonly=mount.readonly,
-        discard_writes=not mount.readonly,
+        discard_writes=not mount.readonly and not upper,
+        upper=upper,
+        work=work,
     )
 
 
@@ -145,6 +138,7 @@ def spec(
         hosts=network.hosts(hostname, op.add_hosts).encode(),
         ulimits=op.ulimits,
         shm_size_bytes=op.shm_size_bytes,
+        readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
     )
 
 

@@ -140,6 +140,8 @@ class Mount:
         input: index into the vertex's inputs; None is an empty tree (or no tree at all).
         selector: path inside the input that is mounted, ``/`` for all of it.
         output: whether what the step writes there is kept, as the vertex's only result.
+        shared_output: another vertex of the same build is this very step, with that mount's
+            content for its result; the step runs once for all of them.
         cache_id, sharing: of cache mounts; outside the key unless not the default [KEY-1].
         id, required, env: of secret and ssh mounts.
     """
@@ -150,6 +152,7 @@ class Mount:
     selector: str = "/"
     readonly: bool = False
     output: bool = False
+    shared_output: bool = field(default=False, compare=False)
     cache_id: str = ""
     sharing: CacheSharing = CacheSharing.SHARED
     tmpfs_size_bytes: int = 0

@@ -157,15 +157,18 @@ def _device(source: str) -> int:
 def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, index: int) -> int:
     """Mount deltas aside and return a bind of what is selected of them.
 
-    Writes go to an upper directory in the step's work directory, and are deleted with it.
+    Writes go to where they are kept, or to an upper directory in the step's work directory that is
+    deleted with it.
     """
     place = f"{layout.mounts}/{index}"
     os.makedirs(place + "/root")
     upper = work = None
     if not mount["readonly"]:
-        upper, work = place + "/upper", place + "/work"
-        os.mkdir(upper, 0o755)
-        os.mkdir(work, 0o755)
+        upper, work = mount["upper"], mount["work"]
+        if not upper:
+            upper, work = place + "/upper", place + "/work"
+            os.mkdir(upper, 0o755)
+            os.mkdir(work, 0o755)
         if lowers:
             status = os.stat(lowers[-1])
             rootfs.copy_owner(status, upper)

@@ -1,0 +1,79 @@
+"""What a step leaves in mounts other than its root, where that is somebody's result.
+
+Only definitions that come from elsewhere keep such mounts. A vertex has one result, so a step with
+several is there several times, once for each of them; it runs once, and the runner's `SharedStep`
+has the rest ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from pybuild.cache.deltas import ActiveDelta
+from pybuild.cache.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.model.digest import Digest
+from pybuild.model.ops import ExecOp, Vertex, encode_op
+from pybuild.model.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class SharedStep:
+    """A step that several vertices are: who holds *lock* first runs it, for all of them."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    results: dict[int, Snapshot] = field(default_factory=dict[int, Snapshot])
+
+
+def result_mount(op: ExecOp) -> int:
+    """Return which mount's content is the vertex's result; the root's where none is marked."""
+    numbers = [number for number, mount in enumerate(op.mounts) if mount.output]
+    roots = [number for number, mount in enumerate(op.mounts) if mount.target == "/"]
+    return (numbers or roots or [-1])[0]
+
+
+def kept_mounts(op: ExecOp) -> frozenset[int]:
+    """Return which mounts' contents are wanted, by this vertex or another that is the same step."""
+    shared = {number for number, mount in enumerate(op.mounts) if mount.shared_output}
+    return frozenset(shared | {result_mount(op)})
+
+
+def step_key(vertex: Vertex) -> Digest:
+    """Return what vertices have in common that are one step with different results."""
+    assert isinstance(vertex.op, ExecOp)
+    mounts = tuple(replace(mount, output=False) for mount in vertex.op.mounts)
+    encoded = encode_op(replace(vertex.op, mounts=mounts))
+    return Digest.of_json({"step": encoded, "inputs": [v.digest for v in vertex.inputs]})
+
+
+class Outputs:
+    """The deltas that one running step writes to, by the number of the mount."""
+
+    def __init__(self, store: Store, lease: Lease) -> None:
+        self._store = store
+        self._lease = lease
+        self._active: dict[int, tuple[ActiveDelta, Snapshot]] = {}
+
+    async def begin(self, number: int, base: Snapshot) -> ActiveDelta:
+        """Make an empty delta for a mount whose tree is *base* at first."""
+        active = await asyncio.to_thread(self._store.deltas.begin)
+        self._active[number] = (active, base)
+        return active
+
+    async def commit(self, kept: frozenset[int]) -> dict[int, Snapshot]:
+        """Return the trees of the mounts in *kept*, leased; the rest is discarded."""
+        found: dict[int, Snapshot] = {}
+        for number in sorted(kept & set(self._active)):
+            active, base = self._active.pop(number)
+            commit = self._store.deltas.commit
+            delta = await asyncio.to_thread(commit, active, None, None, self._lease)
+            found[number] = Snapshot((*base.deltas, delta))
+        self.abort()
+        return found
+
+    def abort(self) -> None:
+        """Discard what is not committed; idempotent."""
+        while self._active:
+            _, (active, _base) = self._active.popitem()
+            self._store.deltas.abort(active)
