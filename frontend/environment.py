@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from pybuild.frontend import ast
 from pybuild.model.errors import UserError
@@ -31,28 +32,40 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
 class Environment(Mapping[str, str]):
     """Variables in the order of their *last* assignment, which is the order steps get them in."""
 
-    __slots__ = ("_pairs", "_values")
+    __slots__ = ("_entries", "_pairs", "_values")
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
+        self._entries = {name: f"{name}={value}" for name, value in self._values.items()}
         self._pairs: tuple[str, ...] | None = None
 
     def set(self, name: str, value: str) -> None:
         self._values.pop(name, None)
         self._values[name] = value
+        self._entries.pop(name, None)
+        self._entries[name] = f"{name}={value}"
         self._pairs = None
 
     def copy(self) -> Environment:
-        return Environment(self._values)
+        copied = Environment()
+        copied._values = self._values.copy()
+        copied._entries = self._entries.copy()
+        copied._pairs = self._pairs
+        return copied
 
     def pairs(self) -> tuple[str, ...]:
         """Return ``NAME=value`` texts, the same tuple for all steps between two changes."""
         if self._pairs is None:
-            self._pairs = tuple([f"{name}={value}" for name, value in self._values.items()])
+            self._pairs = tuple(self._entries.values())
         return self._pairs
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
+
+    if not TYPE_CHECKING:  # what `Mapping` offers, without an exception for each name that is unset
+
+        def get(self, name, default=None):
+            return self._values.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -244,6 +244,8 @@ def _security(at: ast.Run) -> SecurityMode:
 
 def _shown_args(state: StageState) -> list[str]:
     """Return ``|2 A=1 B=x``: each declared ARG where it first stood, with its value now."""
+    if not state.scope.has_titles:  # nor does anybody read the history of a check
+        return []
     values: dict[str, str] = {}
     env: Mapping[str, str] = state.env
     for name, value in state.args:
