@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ _ARCH_ALIASES = {
     "i586": ("386", ""),
     "i686": ("386", ""),
 }
+_COMPONENT = re.compile(r"^[A-Za-z0-9_.-]+\Z")
 KNOWN_ARCHES = frozenset(
     ("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle")
     + ("ppc64", "ppc64le", "riscv64", "s390x", "wasm")
@@ -58,7 +60,13 @@ class Platform:
             ValueError: unknown os or architecture, or too many parts.
         """
         parts = text.split("/")
-        if not 1 <= len(parts) <= 3 or not all(parts):
+        wrong = next((part for part in parts if not _COMPONENT.match(part)), None)
+        if wrong is not None:
+            raise ValueError(
+                f'"{wrong}" is an invalid component of "{text}": platform specifier component'
+                f' must match "{_COMPONENT.pattern[:-2]}$": invalid argument'
+            )
+        if not 1 <= len(parts) <= 3:
             raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
         if len(parts) == 1:
             word = parts[0].lower()

@@ -54,7 +54,7 @@ class BridgeService:
             try:
                 return await answer(build, data)
             except Exception as error:
-                raise rpc_error(error, build.frontend) from error
+                raise rpc_error(error, build.frontend, build.files) from error
 
         return handle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attrs
@@ -16,6 +17,7 @@ from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Journal, Teller
 from pybuild.daemon.control.subrequests import UnknownRequest
 from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.llb.write import write
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.errors import (
     Detail,
@@ -28,7 +30,7 @@ from pybuild.daemon.pb.ops import Definition
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.ops import ScratchSource, Vertex
+from pybuild.model.ops import LocalSource, ScratchSource, Vertex
 from pybuild.render import unwrap
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Build:
     Attributes:
         references: what was handed to the client, by id.
         returned: where the gateway service puts what the client's own frontend made.
+        files: whole files that errors may name lines of.
         ready: set when the gateway service may work for it.
     """
 
@@ -58,6 +61,7 @@ class Build:
         self.references: dict[str, Reference] = {}
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
+        self.files: dict[str, bytes] = {}
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._scope: Scope | None = None
@@ -106,6 +110,7 @@ class Build:
                 emit=self.teller.emit,
             ) as scope:
                 self._scope = scope
+                scope.files = self.files
                 try:
                     return await self._run(scope)
                 finally:
@@ -114,7 +119,7 @@ class Build:
                     for reference in self.references.values():
                         await reference.close()
         except Exception as error:
-            raise rpc_error(error, request.Frontend) from error
+            raise rpc_error(error, request.Frontend, self.files) from error
 
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
@@ -201,7 +206,15 @@ def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
     raise UserError(f"frontend {frontend} not found")
 
 
-def rpc_error(error: Exception, frontend: str = "") -> RpcError:
+@cache
+def _dockerfile_source() -> tuple[bytes, ...]:
+    """The definition of the client's directory that Dockerfiles come from."""
+    return tuple(write(Vertex(LocalSource(name="dockerfile"))).defs)
+
+
+def rpc_error(
+    error: Exception, frontend: str = "", files: Mapping[str, bytes] | None = None
+) -> RpcError:
     """Return *error* as clients read it."""
     cause = unwrap(error)
     if isinstance(cause, RpcError):
@@ -218,7 +231,9 @@ def rpc_error(error: Exception, frontend: str = "") -> RpcError:
         code = Code.UNIMPLEMENTED
     if frontend:
         details.append(FrontendDetail(frontend))
-    status = status_of(cause, details=details, code=code)
+    status = status_of(
+        cause, details=details, files=files, definition=_dockerfile_source(), code=code
+    )
     known = isinstance(cause, PybuildError)
     message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"
     return RpcError(Code(status.code), message, status.SerializeToString())

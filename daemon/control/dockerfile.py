@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs, default_platform
@@ -13,14 +13,16 @@ from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Teller
 from pybuild.daemon.control.subrequests import answer_subrequest, check_request
 from pybuild.daemon.control.usedpaths import used_paths
+from pybuild.daemon.control.wirerules import as_told
+from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import ImageRequest, Lowered, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import UserError
+from pybuild.model.events import BuildWarning
 from pybuild.model.ops import Vertex
 from pybuild.model.platform import Platform
-from pybuild.render import unwrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,8 @@ async def solve_dockerfile(
     """
     check_request(attrs.request)
     definition = await read_definition(scope, attrs, inputs)
-    try:
-        return await _answer(scope, attrs, definition, teller)
-    except Exception as error:
-        cause = unwrap(error)
-        if isinstance(cause, PybuildError):
-            cause.sources = {definition.filename: definition.lines}
-            if cause is not error:
-                raise cause from error
-        raise
+    scope.files[definition.filename] = definition.data
+    return await _answer(scope, attrs, definition, teller)
 
 
 async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Teller) -> Answer:
@@ -61,18 +56,38 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     if attrs.request:
         options = _options(attrs, definition, default_platform(attrs))
         return Answer(await answer_subrequest(attrs, definition, options, images), {})
-    dockerfile = parse_dockerfile(definition.data, definition.filename)
     lowered: list[Lowered] = []
     for platform in platforms:
         options = _options(attrs, definition, platform)
         known: dict[ImageRequest, ResolvedImage] = {}
-        while isinstance(found := lower(dockerfile, options, known), NeedImages):
-            known |= await images(found)
+        try:
+            dockerfile = parse_dockerfile(definition.data, definition.filename)
+            while isinstance(found := lower(dockerfile, options, known), NeedImages):
+                known |= await images(found)
+        except UserError:
+            _warn_before_error(definition, options, known, teller)
+            raise
         lowered.append(found)
     scope.trees.will_use(used_paths(*(one.result for one in lowered)))
-    for warning in lowered[0].warnings:
-        teller.warn(warning, definition.vertex, definition.filename, definition.data)
+    _warn(lowered[0].warnings, definition, teller)
     return _result(scope, attrs, platforms, lowered)
+
+
+def _warn(warnings: Iterable[BuildWarning], definition: Definition, teller: Teller) -> None:
+    for warning in warnings:
+        teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
+
+
+def _warn_before_error(
+    definition: Definition,
+    options: LowerOptions,
+    known: Mapping[ImageRequest, ResolvedImage],
+    teller: Teller,
+) -> None:
+    """Tell what the checks have to say about a file that cannot be built."""
+    checked = Check(definition.data, definition.filename, options).run(known)
+    if isinstance(checked, Checked):
+        _warn((finding.warning() for finding in checked.findings), definition, teller)
 
 
 def _result(

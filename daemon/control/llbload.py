@@ -39,6 +39,7 @@ async def load_definition(definition: Definition, scope: Scope) -> Vertex:
 
     found = await read_with(definition, platform=native_platform(), resolve=resolve)
     scope.trees.add_queries(found.locals)
+    scope.files.update(found.files)
     return found.result
 
 

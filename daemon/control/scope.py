@@ -39,6 +39,9 @@ class Scope:
     """What one build shares from its first question to its last export. An async context manager.
 
     Everything that was solved in it stays leased until it is left.
+
+    Attributes:
+        files: whole files that errors may name lines of.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Scope:
         self.emit = emit
         self.engine = Guest(engine, SessionCredentials(session) if session else None)
         self.store = engine.store
+        self.files: dict[str, bytes] = {}
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
             engine.store,

@@ -35,6 +35,7 @@ from pybuild.model.span import Span
 _MAX_LOG_BYTES = 256 << 10
 _READ_BYTES = 1 << 20
 _PROGRESS_EVERY_S = 0.1
+_MOST_LINES = 100
 _STREAMS = {LogStream.STDOUT: 1, LogStream.STDERR: 2}
 
 
@@ -247,8 +248,9 @@ def _short(warning: BuildWarning) -> str:
 
 
 def ranges_of(spans: Sequence[Span]) -> list[Range]:
-    """Return spans as the protocol's ranges."""
+    """Return spans as the protocol's ranges: one for each line."""
     return [
-        Range(start=Position(line=span.first_line), end=Position(line=span.last_line))
+        Range(start=Position(line=line), end=Position(line=line))
         for span in spans
+        for line in range(span.first_line, min(span.last_line, span.first_line + _MOST_LINES) + 1)
     ]

@@ -16,6 +16,7 @@ from pybuild.checkviews import (
 from pybuild.daemon.control.attrs import Attrs
 from pybuild.daemon.control.definition import Definition
 from pybuild.daemon.control.results import Result
+from pybuild.daemon.control.wirerules import as_told
 from pybuild.frontend.check import Check
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.outline import list_stages, outline
@@ -74,7 +75,7 @@ async def _lint(definition: Definition, options: LowerOptions, resolve: Resolve)
     known: dict[ImageRequest, ResolvedImage] = {}
     while isinstance(checked := check.run(known), NeedImages):
         known |= await resolve(checked)
-    warnings = [finding.warning() for finding in checked.findings]
+    warnings = [as_told(finding.warning()) for finding in checked.findings]
     document = check_json(warnings, checked.error, definition.filename, definition.data)
     status = 1 if warnings or checked.error is not None else 0
     text = check_text(warnings, definition.lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from pybuild.model.errors import Cancelled, EnvironmentFault, PybuildError, Step
 from pybuild.model.span import Span
 
 _PREFIX = "github.com/moby/buildkit/"
+_MOST_LINES = 100
 # gRPC's numbers of what we use them for.
 _CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13
 
@@ -30,12 +31,14 @@ class SourceDetail:
     Attributes:
         data: the whole file, so that a client can print the lines; empty where it is not known.
         ranges: first and last line, both 1-based and included.
+        definition: serialized ops of where the file came from.
     """
 
     filename: str
     ranges: tuple[tuple[int, int], ...]
     data: bytes = b""
     language: str = "Dockerfile"
+    definition: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def status_of(
     *,
     details: Iterable[Detail] = (),
     files: Mapping[str, bytes] | None = None,
+    definition: tuple[bytes, ...] = (),
     code: int | None = None,
 ) -> rpcstatus.Status:
     """Return what a client is told of *error*, its lines and its exit code included.
@@ -91,12 +95,14 @@ def status_of(
     Args:
         details: what is known beyond the error, such as the vertex; put behind the source.
         files: whole files that the error's spans may name; its own `sources` come first.
+        definition: where they came from, as serialized ops.
         code: gRPC's; by default 2 for all that is not ours, whose text clients show unprefixed.
     """
     message = error.message if isinstance(error, PybuildError) else str(error)
     found: list[Detail] = []
     if isinstance(error, PybuildError):
-        found += source_details(error, files or {})
+        sources = source_details(error, files or {})
+        found += [replace(source, definition=definition) for source in sources]
     if isinstance(error, StepError):
         found.append(ExitDetail(error.status))
     if code is None:
@@ -171,13 +177,19 @@ def encode(detail: Detail) -> wellknown.Any:
 def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
     match detail:
         case SourceDetail():
-            info = {
+            info: dict[str, Any] = {
                 "filename": _text(detail.filename),
                 "data": base64.b64encode(detail.data).decode(),
                 "language": detail.language,
             }
+            if detail.definition:
+                ops = [base64.b64encode(op).decode() for op in detail.definition]
+                info = {**info, "definition": {"def": ops}}
+            # A range for each line: that is how clients mark them.
             ranges = [
-                {"start": {"line": first}, "end": {"line": last}} for first, last in detail.ranges
+                {"start": {"line": line}, "end": {"line": line}}
+                for first, last in detail.ranges
+                for line in range(first, min(last, first + _MOST_LINES) + 1)
             ]
             return "errdefs.Source", _present({"info": _present(info), "ranges": ranges})
         case VertexDetail():
@@ -248,7 +260,7 @@ def _decoded(name: str, fields: _Fields) -> Detail | None:
             info = fields.object("info")
             return SourceDetail(
                 info.text("filename"),
-                tuple(
+                _joined(
                     (r.object("start").number("line"), r.object("end").number("line"))
                     for r in fields.objects("ranges")
                 ),
@@ -267,6 +279,17 @@ def _decoded(name: str, fields: _Fields) -> Detail | None:
             return ExitDetail(fields.number("Code"))
         case _:
             return None
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Join ranges of which one begins right behind the other."""
+    out: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if out and out[-1][1] + 1 == first:
+            out[-1] = (out[-1][0], last)
+        else:
+            out.append((first, last))
+    return tuple(out)
 
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,10 @@ def test_a_source_is_json_with_proto_names_and_no_empty_values() -> None:
             "data": "RlJPTSBhClJVTk4gXAogeAo=",
             "language": "Dockerfile",
         },
-        "ranges": [{"start": {"line": 2}, "end": {"line": 3}}],
+        "ranges": [
+            {"start": {"line": 2}, "end": {"line": 2}},
+            {"start": {"line": 3}, "end": {"line": 3}},
+        ],
     }
 
 
