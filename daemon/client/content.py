@@ -61,7 +61,7 @@ def content(stores: Mapping[str, BlobStore]) -> dict[str, Handler]:
         id = metadata.get(_STORE) or ""
         store = stores.get(id)
         if store is None:
-            raise RpcError(Code.NOT_FOUND, f"unknown content store {id!r}")
+            raise RpcError(Code.UNKNOWN, f"unknown content store {id!r}")
         return store
 
     async def info(data: bytes, call: Call) -> bytes:

@@ -11,12 +11,12 @@ from pybuild.daemon.grpc.calls import Call, Handler, unary
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.server import GrpcServer
-from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.session.bytesmessage import CallBytes
 
 METHOD = "/moby.buildkit.v1.Control/Session"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
+_PATIENCE_S = 5.0
 _PREFIX = "x-docker-expose-session-"
 
 
@@ -61,12 +61,9 @@ class ClientSession:
             try:
                 yield self
             finally:
+                # The server answers the end of our side by ending its own, and so the tunnel.
+                await call.half_close()
+                await asyncio.wait((task,), timeout=_PATIENCE_S)
+                task.cancel()
                 await server.close(0.0)
                 await asyncio.gather(task, return_exceptions=True)
-                try:
-                    await call.half_close()
-                    async with asyncio.timeout(5):
-                        while await call.receive() is not None:
-                            pass
-                except (RpcError, TimeoutError):
-                    pass  # the server will notice

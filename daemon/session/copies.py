@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class Copies:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.folder = store.contexts_dir
+        self._thinning = threading.Lock()
 
     def take(self, origin: Origin) -> Copy:
         """Return a copy to be brought up to date: a kept one that is free, or an empty one.
@@ -144,16 +146,24 @@ class Copies:
 
     def thin_out(self, family: str) -> None:
         """Remove what is free and more than need be kept."""
-        found = sorted(self._family(family), key=lambda one: one[2], reverse=True)
-        for id, _, _ in found[KEPT:]:
-            fds = self._locks(id)
-            if fds is None:
-                continue
-            try:
-                self.remove(id)
-            finally:
-                for fd in fds:
-                    os.close(fd)
+        with self._thinning:
+            found = sorted(self._family(family), key=lambda one: one[2], reverse=True)
+            for id, _, used in found[KEPT:]:
+                fds = self._locks(id)
+                if fds is None:
+                    continue
+                try:
+                    if used == self._used(id):
+                        self.remove(id)
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+
+    def _used(self, id: str) -> int:
+        try:
+            return os.stat(os.path.join(self.folder, id, "meta.json")).st_mtime_ns
+        except FileNotFoundError:
+            return -1
 
     def remove(self, id: str) -> None:
         """Remove a copy both of whose locks are ours, its record first."""

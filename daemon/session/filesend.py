@@ -13,7 +13,7 @@ from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import wrap
 from pybuild.daemon.session.failures import failed
 from pybuild.daemon.session.sessions import Session
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 MOST_PIECE = 3 << 20  # the client takes messages below 4 MiB
@@ -105,6 +105,9 @@ async def send_tree(
         raise failed(doing, error) from error
     except ConnectionError as error:
         raise UserError(f"{doing}: the transfer broke off") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EnvironmentFault(f"{doing}: {error.filename or 'a file'}: {reason}") from error
     finally:
         _shut(ours)
         await finish(worker)

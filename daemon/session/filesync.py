@@ -95,24 +95,25 @@ class LocalSync:
             UserError: the client refuses, fails, or sends what must not be.
             EnvironmentFault: the store cannot be written. Cancelled: the client has gone.
         """
-        copy: Copy | None = None
+        copies: list[Copy] = []  # filled in the thread, so that none is lost to a cancellation
         scratch = ""
         try:
             with self._faults(request):
                 if request.keep:
-                    copy = await self._run(partial(self._copies.take, _origin(session, request)))
-                    path = copy.path
+                    origin = _origin(session, request)
+                    await self._run(lambda: copies.append(self._copies.take(origin)))
+                    path = copies[0].path
                 else:
                     scratch = path = self._store.scratch("local")
                     await self._run(partial(os.mkdir, path, 0o755))
                 received = await self._transfer(session, request, path, on_progress)
-                if copy is not None:
+                for copy in copies:
                     await self._run(copy.received)
             yield received
         finally:
-            if copy is not None:
+            for copy in copies:
                 await self._run(copy.close)
-            elif scratch:
+            if scratch:
                 await self._run(partial(self._store.discard, scratch))
 
     @contextmanager

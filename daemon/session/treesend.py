@@ -19,8 +19,8 @@ from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.receiver import PeerFailed, Refused, order_key
 from pybuild.daemon.fsutil.sender import Sender, Source
 from pybuild.daemon.fsutil.walk import Walk
-from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.executor.zygote.overlay import mount_overlay
+from pybuild.model.errors import UserError
 
 _HEAD = struct.Struct("<I")
 _MOST = 1 << 20
@@ -56,7 +56,7 @@ def send_trees(
     """Send directories as one tree, each below its prefix; returns when all was taken.
 
     Raises:
-        Fault: the receiving end gave up, or breaks the rules.
+        UserError: the receiving end gave up, or breaks the rules.
     """
     with ExitStack() as stack:
         walks = [
@@ -69,9 +69,9 @@ def send_trees(
         try:
             _talk(channel, sender)
         except Refused as error:
-            raise Fault(USER, f"the client sends {error}") from error
+            raise UserError(f"the client sends {error}") from error
         except PeerFailed as error:
-            raise Fault(USER, f"the client cannot take the result: {error}") from error
+            raise UserError(f"the client cannot take the result: {error}") from error
 
 
 def _talk(channel: socket.socket, sender: Sender) -> None:

@@ -1,0 +1,362 @@
+"""Directories of clients: fetched, kept, fetched again; clients that misbehave in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.prune import prune
+from pybuild.cache.store import Store
+from pybuild.cache.usage import usage
+from pybuild.daemon.client.filesync import METHOD, file_sync
+from pybuild.daemon.fsutil import gomode, packet
+from pybuild.daemon.fsutil.packet import Stat
+from pybuild.daemon.grpc.calls import Call, Handler
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
+from pybuild.daemon.session.sessions import Session
+from pybuild.executor.local import LocalDigester
+from pybuild.model.errors import Cancelled, UserError
+from pybuild.model.selection import Selection
+from pybuild.model.snapshot import LocalTree
+from tests.daemon.peers import connected, open_store, serving
+from tests.daemon.trees import describe
+
+CONTEXT = LocalRequest(name="context")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    root = tmp_path / "source"
+    (root / "src").mkdir(parents=True)
+    (root / "Dockerfile").write_bytes(b"FROM scratch\n")
+    (root / "src" / "big").write_bytes(os.urandom(2 << 20))
+    for number in range(30):
+        (root / "src" / f"f{number}").write_bytes(b"%d" % number)
+    (root / "link").symlink_to("src/f1")
+    return root
+
+
+class Rig:
+    """A store's receiver and a client's session."""
+
+    def __init__(self, store: Store, session: Session) -> None:
+        self.store = store
+        self.session = session
+        self.sync = LocalSync(store)
+
+    async def fetch(self, request: LocalRequest = CONTEXT) -> Received:
+        async with self.sync.fetch(self.session, request) as received:
+            return received
+
+
+@asynccontextmanager
+async def rig(
+    store: Store, handlers: Mapping[str, Handler], shared_key: str = ""
+) -> AsyncGenerator[Rig]:
+    async with connected(handlers, shared_key=shared_key) as session:
+        made = Rig(store, session)
+        try:
+            yield made
+        finally:
+            made.sync.close()
+
+
+def test_a_directory_arrives_and_the_next_time_only_what_changed(
+    store: Store, source: Path
+) -> None:
+    async def run() -> None:
+        seen: list[int] = []
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            async with made.sync.fetch(made.session, CONTEXT, seen.append) as first:
+                assert describe(first.path) == describe(source)
+                assert (first.files, first.entries) == (32, 34)
+            assert seen[-1] == first.transferred > 2 << 20
+            (source / "src" / "f7").write_bytes(b"changed")
+            async with made.sync.fetch(made.session, CONTEXT) as second:
+                assert (second.path, second.files, second.transferred) == (first.path, 1, 7)
+                assert describe(second.path) == describe(source)
+
+    asyncio.run(run())
+
+
+def test_digests_of_unchanged_files_are_remembered(store: Store, source: Path) -> None:
+    folder = os.path.join(store.root, "statindex")
+    whole = Selection(path="/")
+
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            async with made.sync.fetch(made.session, CONTEXT) as received:
+                await asyncio.sleep(0.05)
+                digester = LocalDigester(folder)
+                before = digester.digest(LocalTree(received.path), whole)
+                digester.save()
+            async with made.sync.fetch(made.session, CONTEXT) as received:
+                big = os.path.join(received.path, "src", "big")
+                status = os.stat(big)
+                index = LocalDigester(folder)._index(received.path)[1]  # pyright: ignore[reportPrivateUsage]
+                assert index.get(status) is not None
+                assert LocalDigester(folder).digest(LocalTree(received.path), whole) == before
+
+    asyncio.run(run())
+
+
+def test_two_builds_at_once_do_not_see_each_other(store: Store, source: Path) -> None:
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            async with made.sync.fetch(made.session, CONTEXT) as first:
+                before = describe(first.path)
+                (source / "src" / "f1").write_bytes(b"new")
+                async with made.sync.fetch(made.session, CONTEXT) as second:
+                    assert second.path != first.path
+                    assert describe(first.path) == before
+                    assert describe(second.path) == describe(source)
+            assert (await made.fetch()).transferred == 0
+
+    asyncio.run(run())
+
+
+def test_copies_that_many_builds_made_go_when_they_are_let_go(store: Store, source: Path) -> None:
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            gate = asyncio.Event()
+
+            async def build() -> None:
+                async with made.sync.fetch(made.session, CONTEXT):
+                    await gate.wait()
+
+            builds = [asyncio.create_task(build()) for _ in range(5)]
+            while len(os.listdir(store.contexts_dir) if _exists(store) else ()) < 5:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            gate.set()
+            await asyncio.gather(*builds)
+        assert len(os.listdir(store.contexts_dir)) == 2
+
+    asyncio.run(run())
+
+
+def _exists(store: Store) -> bool:
+    return os.path.isdir(store.contexts_dir)
+
+
+def test_small_reads_keep_nothing(store: Store, source: Path) -> None:
+    request = LocalRequest(name="dockerfile", follow=("Dockerfile", "dockerfile"), keep=False)
+
+    async def run() -> None:
+        async with rig(store, file_sync({"dockerfile": str(source)})) as made:
+            async with made.sync.fetch(made.session, request) as received:
+                assert os.listdir(received.path) == ["Dockerfile"]
+            assert not os.path.exists(received.path)
+        assert not _exists(store)
+
+    asyncio.run(run())
+
+
+def test_patterns_reach_the_client_whatever_is_in_them(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "odd"
+    root.mkdir()
+    for name in ("ü x", "plain", "a%b", " lead", "tab\there"):
+        (root / name).write_bytes(b"")
+
+    async def run() -> None:
+        async with rig(store, file_sync({"contéxt": str(root)})) as made:
+            request = LocalRequest(name="contéxt", include=("ü x", "a%b", "plain"))
+            async with made.sync.fetch(made.session, request) as received:
+                assert sorted(os.listdir(received.path)) == ["a%b", "plain", "ü x"]
+            request = LocalRequest(name="contéxt", exclude=("a%b", "plain", "tab*"), hint="2")
+            async with made.sync.fetch(made.session, request) as received:
+                assert sorted(os.listdir(received.path)) == [" lead", "ü x"]
+
+    asyncio.run(run())
+
+
+def test_copies_of_different_owners_keys_and_ends_are_apart(store: Store, source: Path) -> None:
+    async def run() -> None:
+        handlers = file_sync({"context": str(source), "other": str(source)})
+        paths: set[str] = set()
+        for key in ("", "a", "b"):
+            async with rig(store, handlers, key) as made:
+                for request in (CONTEXT, LocalRequest(name="other")):
+                    paths.add((await made.fetch(request)).path)
+                paths.add((await made.fetch(LocalRequest(name="context", hint="ignore"))).path)
+        assert len(paths) == 9
+
+    asyncio.run(run())
+
+
+def test_another_part_of_a_directory_builds_on_the_copy_that_is_there(
+    store: Store, source: Path
+) -> None:
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            first = await made.fetch()
+            part = LocalRequest(name="context", follow=("src/f1",))
+            async with made.sync.fetch(made.session, part) as second:
+                assert (second.path, second.transferred) == (first.path, 0)
+                assert os.listdir(os.path.join(second.path, "src")) == ["f1"]
+
+    asyncio.run(run())
+
+
+def test_kept_copies_are_seen_by_du_and_freed_by_prune(store: Store, source: Path) -> None:
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            async with made.sync.fetch(made.session, CONTEXT) as received:
+                (record,) = [one for one in usage(store) if one.kind == "context"]
+                assert (record.type, record.in_use) == ("source.local", True)
+                assert record.description == "local source for context"
+                assert record.size > 2 << 20
+                prune(store)
+                assert os.path.isdir(received.path)
+            prune(store)
+            assert os.listdir(store.contexts_dir) == []
+            assert [one for one in usage(store) if one.kind == "context"] == []
+            assert (await made.fetch()).transferred > 2 << 20
+
+    asyncio.run(run())
+
+
+async def _arrives(store: Store, source: Path) -> None:
+    handlers = file_sync({"context": str(source)})
+    async with (
+        rig(store, handlers) as made,
+        made.sync.fetch(made.session, CONTEXT) as received,
+    ):
+        assert describe(received.path) == describe(source)
+
+
+# --- clients that misbehave -----------------------------------------------------------------------
+
+
+def _entry(path: bytes, size: int = 0) -> bytes:
+    return packet.encode_stat(Stat(path=path, mode=0o644, size=size, mtime_ns=1))
+
+
+def _sends(*messages: bytes, then: RpcError | None = None) -> dict[str, Handler]:
+    async def handle(call: Call) -> None:
+        for message in messages:
+            await call.send(message)
+        if then is not None:
+            raise then
+        while await call.receive() is not None:
+            pass
+
+    return {METHOD: handle}
+
+
+@pytest.mark.parametrize(
+    ("handlers", "words"),
+    [
+        (_sends(_entry(b"../../etc/passwd")), "not a clean relative path"),
+        (_sends(_entry(b"b"), _entry(b"a")), "out of order"),
+        (_sends(b"\xff\xff"), "cut short"),
+        (_sends(packet.encode_error("no such directory")), "no such directory"),
+        (_sends(then=RpcError(Code.NOT_FOUND, "no access allowed")), "no access allowed"),
+        (_sends(_entry(b"a", 5), then=RpcError(Code.UNKNOWN, "sudden")), "sudden"),
+        ({}, "does not offer"),
+    ],
+    ids=["climbs", "unsorted", "garbage", "gives-up", "refuses", "breaks-off", "offers-nothing"],
+)
+def test_a_client_that_misbehaves_fails_its_build_only(
+    store: Store, source: Path, handlers: dict[str, Handler], words: str
+) -> None:
+    async def run() -> None:
+        async with rig(store, handlers) as made:
+            with pytest.raises(UserError, match=words):
+                await made.fetch()
+        await _arrives(store, source)
+
+    asyncio.run(run())
+
+
+def test_a_client_that_ends_in_the_middle_leaves_a_usable_copy(store: Store, source: Path) -> None:
+    stuck = asyncio.Event()
+
+    async def handle(call: Call) -> None:
+        await call.send(_entry(b"Dockerfile", 50))
+        await call.send(packet.END_OF_LIST)
+        assert await call.receive() == packet.encode_request(0)
+        await call.send(packet.encode_data(0, b"half"))
+        stuck.set()
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        async with serving() as server:
+            sync = LocalSync(store)
+            async with server.client({METHOD: handle}) as session:
+
+                async def build() -> None:
+                    async with sync.fetch(session, CONTEXT):
+                        raise AssertionError
+
+                building = asyncio.create_task(build())
+                await stuck.wait()
+            with pytest.raises(Cancelled):
+                await asyncio.wait_for(building, 5)
+            sync.close()
+        await _arrives(store, source)
+        assert len(os.listdir(store.contexts_dir)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_build_lets_its_copy_go(store: Store, source: Path) -> None:
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as made:
+            for delay in (0.0, 0.001, 0.005, 0.02):
+                building = asyncio.create_task(made.fetch())
+                await asyncio.sleep(delay)
+                building.cancel()
+                await asyncio.gather(building, return_exceptions=True)
+            async with made.sync.fetch(made.session, CONTEXT) as received:
+                assert describe(received.path) == describe(source)
+                assert len(os.listdir(store.contexts_dir)) == 1
+
+    asyncio.run(run())
+
+
+def test_unreadable_files_are_named(store: Store) -> None:
+    async def handle(call: Call) -> None:
+        await call.send(_entry(b"secret", 5))
+        await call.send(packet.END_OF_LIST)
+        while (message := await call.receive()) is not None:
+            kind = packet.decode(message).type
+            await call.send(packet.encode_data(0, b"") if kind == packet.REQ else packet.FIN_PACKET)
+
+    async def run() -> None:
+        async with rig(store, {METHOD: handle}) as made:
+            assert (await made.fetch()).short == ("'secret'",)
+            assert (await made.fetch()).short == ("'secret'",)
+
+    asyncio.run(run())
+
+
+def test_modes_that_shut_us_out_do_not_stay_in_the_way(store: Store) -> None:
+    async def handle(call: Call) -> None:
+        shut = Stat(path=b"d", mode=gomode.DIRECTORY, mtime_ns=1)
+        await call.send(packet.encode_stat(shut))
+        await call.send(_entry(b"d/f", 0))
+        await call.send(packet.END_OF_LIST)
+        while (message := await call.receive()) is not None:
+            kind = packet.decode(message).type
+            await call.send(packet.encode_data(1, b"") if kind == packet.REQ else packet.FIN_PACKET)
+
+    async def run() -> None:
+        async with rig(store, {METHOD: handle}) as made:
+            await made.fetch()
+            received = await made.fetch()
+            assert received.entries == 2
+            os.chmod(os.path.join(received.path, "d"), 0o700)
+
+    asyncio.run(run())
