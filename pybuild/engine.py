@@ -20,8 +20,8 @@ from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.elsewhere import load_from_elsewhere
+from pybuild.entitlements import check_entitlements
 from pybuild.executor import network
-from pybuild.executor.devices import find_devices
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
 from pybuild.export import Built, export_all
@@ -38,9 +38,9 @@ from pybuild.host import native_platform
 from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step, named_only
 from pybuild.model.clock import Clock
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
-from pybuild.model.ops import ExecOp, LocalSource, NetworkMode, SecurityMode, walk
+from pybuild.model.ops import LocalSource, walk
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
 from pybuild.registry.hosts import Hosts
@@ -221,7 +221,7 @@ class Engine:
                 for platform in platforms
             ]
             for one in lowered:
-                _check_entitlements(one, request.allow)
+                check_entitlements(one.result, request.allow)
         for warning in lowered[0].warnings:
             emit(warning)
         return Prepared(
@@ -337,25 +337,3 @@ def _sources(filename: str, lines: Sequence[str]) -> Generator[None]:
             if cause is not error:
                 raise cause from error
         raise
-
-
-def _check_entitlements(lowered: Lowered, allowed: frozenset[str]) -> None:
-    """Refuse what a step may only do when the request grants it [SEC-5]."""
-    for vertex in walk(lowered.result):
-        if not isinstance(vertex.op, ExecOp):
-            continue
-        wanted = {
-            "network.host": vertex.op.network is NetworkMode.HOST,
-            "security.insecure": vertex.op.security is SecurityMode.INSECURE,
-        }
-        for name, asked in wanted.items():
-            if asked and name not in allowed:
-                raise UserError(
-                    f"entitlement {name} is not allowed",
-                    spans=vertex.meta.spans,
-                    hints=[f"grant it with --allow {name}"],
-                )
-        try:
-            find_devices(vertex.op.devices, allowed)
-        except PybuildError as error:
-            raise error.with_spans(vertex.meta.spans) from error.__cause__

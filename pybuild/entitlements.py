@@ -1,0 +1,33 @@
+"""What steps may do only when the request grants it, found out before any of them runs [SEC-5]."""
+
+from __future__ import annotations
+
+from pybuild.executor.devices import find_devices
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import ExecOp, NetworkMode, SecurityMode, Vertex, walk
+
+
+def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
+    """Look at every step that *result* needs.
+
+    Raises:
+        UserError: one wants more than is allowed, or a device that is not there.
+    """
+    for vertex in walk(result):
+        if not isinstance(vertex.op, ExecOp):
+            continue
+        wanted = {
+            "network.host": vertex.op.network is NetworkMode.HOST,
+            "security.insecure": vertex.op.security is SecurityMode.INSECURE,
+        }
+        for name, asked in wanted.items():
+            if asked and name not in allowed:
+                raise UserError(
+                    f"entitlement {name} is not allowed",
+                    spans=vertex.meta.spans,
+                    hints=[f"grant it with --allow {name}"],
+                )
+        try:
+            find_devices(vertex.op.devices, allowed)
+        except PybuildError as error:
+            raise error.with_spans(vertex.meta.spans) from error.__cause__
