@@ -175,7 +175,12 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
     if ended.status in op.valid_exit_codes:
         return
     hints: list[str] = []
-    if ended.oom_killed:
+    last = tail.lines()
+    if any("exec format error" in line.lower() for line in last[-3:]):
+        hints.append(
+            f"programs for {op.platform} need an emulator here: register one with binfmt_misc"
+        )
+    elif ended.oom_killed:
         hints.append("the kernel killed it because memory ran out: give the machine more")
     elif ended.status == 127:
         hints.append("status 127 means: command not found")
@@ -184,7 +189,7 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
     raise StepError(
         f"{failed(op)}: exit code: {ended.status}",
         status=ended.status,
-        log_tail=tail.lines(),
+        log_tail=last,
         spans=spans,
         hints=hints,
     )
