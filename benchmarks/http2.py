@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pybuild.daemon.http2.connection import Connection
@@ -42,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     size = options.mib << 20
     for frame in (16 << 10, 1 << 20):
-        _print_bulk(f"ours, frames of {frame >> 10} KiB", _timed(lambda: _ours(size, frame)), size)
+        _print_bulk(f"ours, frames of {frame >> 10} KiB", _timed(partial(_ours, size, frame)), size)
     _print_calls("ours", _timed(lambda: _our_calls(options.calls)), options.calls)
     if importlib.util.find_spec("h2"):
         _print_bulk("h2, frames of 16 KiB", _timed(lambda: _theirs(size)), size)

@@ -44,6 +44,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
+        _watch(transport.get_extra_info("socket"))
         self.link = self._make_link(_peer(transport))
         if self._preface_s is None:
             self.link.attach(self)
@@ -122,6 +123,15 @@ class SocketProtocol(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _watch(own: socket.socket | None) -> None:
+    """Let the kernel notice a TCP peer that vanished: its calls hold builds."""
+    if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def speak_h2(context: ssl.SSLContext) -> ssl.SSLContext:
