@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pybuild.daemon.llb import copies, fields
-from pybuild.daemon.llb.execs import SCRATCH
 from pybuild.daemon.llb.graph import Edge, Entry
+from pybuild.daemon.llb.mounts import SCRATCH
 from pybuild.daemon.pb import ops as pb
 from pybuild.model.ops import (
     FileAction,

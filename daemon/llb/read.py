@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from pybuild.daemon.llb import execs, files, graph, names
-from pybuild.daemon.llb.execs import SCRATCH
 from pybuild.daemon.llb.graph import Edge, Entry, Graph
+from pybuild.daemon.llb.mounts import SCRATCH
 from pybuild.daemon.llb.queries import (
     Answers,
     ImageQuery,
@@ -225,16 +225,12 @@ class _Reader:
     def _exec(
         self, entry: Entry, used: frozenset[int], meta: VertexMeta
     ) -> Iterator[tuple[int, Vertex]]:
-        kept = execs.kept_mounts(entry, used)
-        if len(kept) > 1:
-            mounts = entry.op.exec.mounts
-            raise entry.wrong(
-                f'both "{mounts[kept[0]].dest}" and "{mounts[kept[1]].dest}" are used as results; '
-                "more than one result of a step is not supported yet"
-            )
         platform = _platform(entry.op, self._platform)
-        op, inputs = execs.read_exec(entry, kept, platform, self._tree)
-        yield min(used), Vertex(op, inputs, meta)
+        kept = execs.kept_mounts(entry, used)
+        for index, number in kept.items():
+            shared = frozenset(kept.values()) - {number}
+            op, inputs = execs.read_exec(entry, number, shared, platform, self._tree)
+            yield index, Vertex(op, inputs, meta)
 
     def _merge(self, entry: Entry, meta: VertexMeta) -> Vertex:
         edges = [entry.edge(item.input, "a merge") for item in entry.op.merge.inputs]

@@ -84,6 +84,7 @@ class _Writer:
     def add(self, vertex: Vertex) -> None:
         """Write a vertex whose inputs are written; scratch is none, which an edge of None says."""
         edges = [self._edges[source.digest] for source in vertex.inputs]
+        result = 0
         match vertex.op:
             case ScratchSource():
                 self._edges[vertex.digest] = None
@@ -106,6 +107,7 @@ class _Writer:
                 seeds = [self._empty_cache(seed) for seed in writeexec.cache_seeds(step)]
                 op = pb.Op(exec=writeexec.write_exec(step, _numbers([*edges, *seeds]), len(edges)))
                 edges += seeds
+                result = writeexec.result_number(step)
                 op.platform.CopyFrom(_platform(step.platform))
             case source:
                 op = self._source(source)
@@ -114,7 +116,7 @@ class _Writer:
         )
         digest = self._put(op)
         self._describe(digest, vertex)
-        self._edges[vertex.digest] = Edge(digest, 0)
+        self._edges[vertex.digest] = Edge(digest, result)
 
     def _empty_cache(self, seed: pb.FileOp | None) -> Edge | None:
         return None if seed is None else Edge(self._put(pb.Op(file=seed)), 0)

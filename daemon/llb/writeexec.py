@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.daemon.llb.execs import NETWORKS, PROXIES, SECURITY, SHARING, SHM
+from pybuild.daemon.llb.execs import NETWORKS, PROXIES, SECURITY
+from pybuild.daemon.llb.mounts import SHARING, SHM
 from pybuild.daemon.llb.writefiles import write_file
 from pybuild.daemon.pb import ops as pb
 from pybuild.model.errors import UserError
@@ -49,6 +50,12 @@ def _seed(mount: Mount) -> pb.FileOp | None:
     return write_file(FileOp(actions=(mkdir,)), [_NONE])
 
 
+def result_number(op: ExecOp) -> int:
+    """Return which of the op's results the vertex's is."""
+    kept = [mount for mount in op.mounts if mount.output or mount.shared_output]
+    return next((number for number, mount in enumerate(kept) if mount.output), 0)
+
+
 def write_exec(op: ExecOp, numbers: Sequence[int], seeds_at: int) -> pb.ExecOp:
     """Return the op.
 
@@ -70,6 +77,9 @@ def write_exec(op: ExecOp, numbers: Sequence[int], seeds_at: int) -> pb.ExecOp:
     )
     if op.valid_exit_codes != (0,):
         meta.validExitCodes.extend(op.valid_exit_codes)
+    out.cdiDevices.extend(
+        pb.CDIDevice(name=device.name, optional=not device.required) for device in op.devices
+    )
     _write_proxies(meta, op)
     results = 0
     for place, mount in enumerate(op.mounts):
@@ -79,7 +89,7 @@ def write_exec(op: ExecOp, numbers: Sequence[int], seeds_at: int) -> pb.ExecOp:
                 continue
         seed = numbers[seeds_at + place]
         written = _mount(mount, numbers, seed)
-        if mount.output:
+        if mount.output or mount.shared_output:
             written.output = results
             results += 1
         out.mounts.append(written)

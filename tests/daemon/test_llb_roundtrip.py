@@ -20,6 +20,7 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import (
     CacheSharing,
     Copy,
+    Device,
     DiffOp,
     ExecOp,
     FileAction,
@@ -255,6 +256,9 @@ def _execs(draw: st.DrawFn, trees: Sequence[Vertex]) -> Vertex:
         shm_size_bytes=draw(st.sampled_from([0, 1 << 20])),
         valid_exit_codes=draw(st.sampled_from([(0,), (0, 3), (7,)])),
         proxy_env=tuple(draw(st.sampled_from([[], proxies]))),
+        devices=tuple(
+            draw(st.lists(st.builds(Device, name=_word, required=st.booleans()), max_size=2))
+        ),
     )
     return Vertex(op, tuple(inputs), draw(_meta))
 

@@ -38,8 +38,8 @@ def result_of(base: Snapshot, top: Snapshot) -> Snapshot:
     return Snapshot((*base.deltas, *top.deltas))
 
 
-def _root(**fields: bool) -> Mount:
-    return Mount(target="/", input=0, **fields)
+def _root(*, readonly: bool = False, output: bool = False, shared_output: bool = False) -> Mount:
+    return Mount(target="/", input=0, readonly=readonly, output=output, shared_output=shared_output)
 
 
 def test_a_kept_mount_of_a_part_keeps_the_rest_of_its_tree(site: Run) -> None:
