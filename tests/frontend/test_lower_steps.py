@@ -93,7 +93,6 @@ def test_security_modes() -> None:  # RUN-6
     ("flag", "message"),
     [
         ("--network=lan", 'invalid network mode "lan"'),
-        ("--device=vendor.com/gpu=all", "entitlement device is not allowed"),
     ],
 )
 def test_run_flags_that_cannot_be(flag: str, message: str) -> None:
