@@ -228,6 +228,7 @@ class Copy:
         follow_source_links: the source itself is followed when it is a symlink [CP-6].
         parents_pivot: for ``--parents``: how many leading components of the source are dropped.
         exclude: ignore-style patterns relative to the root of what is copied [CP-33].
+        make_parents: missing directories above the destination are made; it fails otherwise.
         mode: octal as an int, or symbolic text, or None to keep [CP-22].
         owner: None: keep the source's for snapshots, 0:0 for local sources [CP-20].
     """
@@ -242,6 +243,7 @@ class Copy:
     require_unpack: bool = False
     follow_source_links: bool = True
     parents_pivot: int | None = None
+    make_parents: bool = True
     exclude: tuple[str, ...] = ()
     mode: int | str | None = None
     owner: Owner | None = None
@@ -266,6 +268,7 @@ class Mkfile:
     path: str
     data: bytes
     mode: int = 0o644
+    make_parents: bool = True
     owner: Owner | None = None
     mtime: int | None = None
 

@@ -31,6 +31,7 @@ def read_copy(
     mode = _mode(received)
     mtime = fields.seconds(received.timestamp, "a copy")
     dest = paths.destination("/", fields.text(received.dest, "a copy's destination"))
+    make_parents = received.createDestPath or is_top(dest)
     exclude = fields.texts(received.exclude_patterns, "a pattern")
     required = {fields.path(path, "a copy") for path in received.required_paths}
     if received.include_patterns:
@@ -50,6 +51,7 @@ def read_copy(
                 allow_empty=may_be_missing,
                 follow_source_links=received.followSymlink,
                 parents_pivot=paths.components(root),
+                make_parents=make_parents,
                 exclude=exclude,
                 mode=mode,
                 owner=owner,
@@ -68,6 +70,7 @@ def read_copy(
             contents_only=received.dirCopyContents,
             unpack=received.attemptUnpackDockerCompatibility,
             follow_source_links=received.followSymlink,
+            make_parents=make_parents,
             exclude=exclude,
             mode=mode,
             owner=owner,
@@ -75,6 +78,11 @@ def read_copy(
         )
     if required:
         raise entry.wrong(f'a copy that requires "{min(required)}" is not supported')
+
+
+def is_top(path: str) -> bool:
+    """Whether nothing but the root is above *path*, so that it does not matter who makes that."""
+    return paths.components(path) < 2
 
 
 def _mode(received: pb.FileActionCopy) -> int | str | None:
@@ -96,7 +104,7 @@ def write_copy(op: Copy) -> pb.FileActionCopy:
         followSymlink=op.follow_source_links,
         dirCopyContents=op.contents_only,
         attemptUnpackDockerCompatibility=op.unpack or op.require_unpack,
-        createDestPath=True,
+        createDestPath=op.make_parents,
         allowWildcard=op.wildcard,
         allowEmptyWildcard=op.wildcard and op.allow_empty,
         exclude_patterns=op.exclude,

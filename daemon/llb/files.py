@@ -151,10 +151,12 @@ class _Reader:
                 yield self._mkdir(action.mkdir, chain)
             case "mkfile":
                 mkfile = action.mkfile
+                path = fields.path(mkfile.path, "mkfile")
                 yield Mkfile(
-                    path=fields.path(mkfile.path, "mkfile"),
+                    path=path,
                     data=mkfile.data,
                     mode=fields.mode(mkfile.mode, "mkfile"),
+                    make_parents=copies.is_top(path),
                     owner=self._owner(mkfile, chain),
                     mtime=fields.seconds(mkfile.timestamp, "mkfile"),
                 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
 
-from pybuild.daemon.llb.copies import write_copy
+from pybuild.daemon.llb.copies import is_top, write_copy
 from pybuild.daemon.pb import ops as pb
 from pybuild.model.ops import Copy, FileAction, FileOp, Mkdir, Mkfile, Owner, Rm, Symlink
 
@@ -20,14 +21,24 @@ def write_file(op: FileOp, numbers: Sequence[int]) -> pb.FileOp:
     """
     out = pb.FileOp()
     first = max(numbers, default=_NONE) + 1
-    for place, action in enumerate(op.actions):
+    actions = list(_with_parents(op))
+    for place, action in enumerate(actions):
         written = out.actions.add(
             input=numbers[0] if place == 0 else first + place - 1,
             secondaryInput=numbers[action.input] if isinstance(action, Copy) else _NONE,
-            output=0 if place == len(op.actions) - 1 else _NONE,
+            output=0 if place == len(actions) - 1 else _NONE,
         )
         _write(action, written, numbers[0])
     return out
+
+
+def _with_parents(op: FileOp) -> Iterator[FileAction]:
+    """Yield the actions, with one more before each file whose directory has to be made."""
+    for action in op.actions:
+        if isinstance(action, Mkfile) and action.make_parents and not is_top(action.path):
+            parent = posixpath.dirname(action.path)
+            yield Mkdir(path=parent, owner=action.owner, mtime=action.mtime)
+        yield action
 
 
 def _write(action: FileAction, out: pb.FileAction, base: int) -> None:

@@ -159,6 +159,8 @@ class _Work:
                 mtime_ns=mtime_ns,
             )
         elif kind == "Mkfile":
+            if not action["make_parents"]:
+                edits.need_parent(self._target, path)
             edits.mkfile(
                 self._target,
                 path,
@@ -186,6 +188,8 @@ class _Work:
         return self._trees[key]
 
     def _copy(self, action: dict[str, Any], owner: owners.Ids | None, mtime_ns: int | None) -> None:
+        if not action["make_parents"]:
+            edits.need_parent(self._target, action["dest"])
         tree = self._tree(action["input"])
         copier = Copier(
             tree,

@@ -38,6 +38,22 @@ def mkdir(
     maker.finish()
 
 
+def need_parent(tree: Tree, path: str) -> None:
+    """Refuse to write to *path* when the directory that it is in is not there.
+
+    Raises:
+        Fault: user.
+    """
+    parent = path.rstrip("/").rpartition("/")[0]
+    try:
+        place = tree.locate(parent)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Fault(USER, f"{path}: no such file or directory: {parent}") from error
+    with place:
+        if not place.is_dir:
+            raise Fault(USER, f"{path}: no such file or directory: {parent}")
+
+
 def mkfile(
     tree: Tree, path: str, data: bytes, *, mode: int, owner: Ids | None, mtime_ns: int | None
 ) -> None:

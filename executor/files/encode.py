@@ -37,7 +37,13 @@ def encode_action(action: FileAction, *, is_scratch: bool) -> dict[str, Any]:
                 "make_parents": action.make_parents,
             }
         case Mkfile():
-            return {**common, "path": action.path, "data": action.data, "mode": action.mode}
+            return {
+                **common,
+                "path": action.path,
+                "data": action.data,
+                "mode": action.mode,
+                "make_parents": action.make_parents,
+            }
         case Symlink():
             return {**common, "path": action.path, "target": action.target}
         case Copy():
@@ -52,6 +58,7 @@ def encode_action(action: FileAction, *, is_scratch: bool) -> dict[str, Any]:
                 "unpack": action.unpack or action.require_unpack,
                 "follow_source_links": action.follow_source_links,
                 "parents_pivot": action.parents_pivot,
+                "make_parents": action.make_parents,
                 "exclude": list(action.exclude),
                 "mode": action.mode,
             }

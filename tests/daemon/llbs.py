@@ -58,7 +58,8 @@ def mkdir(path: str, input: int, output: int = -1) -> pb.FileAction:
 
 
 def copy(input: int, secondary: int, output: int = -1, **fields: object) -> pb.FileAction:
-    made = pb.FileActionCopy(mode=-1, timestamp=-1, createDestPath=True, **fields)  # type: ignore[arg-type]  # pyright: ignore
+    fields = {"createDestPath": True, **fields}
+    made = pb.FileActionCopy(mode=-1, timestamp=-1, **fields)  # type: ignore[arg-type]  # pyright: ignore
     return pb.FileAction(input=input, secondaryInput=secondary, output=output, copy=made)
 
 

@@ -100,6 +100,7 @@ def test_each_result_that_is_used_ends_a_chain() -> None:
 
 def test_a_copys_flags() -> None:
     plain = only_copy(src="/a", dest="b")
+    assert not only_copy(src="/a", dest="/b/c", createDestPath=False).make_parents
     assert (plain.dest, plain.wildcard, plain.contents_only) == ("/b", False, False)
     flags = only_copy(
         src="a*", dest="/d/", followSymlink=True, dirCopyContents=True, allowWildcard=True,

@@ -122,11 +122,14 @@ def _copies(draw: st.DrawFn, inputs: int) -> Copy:
         contents_only=draw(st.booleans()),
         unpack=draw(st.booleans()),
         follow_source_links=draw(st.booleans()),
+        make_parents=draw(st.booleans()),
         exclude=tuple(draw(st.lists(_word, max_size=2))),
         mode=draw(st.none() | _mode | st.sampled_from(["u+x", "g=rw,o-w"])),
         owner=draw(_owner),
         mtime=draw(_mtime),
     )
+    if paths.components(copy.dest) < 2:
+        copy = replace(copy, make_parents=True)
     match draw(st.sampled_from(["plain", "wildcard", "parents"])):
         case "wildcard":
             source = copy.source + "*"
@@ -159,7 +162,7 @@ def _simple() -> st.SearchStrategy[FileAction]:
         ),
         st.builds(
             Mkfile, path=_path, data=st.binary(max_size=9), mode=_mode, owner=_owner, mtime=_mtime
-        ),
+        ).map(lambda made: replace(made, make_parents=made.path.count("/") < 2)),
         st.builds(Symlink, path=_path, target=_word, owner=_owner, mtime=_mtime),
         st.builds(Rm, path=_path, wildcard=st.booleans(), allow_not_found=st.booleans()),
     )
@@ -376,6 +379,17 @@ def test_names_lines_and_files_are_said_outside_of_the_ids() -> None:
     found = read_all(other)
     assert found.result.meta == named.meta
     assert found.files == {"Dockerfile": b"FROM"}
+
+
+def test_a_file_whose_directory_is_made_gets_one_more_action() -> None:
+    op = FileOp(actions=(Mkfile(path="/a/b/f", data=b"x"),))
+    (made, written) = _actions_of(write(Vertex(op, (SCRATCH,))))
+    assert (made.mkdir.path, made.mkdir.makeParents) == ("/a/b", True)
+    assert written.mkfile.path == "/a/b/f"
+
+
+def _actions_of(definition: pb.Definition) -> list[pb.FileAction]:
+    return list(pb.Op.FromString(definition.defs[0]).file.actions)
 
 
 def test_text_that_cannot_travel_is_refused_by_name() -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.model.errors import StepError
-from pybuild.model.ops import Copy, Mount
+from pybuild.model.errors import StepError, UserError
+from pybuild.model.ops import Copy, Mkdir, Mkfile, Mount
 from pybuild.model.snapshot import Result, Snapshot
 from tests.executor.test_runner import Run, Site, site, step
 
@@ -100,5 +100,26 @@ def test_a_read_only_root_refuses_writes(site: Run) -> None:
         result = await s.run(op, base)
         assert isinstance(result, Snapshot)
         assert os.listdir(s.top(result)) == ["y"]
+
+    site(body)
+
+
+def test_a_copy_or_file_may_want_its_directory_to_be_there(site: Run) -> None:
+    async def body(s: Site) -> None:
+        context = s.local({"f": "x", "d/g": "y"})
+        copy = Copy(input=1, source="/f", dest="/a/b/f", make_parents=False)
+        for action, more in (
+            (copy, [context]),
+            (replace(copy, source="/d", dest="/a/b/"), [context]),
+            (Mkfile(path="/a/f", data=b"x", make_parents=False), []),
+        ):
+            with pytest.raises(UserError, match="no such file or directory: /a"):
+                await s.files(action, more=more)
+        made = await s.files(Mkdir(path="/a/b"), copy, replace(copy, source="/d", dest="/a/b/n/"),
+                             Mkfile(path="/a/h", data=b"z", make_parents=False), more=[context])  # fmt: skip
+        top = s.top(made)
+        assert (top / "a/b/f").read_text() == "x"
+        assert (top / "a/b/n/g").read_text() == "y"
+        assert (top / "a/h").read_text() == "z"
 
     site(body)
