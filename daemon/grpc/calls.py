@@ -58,7 +58,7 @@ class Call(Flow):
             fields = RESPONSE + (metadata.to_fields() if metadata else [])
             self._link.connection.send_headers(self._id, fields)
         except StreamGone:
-            raise self._over or RpcError(Code.CANCELLED, "the call has ended") from None
+            raise self._unheard or RpcError(Code.CANCELLED, "the call has ended") from None
         self._link.wants_flush()
 
     async def send(self, message: Buffer) -> None:

@@ -39,8 +39,8 @@ class ClientCall(Flow):
         Raises:
             RpcError: the call has ended; CANCELLED if it had ended well, without reading on.
         """
-        if self._done:
-            raise self.status or RpcError(Code.CANCELLED, _ENDED)
+        if self._unheard is not None:
+            raise self._unheard
         await self._put(message)
 
     async def half_close(self) -> None:
@@ -153,6 +153,8 @@ class ClientCall(Flow):
                 self._headers.set_exception(status)
                 self._headers.exception()  # it may interest nobody
         if status is None:
+            self._unheard = RpcError(Code.CANCELLED, _ENDED)
+            self._link.connection.reset(self._id)  # if we have not ended, nobody hears us
             self._wake()
             self.on_drained()
         else:

@@ -36,6 +36,7 @@ class Flow:
         self._inbox = Inbox(link.limits.message_bytes)
         self._ahead = 0  # bytes of an incomplete message whose window was given back
         self._over: RpcError | None = None
+        self._unheard: RpcError | None = None  # why nothing can be sent any more
         self._arrival: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -123,13 +124,13 @@ class Flow:
         try:
             queued = self._link.connection.send_data(self._id, prefix(size), message)
         except StreamGone:
-            raise self._over or RpcError(Code.CANCELLED, "the call has ended") from None
+            raise self._unheard or RpcError(Code.CANCELLED, "the call has ended") from None
         self._link.wants_flush()
         if queued:
             await self._drained()
 
     async def _drained(self) -> None:
-        while self._over is None and self._link.connection.queued(self._id):
+        while self._unheard is None and self._link.connection.queued(self._id):
             if self._room is not None:
                 raise RuntimeError("two tasks send on one call")
             self._room = asyncio.get_running_loop().create_future()
@@ -137,13 +138,13 @@ class Flow:
                 await self._room
             finally:
                 self._room = None
-        if self._over is not None:
-            raise self._over
+        if self._unheard is not None:
+            raise self._unheard
 
     def _end(self, error: RpcError) -> None:
         """Make everybody who waits see the end, and give back what was not read."""
         if self._over is None:
-            self._over = error
+            self._over = self._unheard = error
         self._discard()
         self._wake()
         self.on_drained()

@@ -73,6 +73,9 @@ class Incoming(StreamTable):
         size = len(payload)
         if not self._greeted or not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"DATA on stream {stream_id}")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._late(stream_id, "DATA")
         if size > self._receive_window:
             raise ConnectionFault(
                 ErrorCode.FLOW_CONTROL_ERROR, f"{size} bytes, window {self._receive_window}"
@@ -80,14 +83,13 @@ class Incoming(StreamTable):
         self._receive_window -= size
         if flags & _PADDED:
             payload = unpadded(Kind.DATA, flags, payload)
-        stream = self.streams.get(stream_id)
-        if stream is None or stream.remote_closed or not stream.answered:
+        if stream is None:
             self._owe(size)
-            if stream is not None:
-                code = ErrorCode.STREAM_CLOSED if stream.answered else ErrorCode.PROTOCOL_ERROR
-                self._break(StreamFault(stream_id, code, "DATA out of place"))
-                return
-            self._late(stream_id, "DATA")
+            return
+        if stream.remote_closed or not stream.answered:
+            self._owe(size)
+            code = ErrorCode.STREAM_CLOSED if stream.answered else ErrorCode.PROTOCOL_ERROR
+            self._break(StreamFault(stream_id, code, "DATA out of place"))
             return
         try:
             if size > stream.receive_window:

@@ -21,6 +21,7 @@ from tests.daemon.fuzz_inputs import changed, seeds
 from tests.daemon.fuzz_targets import TARGETS, Loud
 
 LIMIT_S = 1.0  # of processor time, for one input
+_HANG_S = 20.0  # by the clock: nothing waits for anything here
 _WEIGHTS = {"server": 5, "client": 3, "grpc_server": 5, "grpc_client": 4, "parsers": 3}
 
 
@@ -57,7 +58,8 @@ async def run(inputs: int, seed: int) -> Tally:
         data = changed(rng.choice(corpus[kind]), corpus[kind], rng)
         began = time.process_time()
         try:
-            outcome = await TARGETS[kind](data, random.Random(rng.random()))
+            async with asyncio.timeout(_HANG_S):
+                outcome = await TARGETS[kind](data, random.Random(rng.random()))
             loud.check()
         except Exception:  # noqa: BLE001  that is what we look for
             outcome = "finding"

@@ -94,6 +94,19 @@ def test_trailers_and_reset_before_we_read_lose_nothing(tmp_path: Path) -> None:
     _with_server(client, tmp_path, GOOD + reset(1, 0))
 
 
+def test_sending_stops_when_the_server_ends_without_reading(tmp_path: Path) -> None:
+    """Found by the fuzzer: whoever waited for the window waited for ever."""
+
+    async def client(channel: Channel) -> None:
+        async with channel.stream("/t.T/M") as call:
+            with pytest.raises(RpcError, match="before it had everything"):
+                await call.send(bytes(1 << 20))
+            assert await call.receive() == b"hello"
+            assert await call.receive() is None
+
+    _with_server(client, tmp_path, GOOD)
+
+
 ENDS: dict[str, tuple[bytes, Code]] = {
     "reset instead of trailers": (HELLO + reset(1, 0), Code.INTERNAL),
     "refused": (reset(1, 7), Code.UNAVAILABLE),
