@@ -14,6 +14,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Arguments that steer the build and never become variables of a step [EV-12].
 NOT_EXPORTED = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
+EPOCH = "SOURCE_DATE_EPOCH"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _CONTROL = NOT_EXPORTED | {
     "BUILDKIT_BUILD_NAME",
@@ -24,7 +25,7 @@ _CONTROL = NOT_EXPORTED | {
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SYNTAX",
-    "SOURCE_DATE_EPOCH",
+    EPOCH,
 }
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
 
@@ -130,22 +131,9 @@ def proxy_variables(build_args: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def source_date_epoch(build_args: Mapping[str, str], scope: Mapping[str, str]) -> int | None:
-    """Return SOURCE_DATE_EPOCH in seconds, from the build args or the global scope.
-
-    Raises:
-        UserError: not an integer. Names of contexts and stages, which BuildKit takes too, are
-            not supported yet.
-    """
-    text = build_args.get("SOURCE_DATE_EPOCH", scope.get("SOURCE_DATE_EPOCH", ""))
-    if not text:
-        return None
-    if not _INTEGER.match(text):
-        raise UserError(
-            f"invalid SOURCE_DATE_EPOCH: {text}",
-            hints=("give seconds since 1970; a context or stage name is not supported yet",),
-        )
-    return int(text)
+def parse_epoch(text: str) -> int | None:
+    """Read SOURCE_DATE_EPOCH where it is a number; None for anything else."""
+    return int(text) if _INTEGER.match(text) else None
 
 
 def unused_build_args(

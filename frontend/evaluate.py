@@ -78,16 +78,15 @@ class Evaluator:
 
     def _start(self, node: Node) -> StageState:
         state = self._root(node)
-        if state.platform.os != "linux":
-            raise UserError(f"platform {state.platform} is not supported: only linux is")
-        if not any(name == "PATH" for name, _ in state.image.environment):
+        has_path = any(name == "PATH" for name, _ in state.image.environment)
+        if not has_path and not state.is_windows:
             state.image.set_env("PATH", DEFAULT_PATH)  # [EV-9]
         for name, value in state.image.environment:
             # Also on top of a base stage's variables: an ARG there that went before an ENV of
             # the same name has ended with it.
             state.env.set(name, value)
         workdir = state.image.workdir
-        if workdir and not workdir.startswith("/"):
+        if workdir and not workdir.startswith("/") and not state.is_windows:
             state.image.run["WorkingDir"] = "/" + workdir
         return state
 

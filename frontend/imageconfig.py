@@ -51,7 +51,9 @@ class ImageConfig:
     @classmethod
     def empty(cls, platform: Platform) -> ImageConfig:
         """Return what ``FROM scratch`` starts with [FROM-6]."""
-        config = cls({}, {"WorkingDir": "/", "Env": ["PATH=" + DEFAULT_PATH]})
+        config = cls({}, {"WorkingDir": "/"})
+        if platform.os != "windows":  # which has its own way of finding programs [EV-9]
+            config.run["Env"] = ["PATH=" + DEFAULT_PATH]
         config.set_platform(platform)
         return config
 
@@ -131,7 +133,9 @@ class ImageConfig:
 
     def shell_command(self, text: str) -> list[str]:
         """Return the argument vector that runs *text* in the stage's shell [RUN-1]."""
-        return [*(self.run.get("Shell") or ("/bin/sh", "-c")), text]
+        windows = self.top.get("os") == "windows"
+        shell = ("cmd", "/S", "/C") if windows else ("/bin/sh", "-c")
+        return [*(self.run.get("Shell") or shell), text]
 
     # --- changing ---
 

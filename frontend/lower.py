@@ -13,14 +13,11 @@ from dataclasses import dataclass, replace
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import NamedContexts
 from pybuild.frontend.environment import (
-    add_global_args,
-    automatic_args,
     proxy_variables,
-    source_date_epoch,
     unused_build_args,
 )
+from pybuild.frontend.epoch import global_scope, settle_epoch
 from pybuild.frontend.evaluate import Evaluator, base_config
-from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.filecheck import check_file
 from pybuild.frontend.lint.options import BUILD_ARG, CheckOptions
 from pybuild.frontend.lint.report import Report
@@ -132,21 +129,14 @@ def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOpt
 
 
 def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) -> BuildScope:
-    escape = dockerfile.directives.escape
-    args = options.build_args
-    stage = options.target or dockerfile.stages[-1].start.name
-    scope = add_global_args(
-        automatic_args(options.target_platform, options.build_platform, stage, args),
-        dockerfile.global_args,
-        args,
-        lambda word, env: expand(word, env, escape=escape),
-    )
+    scope = global_scope(dockerfile, options)
+    options, scope, epoch = settle_epoch(dockerfile, options, scope)
     return BuildScope(
         options=options,
         globals=scope,
-        escape=escape,
-        epoch=source_date_epoch(args, scope),
-        proxy_env=proxy_variables(args),
+        escape=dockerfile.directives.escape,
+        epoch=epoch,
+        proxy_env=proxy_variables(options.build_args),
         report=report,
     )
 

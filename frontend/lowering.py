@@ -31,6 +31,9 @@ class LowerOptions:
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
         context: what stands for the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
+        hostname: of steps; the build arg for it wins [EV-12].
+        epochs: what a word that was given for SOURCE_DATE_EPOCH stands for, in seconds; None where
+            it has no time (`pybuild.frontend.epoch`).
     """
 
     target: str = ""
@@ -51,6 +54,8 @@ class LowerOptions:
     )
     context: Vertex | None = None
     multi_platform: bool = False
+    hostname: str = ""
+    epochs: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import posixpath
+import re
+
+from pybuild.model.errors import UserError
+
+_DRIVE = re.compile(r"([A-Za-z]):")
 
 
 def clean(path: str) -> str:
     """Return *path* as absolute, without ``.``, ``..``, doubled or trailing slashes."""
     return "/" + posixpath.normpath("/" + path).lstrip("/")
+
+
+def from_windows(path: str) -> str:
+    r"""Return a path of Windows with slashes and without its drive, which is ``C:`` [WD-1].
+
+    Raises:
+        UserError: another drive.
+    """
+    text = path.replace("\\", "/")
+    drive = _DRIVE.match(text)
+    if drive is None:
+        return text
+    if drive[1] not in "cC":
+        raise UserError(f'the specified path "{path}" is not on the system drive (C:)')
+    text = text[2:]
+    if not text:
+        raise UserError(f'the path "{path}" names a drive and nothing on it')
+    return text
+
+
+def to_windows(path: str) -> str:
+    """Return *path* as configs of Windows images have it."""
+    return path.replace("/", "\\")
 
 
 def join(parent: str, path: str) -> str:

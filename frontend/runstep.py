@@ -40,6 +40,8 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     Raises:
         UserError: a flag or mount that cannot be.
     """
+    if state.is_windows:
+        raise UserError(f"platform {state.platform} is not supported for RUN: steps run on linux")
     inputs = _Inputs(state.vertex)
     command, note, script = _command(state, at)
     mounts = [Mount(target="/", input=0, output=True)]
@@ -76,7 +78,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         network=_network(at, options.network),
         security=_security(at),
         platform=state.platform,
-        hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+        hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", options.hostname),
         add_hosts=options.add_hosts,
         ulimits=options.ulimits,
         shm_size_bytes=options.shm_size_bytes,

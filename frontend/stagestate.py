@@ -14,6 +14,7 @@ from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.variables import undefined_variable
 from pybuild.frontend.lowering import LowerOptions
 from pybuild.frontend.names import StepNames, upper_keyword
+from pybuild.frontend.paths import from_windows
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform
@@ -106,7 +107,19 @@ class StageState:
 
     @property
     def cwd(self) -> str:
-        return self.image.workdir or "/"
+        return self.path(self.image.workdir or "/")
+
+    @property
+    def is_windows(self) -> bool:
+        return self.platform.os == "windows"
+
+    def path(self, text: str) -> str:
+        """Return a path of the stage's tree, as its platform writes it, with slashes [WD-1].
+
+        Raises:
+            UserError: it is on a drive that images do not have.
+        """
+        return from_windows(text) if self.is_windows else text
 
     def expander(self, at: ast.Instruction) -> Callable[[str], str]:
         """Return a function that expands a word as it stands at this line."""

@@ -60,7 +60,7 @@ def apply_transfer(
     root = SCRATCH if link else state.vertex
     owner = _owner(chown, root)
     mode = _mode(chmod)
-    dest = paths.destination(paths.clean(state.cwd), shown_dest)
+    dest = paths.destination(paths.clean(state.cwd), state.path(shown_dest))
     unpack = isinstance(at, ast.Add) and at.flag_bool("unpack") is not False
     title = state.title(at.original)
     prefix = state.names.next(state.platform, state.env, triggered=triggered)
@@ -85,6 +85,7 @@ def apply_transfer(
                 )
             )
             continue
+        name = state.path(name)
         path, pivot = paths.clean(name), None
         if parents:
             kept_from, dot, kept = name.partition("/./")
@@ -143,8 +144,8 @@ def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
     path = state.expander(at)(at.path)
     check_workdir(at, path, is_first=not state.has_workdir, report=state.scope.report)
     state.has_workdir = True
-    full = paths.workdir(state.cwd, path)
-    state.image.run["WorkingDir"] = full
+    full = paths.workdir(state.cwd, state.path(path))
+    state.image.run["WorkingDir"] = paths.to_windows(full) if state.is_windows else full
     if paths.clean(full) == "/":
         state.commit(f"WORKDIR {full}")
         return
@@ -215,13 +216,24 @@ def _remotes(
             continue
         if keyword == "COPY":
             raise UserError(f"source can't be a {'URL' if git is None else 'git ref'} for COPY")
-        remotes[name] = _http(name, checksum) if git is None else _git(at, git, checksum)
+        remotes[name] = remote_source(at, name, git, checksum)
     if checksum and keyword == "ADD":
         if len(at.sources) != 1:
             raise UserError("checksum can't be specified for multiple sources")
         if not remotes:
             raise UserError("checksum requires HTTP(S) or Git sources")
     return remotes
+
+
+def remote_source(
+    at: ast.Copy | ast.Add, url: str, git: GitUrl | None, checksum: str
+) -> HttpSource | GitSource:
+    """Return the source that *url* of an ADD stands for; *git* is what it says of a repository.
+
+    Raises:
+        UserError: the checksum is none, or it and flags contradict the URL.
+    """
+    return _http(url, checksum) if git is None else _git(at, git, checksum)
 
 
 def _http(url: str, checksum: str) -> HttpSource:

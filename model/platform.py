@@ -26,11 +26,19 @@ KNOWN_ARCHES = frozenset(
     + ("ppc64", "ppc64le", "riscv64", "s390x", "wasm")
 )
 KNOWN_OSES = frozenset(("darwin", "freebsd", "linux", "wasi", "windows"))
+# Windows can run images of its own build only, and from here on those of the release before, too.
+_WINDOWS_RELEASES = (20348, 26100)
+_OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]+)\))?\Z", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One target of an image; always normalised, so equal platforms compare equal."""
+    """One target of an image; always normalised, so equal platforms compare equal.
+
+    Attributes:
+        os_version: of Windows, such as ``10.0.20348.1006``.
+    """
 
     os: str
     arch: str
@@ -54,33 +62,33 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str, default: Platform | None = None) -> Platform:
-        """Read ``os/arch[/variant]``, or a lone os or arch completed from *default*.
+        """Read ``os[(version)]/arch[/variant]``, or a lone os or arch completed from *default*.
+
+        An architecture of an operating system other than linux need not be a known one.
 
         Raises:
             ValueError: unknown os or architecture, or too many parts.
         """
         parts = text.split("/")
-        wrong = next((part for part in parts if not _COMPONENT.match(part)), None)
-        if wrong is not None:
-            raise ValueError(
-                f'"{wrong}" is an invalid component of "{text}": platform specifier component'
-                f' must match "{_COMPONENT.pattern[:-2]}$": invalid argument'
-            )
-        if not 1 <= len(parts) <= 3:
+        if not 1 <= len(parts) <= 3 or not all(parts):
             raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
+        match = _OS.match(parts[0])
+        if match is None or not all(map(_WORD.match, parts[1:])):
+            raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
+        name, version = match[1].lower(), match[2] or ""
+        name = "darwin" if name == "macos" else name
         if len(parts) == 1:
-            word = parts[0].lower()
             base = default or LINUX_AMD64
-            if word in KNOWN_OSES:
-                return cls.make(word, base.arch, base.variant)
-            arch = _ARCH_ALIASES.get(word, (word, ""))[0]
-            if arch in KNOWN_ARCHES:
-                return cls.make(base.os, word)
+            if name in KNOWN_OSES:
+                return cls.make(name, base.arch, base.variant, version)
+            arch = _ARCH_ALIASES.get(name, (name, ""))[0]
+            if arch in KNOWN_ARCHES and not version:
+                return cls.make(base.os, name)
             raise ValueError(f'platform "{text}": unknown operating system or architecture')
-        platform = cls.make(*parts)
+        platform = cls.make(name, parts[1], parts[2] if len(parts) == 3 else "", version)
         if platform.os not in KNOWN_OSES:
             raise ValueError(f'platform "{text}": unknown operating system "{parts[0]}"')
-        if platform.arch not in KNOWN_ARCHES:
+        if platform.os == "linux" and platform.arch not in KNOWN_ARCHES:
             raise ValueError(f'platform "{text}": unknown architecture "{parts[1]}"')
         return platform
 
@@ -103,11 +111,14 @@ class Platform:
         return obj
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.arch, self.variant) if part)
+        os = f"{self.os}({self.os_version})" if self.os_version else self.os
+        return "/".join(part for part in (os, self.arch, self.variant) if part)
 
     def rank(self, candidate: Platform) -> int | None:
         """How well *candidate* serves this platform: 0 is exact, higher is worse, None cannot run."""
         if candidate.os != self.os or candidate.arch != self.arch:
+            return None
+        if self.os == "windows" and not _windows_fits(self.os_version, candidate.os_version):
             return None
         want, have = _variant_level(self), _variant_level(candidate)
         if want is None or have is None:
@@ -119,6 +130,28 @@ def _variant_level(platform: Platform) -> int | None:
     implied = {"arm64": "v8", "amd64": "v1", "arm": "v7"}.get(platform.arch, "")
     variant = platform.variant or implied
     return int(variant[1:]) if variant[1:].isdigit() else (0 if not variant else None)
+
+
+def _windows_fits(host: str, image: str) -> bool:
+    """Say whether Windows *host* runs an image made for *image*; what is not said fits."""
+    ours, theirs = _windows_build(host), _windows_build(image)
+    if ours is None or not image:
+        return True
+    if theirs is None or ours[:2] != theirs[:2]:
+        return False
+    build, other = ours[2], theirs[2]
+    if build < _WINDOWS_RELEASES[0]:
+        return build == other
+    oldest = max((r for r in _WINDOWS_RELEASES if r < build), default=_WINDOWS_RELEASES[0])
+    return oldest <= other <= build
+
+
+def _windows_build(version: str) -> tuple[int, int, int] | None:
+    parts = version.split(".")[:3]
+    if len(parts) < 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    major, minor, build = map(int, parts)
+    return major, minor, build
 
 
 LINUX_AMD64 = Platform("linux", "amd64")

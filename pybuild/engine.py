@@ -21,6 +21,7 @@ from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.elsewhere import load_from_elsewhere
 from pybuild.entitlements import check_entitlements
+from pybuild.epoch import Epochs
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
@@ -30,6 +31,7 @@ from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import (
     ImageRequest,
     Lowered,
+    LowerOptions,
     NeedImages,
     ResolvedImage,
 )
@@ -41,7 +43,6 @@ from pybuild.model.clock import Clock
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
-from pybuild.model.platform import Platform
 from pybuild.model.span import Span
 from pybuild.registry.hosts import Hosts
 from pybuild.render import unwrap
@@ -215,9 +216,15 @@ class Engine:
                 dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
         here = native_platform()
         platforms = request.platforms or (here,)
+        epochs = Epochs(session.sources, emit, self.clock)
         with _sources(inputs.filename, dockerfile.lines):
             lowered = [
-                await self._lower(request, inputs, dockerfile, platform, here, emit)
+                await self._lower(
+                    request,
+                    dockerfile,
+                    await epochs.settle(dockerfile, lower_options(request, inputs, platform, here)),
+                    emit,
+                )
                 for platform in platforms
             ]
             for one in lowered:
@@ -291,13 +298,10 @@ class Engine:
     async def _lower(
         self,
         request: BuildRequest,
-        inputs: BuildInputs,
         dockerfile: Dockerfile,
-        platform: Platform,
-        here: Platform,
+        options: LowerOptions,
         emit: Emit,
     ) -> Lowered:
-        options = lower_options(request, inputs, platform, here)
         images: dict[ImageRequest, ResolvedImage] = {}
         while True:
             answer = lower(dockerfile, options, images)

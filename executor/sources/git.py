@@ -175,6 +175,19 @@ class GitTrees:
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
         return Snapshot((delta,))
 
+    async def commit_time(self, op: GitSource) -> int:
+        """Return when the commit of *op* was made, in seconds.
+
+        Raises:
+            UserError: there is no such commit. EnvironmentFault: unreachable.
+        """
+        found = await self.resolve(op)
+        access = await asyncio.to_thread(self._access, op)
+        args: dict[str, Any] = {"ref": found.ref, "object": found.commit}
+        async with self._mirror(op) as mirror:
+            answer = await self._call("commit_time", access, {**args, "mirror": mirror})
+        return int(answer["seconds"])
+
     async def close(self) -> None:
         """End questions to remotes that nobody waits for any more."""
         await stop(self._resolved.values())

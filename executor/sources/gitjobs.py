@@ -148,6 +148,27 @@ def checkout(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[s
     return {"seconds": when}
 
 
+def commit_time(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Return ``seconds``, when the commit ``object`` was made; it is fetched if need be.
+
+    Args: ``remote``, ``ref``, ``object``, ``mirror`` and those of `_git`.
+
+    Raises:
+        Fault: environment; it cannot be had.
+    """
+    git = _git(args, fds)
+    name, mirror = args["object"], args["mirror"]
+    _prepare_mirror(git, mirror, sha256=len(name) == 64)
+    _bring(git, args)
+    try:
+        seconds = git.run("log", "-1", "--format=%ct", name, git_dir=mirror).strip()
+    except Failed as error:
+        raise Fault(
+            ENVIRONMENT, f"failed to read commit {name} of {args['shown']}: {error.stderr}"
+        ) from error
+    return {"seconds": int(seconds) if seconds.isdigit() else 0}
+
+
 # --- the remote -----------------------------------------------------------------------------------
 
 

@@ -80,6 +80,19 @@ class HttpFiles:
             task = self._found[op] = asyncio.create_task(self._file(op, on_progress))
         return await asyncio.shield(task)
 
+    async def changed(self, op: HttpSource) -> int | None:
+        """Return when the file of *op* was last changed, in seconds, if that can be known [REP-1].
+
+        It is what the server says, or else the newest file of the archive that it is.
+        """
+        found = await self.file(op)
+        when = _seconds(found.last_modified)
+        if when is not None:
+            return int(when)
+        path = os.path.join(self._store.deltas.path(found.delta), _name(op))
+        answer = await self._workers.call("pybuild.executor.files.dating:newest", {"path": path})
+        return answer.get("seconds")
+
     async def adopt(
         self, path: str, sha256: str, size: int, *, url: str, filename: str
     ) -> HttpSource:
@@ -229,13 +242,19 @@ def _compare(op: HttpSource, path: str, got: Got) -> None:
 
 
 def _finish(path: str, mode: int, last_modified: str) -> None:
-    when = 0.0
-    with suppress(ValueError, TypeError, OverflowError):
-        when = parsedate_to_datetime(last_modified).timestamp() if last_modified else 0.0
+    when = _seconds(last_modified) or 0.0
     os.chmod(path, mode)
     os.utime(path, (when, when))
     os.chmod(os.path.dirname(path), 0o755)
     os.utime(os.path.dirname(path), (when, when))
+
+
+def _seconds(last_modified: str) -> float | None:
+    """Read a header of http; None where it says nothing that can be understood."""
+    if last_modified:
+        with suppress(ValueError, TypeError, OverflowError):
+            return parsedate_to_datetime(last_modified).timestamp()
+    return None
 
 
 def _look(op: HttpSource) -> dict[str, Any]:

@@ -94,3 +94,13 @@ class RemoteSources:
         if isinstance(op, HttpSource):
             return await self.http.snapshot(op, on_progress)
         return await self.git.snapshot(op)
+
+    async def changed(self, op: HttpSource | GitSource) -> int | None:
+        """Return when what *op* stands for was last changed, in seconds; None if unknown [REP-1].
+
+        Raises:
+            UserError: there is no such thing. EnvironmentFault: unreachable.
+        """
+        if isinstance(op, HttpSource):
+            return await self.http.changed(op)
+        return await self.git.commit_time(op)

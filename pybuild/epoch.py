@@ -1,0 +1,37 @@
+"""Finds out what SOURCE_DATE_EPOCH stands for where it is no number [REP-1]."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.frontend.ast import Dockerfile
+from pybuild.frontend.epoch import EpochSource, epoch_source
+from pybuild.frontend.lowering import LowerOptions
+from pybuild.internal import internal_step
+from pybuild.model.clock import Clock
+from pybuild.model.events import Emit
+
+
+class Epochs:
+    """Asks each source for its time once a build."""
+
+    def __init__(self, sources: RemoteSources, emit: Emit, clock: Clock) -> None:
+        self._sources = sources
+        self._emit = emit
+        self._clock = clock
+        self._known: dict[EpochSource, int | None] = {}
+
+    async def settle(self, dockerfile: Dockerfile, options: LowerOptions) -> LowerOptions:
+        """Return *options* with what lowering the file has to know of times.
+
+        Raises:
+            UserError: SOURCE_DATE_EPOCH names what is not there. EnvironmentFault: unreachable.
+        """
+        source = epoch_source(dockerfile, options)
+        if source is None:
+            return options
+        if source not in self._known:
+            async with internal_step(source.title, self._emit, self._clock):
+                self._known[source] = await self._sources.changed(source.op)
+        return replace(options, epochs={**options.epochs, source.word: self._known[source]})
