@@ -66,8 +66,7 @@ class LocalDigester:
     def _index(self, path: str) -> tuple[threading.Lock, StatIndex]:
         with self._lock:
             if path not in self._indexes:
-                name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-                file = os.path.join(self._folder, name)
+                file = index_file(self._folder, path)
                 self._indexes[path] = (threading.Lock(), StatIndex(file, self._now_ns))
             return self._indexes[path]
 
@@ -78,6 +77,12 @@ class LocalDigester:
         for lock, index in indexes:
             with lock:
                 index.save()
+
+
+def index_file(folder: str, path: str) -> str:
+    """Return where the index of the tree at *path* is kept in *folder*; who removes a tree for
+    good removes it, too."""
+    return os.path.join(folder, hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
 
 
 def not_found(tree: LocalTree, missing: NotFound) -> UserError:

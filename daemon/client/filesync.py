@@ -34,6 +34,7 @@ def file_sync(directories: Mapping[str, str]) -> dict[str, Handler]:
                     include=decoded(call.metadata, "include-patterns"),
                     exclude=decoded(call.metadata, "exclude-patterns"),
                     follow=decoded(call.metadata, "followpaths"),
+                    attributes=True,
                 )
             )
         except ValueError as error:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+from pybuild.daemon.fsutil.attributes import own_attributes
 from pybuild.daemon.fsutil.followed import followed
 from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.sender import stat_entry
@@ -29,6 +30,7 @@ class Walk:
         include, exclude: patterns as in ignore files.
         follow: paths, wildcards allowed, that are included with what links on the way lead to.
         keep_owners: tell owners, for what is no directory of a user.
+        attributes: tell the extended attributes that belong to a file's content.
 
     Raises:
         ValueError: a pattern is malformed. OSError: the directory cannot be read.
@@ -42,9 +44,11 @@ class Walk:
         exclude: Sequence[str] = (),
         follow: Sequence[str] = (),
         keep_owners: bool = False,
+        attributes: bool = False,
     ) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._keep_owners = keep_owners
+        self._attributes = attributes
         try:
             picked = [*include, *(followed(self._root, follow) if follow else ())]
             self._everything = not include and (not follow or "" in picked)
@@ -135,6 +139,8 @@ class Walk:
             first = self._inodes.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
                 found.linkname = first
+        if self._attributes and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            found.xattrs = own_attributes(b"/proc/self/fd/%d/%s" % (fd, name))
         return found
 
 

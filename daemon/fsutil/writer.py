@@ -12,18 +12,16 @@ through a symbolic link.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections import OrderedDict
 
+from pybuild.daemon.fsutil.attributes import is_own, own_attributes, set_own
+from pybuild.daemon.fsutil.opendirs import OpenDirs, open_up
 from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.receiver import Refused, shown
 from pybuild.image import confined
 
-_OPEN_DIRS = 64
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IOV_MAX = 1024
 
 
@@ -31,6 +29,9 @@ class TreeWriter:
     """A `receiver.Sink` that writes below *root*; blocking, one thread at a time.
 
     Args:
+        strict: what is there may be of another directory that only looks alike. Then a file
+            also counts as changed when its time is of whole seconds, as archives and tools that
+            pin times make them, or when its extended attributes differ.
         merge: leave alone what is there and was not sent; a directory in the way of something
             else is then an error.
         own: give things their owners. Without, all belongs to whoever runs this, and the bits
@@ -41,13 +42,15 @@ class TreeWriter:
         written: files written. removed: entries deleted that the peer has no more.
     """
 
-    def __init__(self, root: str, *, merge: bool = False, own: bool = True) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(
+        self, root: str, *, strict: bool = False, merge: bool = False, own: bool = True
+    ) -> None:
+        self._dirs = OpenDirs(root)
         self._is_root = os.geteuid() == 0
         self._owns = own and self._is_root
         self._keeps_powers = own
         self._merges = merge
-        self._dirs: OrderedDict[bytes, int] = OrderedDict()
+        self._is_strict = strict
         # Directories from the root to where the last entry was, each with the names in it that
         # the peer has not mentioned so far; None for a new directory, which is empty.
         self._levels: list[tuple[bytes, dict[bytes, None] | None]] = [
@@ -81,7 +84,7 @@ class TreeWriter:
             self._directory(folder, name, stat_, mode, there)
             return False
         if kind == stat.S_IFREG and not stat_.linkname:
-            if there is not None and self._is_same_file(stat_, there):
+            if there is not None and self._is_same_file(folder, name, stat_, there):
                 self._look(folder, name, stat_, mode, there)
                 return False
             if there is not None and stat.S_ISDIR(there.st_mode):
@@ -126,12 +129,18 @@ class TreeWriter:
         self._levels.append((entry.path, names))
         self._made.append((entry, mode))
 
-    def _is_same_file(self, entry: Stat, there: os.stat_result) -> bool:
-        return (
+    def _is_same_file(self, folder: bytes, name: bytes, entry: Stat, there: os.stat_result) -> bool:
+        same = (
             stat.S_ISREG(there.st_mode)
             and there.st_size == entry.size
             and there.st_mtime_ns == entry.mtime_ns
         )
+        if not same or not self._is_strict:
+            return same
+        if entry.mtime_ns % 1_000_000_000 == 0:
+            return False
+        found = own_attributes(b"/proc/self/fd/%d/%s" % (self._dir(folder), name))
+        return found == {name: value for name, value in entry.xattrs.items() if is_own(name)}
 
     def _is_same_special(
         self, folder: bytes, name: bytes, entry: Stat, mode: int, there: os.stat_result
@@ -218,7 +227,7 @@ class TreeWriter:
             if self._owns and (entry.uid or entry.gid):
                 os.fchown(fd, entry.uid, entry.gid)
             for name, value in entry.xattrs.items():
-                _set_xattr(fd, name, value)
+                set_own(fd, name, value)
             os.fchmod(fd, stat.S_IMODE(mode))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
@@ -239,7 +248,7 @@ class TreeWriter:
             if not same_owner:
                 self._own(fd, entry, there)
             for name, value in entry.xattrs.items():
-                _set_xattr(fd, name, value)
+                set_own(fd, name, value)
             if there.st_mode != mode or not same_owner:
                 os.fchmod(fd, stat.S_IMODE(mode))
             if there.st_mtime_ns != entry.mtime_ns:
@@ -264,33 +273,15 @@ class TreeWriter:
 
     def close(self) -> None:
         """Let go of everything; what is half done stays recognizable as such."""
-        for fd in [*self._open.values(), *self._dirs.values(), self._root]:
-            if fd >= 0:
-                os.close(fd)
+        for fd in self._open.values():
+            os.close(fd)
         self._open.clear()
-        self._dirs.clear()
-        self._root = -1
+        self._dirs.close()
 
     # --- help -------------------------------------------------------------------------------------
 
     def _dir(self, path: bytes) -> int:
-        """Return a descriptor of a directory; good until some others were asked for."""
-        if not path:
-            return self._root
-        fd = self._dirs.get(path)
-        if fd is not None:
-            self._dirs.move_to_end(path)
-            return fd
-        try:
-            fd = confined.open_beneath(self._root, path)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise Refused(f"{shown(path)} is a directory no more") from error
-            raise
-        self._dirs[path] = fd
-        if len(self._dirs) > _OPEN_DIRS:
-            os.close(self._dirs.popitem(last=False)[1])
-        return fd
+        return self._dirs.get(path)
 
     def _names(self, fd: int) -> dict[bytes, None]:
         return {os.fsencode(name): None for name in sorted(os.listdir(fd))}
@@ -301,13 +292,12 @@ class TreeWriter:
             status = os.stat(name, dir_fd=self._dir(folder), follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 raise Refused(f"{shown(path)}, but a directory of that name is in the way")
-        for known in [k for k in self._dirs if k == path or k.startswith(path + b"/")]:
-            os.close(self._dirs.pop(known))
+        self._dirs.forget(path)
         parent = self._dir(folder)
         try:
             confined.remove(parent, name)
         except PermissionError:
-            _open_up(parent, name)
+            open_up(parent, name)
             confined.remove(parent, name)
 
     def _without_powers(self, entry: Stat, mode: int) -> int:
@@ -317,25 +307,3 @@ class TreeWriter:
     def _own(self, fd: int, entry: Stat, there: os.stat_result) -> None:
         if self._owns and (there.st_uid, there.st_gid) != (entry.uid, entry.gid):
             os.fchown(fd, entry.uid, entry.gid)
-
-
-def _open_up(parent: int, name: bytes) -> None:
-    """Give a plain user back the powers over his own directories that their modes deny."""
-    os.chmod(name, 0o700, dir_fd=parent)  # a directory: else it would be gone
-    for path, folders, _, fd in os.fwalk(name, dir_fd=parent, follow_symlinks=False):
-        del path
-        for folder in folders:
-            if stat.S_ISDIR(os.stat(folder, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.chmod(folder, 0o700, dir_fd=fd)
-
-
-def _set_xattr(fd: int, name: bytes, value: bytes) -> None:
-    """Set what belongs to a file's content, as well as the file system takes it."""
-    counts = name == b"security.capability" or (
-        name.startswith(b"user.") and not name.startswith(b"user.overlay.")
-    )
-    if counts:
-        try:
-            os.setxattr(fd, name, value)
-        except OSError:
-            pass

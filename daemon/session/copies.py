@@ -28,6 +28,7 @@ from typing import Any
 from pybuild.cache.leases import Lease
 from pybuild.cache.locks import same_file
 from pybuild.cache.store import Store
+from pybuild.executor.local import index_file
 
 KIND = "context"
 KEPT = 2
@@ -169,6 +170,7 @@ class Copies:
         """Remove a copy both of whose locks are ours, its record first."""
         with self.store.leases.collecting():
             self.store.records.delete(KIND, id)
+            forget(self.store, os.path.join(self.folder, id, "fs"))
             self.store.discard(os.path.join(self.folder, id))
 
     def _family(self, family: str) -> list[tuple[str, dict[str, Any], int]]:
@@ -225,6 +227,13 @@ class Copies:
             for fd in fds:
                 os.close(fd)
             raise
+
+
+def forget(store: Store, tree: str) -> None:
+    """Remove a tree and what is remembered of its files; its readers have to be done."""
+    with suppress(OSError):
+        os.unlink(index_file(os.path.join(store.root, "statindex"), tree))
+    store.discard(tree)
 
 
 def _drop(lease: Lease, fds: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from pybuild.daemon.fsutil.receiver import PeerFailed, Receiver, Refused, shown
 from pybuild.daemon.fsutil.writer import TreeWriter
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.session.copies import Copies, Copy, Origin
+from pybuild.daemon.session.copies import Copies, Copy, Origin, forget
 from pybuild.daemon.session.failures import failed
 from pybuild.daemon.session.inflow import Inflow
 from pybuild.daemon.session.sessions import Session
@@ -72,10 +72,17 @@ class Received:
 
 
 class LocalSync:
-    """Fetches directories into a store; for one event loop."""
+    """Fetches directories into a store; for one event loop.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        keep_unnamed: keep copies also of directories that their clients give no shared key; what
+            another client sent may differ in what no entry tells, so less counts as unchanged
+            then (`TreeWriter`, strict).
+    """
+
+    def __init__(self, store: Store, *, keep_unnamed: bool = False) -> None:
         self._store = store
+        self._keeps_unnamed = keep_unnamed
         self._copies = Copies(store)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="local")
 
@@ -99,7 +106,7 @@ class LocalSync:
         scratch = ""
         try:
             with self._faults(request):
-                if request.keep:
+                if request.keep and (session.shared_key or self._keeps_unnamed):
                     origin = _origin(session, request)
                     await self._run(lambda: copies.append(self._copies.take(origin)))
                     path = copies[0].path
@@ -114,7 +121,7 @@ class LocalSync:
             for copy in copies:
                 await self._run(copy.close)
             if scratch:
-                await self._run(partial(self._store.discard, scratch))
+                await self._run(partial(forget, self._store, scratch))
 
     @contextmanager
     def _faults(self, request: LocalRequest) -> Generator[None]:
@@ -135,7 +142,7 @@ class LocalSync:
         on_progress: Callable[[int], None],
     ) -> Received:
         doing = f"read {request.name} of the client"
-        writer = TreeWriter(path)
+        writer = TreeWriter(path, strict=not session.shared_key)
         try:
             receiver = Receiver(writer)
             async with (
@@ -185,7 +192,7 @@ def _origin(session: Session, request: LocalRequest) -> Origin:
     info = session.info
     return Origin(
         owner=info.owner,
-        shared_key=info.shared_key or info.name,
+        shared_key=info.shared_key,
         name=request.name,
         hint=request.hint,
         patterns=(sorted(request.include), list(request.exclude), sorted(request.follow)),

@@ -99,7 +99,7 @@ class SessionAgents:
         try:
             listener.bind(path)
             server = await asyncio.start_unix_server(
-                lambda reader, writer: self._serve(id, reader, writer), sock=listener
+                lambda reader, writer: self._accept(id, reader, writer), sock=listener
             )
         except BaseException:
             listener.close()
@@ -107,22 +107,26 @@ class SessionAgents:
         self._servers.append(server)
         return path
 
+    def _accept(self, id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) >= _MOST_CONNECTIONS:
+            writer.close()
+            return
+        # A task of ours: what the server starts itself must not be cancelled (Python 3.11).
+        task = asyncio.create_task(self._serve(id, reader, writer))
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
     async def _serve(
         self, id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients.add(task)
         try:
-            if len(self._clients) <= _MOST_CONNECTIONS:
-                metadata = Metadata()
-                add_encoded(metadata, _ID, (id,))
-                async with self._session.stream(FORWARD, metadata=metadata) as call:
-                    await _forward(call, reader, writer)
+            metadata = Metadata()
+            add_encoded(metadata, _ID, (id,))
+            async with self._session.stream(FORWARD, metadata=metadata) as call:
+                await _forward(call, reader, writer)
         except (RpcError, OSError, Malformed):
             pass  # one of the two went away: so does the connection
         finally:
-            self._clients.discard(task)
             writer.close()
 
 

@@ -53,7 +53,7 @@ class Rig:
     def __init__(self, store: Store, session: Session) -> None:
         self.store = store
         self.session = session
-        self.sync = LocalSync(store)
+        self.sync = LocalSync(store, keep_unnamed=True)
 
     async def fetch(self, request: LocalRequest = CONTEXT) -> Received:
         async with self.sync.fetch(self.session, request) as received:
@@ -161,6 +161,60 @@ def test_small_reads_keep_nothing(store: Store, source: Path) -> None:
         assert not _exists(store)
 
     asyncio.run(run())
+
+
+def test_what_has_no_name_is_not_kept_unless_told(store: Store, source: Path) -> None:
+    async def run() -> None:
+        sync = LocalSync(store)
+        async with connected(file_sync({"context": str(source)})) as session:
+            async with sync.fetch(session, CONTEXT) as received:
+                digester = LocalDigester(_statindex(store))
+                await asyncio.sleep(0.05)
+                digester.digest(LocalTree(received.path), Selection(path="/"))
+                digester.save()
+                assert len(os.listdir(_statindex(store))) == 1
+            assert not _exists(store) and not os.path.exists(received.path)
+            assert os.listdir(_statindex(store)) == []
+        async with (
+            connected(file_sync({"context": str(source)}), shared_key="mine") as session,
+            sync.fetch(session, CONTEXT) as received,
+        ):
+            assert _exists(store)
+        sync.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("key", "moved"), [("", 2), ("mine", 0)])
+def test_equal_looks_are_doubted_where_another_directory_may_look_alike(
+    store: Store, tmp_path: Path, key: str, moved: int
+) -> None:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root in roots:
+        root.mkdir()
+        for name, time in (("pinned", 5 * 10**9), ("odd", 5), ("same", 7)):
+            (root / name).write_bytes(root.name.encode() if name == "pinned" else b"x")
+            os.utime(root / name, ns=(time, time))
+    try:
+        os.setxattr(roots[1] / "odd", "user.mark", b"1")
+    except OSError:
+        pytest.skip("no user attributes here")
+
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(roots[0])}), key) as made:
+            await made.fetch()
+        async with rig(store, file_sync({"context": str(roots[1])}), key) as made:
+            received = await made.fetch()
+            assert received.files == moved
+            if moved:
+                assert describe(received.path) == describe(roots[1])
+                assert os.getxattr(os.path.join(received.path, "odd"), "user.mark") == b"1"
+
+    asyncio.run(run())
+
+
+def _statindex(store: Store) -> str:
+    return os.path.join(store.root, "statindex")
 
 
 def test_patterns_reach_the_client_whatever_is_in_them(store: Store, tmp_path: Path) -> None:
@@ -293,7 +347,7 @@ def test_a_client_that_ends_in_the_middle_leaves_a_usable_copy(store: Store, sou
 
     async def run() -> None:
         async with serving() as server:
-            sync = LocalSync(store)
+            sync = LocalSync(store, keep_unnamed=True)
             async with server.client({METHOD: handle}) as session:
 
                 async def build() -> None:
