@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["cache", "daemon", "executor", "frontend", "grammar", "image", "model", "registry", "solver"]
+ROOMS = [
+    "cache",
+    "daemon",
+    "executor",
+    "frontend",
+    "grammar",
+    "image",
+    "model",
+    "registry",
+    "solver",
+]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -91,6 +101,7 @@ def test_the_wheel_holds_the_files_of_the_package_and_nothing_else(tmp_path: Pat
     wanted: set[str] = set()
     for name in names:
         room, _, _ = name.partition("/")
-        if name.endswith((".json", ".py", ".lark", "py.typed")) and room in {*ROOMS, "pybuild"}:
+        kinds = (".bin", ".json", ".lark", ".py", ".pyi", "py.typed")
+        if name.endswith(kinds) and room in {*ROOMS, "pybuild"}:
             wanted.add(name if room == "pybuild" else f"pybuild/{name}")
     assert package == wanted
