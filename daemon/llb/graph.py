@@ -19,6 +19,7 @@ from pybuild.model.span import Span
 
 MAX_OPS = 50_000
 MAX_INPUTS = 10_000
+MAX_QUOTED = 200
 _MAX_LINE = 1 << 31
 
 
@@ -61,7 +62,7 @@ class Entry:
     def wrong(self, message: str) -> UserError:
         """Return an error that names the op."""
         name = self.metadata.description.get("llb.customname", "")
-        where = f'"{name}"' if name else self.digest[:19]
+        where = f'"{shortened(name)}"' if name else self.digest[:19]
         return UserError(f"invalid definition: op {where}: {message}", spans=self.spans)
 
 
@@ -80,6 +81,11 @@ class Graph:
     used: dict[Digest, frozenset[int]]
     root: Edge
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+def shortened(text: str) -> str:
+    """Return *text* as a message quotes it: what a stranger wrote may be of any length."""
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
 
 
 def parse(definition: pb.Definition) -> Graph:
@@ -138,7 +144,7 @@ def _entry(
     edges: list[Edge] = []
     for item in op.inputs:
         if item.digest not in raw:
-            raise UserError(f"invalid missing input digest {item.digest[:80]}")
+            raise UserError(f"invalid missing input digest {shortened(item.digest)}")
         if item.index < 0:
             raise UserError(f"invalid definition: result {item.index} of op {item.digest[:19]}")
         edges.append(Edge(Digest(item.digest), item.index))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from pybuild.daemon.llb import fields
-from pybuild.daemon.llb.graph import Entry
+from pybuild.daemon.llb.graph import Entry, shortened
 from pybuild.daemon.llb.queries import ImageQuery, LayoutQuery, LocalQuery, Query, UploadQuery
 from pybuild.daemon.pb import ops as pb
 from pybuild.frontend import paths
@@ -19,6 +19,7 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 UPLOAD_HOST = "buildkit-session"
+_UPLOADS = ("upload", "stdin")
 Found = Query | LocalQuery | HttpSource | GitSource
 
 _DEFAULT_MODE = "default"
@@ -53,7 +54,8 @@ def read_source(entry: Entry, platform: Platform) -> Found:
         case "http" | "https":
             found = _http(identifier, attrs)
         case _:
-            raise entry.wrong(f'source "{identifier}" is of a kind that is not supported')
+            shown = shortened(identifier)
+            raise entry.wrong(f'source "{shown}" is of a kind that is not supported')
     attrs.refuse_rest()
     return found
 
@@ -77,9 +79,8 @@ class _Attrs:
     def refuse_rest(self) -> None:
         rest = sorted(set(self._values) - _UNSEEN)
         if rest:
-            raise UserError(
-                f'source "{self._identifier}": the attribute "{rest[0]}" is not supported'
-            )
+            shown, name = shortened(self._identifier), shortened(rest[0])
+            raise UserError(f'source "{shown}": the attribute "{name}" is not supported')
 
 
 def _reference(text: str) -> Reference:
@@ -212,9 +213,13 @@ def write_local(query: LocalQuery) -> pb.SourceOp:
 
 
 def write_http(op: HttpSource) -> pb.SourceOp:
-    if not is_http(op.url):
-        raise UserError(f'"{op.url}" is no http(s) URL')
-    source = pb.SourceOp(identifier=op.url)
+    url = op.url
+    scheme, _, id = url.partition(":")
+    if scheme in _UPLOADS:  # what came with a request is called as its client would call it
+        url = f"http://{UPLOAD_HOST}/{id or scheme}"
+    if not is_http(url):
+        raise UserError(f'"{url}" is no http(s) URL')
+    source = pb.SourceOp(identifier=url)
     texts = {
         "http.checksum": op.checksum or "",
         "http.filename": op.filename,

@@ -278,6 +278,17 @@ def test_sources_that_cannot_be(identifier: str, attrs: Mapping[str, str], words
     assert words in caught.value.message
 
 
+def test_messages_stay_short_whatever_is_sent() -> None:
+    long = "x" * 100_000
+    for op in (source(long), with_attrs("local://" + long, {long: ""})):
+        definition = one(op)
+        for digest in [Digest.of(data) for data in definition.defs]:
+            definition.metadata[digest].description["llb.customname"] = long
+        with pytest.raises(UserError) as caught:
+            read_all(definition)
+        assert len(caught.value.message) < 1000
+
+
 # --- composition of scratch ---
 
 
