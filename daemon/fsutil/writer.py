@@ -54,7 +54,7 @@ class TreeWriter:
         # Directories from the root to where the last entry was, each with the names in it that
         # the peer has not mentioned so far; None for a new directory, which is empty.
         self._levels: list[tuple[bytes, dict[bytes, None] | None]] = [
-            (b"", self._names(self._root))
+            (b"", self._names(self._dirs.get(b"")))
         ]
         self._made: list[tuple[Stat, int]] = []
         self._links: list[Stat] = []
