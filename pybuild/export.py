@@ -35,6 +35,7 @@ from pybuild.request import BuildRequest, Output
 from pybuild.whereabouts import known_places, note_pushed
 
 if TYPE_CHECKING:
+    from pybuild.attest.attestation import Attestation
     from pybuild.engine import Engine
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
@@ -42,10 +43,11 @@ _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """One platform's result."""
+    """One platform's result, and what is attested of it."""
 
     lowered: Lowered
     result: Result
+    attestations: tuple[Attestation, ...] = ()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -95,8 +97,8 @@ async def _export_image(
     built: Sequence[Built],
     step: InternalStep,
 ) -> Exported:
-    made = await make_image(engine, output, built, step)
     names = output_names(request.tags, output)
+    made = await make_image(engine, output, built, step, names)
     if output.type in {"oci", "docker"}:
         await writers.write_archive(engine, output, made.descriptor, names)
     else:
@@ -133,12 +135,19 @@ class Made:
 
 
 async def make_image(
-    engine: Engine, output: Output, built: Sequence[Built], step: InternalStep
+    engine: Engine,
+    output: Output,
+    built: Sequence[Built],
+    step: InternalStep,
+    names: Sequence[Reference] = (),
 ) -> Made:
-    """Make the image that *output* describes; an index where there are several platforms.
+    """Make the image that *output* describes; an index for several platforms or attestations.
+
+    Args:
+        names: of the image, for attestations.
 
     Raises:
-        UsageError: a compression that there is not.
+        UsageError: a compression that there is not, or attestations in Docker's types.
     """
     oci_types = output.flag("oci-mediatypes", output.type != "docker")
     compression = output.attrs.get("compression", "gzip")
@@ -156,12 +165,52 @@ async def make_image(
     for image in images:
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
-    if len(images) == 1:
+    if len(images) == 1 and not _is_attested(output, built[0]):
         return Made(images[0].manifest, images[0].config.digest)
+    children = [image.manifest for image in images]
+    if any(one.attestations for one in built):
+        if not oci_types:
+            raise UsageError('cannot export attestations with "oci-mediatypes=false"')
+        children += await _attestations(engine, output, built, images, names, step)
     media_type = OCI_INDEX if oci_types else DOCKER_INDEX
-    data = build_index([image.manifest for image in images], media_type)
+    data = build_index(children, media_type)
     digest = await asyncio.to_thread(engine.store.blobs.put, data)
-    return Made(Descriptor(media_type, digest, len(data)), digest)
+    step.say(f"exporting manifest list {digest}")
+    image_id = images[0].config.digest if len(images) == 1 else digest
+    return Made(Descriptor(media_type, digest, len(data)), image_id)
+
+
+def _is_attested(output: Output, one: Built) -> bool:
+    """Whether a single image needs an index; in an archive those for images alone have no place."""
+    inline = output.flag("attestation-inline", output.type in ("image", "registry"))
+    return any(inline or not attestation.inline_only for attestation in one.attestations)
+
+
+async def _attestations(
+    engine: Engine,
+    output: Output,
+    built: Sequence[Built],
+    images: Sequence[Image],
+    names: Sequence[Reference],
+    step: InternalStep,
+) -> list[Descriptor]:
+    """Store the attestations of each platform, and return what the index says of them."""
+    from pybuild.attesting import attach
+
+    found: list[Descriptor] = []
+    for one, image in zip(built, images, strict=True):
+        attached = await attach(
+            engine,
+            image.manifest,
+            one.lowered.platform,
+            names,
+            one.attestations,
+            as_artifact=output.flag("oci-artifact", True),
+        )
+        if attached is not None:
+            step.say(f"exporting attestation manifest {attached.digest}")
+            found.append(attached)
+    return found
 
 
 async def keep_image(

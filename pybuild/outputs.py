@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pybuild.model.descriptor import Descriptor
@@ -32,10 +32,9 @@ async def write_local(engine: Engine, output: Output, built: Sequence[Built]) ->
         if split:
             dest = os.path.join(dest, str(one.lowered.platform).replace("/", "_"))
         os.makedirs(dest, exist_ok=True)
-        await engine.workers.call(
-            "pybuild.executor.export:local_job",
-            {**await _tree(engine, one), "dest": dest},
-        )
+        shares = len(built) > 1 and not split
+        async with _tree(engine, output, one, shares=shares) as tree:
+            await engine.workers.call("pybuild.executor.export:local_job", {**tree, "dest": dest})
 
 
 async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:
@@ -43,15 +42,36 @@ async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> N
     if len(built) > 1:
         raise UsageError("output type=tar cannot hold several platforms", hints=["use type=local"])
     with _whole_file(output.dest) as fd:
-        await engine.workers.call(
-            "pybuild.executor.export:tar_job", await _tree(engine, built[0]), fds=[fd]
-        )
+        async with _tree(engine, output, built[0]) as tree:
+            await engine.workers.call("pybuild.executor.export:tar_job", tree, fds=[fd])
 
 
-async def _tree(engine: Engine, one: Built) -> dict[str, Any]:
-    """What a worker must know to mount a result's tree read-only."""
-    lowers = await engine.layers().ensure(one.snapshot.deltas, lambda event: None)
-    return {**await engine.tree_args(lowers), "epoch": one.lowered.epoch}
+@asynccontextmanager
+async def _tree(
+    engine: Engine, output: Output, one: Built, *, shares: bool = False
+) -> AsyncGenerator[dict[str, Any]]:
+    """Give what a worker must know to mount a result's tree read-only, attestations in it.
+
+    Args:
+        shares: with those of other platforms, so that names must say which it is.
+    """
+    deltas = one.snapshot.deltas
+    lowers = await engine.layers().ensure(deltas, lambda event: None)
+    tree = {**await engine.tree_args(lowers), "epoch": one.lowered.epoch}
+    if not one.attestations:
+        yield tree
+        return
+    from pybuild.attesting import attestation_files, with_files
+
+    files = await attestation_files(
+        engine,
+        deltas,
+        one.attestations,
+        prefix=output.attrs.get("attestation-prefix", ""),
+        platform=one.lowered.platform if shares else None,
+    )
+    async with with_files(engine, tree, files) as whole:
+        yield whole
 
 
 async def write_archive(

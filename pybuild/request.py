@@ -13,26 +13,29 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
+    from pybuild.attest.options import Wanted
     from pybuild.executor.sources.agents import SshAgent
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
 
-_LAYERS = frozenset(("compression", "compression-level", "name", "oci-mediatypes"))
+_LAYERS = frozenset(
+    ("compression", "compression-level", "name", "oci-mediatypes")
+    + ("attestation-inline", "oci-artifact")
+)
 _ATTRIBUTES = {
     "image": _LAYERS | {"push", "store", "unpack"},
     "registry": _LAYERS | {"push", "store", "unpack"},
     "oci": _LAYERS | {"tar"},
     "docker": _LAYERS | {"tar"},
-    "local": frozenset(("mode", "platform-split")),
+    "local": frozenset(("mode", "platform-split", "attestation-prefix")),
+    "tar": frozenset(("attestation-prefix",)),
 }
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(
     (
-        "attestation-inline",
         "force-compression",
         "name-canonical",
-        "oci-artifact",
         "prefer-nondist-layers",
         "push-by-digest",
         "registry.insecure",
@@ -97,6 +100,7 @@ class BuildRequest:
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         platforms: of the result; several give an index.
         ssh: agents that steps and git may use.
+        attestations: what is to be said about the result.
     """
 
     context: str
@@ -119,6 +123,7 @@ class BuildRequest:
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
+    attestations: Wanted | None = None
 
 
 def parse_output(text: str) -> Output:

@@ -55,6 +55,13 @@ def write(result: Vertex, options: WriteOptions | None = None) -> pb.Definition:
     Raises:
         UserError: something in it cannot be said there, such as a name that is no UTF-8.
     """
+    return written(result, options)[0]
+
+
+def written(
+    result: Vertex, options: WriteOptions | None = None
+) -> tuple[pb.Definition, Mapping[Digest, Edge | None]]:
+    """Return the same, and which result of which op each vertex has become; None is scratch."""
     writer = _Writer(options or WriteOptions())
     for vertex in walk(result):
         try:
@@ -64,18 +71,18 @@ def write(result: Vertex, options: WriteOptions | None = None) -> pb.Definition:
                 f'"{vertex.meta.name}" holds text that is not valid UTF-8: {error.object!r}',
                 spans=vertex.meta.spans,
             ) from error
-    return writer.finish(result)
+    return writer.finish(result), writer.edges
 
 
 class _Writer:
     def __init__(self, options: WriteOptions) -> None:
         self._options = options
         self._definition = pb.Definition()
-        self._edges: dict[Digest, Edge | None] = {}
+        self.edges: dict[Digest, Edge | None] = {}
         self._files: dict[str, int] = {}
 
     def finish(self, result: Vertex) -> pb.Definition:
-        edge = self._edges[result.digest]
+        edge = self.edges[result.digest]
         if edge is not None:
             terminal = pb.Op(inputs=[pb.Input(digest=edge.digest, index=edge.index)])
             self._definition.defs.append(terminal.SerializeToString(deterministic=True))
@@ -83,16 +90,16 @@ class _Writer:
 
     def add(self, vertex: Vertex) -> None:
         """Write a vertex whose inputs are written; scratch is none, which an edge of None says."""
-        edges = [self._edges[source.digest] for source in vertex.inputs]
+        edges = [self.edges[source.digest] for source in vertex.inputs]
         result = 0
         match vertex.op:
             case ScratchSource():
-                self._edges[vertex.digest] = None
+                self.edges[vertex.digest] = None
                 return
             case MergeOp():
                 edges = [edge for edge in edges if edge is not None]
                 if len(edges) < 2:
-                    self._edges[vertex.digest] = edges[0] if edges else None
+                    self.edges[vertex.digest] = edges[0] if edges else None
                     return
                 op = pb.Op(merge=pb.MergeOp())
                 op.merge.inputs.extend(pb.MergeInput(input=n) for n in range(len(edges)))
@@ -116,7 +123,7 @@ class _Writer:
         )
         digest = self._put(op)
         self._describe(digest, vertex)
-        self._edges[vertex.digest] = Edge(digest, result)
+        self.edges[vertex.digest] = Edge(digest, result)
 
     def _empty_cache(self, seed: pb.FileOp | None) -> Edge | None:
         return None if seed is None else Edge(self._put(pb.Op(file=seed)), 0)

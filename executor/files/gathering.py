@@ -1,0 +1,117 @@
+"""Worker functions about many files of a snapshot's tree: their digests, or what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from pybuild.executor.files.apply import Mounts
+from pybuild.executor.files.selecting import find
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PIECE = 1 << 20
+
+
+def digests(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Return ``files``: path and sha256 (hex) of every regular file in the tree of ``deltas``.
+
+    Paths are relative, sorted, and text: bytes that are none are replaced. Needs a private mount
+    namespace and ``mount_dir``, an empty directory.
+    """
+    if not args["deltas"]:
+        return {"files": []}
+    root = Mounts(args["mount_dir"], args.get("userxattr")).overlay(args["deltas"])
+    found: list[tuple[str, str]] = []
+    here = os.open(root, _OPEN_DIR)
+    levels = [(b"", _names(here))]
+    try:
+        while levels:
+            prefix, names = levels[-1]
+            if not names:
+                levels.pop()
+                if levels:
+                    here = _swap(here, b"..")
+                continue
+            name = names.pop()
+            mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                here = _swap(here, name)
+                levels.append((prefix + name + b"/", _names(here)))
+            elif stat.S_ISREG(mode):
+                found.append((_text(prefix + name), _sha256(here, name)))
+    finally:
+        os.close(here)
+    return {"files": sorted(found)}
+
+
+def gather(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Return ``files``: name and bytes of each file in the directory ``path`` of ``deltas``.
+
+    Args:
+        args: ``limit`` is how long one may be; ``deltas``, base first; ``mount_dir`` as above.
+
+    Raises:
+        Fault: user; there is no such directory, or in it something that is no file or too long.
+    """
+    path: str = args["path"]
+    if not args["deltas"]:
+        return {"files": []}
+    found: list[tuple[str, bytes]] = []
+    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
+    with Tree.open(mounts.overlay(args["deltas"])) as tree:
+        try:
+            place = find(tree, path, follow=True)
+        except FileNotFoundError:
+            raise Fault(USER, f"{path}: no such directory") from None
+        with place:
+            if not place.is_dir:
+                raise Fault(USER, f"{path}: not a directory")
+            folder = os.open(place.name or ".", _OPEN_DIR, dir_fd=place.fd)
+    try:
+        for name in sorted(os.listdir(folder)):
+            shown = f"{path.rstrip('/')}/{_text(os.fsencode(name))}"
+            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise Fault(USER, f"{shown}: not a regular file")
+            with os.fdopen(os.open(name, _OPEN, dir_fd=folder), "rb") as file:
+                data = file.read(args["limit"] + 1)
+            if len(data) > args["limit"]:
+                raise Fault(USER, f"{shown}: larger than {args['limit'] >> 20} MiB")
+            found.append((_text(os.fsencode(name)), data))
+    finally:
+        os.close(folder)
+    return {"files": found}
+
+
+def _sha256(folder: int, name: bytes) -> str:
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(name, _OPEN, dir_fd=folder), "rb", buffering=0) as file:
+        while data := file.read(_PIECE):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _names(fd: int) -> list[bytes]:
+    return sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+def _swap(fd: int, name: bytes) -> int:
+    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
+    os.close(fd)
+    return inner

@@ -1,0 +1,1 @@
+"""What builds say about themselves: provenance and lists of what is inside [ATT]."""

@@ -1,0 +1,190 @@
+"""What a build was made from: images, repositories, files, and what its steps were given [ATT-2]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pybuild.attest.redact import without_secrets
+from pybuild.image.purl import DOCKER, OCI, package_url
+from pybuild.model.digest import Digest
+from pybuild.model.ops import (
+    ExecOp,
+    GitSource,
+    HttpSource,
+    ImageSource,
+    LocalSource,
+    MountType,
+    NetworkMode,
+    OciLayoutSource,
+    Vertex,
+    walk,
+)
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as it was asked for, and the manifest that it was; *local*: of a layout."""
+
+    reference: Reference
+    platform: Platform | None
+    digest: Digest
+    local: bool = False
+
+
+class Pins(Protocol):
+    """Tells what sources stood for in a build; nothing is fetched for that a second time."""
+
+    async def commit(self, op: GitSource) -> str:
+        """Return the id of the commit, in hex."""
+        ...
+
+    async def sha256(self, op: HttpSource) -> str:
+        """Return the digest of the file, in hex."""
+        ...
+
+    def local_name(self, op: LocalSource) -> str:
+        """Return what the client calls the directory."""
+        ...
+
+
+@dataclass(slots=True)
+class Sources:
+    """The sources of one result.
+
+    Attributes:
+        git: commit by URL with ref; *http*: sha256 by URL, both without credentials.
+        secrets, ssh: whether they may be missing, by id; values are never here [SEC-2].
+        network: a step could reach the network.
+        incomplete: something was used that has no place here, such as what a client uploaded.
+    """
+
+    images: list[Image] = field(default_factory=list[Image])
+    git: dict[str, str] = field(default_factory=dict[str, str])
+    http: dict[str, str] = field(default_factory=dict[str, str])
+    locals: set[str] = field(default_factory=set[str])
+    secrets: dict[str, bool] = field(default_factory=dict[str, bool])
+    ssh: dict[str, bool] = field(default_factory=dict[str, bool])
+    network: bool = False
+    incomplete: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether `materials` names everything: directories of the client have no name."""
+        return not (self.incomplete or self.locals)
+
+    def merge(self, other: Sources) -> None:
+        """Add what *other* has."""
+        for image in other.images:
+            if image not in self.images:
+                self.images.append(image)
+        self.git |= other.git
+        self.http |= other.http
+        self.locals |= other.locals
+        for ids, more in ((self.secrets, other.secrets), (self.ssh, other.ssh)):
+            for id, optional in more.items():
+                ids[id] = ids.get(id, True) and optional
+        self.network |= other.network
+        self.incomplete |= other.incomplete
+
+    def materials(self) -> list[dict[str, Any]]:
+        """Return a ``uri`` and a ``digest`` for each source: images, then git, then files."""
+        images = {
+            package_url(image.reference, image.platform, OCI if image.local else DOCKER): image
+            for image in self._named()
+        }
+        found = [_material(uri, images[uri].digest) for uri in sorted(images)]
+        for url, commit in sorted(self.git.items()):
+            algorithm = "sha256" if len(commit) == 64 else "sha1"
+            found.append({"uri": url, "digest": {algorithm: commit}})
+        for url, sha256 in sorted(self.http.items()):
+            found.append({"uri": url, "digest": {"sha256": sha256}})
+        return found
+
+    def _named(self) -> Iterable[Image]:
+        """Leave out images known by digest alone where the same is there by the name it came by."""
+        asked = {
+            (image.reference.repository, image.reference.tag or "latest", image.platform)
+            for image in self.images
+            if image.reference.digest is None
+        }
+        for image in self.images:
+            reference = image.reference
+            key = (reference.repository, reference.tag or "latest", image.platform)
+            if reference.digest is None or key not in asked:
+                yield image
+
+    def find(self, uri: str) -> dict[str, str] | None:
+        """Return the digest of the git or http source *uri*; None where it is none of these."""
+        for found in self.materials():
+            if found["uri"] == uri and not uri.startswith("pkg:"):
+                digest: dict[str, str] = found["digest"]
+                return digest
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what a request's parameters say of directories, secrets and agents."""
+        found: dict[str, Any] = {}
+        for name, ids in (("secrets", self.secrets), ("ssh", self.ssh)):
+            if ids:
+                found[name] = [
+                    {"id": id, **({"optional": True} if ids[id] else {})} for id in sorted(ids)
+                ]
+        if self.locals:
+            found["locals"] = [{"name": name} for name in sorted(self.locals)]
+        return found
+
+
+def _material(uri: str, digest: Digest) -> dict[str, Any]:
+    return {"uri": uri, "digest": {digest.algorithm: digest.hex}}
+
+
+async def sources_of(
+    targets: Iterable[Vertex], pins: Pins, images: Iterable[Image] = ()
+) -> Sources:
+    """Return what the graphs below *targets* use.
+
+    Args:
+        images: those that a frontend asked for, under the names that it used.
+    """
+    found = Sources(images=list(dict.fromkeys(images)))
+    known = {(image.reference.repository, image.digest) for image in found.images}
+    layouts = {image.digest for image in found.images if image.local}
+    for vertex in walk(*targets):
+        match vertex.op:
+            case ImageSource(digest=digest, reference=reference, platform=platform):
+                if (reference.repository, digest) not in known:
+                    found.images.append(Image(reference, platform, digest))
+            case OciLayoutSource(digest=digest):
+                found.incomplete |= digest not in layouts
+            case LocalSource() as op:
+                found.locals.add(pins.local_name(op))
+            case GitSource() as op:
+                url = op.remote + (f"#{op.ref}" if op.ref else "")
+                found.git[without_secrets(url)] = await pins.commit(op)
+            case HttpSource() as op:
+                if op.url.partition(":")[0].lower() in ("http", "https"):
+                    found.http[without_secrets(op.url)] = await pins.sha256(op)
+                else:
+                    found.incomplete = True  # came with the request
+            case ExecOp() as op:
+                found.network |= op.network is not NetworkMode.NONE
+                _given(op, found)
+            case _:
+                pass
+    return found
+
+
+def _given(op: ExecOp, found: Sources) -> None:
+    kinds: Mapping[MountType, dict[str, bool]] = {
+        MountType.SECRET: found.secrets,
+        MountType.SSH: found.ssh,
+    }
+    for mount in op.mounts:
+        ids = kinds.get(mount.type)
+        if ids is not None:
+            id = mount.id or "default"
+            ids[id] = ids.get(id, True) and not mount.required
