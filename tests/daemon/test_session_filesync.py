@@ -136,8 +136,9 @@ def test_copies_that_many_builds_made_go_when_they_are_let_go(store: Store, sour
                     await gate.wait()
 
             builds = [asyncio.create_task(build()) for _ in range(5)]
-            while len(os.listdir(store.contexts_dir) if _exists(store) else ()) < 5:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while (len(os.listdir(store.contexts_dir)) if _exists(store) else 0) < 5:
+                    await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             gate.set()
             await asyncio.gather(*builds)
