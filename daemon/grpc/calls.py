@@ -15,7 +15,11 @@ from pybuild.daemon.http2.errors import StreamGone
 from pybuild.daemon.http2.events import Fields, Headers
 from pybuild.daemon.http2.streams import Buffer
 
-RESPONSE: Fields = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+RESPONSE: Fields = [
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"gzip"),
+]
 _log = logging.getLogger(__name__)
 
 

@@ -46,11 +46,11 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
         _watch(transport.get_extra_info("socket"))
         self.link = self._make_link(_peer(transport))
-        if self._preface_s is None:
-            self.link.attach(self)
-        else:
+        if self._preface_s is not None:
+            self.link.hold()  # until it is known what the other side speaks
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._preface_s, self._late)
+        self.link.attach(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the buffer; what is read is used up before the next read."""
@@ -93,7 +93,8 @@ class SocketProtocol(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Write what is left and close; who does not read it is not waited for."""
-        assert self._transport is not None
+        if self._transport is None or self.gone.is_set():
+            return
         self._stop_timer()
         self._transport.close()
         loop = asyncio.get_running_loop()
@@ -112,7 +113,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         elif len(greeting) >= len(PREFACE):
             self._stop_timer()
             self._greeting = None
-            self.link.attach(self)
+            self.link.release()
             self.link.received(greeting)
 
     def _late(self) -> None:

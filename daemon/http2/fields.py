@@ -7,7 +7,8 @@ import re
 from pybuild.daemon.http2.events import Fields
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?:[^\x00\r\n \t](?:[^\x00\r\n]*[^\x00\r\n \t])?)?")
+# Section 8.2.1 forbids spaces around a value, too; but Go's servers send such a grpc-message.
+_VALUE = re.compile(rb"[^\x00\r\n]*")
 _CONNECTION_ONLY = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
