@@ -231,7 +231,7 @@ class _Digesting:
                 before = os.fstat(file)
                 if not stat.S_ISREG(before.st_mode):
                     break
-                state = _body_state(counted_xattrs(file))
+                state = body_state(counted_xattrs(file))
                 size = 0
                 # A file that grows as fast as it is read has no end.
                 while size <= before.st_size and (data := os.read(file, BUFFER_BYTES)):
@@ -276,7 +276,8 @@ def _digest(status: os.stat_result, keep_owner: bool, body: bytes) -> bytes:
     return _sha256(head.encode() + body)
 
 
-def _body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
+def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
+    """Return what digests a file's content: its bytes are still to be added."""
     state = hashlib.sha256()
     for name, value in xattrs:
         raw = os.fsencode(name)
@@ -286,7 +287,7 @@ def _body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: i
 
 
 def _body_of(xattrs: list[tuple[str, bytes]]) -> bytes:
-    return _body_state(xattrs).digest() if xattrs else b""
+    return body_state(xattrs).digest() if xattrs else b""
 
 
 def _sha256(data: bytes) -> bytes:

@@ -14,15 +14,21 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from pybuild.daemon.fsutil.attributes import is_own, own_attributes, set_own
 from pybuild.daemon.fsutil.opendirs import OpenDirs, open_up
 from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.receiver import Refused, shown
+from pybuild.executor.treehash import body_state
 from pybuild.image import confined
 
+if TYPE_CHECKING:
+    import hashlib
+
+    from pybuild.executor.treehash import FileIndex
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_IOV_MAX = 1024
 
 
 class TreeWriter:
@@ -32,6 +38,8 @@ class TreeWriter:
         strict: what is there may be of another directory that only looks alike. Then a file
             also counts as changed when its time is of whole seconds, as archives and tools that
             pin times make them, or when its extended attributes differ.
+        index: told the digest of each file as it is written, so that nobody has to read it again
+            (`treehash.body_state`), and asked about those that stay.
         merge: leave alone what is there and was not sent; a directory in the way of something
             else is then an error.
         own: give things their owners. Without, all belongs to whoever runs this, and the bits
@@ -43,7 +51,13 @@ class TreeWriter:
     """
 
     def __init__(
-        self, root: str, *, strict: bool = False, merge: bool = False, own: bool = True
+        self,
+        root: str,
+        *,
+        strict: bool = False,
+        index: FileIndex | None = None,
+        merge: bool = False,
+        own: bool = True,
     ) -> None:
         self._dirs = OpenDirs(root)
         self._is_root = os.geteuid() == 0
@@ -51,6 +65,8 @@ class TreeWriter:
         self._keeps_powers = own
         self._merges = merge
         self._is_strict = strict
+        self._index = index
+        self._digests: dict[int, hashlib._Hash] = {}  # pyright: ignore[reportPrivateUsage]
         # Directories from the root to where the last entry was, each with the names in it that
         # the peer has not mentioned so far; None for a new directory, which is empty.
         self._levels: list[tuple[bytes, dict[bytes, None] | None]] = [
@@ -86,6 +102,8 @@ class TreeWriter:
         if kind == stat.S_IFREG and not stat_.linkname:
             if there is not None and self._is_same_file(folder, name, stat_, there):
                 self._look(folder, name, stat_, mode, there)
+                if self._index is not None:
+                    self._index.get(there)  # it is still in use
                 return False
             if there is not None and stat.S_ISDIR(there.st_mode):
                 self._remove(folder, name)
@@ -198,12 +216,12 @@ class TreeWriter:
         fd = self._open.get(id)
         if fd is None:
             fd = self._create(id)
-        size = sum(map(len, pieces))
-        done = os.writev(fd, pieces[:_IOV_MAX])
-        if done != size:
-            rest = memoryview(b"".join(pieces))[done:]
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+        # One piece for the kernel, and one for the digest: both let others run meanwhile.
+        data = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if id in self._digests:
+            self._digests[id].update(data)
+        while data:
+            data = data[os.write(fd, data) :]
 
     def _create(self, id: int) -> int:
         path = self._expected[id][0].path
@@ -215,6 +233,8 @@ class TreeWriter:
             os.unlink(name, dir_fd=parent)
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         self._open[id] = fd
+        if self._index is not None and not self._expected[id][0].xattrs:
+            self._digests[id] = body_state([])
         return fd
 
     def end(self, id: int) -> None:
@@ -230,6 +250,9 @@ class TreeWriter:
                 set_own(fd, name, value)
             os.fchmod(fd, stat.S_IMODE(mode))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            digest = self._digests.pop(id, None)
+            if digest is not None and self._index is not None:
+                self._index.put(os.fstat(fd), digest.digest())
         finally:
             os.close(fd)
         self.written += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +22,16 @@ from pybuild.daemon.session.failures import failed
 from pybuild.daemon.session.inflow import Inflow
 from pybuild.daemon.session.sessions import Session
 from pybuild.daemon.session.threads import finish_in
-from pybuild.executor.statindex import TICK_NS
+from pybuild.executor.local import index_file
+from pybuild.executor.statindex import StatIndex
 from pybuild.model.errors import EnvironmentFault, UserError
 
 T = TypeVar("T")
 
 METHOD = "/moby.filesync.v1.FileSync/DiffCopy"
 _THREADS = 16
-# Digests of files that were just written are not remembered: waiting a clock's tick costs less
-# than reading so much again.
-_WORTH_A_TICK = 16 << 20
+# Nobody else writes to a copy: its files are never too young for their times to tell a change.
+_END_OF_TIME = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +141,8 @@ class LocalSync:
         on_progress: Callable[[int], None],
     ) -> Received:
         doing = f"read {request.name} of the client"
-        writer = TreeWriter(path, strict=not session.shared_key)
+        index = await self._run(partial(self._index, path)) if request.keep else None
+        writer = TreeWriter(path, strict=not session.shared_key, index=index)
         try:
             receiver = Receiver(writer)
             async with (
@@ -165,6 +165,8 @@ class LocalSync:
                 if await inflow.take():
                     raise Refused("a packet after the last one")
             await self._run(writer.finish)
+            if index is not None:
+                await self._run(index.save)
         except RpcError as error:
             raise failed(doing, error) from error
         except Refused as error:
@@ -173,8 +175,6 @@ class LocalSync:
             raise UserError(f"{doing}: {error}") from error
         finally:
             await self._run(writer.close)
-        if receiver.received > _WORTH_A_TICK:
-            await asyncio.sleep(TICK_NS / 1e9 + 0.005)
         return Received(
             path=path,
             transferred=receiver.received,
@@ -182,6 +182,10 @@ class LocalSync:
             entries=receiver.entries,
             short=tuple(shown(path) for path in receiver.short),
         )
+
+    def _index(self, path: str) -> StatIndex:
+        file = index_file(os.path.join(self._store.root, "statindex"), path)
+        return StatIndex(file, lambda: _END_OF_TIME)
 
     def close(self) -> None:
         """End the threads."""

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from pybuild.daemon.fsutil import gomode
@@ -26,19 +27,36 @@ _HEAD = struct.Struct("<I")
 _MOST = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A directory to be sent: what becomes of it, and where it lies.
+
+    Attributes:
+        epoch: the modification time of everything in it, in seconds, if not its own.
+        name: of messages.
+    """
+
+    prefix: str
+    path: str
+    epoch: int | None = None
+    name: str = ""
+
+
 def send_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Worker function: send the trees of snapshots.
 
-    ``trees``: each with ``lowers`` (base first), ``mount_dir`` (one of its own), ``userxattr`` and
-    ``prefix`` ("" or a relative directory). ``files``: ``[path, bytes]`` to be added to them.
-    ``epoch``: later times become this one, seconds. The socket is the one descriptor.
+    ``trees``: each with ``lowers`` (base first), ``mount_dir`` (one of its own), ``userxattr``,
+    ``prefix`` ("" or a relative directory), ``name`` for messages, and ``epoch``, the time of
+    everything in it, seconds or None. ``files``: ``[path, bytes]`` to be added to them; ``epoch``:
+    their time. The socket is the one descriptor.
     """
-    roots: list[tuple[str, str]] = []
+    roots: list[Root] = []
     for tree in args["trees"]:
         mount_overlay(tree["mount_dir"], tree["lowers"], None, None, userxattr=tree["userxattr"])
-        roots.append((tree["prefix"], tree["mount_dir"]))
+        place = tree["prefix"], tree["mount_dir"]
+        roots.append(Root(*place, epoch=tree.get("epoch"), name=tree.get("name", "")))
     channel = socket.socket(fileno=os.dup(fds[0]))
     with channel:
         channel.setblocking(True)
@@ -48,20 +66,23 @@ def send_job(
 
 def send_trees(
     channel: socket.socket,
-    roots: Sequence[tuple[str, str]],
+    roots: Sequence[Root],
     files: Mapping[str, bytes] | None = None,
     *,
     epoch: int | None = None,
 ) -> None:
     """Send directories as one tree, each below its prefix; returns when all was taken.
 
+    Args:
+        epoch: the time of *files* and of directories that nobody has, in seconds.
+
     Raises:
-        UserError: the receiving end gave up, or breaks the rules.
+        UserError: the receiving end gave up, or breaks the rules; two trees have the same file.
     """
     with ExitStack() as stack:
         walks = [
-            (os.fsencode(prefix), stack.enter_context(Walk(root, keep_owners=True)))
-            for prefix, root in roots
+            (root, os.fsencode(root.prefix), stack.enter_context(Walk(root.path, keep_owners=True)))
+            for root in roots
         ]
         merged = _Merged(walks, {os.fsencode(k): v for k, v in (files or {}).items()}, epoch)
         sender = Sender(merged.entries(), merged.open)
@@ -111,35 +132,47 @@ def _split(received: bytearray) -> list[bytes]:
 
 
 class _Merged:
-    """Several trees and some files as one list of entries in order; of equal paths the first."""
+    """Several trees and some files as one list of entries in order; directories merge."""
 
     def __init__(
-        self, walks: Sequence[tuple[bytes, Walk]], files: Mapping[bytes, bytes], epoch: int | None
+        self,
+        walks: Sequence[tuple[Root, bytes, Walk]],
+        files: Mapping[bytes, bytes],
+        epoch: int | None,
     ) -> None:
         self._walks = walks
         self._files = files
-        self._limit = None if epoch is None else epoch * 1_000_000_000
-        self._time = self._limit or 0
+        self._time = (epoch or 0) * 1_000_000_000
 
     def entries(self) -> Iterator[Stat]:
         sources: list[Iterator[tuple[bytes, int, Stat]]] = [self._added()]
         sources += [self._tree(number) for number in range(len(self._walks))]
-        last = b""
-        for key, _, entry in heapq.merge(*sources, key=_rank):
-            if key == last:
+        last: tuple[bytes, int, Stat] | None = None
+        for item in heapq.merge(*sources, key=_rank):
+            if last is not None and item[0] == last[0]:
+                if not item[2].mode & last[2].mode & gomode.DIRECTORY:
+                    self._clash(item[2].path, last[1], item[1])
                 continue
-            last = key
-            if self._limit is not None and entry.mtime_ns > self._limit:
-                entry.mtime_ns = self._limit
-            yield entry
+            last = item
+            yield item[2]
+
+    def _clash(self, path: bytes, first: int, second: int) -> None:
+        """Refuse a file that two trees have; those that are added win over a tree's [OUT-5]."""
+        if first:
+            raise UserError(
+                f"cannot overwrite {os.fsdecode(path)} from {self._walks[first - 1][0].name} with "
+                f"{self._walks[second - 1][0].name} when split option is disabled"
+            )
 
     def _tree(self, number: int) -> Iterator[tuple[bytes, int, Stat]]:
-        prefix, walk = self._walks[number]
+        root, prefix, walk = self._walks[number]
         for entry in walk.entries():
             if prefix:
                 entry.path = prefix + b"/" + entry.path
                 if entry.linkname and not entry.mode & gomode.SYMLINK:
                     entry.linkname = prefix + b"/" + entry.linkname
+            if root.epoch is not None:
+                entry.mtime_ns = root.epoch * 1_000_000_000
             yield order_key(entry.path), number + 1, entry
 
     def _added(self) -> Iterator[tuple[bytes, int, Stat]]:
@@ -148,7 +181,7 @@ class _Merged:
         for path, data in self._files.items():
             found[path] = Stat(path=path, mode=0o644, size=len(data), mtime_ns=self._time)
         needed = [*(path.rpartition(b"/")[0] for path in self._files)]
-        needed += [prefix for prefix, _ in self._walks]
+        needed += [prefix for _, prefix, _ in self._walks]
         for path in needed:
             while path and path not in found:
                 mode = gomode.DIRECTORY | 0o755
@@ -161,11 +194,13 @@ class _Merged:
         data = self._files.get(path)
         if data is not None:
             return _Bytes(data)
-        for prefix, walk in self._walks:
-            if not prefix:
-                return walk.open(path)
-            if path.startswith(prefix + b"/"):
-                return walk.open(path[len(prefix) + 1 :])
+        for _, prefix, walk in self._walks:
+            if prefix and not path.startswith(prefix + b"/"):
+                continue
+            try:
+                return walk.open(path[len(prefix) + 1 :] if prefix else path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # another tree at the same place has it
         raise FileNotFoundError(path)
 
 

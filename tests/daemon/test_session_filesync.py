@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import stat
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +22,8 @@ from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
-from pybuild.executor.local import LocalDigester
+from pybuild.executor.local import LocalDigester, index_file
+from pybuild.executor.statindex import StatIndex
 from pybuild.model.errors import Cancelled, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
@@ -90,23 +93,31 @@ def test_a_directory_arrives_and_the_next_time_only_what_changed(
     asyncio.run(run())
 
 
-def test_digests_of_unchanged_files_are_remembered(store: Store, source: Path) -> None:
-    folder = os.path.join(store.root, "statindex")
-    whole = Selection(path="/")
+def test_digests_are_known_when_a_tree_has_arrived_and_stay_so(store: Store, source: Path) -> None:
+    folder = _statindex(store)
+    (source / "hard").hardlink_to(source / "src" / "f2")
+    expected = LocalDigester(str(source.parent / "elsewhere")).digest(
+        LocalTree(str(source)), Selection(path="/")
+    )
+
+    def check(received: Received) -> None:
+        index = StatIndex(index_file(folder, received.path))
+        for name, facts in describe(received.path).items():
+            status = os.lstat(os.path.join(received.path, name))
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                body = facts[2]
+                assert isinstance(body, bytes)
+                assert index.get(status) == hashlib.sha256(b"\0" + body).digest()
+        found = LocalDigester(folder).digest(LocalTree(received.path), Selection(path="/"))
+        assert found == expected
 
     async def run() -> None:
         async with rig(store, file_sync({"context": str(source)})) as made:
-            async with made.sync.fetch(made.session, CONTEXT) as received:
-                await asyncio.sleep(0.05)
-                digester = LocalDigester(folder)
-                before = digester.digest(LocalTree(received.path), whole)
-                digester.save()
-            async with made.sync.fetch(made.session, CONTEXT) as received:
-                big = os.path.join(received.path, "src", "big")
-                status = os.stat(big)
-                index = LocalDigester(folder)._index(received.path)[1]  # pyright: ignore[reportPrivateUsage]
-                assert index.get(status) is not None
-                assert LocalDigester(folder).digest(LocalTree(received.path), whole) == before
+            for number in range(20):
+                (source / "src" / "f1").touch()
+                async with made.sync.fetch(made.session, CONTEXT) as received:
+                    check(received)
+                    assert received.files == (32 if number == 0 else 1)
 
     asyncio.run(run())
 
@@ -169,10 +180,7 @@ def test_what_has_no_name_is_not_kept_unless_told(store: Store, source: Path) ->
         sync = LocalSync(store)
         async with connected(file_sync({"context": str(source)})) as session:
             async with sync.fetch(session, CONTEXT) as received:
-                digester = LocalDigester(_statindex(store))
-                await asyncio.sleep(0.05)
-                digester.digest(LocalTree(received.path), Selection(path="/"))
-                digester.save()
+                assert os.path.isdir(received.path)
                 assert len(os.listdir(_statindex(store))) == 1
             assert not _exists(store) and not os.path.exists(received.path)
             assert os.listdir(_statindex(store)) == []
