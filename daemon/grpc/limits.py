@@ -13,7 +13,7 @@ class Limits:
 
     Attributes:
         message_bytes: of one message, also after decompression.
-        unread_bytes: of messages that nobody has read, over all calls of a connection.
+        unread_bytes: that messages take which nobody has read, over all calls of a connection.
         preface_s: the time to begin the connection.
         http2: the rules below gRPC.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.messages import Inbox, prefix
+from pybuild.daemon.grpc.messages import MESSAGE_COST, Inbox, prefix
 from pybuild.daemon.grpc.status import Code, RpcError, of_reset
 from pybuild.daemon.http2.connection import Connection
 from pybuild.daemon.http2.errors import StreamGone
@@ -38,7 +38,7 @@ class Flow:
         self._over: RpcError | None = None
         self._unheard: RpcError | None = None  # why nothing can be sent any more
         self._arrival: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._rooms: list[asyncio.Future[None]] = []
 
     def set_encoding(self, encoding: bytes) -> None:
         """Take the peer's ``grpc-encoding``."""
@@ -57,9 +57,12 @@ class Flow:
         if self._over is not None:
             self._link.connection.consumed(self._id, size)
             return
-        self._link.unread += size
+        before = inbox.cost
         try:
-            inbox.feed(event.data)
+            try:
+                inbox.feed(event.data)
+            finally:
+                self._link.unread += inbox.cost - before
             if event.end:
                 inbox.end()
             if self._link.unread > self._link.limits.unread_bytes:
@@ -79,8 +82,9 @@ class Flow:
 
     def on_drained(self) -> None:
         """All that was sent has left the queue."""
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        for room in self._rooms:
+            if not room.done():
+                room.set_result(None)
 
     def refuse(self, error: RpcError) -> None:
         """The peer sent what cannot be taken."""
@@ -110,7 +114,7 @@ class Flow:
                 self._arrival = None
         message, size = inbox.messages.popleft()
         inbox.size -= size
-        self._link.unread -= size
+        self._link.unread -= size + MESSAGE_COST
         self._consumed(size)
         return message
 
@@ -131,13 +135,12 @@ class Flow:
 
     async def _drained(self) -> None:
         while self._unheard is None and self._link.connection.queued(self._id):
-            if self._room is not None:
-                raise RuntimeError("two tasks send on one call")
-            self._room = asyncio.get_running_loop().create_future()
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._rooms.append(room)
             try:
-                await self._room
+                await room
             finally:
-                self._room = None
+                self._rooms.remove(room)
         if self._unheard is not None:
             raise self._unheard
 
@@ -151,8 +154,8 @@ class Flow:
 
     def _discard(self) -> None:
         inbox = self._inbox
+        self._link.unread -= inbox.cost
         inbox.messages.clear()
-        self._link.unread -= inbox.size
         unread, inbox.size = inbox.size - self._ahead, 0
         self._ahead = 0
         if unread:
@@ -183,7 +186,7 @@ class Link:
 
     Attributes:
         flows: the calls by stream.
-        unread: bytes of bodies that are here and not read, over all calls.
+        unread: what messages take that are here and not read, over all calls.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from pybuild.daemon.grpc.status import Code, RpcError
 
 _PREFIX = struct.Struct(">BL")
 PREFIX_BYTES = 5
+MESSAGE_COST = 150  # of the objects around a message, measured
 
 
 def prefix(size: int) -> bytes:
@@ -27,11 +28,11 @@ class Inbox:
     """
 
     __slots__ = (
+        "_body",
         "_flag",
         "_head",
         "_left",
         "_most",
-        "_pieces",
         "_total",
         "encoding",
         "ended",
@@ -47,13 +48,18 @@ class Inbox:
         self.encoding = b""
         self.ended = False
         self._head = b""  # of a prefix that is not complete
-        self._pieces: list[bytes] | None = None
+        self._body: bytearray | None = None  # of a message that is not complete
         self._flag = self._left = self._total = 0
+
+    @property
+    def cost(self) -> int:
+        """About how much memory is taken; small messages take more than their bytes."""
+        return self.size + MESSAGE_COST * len(self.messages)
 
     @property
     def partial(self) -> int:
         """Bytes here of a message that is not complete."""
-        if self._pieces is None:
+        if self._body is None:
             return len(self._head)
         return PREFIX_BYTES + self._total - self._left
 
@@ -66,7 +72,7 @@ class Inbox:
         self.size += len(data)
         at, end = 0, len(data)
         while at < end:
-            if self._pieces is None:
+            if self._body is None:
                 if self._head or end - at < PREFIX_BYTES:
                     take = min(PREFIX_BYTES - len(self._head), end - at)
                     self._head += data[at : at + take]
@@ -85,14 +91,14 @@ class Inbox:
                     self._complete(bytes(data[at : at + length]), flag)
                     at += length
                     continue
-                self._pieces, self._flag = [], flag
+                self._body, self._flag = bytearray(), flag
             take = min(self._left, end - at)
-            self._pieces.append(bytes(data[at : at + take]))
+            self._body += data[at : at + take]
             self._left -= take
             at += take
             if not self._left:
-                pieces, self._pieces = self._pieces, None
-                self._complete(b"".join(pieces), self._flag)
+                body, self._body = self._body, None
+                self._complete(bytes(body), self._flag)
 
     def end(self) -> None:
         """The body is complete.

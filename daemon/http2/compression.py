@@ -23,7 +23,7 @@ DEFAULT_TABLE_BYTES = 4096
 _STATIC = tuple(HeaderTable.STATIC_TABLE)
 _PAIRS = {pair: index for index, pair in reversed(list(enumerate(_STATIC, 1)))}
 _NAMES = {name: index for index, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
-_REMEMBERED = 64
+_REMEMBERED, _REMEMBERED_BYTES = 64, 512
 _MOST_SIZE_UPDATES = 2  # section 4.2: the smallest since, and the last
 
 
@@ -92,7 +92,7 @@ class FieldDecoder:
             raise _fault("is cut short or no valid code") from error
         if self._changed:
             self._remembered.clear()
-        else:
+        elif len(block) <= _REMEMBERED_BYTES:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[block] = fields

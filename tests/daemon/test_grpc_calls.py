@@ -35,6 +35,22 @@ def test_messages_go_both_ways_on_one_stream() -> None:
     asyncio.run(run())
 
 
+def test_several_tasks_may_send_on_one_call() -> None:
+    async def count(call: Call) -> None:
+        size = 0
+        while (message := await call.receive()) is not None:
+            size += len(message)
+        await call.send(b"%d" % size)
+
+    async def run() -> None:
+        async with channel({"/t.T/Count": count}) as client, client.stream("/t.T/Count") as call:
+            await asyncio.gather(*(call.send(bytes(3 << 20)) for _ in range(5)))
+            await call.half_close()
+            assert await call.receive() == b"%d" % (15 << 20)
+
+    asyncio.run(run())
+
+
 def test_unknown_methods_are_unimplemented() -> None:
     async def run() -> None:
         async with channel(ECHO) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from pybuild.daemon.grpc.calls import Call, Handler, unary
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.messages import prefix
+from pybuild.daemon.grpc.messages import Inbox, prefix
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.http2.compression import FieldDecoder
 from pybuild.daemon.http2.events import Fields
@@ -334,6 +335,32 @@ def test_unread_messages_of_all_calls_are_bounded() -> None:
         assert statuses == [b"8"]
 
     _with_socket(client, limits=limits)
+
+
+def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
+    async def lazy(call: Call) -> None:
+        await asyncio.Event().wait()
+
+    async def client(raw: Raw) -> None:
+        raw.writer.write(GREETING + headers(1, _to(b"/t.T/Lazy")))
+        raw.writer.write(data(1, prefix(0) * 3_000) * 3)
+        assert (await raw.answer(1))[b"grpc-status"] == b"8"
+
+    _with_socket(client, {"/t.T/Lazy": lazy}, Limits(unread_bytes=1_000_000))
+
+
+def test_message_in_frames_of_one_byte_takes_no_more_than_its_bytes() -> None:
+    inbox = Inbox(1 << 20)
+    inbox.feed(memoryview(prefix(20_000)))
+    tracemalloc.start()
+    try:
+        for _ in range(19_999):
+            inbox.feed(memoryview(b"x"))
+        assert tracemalloc.get_traced_memory()[0] < 40_000
+    finally:
+        tracemalloc.stop()
+    assert inbox.partial == 20_004
+    assert not inbox.messages
 
 
 def test_client_that_does_not_read_holds_the_handler_back() -> None:
