@@ -8,6 +8,7 @@ import os
 import pytest
 
 from pybuild.daemon.grpc.calls import Call
+from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from tests.daemon.serving import ECHO, channel
 
@@ -76,5 +77,41 @@ def test_errors_keep_code_message_and_details() -> None:
             error = caught.value
             assert (error.code, error.message) == (Code.NOT_FOUND, "näh: 100 %\n")
             assert error.details == b"\x00\xff\x01"
+
+    asyncio.run(run())
+
+
+def test_details_larger_than_a_frame_arrive() -> None:
+    """They carry the source of a Dockerfile [remote-api 1.1]."""
+
+    async def fail(call: Call) -> None:
+        raise RpcError(Code.UNKNOWN, "x" * 20_000, bytes(300_000))
+
+    async def run() -> None:
+        async with channel({"/t.T/Fail": fail}) as client:
+            with pytest.raises(RpcError) as caught:
+                await client.unary("/t.T/Fail", b"")
+            assert caught.value.message == "x" * 20_000
+            assert caught.value.details == bytes(300_000)
+
+    asyncio.run(run())
+
+
+def test_headers_are_sent_once_and_messages_received_by_one_task() -> None:
+    async def twice(call: Call) -> None:
+        await call.send_headers(Metadata({"a": "b"}))
+        with pytest.raises(RuntimeError, match="the headers are sent"):
+            await call.send_headers()
+        waiting = asyncio.create_task(call.receive())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="two tasks receive"):
+            await call.receive()
+        assert await waiting == b"x"
+
+    async def run() -> None:
+        async with channel({"/t.T/Twice": twice}) as client, client.stream("/t.T/Twice") as call:
+            assert (await call.headers()).get("a") == "b"
+            await call.send(b"x")
+            assert await call.receive() is None
 
     asyncio.run(run())

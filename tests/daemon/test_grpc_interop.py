@@ -55,6 +55,10 @@ async def _fail(call: Call) -> None:
     raise RpcError(Code.FAILED_PRECONDITION, "nicht möglich: 5 %", b"\x08\x09")
 
 
+async def _long(call: Call) -> None:
+    raise RpcError(Code.NOT_FOUND, "x" * 50_000, bytes(50_000))
+
+
 class _Stuck:
     """A handler that never ends by itself."""
 
@@ -85,6 +89,7 @@ def _serve(client: Callable[[Any], None], handlers: dict[str, Handler] | None = 
             "/t.T/Count": _count,
             "/t.T/Meta": unary(_meta),
             "/t.T/Fail": _fail,
+            "/t.T/Long": _long,
         }
         async with serving(table | (handlers or {})) as path, asyncio.timeout(2 * WAIT_S):
             await asyncio.to_thread(call, path)
@@ -134,6 +139,11 @@ def test_their_client_reads_our_errors() -> None:
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
         assert caught.value.details() == "nicht möglich: 5 %"
         assert ("grpc-status-details-bin", b"\x08\x09") in caught.value.trailing_metadata()
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/t.T/Long")(b"")
+        # Whole, these would be above the limit that it told us, and the call would be lost.
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        assert caught.value.details().startswith("xxxx")
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary("/t.T/Missing")(b"")
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
