@@ -149,7 +149,7 @@ class Call(Flow):
     def _leave(self, task: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._discard()
+        self._end(RpcError(Code.CANCELLED, "the call has ended"))  # for tasks that use it still
         self._link.flows.pop(self._id, None)
 
 

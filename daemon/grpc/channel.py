@@ -22,6 +22,7 @@ from pybuild.daemon.http2.events import Fields
 from pybuild.daemon.http2.settings import Http2Limits
 from pybuild.daemon.http2.streams import Buffer
 
+_LINGER_S = 6.0  # sockets give up a little earlier
 _HEADER_BYTES = 1 << 20  # a server's trailers may carry the source of what it could not build
 
 
@@ -153,7 +154,10 @@ class Channel:
         self._link.connection.go_away()
         self._link.close(RpcError(Code.CANCELLED, "the channel is closed"))
         if self._task is not None:
-            await asyncio.wait((self._task,))
+            _, stuck = await asyncio.wait((self._task,), timeout=_LINGER_S)
+            for task in stuck:
+                task.cancel()
+                await asyncio.wait((task,))
 
     async def _place(self, timeout: float | None) -> None:
         """Wait until the server takes one more call."""

@@ -136,7 +136,7 @@ class ClientCall(Flow):
         self._link.wants_flush()
         self._stop_timer()
         self._headers.cancel()
-        self._discard()
+        self._end(RpcError(Code.CANCELLED, "the call has ended"))  # for tasks that use it still
         self._link.flows.pop(self._id, None)
 
     def _expired(self) -> None:

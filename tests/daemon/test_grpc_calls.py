@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -113,5 +114,34 @@ def test_headers_are_sent_once_and_messages_received_by_one_task() -> None:
             assert (await call.headers()).get("a") == "b"
             await call.send(b"x")
             assert await call.receive() is None
+
+    asyncio.run(run())
+
+
+def test_tasks_that_outlive_their_call_hear_of_its_end() -> None:
+    ends: list[RpcError] = []
+
+    async def read(receive: Callable[[], Awaitable[bytes | None]]) -> None:
+        try:
+            await receive()
+        except RpcError as error:
+            ends.append(error)
+
+    async def run() -> None:
+        readers: list[asyncio.Task[None]] = []
+
+        async def leave(call: Call) -> None:
+            readers.append(asyncio.create_task(read(call.receive)))
+            await call.send(b"x")
+
+        async with channel({**ECHO, "/t.T/Leave": leave}) as client:
+            async with client.stream("/t.T/Leave") as call:
+                assert await call.receive() == b"x"
+                assert await call.receive() is None
+            async with client.stream("/test.Echo/All") as call:
+                readers.append(asyncio.create_task(read(call.receive)))
+                await asyncio.sleep(0)
+            await asyncio.gather(*readers)
+        assert [end.code for end in ends] == [Code.CANCELLED] * 2
 
     asyncio.run(run())

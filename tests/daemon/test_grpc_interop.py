@@ -111,6 +111,7 @@ def test_their_client_makes_all_four_kinds_of_calls() -> None:
     _serve(client)
 
 
+@pytest.mark.slow
 def test_their_client_sends_and_gets_ten_megabytes() -> None:
     def client(channel: Any) -> None:
         assert channel.unary_unary("/t.T/Echo")(BIG, timeout=WAIT_S) == BIG
@@ -305,6 +306,7 @@ def test_our_client_makes_all_four_kinds_of_calls(tmp_path: Path) -> None:
     _call(tmp_path / "s", client)
 
 
+@pytest.mark.slow
 def test_our_client_sends_and_gets_ten_megabytes(tmp_path: Path) -> None:
     async def client(channel: Channel) -> None:
         assert await channel.unary("/t.T/Echo", BIG) == BIG
