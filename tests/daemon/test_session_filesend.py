@@ -15,7 +15,7 @@ from pybuild.daemon.fsutil import packet
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.filesend import TreeWork, send_stream, send_tree
-from pybuild.daemon.session.treesend import send_trees
+from pybuild.daemon.session.treesend import Root, send_trees
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import Cancelled, UserError
 from tests.daemon.peers import connected, serving
@@ -112,7 +112,9 @@ def _in_thread(
     *roots: tuple[str, str], files: Mapping[str, bytes] | None = None, epoch: int = 0
 ) -> TreeWork:
     async def work(channel: socket.socket) -> object:
-        return await asyncio.to_thread(send_trees, channel, roots, files, epoch=epoch or None)
+        time = epoch or None
+        given = [Root(prefix, path, epoch=time, name=path[-5:]) for prefix, path in roots]
+        return await asyncio.to_thread(send_trees, channel, given, files, epoch=time)
 
     return work
 
@@ -168,6 +170,28 @@ def test_several_trees_and_files_become_one(tree: Path, tmp_path: Path) -> None:
     assert found["linux_arm64/b"][2] == b"b"
     assert found["a-file"][2] == b"a"
     assert {entry[1] for entry in found.values()} == {1000 * 10**9}
+
+
+def test_trees_at_one_place_merge(tree: Path, tmp_path: Path) -> None:
+    """OUT-5: only directories may be in two of them."""
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "bin" / "more").write_bytes(b"more")
+    target = tmp_path / "out"
+
+    async def run() -> None:
+        async with connected(file_send({0: ToDirectory(str(target))})) as session:
+            roots = (("", str(tree)), ("", str(other)))
+            await send_tree(session, _in_thread(*roots))
+            found = describe(target)
+            assert found["bin/more"][2] == b"more"
+            assert found["bin/tool"][2] == (tree / "bin" / "tool").read_bytes()
+            (other / "zero").write_bytes(b"not empty")
+            message = "cannot overwrite zero from /tree with other when split option is disabled"
+            with pytest.raises(UserError, match=message):
+                await send_tree(session, _in_thread(*roots))
+
+    asyncio.run(run())
 
 
 def test_a_directory_in_the_way_is_not_removed(tree: Path, tmp_path: Path) -> None:
