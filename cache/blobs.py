@@ -10,15 +10,18 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from copy import copy
 
 from pybuild.cache.atomic import Disk, discard, fault, faults, write_file
 from pybuild.cache.ingest import BlobWriter
-from pybuild.cache.leases import Lease, Leases
+from pybuild.cache.leases import Keeper, Lease, Leases
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from pybuild.model.descriptor import Descriptor
 
 DEFAULT_LIMIT = 64 << 20
@@ -47,6 +50,12 @@ class Blobs:
         self._scratch = scratch
         self._leases = leases
         self._own = own
+
+    def leased_by(self, lease: Lease) -> Self:
+        """Return the same blobs; what is written and nobody else leases is *lease*'s."""
+        twin = copy(self)
+        twin._own = lease
+        return twin
 
     def path(self, digest: str) -> str:
         """Return where the blob lies, or would lie.
@@ -80,7 +89,7 @@ class Blobs:
         except FileNotFoundError:
             raise BlobMissing(digest) from None
 
-    def put(self, data: bytes, lease: Lease | None = None) -> Digest:
+    def put(self, data: bytes, lease: Keeper | None = None) -> Digest:
         """Store *data* and return its digest; leased by *lease*, else until the store closes.
 
         Raises:
@@ -213,7 +222,7 @@ class Blobs:
         if self._disk.durability == "each":
             self._disk.flush_dir(folder)
 
-    def lease_for(self, lease: Lease | None) -> Lease:
+    def lease_for(self, lease: Keeper | None) -> Keeper:
         return lease or self._own
 
     def delete(self, digest: str) -> None:

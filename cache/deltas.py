@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 from pybuild.cache.atomic import Disk, Warn, faults
 from pybuild.cache.jsontext import as_object, parse
@@ -21,7 +22,7 @@ from pybuild.cache.syncer import Syncer, boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from pybuild.model.clock import Clock
 
@@ -58,6 +59,12 @@ class Deltas:
         self._clock = clock
         self._boot = boot_id()
         self._syncer = Syncer(disk, self._folder, self._undurable, self._mark, warn)
+
+    def leased_by(self, lease: Lease) -> Self:
+        """Return the same deltas; what is made and nobody else leases is *lease*'s."""
+        twin = copy(self)
+        twin._own = lease
+        return twin
 
     def begin(self) -> ActiveDelta:
         """Make an empty delta to write to.

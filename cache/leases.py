@@ -16,9 +16,18 @@ from pybuild.cache.locks import LiveFile, bury, locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Protocol, Self
+else:
+    Protocol = object
 
 KINDS = frozenset({"blob", "context", "delta", "mount"})
+
+
+class Keeper(Protocol):
+    """Whoever can promise to keep things: a `Lease`, or several in a row."""
+
+    def add(self, kind: str, name: str) -> None: ...
+    def add_all(self, things: list[tuple[str, str]]) -> None: ...
 
 
 class Lease:

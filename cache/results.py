@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybuild.cache.leases import Lease
+    from pybuild.cache.leases import Keeper
     from pybuild.cache.store import Store
 
 RESULT = "result"
@@ -32,7 +32,7 @@ _USE_GRAIN_S = 600.0
 class Results:
     """The results of one store, as one build sees them: what it loads, *lease* keeps."""
 
-    def __init__(self, store: Store, lease: Lease | None = None) -> None:
+    def __init__(self, store: Store, lease: Keeper | None = None) -> None:
         self._store = store
         self._lease = lease or store.lease
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
+from copy import copy
 
 from pybuild.cache.atomic import Disk, Warn, discard, fault, write_file
 from pybuild.cache.blobs import Blobs
@@ -25,6 +27,7 @@ from pybuild.cache.scratch import Remover, Scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import NoReturn, Self
 
     from pybuild.model.clock import Clock
@@ -211,6 +214,19 @@ class Store:
             self.tmp.trash(path)
         except OSError as error:
             raise fault(error, f"cannot remove {path}", self.root) from error
+
+    @contextmanager
+    def view(self) -> Generator[Self]:
+        """Give the same store with a lease of its own, for one of many jobs of a long process."""
+        twin = copy(self)
+        twin.lease = self.leases.create()
+        twin.blobs = self.blobs.leased_by(twin.lease)
+        twin.deltas = self.deltas.leased_by(twin.lease)
+        twin.images = Images(self.root, self.disk, self.tmp, twin.blobs, self.leases)
+        try:
+            yield twin
+        finally:
+            twin.lease.close()
 
     def close(self) -> None:
         """Flush, stop the background threads and end the store's own lease."""
