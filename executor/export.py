@@ -19,27 +19,61 @@ if TYPE_CHECKING:
 def local_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Copy the tree of ``lowers`` (base first) into the directory ``dest``."""
+    """Copy each of ``trees`` into its directory ``dest``.
+
+    A tree has ``lowers`` (base first), ``dest``, ``name`` for messages, and what `_mount` needs;
+    ``epoch`` is the time that all of it gets, or None, and with ``stamp`` ``dest`` itself.
+
+    Raises:
+        UserError: two trees go to the same place and have the same file [OUT-5].
+    """
     from pybuild.image.export_fs import copy_tree
 
-    return dict(copy_tree(_mount(args), args["dest"], epoch=args.get("epoch")))
+    trees: list[dict[str, Any]] = args["trees"]
+    if len({tree["dest"] for tree in trees}) < len(trees):
+        _refuse_overlap(trees)
+    for tree in trees:
+        epoch = tree.get("epoch")
+        copy_tree(_mount(tree), tree["dest"], epoch=epoch)
+        if epoch is not None and tree["stamp"]:
+            os.utime(tree["dest"], (epoch, epoch))
+    return {}
 
 
 def tar_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Write the tree of ``lowers`` as a tar to the descriptor handed over."""
-    from pybuild.image.export_fs import tree_tar
+    """Write ``trees`` as a tar to the descriptor handed over, each below its ``prefix``."""
+    from pybuild.image.export_fs import trees_tar
 
     out = fds[0]
+    trees: list[dict[str, Any]] = args["trees"]
 
     def write(data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(out, view) :]
 
-    tree_tar(_mount(args), write, epoch=args.get("epoch"), userxattr=args["userxattr"])
+    # Mounted one after the other, perhaps on top of each other.
+    roots = ((tree.get("prefix", ""), _mount(tree), tree.get("epoch")) for tree in trees)
+    trees_tar(roots, write, userxattr=trees[0]["userxattr"])
     return {}
+
+
+def _refuse_overlap(trees: list[dict[str, Any]]) -> None:
+    from pybuild.image.export_fs import leaf_paths
+    from pybuild.image.refusal import reject
+
+    seen: dict[tuple[str, bytes], str] = {}
+    for tree in trees:
+        for path in leaf_paths(_mount(tree)):
+            before = seen.setdefault((tree["dest"], path), tree["name"])
+            if before != tree["name"]:
+                raise reject(
+                    f"cannot overwrite {os.fsdecode(path)} from {before} with {tree['name']} "
+                    "when split option is disabled",
+                    "leave platform-split=false away",
+                )
 
 
 def _mount(args: dict[str, Any]) -> str:

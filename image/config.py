@@ -29,14 +29,16 @@ class NewHistory(NamedTuple):
     """One entry that this build adds [CFG-4].
 
     Attributes:
-        created: seconds since the epoch; None for entries without a layer, filled in.
+        created: seconds since the epoch, or as it is written; None for entries without a layer,
+            filled in.
         empty_layer: it has no layer.
     """
 
     created_by: str
-    created: float | None = None
+    created: float | str | None = None
     empty_layer: bool = False
     comment: str = "buildkit.dockerfile.v0"
+    author: str = ""
 
 
 def assemble_config(
@@ -50,7 +52,8 @@ def assemble_config(
     """Return the bytes of the image config.
 
     Args:
-        config: without ``rootfs``; ``history`` holds the base's entries, unknown fields are kept.
+        config: without ``rootfs``; ``history`` holds the base's entries, unknown fields are kept;
+            ``created`` only where it is not to be that of the newest entry.
         diff_ids: of all layers, base first.
         new_history: what the build adds. Layers without an entry get one [CFG].
         base_layer_count: how many layers are the base's; None: all that *new_history* leaves.
@@ -78,9 +81,12 @@ def assemble_config(
     whole["config"] = _ordered(config.get("config") or {}, _CONFIG_ORDER)
     whole["rootfs"] = {"type": "layers", "diff_ids": [str(diff_id) for diff_id in diff_ids]}
     whole["history"] = [_ordered(entry, _HISTORY_ORDER) for entry in history]
-    whole["created"] = _newest(history, epoch)
-    if whole["created"] is None:
-        del whole["created"]
+    created = str(whole.pop("created", None) or "")
+    if created and epoch is not None:
+        created = _clamp({"created": created}, epoch)["created"]
+    created = created or _last(history)
+    if created:
+        whole["created"] = created
     return encode({name: whole[name] for name in sorted(whole)})
 
 
@@ -147,7 +153,11 @@ def _added(entries: Sequence[NewHistory], layers: int) -> list[dict[str, Any]]:
     added: list[dict[str, Any]] = []
     for entry in entries:
         made: dict[str, Any] = {"created_by": entry.created_by, "comment": entry.comment}
-        if entry.created is not None:
+        if entry.author:
+            made["author"] = entry.author
+        if isinstance(entry.created, str):
+            made["created"] = entry.created
+        elif entry.created is not None:
             made["created"] = format_time(entry.created)
         if entry.empty_layer:
             made["empty_layer"] = True
@@ -194,15 +204,9 @@ def _clamp(entry: dict[str, Any], epoch: float) -> dict[str, Any]:
     return {**entry, "created": format_time(epoch)}
 
 
-def _newest(history: list[dict[str, Any]], epoch: float | None) -> str | None:
-    if epoch is not None:
-        return format_time(epoch)
-    times = [
-        (moment, str(entry["created"]))
-        for entry in history
-        if (moment := parse_time(str(entry.get("created", "")))) is not None
-    ]
-    return max(times)[1] if times else None
+def _last(history: list[dict[str, Any]]) -> str:
+    """Return the time of the last entry that has one; the base's are not clamped."""
+    return next((str(entry["created"]) for entry in reversed(history) if entry.get("created")), "")
 
 
 def _ordered(value: Mapping[str, Any], order: tuple[str, ...]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import os
 import stat
 
 from pybuild.image import confined
-from pybuild.image.layertar import write_tree
+from pybuild.image.layertar import write_trees
 from pybuild.image.refusal import reject, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,10 +31,42 @@ def tree_tar(
     """Write a plain, sorted tar of the tree in *root_dir*, owners as in the image.
 
     Args:
-        epoch: later modification times become this one, in seconds [REP-2].
+        epoch: the modification time of everything, in seconds [REP-2].
         userxattr: the tree is mounted inside a user namespace.
     """
-    write_tree(root_dir, out, userxattr=userxattr, clamp_mtime=epoch)
+    trees_tar([("", root_dir, epoch)], out, userxattr=userxattr)
+
+
+def trees_tar(
+    roots: Iterable[tuple[str, str, int | None]],
+    out: Callable[[bytes], None],
+    *,
+    userxattr: bool = False,
+) -> None:
+    """Write several trees as `tree_tar` does: each below its prefix, with its epoch [OUT-6]."""
+    write_trees(roots, out, userxattr=userxattr)
+
+
+def leaf_paths(root_dir: str) -> Iterator[bytes]:
+    """Yield the paths of all that is no directory in the tree."""
+    here = os.open(root_dir, _OPEN_DIR)
+    levels = [(b"", _entries(here))]
+    try:
+        while levels:
+            prefix, entries = levels[-1]
+            if not entries:
+                levels.pop()
+                if levels:
+                    here = _swap(here, b"..")
+                continue
+            name, is_directory = entries.pop()
+            if is_directory:
+                here = _swap(here, name)
+                levels.append((prefix + name + b"/", _entries(here)))
+            else:
+                yield prefix + name
+    finally:
+        os.close(here)
 
 
 def copy_tree_job(
@@ -52,7 +84,7 @@ def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[
     already there is replaced, except that directories merge and links in *dest_dir* are never followed.
 
     Args:
-        epoch: later modification times become this one, in seconds.
+        epoch: the modification time of everything that is written, in seconds [REP-2].
 
     Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
 
@@ -75,7 +107,7 @@ def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[
 
 class _Copy:
     def __init__(self, epoch: int | None) -> None:
-        self._limit = None if epoch is None else epoch * 1_000_000_000
+        self._fixed = None if epoch is None else epoch * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
         self.counts = {"entries": 0, "bytes": 0, "devices_skipped": 0}
 
@@ -182,8 +214,7 @@ class _Copy:
             os.close(source)
 
     def _time(self, status: os.stat_result) -> int:
-        time_ns = status.st_mtime_ns
-        return time_ns if self._limit is None or time_ns <= self._limit else self._limit
+        return status.st_mtime_ns if self._fixed is None else self._fixed
 
     def _stamp(self, fd: int, status: os.stat_result) -> None:
         stamp = self._time(status)
@@ -216,6 +247,15 @@ def _mode(status: os.stat_result) -> int:
 
 def _names(fd: int) -> list[bytes]:
     return sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
+
+
+def _entries(fd: int) -> list[tuple[bytes, bool]]:
+    """Return names and whether they are directories, last first."""
+    with os.scandir(fd) as entries:
+        found = [
+            (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
+        ]
+    return sorted(found, reverse=True)
 
 
 def _swap(fd: int, name: bytes) -> int:

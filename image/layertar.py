@@ -18,7 +18,7 @@ from pybuild.image.refusal import refuse, reject, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,18 +43,28 @@ def write_layer(
         UserError: a file is named ``.wh.…``, which an image cannot hold [IMG-12].
         EnvironmentFault: the delta has redirects or metadata-only copies, or changes meanwhile.
     """
-    _Walk(out, overlayfs.namespace(userxattr), clamp_mtime, delta=True).run(root_dir)
+    walk = _Walk(out, overlayfs.namespace(userxattr), delta=True, clamp=clamp_mtime)
+    walk.run(root_dir)
+    walk.end()
 
 
-def write_tree(
-    root_dir: str,
+def write_trees(
+    roots: Iterable[tuple[str, str, int | None]],
     out: Callable[[bytes], None],
     *,
     userxattr: bool,
-    clamp_mtime: int | None = None,
 ) -> None:
-    """Write a plain tar of the finished tree in *root_dir*: no whiteouts, no markers."""
-    _Walk(out, overlayfs.namespace(userxattr), clamp_mtime, delta=False).run(root_dir)
+    """Write a plain tar of finished trees: no whiteouts, no markers.
+
+    Args:
+        roots: the directory of the archive that a tree becomes, or none; where it lies, which is
+            opened when the one before is done; the modification time of everything, in seconds,
+            or None.
+    """
+    walk = _Walk(out, overlayfs.namespace(userxattr), delta=False)
+    for prefix, root_dir, mtime in roots:
+        walk.run(root_dir, os.fsencode(prefix), mtime)
+    walk.end()
 
 
 def layer_job(
@@ -115,22 +125,37 @@ def blob_job(
 
 class _Walk:
     def __init__(
-        self, out: Callable[[bytes], None], own: str, clamp: int | None, *, delta: bool
+        self,
+        out: Callable[[bytes], None],
+        own: str,
+        *,
+        delta: bool,
+        clamp: int | None = None,
     ) -> None:
         self._out = out
         self._own = own
         self._clamp = clamp
+        self._mtime: int | None = None
         self._delta = delta
         self._links: dict[tuple[int, int], bytes] = {}
         self._parts: list[bytes] = []
         self._held = 0
 
-    def run(self, root_dir: str) -> None:
+    def run(self, root_dir: str, prefix: bytes = b"", mtime: int | None = None) -> None:
+        """Write what is in *root_dir*, below the directory *prefix* if there is one."""
+        self._links.clear()
+        self._mtime = mtime
+        top = b""
+        if prefix:
+            top = prefix + b"/"
+            self._emit(
+                tarformat.entry(top, tarformat.DIRECTORY, mode=0o755, mtime=self._mtime or 0)
+            )
         fd = os.open(root_dir, _OPEN_DIR)
         try:
             xattrs = os.listxattr(fd)
             levels: list[tuple[bytes, list[bytes], int]] = [
-                (b"", self._list(fd, b"", self._is_opaque(fd, xattrs)), os.fstat(fd).st_ino)
+                (top, self._list(fd, top, self._is_opaque(fd, xattrs)), os.fstat(fd).st_ino)
             ]
             while levels:
                 prefix, names, _ = levels[-1]
@@ -155,6 +180,8 @@ class _Walk:
                 levels.append((path, inner, status.st_ino))
         finally:
             os.close(fd)
+
+    def end(self) -> None:
         self._emit(tarformat.END)
         self._flush()
 
@@ -267,7 +294,9 @@ class _Walk:
         link: bytes = b"",
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
-        mtime = status.st_mtime_ns // 1_000_000_000
+        mtime = self._mtime
+        if mtime is None:
+            mtime = status.st_mtime_ns // 1_000_000_000
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
         is_device = kind in (tarformat.CHAR, tarformat.BLOCKDEV)

@@ -31,6 +31,6 @@ def lower_options(
         shm_size_bytes=request.shm_size_bytes,
         context=inputs.context,
         local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
-        multi_platform=len(request.platforms) > 1,
+        multi_platform=request.multi_platform,
         platform_explicit=bool(request.platforms),
     )

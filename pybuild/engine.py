@@ -27,6 +27,7 @@ from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
 from pybuild.export import Built, export_all
 from pybuild.frontend.ast import Dockerfile
+from pybuild.frontend.epoch import EpochSource
 from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import (
     ImageRequest,
@@ -71,6 +72,7 @@ class Prepared:
     Attributes:
         lowered: one definition a platform, in the order asked for.
         session: closed when the build ends; otherwise when the engine does.
+        epochs: what was asked for its time, for SOURCE_DATE_EPOCH.
     """
 
     request: BuildRequest
@@ -78,6 +80,7 @@ class Prepared:
     dockerfile: Dockerfile
     lowered: tuple[Lowered, ...]
     session: Session
+    epochs: tuple[EpochSource, ...] = ()
 
 
 class Engine:
@@ -237,6 +240,7 @@ class Engine:
             dockerfile=dockerfile,
             lowered=tuple(lowered),
             session=session,
+            epochs=epochs.sources,
         )
 
     async def build(self, prepared: Prepared, emit: Emit) -> BuildResult:
@@ -265,9 +269,15 @@ class Engine:
             async with runner:
                 targets = [one.result for one in prepared.lowered]
                 solution = await self.solver.solve(targets, runner, named_only(watch))
+                platforms = request.platforms or (native_platform(),)
                 built = [
-                    Built(lowered=one, result=solution.of(one.result).result)
-                    for one in prepared.lowered
+                    Built(
+                        lowered=one,
+                        result=solution.of(one.result).result,
+                        is_one_of_many=request.multi_platform,
+                        key=str(platform),
+                    )
+                    for one, platform in zip(prepared.lowered, platforms, strict=True)
                 ]
                 exported = await export_all(self, request, built, emit)
         await self._keep_within_limits()

@@ -22,6 +22,11 @@ class Epochs:
         self._clock = clock
         self._known: dict[EpochSource, int | None] = {}
 
+    @property
+    def sources(self) -> tuple[EpochSource, ...]:
+        """What was asked."""
+        return tuple(self._known)
+
     async def settle(self, dockerfile: Dockerfile, options: LowerOptions) -> LowerOptions:
         """Return *options* with what lowering the file has to know of times.
 

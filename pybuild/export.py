@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
 from pybuild.executor.layers import MADE_FROM
 from pybuild.frontend.lowering import Lowered
-from pybuild.image.config import NewHistory, assemble_config
+from pybuild.image.config import NewHistory, assemble_config, format_time
 from pybuild.image.manifest import (
     build_index,
     build_manifest,
@@ -27,7 +27,7 @@ from pybuild.model.descriptor import (
     Descriptor,
 )
 from pybuild.model.digest import Digest
-from pybuild.model.errors import InternalError, UsageError
+from pybuild.model.errors import InternalError, UsageError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Result, Snapshot
@@ -38,16 +38,37 @@ if TYPE_CHECKING:
     from pybuild.attest.attestation import Attestation
     from pybuild.engine import Engine
 
+CREATED = "org.opencontainers.image.created"
+REWRITTEN = "buildkit/rewritten-timestamp"
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """One platform's result, and what is attested of it."""
+    """One platform's result, and what is attested of it.
+
+    Attributes:
+        is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
+        key: how the request calls its platform, if not as the image does.
+    """
 
     lowered: Lowered
     result: Result
     attestations: tuple[Attestation, ...] = ()
+    is_one_of_many: bool = False
+    key: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where it goes in directories and archives that hold several platforms [OUT-5].
+
+        Raises:
+            UserError: its key cannot be the name of a directory.
+        """
+        name = (self.key or str(self.lowered.platform)).replace("/", "_")
+        if name in (".", "..") or "\0" in name:
+            raise UserError(f"platform {name!r} cannot be a directory")
+        return name
 
     @property
     def snapshot(self) -> Snapshot:
@@ -100,7 +121,7 @@ async def _export_image(
     names = output_names(request.tags, output)
     made = await make_image(engine, output, built, step, names)
     if output.type in {"oci", "docker"}:
-        await writers.write_archive(engine, output, made.descriptor, names)
+        await writers.write_archive(engine, output, made.dated, names)
     else:
         await keep_image(engine, output, made, names, step)
     return Exported(
@@ -117,10 +138,20 @@ class Made:
 
     Attributes:
         image_id: digest of the config, or of the index.
+        epoch: SOURCE_DATE_EPOCH.
     """
 
     descriptor: Descriptor
     image_id: Digest
+    epoch: int | None = None
+
+    @property
+    def dated(self) -> Descriptor:
+        """The descriptor as archives name it: with the time of the image, if that is fixed [REP-2]."""
+        if self.epoch is None:
+            return self.descriptor
+        notes = {**self.descriptor.annotations, CREATED: format_time(self.epoch)}
+        return replace(self.descriptor, annotations=notes)
 
     def metadata(self, names: Sequence[Reference]) -> dict[str, Any]:
         """What ``--metadata-file`` says of it [BLD-30]."""
@@ -156,17 +187,30 @@ async def make_image(
     if compression == "zstd" and not oci_types:
         raise UsageError("output compression zstd needs oci-mediatypes=true")
     level = output.attrs.get("compression-level")
+    rewrite = output.flag("rewrite-timestamp")
+    epochs = [output.epoch(one.lowered.epoch) for one in built]
+    if rewrite and None in epochs:
+        step.say("rewrite-timestamp is specified, but no source-date-epoch was found")
     makers = [
-        ImageMaker(engine, one, oci_types, compression, int(level) if level else None)
-        for one in built
+        ImageMaker(
+            engine,
+            one,
+            oci_types,
+            compression,
+            int(level) if level else None,
+            epoch=epoch,
+            rewrite=rewrite,
+        )
+        for one, epoch in zip(built, epochs, strict=True)
     ]
+    date = epochs[0] if len(set(epochs)) == 1 else None
     images = [await maker.make() for maker in makers]
     step.say("exporting layers done")
     for image in images:
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
-    if len(images) == 1 and not _is_attested(output, built[0]):
-        return Made(images[0].manifest, images[0].config.digest)
+    if not (built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])):
+        return Made(images[0].manifest, images[0].config.digest, date)
     children = [image.manifest for image in images]
     if any(one.attestations for one in built):
         if not oci_types:
@@ -177,7 +221,7 @@ async def make_image(
     digest = await asyncio.to_thread(engine.store.blobs.put, data)
     step.say(f"exporting manifest list {digest}")
     image_id = images[0].config.digest if len(images) == 1 else digest
-    return Made(Descriptor(media_type, digest, len(data)), image_id)
+    return Made(Descriptor(media_type, digest, len(data)), image_id, date)
 
 
 def _is_attested(output: Output, one: Built) -> bool:
@@ -293,7 +337,12 @@ class ImageMaker:
         oci_types: bool,
         compression: str,
         level: int | None,
+        *,
+        epoch: int | None = None,
+        rewrite: bool = False,
     ) -> None:
+        self._epoch = epoch
+        self._rewrite = rewrite
         self._engine = engine
         self._store = engine.store
         self._built = built
@@ -305,26 +354,20 @@ class ImageMaker:
         """Write what is missing and return the image."""
         lowered, deltas = self._built.lowered, self._built.snapshot.deltas
         base = lowered.base_layer_count
+        if base < 0:
+            base = len(deltas) - sum(1 for item in lowered.history if item.vertex is not None)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._layer(delta)) for delta in deltas]
+            tasks = [
+                group.create_task(self._layer(delta) if at < base else self._new_layer(at))
+                for at, delta in enumerate(deltas)
+            ]
         layers = [task.result() for task in tasks]
-        created = iter([self._created(delta) for delta in deltas[base:]])
-        fixed = lowered.epoch
-        history = [
-            NewHistory(
-                created_by=item.created_by,
-                created=None if item.vertex is None else next(created),
-                empty_layer=item.vertex is None,
-                comment=item.comment,
-            )
-            for item in lowered.history
-        ]
         config = assemble_config(
             lowered.config,
             [diff_id for diff_id, _ in layers],
-            history,
+            self._history(deltas[base:]),
             base_layer_count=base,
-            epoch=fixed,
+            epoch=self._epoch,
         )
         config_type = OCI_CONFIG if self._oci_types else DOCKER_CONFIG
         config_digest = await asyncio.to_thread(self._store.blobs.put, config)
@@ -335,8 +378,53 @@ class ImageMaker:
         manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
         return Image(manifest, config_descriptor)
 
-    def _created(self, delta: str) -> float:
-        return float(self._store.deltas.meta(delta).get("created", 0.0))
+    def _history(self, deltas: Sequence[str]) -> list[NewHistory]:
+        """The entries of *deltas*, which this build added; SOURCE_DATE_EPOCH is their time."""
+        fixed = self._built.lowered.epoch
+        made = iter([float(self._store.deltas.meta(d).get("created", 0.0)) for d in deltas])
+        entries: list[NewHistory] = []
+        for item in self._built.lowered.history:
+            created: float | str | None = None if item.vertex is None else next(made)
+            if item.created:
+                created = item.created
+            elif fixed is not None:
+                created = fixed
+            entries.append(
+                NewHistory(
+                    created_by=item.created_by,
+                    created=created,
+                    empty_layer=item.vertex is None,
+                    comment=item.comment,
+                    author=item.author,
+                )
+            )
+        return entries
+
+    async def _new_layer(self, at: int) -> tuple[Digest, Descriptor]:
+        """The layer *at* that the base image does not have; its times are clamped [REP-3]."""
+        deltas = self._built.snapshot.deltas
+        delta = deltas[at]
+        if not self._rewrite or self._epoch is None:
+            return await self._layer(delta)
+        store, epoch = self._store, self._epoch
+        facts = await asyncio.to_thread(store.records.get, "layer", delta) or {}
+        kind = f"{self._compression}-{self._level}-{epoch}"
+        known: dict[str, Any] = facts.get("rewritten") or {}
+        if kind in known:
+            found = Descriptor.from_json(known[kind])
+            if store.blobs.holds(found):
+                return Digest.parse(known[kind]["diff_id"]), self._noted(found)
+        if not store.deltas.has(delta):
+            await self._engine.layers().ensure(deltas[: at + 1], lambda event: None)
+        diff_id, made = await self._write(delta, epoch)
+        known[kind] = {**made.to_json(), "diff_id": diff_id}
+        await asyncio.to_thread(store.records.put, "layer", delta, {**facts, "rewritten": known})
+        return diff_id, self._noted(made)
+
+    def _noted(self, layer: Descriptor) -> Descriptor:
+        """*layer* with what says that its times were clamped; Docker's types have no place for it."""
+        notes = {REWRITTEN: str(self._epoch)} if self._oci_types else {}
+        return replace(layer, annotations=notes)
 
     async def _layer(self, delta: str) -> tuple[Digest, Descriptor]:
         """The diffID and blob of one delta; made if there is none in the wanted compression."""
@@ -352,6 +440,16 @@ class ImageMaker:
             descriptor = Descriptor.from_json(made)
             if store.blobs.holds(descriptor):
                 return Digest.parse(facts["diff_id"]), descriptor
+        diff_id, descriptor = await self._write(delta, None)
+        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
+        record = {**(facts or {}), "diff_id": diff_id, "blobs": blobs}
+        await asyncio.to_thread(store.records.put, "layer", delta, record)
+        await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
+        return diff_id, descriptor
+
+    async def _write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
+        """Write a delta's layer as a blob; later times become *clamp*."""
+        store = self._store
         out = store.scratch("layer")
         try:
             answer = await self._engine.workers.call(
@@ -362,7 +460,7 @@ class ImageMaker:
                     "compression": self._compression,
                     "level": self._level,
                     "userxattr": await self._engine.userxattr(),
-                    "clamp_mtime": None,
+                    "clamp_mtime": clamp,
                 },
             )
             digest = Digest.parse(answer["digest"])
@@ -372,8 +470,4 @@ class ImageMaker:
             store.discard(out)
             raise
         descriptor = Descriptor(layer_media_type(self._compression), digest, size)
-        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
-        record = {"diff_id": answer["diff_id"], "blobs": blobs}
-        await asyncio.to_thread(store.records.put, "layer", delta, record)
-        await asyncio.to_thread(store.records.put, MADE_FROM, answer["diff_id"], {"delta": delta})
         return Digest.parse(answer["diff_id"]), descriptor

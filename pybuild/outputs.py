@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pybuild.model.descriptor import Descriptor
@@ -24,26 +24,32 @@ if TYPE_CHECKING:
 
 async def write_local(engine: Engine, output: Output, built: Sequence[Built]) -> None:
     """``type=local``: the file tree as a directory of the invoking user [OUT-5, OUT-16]."""
-    split = output.flag("platform-split", len(built) > 1)
+    split = output.flag("platform-split", any(one.is_one_of_many for one in built))
     if output.attrs.get("mode", "copy") != "copy":
         raise UsageError(f'output mode "{output.attrs["mode"]}" is not supported yet: only copy')
-    for one in built:
-        dest = os.path.abspath(output.dest)
-        if split:
-            dest = os.path.join(dest, str(one.lowered.platform).replace("/", "_"))
-        os.makedirs(dest, exist_ok=True)
-        shares = len(built) > 1 and not split
-        async with _tree(engine, output, one, shares=shares) as tree:
-            await engine.workers.call("pybuild.executor.export:local_job", {**tree, "dest": dest})
+    top = os.path.abspath(output.dest)
+    async with AsyncExitStack() as stack:
+        trees: list[dict[str, Any]] = []
+        for one in built:
+            shares = one.is_one_of_many and not split
+            tree = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
+            dest = os.path.join(top, one.folder) if split else top
+            os.makedirs(dest, exist_ok=True)
+            name = str(one.lowered.platform)
+            trees.append({**tree, "dest": dest, "stamp": split, "name": name})
+        await engine.workers.call("pybuild.executor.export:local_job", {"trees": trees})
 
 
 async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:
-    """``type=tar``: the file tree as a tar file, or on standard output."""
-    if len(built) > 1:
-        raise UsageError("output type=tar cannot hold several platforms", hints=["use type=local"])
+    """``type=tar``: the file tree as a tar file, or on standard output [OUT-6]."""
     with _whole_file(output.dest) as fd:
-        async with _tree(engine, output, built[0]) as tree:
-            await engine.workers.call("pybuild.executor.export:tar_job", tree, fds=[fd])
+        async with AsyncExitStack() as stack:
+            trees: list[dict[str, Any]] = []
+            for one in built:
+                tree = await stack.enter_async_context(_tree(engine, output, one))
+                trees.append({**tree, "prefix": one.folder if one.is_one_of_many else ""})
+            trees.sort(key=lambda tree: str(tree["prefix"]))
+            await engine.workers.call("pybuild.executor.export:tar_job", {"trees": trees}, fds=[fd])
 
 
 @asynccontextmanager
@@ -57,7 +63,7 @@ async def _tree(
     """
     deltas = one.snapshot.deltas
     lowers = await engine.layers().ensure(deltas, lambda event: None)
-    tree = {**await engine.tree_args(lowers), "epoch": one.lowered.epoch}
+    tree = {**await engine.tree_args(lowers), "epoch": output.epoch(one.lowered.epoch)}
     if not one.attestations:
         yield tree
         return

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pybuild.frontend.environment import parse_epoch
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
@@ -21,15 +22,16 @@ OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly
 
 _LAYERS = frozenset(
     ("compression", "compression-level", "name", "oci-mediatypes")
-    + ("attestation-inline", "oci-artifact")
+    + ("attestation-inline", "oci-artifact", "rewrite-timestamp", "source-date-epoch")
 )
+_TREES = frozenset(("attestation-prefix", "source-date-epoch"))
 _ATTRIBUTES = {
     "image": _LAYERS | {"push", "store", "unpack"},
     "registry": _LAYERS | {"push", "store", "unpack"},
     "oci": _LAYERS | {"tar"},
     "docker": _LAYERS | {"tar"},
-    "local": frozenset(("mode", "platform-split", "attestation-prefix")),
-    "tar": frozenset(("attestation-prefix",)),
+    "local": _TREES | {"mode", "platform-split"},
+    "tar": _TREES,
 }
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(
@@ -39,7 +41,6 @@ _UNSUPPORTED = frozenset(
         "prefer-nondist-layers",
         "push-by-digest",
         "registry.insecure",
-        "rewrite-timestamp",
     )
 )
 
@@ -70,6 +71,28 @@ class Output:
             )
         if self.dest and self.type in {"image", "registry", "cacheonly"}:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
+        self.epoch(None)
+        if self.flag("rewrite-timestamp") and self.flag("unpack"):
+            raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
+
+    def epoch(self, found: int | None) -> int | None:
+        """Return the latest time that this output may show, in seconds [REP-2].
+
+        Args:
+            found: SOURCE_DATE_EPOCH of the build; the output may have another, or none.
+
+        Raises:
+            UsageError: it is no number.
+        """
+        text = self.attrs.get("source-date-epoch")
+        if text is None:
+            return found
+        if not text:
+            return None
+        epoch = parse_epoch(text)
+        if epoch is None:
+            raise UsageError(f"invalid source-date-epoch: {text}")
+        return epoch
 
     def flag(self, name: str, default: bool = False) -> bool:
         text = self.attrs.get(name)
@@ -124,6 +147,12 @@ class BuildRequest:
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
     attestations: Wanted | None = None
+
+    @property
+    def multi_platform(self) -> bool:
+        """Whether the result is an index, and a directory for each platform [OUT-13]."""
+        forced = self.build_args.get("BUILDKIT_MULTI_PLATFORM", "").lower()
+        return len(self.platforms) > 1 or forced in {"1", "true"}
 
 
 def parse_output(text: str) -> Output:

@@ -41,6 +41,8 @@ async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | Non
         return None
     if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
         return None
+    if any(_may_move(source.op) for source in prepared.epochs):
+        return None
     contexts: list[dict[str, Any]] = []
     for name, prefixes in sorted(_prefixes(prepared).items()):
         tree = prepared.inputs.trees[name]

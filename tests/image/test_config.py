@@ -67,7 +67,26 @@ def test_empty_layers_take_the_time_of_the_first_new_layer() -> None:
     found = assembled(config, IDS[:3], history)
     times = [entry["created"][-9:] for entry in found["history"][1:]]
     assert times == ["00:01:40Z", "00:01:40Z", "00:01:40Z", "00:03:20Z", "00:03:20Z"]
-    assert found["created"] == "2001-01-01T00:00:00Z"
+    assert found["created"] == "1970-01-01T00:03:20Z"  # CFG-2: the last one's
+
+
+def test_time_of_an_image_with_nothing_new_is_its_bases() -> None:
+    """[REP-2]: also where that is later than the epoch."""
+    config = {"history": [{"created": "2001-01-01T00:00:00.402266175Z", "created_by": "base"}]}
+    found = assembled(config, IDS[:1], [], base_layer_count=1, epoch=100)
+    assert found["created"] == found["history"][0]["created"] == "2001-01-01T00:00:00.402266175Z"
+
+
+def test_given_times_are_kept_up_to_the_epoch() -> None:
+    """[REP-2]: those of a config that says them, and of entries that another frontend made."""
+    when = "2001-01-01T00:00:00.402266175Z"
+    new = [NewHistory("RUN 1", when, author="me")]
+    found = assembled({"created": "2002-02-02T00:00:00Z"}, IDS[:1], new)
+    assert (found["created"], found["history"][0]["created"]) == ("2002-02-02T00:00:00Z", when)
+    assert found["history"][0]["author"] == "me"
+    found = assembled({"created": "2002-02-02T00:00:00Z"}, IDS[:1], new, epoch=100)
+    late = "1970-01-01T00:01:40Z"
+    assert (found["created"], found["history"][0]["created"]) == (late, late)
 
 
 def test_epoch_clamps_what_the_build_added_only() -> None:

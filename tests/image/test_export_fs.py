@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image.export_fs import copy_tree, copy_tree_job, tree_tar
+from pybuild.image.export_fs import copy_tree, copy_tree_job, leaf_paths, tree_tar, trees_tar
 from pybuild.model.errors import UserError
 
 from .trees import look, root_only, void
@@ -73,11 +73,11 @@ def test_directory_in_the_way_is_an_error(tmp_path: Path) -> None:
         copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
 
 
-def test_epoch_clamps_times(tmp_path: Path) -> None:
+def test_epoch_is_the_time_of_everything(tmp_path: Path) -> None:
+    """REP-2: also of what is older."""
     plant(tmp_path / "in")
     copy_tree(str(tmp_path / "in"), str(tmp_path / "out"), epoch=1500)
-    times = {path.name: path.lstat().st_mtime for path in (tmp_path / "out").rglob("*")}
-    assert (times["link"], times["file"], times["d"]) == (1500, 1000, 1000)
+    assert {path.lstat().st_mtime for path in (tmp_path / "out").rglob("*")} == {1500}
 
 
 def test_tree_tar_is_plain_and_repeats(tmp_path: Path) -> None:
@@ -91,4 +91,26 @@ def test_tree_tar_is_plain_and_repeats(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(made[0])) as archive:
         names = archive.getnames()
         assert names == ["d", "d/e", "d/e/.wh.kept", "d/file", "fifo", "link", "z"]
-        assert max(member.mtime for member in archive.getmembers()) == 1500
+        assert {member.mtime for member in archive.getmembers()} == {1500}
+
+
+def test_tar_of_several_trees_has_a_directory_for_each(tmp_path: Path) -> None:
+    """OUT-6, REP-2."""
+    plant(tmp_path / "one")
+    plant(tmp_path / "two")
+    pieces: list[bytes] = []
+    roots = [("a_b", str(tmp_path / "one"), None), ("c_d_e", str(tmp_path / "two"), 1500)]
+    trees_tar(roots, pieces.append)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        members = {member.name: member for member in archive.getmembers()}
+    names = ["d", "d/e", "d/e/.wh.kept", "d/file", "fifo", "link", "z"]
+    expected = ["a_b", *(f"a_b/{name}" for name in names)]
+    assert list(members) == [*expected, "c_d_e", *(f"c_d_e/{name}" for name in names)]
+    assert (members["a_b"].mtime, members["a_b/d"].mtime, members["a_b"].mode) == (0, 1000, 0o755)
+    assert {members[name].mtime for name in members if name.startswith("c")} == {1500}
+    assert (members["a_b/z"].linkname, members["c_d_e/z"].linkname) == ("a_b/d/file", "c_d_e/d/file")
+
+
+def test_paths_of_all_that_is_no_directory(tmp_path: Path) -> None:
+    plant(tmp_path)
+    assert list(leaf_paths(str(tmp_path))) == [b"d/e/.wh.kept", b"d/file", b"fifo", b"link", b"z"]
