@@ -20,6 +20,7 @@ maxUsedSpace = "60%"
 minFreeSpace = "20%"
 
 insecure-entitlements = ["network.host", "security.insecure"]
+provenanceEnvDir = "/etc/pybuild/provenance.d"
 
 [grpc]
 address = ["tcp://0.0.0.0:1234"]
@@ -80,6 +81,7 @@ class Daemon:
         cert, key, ca: of its side of TLS; with *ca*, clients must have a certificate too.
         entitlements: what clients may grant their builds.
         labels: of its worker.
+        provenance_dir: where JSON files say what provenance tells of the machine.
     """
 
     addresses: tuple[str, ...] = ()
@@ -88,6 +90,7 @@ class Daemon:
     ca: str = ""
     entitlements: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    provenance_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +111,10 @@ class Settings:
 
 
 _OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels")
+_DAEMON = ("insecure-entitlements", "provenanceEnvDir")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
 _OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "binary", "networkMode")
 _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
-    "provenanceEnvDir",
     "proxyNetwork",
 )
 
@@ -157,11 +160,12 @@ def load_settings(config: str = "", root: str = "") -> Settings:
             key=tls.text("key"),
             ca=tls.text("ca"),
             entitlements=reader.texts("insecure-entitlements"),
+            provenance_dir=reader.text("provenanceEnvDir"),
             labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
         ),
     )
     for part, known in (
-        (reader, ("root", "registry", "worker", "dns", "grpc", "insecure-entitlements", *_IGNORED)),
+        (reader, ("root", "registry", "worker", "dns", "grpc", *_DAEMON, *_IGNORED)),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
         (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),

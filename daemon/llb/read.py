@@ -28,6 +28,8 @@ from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMe
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
 
+Call = Callable[[LocalQuery], str]
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -72,18 +74,24 @@ class NeedAnswers:
 
 
 def read(
-    definition: pb.Definition, *, platform: Platform, answers: Answers | None = None
+    definition: pb.Definition,
+    *,
+    platform: Platform,
+    answers: Answers | None = None,
+    call: Call | None = None,
 ) -> ReadDefinition | NeedAnswers:
     """Return the vertices of *definition*, or what must be answered first.
 
     Args:
         platform: of ops that name none.
+        call: names a directory of the client, where definitions are read beside each other; the
+            same text for equal queries alone.
 
     Raises:
         UserError: it is no definition, or asks for what we do not have.
     """
     checked = graph.parse(definition)
-    sources = _Sources(checked, platform)
+    sources = _Sources(checked, platform, call)
     answers = answers or {}
     missing = {query: spans for query, spans in sources.asked.items() if query not in answers}
     if missing:
@@ -97,15 +105,16 @@ async def read_with(
     *,
     platform: Platform,
     resolve: Callable[[NeedAnswers], Awaitable[Answers]],
+    call: Call | None = None,
 ) -> ReadDefinition:
     """Do `read`, with *resolve* to answer what it needs.
 
     Raises:
         UserError: as `read`; and what *resolve* raises.
     """
-    found = read(definition, platform=platform)
+    found = read(definition, platform=platform, call=call)
     if isinstance(found, NeedAnswers):
-        found = read(definition, platform=platform, answers=await resolve(found))
+        found = read(definition, platform=platform, answers=await resolve(found), call=call)
     if isinstance(found, NeedAnswers):
         raise InternalError(f"no answer for {found.queries[0]}")
     return found
@@ -126,7 +135,8 @@ def _platform(op: pb.Op, default: Platform) -> Platform:
 class _Sources:
     """All sources, what has to be asked about them, and a name for each local one."""
 
-    def __init__(self, checked: Graph, platform: Platform) -> None:
+    def __init__(self, checked: Graph, platform: Platform, call: Call | None) -> None:
+        self._call = call
         self.found: dict[Digest, Found] = {}
         self.asked: dict[Query, tuple[Span, ...]] = {}
         self.locals: dict[str, LocalQuery] = {}
@@ -142,6 +152,8 @@ class _Sources:
         """Return what the directory is called: as the client does, numbered where that is taken."""
         if query not in self._names:
             name, number = query.dir_name, 1
+            if self._call is not None:
+                name = self._call(query)
             while name in self.locals:
                 number += 1
                 name = f"{query.dir_name}#{number}"

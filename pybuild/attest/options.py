@@ -11,6 +11,7 @@ from pybuild.model.reference import Reference
 
 PROVENANCE, SBOM = "provenance", "sbom"
 V1, V02 = "v1", "v0.2"
+FILENAME = "provenance.json"
 _TRUE = frozenset(("1", "t", "true"))
 _FALSE = frozenset(("0", "f", "false"))
 # What the reference records of the machine while it builds; nothing is recorded here.
@@ -34,7 +35,7 @@ class Provenance:
     full: bool = True
     version: str = V1
     builder_id: str = ""
-    filename: str = "provenance.json"
+    filename: str = FILENAME
     reproducible: bool = False
     inline_only: bool = False
     complete_materials: bool = False
@@ -141,7 +142,7 @@ def _provenance(options: Mapping[str, str]) -> Provenance:
     known = {"mode", "version", "builder-id", "filename", "reproducible", "inline-only"}
     for name in sorted(options.keys() - known - {"complete-materials"} - _WITHOUT_EFFECT):
         raise UsageError(f'provenance has no option "{name}"', hints=[", ".join(sorted(known))])
-    filename = options.get("filename") or Provenance.filename
+    filename = options.get("filename") or FILENAME
     if "/" in filename or filename in (".", ".."):
         raise UsageError(f'provenance filename="{filename}": expected a name without directories')
     return Provenance(

@@ -19,6 +19,8 @@ BUILD_TYPE_V02 = "https://mobyproject.org/buildkit@v1"
 PREDICATE_V1 = "https://slsa.dev/provenance/v1"
 PREDICATE_V02 = "https://slsa.dev/provenance/v0.2"
 DOCKERFILE_FRONTEND = "dockerfile.v0"
+DOCKERFILE_VERSION = "1.26.0"
+"""The version of the language that the frontend knows."""
 # What an operator's own entries may not replace.
 BUILTIN_KEYS = frozenset(("buildConfig", "builderPlatform", "dockerfileVersion", "platform"))
 
