@@ -16,6 +16,7 @@ from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import unwrap
+from pybuild.daemon.session.inflow import Inflow
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 _FACT = "exporter-md-"
@@ -109,15 +110,15 @@ async def _tree(call: Call, path: str, *, replaces: bool) -> None:
         raise RpcError(Code.UNKNOWN, f"cannot write to {path}: {error.strerror}") from error
     try:
         receiver = Receiver(writer)
-        while not receiver.finished:
-            message = await call.receive()
-            if message is None:
-                raise RpcError(Code.CANCELLED, "the server left in the middle")
-            for answer in await asyncio.shield(_feed(receiver, message)):
-                await call.send(answer)
-        await asyncio.to_thread(writer.finish)
-        while await call.receive() is not None:
-            pass
+        async with Inflow(call) as inflow:
+            while not receiver.finished:
+                messages = await inflow.take()
+                if not messages:
+                    raise RpcError(Code.CANCELLED, "the server left in the middle")
+                for answer in await asyncio.shield(_feed(receiver, messages)):
+                    await call.send(answer)
+            await asyncio.to_thread(writer.finish)
+            await inflow.take()
     except (Refused, OSError) as error:
         await call.send(encode_error(str(error)))
         raise RpcError(Code.UNKNOWN, str(error)) from error
@@ -127,8 +128,8 @@ async def _tree(call: Call, path: str, *, replaces: bool) -> None:
         writer.close()
 
 
-def _feed(receiver: Receiver, message: bytes) -> asyncio.Future[list[bytes]]:
-    return asyncio.ensure_future(asyncio.to_thread(partial(receiver.feed, [message])))
+def _feed(receiver: Receiver, messages: list[bytes]) -> asyncio.Future[list[bytes]]:
+    return asyncio.ensure_future(asyncio.to_thread(partial(receiver.feed, messages)))
 
 
 def _writer(path: str, replaces: bool) -> TreeWriter:

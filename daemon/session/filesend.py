@@ -12,12 +12,14 @@ from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import wrap
 from pybuild.daemon.session.failures import failed
+from pybuild.daemon.session.inflow import Inflow
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import EnvironmentFault, UserError
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 MOST_PIECE = 3 << 20  # the client takes messages below 4 MiB
 _HEAD = struct.Struct("<I")
+_AHEAD = 1 << 20
 
 TreeWork = Callable[[socket.socket], Awaitable[object]]
 """Runs `treesend.serve` (or the worker's `treesend.send_job`) on its end of a socket pair."""
@@ -122,21 +124,29 @@ async def _relay(
     on_progress: Callable[[int], None],
 ) -> None:
     ours.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=ours.dup())
+    reader, writer = await asyncio.open_connection(sock=ours.dup(), limit=_AHEAD)
 
     async def upwards() -> None:
-        while (message := await call.receive()) is not None:
-            writer.write(_HEAD.pack(len(message)) + message)
-            await writer.drain()
+        async with Inflow(call) as inflow:
+            while messages := await inflow.take():
+                writer.write(b"".join(_HEAD.pack(len(each)) + each for each in messages))
+                await writer.drain()
 
     async def downwards() -> None:
         sent = 0
-        while head := await reader.read(_HEAD.size):
-            if len(head) < _HEAD.size:
-                head += await reader.readexactly(_HEAD.size - len(head))
-            packet = await reader.readexactly(_HEAD.unpack(head)[0])
-            await call.send(packet)
-            sent += len(packet)
+        received = bytearray()
+        while data := await reader.read(_AHEAD):
+            received += data
+            at = 0
+            while len(received) - at >= _HEAD.size:
+                begin = at + _HEAD.size
+                end = begin + _HEAD.unpack_from(received, at)[0]
+                if end > len(received):
+                    break
+                await call.send(bytes(received[begin:end]))
+                sent += end - begin
+                at = end
+            del received[:at]
             on_progress(sent)
         await asyncio.shield(worker)
         await call.half_close()

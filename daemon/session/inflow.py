@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from pybuild.daemon.grpc.channel import ClientCall
+from pybuild.daemon.session.bytesmessage import Messages
 
 _MOST = 8 << 20
 _COST = 200  # bytes that a message takes beside its own
@@ -15,7 +15,7 @@ _COST = 200  # bytes that a message takes beside its own
 class Inflow:
     """Reads ahead on a call, within bounds. An async context manager."""
 
-    def __init__(self, call: ClientCall) -> None:
+    def __init__(self, call: Messages) -> None:
         self._call = call
         self._messages: list[bytes] = []
         self._size = 0
