@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +35,22 @@ class CacheMounts:
         self._store = store
         self._workers = workers
         self._lease = lease
+        self._used: set[str] = set()
 
     @asynccontextmanager
     async def hold(
-        self, mounts: Sequence[Mount], seeds: Sequence[Seed | None]
+        self, mounts: Sequence[Mount], seeds: Sequence[Seed | None], *, renew: bool = False
     ) -> AsyncGenerator[list[str]]:
-        """Hold the caches of *mounts* by their sharing modes; give their directories, in order."""
+        """Hold the caches of *mounts* by their sharing modes; give their directories, in order.
+
+        Args:
+            renew: begin them anew, unless this build has used them or another one does [KEY-11].
+        """
         names = [_name(mount, seed) for mount, seed in zip(mounts, seeds, strict=True)]
+        new = {name for name in names if name not in self._used}
+        self._used |= new
+        if renew:
+            await asyncio.to_thread(self._drop, new)
         shared: dict[str, bool] = {}
         private: dict[str, Held] = {}
         try:
@@ -61,6 +70,20 @@ class CacheMounts:
         finally:
             for held in private.values():
                 held.release()
+
+    def _drop(self, names: Iterable[str]) -> None:
+        """Delete caches that nobody holds, and the further directories of private ones."""
+        for name in names:
+            homes = [os.path.join(self._store.mounts_dir, name)]
+            while os.path.isdir(homes[-1]):
+                homes.append(os.path.join(self._store.mounts_dir, f"{name}-{len(homes)}"))
+            for home in homes[:-1]:
+                lock = try_lock(self._lock(os.path.basename(home)))
+                if lock is not None:
+                    try:
+                        self._store.discard(home)
+                    finally:
+                        lock.release()
 
     def _lock(self, name: str) -> str:
         return os.path.join(self._store.root, "locks", "mount-" + name)

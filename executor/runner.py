@@ -416,7 +416,8 @@ class BuildRunner:
                 continue
             snapshot = await self.snapshot(_input(vertex, inputs, mount.input))
             seeds.append(_seed(self, snapshot, emit))
-        return await stack.enter_async_context(self._caches.hold(mounts, seeds))
+        held = self._caches.hold(mounts, seeds, renew=vertex.meta.ignore_cache)
+        return await stack.enter_async_context(held)
 
     def _resolv_conf(self, op: ExecOp) -> str:
         text = _read(network.RESOLV_CONF)

@@ -11,6 +11,7 @@ import os
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ProxyFor = Callable[[str, str, int], str | None]
 OnProgress = Callable[[int, int], None]
 
+# Some servers give builders other pages than browsers, and know them by their most common name.
+USER_AGENT = "pybuild/0.1 (compatible; buildkit/v0.30)"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MAX_REDIRECTS = 10
 _TRIES = 4
@@ -111,15 +114,25 @@ class Downloader:
             EnvironmentFault: the server cannot be reached, or sends too much or too slowly.
         """
         shown = shown_url(url)
+        if known is not None and known.etag:
+            # Some servers know their tags and nothing of conditions: asked for the file, they
+            # would send it. Whatever else comes of this question, the next one tells.
+            with suppress(_Again, UserError, EnvironmentFault):
+                held = await self._try(url, path, authorization, known, None, head=True)
+                if held is not None:
+                    return held
         wait_s = _FIRST_WAIT_S
         for left in range(_TRIES - 1, -1, -1):
             try:
-                return await self._try(url, path, authorization, known, on_progress)
+                got = await self._try(url, path, authorization, known, on_progress)
             except _Again as again:
                 if not left:
                     raise EnvironmentFault(f"cannot fetch {shown}: {again}") from again
                 await asyncio.sleep(max(wait_s, again.wait_s))
                 wait_s *= 3
+                continue
+            if got is not None:
+                return got
         raise AssertionError
 
     async def _try(
@@ -129,7 +142,10 @@ class Downloader:
         authorization: str,
         known: Known | None,
         on_progress: OnProgress | None,
-    ) -> Got:
+        *,
+        head: bool = False,
+    ) -> Got | None:
+        """Ask once; with *head* for no content, so that what changed gives None."""
         import aiohttp
         from yarl import URL
 
@@ -151,12 +167,14 @@ class Downloader:
             if known is not None and known.last_modified:
                 headers["If-Modified-Since"] = known.last_modified
             try:
-                response = await self._request(target, headers, is_home)
+                response = await self._request(target, headers, is_home, head=head)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise _lost(error, target) from error
             except ValueError as error:
                 raise UserError(f'invalid URL "{shown}": {error}') from error
             try:
+                if head and response.status not in _REDIRECTS:
+                    return _unchanged(response, known)
                 if response.status not in _REDIRECTS:
                     return await self._take(response, path, known, shown, on_progress)
                 place = response.headers.get("Location", "")
@@ -166,7 +184,7 @@ class Downloader:
         raise UserError(f"cannot fetch {shown}: more than {_MAX_REDIRECTS} redirects")
 
     async def _request(
-        self, target: URL, headers: Mapping[str, str], is_home: bool
+        self, target: URL, headers: Mapping[str, str], is_home: bool, *, head: bool
     ) -> aiohttp.ClientResponse:
         import aiohttp
 
@@ -174,7 +192,7 @@ class Downloader:
             limits = self._limits
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
-                headers={"User-Agent": "pybuild/0.1"},
+                headers={"User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=limits.connect_s, sock_read=limits.idle_s
@@ -186,7 +204,8 @@ class Downloader:
             pair = f"{target.user}:{target.password or ''}".encode()
             headers = {**headers, "Authorization": "Basic " + b64encode(pair).decode()}
         proxy = self._proxy_for(target.scheme, target.host or "", target.port or 0)
-        return await self._session.get(bare, headers=headers, proxy=proxy, allow_redirects=False)
+        ask = self._session.head if head else self._session.get
+        return await ask(bare, headers=headers, proxy=proxy, allow_redirects=False)
 
     async def _take(
         self,
@@ -199,11 +218,9 @@ class Downloader:
         status = response.status
         etag = response.headers.get("ETag", "")[:1024]
         last_modified = response.headers.get("Last-Modified", "")[:128]
-        if known is not None and (
-            status == 304 or (status == 200 and known.etag and _weak(etag) == _weak(known.etag))
-        ):
-            # Some servers answer in full although the tag is the same.
-            return Got(sha256="", size=0, etag=known.etag, last_modified=known.last_modified)
+        held = _unchanged(response, known)
+        if held is not None:
+            return held  # some servers answer in full although the tag is the same
         if status in _RETRIED:
             raise _Again(f"invalid response status {status}", _retry_after(response))
         if status == 304 or not 200 <= status < 400:
@@ -288,6 +305,17 @@ def _lost(error: BaseException, target: URL) -> _Again:
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror.lower()
     return _Again(f"{target.host}: {reason}")
+
+
+def _unchanged(response: aiohttp.ClientResponse, known: Known | None) -> Got | None:
+    """Return what stands for the *known* file, if the answer says that it is still that."""
+    if known is None:
+        return None
+    etag = response.headers.get("ETag", "")[:1024]
+    is_same = bool(known.etag) and _weak(etag) == _weak(known.etag)
+    if response.status == 304 or (response.status == 200 and is_same):
+        return Got(sha256="", size=0, etag=known.etag, last_modified=known.last_modified)
+    return None
 
 
 def _weak(etag: str) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Progress = Callable[[dict[str, Any]], None]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
-_ABBREVIATED = re.compile(r"[0-9a-fA-F]{4,64}\Z")
 _BRANCH = re.compile(r"ref: (refs/heads/\S+)\tHEAD")
 _LIST_S = 120
 _FETCH_S = 1800
@@ -73,22 +72,7 @@ def resolve(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[st
             return {"object": found[name], "commit": found[name], "ref": name}
     if tag in found:
         return {"object": found[tag], "commit": found.get(tag + "^{}", found[tag]), "ref": tag}
-    if _ABBREVIATED.match(ref):
-        commit = _abbreviated(git, args, ref)
-        if commit:
-            return {"object": commit, "commit": commit, "ref": ""}
     raise Fault(USER, f"repository does not contain ref {ref}: {args['shown']}")
-
-
-def _abbreviated(git: Git, args: dict[str, Any], prefix: str) -> str:
-    """Return the commit that begins with *prefix*; only having all of them can tell."""
-    _prepare_mirror(git, args["mirror"], sha256=False)
-    _fetch_all(git, args)
-    try:
-        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", prefix + "^{commit}")
-        return git.run(*words, git_dir=args["mirror"]).strip()
-    except Failed:
-        return ""
 
 
 def checkout(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
@@ -354,15 +338,12 @@ def _finish_git_dir(own: str) -> None:
 
 def _submodules(git: Git, args: dict[str, Any], own: str, tree: str) -> None:
     try:
-        git.run(
-            *(f"--work-tree={tree}", "submodule", "--quiet", "update"),
-            *("--init", "--recursive", "--depth=1"),
-            git_dir=own,
-            cwd=tree,
-            protocols=NETWORK,  # a file or an ext:: helper is no place for a submodule
-            seconds=_FETCH_S,
-            env={"GIT_PROTOCOL_FROM_USER": "0"},
-        )
+        try:
+            _update_submodules(git, own, tree, "--depth=1")
+        except Failed as error:
+            if "shallow" not in error.stderr and "--depth" not in error.stderr:
+                raise
+            _update_submodules(git, own, tree)  # a server of plain files gives all or nothing
     except Failed as error:
         fault = _unreachable(args, error)
         raise Fault(
@@ -370,6 +351,18 @@ def _submodules(git: Git, args: dict[str, Any], own: str, tree: str) -> None:
             f"failed to update submodules for {args['shown']}: {error.stderr}",
             fault.hints,
         ) from error
+
+
+def _update_submodules(git: Git, own: str, tree: str, *depth: str) -> None:
+    git.run(
+        *(f"--work-tree={tree}", "submodule", "--quiet", "update", "--init", "--recursive"),
+        *depth,
+        git_dir=own,
+        cwd=tree,
+        protocols=NETWORK,  # a file or an ext:: helper is no place for a submodule
+        seconds=_FETCH_S,
+        env={"GIT_PROTOCOL_FROM_USER": "0"},
+    )
 
 
 def _drop_links(tree: str) -> None:

@@ -115,9 +115,16 @@ class Site:
         self.trees[name] = tree
         return tree
 
-    async def run(self, op: Op, *inputs: Result, runner: BuildRunner | None = None) -> Result:
+    async def run(
+        self,
+        op: Op,
+        *inputs: Result,
+        runner: BuildRunner | None = None,
+        ignore_cache: bool = False,
+    ) -> Result:
         vertices = tuple(_source_of(result) for result in inputs)
-        vertex = Vertex(op, vertices, VertexMeta(name="it", spans=(Span("Dockerfile", 3, 3),)))
+        spans = (Span("Dockerfile", 3, 3),)
+        vertex = Vertex(op, vertices, VertexMeta(name="it", spans=spans, ignore_cache=ignore_cache))
         return await (runner or self.runner).run(vertex, inputs, self.events.append)
 
     async def files(
@@ -137,8 +144,9 @@ class Site:
         self, script: str, base: Result, *mounts: Mount, more: Sequence[Result] = (), **options: Any
     ) -> Snapshot:
         runner = options.pop("runner", None)
+        ignore = bool(options.pop("ignore_cache", False))
         op = step(script, *mounts, **options)
-        result = await self.run(op, base, *more, runner=runner)
+        result = await self.run(op, base, *more, runner=runner, ignore_cache=ignore)
         assert isinstance(result, Snapshot)
         return result
 
@@ -414,6 +422,41 @@ def test_cache_mount_is_seeded_once(site: Run) -> None:
         assert s.output().split() == ["seed", "f", "seed", "more"]
         await s.shell("ls /c", base, cache())
         assert s.output().split() == ["seed", "f", "seed", "more"]
+
+    site(body)
+
+
+@pytest.mark.parametrize("sharing", list(CacheSharing))
+def test_no_cache_begins_cache_mounts_anew_once_a_build(site: Run, sharing: CacheSharing) -> None:
+    """KEY-11: a build that ignores results wants no directory of earlier ones, but its own."""
+
+    async def body(s: Site) -> None:
+        base = await s.base()
+        mount = cache(sharing=sharing)
+        await s.shell("touch /c/old", base, mount, runner=s.again())
+        runner = s.again()
+        await s.shell("touch /c/one", base, mount, runner=runner, ignore_cache=True)
+        await s.shell("touch /c/two; ls /c", base, mount, runner=runner, ignore_cache=True)
+        assert s.output().split() == ["one", "two"]
+        runner = s.again()
+        await s.shell("touch /c/three", base, mount, runner=runner)
+        await s.shell("ls /c", base, mount, runner=runner, ignore_cache=True)
+        assert s.output().split()[2:] == ["one", "three", "two"]
+
+    site(body)
+
+
+def test_no_cache_leaves_what_another_build_works_with(site: Run) -> None:
+    """KEY-11."""
+
+    async def body(s: Site) -> None:
+        base = await s.base()
+        wait = "touch /c/busy; while [ -e /c/busy ]; do sleep 0.02; done"
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(s.shell(wait, base, cache(), runner=s.again()))
+            while not any(Path(s.store.mounts_dir).glob("*/fs/busy")):
+                await asyncio.sleep(0.01)
+            await s.shell("rm /c/busy", base, cache(), runner=s.again(), ignore_cache=True)
 
     site(body)
 

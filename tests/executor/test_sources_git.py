@@ -21,6 +21,7 @@ from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.ops import GitSource
 from tests.executor.sourcesites import SourceSite, on_site
 from tests.gitservers import Repository, git_daemon, http_backend, make_key, sshd
+from tests.webservers import serving
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +83,6 @@ def test_everything_that_can_name_a_commit(tmp_path: Path, remote: Remote) -> No
         "v1": first,
         "refs/tags/v1": first,
         first: first,
-        first[:7]: first,
         second: second,
     }
 
@@ -257,6 +257,8 @@ def test_what_is_not_there(tmp_path: Path, remote: Remote) -> None:
             await site.tree(remote.source("nope"))
         with pytest.raises(UserError, match=f"does not contain ref {'0' * 12}"):
             await site.tree(remote.source("0" * 12))
+        with pytest.raises(UserError, match="repository does not contain ref"):
+            await site.tree(remote.source(remote.first[:7]))  # ADD-8: a part of an id is none
         with pytest.raises(PybuildError, match="0" * 40):
             await site.tree(remote.source("0" * 40))
         with pytest.raises(EnvironmentFault, match="failed to fetch remote"):
@@ -296,6 +298,42 @@ def test_submodules_come_along_unless_told_otherwise(tmp_path: Path, remote: Rem
         assert (kept / "mid/in/deep").read_text() == "x"
         without = await site.tree(remote.source(submodules=False))
         assert os.listdir(without / "mid") == []
+
+    on_site(tmp_path, body)
+
+
+def test_submodules_of_a_server_of_plain_files(tmp_path: Path) -> None:
+    """[ADD-8]: such a server cannot cut histories short."""
+    base = tmp_path / "served"
+    inner = Repository(base / "inner")
+    inner.commit({"deep": "x"})
+    outer = Repository(base / "outer")
+    application = web.Application()
+    application.router.add_static("/", base)
+    with serving(application) as url:
+        for repository in (inner, outer):
+            repository.git("update-server-info")
+        outer.git("submodule", "--quiet", "add", f"{url}/inner/.git", "in")
+        outer.commit()
+        outer.git("update-server-info")
+
+        async def body(site: SourceSite) -> None:
+            tree = await site.tree(GitSource(remote=f"{url}/outer/.git"))
+            assert (tree / "in/deep").read_text() == "x"
+
+        on_site(tmp_path, body)
+
+
+def test_a_commit_knows_when_it_was_made(tmp_path: Path, remote: Remote) -> None:
+    """[REP-1]: also where a tag or a bare id stands for it."""
+
+    async def body(site: SourceSite) -> None:
+        for ref in ("", "v1", "dev", remote.first):
+            async with site.sources() as sources:
+                assert await sources.changed(remote.source(ref)) == 1700000000
+        async with site.sources() as sources:
+            with pytest.raises(UserError):
+                await sources.changed(remote.source("nowhere"))
 
     on_site(tmp_path, body)
 

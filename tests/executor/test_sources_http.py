@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,6 +110,76 @@ def test_an_unchanged_file_is_not_sent_again(tmp_path: Path, header: str) -> Non
             two = await site.tree(source(server))
         assert one == two
         assert len(server.requests) == 2
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_file_with_a_tag_is_asked_for_its_head_first(tmp_path: Path, refuses: bool) -> None:
+    """[ADD-6]: what is the same is not sent, what changed is; who has no heads is asked in full."""
+    content = b"one"
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if refuses and request.method == "HEAD":
+            return web.Response(status=405)
+        return web.Response(body=content, headers={"ETag": f'"{content.decode()}"'})
+
+    async def body(site: SourceSite) -> None:
+        nonlocal content
+        async with serving(answer) as server:
+            one = await site.tree(source(server))
+            assert await site.tree(source(server)) == one
+            content = b"two"
+            assert (await site.tree(source(server)) / "f.txt").read_bytes() == b"two"
+        methods = ["GET", "HEAD", "HEAD", "GET"]
+        if refuses:
+            methods.insert(2, "GET")
+        assert [request.method for request in server.requests] == methods
+        agent = server.requests[0].headers["User-Agent"]
+        assert agent.startswith("pybuild/") and "buildkit/v" in agent
+
+    on_site(tmp_path, body)
+
+
+def archive(*members: tuple[str, int], mode: str = "w") -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, mtime in members:
+            info = tarfile.TarInfo(name)
+            info.mtime = mtime
+            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            info.size = 0 if name.endswith("/") else 3
+            tar.addfile(info, io.BytesIO(b"abc"))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "seconds"),
+    [
+        (b"text", WHEN, 1445412480),
+        (archive(("a", 5)), WHEN, 1445412480),
+        (archive(("a", 7), ("b", 5), ("dir/", 9)), "", 7),
+        pytest.param(archive(("a", 7), mode="w:gz"), "soon", 7, id="gzip"),
+        pytest.param(archive(("dir/", 9)), "", None, id="no-file"),
+        (archive(("a", 7), ("b", 5))[:700], "", None),
+        (b"text", "", None),
+        (b"", "", None),
+    ],
+)
+def test_a_file_knows_when_it_was_changed(
+    tmp_path: Path, content: bytes, header: str, seconds: int | None
+) -> None:
+    """[REP-1]: the server's word, else the newest file of an archive."""
+    headers = {"Last-Modified": header} if header else {}
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=content, headers=headers)
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            async with site.sources() as sources:
+                assert await sources.changed(source(server)) == seconds
+            assert len(server.requests) == 1
 
     on_site(tmp_path, body)
 
