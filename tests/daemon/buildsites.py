@@ -1,0 +1,174 @@
+"""A real ``pybuild daemon``, and a client of it that speaks the protocol and nothing of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pybuild.daemon.client.filesend import ToDirectory, ToStream, file_send
+from pybuild.daemon.client.filesync import file_sync
+from pybuild.daemon.client.session import ClientSession
+from pybuild.daemon.grpc.calls import Handler
+from pybuild.daemon.grpc.channel import Channel
+from pybuild.daemon.pb import control as pb
+from tests.harness import Pybuild
+
+CONTROL = "/moby.buildkit.v1.Control/"
+READY_S = 20.0
+
+
+class Daemon:
+    """The process; its address and what it has said."""
+
+    def __init__(self, pybuild: Pybuild, socket: Path, *words: str) -> None:
+        self.address = f"unix://{socket}"
+        self.socket = socket
+        self.log = socket.with_suffix(".log")
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["timeout", "-k", "5", "300"]
+                + pybuild.command("daemon", "--addr", self.address, *words),
+                env=pybuild.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> float:
+        """Wait until it listens; return how long that took."""
+        began = time.monotonic()
+        while f"running server on {self.address}" not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() - began < READY_S, self.said()
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def said(self) -> str:
+        return self.log.read_bytes()[self._begin :].decode(errors="replace")
+
+    def stop(self) -> int:
+        """End it as a service manager would, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+@contextmanager
+def daemon(pybuild: Pybuild, folder: Path, *words: str) -> Generator[Daemon]:
+    """Run a server on a socket in *folder*."""
+    found = Daemon(pybuild, folder / "d.sock", *words)
+    try:
+        found.wait_ready()
+        yield found
+    finally:
+        if found.process.poll() is None:
+            found.kill()
+
+
+@dataclass
+class Built:
+    """What a client learns of one build."""
+
+    response: Mapping[str, str] = field(default_factory=dict[str, str])
+    vertexes: dict[str, pb.Vertex] = field(default_factory=dict[str, pb.Vertex])
+    logs: bytes = b""
+    warnings: list[pb.VertexWarning] = field(default_factory=list[pb.VertexWarning])
+
+    def names(self) -> list[str]:
+        return [vertex.name for vertex in self.vertexes.values()]
+
+    def take(self, data: bytes) -> None:
+        message = pb.StatusResponse.FromString(data)
+        for vertex in message.vertexes:
+            self.vertexes[vertex.digest] = vertex
+        self.logs += b"".join(log.msg for log in message.logs)
+        self.warnings += message.warnings
+
+
+class Client:
+    """Solves by the control service alone, as BuildKit's Go library does."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    async def call(self, method: str, request: bytes = b"") -> bytes:
+        return await self.channel.unary(CONTROL + method, request, timeout=60)
+
+    async def build(
+        self,
+        context: Path | None,
+        *,
+        attrs: Mapping[str, str] | None = None,
+        exporters: Sequence[tuple[str, Mapping[str, str]]] = (),
+        targets: Mapping[int, ToDirectory | ToStream] | None = None,
+        handlers: Mapping[str, Handler] | None = None,
+        entitlements: Sequence[str] = (),
+        ref: str = "",
+        built: Built | None = None,
+    ) -> Built:
+        """Build *context*; what was heard until a failure is in *built*."""
+        built = built if built is not None else Built()
+        ref = ref or os.urandom(8).hex()
+        offered = dict(handlers or {})
+        if context is not None:
+            offered |= file_sync({"context": str(context), "dockerfile": str(context)})
+        if targets:
+            offered |= file_send(targets)
+        async with ClientSession(offered).open(self.channel) as session:
+            watching = asyncio.create_task(self._watch(ref, built))
+            request = pb.SolveRequest(
+                Ref=ref,
+                Session=session.id,
+                Frontend="dockerfile.v0",
+                FrontendAttrs={"image-resolve-mode": "local", **(attrs or {})},
+                Exporters=[pb.Exporter(Type=kind, Attrs=given) for kind, given in exporters],
+                Entitlements=entitlements,
+            )
+            try:
+                data = await self.call("Solve", request.SerializeToString())
+            finally:
+                await asyncio.wait_for(watching, 20)
+        built.response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
+        return built
+
+    async def _watch(self, ref: str, built: Built) -> None:
+        request = pb.StatusRequest(Ref=ref).SerializeToString()
+        async with self.channel.stream(CONTROL + "Status") as call:
+            await call.send(request)
+            await call.half_close()
+            while (message := await call.receive()) is not None:
+                built.take(message)
+
+
+@asynccontextmanager
+async def client(address: str) -> AsyncGenerator[Client]:
+    """Connect, and give up after a minute whatever happens."""
+    async with asyncio.timeout(60):
+        channel = await Channel.connect(address)
+        try:
+            yield Client(channel)
+        finally:
+            await channel.close()
+
+
+def image_config(layout: Path, digest: str) -> dict[str, object]:
+    """Return the config of the image *digest* of a layout directory."""
+    blobs = layout / "blobs/sha256"
+    manifest = json.loads((blobs / digest.removeprefix("sha256:")).read_bytes())
+    config = manifest["config"]["digest"].removeprefix("sha256:")
+    found: dict[str, object] = json.loads((blobs / config).read_bytes())
+    return found

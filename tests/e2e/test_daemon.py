@@ -1,0 +1,462 @@
+"""The build server as a process, driven by its protocol [remote-api 1-8, DMN]."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pybuild.daemon.client.filesend import ToDirectory, ToStream
+from pybuild.daemon.client.filesync import file_sync
+from pybuild.daemon.client.secrets import secrets
+from pybuild.daemon.client.session import ClientSession
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.errors import SourceDetail, VertexDetail, details_of, parse_status
+from tests.daemon.buildsites import CONTROL, Built, Client, Daemon, client, daemon
+from tests.harness import Pybuild, leftovers, make_base, write
+
+pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
+Use = Callable[[Client], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def pybuild(tmp_path_factory: pytest.TempPathFactory) -> Pybuild:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    where = tmp_path_factory.mktemp("daemon")
+    found = Pybuild(where / "store")
+    make_base(found, where / "base", "base:1")
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(pybuild: Pybuild, tmp_path_factory: pytest.TempPathFactory) -> Generator[Daemon]:
+    with daemon(
+        pybuild, tmp_path_factory.mktemp("s"), "--allow-insecure-entitlement", "network.host"
+    ) as found:
+        yield found
+
+
+def on(server: Daemon, use: Use) -> None:
+    async def run() -> None:
+        async with client(server.address) as connected:
+            await use(connected)
+
+    asyncio.run(run())
+
+
+def test_it_says_what_it_is(server: Daemon) -> None:
+    async def use(c: Client) -> None:
+        info = pb.InfoResponse.FromString(await c.call("Info"))
+        assert info.buildkitVersion.version.startswith("v0.")
+        workers = pb.ListWorkersResponse.FromString(await c.call("ListWorkers"))
+        (worker,) = workers.record
+        assert worker.platforms[0].OS == "linux"
+        assert worker.Labels["org.mobyproject.buildkit.worker.executor"] == "oci"
+
+    on(server, use)
+
+
+def test_a_directory_comes_back(server: Daemon, tmp_path: Path) -> None:
+    context = write(
+        tmp_path / "c",
+        **{
+            "Dockerfile": "FROM base:1 AS b\nRUN echo hello > /x\nFROM scratch\nCOPY --from=b /x /\nCOPY a /a\n",
+            "a/one": "1",
+            "a/two": "2",
+            ".dockerignore": "a/two\n",
+        },
+    )
+
+    async def use(c: Client) -> None:
+        out = tmp_path / "out"
+        target = {0: ToDirectory(str(out))}
+        built = await c.build(context, exporters=[("local", {})], targets=target)
+        assert (out / "x").read_text() == "hello\n"
+        assert sorted(path.name for path in (out / "a").iterdir()) == ["one"]
+        assert "[internal] load build context" in built.names()
+        assert all(vertex.HasField("completed") for vertex in built.vertexes.values())
+        again = await c.build(context, exporters=[("local", {})], targets=target)
+        cached = {v.name for v in again.vertexes.values() if v.cached}
+        assert {"[b 2/2] RUN echo hello > /x", "[stage-1 2/2] COPY a /a"} <= cached
+
+    on(server, use)
+
+
+def test_an_archive_is_the_image_that_the_command_line_makes(
+    pybuild: Pybuild, server: Daemon, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nCOPY f /f\nLABEL a=b\n", f="x")
+    epoch = "1700000000"
+    plain = tmp_path / "plain.tar"
+    pybuild(
+        "build",
+        "-o",
+        f"type=oci,dest={plain}",
+        "--build-arg",
+        f"SOURCE_DATE_EPOCH={epoch}",
+        context,
+    )
+
+    async def use(c: Client) -> None:
+        data = io.BytesIO()
+        attrs = {"build-arg:SOURCE_DATE_EPOCH": epoch}
+        built = await c.build(
+            context,
+            attrs=attrs,
+            exporters=[("oci", {})],
+            targets={0: ToStream(lambda facts: _Keep(data))},
+        )
+        with tarfile.open(fileobj=io.BytesIO(data.getvalue())) as tar, tarfile.open(plain) as other:
+            assert sorted(tar.getnames()) == sorted(other.getnames())
+        assert built.response["containerimage.digest"].startswith("sha256:")
+
+    on(server, use)
+
+
+class _Keep:
+    """A file of the client that stays readable."""
+
+    def __init__(self, data: io.BytesIO) -> None:
+        self._data = data
+
+    def write(self, piece: bytes, /) -> int:
+        return self._data.write(piece)
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+def test_secrets_reach_the_step_and_nothing_else(
+    pybuild: Pybuild, server: Daemon, tmp_path: Path
+) -> None:
+    context = write(
+        tmp_path / "c",
+        Dockerfile='FROM base:1\nRUN --mount=type=secret,id=s test $(cat /run/secrets/s) = hunt""er22\n',
+    )
+
+    async def use(c: Client) -> None:
+        await c.build(context, handlers=secrets({"s": lambda: b"hunter22"}))
+
+    on(server, use)
+    found = subprocess.run(
+        ["grep", "-r", "-l", "hunter22", pybuild.store],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert not found.stdout
+
+
+def test_a_failure_names_the_line_and_the_step(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN echo why >&2; false\n")
+
+    async def use(c: Client) -> None:
+        built = Built()
+        with pytest.raises(RpcError) as caught:
+            await c.build(context, built=built)
+        assert caught.value.code is Code.UNKNOWN
+        assert "exit code: 1" in caught.value.message
+        status = parse_status(caught.value.details)
+        assert status is not None
+        details = details_of(status)
+        (source,) = [d for d in details if isinstance(d, SourceDetail)]
+        assert (source.filename, source.ranges) == ("Dockerfile", ((2, 2),))
+        assert source.data == (context / "Dockerfile").read_bytes()
+        (vertex,) = [d for d in details if isinstance(d, VertexDetail)]
+        assert built.vertexes[vertex.digest].name == "[2/2] RUN echo why >&2; false"
+        assert b"why\n" in built.logs
+
+    on(server, use)
+
+
+def test_warnings_are_told_once_in_the_protocols_words(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1 as b\nFOO\n")
+
+    async def use(c: Client) -> None:
+        built = Built()
+        with pytest.raises(RpcError, match="unknown instruction: FOO"):
+            await c.build(context, built=built)
+        (warning,) = built.warnings
+        assert warning.short.startswith(b"FromAsCasing: ") and warning.short.endswith(b"(line 1)")
+        assert built.vertexes[warning.vertex].name.startswith("[internal] load build definition")
+
+    on(server, use)
+
+
+def test_history_keeps_the_log_and_replays_it(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN echo for the record\n")
+
+    async def use(c: Client) -> None:
+        built = await c.build(context, ref="history-1", attrs={"no-cache": ""})
+        records = await _history(c, "history-1")
+        assert records[-1].numCompletedSteps == len(built.vertexes)
+        replayed = Built()
+        request = pb.StatusRequest(Ref="history-1").SerializeToString()
+        async with c.channel.stream(CONTROL + "Status") as call:
+            await call.send(request)
+            await call.half_close()
+            while (message := await call.receive()) is not None:
+                replayed.take(message)
+        assert replayed.logs == built.logs == b"for the record\n"
+        delete = pb.UpdateBuildHistoryRequest(Ref="history-1", Delete=True)
+        await c.call("UpdateBuildHistory", delete.SerializeToString())
+        assert not await _history(c, "history-1")
+
+    on(server, use)
+
+
+async def _history(c: Client, ref: str) -> list[pb.BuildHistoryRecord]:
+    request = pb.BuildHistoryRequest(Ref=ref, EarlyExit=True).SerializeToString()
+    found: list[pb.BuildHistoryRecord] = []
+    async with c.channel.stream(CONTROL + "ListenBuildHistory") as call:
+        await call.send(request)
+        await call.half_close()
+        while (message := await call.receive()) is not None:
+            found.append(pb.BuildHistoryEvent.FromString(message).record)
+    return found
+
+
+def test_entitlements_are_the_servers_to_give(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN --network=host true\n")
+
+    async def use(c: Client) -> None:
+        await c.build(context, entitlements=["network.host"])
+        with pytest.raises(RpcError, match="entitlement network.host is not allowed"):
+            await c.build(context)
+        with pytest.raises(RpcError, match="entitlement security.insecure is not allowed"):
+            await c.build(context, entitlements=["security.insecure"])
+
+    on(server, use)
+
+
+def test_cancelling_ends_that_build_and_no_other(
+    pybuild: Pybuild, server: Daemon, tmp_path: Path
+) -> None:
+    slow = write(tmp_path / "s", Dockerfile="FROM base:1\nRUN sleep 60 # cancelled\n")
+    other = write(tmp_path / "o", Dockerfile="FROM base:1\nRUN sleep 1; echo done > /x\n")
+
+    async def use(c: Client) -> None:
+        doomed = asyncio.create_task(c.build(slow, ref="doomed"))
+        lives = asyncio.create_task(c.build(other))
+        await _until(lambda: _running("sleep 60"))
+        doomed.cancel()
+        await asyncio.wait([doomed], timeout=10)
+        await _until(lambda: not _running("sleep 60"))
+        await lives
+
+    on(server, use)
+
+
+def test_equal_steps_of_two_clients_run_once(server: Daemon, tmp_path: Path) -> None:
+    shared = "FROM base:1\nRUN sleep 1; echo $RANDOM > /shared\n"
+    contexts = [write(tmp_path / name, Dockerfile=shared + f"LABEL n={name}\n") for name in "ab"]
+
+    async def one(context: Path) -> str:
+        async with client(server.address) as c:
+            out = tmp_path / f"out-{context.name}"
+            await c.build(context, exporters=[("local", {})], targets={0: ToDirectory(str(out))})
+            return (out / "shared").read_text()
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(*map(one, contexts)))
+
+    assert len(set(asyncio.run(both()))) == 1
+
+
+@pytest.mark.parametrize("phase", ["session", "context", "step", "export"])
+def test_a_client_that_dies_hurts_nobody(server: Daemon, tmp_path: Path, phase: str) -> None:
+    text = (
+        "FROM base:1\nCOPY . /c\nRUN sleep 30 # {phase}\n"
+        if phase == "step"
+        else "FROM base:1\nCOPY . /c\n"
+    )
+    context = write(tmp_path / "c", Dockerfile=text.format(phase=phase), big="x" * 5_000_000)
+    script = tmp_path / "client.py"
+    script.write_text(_DYING.format(address=server.address, context=str(context), phase=phase))
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["timeout", "-s", "KILL", "40", sys.executable, "-P", script],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (-9, 137, 9), done.stderr.decode()[-2000:]
+
+    async def use(c: Client) -> None:
+        await _until(lambda: not _running("sleep 30"))
+        fine = write(tmp_path / "f", Dockerfile="FROM base:1\nRUN true\n")
+        await c.build(fine)
+
+    on(server, use)
+
+
+_DYING = """
+import asyncio, os, signal
+from pathlib import Path
+from pybuild.daemon.client.filesend import ToStream
+from tests.daemon.buildsites import client, Built
+
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Deadly(Built):
+    def take(self, data):
+        super().take(data)
+        names = [v.name for v in self.vertexes.values() if v.HasField("started")]
+        if "{phase}" == "context" and any("build context" in n for n in names): die()
+        if "{phase}" == "step" and any("sleep" in n for n in names): die()
+
+async def main():
+    async with client("{address}") as c:
+        if "{phase}" == "session":
+            from pybuild.daemon.client.session import ClientSession
+            async with ClientSession({{}}).open(c.channel):
+                die()
+        await c.build(Path("{context}"), built=Deadly(), attrs={{"no-cache": ""}},
+                      exporters=[("tar", {{}})], targets={{0: ToStream(die)}})
+
+asyncio.run(main())
+"""
+
+
+def test_garbage_on_the_socket_is_closed_and_the_server_lives(server: Daemon) -> None:
+    for data in (b"\0" * 4096, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(10_000)):
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(10)
+            raw.connect(str(server.socket))
+            raw.sendall(data)
+            while True:
+                try:
+                    if not raw.recv(65536):
+                        break
+                except ConnectionError:
+                    break
+
+    async def use(c: Client) -> None:
+        await c.call("Info")
+        with pytest.raises(RpcError) as caught:
+            await c.call("Nothing")
+        assert caught.value.code is Code.UNIMPLEMENTED
+
+    on(server, use)
+
+
+def test_it_starts_fast_and_ends_clean(pybuild: Pybuild, tmp_path: Path) -> None:
+    one = Pybuild(tmp_path / "store")
+    with daemon(one, tmp_path) as server:
+        context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY Dockerfile /\n")
+        on(server, partial(_build, context))
+        assert server.stop() == 0
+    assert not server.socket.exists()
+    assert not leftovers(one.store)
+    assert "Traceback" not in server.said()
+
+
+async def _build(context: Path, c: Client) -> None:
+    await c.build(context)
+
+
+def test_killed_under_load_it_comes_back_with_what_was_finished(
+    tmp_path: Path, pybuild: Pybuild
+) -> None:
+    context = write(
+        tmp_path / "c", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\nRUN sleep 20\n"
+    )
+    fine = write(tmp_path / "f", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\n")
+    with daemon(pybuild, tmp_path) as first:
+
+        async def start() -> None:
+            async with client(first.address) as c:
+                task = asyncio.create_task(c.build(context))
+                await _until(lambda: _running("sleep 20"))
+                first.kill()
+                with pytest.raises((RpcError, TimeoutError)):
+                    await asyncio.wait_for(task, 20)
+
+        asyncio.run(start())
+    with daemon(pybuild, tmp_path) as second:
+
+        async def use(c: Client) -> None:
+            built = await c.build(fine)
+            cached = {v.name for v in built.vertexes.values() if v.cached}
+            assert "[2/2] RUN echo $RANDOM > /kept" in cached
+
+        on(second, use)
+        assert second.stop() == 0
+    assert not leftovers(pybuild.store / "nothing")
+    assert not _running("sleep 20")
+
+
+def _running(text: str) -> bool:
+    wanted = text.encode().replace(b" ", b"\0") + b"\0"
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if entry.read_bytes() == wanted:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+async def _until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+def test_a_session_that_is_not_there_is_waited_for_and_missed(server: Daemon) -> None:
+    async def use(c: Client) -> None:
+        request = pb.SolveRequest(Ref="lonely", Session="nobody", Frontend="dockerfile.v0")
+        with pytest.raises(RpcError, match="no active session for nobody"):
+            await c.call("Solve", request.SerializeToString())
+
+    on(server, use)
+
+
+def test_a_session_may_serve_several_builds(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nCOPY Dockerfile /\n")
+
+    async def use(c: Client) -> None:
+        offered = file_sync({"context": str(context), "dockerfile": str(context)})
+        async with ClientSession(offered).open(c.channel) as session:
+
+            async def solve(number: int) -> None:
+                request = pb.SolveRequest(
+                    Ref=f"many-{number}",
+                    Session=session.id,
+                    Frontend="dockerfile.v0",
+                    FrontendAttrs={"image-resolve-mode": "local", "label:n": str(number)},
+                )
+                await c.call("Solve", request.SerializeToString())
+
+            await asyncio.gather(*(solve(number) for number in range(5)))
+
+    on(server, use)
+
+
+def test_disk_usage_lists_what_builds_left(server: Daemon, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN echo usage > /x\n")
+
+    async def use(c: Client) -> None:
+        await c.build(context)
+        usage = pb.DiskUsageResponse.FromString(await c.call("DiskUsage"))
+        assert any("echo usage" in record.Description for record in usage.record)
+        assert json.dumps(sorted(record.ID for record in usage.record))
+
+    on(server, use)

@@ -1,0 +1,191 @@
+"""How the build server is started and reached: TLS, configuration, the name buildkitd [DMN]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pybuild.daemon.grpc.channel import Channel
+from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.pb import control as pb
+from tests.daemon.buildsites import CONTROL
+from tests.harness import ROOT, Pybuild
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path) -> Pybuild:
+    return Pybuild(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``ca``, ``server`` and ``client`` of one authority, ``stranger`` of another."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    where = tmp_path_factory.mktemp("tls")
+    for authority, names in (("ca", ("server", "client")), ("other", ("stranger",))):
+        _openssl(where, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}",
+                 "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+        for name in names:
+            _openssl(where, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+                     "-out", f"{name}.csr")  # fmt: skip
+            (where / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+            _openssl(where, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
+                     "-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", f"{name}.pem")  # fmt: skip
+    return where
+
+
+def _openssl(where: Path, *words: str) -> None:
+    subprocess.run(
+        ["openssl", *words],
+        cwd=where,
+        check=True,
+        capture_output=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def running(pybuild: Pybuild, log: Path, *command: str) -> Generator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            ["timeout", "-k", "5", "120", *command],
+            env=pybuild.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while "running server on" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        yield process
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
+
+
+def test_mutual_tls_lets_in_who_is_known(
+    pybuild: Pybuild, certificates: Path, tmp_path: Path
+) -> None:
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    words = ["--addr", address, "--tlscert", str(certificates / "server.pem")]
+    words += [
+        "--tlskey",
+        str(certificates / "server.key"),
+        "--tlscacert",
+        str(certificates / "ca.pem"),
+    ]
+
+    async def version(name: str) -> str:
+        context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+        if name:
+            context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+        async with asyncio.timeout(20):
+            channel = await Channel.connect(address, ssl=context, server_hostname="localhost")
+            try:
+                data = await channel.unary(CONTROL + "Info", b"", timeout=10)
+            finally:
+                await channel.close()
+        return pb.InfoResponse.FromString(data).buildkitVersion.version
+
+    with running(pybuild, tmp_path / "log", *pybuild.command("daemon", *words)):
+        assert asyncio.run(version("client")).startswith("v")
+        for name in ("", "stranger"):
+            with pytest.raises((RpcError, OSError)):
+                asyncio.run(version(name))
+        assert asyncio.run(version("client")).startswith("v")
+
+
+def test_plain_tcp_must_be_wanted(pybuild: Pybuild) -> None:
+    done = pybuild("daemon", "--addr", "tcp://127.0.0.1:1", code=2, timeout=30)
+    assert "a TCP address without TLS" in done.err
+    assert "--insecure" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--addr", "http://x"], "invalid address http://x"),
+        (["--addr", "tcp://127.0.0.1", "--insecure"], "invalid address tcp://127.0.0.1"),
+        (["--tlskey", "/k"], "TLS needs a certificate"),
+        (["--tlscert", "/nowhere.pem"], "cannot use the certificates /nowhere.pem"),
+    ],
+)
+def test_what_it_cannot_listen_on_is_said(pybuild: Pybuild, words: list[str], message: str) -> None:
+    assert message in pybuild("daemon", *words, code=2, timeout=30).err
+
+
+def test_two_servers_do_not_share_a_socket_and_a_dead_one_leaves_it(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path}/s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+    with running(pybuild, tmp_path / "log", *pybuild.command("daemon", "--addr", address)):
+        assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+        done = pybuild("daemon", "--addr", address, code=3, timeout=30)
+        assert "a server is there" in done.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_started_as_buildkitd_it_takes_its_flags_and_file(pybuild: Pybuild, tmp_path: Path) -> None:
+    """[remote-api 10]: as BuildKit's test sandbox starts it."""
+    script = tmp_path / "buildkitd"
+    script.write_text(
+        f"#!{sys.executable} -P\nimport sys\nfrom pybuild.cli import main\nsys.exit(main())\n"
+    )
+    script.chmod(0o755)
+    config = tmp_path / "buildkitd.toml"
+    config.write_text(
+        'insecure-entitlements = ["network.host"]\n[otel]\nsocketPath = "/x"\n[cdi]\nspecDirs = ["/y"]\n'
+        '[registry."docker.io"]\nmirrors = ["localhost:1"]\n'
+    )
+    words = ["--oci-worker=true", "--containerd-worker=false", "--oci-worker-gc=false", "--debug"]
+    words += ["--oci-worker-labels=org.mobyproject.buildkit.worker.sandbox=true"]
+    words += [
+        f"--config={config}",
+        "--root",
+        str(tmp_path / "root"),
+        "--addr",
+        f"unix://{tmp_path}/s",
+    ]
+
+    async def labels() -> dict[str, str]:
+        async with asyncio.timeout(20):
+            channel = await Channel.connect(f"unix://{tmp_path}/s")
+            data = await channel.unary(CONTROL + "ListWorkers", b"", timeout=10)
+            await channel.close()
+        (record,) = pb.ListWorkersResponse.FromString(data).record
+        return dict(record.Labels)
+
+    assert (ROOT / "pybuild").is_dir()
+    with running(pybuild, tmp_path / "log", str(script), *words):
+        assert asyncio.run(labels())["org.mobyproject.buildkit.worker.sandbox"] == "true"
