@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from pybuild.attest.machine import read_machine
 from pybuild.config import Settings
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
@@ -55,7 +56,9 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
             )
     async with Engine(settings) as engine:
         config = ServerSettings(
-            entitlements=frozenset(daemon.entitlements), labels=dict(daemon.labels)
+            entitlements=frozenset(daemon.entitlements),
+            labels=dict(daemon.labels),
+            machine=read_machine(daemon.provenance_dir),
         )
         server = BuildServer(engine, config)
         handlers = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.ops import GitSource, HttpSource
+from pybuild.model.ops import GitSource, HttpSource, Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
@@ -47,7 +48,20 @@ class RemoteContext:
     shown: str
 
 
-NamedContext = LocalContext | ImageContext | RemoteContext
+@dataclass(frozen=True, slots=True)
+class VertexContext:
+    """A tree that somebody has defined already, with the image config that goes with it.
+
+    Attributes:
+        config: as parsed JSON; None where the tree is none of an image.
+    """
+
+    name: str
+    vertex: Vertex
+    config: Mapping[str, Any] | None = field(default=None, hash=False)
+
+
+NamedContext = LocalContext | ImageContext | RemoteContext | VertexContext
 
 
 class NamedContexts:
@@ -57,7 +71,10 @@ class NamedContexts:
         UsageError: a name is reserved or not a valid one [NC-3].
     """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
+    def __init__(
+        self, values: Mapping[str, str], vertices: Mapping[str, VertexContext] | None = None
+    ) -> None:
+        self._vertices = vertices or {}
         self._values: dict[str, tuple[str, str]] = {}
         for given, value in values.items():
             name, _, platform = given.partition("::")
@@ -91,7 +108,7 @@ class NamedContexts:
                     + " -> ".join(chain)
                 )
             chain.append(entry[0])
-            found = _parse(*entry)
+            found = self._vertices.get(entry[0]) or _parse(*entry)
             if not isinstance(found, ImageContext) or found.reference is None or found.layout:
                 return found
             name = str(found.reference)

@@ -115,7 +115,7 @@ def _find(
 ) -> EpochSource | None:
     if word == CONTEXT:
         return _source(word, _only_source(options.context), "main build context metadata")
-    contexts = NamedContexts(options.named_contexts)
+    contexts = NamedContexts(options.named_contexts, options.context_trees)
     try:
         named = contexts.find(word, options.target_platform)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pybuild.frontend import ast
-from pybuild.frontend.contexts import ImageContext, LocalContext, RemoteContext
+from pybuild.frontend.contexts import ImageContext, LocalContext, RemoteContext, VertexContext
 from pybuild.frontend.environment import DEFAULT_PATH
 from pybuild.frontend.imageconfig import EXPORTER_COMMENT, ImageConfig
 from pybuild.frontend.lint.baseimages import Pulled, check_base_platform
@@ -25,11 +25,22 @@ from pybuild.model.ops import (
     Vertex,
     VertexMeta,
 )
+from pybuild.model.platform import Platform
 
 
 def base_config(image: ResolvedImage, request: ImageRequest) -> ImageConfig:
     """Return an image's config as the start of a stage."""
     return ImageConfig.of_image(image.config, image.layer_count, request.reference.familiar)
+
+
+def vertex_config(context: VertexContext, platform: Platform) -> ImageConfig:
+    """Return the config of a tree that is defined already as the start of a stage."""
+    if context.config is None:
+        return ImageConfig.empty(platform)
+    config = ImageConfig.of_image(context.config, -1, context.name)
+    if not config.top.get("os"):
+        config.set_platform(platform)
+    return config
 
 
 class Evaluator:
@@ -132,11 +143,21 @@ class Evaluator:
             state.image = ImageConfig.empty(state.platform)
             if node.index >= 0:
                 self._materialise(state, node, node.origin)
+        elif isinstance(node.origin, VertexContext):
+            state.platform = node.platform or target
+            self._use_vertex(state, node, node.origin)
         elif isinstance(node.origin, RemoteContext):
             state.platform = node.platform or target
             state.image = ImageConfig.empty(state.platform)
             self._use_remote(state, node, node.origin)
         return state
+
+    def _use_vertex(self, state: StageState, node: Node, context: VertexContext) -> None:
+        """Start from a tree that is defined already, and the config it came with."""
+        state.vertex = context.vertex
+        state.image = vertex_config(context, state.platform)
+        if context.config is None and node.index >= 0:
+            state.image.base_layer_count = -1
 
     def _use_remote(self, state: StageState, node: Node, context: RemoteContext) -> None:
         """Start from the tree of a repository, or from one file; neither has a config [NC-5]."""

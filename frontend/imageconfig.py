@@ -29,7 +29,7 @@ class ImageConfig:
         top: the fields beside ``config`` and ``history``; unknown ones are kept [CFG-1].
         run: the ``config`` object.
         base_history: entries of the base image, as parsed JSON.
-        base_layer_count: layers of the base image.
+        base_layer_count: layers of the base image; -1 where they are not known yet.
         added: entries of this build.
     """
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pybuild.frontend import ast
-from pybuild.frontend.contexts import NamedContexts
+from pybuild.frontend.contexts import NamedContexts, VertexContext
 from pybuild.frontend.environment import (
     proxy_variables,
     unused_build_args,
 )
 from pybuild.frontend.epoch import global_scope, settle_epoch
-from pybuild.frontend.evaluate import Evaluator, base_config
+from pybuild.frontend.evaluate import Evaluator, base_config, vertex_config
 from pybuild.frontend.lint.filecheck import check_file
 from pybuild.frontend.lint.options import BUILD_ARG, CheckOptions
 from pybuild.frontend.lint.report import Report
@@ -28,6 +28,7 @@ from pybuild.frontend.lowering import (
     NeedImages,
     ResolvedImage,
 )
+from pybuild.frontend.scans import scanned_trees
 from pybuild.frontend.stages import Node, StageGraph
 from pybuild.frontend.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import check_frontend
@@ -54,7 +55,9 @@ def lower(
         return found
     evaluator = Evaluator(found.graph, found.scope, images)
     evaluator.add_all(found.nodes)
-    return _finish(dockerfile, found.scope, found.graph, evaluator.states[found.target])
+    lowered = _finish(dockerfile, found.scope, found.graph, evaluator.states[found.target])
+    scans = scanned_trees(found.target, evaluator.states, found.scope)
+    return replace(lowered, scans=scans) if scans else lowered
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def plan(
     """
     if not dockerfile.stages:
         raise UserError("dockerfile contains no stages to build")
-    contexts = NamedContexts(options.named_contexts)
+    contexts = NamedContexts(options.named_contexts, options.context_trees)
     check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
     scope = _scope(dockerfile, options, report)
     check_file(dockerfile, options, scope.globals, report)
@@ -152,6 +155,9 @@ def _add_triggers(graph: StageGraph, node: Node, images: Images) -> bool:
     if isinstance(base, Node) and not base.replaced:
         onbuilds = [s.instruction for s in base.steps if isinstance(s.instruction, ast.Onbuild)]
         triggers = [replace(item.trigger, span=node.spans[0]) for item in onbuilds]
+    elif isinstance(base, VertexContext):
+        config = vertex_config(base, graph.platform)
+        triggers = [_parse_trigger(text, node) for text in config.triggers]
     else:
         request = graph.request(base if isinstance(base, Node) else node)
         if request is None:

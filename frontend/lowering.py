@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning
@@ -12,6 +12,9 @@ from pybuild.model.ops import NetworkMode, Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
+
+if TYPE_CHECKING:
+    from pybuild.frontend.contexts import VertexContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class LowerOptions:
         platform_explicit: somebody asked for the target platform, so the config says so whatever
             the base image says [FROM-9].
         named_contexts: ``--build-context``: name (lower case) to its value as written.
+        context_trees: what stands for those of them that are defined already.
         no_cache: ignore stored results for every stage.
         no_cache_filter: the same for these stages (lower case).
         labels: ``--label``, applied after the last stage [LBL-1].
@@ -42,6 +46,7 @@ class LowerOptions:
     build_platform: Platform
     platform_explicit: bool = False
     named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    context_trees: Mapping[str, VertexContext] = field(default_factory=dict[str, "VertexContext"])
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -117,11 +122,14 @@ class HistoryItem:
     Attributes:
         vertex: the vertex that makes this entry's layer; None for an empty layer. Its creation
             time is when that vertex's result was made.
+        created: the entry's time as it is written, where another frontend has said it.
     """
 
     created_by: str
     vertex: Vertex | None = None
     comment: str = "buildkit.dockerfile.v0"
+    created: str = ""
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +140,12 @@ class Lowered:
         result: the vertex whose tree is the image's.
         config: the image config without ``created``, ``rootfs`` and new history; unknown fields
             of the base are kept [CFG-1]. ``history`` holds the base's entries.
-        base_layer_count: layers that come from the base image.
+        base_layer_count: layers that come from the base image; -1 where only the finished tree
+            tells, which has those of this build on top.
         history: entries added by this build, in order.
         contexts: local sources that the definition reads (``context`` and named ones).
         epoch: SOURCE_DATE_EPOCH, if set.
+        scans: trees besides the result that are to be scanned for what is in them, by name.
     """
 
     result: Vertex
@@ -146,3 +156,4 @@ class Lowered:
     platform: Platform
     warnings: tuple[BuildWarning, ...] = ()
     epoch: int | None = None
+    scans: Mapping[str, Vertex] = field(default_factory=dict[str, Vertex])

@@ -96,6 +96,9 @@ class Node:
 class StageGraph:
     """All stages of a file.
 
+    Attributes:
+        platform: of the result.
+
     Raises:
         UserError: a FROM that cannot be read, a source that cannot be, or a cycle.
     """
@@ -112,7 +115,7 @@ class StageGraph:
         self._contexts = contexts
         self._scope = scope
         self._escape = dockerfile.directives.escape
-        self._target_platform = target_platform
+        self._target_platform = self.platform = target_platform
         self._default_platform = default_platform
         self._by_name: dict[str, Node] = {}
         self._external: dict[str, Node] = {}

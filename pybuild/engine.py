@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from pybuild import memo
 from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
+from pybuild.cache.rolling import RollingLease
 from pybuild.cache.store import Store
 from pybuild.config import Settings
 from pybuild.contextkinds import is_at_hand
@@ -55,6 +56,7 @@ from pybuild.standardinput import StandardInput
 from pybuild.upkeep import keep_within
 
 if TYPE_CHECKING:
+    from pybuild.attested import Describe
     from pybuild.registry.client import Client
 
 
@@ -73,6 +75,8 @@ class Prepared:
         lowered: one definition a platform, in the order asked for.
         session: closed when the build ends; otherwise when the engine does.
         epochs: what was asked for its time, for SOURCE_DATE_EPOCH.
+        images: that the definitions are made from, by how they were asked for.
+        started: when this began, seconds since the epoch.
     """
 
     request: BuildRequest
@@ -81,6 +85,10 @@ class Prepared:
     lowered: tuple[Lowered, ...]
     session: Session
     epochs: tuple[EpochSource, ...] = ()
+    images: Mapping[ImageRequest, ResolvedImage] = field(
+        default_factory=dict[ImageRequest, ResolvedImage]
+    )
+    started: float = 0.0
 
 
 class Engine:
@@ -112,7 +120,9 @@ class Engine:
         # In a thread: the store's janitor may be waiting for one of our workers.
         self._stack.push_async_callback(asyncio.to_thread, self.store.close)
         self.images = ImageSourceResolver(self.store, self.client)
-        self.results = Results(self.store)
+        self.rolling = RollingLease(self.store.leases)
+        self._stack.callback(self.rolling.close)
+        self.results = Results(self.store, self.rolling)
         self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
         self._stack.push_async_callback(self._close_sessions)
         return self
@@ -207,8 +217,9 @@ class Engine:
             raise
 
     async def _prepare(self, request: BuildRequest, session: Session, emit: Emit) -> Prepared:
-        stdin = StandardInput()
+        stdin, started = StandardInput(), self.clock.now()
         inputs: BuildInputs | None = None
+        images: dict[ImageRequest, ResolvedImage] = {}
         if not await abandonable(is_at_hand, request, stdin):
             inputs = await load_from_elsewhere(request, stdin, session, emit)
         async with internal_step("[internal] load build definition", emit, self.clock):
@@ -226,6 +237,7 @@ class Engine:
                     request,
                     dockerfile,
                     await epochs.settle(dockerfile, lower_options(request, inputs, platform, here)),
+                    images,
                     emit,
                 )
                 for platform in platforms
@@ -241,10 +253,17 @@ class Engine:
             lowered=tuple(lowered),
             session=session,
             epochs=epochs.sources,
+            images=images,
+            started=started,
         )
 
-    async def build(self, prepared: Prepared, emit: Emit) -> BuildResult:
+    async def build(
+        self, prepared: Prepared, emit: Emit, *, describe: Describe | None = None
+    ) -> BuildResult:
         """Solve and export.
+
+        Args:
+            describe: writes definitions into provenance that is to have them.
 
         Raises:
             StepError: a RUN failed; UserError, EnvironmentFault.
@@ -279,6 +298,11 @@ class Engine:
                     )
                     for one, platform in zip(prepared.lowered, platforms, strict=True)
                 ]
+                if request.attestations:
+                    from pybuild.attested import Attestor
+
+                    attestor = Attestor(self, prepared, runner, solution, describe, watch)
+                    built = await attestor.attest(built)
                 exported = await export_all(self, request, built, emit)
         await self._keep_within_limits()
         steps = tuple(
@@ -310,9 +334,9 @@ class Engine:
         request: BuildRequest,
         dockerfile: Dockerfile,
         options: LowerOptions,
+        images: dict[ImageRequest, ResolvedImage],
         emit: Emit,
     ) -> Lowered:
-        images: dict[ImageRequest, ResolvedImage] = {}
         while True:
             answer = lower(dockerfile, options, images)
             if isinstance(answer, Lowered):

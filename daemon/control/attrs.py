@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pybuild.attest.options import Wanted, options_of, wanted
 from pybuild.host import native_platform, platforms_from
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
@@ -51,7 +52,7 @@ class Attrs:
         no_cache: for all stages; *no_cache_filter* for some (lower case).
         pull: ask registries though the answer is known.
         cache_imports: ``(type, attributes)``.
-        attestations: type to options, for ``sbom`` and ``provenance``.
+        attestations: the lists and the provenance to be made of the result.
         request: id of a sub-request, such as ``frontend.lint``.
     """
 
@@ -79,9 +80,7 @@ class Attrs:
     hostname: str = ""
     network: NetworkMode = NetworkMode.DEFAULT
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
-    attestations: Mapping[str, Mapping[str, str]] = field(
-        default_factory=dict[str, Mapping[str, str]]
-    )
+    attestations: Wanted = field(default_factory=Wanted)
     request: str = ""
 
 
@@ -129,7 +128,7 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         hostname=given.get("hostname", ""),
         network=_network(given.get("force-network-mode", "")),
         cache_imports=_cache_imports(given),
-        attestations=_attestations(given, build_args),
+        attestations=read_attestations(given),
         request=given.get("requestid", ""),
     )
 
@@ -137,6 +136,14 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
 def default_platform(attrs: Attrs) -> Platform:
     """The platform of the result where only one is wanted."""
     return attrs.platforms[0] if attrs.platforms else native_platform()
+
+
+def with_slashes(context: str) -> str:
+    """``docker-image:alpine`` may be said for ``docker-image://alpine``, and so for layouts."""
+    scheme, colon, rest = context.partition(":")
+    if colon and scheme in ("docker-image", "oci-layout") and not rest.startswith("//"):
+        return f"{scheme}://{rest}"
+    return context
 
 
 def _below(given: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -234,19 +241,18 @@ def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, st
     return tuple(imports)
 
 
-def _attestations(
-    given: Mapping[str, str], build_args: Mapping[str, str]
-) -> dict[str, Mapping[str, str]]:
+def read_attestations(given: Mapping[str, str]) -> Wanted:
+    """Return the attestations that attributes ask for [ATT-1, ATT-3].
+
+    Raises:
+        UsageError: of a kind that there is not, or with an option that is wrong.
+    """
     asked = {key.lower(): value for key, value in _below(given, "attest:").items()}
-    for key, value in build_args.items():
-        if key.startswith("BUILDKIT_ATTEST_"):
-            asked[key.removeprefix("BUILDKIT_ATTEST_").lower()] = value
+    for key, value in _below(given, "build-arg:BUILDKIT_ATTEST_").items():
+        asked[key.lower()] = value
     found: dict[str, Mapping[str, str]] = {}
     for kind, text in asked.items():
-        options: dict[str, str] = {}
-        for item in _csv(text):
-            key, equals, value = item.partition("=")
-            options[key.strip()] = value if equals else "true"
-        if options.get("disabled", "").lower() not in ("true", "1"):
+        options = options_of(text, f"attest:{kind}")
+        if options is not None:
             found[kind] = options
-    return found
+    return wanted(found)

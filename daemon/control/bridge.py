@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from pybuild.daemon.control.build import Build, rpc_error
-from pybuild.daemon.control.caps import FRONTEND_CAPS, LLB_CAPS
+from pybuild.daemon.control.build import Build
+from pybuild.daemon.control.caps import FRONTEND_CAPS
+from pybuild.daemon.control.looks import looking
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.reading import read_dir, read_file, stat_file
 from pybuild.daemon.control.results import Reference, read_result
@@ -13,6 +14,7 @@ from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.sourcemeta import resolve_image_config, resolve_source_meta
 from pybuild.daemon.grpc.calls import Call, Handler, unary
 from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.llb.caps import LLB_CAPS
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.apicaps import APICap
 
@@ -54,7 +56,7 @@ class BridgeService:
             try:
                 return await answer(build, data)
             except Exception as error:
-                raise rpc_error(error, build.frontend, build.files) from error
+                raise build.error(error) from error
 
         return handle
 
@@ -138,8 +140,10 @@ class BridgeService:
 
     async def _resolve_image_config(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ResolveImageConfigRequest(), data)
-        return (await resolve_image_config(build.scope, request)).SerializeToString()
+        with looking(build.ledger.looked):
+            return (await resolve_image_config(build.scope, request)).SerializeToString()
 
     async def _resolve_source_meta(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ResolveSourceMetaRequest(), data)
-        return (await resolve_source_meta(build.scope, request)).SerializeToString()
+        with looking(build.ledger.looked):
+            return (await resolve_source_meta(build.scope, request)).SerializeToString()

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attrs
+from pybuild.attest.request import Asked
+from pybuild.attest.sources import Sources
+from pybuild.daemon.control.attestations import attested, history_provenance
+from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attestations, read_attrs
 from pybuild.daemon.control.dockerfile import solve_dockerfile
 from pybuild.daemon.control.llbload import load_definition
+from pybuild.daemon.control.looks import Look, looking
 from pybuild.daemon.control.lowered import gateway_config, lowered_from
 from pybuild.daemon.control.outputs import Deliverable, export_all
+from pybuild.daemon.control.provenance import Ledger, Solve
 from pybuild.daemon.control.results import CONFIG, Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Journal, Teller
@@ -24,6 +29,7 @@ from pybuild.daemon.pb.errors import (
     FrontendCapDetail,
     FrontendDetail,
     SubrequestDetail,
+    VertexDetail,
     status_of,
 )
 from pybuild.daemon.pb.ops import Definition
@@ -48,6 +54,7 @@ class Build:
     Attributes:
         references: what was handed to the client, by id.
         returned: where the gateway service puts what the client's own frontend made.
+        ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         files: whole files that errors may name lines of.
         ready: set when the gateway service may work for it.
     """
@@ -62,6 +69,15 @@ class Build:
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
+        self.ledger = Ledger(
+            Asked(
+                frontend=request.Frontend,
+                args=dict(request.FrontendAttrs),
+                inputs=server.producers.of_inputs(request.FrontendInputs),
+            ),
+            server.engine.clock.now(),
+        )
+        self.provenance: dict[str, bytes] = {}
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._scope: Scope | None = None
@@ -70,6 +86,10 @@ class Build:
     def frontend(self) -> str:
         """What the client calls the frontend; empty for its own."""
         return self.request.Frontend
+
+    def error(self, error: Exception) -> RpcError:
+        """Return *error* as the client reads it, with where it happened."""
+        return rpc_error(error, self.frontend, self.files, self.teller.failed)
 
     async def wait_ready(self) -> None:
         """Wait until the gateway service may work for the build.
@@ -119,10 +139,13 @@ class Build:
                     for reference in self.references.values():
                         await reference.close()
         except Exception as error:
-            raise rpc_error(error, request.Frontend, self.files) from error
+            raise self.error(error) from error
+        finally:
+            self._server.producers.forget(self.ref)
 
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
+        wanted = read_attestations(dict(request.FrontendAttrs))
         if request.Frontend or len(request.Definition.defs):
             result = await self.solve(
                 request.Frontend,
@@ -136,7 +159,23 @@ class Build:
         deliverables = [
             await self._deliverable(result, key, reference) for key, reference in result.each()
         ]
-        return await export_all(scope, request, result, [d for d in deliverables if d is not None])
+        trees = [tree for tree in deliverables if tree is not None]
+        machine = self._server.settings.machine
+        trees = await attested(
+            scope,
+            self.ledger,
+            result,
+            trees,
+            wanted,
+            machine,
+            ignore_cache=request.FrontendAttrs.get("no-cache") == "",
+        )
+        facts = await export_all(scope, request, result, trees)
+        if not request.Internal:
+            self.provenance = await history_provenance(
+                scope, self.ledger, result, trees, wanted, machine
+            )
+        return facts
 
     async def solve(
         self,
@@ -155,20 +194,36 @@ class Build:
             if definition is None or not len(definition.defs):
                 return Result()
             vertex = await load_definition(definition, scope)
-            result = Result(single=Reference(vertex, scope.snapshot, definition))
+            result = Result(single=Reference(vertex, scope.snapshot, lambda: definition))
+            self.ledger.solves.append(Solve(asked=None, references=tuple(result.references())))
         else:
-            opts = _unwrapped(frontend, opts)
-            self.attrs = attrs = read_attrs(opts)
-            vertices: dict[str, Vertex] = {}
-            for name, given in inputs.items():
-                vertices[name] = await load_definition(given, scope)
-            answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
-            self.lowered |= answer.lowered
-            result = answer.result
-        for _, reference in result.each():
-            if reference is not None:
-                self.references[reference.id] = reference
+            result = await self._dockerfile(_unwrapped(frontend, opts), inputs)
+        for reference in result.references():
+            self.references[reference.id] = reference
         return result
+
+    async def _dockerfile(
+        self, opts: Mapping[str, str], inputs: Mapping[str, Definition]
+    ) -> Result:
+        scope, look = self.scope, Look()
+        producers = self._server.producers
+        asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
+        self.attrs = attrs = read_attrs(opts)
+        vertices: dict[str, Vertex] = {}
+        for name, given in inputs.items():
+            vertices[name] = await load_definition(given, scope)
+        with looking(look):
+            answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
+        self.lowered |= answer.lowered
+        references = tuple(answer.result.references())
+        self.ledger.solves.append(Solve(asked=asked, references=references, looked=look))
+        if not self.request.Frontend:  # the client may hand in again what it gets
+            document = asked.document(Sources())
+            for reference in references:
+                definition = reference.definition()
+                if definition is not None:
+                    producers.add(definition, self.ref, document)
+        return answer.result
 
     async def _deliverable(
         self, result: Result, key: str, reference: Reference | None
@@ -181,16 +236,18 @@ class Build:
             if config is None and not self.request.Exporters:
                 return None
             reference = Reference(Vertex(ScratchSource()), self.scope.snapshot)
+        snapshot = await reference.snapshot()
         known = self.lowered.get(reference.id)
         if known is None or gateway_config(known) != config:
-            epoch = self.attrs.build_args.get("SOURCE_DATE_EPOCH") if self.attrs else None
             known = lowered_from(
                 reference.vertex,
                 result.config(key),
                 platform,
-                int(epoch) if epoch and epoch.isdigit() else None,
+                base=result.base_config(key),
+                layers=len(snapshot.deltas),
+                epoch=result.epoch(key),
             )
-        return Deliverable(key=key, lowered=known, snapshot=await reference.snapshot())
+        return Deliverable(key=key, lowered=known, snapshot=snapshot, reference=reference)
 
 
 def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
@@ -213,7 +270,10 @@ def _dockerfile_source() -> tuple[bytes, ...]:
 
 
 def rpc_error(
-    error: Exception, frontend: str = "", files: Mapping[str, bytes] | None = None
+    error: Exception,
+    frontend: str = "",
+    files: Mapping[str, bytes] | None = None,
+    vertex: str = "",
 ) -> RpcError:
     """Return *error* as clients read it."""
     cause = unwrap(error)
@@ -229,6 +289,8 @@ def rpc_error(
     if isinstance(cause, UnknownRequest):
         details.append(SubrequestDetail(cause.name))
         code = Code.UNIMPLEMENTED
+    if vertex:
+        details.append(VertexDetail(vertex))
     if frontend:
         details.append(FrontendDetail(frontend))
     status = status_of(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pybuild.daemon.control.attrs import LOCAL, Attrs
-from pybuild.daemon.control.remote import RemoteContext, load_context
+from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs
+from pybuild.daemon.control.remote import RemoteContext, below, load_context
+from pybuild.daemon.control.results import CONFIG
 from pybuild.daemon.control.scope import Scope
+from pybuild.daemon.control.trees import NoDirectory
+from pybuild.frontend.contexts import VertexContext
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.internal import InternalStep, internal_step
@@ -28,7 +34,7 @@ class Definition:
         vertex: the step that read it, to which warnings belong.
         context: what stands for the build context where that is no directory of the client.
         excludes: by local source, the patterns of its ignore file.
-        named: vertexes that stand for named contexts.
+        named: trees that stand for named contexts.
     """
 
     data: bytes
@@ -37,6 +43,7 @@ class Definition:
     vertex: Digest
     context: Vertex | None
     excludes: Mapping[str, tuple[str, ...]]
+    named: Mapping[str, VertexContext]
 
 
 async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex]) -> Definition:
@@ -74,7 +81,10 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
                 excludes["context"] = await _ignore(scope, attrs.context_key, step)
         else:
             excludes["context"] = _patterns(own_ignore)
+    named: dict[str, VertexContext] = {}
     for name, value in attrs.named_contexts.items():
+        if value.startswith(INPUT):
+            named[name] = _input(name, value.removeprefix(INPUT), attrs, inputs)
         if value.startswith(LOCAL):
             key = name.partition("::")[0]
             scope.trees.call(key, value.removeprefix(LOCAL))
@@ -88,9 +98,34 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
         vertex=Digest.of(
             b"internal:" + f"[internal] load build definition from {attrs.filename}".encode()
         ),
-        context=None if context is None else context.vertex,
+        context=None if context is None else _scoped(context.vertex, attrs.context_subdir),
         excludes=excludes,
+        named=named,
     )
+
+
+def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> VertexContext:
+    """Return the input *key* of the request as a named context.
+
+    Raises:
+        UserError: there is none, or its config cannot be read.
+    """
+    if key not in inputs:
+        raise UserError(f"invalid input {key} for {name}")
+    config: dict[str, Any] | None = None
+    given = attrs.input_metadata.get(key)
+    if given:
+        try:
+            config = json.loads(base64.b64decode(json.loads(given)[CONFIG]))
+        except KeyError:
+            pass
+        except (ValueError, TypeError) as error:
+            raise UserError(f"failed to parse the metadata of input {key}") from error
+    return VertexContext(name.partition("::")[0], inputs[key], config)
+
+
+def _scoped(context: Vertex, folder: str) -> Vertex:
+    return below(context, folder) if folder else context
 
 
 async def _from_client(
@@ -123,7 +158,12 @@ async def _from_tree(scope: Scope, context: RemoteContext, attrs: Attrs) -> tupl
 
 
 async def _ignore(scope: Scope, local: str, step: InternalStep) -> tuple[str, ...]:
-    files = await scope.trees.files(local, [_IGNORE], MAX_DOCKERFILE_BYTES, step)
+    """Return the patterns of a directory's ignore file; none where the client has no such
+    directory, which matters only once something is copied from it."""
+    try:
+        files = await scope.trees.files(local, [_IGNORE], MAX_DOCKERFILE_BYTES, step)
+    except NoDirectory:
+        return ()
     return _patterns(files[_IGNORE]) if _IGNORE in files else ()
 
 

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs, default_platform
+from pybuild.attest.sbom import CORE
+from pybuild.daemon.control.attestations import scan_reference
+from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes
 from pybuild.daemon.control.definition import Definition, read_definition
 from pybuild.daemon.control.lowered import gateway_config
-from pybuild.daemon.control.results import CONFIG, PLATFORMS, Reference, Result, platforms_document
+from pybuild.daemon.control.offered import sbom_of
+from pybuild.daemon.control.results import (
+    CONFIG,
+    EPOCH,
+    PLATFORMS,
+    Reference,
+    Result,
+    platforms_document,
+)
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Teller
 from pybuild.daemon.control.subrequests import answer_subrequest, check_request
 from pybuild.daemon.control.usedpaths import used_paths
 from pybuild.daemon.control.wirerules import as_told
+from pybuild.daemon.llb.write import WriteOptions, write
+from pybuild.daemon.pb.ops import Definition as LlbDefinition
+from pybuild.epoch import Epochs
 from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.lower import lower
 from pybuild.frontend.lowering import ImageRequest, Lowered, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform
+from pybuild.image.attestation import SPDX
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
-from pybuild.model.ops import Vertex
+from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
 from pybuild.model.platform import Platform
 
 
@@ -57,20 +72,46 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
         options = _options(attrs, definition, default_platform(attrs))
         return Answer(await answer_subrequest(attrs, definition, options, images), {})
     lowered: list[Lowered] = []
+    epochs = Epochs(scope.sources, scope.emit, scope.engine.clock)
     for platform in platforms:
         options = _options(attrs, definition, platform)
         known: dict[ImageRequest, ResolvedImage] = {}
         try:
             dockerfile = parse_dockerfile(definition.data, definition.filename)
+            options = await epochs.settle(dockerfile, options)
             while isinstance(found := lower(dockerfile, options, known), NeedImages):
                 known |= await images(found)
         except UserError:
             _warn_before_error(definition, options, known, teller)
             raise
         lowered.append(found)
-    scope.trees.will_use(used_paths(*(one.result for one in lowered)))
+    scans = await _scans(scope, attrs, lowered)
+    targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
+    scope.trees.will_use(used_paths(*targets))
     _warn(lowered[0].warnings, definition, teller)
-    return _result(scope, attrs, platforms, lowered)
+    answer = _result(scope, attrs, platforms, lowered)
+    ids = [key for key, _ in answer.result.platforms()]
+    offered = {key: (sbom_of(scan, CORE, SPDX),) for key, scan in zip(ids, scans, strict=False)}
+    return replace(answer, result=replace(answer.result, attestations=offered))
+
+
+async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list[Reference]:
+    """Return for each platform what a scanner makes of it, if that is wanted [ATT-3]."""
+    sbom = attrs.attestations.sbom
+    if sbom is None:
+        return []
+    return [
+        await scan_reference(
+            scope,
+            sbom,
+            str(one.platform),
+            one.result,
+            one.scans,
+            pull=attrs.pull,
+            ignore_cache=attrs.no_cache,
+        )
+        for one in lowered
+    ]
 
 
 def _warn(warnings: Iterable[BuildWarning], definition: Definition, teller: Teller) -> None:
@@ -93,23 +134,49 @@ def _warn_before_error(
 def _result(
     scope: Scope, attrs: Attrs, platforms: tuple[Platform, ...], lowered: list[Lowered]
 ) -> Answer:
-    references = [Reference(one.result, scope.snapshot) for one in lowered]
-    metadata = {PLATFORMS: platforms_document([one.platform for one in lowered])}
+    references = [
+        Reference(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
+    ]
+    metadata = {
+        PLATFORMS: platforms_document([(str(one.platform), one.platform) for one in lowered])
+    }
     by_id = {ref.id: one for ref, one in zip(references, lowered, strict=True)}
     if not attrs.multi_platform:
         metadata[CONFIG] = gateway_config(lowered[0])
+        if lowered[0].epoch is not None:
+            metadata[EPOCH] = str(lowered[0].epoch).encode()
         return Answer(Result(single=references[0], metadata=metadata), by_id)
     many: dict[str, Reference | None] = {}
     for platform, reference, one in zip(platforms, references, lowered, strict=True):
         metadata[f"{CONFIG}/{platform}"] = gateway_config(one)
+        if one.epoch is not None:
+            metadata[f"{EPOCH}/{platform}"] = str(one.epoch).encode()
         many[str(platform)] = reference
-    metadata[PLATFORMS] = platforms_document(list(platforms))
+    metadata[PLATFORMS] = platforms_document(
+        [
+            (str(asked), one.platform if asked.os == "windows" else asked)
+            for asked, one in zip(platforms, lowered, strict=True)
+        ]
+    )
     return Answer(Result(many=many, metadata=metadata), by_id)
+
+
+def _write(scope: Scope, result: Vertex) -> LlbDefinition:
+    """Return the definition of a result in the client's terms."""
+    ops = [vertex.op for vertex in walk(result)]
+    options = WriteOptions(
+        locals=scope.trees.queries(op for op in ops if isinstance(op, LocalSource)),
+        layouts={
+            op.path: op.path.partition("@")[0] for op in ops if isinstance(op, OciLayoutSource)
+        },
+        files=scope.files,
+    )
+    return write(result, options)
 
 
 def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerOptions:
     named = {
-        name: "." if value.startswith((LOCAL, INPUT)) else value
+        name: "." if value.startswith((LOCAL, INPUT)) else with_slashes(value)
         for name, value in attrs.named_contexts.items()
     }
     return LowerOptions(
@@ -119,6 +186,7 @@ def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerO
         build_platform=native_platform(),
         platform_explicit=bool(attrs.platforms),
         named_contexts=named,
+        context_trees=definition.named,
         no_cache=attrs.no_cache,
         no_cache_filter=attrs.no_cache_filter,
         labels=attrs.labels,
@@ -129,4 +197,5 @@ def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerO
         local_excludes=definition.excludes,
         context=definition.context,
         multi_platform=attrs.multi_platform,
+        hostname=attrs.hostname,
     )

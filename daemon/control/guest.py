@@ -13,7 +13,10 @@ from pybuild.registry.credentials import Credentials, NoCredentials
 
 
 class Guest(Engine):
-    """An engine that borrows everything from *host* but its registry client and what that found."""
+    """An engine that borrows everything from *host* but its registry client and what that found.
+
+    It counts as a job of the host: what it uses of the store is kept until it is left.
+    """
 
     def __init__(self, host: Engine, credentials: Credentials | None) -> None:
         super().__init__(host.settings, host.clock)
@@ -21,12 +24,13 @@ class Guest(Engine):
         self._hosts = host._hosts
         self._loop = host._loop
         self.workers = host.workers
-        self.store = host.store
+        self._stack = AsyncExitStack()
+        self.store = self._stack.enter_context(host.store.view())
+        self._stack.enter_context(host.rolling.during())
         self.results = host.results
         self.solver = host.solver
         self.images = ImageSourceResolver(self.store, self.client)
         self._mountpoint = host.mount_dir()
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         return self

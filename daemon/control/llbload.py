@@ -18,7 +18,7 @@ from pybuild.daemon.pb.ops import Definition
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.ops import ImageSource, Vertex
+from pybuild.model.ops import ImageSource, OciLayoutSource, Vertex
 from pybuild.model.span import Span
 
 
@@ -37,8 +37,9 @@ async def load_definition(definition: Definition, scope: Scope) -> Vertex:
             }
         return {query: task.result() for query, task in tasks.items()}
 
-    found = await read_with(definition, platform=native_platform(), resolve=resolve)
-    scope.trees.add_queries(found.locals)
+    found = await read_with(
+        definition, platform=native_platform(), resolve=resolve, call=scope.trees.name_of
+    )
     scope.files.update(found.files)
     return found.result
 
@@ -49,9 +50,13 @@ async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer
             case ImageQuery(reference=reference, platform=platform):
                 request = ImageRequest(reference, platform)
                 image = await scope.engine.images.resolve(request, pull=query.mode != "local")
+                if query.checksum is not None and query.checksum != image.digest:
+                    raise UserError(f"{reference}: is {image.digest}, not {query.checksum}")
                 return ImageSource(digest=image.digest, reference=reference, platform=platform)
-            case LayoutQuery():
-                raise UserError("OCI layouts of the client cannot be read yet")
+            case LayoutQuery(reference=reference, platform=platform):
+                name = query.store or reference.path
+                digest = await scope.layouts.image(name, reference.digest, platform)
+                return OciLayoutSource(path=name, digest=digest.digest, platform=platform)
             case UploadQuery(id=id, filename=filename):
                 return await scope.adopt_upload(id, filename)
     except PybuildError as error:

@@ -6,22 +6,27 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from pybuild.daemon.control.results import Result
+from pybuild.attest.attestation import Attestation
+from pybuild.attesting import attestation_files, with_files
+from pybuild.daemon.control.results import Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import control as pb
+from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.export import Built, Made, keep_image, make_image, output_names
+from pybuild.frontend.environment import parse_epoch
 from pybuild.frontend.lowering import Lowered
-from pybuild.image.archive import write_docker_archive, write_oci_archive
+from pybuild.image.archive import reachable, write_docker_archive, write_oci_archive
 from pybuild.internal import InternalStep, internal_step
+from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
-from pybuild.model.reference import Reference
+from pybuild.model.reference import Reference as Name
 from pybuild.model.snapshot import Snapshot
 from pybuild.request import Output
 
@@ -34,9 +39,9 @@ _TITLES = {
 }
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
-    ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "name-canonical", "oci-artifact")
-    + ("registry.insecure", "attestation-inline", "attestation-prefix", "force-compression")
-    + ("rewrite-timestamp", "danglingname", "unpack-sync", "index-disallowed")
+    ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "name-canonical")
+    + ("registry.insecure", "attestation-prefix", "force-compression")
+    + ("danglingname", "unpack-sync", "index-disallowed")
 )
 _PIECE_BYTES = 1 << 20
 
@@ -48,6 +53,8 @@ class Deliverable:
     key: str
     lowered: Lowered
     snapshot: Snapshot
+    reference: Reference
+    attestations: tuple[Attestation, ...] = ()
 
 
 async def export_all(
@@ -62,7 +69,11 @@ async def export_all(
     if not exporters and request.ExporterDeprecated:
         exporters = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
     response: dict[str, str] = {}
+    epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH")
+    is_number = epoch is not None and (not epoch or parse_epoch(epoch) is not None)
     for number, (kind, attrs) in enumerate(exporters):
+        if epoch is not None and is_number:
+            attrs.setdefault("source-date-epoch", epoch)
         if kind == "cacheonly":
             continue
         if kind not in _TITLES:
@@ -89,10 +100,19 @@ class _Export:
         self._scope = scope
         self._number = number
         self._kind = kind
-        self._attrs = attrs
+        self._output = _output(kind, attrs)
         self._result = result
-        self._trees = [self._dated(tree) for tree in trees]
         self._step = step
+        self._built = [
+            Built(
+                lowered=tree.lowered,
+                result=tree.snapshot,
+                attestations=tree.attestations,
+                is_one_of_many=result.many is not None,
+                key=tree.key,
+            )
+            for tree in trees
+        ]
 
     async def run(self) -> dict[str, str]:
         match self._kind:
@@ -105,43 +125,24 @@ class _Export:
             case _:
                 return await self._image()
 
-    def _dated(self, tree: Deliverable) -> Deliverable:
-        text = self._attrs.get("source-date-epoch", "")
-        if not text:
-            return tree
-        if not text.isdigit():
-            raise UserError(f"invalid SOURCE_DATE_EPOCH: {text}")
-        return replace(tree, lowered=replace(tree.lowered, epoch=int(text)))
-
     # --- images -----------------------------------------------------------------------------------
 
     async def _image(self) -> dict[str, str]:
-        engine = self._scope.engine
-        attrs = {
-            key: value
-            for key, value in self._attrs.items()
-            if key not in _IGNORED and key != "source-date-epoch"
-        }
-        attrs = {
-            key: value or ("true" if key in ("push", "store", "tar") else "")
-            for key, value in attrs.items()
-        }
-        output = Output(type=self._kind, attrs=attrs)
+        engine, output = self._scope.engine, self._output
         names = output_names((), output)
-        built = [Built(lowered=tree.lowered, result=tree.snapshot) for tree in self._trees]
-        if not built:
+        if not self._built:
             raise UserError("no tree to make an image of")
-        made = await make_image(engine, output, built, self._step)
+        made = await make_image(engine, output, self._built, self._step, names)
         facts = _facts(made, names)
         if self._kind == "image":
             await keep_image(engine, output, made, names, self._step)
+        elif not output.flag("tar", True):
+            await self._layout(made)
         else:
             await self._archive(made, names, facts)
         return facts
 
-    async def _archive(
-        self, made: Made, names: Sequence[Reference], facts: Mapping[str, str]
-    ) -> None:
+    async def _archive(self, made: Made, names: Sequence[Name], facts: Mapping[str, str]) -> None:
         write = write_oci_archive if self._kind == "oci" else write_docker_archive
         blob_path = self._scope.store.blobs.path
         texts = [str(name) for name in names]
@@ -149,7 +150,7 @@ class _Export:
         async def work(fd: int) -> None:
             def run() -> None:
                 with os.fdopen(os.dup(fd), "wb", buffering=_PIECE_BYTES) as file:
-                    write(file, blob_path, made.descriptor, texts)
+                    write(file, blob_path, made.dated, texts)
 
             await asyncio.to_thread(run)
 
@@ -163,17 +164,32 @@ class _Export:
                 on_progress=self._told("sending tarball"),
             )
 
+    async def _layout(self, made: Made) -> None:
+        """Send the blobs to a store of the client, which writes the index itself [OUT-3]."""
+        content = SessionContent(self._session(), "export")
+        if not content.offered():
+            raise UserError(f"exporter {self._kind} with tar=false: the client offers no store")
+        blob_path = self._scope.store.blobs.path
+        blobs = await asyncio.to_thread(reachable, made.descriptor, blob_path)
+        # What refers to others comes after them.
+        for blob in sorted(blobs, key=lambda blob: (_depth(blob), blob.digest)):
+            if await content.info(blob.digest) is None:
+                await content.write(blob.digest, blob.size, _pieces(blob_path(blob.digest)))
+            self._step.transfer(blob.digest, blob.size, blob.size)
+
     # --- trees ------------------------------------------------------------------------------------
 
     async def _tar(self) -> None:
-        if len(self._trees) != 1:
-            raise UserError("output type=tar cannot hold several platforms here: use type=local")
-        arguments = await self._tree(self._trees[0])
-
         async def work(fd: int) -> None:
-            await self._scope.engine.workers.call(
-                "pybuild.executor.export:tar_job", arguments, fds=[fd]
-            )
+            async with AsyncExitStack() as stack:
+                trees: list[dict[str, Any]] = []
+                for one in self._built:
+                    arguments = await stack.enter_async_context(self._tree(one))
+                    trees.append({**arguments, "prefix": one.folder if one.is_one_of_many else ""})
+                trees.sort(key=lambda tree: str(tree["prefix"]))
+                await self._scope.engine.workers.call(
+                    "pybuild.executor.export:tar_job", {"trees": trees}, fds=[fd]
+                )
 
         async with Piped(work) as pieces:
             await send_stream(
@@ -184,40 +200,58 @@ class _Export:
             )
 
     async def _local(self) -> None:
-        trees: list[dict[str, Any]] = []
-        split = self._attrs.get("platform-split", "").lower()
         several = self._result.many is not None
-        for tree in self._trees:
-            name = ""
-            if several and split not in ("0", "false"):
-                name = str(tree.lowered.platform).replace("/", "_")
-            mount = self._scope.store.scratch("mount")
-            os.mkdir(mount)
-            trees.append({**await self._tree(tree), "prefix": name, "mount_dir": mount})
+        splits = self._output.flag("platform-split", several)
+        async with AsyncExitStack() as stack:
+            trees: list[dict[str, Any]] = []
+            for one in self._built:
+                mount = self._scope.store.scratch("mount")
+                os.mkdir(mount)
+                stack.callback(os.rmdir, mount)
+                entered = self._tree(one, shares=several and not splits)
+                arguments = await stack.enter_async_context(entered)
+                prefix = one.folder if splits else ""
+                name = one.key or str(one.lowered.platform)
+                trees.append({**arguments, "prefix": prefix, "name": name, "mount_dir": mount})
+            await self._send(trees)
 
+    async def _send(self, trees: list[dict[str, Any]]) -> None:
         async def work(theirs: Any) -> None:
             await self._scope.engine.workers.call(
                 "pybuild.daemon.session.treesend:send_job",
-                {"trees": trees, "epoch": self._trees[0].lowered.epoch if self._trees else None},
+                {"trees": trees},
                 fds=[theirs.fileno()],
             )
 
-        try:
-            await send_tree(
-                self._session(),
-                work,
-                exporter=self._number,
-                replaces=self._attrs.get("mode") == "delete",
-                on_progress=self._told("copying files"),
-            )
-        finally:
-            for sent in trees:
-                os.rmdir(sent["mount_dir"])
+        await send_tree(
+            self._session(),
+            work,
+            exporter=self._number,
+            replaces=self._output.attrs.get("mode") == "delete",
+            on_progress=self._told("copying files"),
+        )
 
-    async def _tree(self, tree: Deliverable) -> dict[str, Any]:
+    @asynccontextmanager
+    async def _tree(self, one: Built, *, shares: bool = False) -> AsyncGenerator[dict[str, Any]]:
+        """Give what a worker must know to mount a tree, attestations in it.
+
+        Args:
+            shares: with those of other platforms, so that names must say which it is.
+        """
         engine = self._scope.engine
-        lowers = await engine.layers().ensure(tree.snapshot.deltas, lambda _: None)
-        return {**await engine.tree_args(lowers), "epoch": tree.lowered.epoch}
+        deltas = one.snapshot.deltas
+        lowers = await engine.layers().ensure(deltas, lambda _: None)
+        epoch = self._output.epoch(one.lowered.epoch)
+        arguments = {**await engine.tree_args(lowers), "epoch": epoch}
+        files = await attestation_files(
+            engine,
+            deltas,
+            one.attestations,
+            prefix=self._output.attrs.get("attestation-prefix", ""),
+            platform=one.lowered.platform if shares else None,
+        )
+        async with with_files(engine, arguments, files) as whole:
+            yield whole
 
     def _session(self) -> Session:
         if self._scope.session is None:
@@ -228,10 +262,40 @@ class _Export:
         return lambda sent: self._step.transfer(id, sent, 0)
 
 
-def _facts(made: Made, names: Sequence[Reference]) -> dict[str, str]:
+def _output(kind: str, attrs: Mapping[str, str]) -> Output:
+    """Return what a client's attributes ask for; trees have few, and others mean nothing to them.
+
+    Raises:
+        UsageError: one that is wrong.
+    """
+    if kind in ("local", "tar"):
+        split = ("platform-split", "mode") if kind == "local" else ()
+        known = {"attestation-prefix", "source-date-epoch", *split}
+        return Output(type=kind, attrs={k: v for k, v in attrs.items() if k in known})
+    flags = ("push", "store", "tar")
+    given = {key: value for key, value in attrs.items() if key not in _IGNORED}
+    return Output(
+        type=kind,
+        attrs={k: v or ("true" if k in flags else "") for k, v in given.items()},
+    )
+
+
+def _depth(blob: Descriptor) -> int:
+    if blob.media_type in INDEX_TYPES:
+        return 2
+    return 1 if blob.media_type in MANIFEST_TYPES else 0
+
+
+async def _pieces(path: str) -> AsyncGenerator[bytes]:
+    with open(path, "rb", buffering=0) as file:  # noqa: ASYNC230
+        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+            yield piece
+
+
+def _facts(made: Made, names: Sequence[Name]) -> dict[str, str]:
     """What clients are told of an image."""
     facts = {key: str(value) for key, value in made.metadata(names).items()}
-    document = json.dumps(made.descriptor.to_json(), separators=(",", ":")).encode()
+    document = json.dumps(made.dated.to_json(), separators=(",", ":")).encode()
     facts["containerimage.descriptor"] = base64.b64encode(document).decode()
     return facts
 

@@ -11,6 +11,7 @@ from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.session.upload import HOST
 from pybuild.executor.files.archives import is_archive
 from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
+from pybuild.frontend.paths import clean
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import Snapshot
@@ -53,6 +54,16 @@ async def load_context(scope: Scope, attrs: Attrs) -> RemoteContext:
         op = HttpSource(url=url, filename=CONTEXT_FILE)
         return await _file(scope, op, "[internal] load remote build context")
     raise UserError(f"invalid context {without_credentials(url)}")
+
+
+def below(context: Vertex, folder: str) -> Vertex:
+    """Return a directory of *context* as a context of its own (``contextsubdir``)."""
+    copy = Copy(input=1, source=clean(folder), dest="/")
+    return Vertex(
+        FileOp(actions=(copy,)),
+        (Vertex(ScratchSource()), context),
+        VertexMeta(name=f"[internal] take {folder} of the build context"),
+    )
 
 
 async def _uploaded(scope: Scope, url: str) -> RemoteContext:

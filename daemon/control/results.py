@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pybuild.daemon.control.offered import Offered, read_offered
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.ops import Definition
+from pybuild.frontend.environment import parse_epoch
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.snapshot import Snapshot
 
 CONFIG = "containerimage.config"
+BASE_CONFIG = "containerimage.base.config"
 PLATFORMS = "refs.platforms"
+EPOCH = "source.date.epoch"
 
 Solve = Callable[[Vertex], Awaitable[Snapshot]]
 
@@ -26,16 +30,25 @@ Solve = Callable[[Vertex], Awaitable[Snapshot]]
 class Reference:
     """A tree that a client may ask for; made when something needs it, once.
 
-    Attributes:
-        definition: what it was made from, for clients that speak LLB.
+    Args:
+        write: gives what it was made from, for clients that speak LLB.
     """
 
-    def __init__(self, vertex: Vertex, solve: Solve, definition: Definition | None = None) -> None:
+    def __init__(
+        self, vertex: Vertex, solve: Solve, write: Callable[[], Definition] | None = None
+    ) -> None:
         self.id = os.urandom(12).hex()
         self.vertex = vertex
-        self.definition = definition
+        self._write = write
         self._solve = solve
         self._task: asyncio.Task[Snapshot] | None = None
+
+    def definition(self) -> Definition | None:
+        """Return what the tree is made from; None where that cannot be said in LLB."""
+        try:
+            return self._write() if self._write is not None else None
+        except UserError:
+            return None
 
     async def snapshot(self) -> Snapshot:
         """Return the tree.
@@ -60,11 +73,20 @@ class Result:
     Attributes:
         single: the only tree, where *many* is None.
         many: by the ids that ``refs.platforms`` explains.
+        attestations: by the platform that they are about.
     """
 
     single: Reference | None = None
     many: Mapping[str, Reference | None] | None = None
     metadata: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    attestations: Mapping[str, tuple[Offered, ...]] = field(
+        default_factory=dict[str, tuple[Offered, ...]]
+    )
+
+    def references(self) -> list[Reference]:
+        """Return all trees that it names, those of attestations too."""
+        trees = [reference for _, reference in self.each() if reference is not None]
+        return trees + [one.reference for some in self.attestations.values() for one in some]
 
     def each(self) -> list[tuple[str, Reference | None]]:
         """Return the trees with their ids, in the order of the platforms; "" for the only one."""
@@ -93,7 +115,27 @@ class Result:
 
     def config(self, key: str) -> dict[str, Any] | None:
         """Return the image config that goes with the tree *key*; None where there is none."""
-        text = self.metadata.get(f"{CONFIG}/{key}" if key else CONFIG)
+        return self._config(CONFIG, key)
+
+    def base_config(self, key: str) -> dict[str, Any] | None:
+        """Return the config of the base image of the tree *key*, if the frontend said it."""
+        return self._config(BASE_CONFIG, key)
+
+    def epoch(self, key: str) -> int | None:
+        """Return SOURCE_DATE_EPOCH of the tree *key*, in seconds, if the frontend said it.
+
+        Raises:
+            UserError: it is no number.
+        """
+        text = self.metadata.get(f"{EPOCH}/{key}") if key else None
+        text = self.metadata.get(EPOCH, b"") if text is None else text
+        found = parse_epoch(text.decode("utf-8", "replace"))
+        if text and found is None:
+            raise UserError(f"invalid SOURCE_DATE_EPOCH from frontend: {text[:80]!r}")
+        return found
+
+    def _config(self, name: str, key: str) -> dict[str, Any] | None:
+        text = self.metadata.get(f"{name}/{key}" if key else name)
         if not text:
             return None
         try:
@@ -112,6 +154,9 @@ class Result:
         else:
             for key, reference in self.many.items():
                 message.refs.refs[key].CopyFrom(_ref(reference))
+        for key, some in self.attestations.items():
+            for one in some:
+                message.attestations[key].attestation.append(one.message(_ref(one.reference)))
         return message
 
 
@@ -119,8 +164,9 @@ def _ref(reference: Reference | None) -> pb.Ref:
     if reference is None:
         return pb.Ref()
     ref = pb.Ref(id=reference.id)
-    if reference.definition is not None:
-        ref.defs.CopyFrom(reference.definition)
+    definition = reference.definition()
+    if definition is not None:
+        ref.defs.CopyFrom(definition)
     return ref
 
 
@@ -139,6 +185,15 @@ def read_result(message: pb.Result, known: Mapping[str, Reference]) -> Result:
         return known[id]
 
     metadata = dict(message.metadata)
+    attestations = {
+        key: read_offered(some.attestation, find) for key, some in message.attestations.items()
+    }
+    return replace(_read_trees(message, metadata, find), attestations=attestations)
+
+
+def _read_trees(
+    message: pb.Result, metadata: dict[str, bytes], find: Callable[[str], Reference | None]
+) -> Result:
     match message.WhichOneof("result"):
         case "refs":
             refs = {key: find(ref.id) for key, ref in message.refs.refs.items()}
@@ -154,19 +209,9 @@ def read_result(message: pb.Result, known: Mapping[str, Reference]) -> Result:
             return Result(metadata=metadata)
 
 
-def platforms_document(platforms: list[Platform]) -> bytes:
-    """Return ``refs.platforms`` for *platforms*, whose ids are their names."""
-    items = [
-        {
-            "ID": str(platform),
-            "Platform": {
-                "architecture": platform.arch,
-                "os": platform.os,
-                **({"variant": platform.variant} if platform.variant else {}),
-            },
-        }
-        for platform in platforms
-    ]
+def platforms_document(platforms: Iterable[tuple[str, Platform]]) -> bytes:
+    """Return ``refs.platforms`` for *platforms* and what trees call them."""
+    items = [{"ID": key, "Platform": platform.to_json()} for key, platform in platforms]
     return json.dumps({"Platforms": items}, separators=(",", ":")).encode()
 
 

@@ -10,12 +10,16 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
+from pybuild.attest.sources import Image
 from pybuild.daemon.control.guest import Guest
+from pybuild.daemon.control.layouts import ClientLayouts
+from pybuild.daemon.control.looks import note_image, note_vertices
 from pybuild.daemon.control.trees import ClientTrees
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
 from pybuild.daemon.session.upload import pull
+from pybuild.entitlements import check_entitlements
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps import Secrets
@@ -57,22 +61,24 @@ class Scope:
         self._stack = AsyncExitStack()
         self.session = session
         self._asked: set[str] = set()
+        self._solutions: list[Solution] = []
         self.allow = allow
         self.emit = emit
         self.engine = Guest(engine, SessionCredentials(session) if session else None)
-        self.store = engine.store
+        self.store = self.engine.store
         self.files: dict[str, bytes] = {}
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
-            engine.store,
+            self.store,
             engine.workers,
             secrets=secrets,
             proxy_for=partial(proxy_for, environ=os.environ),
         )
-        self._agents = SessionAgents(session, engine.store) if session else None
+        self._agents = SessionAgents(session, self.store) if session else None
+        self.layouts = ClientLayouts(session, self.engine.images, self.store)
         self.trees = ClientTrees(session, sessions, sync)
         self.runner = BuildRunner(
-            engine.store,
+            self.store,
             engine.workers,
             fetcher=self.engine.images,
             locals=self.trees,
@@ -100,8 +106,21 @@ class Scope:
         Raises:
             PybuildError: one of their steps failed.
         """
+        note_vertices(targets)
+        for target in targets:
+            check_entitlements(target, self.allow)
         await self._offer_agents(targets)
-        return await self.engine.solver.solve(targets, self.runner, named_only(self.emit))
+        solution = await self.engine.solver.solve(targets, self.runner, named_only(self.emit))
+        self._solutions.append(solution)
+        return solution
+
+    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
+        """Return the deltas of what was made of *vertex* in this build, if that is known."""
+        for solution in self._solutions:
+            solved = solution.get(vertex)
+            if solved is not None and isinstance(solved.result, Snapshot):
+                return solved.result.deltas
+        return None
 
     async def _offer_agents(self, targets: Sequence[Vertex]) -> None:
         """Ask the client for the agents that steps and repositories want, before they do."""
@@ -182,6 +201,8 @@ class Scope:
             name = f"[internal] load metadata for {wanted.reference}"
             async with internal_step(name, self.emit, self.engine.clock):
                 try:
+                    if wanted.layout:
+                        return await self.layouts.resolve(wanted)
                     return await self.engine.images.resolve(wanted, pull=pull)
                 except PybuildError as error:
                     raise error.with_spans(spans) from error.__cause__
@@ -191,4 +212,7 @@ class Scope:
                 wanted: group.create_task(one(wanted, spans))
                 for wanted, spans in zip(need.requests, need.spans, strict=True)
             }
-        return {wanted: task.result() for wanted, task in tasks.items()}
+        found = {wanted: task.result() for wanted, task in tasks.items()}
+        for wanted, image in found.items():
+            note_image(Image(wanted.reference, wanted.platform, image.digest, bool(wanted.layout)))
+        return found

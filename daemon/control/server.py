@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pybuild.attest.predicate import PREDICATE_V1
 from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
+from pybuild.daemon.control.producers import Producers
 from pybuild.daemon.control.status import Journal
 from pybuild.daemon.control.workers import worker
 from pybuild.daemon.grpc.status import Code, RpcError
@@ -19,6 +21,7 @@ from pybuild.daemon.pb.times import timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Sessions
+from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,10 +36,12 @@ class ServerSettings:
 
     Attributes:
         entitlements: what clients may grant their builds.
+        machine: what provenance says of where builds run, besides what is always said.
     """
 
     entitlements: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class BuildServer:
@@ -46,8 +51,9 @@ class BuildServer:
         self.engine = engine
         self.settings = settings
         self.sessions = Sessions()
-        self.sync = LocalSync(engine.store)
+        self.sync = LocalSync(engine.store, keep_unnamed=True)
         self.history = History(engine.store.root)
+        self.producers = Producers()
         self._builds: dict[str, Build] = {}
         self._arrived = asyncio.Event()
 
@@ -104,16 +110,24 @@ class BuildServer:
             raise
         finally:
             build.journal.close()
-            del self._builds[request.Ref]
-            if not request.Internal:
-                await self._remember(record, build)
-            build.journal.discard()
+            try:
+                if not request.Internal:
+                    await self._remember(record, build)
+            finally:  # who asks for its progress finds it here until it is in the history
+                del self._builds[request.Ref]
+                self._tell_arrived()
+                build.journal.discard()
 
     async def _remember(self, record: pb.BuildHistoryRecord, build: Build) -> None:
         record.CompletedAt.CopyFrom(timestamp(self.engine.clock.now()))
         teller = build.teller
         record.numTotalSteps, record.numCompletedSteps = teller.total, teller.completed
         record.numCachedSteps, record.numWarnings = teller.cached, teller.warnings
+        for key, document in build.provenance.items():
+            blob = await asyncio.to_thread(self.history.add_blob, document, PAYLOAD_TYPE)
+            blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
+            told = record.Results[key] if key else record.Result
+            told.Attestations.append(blob)
         data = await asyncio.to_thread(build.journal.read)
         record.logs.CopyFrom(await asyncio.to_thread(self.history.add_blob, data, STATUS_TYPE))
         await asyncio.to_thread(self.history.end, record)
@@ -138,12 +152,23 @@ class BuildServer:
         Raises:
             RpcError: there is none.
         """
-        if ref not in self._builds:
-            record = await asyncio.to_thread(self.history.get, ref)
-            path = self.history.blob_path(record.logs.digest) if record is not None else None
-            if path is not None:
-                return await asyncio.to_thread(Journal.stored, path)
-        return (await self.build(ref)).journal
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while ref not in self._builds:
+                    arrived = self._arrived
+                    stored = await asyncio.to_thread(self._stored, ref)
+                    if stored is not None:
+                        return stored
+                    if ref not in self._builds:
+                        await arrived.wait()
+        except TimeoutError:
+            raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
+        return self._builds[ref].journal
+
+    def _stored(self, ref: str) -> Journal | None:
+        record = self.history.get(ref)
+        path = self.history.blob_path(record.logs.digest) if record is not None else None
+        return None if path is None else Journal.stored(path)
 
     def _tell_arrived(self) -> None:
         arrived, self._arrived = self._arrived, asyncio.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pybuild.attest.sources import Image
+from pybuild.daemon.control.looks import note_image
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
@@ -89,4 +91,5 @@ async def _image(
         found = await scope.engine.images.resolve(
             ImageRequest(reference, wanted), pull=mode not in ("local",)
         )
+    note_image(Image(reference, wanted, found.digest))
     return found.digest, encode(dict(found.config))

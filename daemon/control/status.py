@@ -118,6 +118,7 @@ class Teller:
 
     Attributes:
         total, completed, cached, warnings: counts of steps, for the history.
+        failed: the first step that failed by itself.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
@@ -127,6 +128,7 @@ class Teller:
         self._transfers: dict[tuple[str, str], pb.VertexStatus] = {}
         self._told: dict[tuple[str, str], float] = {}
         self.completed = self.cached = self.warnings = 0
+        self.failed = ""
 
     @property
     def total(self) -> int:
@@ -152,6 +154,8 @@ class Teller:
             case VertexFailed(time=time):
                 vertex = self._vertex(event.vertex)
                 vertex.error = "context canceled" if event.cancelled else event.error
+                if not event.cancelled and not self.failed:
+                    self.failed = event.vertex
                 self._complete(vertex, time)
             case VertexLog():
                 self._log(event)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from pybuild.daemon.control.looks import note_files
 from pybuild.daemon.llb.queries import LocalQuery
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync
 from pybuild.daemon.session.sessions import Session, Sessions
@@ -19,6 +20,10 @@ from pybuild.model.ops import LocalSource
 from pybuild.model.snapshot import LocalTree
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NoDirectory(UserError):
+    """The client does not have the directory that it was asked for."""
 
 
 class ClientTrees:
@@ -50,9 +55,34 @@ class ClientTrees:
         """Say which paths of local sources count from now on; none means all of a directory."""
         self._parts |= paths
 
-    def add_queries(self, queries: Mapping[str, LocalQuery]) -> None:
-        """Say what the local sources of a received definition mean."""
-        self._queries |= queries
+    def name_of(self, query: LocalQuery) -> str:
+        """Return what the local source of a received definition is called, the same each time.
+
+        No frontend calls a directory so: what it asks for is another matter.
+        """
+        number = 1
+        while self._queries.setdefault(f"{query.dir_name}#{number}", query) != query:
+            number += 1
+        return f"{query.dir_name}#{number}"
+
+    def client_name(self, op: LocalSource) -> str:
+        """Return what the client calls the directory of *op*."""
+        query = self._queries.get(op.name)
+        return query.dir_name if query else self._names.get(op.name, op.name)
+
+    def queries(self, ops: Iterable[LocalSource]) -> dict[str, LocalQuery]:
+        """Return how the directories of *ops* are asked for, by their names."""
+        found: dict[str, LocalQuery] = {}
+        for op in ops:
+            name = self.client_name(op)
+            plain = LocalQuery(
+                dir_name=name,
+                exclude=op.exclude,
+                follow=self._parts.get(op.name, ()),
+                shared_key=name,
+            )
+            found[op.name] = self._queries.get(op.name, plain)
+        return found
 
     async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
         """Fetch what *op* needs.
@@ -85,14 +115,18 @@ class ClientTrees:
         """Return those of some files that are there.
 
         Raises:
-            UserError: the client has no such directory, or a file is larger than *limit*.
+            UserError: a file is larger than *limit*. NoDirectory: the client has none of that name.
         """
 
         def tell(id: str, current: int, total: int, done: bool) -> None:
             step.transfer(id, current, total, done)
 
+        note_files(name, wanted)
         request = LocalRequest(name=name, follow=tuple(wanted), hint="files", keep=False)
-        path = await self._fetch(request, tell)
+        try:
+            path = await self._fetch(request, tell)
+        except UserError as error:
+            raise NoDirectory(error.message) from error
         return await asyncio.to_thread(_read_all, path, wanted, limit)
 
     async def _fetch(self, request: LocalRequest, tell: TellProgress) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from pybuild import __version__
+from pybuild.attest.predicate import DOCKERFILE_VERSION
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
 from pybuild.daemon.pb.worker import BuildkitVersion, WorkerRecord
 from pybuild.host import native_platform
@@ -20,7 +21,10 @@ PACKAGE = "github.com/moby/buildkit"
 def version() -> BuildkitVersion:
     """The answer to `Info`: which protocol this server speaks, and what it is."""
     return BuildkitVersion(
-        package=PACKAGE, version=PROTOCOL_VERSION, revision=f"pybuild-{__version__}"
+        package=PACKAGE,
+        version=PROTOCOL_VERSION,
+        revision=f"pybuild-{__version__}",
+        dockerfileVersion=DOCKERFILE_VERSION,
     )
 
 

@@ -78,7 +78,11 @@ def _infos(
         source, _ = written(origin, WriteOptions(layouts=_layouts(origin), locals=options.locals))
         numbers, steps = _steps(source)
     for info in definition.Source.infos:
-        entry = {"filename": info.filename, "language": info.language, "data": _base64(info.data)}
+        entry: dict[str, Any] = {
+            "filename": info.filename,
+            "language": info.language,
+            "data": _base64(info.data),
+        }
         if steps:
             entry["llbDefinition"] = steps
             entry["digestMapping"] = {digest: f"step{n}" for digest, n in sorted(numbers.items())}
