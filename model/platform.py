@@ -20,7 +20,6 @@ _ARCH_ALIASES = {
     "i586": ("386", ""),
     "i686": ("386", ""),
 }
-_COMPONENT = re.compile(r"^[A-Za-z0-9_.-]+\Z")
 KNOWN_ARCHES = frozenset(
     ("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle")
     + ("ppc64", "ppc64le", "riscv64", "s390x", "wasm")
@@ -70,10 +69,15 @@ class Platform:
             ValueError: unknown os or architecture, or too many parts.
         """
         parts = text.split("/")
-        if not 1 <= len(parts) <= 3 or not all(parts):
-            raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
         match = _OS.match(parts[0])
-        if match is None or not all(map(_WORD.match, parts[1:])):
+        wrong = [part for part in parts[1:] if not _WORD.match(part)]
+        if match is None or wrong:
+            part = parts[0] if match is None else wrong[0]
+            raise ValueError(
+                f'"{part}" is an invalid component of "{text}": platform specifier component'
+                ' must match "^[A-Za-z0-9_.-]+$": invalid argument'
+            )
+        if len(parts) > 3:
             raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
         name, version = match[1].lower(), match[2] or ""
         name = "darwin" if name == "macos" else name

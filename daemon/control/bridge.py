@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from pybuild.daemon.control.build import Build
-from pybuild.daemon.control.caps import FRONTEND_CAPS
+from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
 from pybuild.daemon.control.looks import looking
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.reading import read_dir, read_file, stat_file
@@ -63,7 +63,7 @@ class BridgeService:
     async def _ping(self, build: Build, data: bytes) -> bytes:
         return pb.PongResponse(
             FrontendAPICaps=[APICap(ID=name, Enabled=True) for name in FRONTEND_CAPS],
-            LLBCaps=[APICap(ID=name, Enabled=True) for name in LLB_CAPS],
+            LLBCaps=[APICap(ID=name, Enabled=True) for name in sorted((*LLB_CAPS, *SERVER_CAPS))],
             Workers=[await self._server.worker()],
         ).SerializeToString()
 

@@ -15,6 +15,7 @@ FRONTEND_CAPS = (
     "importcaches",
     "proto.refarray",
     "reference.output",
+    "reference.attestations",
     "frontend.inputs",
     "gateway.solve.metadata",
     "gateway.solve.evaluate",
@@ -25,3 +26,12 @@ FRONTEND_CAPS = (
     "source.metaresolver",
 )
 """Of the gateway service."""
+
+SERVER_CAPS = (
+    "exporter.image.attestations",
+    "exporter.multiple",
+    "gc.freespacefilter",
+    "history.filter",
+)
+"""Of the server beyond definitions, told together with theirs; the first makes clients ask for
+provenance."""

@@ -61,6 +61,7 @@ class Scope:
         self._stack = AsyncExitStack()
         self.session = session
         self._asked: set[str] = set()
+        self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
         self._solutions: list[Solution] = []
         self.allow = allow
         self.emit = emit
@@ -141,7 +142,14 @@ class Scope:
             self.sources.add_agents(await self._agents.offer(wanted))
 
     async def adopt_upload(self, id: str, filename: str) -> HttpSource:
-        """Take what the client uploads as *id*, as a file that is here already."""
+        """Take what the client uploads as *id*, once, as a file that is here already."""
+        task = self._uploads.get((id, filename))
+        if task is None:
+            task = asyncio.create_task(self._adopt_upload(id, filename))
+            self._uploads[id, filename] = task
+        return await asyncio.shield(task)
+
+    async def _adopt_upload(self, id: str, filename: str) -> HttpSource:
         if self.session is None:
             raise UserError("no session to upload from")
         digest, size = sha256(), 0

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, suppress
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
 from pybuild.attest.sources import Image
 from pybuild.daemon.control.looks import note_image
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
-from pybuild.frontend.giturl import parse_git_url
+from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.session.upload import HOST
+from pybuild.frontend.giturl import CONTEXT_FILE, parse_git_url
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.host import native_platform
 from pybuild.image.config import encode
-from pybuild.internal import internal_step
+from pybuild.internal import InternalStep, internal_step
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import HttpSource
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
-_IMAGE = "docker-image://"
+_IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
 
 
 async def resolve_image_config(
@@ -52,14 +59,28 @@ async def resolve_source_meta(
         digest, config = await _image(scope, name, platform, request.ResolveMode, request.LogName)
         response.Image.Digest, response.Image.Config = digest, config
         return response
+    if identifier.startswith(_LAYOUT):
+        place, _, text = identifier.removeprefix(_LAYOUT).partition("@")
+        store = request.Source.attrs.get("oci.store") or place.partition(":")[0]
+        wanted = _platform(request.Platform if request.HasField("Platform") else None)
+        async with _told(scope, request, f"[internal] load metadata for {identifier}"):
+            image = await scope.layouts.image(store, Digest.parse(text) if text else None, wanted)
+        response.Image.Digest, response.Image.Config = image.digest, encode(dict(image.config))
+        return response
+    if identifier.startswith("local://"):
+        return response  # nothing is known before it is sent
     if identifier.startswith(("http://", "https://")):
+        parts = urlsplit(identifier)
         op = HttpSource(url=identifier)
-        async with internal_step(
-            request.LogName or f"[internal] load {identifier}", scope.emit, scope.engine.clock
-        ):
+        if parts.netloc == HOST:
+            op = await scope.adopt_upload(parts.path.strip("/"), CONTEXT_FILE)
+        async with _told(scope, request, f"[internal] load {identifier}"):
             file = await scope.sources.http.file(op)
         response.HTTP.Checksum = f"sha256:{file.sha256}"
         response.HTTP.Filename = identifier.partition("?")[0].rpartition("/")[2]
+        with suppress(ValueError, TypeError, OverflowError):
+            modified = parsedate_to_datetime(file.last_modified).timestamp()
+            response.HTTP.LastModified.CopyFrom(timestamp(modified))
         return response
     if identifier.startswith("git://"):
         full = request.Source.attrs.get("git.fullurl") or identifier
@@ -76,6 +97,18 @@ async def resolve_source_meta(
     raise UserError(f"cannot resolve metadata of {identifier.partition('://')[0]} sources")
 
 
+def _told(
+    scope: Scope, request: pb.ResolveSourceMetaRequest, title: str
+) -> AbstractAsyncContextManager[InternalStep]:
+    return internal_step(request.LogName or title, scope.emit, scope.engine.clock)
+
+
+def _platform(given: PlatformMessage | None) -> Platform:
+    if given is None or not given.OS:
+        return native_platform()
+    return Platform.make(given.OS, given.Architecture, given.Variant, given.OSVersion)
+
+
 async def _image(
     scope: Scope, name: str, platform: PlatformMessage | None, mode: str, log_name: str
 ) -> tuple[str, bytes]:
@@ -83,9 +116,7 @@ async def _image(
         reference = Reference.parse(name)
     except ValueError as error:
         raise UserError(f"failed to parse reference {name}: {error}") from error
-    wanted = native_platform()
-    if platform is not None and platform.OS:
-        wanted = Platform.make(platform.OS, platform.Architecture, platform.Variant)
+    wanted = _platform(platform)
     title = log_name or f"[internal] load metadata for {reference}"
     async with internal_step(title, scope.emit, scope.engine.clock):
         found = await scope.engine.images.resolve(
