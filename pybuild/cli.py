@@ -21,10 +21,23 @@ GLOBAL = (
     Option("debug", "show tracebacks and debug logs", short="D"),
     Option("help", "show this help", short="h"),
 )
+_PREFIXES = frozenset(("--root", "--config", "--host")) | {
+    f"--tls{what}" for what in ("cacert", "cert", "key", "servername")
+}
 _FORMAT = Option("format", "output format: table or json", "FORMAT")
 _PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
 _PROGRESS = Option("progress", "progress output: auto, tty, plain, quiet, none or rawjson", "KIND")
 _FORCE = Option("force", "do not ask for confirmation", short="f")
+_TLS = (
+    Option("tlscacert", "authority of the server's certificate", "FILE"),
+    Option("tlscert", "our certificate", "FILE"),
+    Option("tlskey", "its key", "FILE"),
+    Option("tlsservername", "name in the server's certificate, if not its host", "NAME"),
+)
+_REMOTE = (
+    Option("host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"),
+    *_TLS,
+)
 _FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)
 
 BUILD = Command(
@@ -40,6 +53,7 @@ BUILD = Command(
             "",
             True,
         ),
+        Option("attest", "attest the result (type=provenance|sbom,…)", "SPEC", repeat=True),
         Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
         Option(
             "build-context", "additional build context (name=path|URL)", "NAME=SRC", repeat=True
@@ -61,9 +75,13 @@ BUILD = Command(
         Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
         _PLATFORM,
         _PROGRESS,
+        Option(
+            "provenance", "shorthand for --attest=type=provenance: true, false or options", "SPEC"
+        ),
         Option("pull", "always ask the registry for newer base images"),
         Option("push", "shorthand for --output=type=registry"),
         Option("quiet", "print only the image ID", short="q"),
+        Option("sbom", "shorthand for --attest=type=sbom: generator=IMAGE or false", "SPEC"),
         Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
         Option("shm-size", "size of /dev/shm", "BYTES"),
         Option(
@@ -76,6 +94,7 @@ BUILD = Command(
         Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
         Option("target", "stage to build", "STAGE"),
         Option("ulimit", "ulimit of RUN (name=soft[:hard])", "SPEC", repeat=True),
+        *_REMOTE,
         *GLOBAL,
     ),
     ("PATH|URL|-", 1, 1),
@@ -85,6 +104,18 @@ COMMANDS = {
     command.name: command
     for command in (
         BUILD,
+        Command(
+            "builder",
+            "Name build servers, and choose the one that builds: add, use, ls, rm, inspect.",
+            "pybuild.commands.builder:main",
+            (
+                Option("use", "with add: builds go there from now on"),
+                Option("force", "with add: replace a builder of that name", short="f"),
+                *_TLS,
+                *GLOBAL,
+            ),
+            ("add NAME ADDR | use NAME|local | ls | rm NAME | inspect [NAME]", 1, 3),
+        ),
         Command(
             "daemon",
             "Serve builds to buildctl, docker buildx and other clients of BuildKit.",
@@ -110,7 +141,7 @@ COMMANDS = {
             "du",
             "Show what the store holds and how much of it can be freed.",
             "pybuild.commands.disk:du",
-            (_FILTER, _FORMAT, Option("verbose", "one block a record"), *GLOBAL),
+            (_FILTER, _FORMAT, Option("verbose", "one block a record"), *_REMOTE, *GLOBAL),
             ("", 0, 0),
         ),
         Command(
@@ -158,6 +189,7 @@ COMMANDS = {
                 _FILTER,
                 _FORCE,
                 Option("keep-storage", "keep this much of the cache (bytes, 10GB)", "SIZE"),
+                *_REMOTE,
                 *GLOBAL,
             ),
             ("", 0, 0),
@@ -222,6 +254,13 @@ COMMANDS = {
             ("NAME DIR", 2, 2),
         ),
     )
+}
+
+# What a build server does where one is to be used; these take it as their second argument.
+_REMOTELY = {
+    "pybuild.commands.build:main": "pybuild.commands.remote:build",
+    "pybuild.commands.disk:du": "pybuild.commands.remotedisk:du",
+    "pybuild.commands.disk:prune": "pybuild.commands.remotedisk:prune",
 }
 
 
@@ -314,6 +353,13 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(command: Command, parsed: Parsed) -> int:
     target = command.target
+    remote = _REMOTELY.get(target)
+    if remote is not None:
+        from pybuild.builders import chosen
+
+        builder = chosen(parsed)
+        if builder is not None:
+            return _call(remote, parsed, builder)
     if command is BUILD and not parsed.values.keys().isdisjoint(("call", "check")):
         target = "pybuild.commands.check:main"
     elif command is BUILD:
@@ -322,10 +368,14 @@ def _run(command: Command, parsed: Parsed) -> int:
         status = try_cached_build(parsed)
         if status is not None:
             return status
+    return _call(target, parsed)
+
+
+def _call(target: str, *args: object) -> int:
     from importlib import import_module
 
     module, _, function = target.partition(":")
-    status = getattr(import_module(module), function)(parsed)
+    status = getattr(import_module(module), function)(*args)
     assert isinstance(status, int)
     return status
 
@@ -334,9 +384,10 @@ def _past_global_options(words: list[str]) -> int:
     """Where the command stands: ``pybuild --root DIR images`` is ``pybuild images --root DIR``."""
     at = 0
     while at < len(words):
-        if words[at] in {"--root", "--config"}:
-            at += 2
-        elif words[at] in {"-D", "--debug"} or words[at].startswith(("--root=", "--config=")):
+        name, equals, _ = words[at].partition("=")
+        if name in _PREFIXES or words[at] == "-H":
+            at += 1 if equals else 2
+        elif words[at] in {"-D", "--debug"} or words[at].startswith("-H"):
             at += 1
         else:
             break

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # With these, a build does something besides looking at its inputs; the engine does them.
 _INELIGIBLE = (
+    "attest",
+    "provenance",
+    "sbom",
     "no-cache",
     "no-cache-filter",
     "pull",

@@ -118,7 +118,8 @@ def _of_statement(name: str, kind: str, statement: Mapping[str, Any], core: str)
     subjects: Any = statement.get("subject") or []
     try:
         for subject in subjects:
-            digests = {str(key): str(value) for key, value in (subject.get("digest") or {}).items()}
+            given: Mapping[str, Any] = subject.get("digest") or {}
+            digests = {str(key): str(value) for key, value in given.items()}
             about.append(About(str(subject.get("name") or ""), digests))
     except (AttributeError, TypeError) as error:
         raise UserError(f"{name}: its subjects cannot be read") from error

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pybuild.commands.remembering import remember, sign
 from pybuild.config import Settings, load_settings
@@ -14,7 +16,7 @@ from pybuild.engine import Engine
 from pybuild.host import platforms_from
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import NetworkMode, Vertex
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
@@ -32,6 +34,10 @@ from pybuild.request import (
 )
 from pybuild.result import BuildResult
 
+if TYPE_CHECKING:
+    from pybuild.attest.options import Wanted
+    from pybuild.attest.predicate import Definition
+
 
 def main(parsed: Parsed) -> int:
     """Run one build as the command line asks for it; returns the exit code."""
@@ -46,7 +52,7 @@ def main(parsed: Parsed) -> int:
         result = uvloop.run(_build(request, settings, parsed, display))
     finally:
         display.close()
-    _write_results(parsed, result)
+    write_results(parsed, result)
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")
     return 0
@@ -69,7 +75,8 @@ async def _build(
         async with Engine(settings) as engine:
             prepared = await engine.prepare(request, emit)
             signed = await sign(parsed, prepared)
-            result = await engine.build(prepared, emit)
+            describe = _describe if request.attestations else None
+            result = await engine.build(prepared, emit, describe=describe)
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             return result
@@ -122,7 +129,27 @@ def request_from(parsed: Parsed) -> BuildRequest:
         secrets={secret.id: secret for secret in secrets},
         ssh=parse_agents(parsed.many("ssh")),
         allow=frozenset(parsed.many("allow")),
+        attestations=_attestations(parsed),
     )
+
+
+def _attestations(parsed: Parsed) -> Wanted | None:
+    """Read what is to be said of the result, which is seldom asked for [BLD-18]."""
+    if not any(name in parsed.values for name in ("attest", "provenance", "sbom")):
+        return None
+    from pybuild.attest.options import from_flags
+
+    return from_flags(parsed.many("attest"), parsed.one("provenance"), parsed.one("sbom"))
+
+
+def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None) -> Definition:
+    """Write a definition for provenance; LLB is a thing of the daemon's and of its clients."""
+    from pybuild.daemon.llb.steps import describe, local_vertex
+
+    if origin is not None:
+        return describe(result, files, origin)
+    local, queries = local_vertex("dockerfile", *files)
+    return describe(result, files, local, queries)
 
 
 def _with_push(outputs: list[Output]) -> list[Output]:
@@ -143,7 +170,8 @@ def _reference(text: str) -> Reference:
         raise UsageError(f'invalid tag "{text}": {error}') from error
 
 
-def _write_results(parsed: Parsed, result: BuildResult) -> None:
+def write_results(parsed: Parsed, result: BuildResult) -> None:
+    """Write ``--iidfile`` and ``--metadata-file``."""
     iidfile = parsed.one("iidfile")
     if iidfile and result.image_id:
         _write(iidfile, result.image_id)

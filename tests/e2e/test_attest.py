@@ -1,0 +1,195 @@
+"""Attestations of real builds: beside images, in directories and archives, and scans [ATT, OUT-16]."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Pybuild, write
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+DOCKERFILE = """\
+FROM base AS tools
+RUN --mount=type=secret,id=token echo made > /made
+
+FROM base
+ARG WHO
+COPY --from=tools /made /
+COPY file /
+RUN echo "$WHO" > /who
+"""
+SCANNER = """\
+FROM base
+COPY scan.sh /
+CMD ["sh", "/scan.sh"]
+"""
+SCAN = """\
+set -e
+say() {
+  echo '{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://spdx.dev/Document",' \\
+    '"predicate": {"name": "'"$1"'"}}' > "$BUILDKIT_SCAN_DESTINATION/$2.spdx.json"
+}
+say "$(cat "$BUILDKIT_SCAN_SOURCE/who") $BUILDKIT_SCAN_EXTRA" sbom
+if [ -n "$BUILDKIT_SCAN_SOURCE_EXTRAS" ]; then
+  for one in "$BUILDKIT_SCAN_SOURCE_EXTRAS"*; do
+    say "$(echo "$one"/*)" "${one##*/}"
+  done
+fi
+"""
+SECRET = "s3cr3t-value"
+
+
+@pytest.fixture
+def context(pybuild: Pybuild, base: str, tmp_path: Path) -> Path:
+    return write(tmp_path / "ctx", Dockerfile=DOCKERFILE, file="f\n")
+
+
+def blob(pybuild: Pybuild, digest: str) -> Any:
+    return json.loads((pybuild.store / "blobs/sha256" / digest.partition(":")[2]).read_bytes())
+
+
+def index_of(pybuild: Pybuild, name: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(pybuild("inspect", "--raw", name).out)["manifests"]
+    return entries
+
+
+def statements(pybuild: Pybuild, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [blob(pybuild, layer["digest"]) for layer in blob(pybuild, entry["digest"])["layers"]]
+
+
+def test_provenance_stands_beside_an_image_whose_digest_it_does_not_change(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text(SECRET)
+    words = ("--build-arg", "WHO=me", "--secret", f"id=token,src={secret}", context)
+    pybuild("build", "-t", "plain", *words)
+    pybuild("build", "-t", "app", "--provenance=mode=max,builder-id=https://b.example", *words)
+    image, attested = index_of(pybuild, "app")
+    plain = pybuild("inspect", "plain").out
+    assert json.loads(plain)["descriptor"]["digest"] == image["digest"]
+    assert attested["platform"] == {"architecture": "unknown", "os": "unknown"}
+    assert attested["annotations"]["vnd.docker.reference.digest"] == image["digest"]
+    (statement,) = statements(pybuild, attested)
+    assert SECRET not in json.dumps(statement)
+    (subject,) = statement["subject"]
+    assert subject["name"].startswith("pkg:docker/app@latest?platform=linux%2F")
+    assert subject["digest"] == {"sha256": image["digest"].removeprefix("sha256:")}
+    build, run = statement["predicate"]["buildDefinition"], statement["predicate"]["runDetails"]
+    request = build["externalParameters"]["request"]
+    assert request["args"]["build-arg:WHO"] == "me"
+    assert request["secrets"] == [{"id": "token", "optional": True}]
+    assert [local["name"] for local in request["locals"]] == ["context", "dockerfile"]
+    (material,) = build["resolvedDependencies"]
+    assert material["uri"].startswith("pkg:docker/base@latest?platform=linux%2F")
+    assert run["builder"]["id"] == "https://b.example"
+    metadata = run["metadata"]["buildkit_metadata"]
+    steps = {
+        step["id"]: step for step in build["internalParameters"]["buildConfig"]["llbDefinition"]
+    }
+    lines = {
+        place["start"]["line"]
+        for step, where in metadata["source"]["locations"].items()
+        if step in steps
+        for location in where["locations"]
+        for place in location["ranges"]
+    }
+    assert lines > {2, 6, 7, 8}  # and a FROM: both are one step
+    layers = blob(pybuild, image["digest"])["layers"]
+    chains = [chain for (chain,) in metadata["layers"].values()]
+    described = [(layer["digest"], layer["size"]) for layer in max(chains, key=len)]
+    assert described == [(layer["digest"], layer["size"]) for layer in layers]
+
+
+def test_directories_and_archives_get_files_and_their_digests(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY file /d/\n", file="f\n")
+    folder, archive = tmp_path / "out", tmp_path / "out.tar"
+    outputs = (
+        *("-o", f"type=local,dest={folder},attestation-prefix=x-"),
+        *("-o", f"type=tar,dest={archive}"),
+    )
+    pybuild("build", "--attest=type=provenance,mode=min,version=v0.2", *outputs, context)
+    assert sorted(path.name for path in folder.iterdir()) == ["d", "x-provenance.json"]
+    statement = json.loads((folder / "x-provenance.json").read_bytes())
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v0.2"
+    (subject,) = statement["subject"]
+    digest = subprocess.run(
+        ["sha256sum", folder / "d/file"], capture_output=True, check=True, timeout=10
+    ).stdout.split()[0]
+    assert subject == {"name": "d/file", "digest": {"sha256": digest.decode()}}
+    with tarfile.open(archive) as tar:
+        assert {"d/file", "provenance.json"} <= {name.removeprefix("./") for name in tar.getnames()}
+    pybuild("build", "--provenance=inline-only=true", *outputs[:2], context)
+    pybuild("build", "--provenance=false", "-o", f"type=local,dest={tmp_path / 'bare'}", context)
+    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["d"]
+
+
+def test_platforms_that_share_a_directory_have_files_of_their_own(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    text = "FROM scratch\nARG TARGETARCH\nCOPY file /f-$TARGETARCH\n"
+    context = write(tmp_path / "ctx", Dockerfile=text, file="f\n")
+    words = ("--provenance=true", "--platform=linux/amd64,linux/arm64", context)
+    pybuild("build", "-o", f"type=local,dest={tmp_path / 'one'},platform-split=false", *words)
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        *("f-amd64", "f-arm64"),
+        *("provenance.linux_amd64.json", "provenance.linux_arm64.json"),
+    }
+    pybuild("build", "-t", "both", *words)
+    amd64, arm64, *attested = index_of(pybuild, "both")
+    assert [one["annotations"]["vnd.docker.reference.digest"] for one in attested] == [
+        amd64["digest"],
+        arm64["digest"],
+    ]
+
+
+def test_a_scanner_finds_the_result_and_the_stages_that_ask_for_it(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    scanner = write(tmp_path / "scanner", **{"Dockerfile": SCANNER, "scan.sh": SCAN})
+    pybuild("build", "-t", "scanner", scanner)
+    (context / "Dockerfile").write_text("ARG BUILDKIT_SBOM_SCAN_STAGE=tools\n" + DOCKERFILE)
+    words = ("--build-arg", "WHO=me", "--sbom=generator=scanner,EXTRA=more", context)
+    pybuild("build", "-t", "app", *words)
+    _, attested = index_of(pybuild, "app")
+    core, extra = statements(pybuild, attested)
+    assert core["predicate"] == {"name": "me more"}
+    assert core["subject"][0]["name"].startswith("pkg:docker/app@latest")
+    assert "made" in extra["predicate"]["name"]
+    pybuild("build", "-o", f"type=local,dest={tmp_path / 'out'}", *words)
+    assert (tmp_path / "out/sbom.spdx.json").exists()
+    assert (tmp_path / "out/sbom-tools.spdx.json").exists()
+
+
+def test_what_is_missing_for_a_scan_is_named(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild("build", "--sbom=true", context, code=None)
+    assert done.code
+    assert "sbom: the generator option is missing" in done.err
+
+
+def test_the_repository_of_a_context_is_recorded_without_its_password(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "repo/ctx", Dockerfile="FROM scratch\nCOPY file /\n", file="f\n")
+    for words in (
+        ["init", "-q"],
+        ["remote", "add", "origin", "https://me:pass@h.example/r.git"],
+        ["add", "."],
+        ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"],
+    ):
+        command = ["git", "-C", str(context.parent), *words]
+        subprocess.run(command, check=True, capture_output=True, timeout=20)
+    pybuild("build", "--provenance=mode=min", "-o", f"type=local,dest={tmp_path / 'out'}", context)
+    statement = json.loads((tmp_path / "out/provenance.json").read_bytes())
+    vcs = statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"]["vcs"]
+    assert vcs["source"] == "https://xxxxx:xxxxx@h.example/r.git"
+    assert vcs["localdir:context"] == "ctx"
+    assert len(vcs["revision"]) == 40
