@@ -74,7 +74,7 @@ def send_trees(
     """Send directories as one tree, each below its prefix; returns when all was taken.
 
     Args:
-        epoch: the time of *files* and of directories that nobody has, in seconds.
+        epoch: the time of *files* and the directories that they need, in seconds.
 
     Raises:
         UserError: the receiving end gave up, or breaks the rules; two trees have the same file.
@@ -180,12 +180,13 @@ class _Merged:
         found: dict[bytes, Stat] = {}
         for path, data in self._files.items():
             found[path] = Stat(path=path, mode=0o644, size=len(data), mtime_ns=self._time)
-        needed = [*(path.rpartition(b"/")[0] for path in self._files)]
-        needed += [prefix for _, prefix, _ in self._walks]
-        for path in needed:
+        needed = [(path.rpartition(b"/")[0], self._time) for path in self._files]
+        for root, prefix, _ in self._walks:
+            needed.append((prefix, (root.epoch or 0) * 1_000_000_000))
+        for path, time_ns in needed:
             while path and path not in found:
                 mode = gomode.DIRECTORY | 0o755
-                found[path] = Stat(path=path, mode=mode, mtime_ns=self._time)
+                found[path] = Stat(path=path, mode=mode, mtime_ns=time_ns)
                 path = path.rpartition(b"/")[0]
         for path in sorted(found, key=order_key):
             yield order_key(path), 0, found[path]

@@ -108,7 +108,10 @@ def test_tar_of_several_trees_has_a_directory_for_each(tmp_path: Path) -> None:
     assert list(members) == [*expected, "c_d_e", *(f"c_d_e/{name}" for name in names)]
     assert (members["a_b"].mtime, members["a_b/d"].mtime, members["a_b"].mode) == (0, 1000, 0o755)
     assert {members[name].mtime for name in members if name.startswith("c")} == {1500}
-    assert (members["a_b/z"].linkname, members["c_d_e/z"].linkname) == ("a_b/d/file", "c_d_e/d/file")
+    assert (members["a_b/z"].linkname, members["c_d_e/z"].linkname) == (
+        "a_b/d/file",
+        "c_d_e/d/file",
+    )
 
 
 def test_paths_of_all_that_is_no_directory(tmp_path: Path) -> None:
