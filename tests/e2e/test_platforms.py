@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,11 +87,13 @@ def test_an_index_names_them_in_order(pybuild: Pybuild, context: Path, tmp_path:
         {"architecture": "arm", "os": "linux", "variant": "v6"},
         {"architecture": "s390x", "os": "linux"},
     ]
-    for entry in found.top["manifests"]:
-        config = found.read(found.read(entry["digest"])["config"]["digest"])
-        assert {k: config[k] for k in entry["platform"]} == entry["platform"]
-    labels = config["config"]["Labels"]
-    assert labels == {"target": "linux/s390x"}
+    configs: list[dict[str, Any]] = [
+        found.read(found.read(entry["digest"])["config"]["digest"])
+        for entry in found.top["manifests"]
+    ]
+    for platform, config in zip(shown, configs, strict=True):
+        assert {key: config[key] for key in platform} == platform
+    assert configs[-1]["config"]["Labels"] == {"target": "linux/s390x"}
 
 
 def test_one_platform_as_one_of_several(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
