@@ -214,7 +214,10 @@ async def make_image(
     children = [image.manifest for image in images]
     if any(one.attestations for one in built):
         if not oci_types:
-            raise UsageError('cannot export attestations with "oci-mediatypes=false"')
+            raise UsageError(
+                'cannot export attestations with "oci-mediatypes=false"',
+                hints=["use type=oci", "leave them out with --provenance=false"],
+            )
         children += await _attestations(engine, output, built, images, names, step)
     media_type = OCI_INDEX if oci_types else DOCKER_INDEX
     data = build_index(children, media_type)

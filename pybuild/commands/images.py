@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
 from pybuild.engine import SystemClock
+from pybuild.image.attestation import UNKNOWN
+from pybuild.image.manifest import parse_index
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
@@ -165,8 +167,9 @@ def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
     reference = Reference.parse(name) if name else None
     size, created = descriptor.size, ""
     image_id = descriptor.digest
-    if descriptor.media_type in MANIFEST_TYPES and store.blobs.has(descriptor.digest):
-        manifest = json.loads(store.blobs.read(descriptor.digest))
+    shown = _only_image(store, descriptor)
+    if shown.media_type in MANIFEST_TYPES and store.blobs.has(shown.digest):
+        manifest = json.loads(store.blobs.read(shown.digest))
         size = sum(int(layer["size"]) for layer in manifest["layers"])
         image_id = Digest.parse(manifest["config"]["digest"])
         if store.blobs.has(image_id):
@@ -181,6 +184,15 @@ def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
         "size": size,
         "shown_size": human_bytes(size),
     }
+
+
+def _only_image(store: Store, descriptor: Descriptor) -> Descriptor:
+    """What an index is about that has one image and what is attested of it; else *descriptor*."""
+    if descriptor.media_type in MANIFEST_TYPES or not store.blobs.has(descriptor.digest):
+        return descriptor
+    children = parse_index(store.blobs.read(descriptor.digest)).manifests
+    real = [child for child in children if child.platform != UNKNOWN]
+    return real[0] if len(real) == 1 and len(children) > 1 else descriptor
 
 
 def _familiar(row: dict[str, Any]) -> str:

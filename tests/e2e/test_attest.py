@@ -74,6 +74,9 @@ def test_provenance_stands_beside_an_image_whose_digest_it_does_not_change(
     image, attested = index_of(pybuild, "app")
     plain = pybuild("inspect", "plain").out
     assert json.loads(plain)["descriptor"]["digest"] == image["digest"]
+    rows = [json.loads(line) for line in pybuild("images", "--format=json").out.splitlines()]
+    ids = {row["repository"].rpartition("/")[2]: row["id"] for row in rows}
+    assert ids["app"] == ids["plain"]
     assert attested["platform"] == {"architecture": "unknown", "os": "unknown"}
     assert attested["annotations"]["vnd.docker.reference.digest"] == image["digest"]
     (statement,) = statements(pybuild, attested)
@@ -167,6 +170,16 @@ def test_a_scanner_finds_the_result_and_the_stages_that_ask_for_it(
     pybuild("build", "-o", f"type=local,dest={tmp_path / 'out'}", *words)
     assert (tmp_path / "out/sbom.spdx.json").exists()
     assert (tmp_path / "out/sbom-tools.spdx.json").exists()
+
+
+def test_archives_for_docker_load_have_no_place_for_attestations(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    words = ("-o", f"type=docker,dest={tmp_path / 'a.tar'}", context)
+    done = pybuild("build", "--provenance=true", *words, code=None)
+    assert done.code
+    assert "cannot export attestations" in done.err
+    pybuild("build", "--provenance=inline-only=true", *words)
 
 
 def test_what_is_missing_for_a_scan_is_named(pybuild: Pybuild, context: Path) -> None:
