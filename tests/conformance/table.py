@@ -40,6 +40,10 @@ The reference was run without extended attributes on its disk, so these are cove
 
 {differences}
 
+## BuildKit's own integration suite
+
+{suite}
+
 ## Requirements
 
 {tables}
@@ -95,6 +99,25 @@ def uncovered() -> list[str]:
     return [name for name in ids if name not in found and name not in reasons]
 
 
+def suite() -> str:
+    """What the reference's own suite says of the build server; measured, so kept as data."""
+    data = tomllib.loads((HERE / "suite.toml").read_text(encoding="utf-8"))
+    lines = [
+        f"Unmodified, against `pybuild daemon` under the name `buildkitd`: {data['version']}; on {data['machine']}.",
+        "",
+        "| frontend | cases | skipped | the reference passes | of these pybuild passes |",
+        "|---|---|---|---|---|",
+    ]
+    runs = [run for run in data.values() if isinstance(run, dict)]
+    for run in runs:
+        numbers = f"{run['cases']} | {run['skipped']} | {run['reference']} | {run['both']}"
+        lines.append(f"| {run['title']} | {numbers} |")
+    for run in runs:
+        lines += ["", f"Missed with the {run['title']}:", "", "| case | why |", "|---|---|"]
+        lines += [f"| `{name}` | {why} |" for name, why in sorted(run["misses"].items())]
+    return "\n".join(lines)
+
+
 def page() -> str:
     """The whole page."""
     found, reasons = covered_by(), elsewhere()
@@ -117,7 +140,9 @@ def page() -> str:
             shown = ", ".join((cases_of or places)[:_MOST]) or reasons.get(name, "nothing yet")
             lines.append(f"| {name} | {_cell(gist)} | {shown} |")
         tables.append("\n".join(lines))
-    return _HEAD.format(counts=counts, differences=differences, tables="\n\n".join(tables))
+    return _HEAD.format(
+        counts=counts, differences=differences, suite=suite(), tables="\n\n".join(tables)
+    )
 
 
 def _cell(text: str) -> str:
