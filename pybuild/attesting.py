@@ -105,7 +105,7 @@ def _layers(store: Store, deltas: Sequence[str]) -> list[dict[str, Any]] | None:
         facts = store.records.get(_LAYER, delta)
         if facts is None:
             return None
-        blobs: dict[str, Any] = facts.get("blobs") or {}
+        blobs: dict[str, Any] = facts.get("blobs") or facts.get("rewritten") or {}
         made = facts.get("descriptor") or next((blobs[kind] for kind in sorted(blobs)), None)
         if made is None:
             return None
