@@ -41,6 +41,14 @@ class StandardInput:
                 raise UserError("failed to read standard input: larger than 64 MiB")
         return bytes(data)
 
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most *size*; none at the end."""
+        piece, self._head = self._head[:size], self._head[size:]
+        return piece or os.read(self._fd, size)
+
+    def close(self) -> None:
+        """Leave it as it is: whoever gave it to us closes it."""
+
     def copy_to(self, path: str) -> tuple[str, int]:
         """Write all of it to the new file *path*; return its sha256, hex, and its size.
 

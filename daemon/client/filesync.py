@@ -82,9 +82,7 @@ async def _send(call: Call, sender: Sender) -> None:
                     raise RpcError(Code.CANCELLED, "the server left in the middle")
                 more.clear()
                 await more.wait()
-        while not ended:
-            more.clear()
-            await more.wait()
+        # The other side has ended with its FIN, and BuildKit's waits now for the end of the call.
     except Refused as error:
         raise RpcError(Code.INVALID_ARGUMENT, f"the server sends {error}") from error
     except PeerFailed as error:

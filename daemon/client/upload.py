@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from pybuild.abandon import abandonable
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import wrap
@@ -32,7 +33,7 @@ def upload(known: Mapping[str, Callable[[], Input]]) -> dict[str, Handler]:
             raise RpcError(Code.NOT_FOUND, f"no upload {name!r}")
         source = await asyncio.to_thread(opener)
         try:
-            while data := await asyncio.to_thread(source.read, _PIECE):
+            while data := await abandonable(source.read, _PIECE):
                 await call.send(wrap(data))
         except OSError as error:
             raise RpcError(Code.UNKNOWN, f"cannot read the upload: {error.strerror}") from error

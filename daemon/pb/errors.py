@@ -15,10 +15,19 @@ from typing import Any, cast
 from google.protobuf.message import DecodeError
 
 from pybuild.daemon.pb import rpcstatus, wellknown
-from pybuild.model.errors import Cancelled, EnvironmentFault, PybuildError, StepError, UserError
+from pybuild.model.errors import (
+    Cancelled,
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    StepError,
+    UsageError,
+    UserError,
+)
 from pybuild.model.span import Span
 
 _PREFIX = "github.com/moby/buildkit/"
+_OWN = "pybuild/"
 _MOST_LINES = 100
 # gRPC's numbers of what we use them for.
 _CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13
@@ -77,9 +86,32 @@ class ExitDetail:
     code: int
 
 
+@dataclass(frozen=True, slots=True)
+class FaultDetail:
+    """What only a client of ours understands: who can mend it, and how. Others ignore it.
+
+    Attributes:
+        kind: of `_KINDS`; empty where the code tells.
+    """
+
+    kind: str = ""
+    hints: tuple[str, ...] = ()
+
+
 Detail = (
-    SourceDetail | VertexDetail | FrontendDetail | FrontendCapDetail | SubrequestDetail | ExitDetail
+    SourceDetail
+    | VertexDetail
+    | FrontendDetail
+    | FrontendCapDetail
+    | SubrequestDetail
+    | ExitDetail
+    | FaultDetail
 )
+_KINDS: dict[str, type[PybuildError]] = {
+    "environment": EnvironmentFault,
+    "internal": InternalError,
+    "usage": UsageError,
+}
 
 
 def status_of(
@@ -105,6 +137,10 @@ def status_of(
         found += [replace(source, definition=definition) for source in sources]
     if isinstance(error, StepError):
         found.append(ExitDetail(error.status))
+    if isinstance(error, PybuildError):
+        kind = next((name for name, known in _KINDS.items() if isinstance(error, known)), "")
+        if kind or error.hints:
+            found.append(FaultDetail(kind, tuple(_text(hint) for hint in error.hints)))
     if code is None:
         code = _code_of(error)
     status = rpcstatus.Status(code=code, message=_text(message))
@@ -141,15 +177,19 @@ def error_of(status: rpcstatus.Status) -> PybuildError:
     sources = [detail for detail in details if isinstance(detail, SourceDetail)]
     spans = [Span(s.filename, first, last) for s in sources for first, last in s.ranges]
     exits = [detail.code for detail in details if isinstance(detail, ExitDetail)]
+    fault = next((detail for detail in details if isinstance(detail, FaultDetail)), FaultDetail())
     error: PybuildError
     if status.code == _CANCELLED:
         error = Cancelled(status.message, spans=spans)
     elif exits:
         error = StepError(status.message, status=exits[0], spans=spans)
+    elif fault.kind in _KINDS:
+        error = _KINDS[fault.kind](status.message, spans=spans)
     elif status.code == _UNKNOWN or spans:
         error = UserError(status.message, spans=spans)
     else:
         error = EnvironmentFault(status.message, spans=spans)
+    error.hints = fault.hints
     error.sources = {
         s.filename: s.data.decode("utf-8", "replace").splitlines() for s in sources if s.data
     }
@@ -171,7 +211,8 @@ def encode(detail: Detail) -> wellknown.Any:
     """Return the detail as it travels."""
     name, value = _encoded(detail)
     data = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return wellknown.Any(type_url=f"{_PREFIX}{name}+json", value=data.encode())
+    prefix = _OWN if isinstance(detail, FaultDetail) else _PREFIX
+    return wellknown.Any(type_url=f"{prefix}{name}+json", value=data.encode())
 
 
 def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
@@ -202,13 +243,15 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             return "errdefs.Subrequest", _present({"name": _text(detail.name)})
         case ExitDetail():
             return "gatewayapi.ExitMessage", _present({"Code": detail.code})
+        case FaultDetail():
+            return "errors.Fault", _present({"kind": detail.kind, "hints": list(detail.hints)})
 
 
 def details_of(status: rpcstatus.Status) -> list[Detail]:
     """Return the details that we know, in order; what a peer garbled is left out."""
     out: list[Detail] = []
     for item in status.details:
-        name = item.type_url.removeprefix(_PREFIX).removesuffix("+json")
+        name = item.type_url.removeprefix(_PREFIX).removeprefix(_OWN).removesuffix("+json")
         try:
             value: object = json.loads(item.value)
             if isinstance(value, dict):
@@ -237,6 +280,12 @@ class _Fields:
         if type(value) is not int:
             raise ValueError(f"{name} is no number")
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        items = self._value.get(name, [])
+        if not isinstance(items, list):
+            raise ValueError(f"{name} is no list")
+        return tuple(_Fields({name: item}).text(name) for item in cast(list[object], items))
 
     def data(self, name: str) -> bytes:
         return base64.b64decode(self.text(name), validate=True)
@@ -277,6 +326,8 @@ def _decoded(name: str, fields: _Fields) -> Detail | None:
             return SubrequestDetail(fields.text("name"))
         case "gatewayapi.ExitMessage":
             return ExitDetail(fields.number("Code"))
+        case "errors.Fault":
+            return FaultDetail(fields.text("kind"), fields.texts("hints"))
         case _:
             return None
 

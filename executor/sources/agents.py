@@ -13,9 +13,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from pybuild.cache.store import Store
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 
@@ -24,6 +23,18 @@ _FAILURE = struct.pack(">IB", 1, 5)
 _MAX_MESSAGE_BYTES = 256 << 10
 _MAX_CLIENTS = 64
 NAME = "agent"
+
+
+class Places(Protocol):
+    """Who lends directories for sockets: a store, or a client that has none."""
+
+    def scratch(self, label: str = "") -> str:
+        """Return a path that is free."""
+        ...
+
+    def discard(self, path: str) -> None:
+        """Delete what is there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,7 @@ class SshAgent:
 class AgentSocket:
     """The socket of one id; starts when first asked for."""
 
-    def __init__(self, agent: SshAgent, store: Store, workers: Workers) -> None:
+    def __init__(self, agent: SshAgent, store: Places, workers: Workers) -> None:
         self._agent = agent
         self._store = store
         self._workers = workers
@@ -153,7 +164,7 @@ class AgentSocket:
 
 
 def make_agents(
-    agents: Sequence[SshAgent], store: Store, workers: Workers
+    agents: Sequence[SshAgent], store: Places, workers: Workers
 ) -> Mapping[str, AgentSocket]:
     return {agent.id: AgentSocket(agent, store, workers) for agent in agents}
 
@@ -175,7 +186,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-def _make_directory(store: Store) -> tuple[str, int]:
+def _make_directory(store: Places) -> tuple[str, int]:
     path = store.scratch("ssh")
     os.mkdir(path, 0o700)
     return path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -188,7 +199,7 @@ class _Upstream:
     """An ``ssh-agent`` in a worker, which lives as long as this."""
 
     def __init__(
-        self, task: asyncio.Task[dict[str, Any]], store: Store, directory: str, fd: int
+        self, task: asyncio.Task[dict[str, Any]], store: Places, directory: str, fd: int
     ) -> None:
         self.path = f"/proc/self/fd/{fd}/{NAME}"
         self._task = task
@@ -204,7 +215,7 @@ class _Upstream:
         self._store.discard(self._directory)
 
 
-async def _own_agent(agent: SshAgent, store: Store, workers: Workers) -> _Upstream:
+async def _own_agent(agent: SshAgent, store: Places, workers: Workers) -> _Upstream:
     directory, fd = await asyncio.to_thread(_make_directory, store)
     ready = asyncio.Event()
     args = {

@@ -17,6 +17,7 @@ from pybuild.model.errors import (
     InternalError,
     PybuildError,
     StepError,
+    UsageError,
     UserError,
 )
 from pybuild.model.span import Span
@@ -28,6 +29,7 @@ DETAILS: list[errors.Detail] = [
     errors.FrontendCapDetail("moby.buildkit.frontend.x"),
     errors.SubrequestDetail("frontend.x"),
     errors.ExitDetail(137),
+    errors.FaultDetail("environment", ("mount a larger disk",)),
 ]
 
 
@@ -91,7 +93,12 @@ def test_the_caller_may_choose_the_code_and_add_details() -> None:
     "error",
     [
         UserError("bad", spans=[Span("Dockerfile", 1, 2), Span("Dockerfile", 9, 9)]),
+        UserError("bad", hints=["do better"]),
         StepError("exit code: 3", status=3, spans=[Span("f", 4, 4)]),
+        StepError("exit code: 127", status=127, hints=["status 127 means: command not found"]),
+        EnvironmentFault("disk full", hints=["free some space"]),
+        UsageError("no such compression"),
+        InternalError("oops"),
         Cancelled("context canceled"),
     ],
 )
@@ -102,6 +109,7 @@ def test_our_client_gets_the_same_kind_of_error(error: PybuildError) -> None:
     again = errors.error_of(status)
     assert type(again) is type(error)
     assert (again.message, again.spans) == (error.message, error.spans)
+    assert again.hints == error.hints
     assert again.sources == error.sources
     if isinstance(error, StepError):
         assert isinstance(again, StepError)

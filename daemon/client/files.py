@@ -1,0 +1,77 @@
+"""Where archives go that a server sends: a file that appears whole or not at all, or standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from pybuild.daemon.client.filesend import Output as Sink
+from pybuild.model.errors import UsageError
+
+_STDOUT = 1
+
+
+def archive_opener(dest: str) -> Callable[[Mapping[str, str]], Sink]:
+    """Return what opens *dest*, a path or ``-``, once the server has something to send.
+
+    Raises:
+        UsageError: it can be no file, or standard output is a terminal.
+    """
+    if dest == "-":
+        if sys.stdout.isatty():
+            raise UsageError("dest file is required: refusing to write a tar file to a terminal")
+        return lambda facts: _StandardOutput()
+    path = os.path.abspath(dest)
+    if os.path.isdir(path):
+        raise UsageError(f"output destination {dest} is a directory")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
+    return lambda facts: _WholeFile(path)
+
+
+class _WholeFile:
+    """Written beside its place, and renamed when it is complete."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        # In a directory that others may write to, a name they can guess could be a link of theirs.
+        self._part = f"{path}.tmp-{os.urandom(8).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(self._part, flags, 0o666)
+
+    def write(self, data: bytes, /) -> None:
+        _write(self._fd, data)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        os.replace(self._part, self._path)
+
+    def abort(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with suppress(FileNotFoundError):
+            os.unlink(self._part)
+
+
+class _StandardOutput:
+    def __init__(self) -> None:
+        sys.stdout.flush()
+
+    def write(self, data: bytes, /) -> None:
+        _write(_STDOUT, data)
+
+    def close(self) -> None:
+        """It stays open."""
+
+    def abort(self) -> None:
+        """What was written was written."""
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
