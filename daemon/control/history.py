@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Iterable
 
 from google.protobuf.message import DecodeError
@@ -19,6 +20,7 @@ from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.times import seconds_of
 
 _MAX_RECORDS = 200
+_YOUNG_S = 600.0
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 STATUS_TYPE = "application/vnd.buildkit.status.v0"
 ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so by the protocol
@@ -92,8 +94,10 @@ class History:
     def _sweep(self) -> None:
         named = {d.digest.partition(":")[2] for r in self.records() for d in _descriptors(r)}
         for name in os.listdir(self._blobs):
-            if name not in named:
-                os.unlink(os.path.join(self._blobs, name))
+            path = os.path.join(self._blobs, name)
+            # A young one may belong to a record that is about to be written.
+            if name not in named and time.time() - os.path.getmtime(path) > _YOUNG_S:
+                os.unlink(path)
 
     # --- reading ----------------------------------------------------------------------------------
 
