@@ -1,0 +1,311 @@
+"""The pure parts of the build server: attributes, progress, history, used paths [remote-api 5-7]."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pybuild.daemon.control.attrs import UnsupportedCap, read_attrs, with_slashes
+from pybuild.daemon.control.history import History
+from pybuild.daemon.control.status import Journal, Teller
+from pybuild.daemon.control.usedpaths import used_paths
+from pybuild.daemon.control.wirerules import as_told
+from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb.times import timestamp
+from pybuild.frontend.lint.catalogue import RULES
+from pybuild.model.clock import FakeClock
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError
+from pybuild.model.events import (
+    BuildWarning,
+    LogStream,
+    VertexAdded,
+    VertexCached,
+    VertexCompleted,
+    VertexFailed,
+    VertexLog,
+    VertexProgress,
+    VertexStarted,
+)
+from pybuild.model.ops import (
+    Copy,
+    ExecOp,
+    FileOp,
+    LocalSource,
+    Mount,
+    NetworkMode,
+    ScratchSource,
+    Vertex,
+)
+from pybuild.model.platform import Platform
+from pybuild.model.span import Span
+
+V = Digest.of(b"v")
+
+
+# --- attributes -----------------------------------------------------------------------------------
+
+
+def test_attributes_that_are_absent_have_the_protocols_defaults() -> None:
+    attrs = read_attrs({})
+    assert (attrs.filename, attrs.context_key, attrs.dockerfile_key) == (
+        "Dockerfile",
+        "context",
+        "dockerfile",
+    )
+    assert not attrs.no_cache and not attrs.platforms and attrs.pull
+
+
+def test_attributes_are_read() -> None:
+    attrs = read_attrs(
+        {
+            "filename": "sub/D",
+            "target": "t",
+            "platform": "linux/amd64,linux/arm64",
+            "build-arg:A": "1",
+            "label:l": "x",
+            "no-cache": "One,two",
+            "add-hosts": "h=1.2.3.4,v6=[::1]",
+            "ulimit": "nofile=5:6,core=0",
+            "shm-size": "4096",
+            "force-network-mode": "none",
+            "context:base": "docker-image://x",
+            "local-sessionid:context": "s",
+            "image-resolve-mode": "local",
+            "cache-imports": '[{"Type":"registry","Attrs":{"ref":"r"}}]',
+            "cache-from": "a,b",
+        }
+    )
+    assert attrs.platforms == (Platform("linux", "amd64"), Platform("linux", "arm64"))
+    assert attrs.multi_platform
+    assert attrs.no_cache_filter == {"one", "two"} and not attrs.no_cache
+    assert attrs.add_hosts == (("h", "1.2.3.4"), ("v6", "::1"))
+    assert attrs.ulimits == (("core", 0, 0), ("nofile", 5, 6))
+    assert attrs.network is NetworkMode.NONE
+    assert not attrs.pull
+    assert [kind for kind, _ in attrs.cache_imports] == ["registry"] * 3
+    assert attrs.local_sessions == {"context": "s"}
+
+
+def test_no_cache_without_a_list_is_every_stage() -> None:
+    assert read_attrs({"no-cache": ""}).no_cache
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("platform", "linux/nonsense"),
+        ("multi-platform", "maybe"),
+        ("add-hosts", "h"),
+        ("add-hosts", "h=not-an-ip"),
+        ("ulimit", "nofile=x"),
+        ("shm-size", "-1"),
+        ("shm-size", "1g"),
+        ("force-network-mode", "bridge"),
+        ("image-resolve-mode", "never"),
+        ("cache-imports", "{"),
+        ("cache-imports", "[1]"),
+    ],
+)
+def test_attributes_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(UsageError):
+        read_attrs({name: value})
+
+
+def test_a_capability_that_is_not_there_is_named() -> None:
+    assert read_attrs({"frontend.caps": "moby.buildkit.frontend.inputs+forward"})
+    with pytest.raises(UnsupportedCap) as caught:
+        read_attrs({"frontend.caps": "moby.buildkit.frontend.inputs,x.y"})
+    assert caught.value.name == "x.y"
+
+
+def test_schemes_may_come_without_slashes() -> None:
+    assert with_slashes("docker-image:a/b:c") == "docker-image://a/b:c"
+    assert with_slashes("oci-layout://x@sha256:1") == "oci-layout://x@sha256:1"
+    assert with_slashes("https://h/x") == "https://h/x"
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+def told(*events: object) -> tuple[list[pb.StatusResponse], Teller]:
+    """What a client hears of *events*."""
+    found: list[pb.StatusResponse] = []
+
+    async def run() -> Teller:
+        journal = Journal.temporary()
+        teller = Teller(journal, FakeClock())
+        for event in events:
+            teller.emit(event)  # type: ignore[arg-type]
+        journal.close()
+        async for message in journal.follow():
+            found.append(pb.StatusResponse.FromString(message))
+        journal.discard()
+        return teller
+
+    return found, asyncio.run(run())
+
+
+def test_a_step_is_told_whole_each_time() -> None:
+    messages, teller = told(
+        VertexAdded(vertex=V, name="[1/1] RUN x", inputs=(Digest.of(b"i"),)),
+        VertexStarted(vertex=V, time=1.5),
+        VertexCompleted(vertex=V, time=2.5),
+    )
+    last = messages[-1].vertexes[0]
+    assert (last.name, last.started.seconds, last.completed.nanos) == (
+        "[1/1] RUN x",
+        1,
+        500_000_000,
+    )
+    assert list(last.inputs) == [Digest.of(b"i")]
+    assert (teller.total, teller.completed, teller.cached) == (1, 1, 0)
+
+
+def test_a_cached_step_has_both_times() -> None:
+    messages, teller = told(VertexAdded(vertex=V, name="n"), VertexCached(vertex=V, time=3))
+    vertex = messages[-1].vertexes[0]
+    assert vertex.cached and vertex.HasField("started") and vertex.HasField("completed")
+    assert teller.cached == 1
+
+
+def test_the_first_failure_is_remembered_and_victims_are_not() -> None:
+    other = Digest.of(b"o")
+    messages, teller = told(
+        VertexAdded(vertex=other, name="victim"),
+        VertexAdded(vertex=V, name="culprit"),
+        VertexFailed(vertex=other, time=1, error="x", cancelled=True),
+        VertexFailed(vertex=V, time=1, error="exit code: 1"),
+    )
+    assert teller.failed == V
+    assert [m.vertexes[0].error for m in messages[2:]] == ["context canceled", "exit code: 1"]
+
+
+def test_a_long_log_comes_in_pieces() -> None:
+    data = bytes(range(256)) * 4000
+    messages, _ = told(VertexLog(vertex=V, time=1, stream=LogStream.STDERR, data=data))
+    logs = [log for message in messages for log in message.logs]
+    assert b"".join(log.msg for log in logs) == data
+    assert all(len(log.msg) < 1 << 20 and log.stream == 2 for log in logs)
+
+
+def test_transfers_are_told_seldom_but_to_their_end() -> None:
+    steps = [
+        VertexProgress(vertex=V, id="transferring context:", current=n, time=n / 1000)
+        for n in range(1000)
+    ]
+    done = VertexProgress(vertex=V, id="transferring context:", current=1000, done=True, time=1)
+    messages, _ = told(*steps, done)
+    statuses = [status for message in messages for status in message.statuses]
+    assert len(statuses) <= 13
+    assert statuses[0].name == "transferring"
+    assert statuses[-1].current == 1000 and statuses[-1].HasField("completed")
+
+
+def test_followers_hear_all_from_the_first_whenever_they_come() -> None:
+    async def run() -> None:
+        journal = Journal.temporary()
+        journal.write(b"one")
+        early = asyncio.create_task(_all(journal))
+        await asyncio.sleep(0)
+        journal.write(b"")
+        journal.write(b"x" * 3_000_000)
+        journal.close()
+        journal.write(b"too late")
+        late = await _all(journal)
+        assert await early == late == [b"one", b"", b"x" * 3_000_000]
+        assert journal.read().startswith(b"\3\0\0\0one\0\0\0\0")
+        journal.discard()
+
+    asyncio.run(run())
+
+
+async def _all(journal: Journal) -> list[bytes]:
+    return [message async for message in journal.follow()]
+
+
+# --- build checks ---------------------------------------------------------------------------------
+
+
+def test_every_rule_has_the_protocols_words() -> None:
+    for rule in RULES.values():
+        ours = BuildWarning(message="m", rule=rule.name, url=rule.url, detail=(rule.description,))
+        told = as_told(ours)
+        assert told.detail != ours.detail and told.message == "m"
+        assert told.url.startswith("https://") or rule.name == "InvalidBaseImagePlatform"
+    plain = BuildWarning(message="no rule", spans=(Span("D", 1, 1),))
+    assert as_told(plain) == plain
+
+
+# --- used paths -----------------------------------------------------------------------------------
+
+
+def test_only_what_is_read_of_a_directory_is_asked_for() -> None:
+    context, other = Vertex(LocalSource(name="context")), Vertex(LocalSource(name="other"))
+    copy = FileOp(
+        actions=(Copy(input=1, source="/a/*.c", dest="/"), Copy(input=1, source="/b", dest="/"))
+    )
+    base = Vertex(copy, (Vertex(ScratchSource()), context))
+    step = ExecOp(
+        args=("x",),
+        env=(),
+        cwd="/",
+        mounts=(Mount(target="/", input=0), Mount(target="/m", input=1, selector="/")),
+        platform=Platform("linux", "amd64"),
+    )
+    assert used_paths(Vertex(step, (base, other))) == {"context": ("a/*.c", "b"), "other": ()}
+    assert used_paths(context) == {"context": ()}
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+def record(ref: str, at: float, **more: object) -> pb.BuildHistoryRecord:
+    return pb.BuildHistoryRecord(Ref=ref, CreatedAt=timestamp(at), **more)  # type: ignore[arg-type]
+
+
+def listed(history: History, **wanted: object) -> list[tuple[int, str]]:
+    async def run() -> list[tuple[int, str]]:
+        request = pb.BuildHistoryRequest(EarlyExit=True, **wanted)  # type: ignore[arg-type]
+        return [(event.type, event.record.Ref) async for event in history.listen(request)]
+
+    return asyncio.run(run())
+
+
+def test_history_survives_its_process(tmp_path: Path) -> None:
+    first = History(str(tmp_path))
+    first.begin(record("b", 2))
+    assert listed(first) == [(pb.STARTED, "b")]
+    done = record("b", 2)
+    done.CompletedAt.CopyFrom(timestamp(3))
+    first.end(done)
+    first.end(record("a", 1))
+    again = History(str(tmp_path))
+    assert listed(again) == [(pb.COMPLETE, "a"), (pb.COMPLETE, "b")]
+    assert listed(again, Ref="b") == [(pb.COMPLETE, "b")]
+    assert listed(again, ActiveOnly=True) == []
+    assert listed(again, Filter=["status==completed"]) == [(pb.COMPLETE, "b")]
+    assert again.pin("a", True) and again.delete("b") and not again.delete("b")
+    assert listed(History(str(tmp_path))) == [(pb.COMPLETE, "a")]
+
+
+@pytest.mark.parametrize("ref", ["../x", "a/b", "", ".", "x" * 300])
+def test_a_ref_is_no_path(tmp_path: Path, ref: str) -> None:
+    history = History(str(tmp_path))
+    history.end(record(ref, 1))
+    assert history.records() == [] and history.get(ref) is None
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["blobs", "history", "records"]
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../x", "md5:1", "sha256:" + "g" * 64, ""])
+def test_a_blob_is_asked_for_by_digest_alone(tmp_path: Path, digest: str) -> None:
+    assert History(str(tmp_path)).blob_path(digest) is None
+
+
+def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
+    history = History(str(tmp_path))
+    history.end(record("a", 1))
+    (tmp_path / "history/records/a").write_bytes(b"\xff\xff")
+    assert history.records() == [] and listed(history) == []
