@@ -96,6 +96,10 @@ async def resolve_source_meta(
         response.Git.Ref = found.ref
         if found.commit != found.object:
             response.Git.CommitChecksum = found.commit
+        if request.Git.ReturnObject:
+            response.Git.CommitObject, response.Git.TagObject = await scope.sources.git.objects(
+                git.source()
+            )
         return response
     raise UserError(f"cannot resolve metadata of {identifier.partition('://')[0]} sources")
 

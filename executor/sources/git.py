@@ -32,6 +32,7 @@ from pybuild.model.ops import GitSource
 from pybuild.model.snapshot import Snapshot
 
 CHECKOUT = "source.git.checkout"
+_COMMITTED = re.compile(rb"^committer .*> (\d{1,15}) [+-]\d{4}$", re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 _HEX = re.compile(r"[0-9a-fA-F]+\Z")
 _SCP = re.compile(r"[a-zA-Z0-9_-]+@([a-zA-Z0-9.-]+):")
@@ -175,18 +176,28 @@ class GitTrees:
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
         return Snapshot((delta,))
 
-    async def commit_time(self, op: GitSource) -> int:
-        """Return when the commit of *op* was made, in seconds.
+    async def objects(self, op: GitSource) -> tuple[bytes, bytes]:
+        """Return the commit of *op* as git has it, and the annotated tag, if there is one.
 
         Raises:
             UserError: there is no such commit. EnvironmentFault: unreachable.
         """
         found = await self.resolve(op)
         access = await asyncio.to_thread(self._access, op)
-        args: dict[str, Any] = {"ref": found.ref, "object": found.commit}
+        args = {"ref": found.ref, "object": found.object, "commit": found.commit}
         async with self._mirror(op) as mirror:
-            answer = await self._call("commit_time", access, {**args, "mirror": mirror})
-        return int(answer["seconds"])
+            answer = await self._call("objects", access, {**args, "mirror": mirror})
+        return bytes(answer["commit"]), bytes(answer["tag"])
+
+    async def commit_time(self, op: GitSource) -> int | None:
+        """Return when the commit of *op* was made, in seconds; None where it does not say.
+
+        Raises:
+            UserError: there is no such commit. EnvironmentFault: unreachable.
+        """
+        commit, _ = await self.objects(op)
+        made = _COMMITTED.search(commit.partition(b"\n\n")[0])
+        return int(made[1]) if made else None
 
     async def close(self) -> None:
         """End questions to remotes that nobody waits for any more."""

@@ -132,25 +132,28 @@ def checkout(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[s
     return {"seconds": when}
 
 
-def commit_time(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
-    """Return ``seconds``, when the commit ``object`` was made; it is fetched if need be.
+def objects(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Return ``commit``, the bytes of the commit, and ``tag``, of the annotated tag at ``object``.
 
-    Args: ``remote``, ``ref``, ``object``, ``mirror`` and those of `_git`.
+    They are fetched if need be; ``tag`` is empty where ``object`` is the commit itself.
+
+    Args: ``remote``, ``ref``, ``object``, ``commit``, ``mirror`` and those of `_git`.
 
     Raises:
-        Fault: environment; it cannot be had.
+        Fault: environment; they cannot be had.
     """
     git = _git(args, fds)
-    name, mirror = args["object"], args["mirror"]
+    name, commit, mirror = args["object"], args["commit"], args["mirror"]
     _prepare_mirror(git, mirror, sha256=len(name) == 64)
     _bring(git, args)
     try:
-        seconds = git.run("log", "-1", "--format=%ct", name, git_dir=mirror).strip()
+        found = {"commit": git.run("cat-file", "commit", commit, git_dir=mirror)}
+        found["tag"] = git.run("cat-file", "tag", name, git_dir=mirror) if name != commit else ""
     except Failed as error:
         raise Fault(
-            ENVIRONMENT, f"failed to read commit {name} of {args['shown']}: {error.stderr}"
+            ENVIRONMENT, f"failed to read commit {commit} of {args['shown']}: {error.stderr}"
         ) from error
-    return {"seconds": int(seconds) if seconds.isdigit() else 0}
+    return {key: os.fsencode(text) for key, text in found.items()}
 
 
 # --- the remote -----------------------------------------------------------------------------------

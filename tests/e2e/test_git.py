@@ -126,11 +126,15 @@ def test_a_commit_needs_no_second_look(pybuild: Pybuild, served: Served, tmp_pat
 def test_the_git_directory_and_times_on_request(
     pybuild: Pybuild, served: Served, tmp_path: Path
 ) -> None:
-    """CTX-5; with SOURCE_DATE_EPOCH files are as old as their commit."""
+    """CTX-5; with SOURCE_DATE_EPOCH files are as old as their commit, in all but private outputs."""
     keep = ("--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
     assert read(pybuild, tmp_path, *keep, served.url, name=".git/HEAD")
-    read(pybuild, tmp_path, "--build-arg", "SOURCE_DATE_EPOCH=1800000000", served.url)
-    assert (tmp_path / "out/a").stat().st_mtime == 1_700_000_000
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1800000000")
+    read(pybuild, tmp_path, *epoch, served.url)
+    assert (tmp_path / "out/a").stat().st_mtime == 1_800_000_000  # REP-2
+    own = f"type=local,dest={tmp_path}/own,source-date-epoch="
+    pybuild("build", "-o", own, *epoch, served.url)
+    assert (tmp_path / "own/a").stat().st_mtime == 1_700_000_000
 
 
 def test_named_contexts_and_add_from_a_repository(

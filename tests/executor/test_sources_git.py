@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -330,7 +331,14 @@ def test_a_commit_knows_when_it_was_made(tmp_path: Path, remote: Remote) -> None
     async def body(site: SourceSite) -> None:
         for ref in ("", "v1", "dev", remote.first):
             async with site.sources() as sources:
-                assert await sources.changed(remote.source(ref)) == 1700000000
+                op = remote.source(ref)
+                assert await sources.changed(op) == 1700000000
+                found, (commit, tag) = await sources.git.resolve(op), await sources.git.objects(op)
+            for kind, data, id in (("commit", commit, found.commit), ("tag", tag, found.object)):
+                if data:  # whoever gets them can tell that they are those
+                    head = f"{kind} {len(data)}\0".encode()
+                    assert hashlib.sha1(head + data).hexdigest() == id
+            assert bool(tag) is (ref == "v1")
         async with site.sources() as sources:
             with pytest.raises(UserError):
                 await sources.changed(remote.source("nowhere"))
