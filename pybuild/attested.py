@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.attestation import Attestation
 from pybuild.attest.options import Provenance, Sbom
@@ -19,7 +20,7 @@ from pybuild.attest.request import Asked
 from pybuild.attest.sbom import CORE, scan
 from pybuild.attest.sources import Image, sources_of
 from pybuild.attest.vcs import version_control
-from pybuild.attesting import provenance, unbundle
+from pybuild.attesting import provenance, provenance_document, unbundle
 from pybuild.contextkinds import ContextKind, kind_of
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.host import native_platform
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pybuild.request import BuildRequest
     from pybuild.solver.solution import Solution
 
+_METADATA = "buildx.build.provenance"
 Describe = Callable[[Vertex, Mapping[str, bytes], Vertex | None], Definition]
 """Writes a result as LLB: the result, the files that its steps come from, and where these were."""
 
@@ -61,6 +63,7 @@ class Attestor:
         self._describe = describe
         self._emit = emit
         self._pins = _Pins(prepared.session.sources)
+        self._told: dict[str, tuple[Provenance, Facts, Built]] = {}
 
     async def attest(self, built: Sequence[Built]) -> list[Built]:
         """Return the results with what was asked to be said of them.
@@ -81,6 +84,25 @@ class Attestor:
             if wanted.provenance is not None and not _is_nothing(one.lowered.result):
                 attestations.append(await self._provenance(wanted.provenance, asked, one))
             found.append(replace(one, attestations=tuple(attestations)))
+        return found
+
+    async def metadata(self, environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the metadata file says of provenance, in short unless told otherwise [BLD-30]."""
+        mode = environ.get("BUILDX_METADATA_PROVENANCE", "").lower() or "min"
+        if mode in ("disabled", "false", "0"):
+            return {}
+        found: dict[str, Any] = {}
+        for key, (options, facts, one) in self._told.items():
+            name = f"{_METADATA}/{key}" if len(self._told) > 1 else _METADATA
+            found[name] = await asyncio.to_thread(
+                provenance_document,
+                self._engine,
+                replace(options, full=options.full and mode == "max"),
+                facts,
+                one.lowered.result,
+                one.snapshot.deltas,
+                self._known,
+            )
         return found
 
     async def _scanner(self, sbom: Sbom) -> ResolvedImage:
@@ -144,6 +166,7 @@ class Attestor:
             started=prepared.started,
             finished=prepared.started,
         )
+        self._told[str(one.lowered.platform)] = (options, facts, one)
         return provenance(self._engine, options, facts, result, one.snapshot.deltas, self._known)
 
     def _known(self, vertex: Vertex) -> tuple[str, ...] | None:

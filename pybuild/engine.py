@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pybuild import memo
@@ -303,7 +303,11 @@ class Engine:
 
                     attestor = Attestor(self, prepared, runner, solution, describe, watch)
                     built = await attestor.attest(built)
-                exported = await export_all(self, request, built, emit)
+                    exported = await export_all(self, request, built, emit)
+                    told = await attestor.metadata(os.environ)
+                    exported = replace(exported, metadata={**exported.metadata, **told})
+                else:
+                    exported = await export_all(self, request, built, emit)
         await self._keep_within_limits()
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")

@@ -135,6 +135,23 @@ def test_directories_and_archives_get_files_and_their_digests(
     assert [path.name for path in (tmp_path / "bare").iterdir()] == ["d"]
 
 
+def test_the_metadata_file_tells_provenance_in_short(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY file /d/\n", file="f\n")
+    where = tmp_path / "metadata.json"
+    words = ("--provenance=mode=max", "--build-arg=A=b", f"--metadata-file={where}", context)
+    pybuild("build", *words)
+    told = json.loads(where.read_bytes())["buildx.build.provenance"]["buildDefinition"]
+    assert "args" not in told["externalParameters"]["request"]
+    pybuild("build", *words, env={"BUILDX_METADATA_PROVENANCE": "max"})
+    told = json.loads(where.read_bytes())["buildx.build.provenance"]["buildDefinition"]
+    assert told["externalParameters"]["request"]["args"] == {"build-arg:A": "b"}
+    assert told["internalParameters"]["buildConfig"]
+    pybuild("build", *words, env={"BUILDX_METADATA_PROVENANCE": "disabled"})
+    assert "buildx.build.provenance" not in json.loads(where.read_bytes())
+
+
 def test_platforms_that_share_a_directory_have_files_of_their_own(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
@@ -170,6 +187,25 @@ def test_a_scanner_finds_the_result_and_the_stages_that_ask_for_it(
     pybuild("build", "-o", f"type=local,dest={tmp_path / 'out'}", *words)
     assert (tmp_path / "out/sbom.spdx.json").exists()
     assert (tmp_path / "out/sbom-tools.spdx.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("ln -s /etc/passwd $BUILDKIT_SCAN_DESTINATION/x.json", "x.json: not a regular file"),
+        ("echo nothing > $BUILDKIT_SCAN_DESTINATION/x.json", "x.json: not valid JSON"),
+        ("exit 3", "exit code: 3"),
+    ],
+)
+def test_a_scanner_that_misbehaves_fails_the_build(
+    pybuild: Pybuild, context: Path, tmp_path: Path, script: str, message: str
+) -> None:
+    scanner = write(tmp_path / "scanner", **{"Dockerfile": SCANNER, "scan.sh": script + "\n"})
+    pybuild("build", "-t", "scanner", scanner)
+    done = pybuild("build", "-t", "app", "--sbom=generator=scanner", context, code=None)
+    assert done.code
+    assert message in done.err
+    assert "app" not in pybuild("images").out
 
 
 def test_archives_for_docker_load_have_no_place_for_attestations(
