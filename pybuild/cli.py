@@ -256,6 +256,7 @@ COMMANDS = {
     )
 }
 
+_REMOTE_CHECK = "pybuild.commands.remotecheck:main"
 # What a build server does where one is to be used; these take it as their second argument.
 _REMOTELY = {
     "pybuild.commands.build:main": "pybuild.commands.remote:build",
@@ -359,8 +360,9 @@ def _run(command: Command, parsed: Parsed) -> int:
 
         builder = chosen(parsed)
         if builder is not None:
-            return _call(remote, parsed, builder)
-    if command is BUILD and not parsed.values.keys().isdisjoint(("call", "check")):
+            asks = command is BUILD and _asks(parsed)
+            return _call(_REMOTE_CHECK if asks else remote, parsed, builder)
+    if command is BUILD and _asks(parsed):
         target = "pybuild.commands.check:main"
     elif command is BUILD:
         from pybuild.fastpath import try_cached_build
@@ -369,6 +371,11 @@ def _run(command: Command, parsed: Parsed) -> int:
         if status is not None:
             return status
     return _call(target, parsed)
+
+
+def _asks(parsed: Parsed) -> bool:
+    """Whether something is to be said of the file instead of building it."""
+    return not parsed.values.keys().isdisjoint(("call", "check"))
 
 
 def _call(target: str, *args: object) -> int:

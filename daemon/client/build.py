@@ -32,7 +32,7 @@ from pybuild.result import BuildResult
 SERVICE = "/moby.buildkit.v1.Control/"
 _SILENCE_S = 5.0
 _HOLD_S = 0.05
-_LAST_WORDS_S = 0.3
+_LAST_WORDS_S = 0.2
 
 
 async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildResult:

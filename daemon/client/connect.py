@@ -12,7 +12,7 @@ from pybuild.daemon.grpc.channel import Channel
 from pybuild.model.errors import EnvironmentFault, UsageError
 
 _CONNECT_S = 20.0
-_FAREWELL_S = 0.3
+_FAREWELL_S = 0.2
 
 
 @asynccontextmanager

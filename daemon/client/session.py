@@ -17,6 +17,7 @@ METHOD = "/moby.buildkit.v1.Control/Session"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 _PATIENCE_S = 5.0
+_FAREWELL_S = 0.2
 _PREFIX = "x-docker-expose-session-"
 
 
@@ -58,12 +59,16 @@ class ClientSession:
             await call.headers()
             server = GrpcServer(self._handlers)
             task = asyncio.create_task(server.serve_stream(CallBytes(call)))
+            patience_s = _PATIENCE_S
             try:
                 yield self
+            except asyncio.CancelledError:
+                patience_s = _FAREWELL_S  # somebody waits for the end of us
+                raise
             finally:
                 # The server answers the end of our side by ending its own, and so the tunnel.
                 await call.half_close()
-                await asyncio.wait((task,), timeout=_PATIENCE_S)
+                await asyncio.wait((task,), timeout=patience_s)
                 task.cancel()
                 await server.close(0.0)
                 await asyncio.gather(task, return_exceptions=True)

@@ -83,7 +83,23 @@ def main(parsed: Parsed) -> int:
         from pybuild.commands.build import main as build
 
         return build(parsed)
-    request = BuildRequest(
+    request = request_of(parsed)
+    inputs = _load(parsed, request)
+    answer = {"check": _check, "outline": _outline, "targets": _targets}[call.method]
+    try:
+        return answer(call, request, inputs, _Images(parsed, request))
+    except PybuildError as error:
+        error.sources = {inputs.filename: _lines(inputs)}
+        raise
+
+
+def request_of(parsed: Parsed) -> BuildRequest:
+    """Read as much of a command line as a question about a file needs.
+
+    Raises:
+        UsageError: the first value that is wrong.
+    """
+    return BuildRequest(
         context=parsed.positionals[0],
         dockerfile=parsed.one("file"),
         target=parsed.one("target"),
@@ -94,13 +110,6 @@ def main(parsed: Parsed) -> int:
         secrets={secret.id: secret for secret in map(parse_secret, parsed.many("secret"))},
         ssh=parse_agents(parsed.many("ssh")),
     )
-    inputs = _load(parsed, request)
-    answer = {"check": _check, "outline": _outline, "targets": _targets}[call.method]
-    try:
-        return answer(call, request, inputs, _Images(parsed, request))
-    except PybuildError as error:
-        error.sources = {inputs.filename: _lines(inputs)}
-        raise
 
 
 def _load(parsed: Parsed, request: BuildRequest) -> BuildInputs:

@@ -31,7 +31,12 @@ def du(parsed: Parsed) -> int:
         picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
         return [record for record in usage(store) if picks(record)]
 
-    records = sorted(_with_store(parsed, measure), key=lambda r: (-r.size, r.kind, r.id))
+    return show(parsed, _with_store(parsed, measure))
+
+
+def show(parsed: Parsed, found: list[UsageRecord]) -> int:
+    """Print records as the command line says."""
+    records = sorted(found, key=lambda r: (-r.size, r.kind, r.id))
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(_as_json(r), sort_keys=True) + "\n" for r in records))
         return 0
@@ -62,7 +67,7 @@ def du(parsed: Parsed) -> int:
 
 def prune(parsed: Parsed) -> int:
     """Free what nothing needs; asks first unless told not to."""
-    if not parsed.flag("force") and not _confirmed(parsed.flag("all")):
+    if not confirmed(parsed):
         return 0
 
     def work(store: Store) -> Pruned:
@@ -72,11 +77,16 @@ def prune(parsed: Parsed) -> int:
             max_used_space=parse_size(keep, 0) if keep else None,
             all=parsed.flag("all"),
         )
-        return free(store, policy, lambda r: print(f"{_short(r)}\t{human_bytes(r.size)}"))
+        return free(store, policy, tell)
 
     pruned = _with_store(parsed, work)
     sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
     return 0
+
+
+def tell(record: UsageRecord) -> None:
+    """Print what was freed."""
+    sys.stdout.write(f"{_short(record)}\t{human_bytes(record.size)}\n")
 
 
 def _with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
@@ -91,10 +101,17 @@ def _with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
     return uvloop.run(run())
 
 
-def _confirmed(everything: bool) -> bool:
+def confirmed(parsed: Parsed) -> bool:
+    """Ask whether to go on, unless told not to.
+
+    Raises:
+        UsageError: there is nobody to ask.
+    """
+    if parsed.flag("force"):
+        return True
     if not sys.stdin.isatty():
         raise UsageError("prune asks before it deletes", hints=["add --force to do without"])
-    what = "all build cache" if everything else "all build cache that no image needs"
+    what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
     sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,126 @@
+"""``pybuild builder``: names build servers, and chooses the one that builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from pybuild.builders import LOCAL, Builder, Builders, tls_files, with_files
+from pybuild.commands.images import table
+from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
+from pybuild.options import Parsed
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+
+
+def main(parsed: Parsed) -> int:
+    """Do what the first word says."""
+    verb, *words = parsed.positionals
+    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+        "add": (_add, "NAME ADDR", 2, 2),
+        "use": (_use, "NAME", 1, 1),
+        "ls": (_ls, "no arguments", 0, 0),
+        "rm": (_rm, "NAME", 1, 1),
+        "inspect": (_inspect, "at most a NAME", 0, 1),
+    }
+    if verb not in verbs:
+        raise UsageError(f'unknown command "builder {verb}": one of {", ".join(verbs)}')
+    function, shape, least, most = verbs[verb]
+    if not least <= len(words) <= most:
+        raise UsageError(f'"pybuild builder {verb}" expects {shape}, got {len(words)} arguments')
+    return function(parsed, words)
+
+
+def _add(parsed: Parsed, words: list[str]) -> int:
+    name, address = words
+    if not _NAME.match(name) or name == LOCAL:
+        raise UsageError(
+            f'invalid builder name "{name}"', hints=["letters, digits, dots, dashes; not local"]
+        )
+    if not address.startswith(("unix://", "tcp://")):
+        raise UsageError(f'invalid address "{address}": expected unix://PATH or tcp://HOST:PORT')
+    if address.startswith("unix://"):
+        address = "unix://" + os.path.abspath(address.removeprefix("unix://"))
+    builder = with_files(Builder(name, address), tls_files(parsed), parsed.one("tlsservername"))
+    if builder.uses_tls:
+        from pybuild.daemon.client.connect import client_context
+
+        client_context(builder)  # now is the time to find out that a file is not there
+    builders = Builders.load()
+    if name in builders.known and not parsed.flag("force"):
+        raise UsageError(f'there is a builder "{name}"', hints=["replace it with --force"])
+    builders.known[name] = builder
+    if parsed.flag("use"):
+        builders.in_use = name
+    builders.save()
+    sys.stdout.write(f"{name}\n")
+    return 0
+
+
+def _use(parsed: Parsed, words: list[str]) -> int:
+    builders = Builders.load()
+    if words[0] == LOCAL:
+        builders.in_use = ""
+    else:
+        builders.in_use = builders.get(words[0]).name
+    builders.save()
+    return 0
+
+
+def _ls(parsed: Parsed, words: list[str]) -> int:
+    builders = Builders.load()
+    rows = [["NAME", "ADDRESS", "TLS"]]
+    rows.append([LOCAL + ("" if builders.in_use else " *"), "this process", ""])
+    for name, one in sorted(builders.known.items()):
+        mark = " *" if name == builders.in_use else ""
+        tls = "mutual" if one.cert else "server" if one.uses_tls else ""
+        rows.append([name + mark, one.address, tls])
+    sys.stdout.write(table(rows))
+    return 0
+
+
+def _rm(parsed: Parsed, words: list[str]) -> int:
+    builders = Builders.load()
+    name = builders.get(words[0]).name
+    del builders.known[name]
+    if builders.in_use == name:
+        builders.in_use = ""
+    builders.save()
+    sys.stdout.write(f"{name}\n")
+    return 0
+
+
+def _inspect(parsed: Parsed, words: list[str]) -> int:
+    """Show a record, and what the server says of itself."""
+    builders = Builders.load()
+    name = words[0] if words else builders.in_use
+    if not name or name == LOCAL:
+        sys.stdout.write(f"Name:      {LOCAL}\nAddress:   this process\n")
+        return 0
+    builder = builders.get(name)
+    lines = [("Name", builder.name), ("Address", builder.address)]
+    lines += [("CA", builder.ca), ("Cert", builder.cert), ("Key", builder.key)]
+    lines += [("Server", builder.server_name)]
+    failed: PybuildError | None = None
+    try:
+        lines += _asked(builder)
+    except EnvironmentFault as error:
+        lines.append(("Status", "unreachable"))
+        failed = error
+    sys.stdout.write("".join(f"{key + ':':<11}{value}\n" for key, value in lines if value))
+    if failed is not None:
+        raise failed
+    return 0
+
+
+def _asked(builder: Builder) -> list[tuple[str, str]]:
+    from pybuild.commands.remote import run
+    from pybuild.daemon.client.disk import about
+
+    info = run(about(builder))
+    lines = [("Status", "running"), ("Version", f"{info.version} {info.package}".strip())]
+    lines.append(("Platforms", ", ".join(info.platforms)))
+    lines += [("Label", f"{key}={value}") for key, value in sorted(info.labels.items())]
+    return lines

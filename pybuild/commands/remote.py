@@ -1,0 +1,92 @@
+"""``pybuild -H ADDR build``: the same build, done by a server.
+
+Imported only when there is one to be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pybuild.builders import Builder
+from pybuild.commands.build import request_from, write_results
+from pybuild.daemon.client.build import build as remote_build
+from pybuild.daemon.client.connect import connected
+from pybuild.model.errors import Cancelled
+from pybuild.options import Parsed
+from pybuild.progress.display import Display, make_display
+from pybuild.request import BuildRequest, Output
+from pybuild.result import BuildResult
+
+T = TypeVar("T")
+
+
+def build(parsed: Parsed, builder: Builder) -> int:
+    """Run one build on *builder* as the command line asks for it; returns the exit code."""
+    load = bool(parsed.values.pop("load", ["false"])[-1] == "true")
+    request = request_from(parsed)
+    quiet = parsed.flag("quiet")
+    kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    display = make_display(kind)
+    try:
+        if load:
+            result = _load(parsed, builder, request, display)
+        else:
+            result = run(_build(builder, request, display))
+    finally:
+        display.close()
+    write_results(parsed, result)
+    if quiet:
+        sys.stdout.write(f"{result.image_id or ''}\n")
+    return 0
+
+
+async def _build(builder: Builder, request: BuildRequest, display: Display) -> BuildResult:
+    async with connected(builder) as channel:
+        return await remote_build(channel, request, display.show)
+
+
+def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Display) -> BuildResult:
+    """Build there, and take the image into the store here (``--load``)."""
+    from pybuild.cache.store import Store
+    from pybuild.config import load_settings
+    from pybuild.daemon.client.loading import take
+    from pybuild.engine import SystemClock
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    with Store.open(settings.root, SystemClock()) as store:
+        folder = store.scratch("load")
+        os.mkdir(folder)
+        try:
+            output = Output(type="oci", dest=folder, attrs={"tar": "false"})
+            wanted = replace(request, outputs=(*request.outputs, output))
+            result = run(_build(builder, wanted, display))
+            take(store, folder, result)
+        finally:
+            store.discard(folder)
+    return result
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* with an event loop of its own; SIGTERM ends it as Ctrl-C does.
+
+    Raises:
+        Cancelled: it was ended so.
+    """
+    import uvloop
+
+    async def stoppable() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            raise Cancelled("context canceled") from None
+
+    return uvloop.run(stoppable())
