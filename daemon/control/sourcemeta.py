@@ -66,8 +66,8 @@ async def resolve_source_meta(
         async with _told(scope, request, f"[internal] load metadata for {identifier}"):
             image = await scope.layouts.image(store, Digest.parse(text) if text else None, wanted)
         with suppress(ValueError):  # a name that is no image's has no place in provenance
-            name = Reference.parse(identifier.removeprefix(_LAYOUT))
-            note_image(Image(name, wanted, image.digest, local=True))
+            called = Reference.parse(identifier.removeprefix(_LAYOUT))
+            note_image(Image(called, wanted, image.digest, local=True))
         response.Image.Digest, response.Image.Config = image.digest, encode(dict(image.config))
         return response
     if identifier.startswith("local://"):
