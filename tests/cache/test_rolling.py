@@ -16,7 +16,7 @@ def leased(store: Store) -> set[str]:
 
 
 def test_a_thing_stays_as_long_as_a_job_that_was_there_when_it_was_leased(tmp_path: Path) -> None:
-    digests = {}
+    digests: dict[str, str] = {}
     with Store.open(str(tmp_path / "s"), FakeClock()) as store:
         rolling = RollingLease(store.leases)
         for name in "abc":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from typing import Any
 
 from tests.conformance.cases import HERE, load_cases
 
@@ -101,14 +102,14 @@ def uncovered() -> list[str]:
 
 def suite() -> str:
     """What the reference's own suite says of the build server; measured, so kept as data."""
-    data = tomllib.loads((HERE / "suite.toml").read_text(encoding="utf-8"))
+    data: dict[str, Any] = tomllib.loads((HERE / "suite.toml").read_text(encoding="utf-8"))
     lines = [
         f"Unmodified, against `pybuild daemon` under the name `buildkitd`: {data['version']}; on {data['machine']}.",
         "",
         "| frontend | cases | skipped | the reference passes | of these pybuild passes |",
         "|---|---|---|---|---|",
     ]
-    runs = [run for run in data.values() if isinstance(run, dict)]
+    runs: list[dict[str, Any]] = [data[name] for name in ("builtin", "client")]
     for run in runs:
         numbers = f"{run['cases']} | {run['skipped']} | {run['reference']} | {run['both']}"
         lines.append(f"| {run['title']} | {numbers} |")
