@@ -59,6 +59,7 @@ class Pybuild:
     def environment(self) -> dict[str, str]:
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env |= {"PYTHONPATH": str(ROOT), "PYBUILD_ROOT": str(self.store)}
+        env["PYBUILD_HOST"] = "local"  # whatever builder whoever runs the tests has in use
         # Compiling us anew for each command takes longer than most commands.
         env["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/pybuild-tests-{os.getuid()}"
         if self.config:

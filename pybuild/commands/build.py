@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -11,31 +10,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.commands.remembering import remember, sign
+from pybuild.commands.requested import request_from, write_results
 from pybuild.config import Settings, load_settings
 from pybuild.engine import Engine
-from pybuild.host import platforms_from
-from pybuild.model.errors import Cancelled, UsageError
+from pybuild.model.errors import Cancelled
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
-from pybuild.model.ops import NetworkMode, Vertex
-from pybuild.model.reference import Reference
+from pybuild.model.ops import Vertex
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
-from pybuild.request import (
-    BuildRequest,
-    Output,
-    parse_agents,
-    parse_contexts,
-    parse_hosts,
-    parse_output,
-    parse_pairs,
-    parse_secret,
-    parse_size,
-    parse_ulimits,
-)
+from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 
 if TYPE_CHECKING:
-    from pybuild.attest.options import Wanted
     from pybuild.attest.predicate import Definition
 
 
@@ -84,64 +70,6 @@ async def _build(
         raise Cancelled("context canceled") from None
 
 
-def request_from(parsed: Parsed) -> BuildRequest:
-    """Check every value of the command line.
-
-    Raises:
-        UsageError: the first one that is wrong.
-    """
-    outputs = [parse_output(text) for text in parsed.many("output")]
-    tags = tuple(_reference(text) for text in parsed.many("tag"))
-    if parsed.flag("push"):
-        outputs = _with_push(outputs)
-    if parsed.flag("load") and not any(output.type == "image" for output in outputs):
-        outputs.append(Output(type="image"))
-    wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
-    if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
-        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
-    network = parsed.one("network", "default")
-    if network not in set(NetworkMode):
-        raise UsageError(f'invalid network mode: "{network}": one of default, none, host')
-    args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
-    if "SOURCE_DATE_EPOCH" in os.environ:
-        args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
-    secrets = [parse_secret(text) for text in parsed.many("secret")]
-    filters = [name for text in parsed.many("no-cache-filter") for name in text.split(",")]
-    return BuildRequest(
-        context=parsed.positionals[0],
-        dockerfile=parsed.one("file"),
-        target=parsed.one("target"),
-        build_args=args,
-        named_contexts=parse_contexts(parsed.many("build-context")),
-        platforms=platforms_from(parsed.one("platform")),
-        tags=tags,
-        outputs=tuple(outputs),
-        no_cache=parsed.flag("no-cache"),
-        no_cache_filter=frozenset(name.lower() for name in filters if name),
-        pull=parsed.flag("pull"),
-        labels=parse_pairs(parsed.many("label"), "label", from_environment=False),
-        network=NetworkMode(network),
-        add_hosts=parse_hosts(parsed.many("add-host")),
-        ulimits=parse_ulimits(parsed.many("ulimit")),
-        shm_size_bytes=parse_size(parsed.one("shm-size"), "shm-size")
-        if parsed.one("shm-size")
-        else 0,
-        secrets={secret.id: secret for secret in secrets},
-        ssh=parse_agents(parsed.many("ssh")),
-        allow=frozenset(parsed.many("allow")),
-        attestations=_attestations(parsed),
-    )
-
-
-def _attestations(parsed: Parsed) -> Wanted | None:
-    """Read what is to be said of the result, which is seldom asked for [BLD-18]."""
-    if not any(name in parsed.values for name in ("attest", "provenance", "sbom")):
-        return None
-    from pybuild.attest.options import from_flags
-
-    return from_flags(parsed.many("attest"), parsed.one("provenance"), parsed.one("sbom"))
-
-
 def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None) -> Definition:
     """Write a definition for provenance; LLB is a thing of the daemon's and of its clients."""
     from pybuild.daemon.llb.steps import describe, local_vertex
@@ -150,36 +78,3 @@ def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None)
         return describe(result, files, origin)
     local, queries = local_vertex("dockerfile", *files)
     return describe(result, files, local, queries)
-
-
-def _with_push(outputs: list[Output]) -> list[Output]:
-    """``--push`` fills in an image output or adds a registry output [BLD-9]."""
-    if any(output.type == "registry" for output in outputs):
-        return outputs
-    for index, output in enumerate(outputs):
-        if output.type == "image":
-            pushed = Output(type="image", attrs={**output.attrs, "push": "true"})
-            return [*outputs[:index], pushed, *outputs[index + 1 :]]
-    return [*outputs, Output(type="registry")]
-
-
-def _reference(text: str) -> Reference:
-    try:
-        return Reference.parse(text)
-    except ValueError as error:
-        raise UsageError(f'invalid tag "{text}": {error}') from error
-
-
-def write_results(parsed: Parsed, result: BuildResult) -> None:
-    """Write ``--iidfile`` and ``--metadata-file``."""
-    iidfile = parsed.one("iidfile")
-    if iidfile and result.image_id:
-        _write(iidfile, result.image_id)
-    metadata = parsed.one("metadata-file")
-    if metadata:
-        _write(metadata, json.dumps(result.metadata, indent=2) + "\n")
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)

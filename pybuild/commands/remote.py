@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pybuild.builders import Builder
-from pybuild.commands.build import request_from, write_results
+from pybuild.commands.requested import request_from, write_results
 from pybuild.daemon.client.build import build as remote_build
 from pybuild.daemon.client.connect import connected
 from pybuild.model.errors import Cancelled

@@ -1,0 +1,236 @@
+"""``pybuild -H``: what a real server makes is what is made in this process [remote-api 3-7]."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.remotes import Remote, remote, server, there
+from tests.gitservers import Repository, make_key, need_git
+from tests.harness import Pybuild, write
+from tests.services import has_registry, start_registry
+from tests.webservers import site
+
+__all__ = ["remote", "server", "there"]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+SAME = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+
+
+def digest_of(run: Pybuild, tmp_path: Path, context: Path | str, *words: str | Path) -> str:
+    """Build an archive that shows no times, and return the image's digest."""
+    facts = tmp_path / "facts.json"
+    out = f"type=oci,dest={tmp_path / 'image.tar'},rewrite-timestamp=true"
+    run("build", *SAME, "-o", out, "--metadata-file", facts, *words, context)
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        digest = str(json.load(index)["manifests"][0]["digest"])
+    assert json.loads(facts.read_text())["containerimage.digest"] == digest
+    return digest
+
+
+# --- the same images ------------------------------------------------------------------------------
+
+
+def test_images_are_those_of_a_build_in_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[BLD] One of every option that changes what comes out."""
+    context = write(
+        tmp_path / "c",
+        **{
+            "sub/Built": "ARG V\nFROM base AS one\nARG V=1\nRUN echo $V > /v\nCOPY --from=other x /x\n"
+            "FROM one AS two\nCOPY . /all\nFROM two AS three\nRUN false\n",
+            "sub/Built.dockerignore": "no\n",
+            "a": "a",
+            "no": "n",
+        },
+    )
+    other = write(tmp_path / "other", x="x", y="y")
+    words = ["-f", context / "sub/Built", "--target", "two", "--build-arg", "V=7"]
+    words += ["--label", "k=v", "--build-context", f"other={other}", "-t", "app:1"]
+    words += ["--add-host", "h:10.1.2.3", "--ulimit", "nofile=64:64", "--shm-size", "16m"]
+    here = digest_of(pybuild, tmp_path, context, *words)
+    assert digest_of(remote, tmp_path, context, *words) == here
+
+
+def test_an_image_is_kept_by_the_server_and_named_there(
+    remote: Remote, there: Pybuild, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /\n", f="kept")
+    id = tmp_path / "id"
+    done = remote("build", "-q", "-t", "kept:1", "--iidfile", id, context)
+    assert done.out.strip() == id.read_text()
+    assert id.read_text()[7:19] in there("images").out
+    assert "kept" not in Pybuild(remote.store)("images").out
+
+
+def test_load_brings_the_image_here(remote: Remote, pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /\n", f="loaded")
+    remote("build", "--load", "-t", "loaded:1", context)
+    assert pybuild("run", "loaded:1", "cat", "/f").out == "loaded"
+    pybuild("inspect", "--check", "loaded:1")
+    again = write(tmp_path / "d", Dockerfile="FROM loaded:1\nRUN cat /f\n")
+    assert "loaded" in pybuild("build", "--progress", "plain", again).err
+
+
+def test_a_directory_and_a_tar_come_back(remote: Remote, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /d/f\n", f="x")
+    out = write(tmp_path / "out", mine="stays")
+    remote("build", "-o", out, "-o", f"type=tar,dest={tmp_path / 't'}", context)
+    assert (out / "d/f").read_text() == "x" and (out / "mine").read_text() == "stays"
+    assert (out / "d/f").stat().st_uid == os.getuid()
+    with tarfile.open(tmp_path / "t") as tar:
+        assert tar.getnames() == ["d", "d/f"]
+    piped = subprocess.run(
+        remote.command("build", "-o", "-", context),
+        env=remote.environment,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    with tarfile.open(fileobj=io.BytesIO(piped.stdout)) as tar:
+        assert tar.getnames() == ["d", "d/f"]
+
+
+def test_a_layout_keeps_its_other_images_and_serves_as_a_context(
+    remote: Remote, tmp_path: Path
+) -> None:
+    """[OUT-3, NC-1] Blobs come one by one; a tag is looked up here, the layers are read there."""
+    layout = tmp_path / "layout"
+    for name in ("one", "two"):
+        context = write(tmp_path / name, Dockerfile="FROM base\nCOPY f /f\n", f=name)
+        remote("build", "-t", name, "-o", f"type=oci,dest={layout},tar=false", context)
+    names = {
+        entry["annotations"]["io.containerd.image.name"]
+        for entry in json.loads((layout / "index.json").read_text())["manifests"]
+    }
+    assert names == {f"docker.io/library/{name}:latest" for name in ("one", "two")}
+    user = write(tmp_path / "c", Dockerfile="FROM other\nRUN cat /f\n")
+    entry = json.loads((layout / "index.json").read_text())["manifests"][1]
+    source = f"other=oci-layout://{layout}@{entry['digest']}"
+    words = ("build", "--no-cache", "--progress", "plain", "--build-context", source, user)
+    assert " two\n" in remote(*words).err
+    full = write(tmp_path / "full", file="x")
+    done = remote("build", "-o", f"type=oci,dest={full},tar=false", user, code=1)
+    assert "not empty and not an OCI layout" in done.err
+
+
+# --- where builds start ---------------------------------------------------------------------------
+
+
+def test_standard_input_is_a_dockerfile_an_archive_or_beside_a_context(
+    remote: Remote, pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """[CTX-1]"""
+    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /f\n", f="x")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name in ("Dockerfile", "f"):
+            tar.add(context / name, name)
+    text = b"FROM scratch\nCOPY f /g\n"
+    for words, stdin in (
+        (("-",), data.getvalue()),
+        (("-f", "-", context), text),
+        (("-",), b"FROM base\nRUN true\n"),
+    ):
+        here = pybuild("build", "-q", *SAME, *words, stdin=stdin).out
+        there = remote("build", "-q", *SAME, *words, stdin=stdin).out
+        if words == ("-",) and stdin[:4] == b"FROM":
+            assert here and there  # a step's own times are not fixed
+        else:
+            assert here == there
+    done = remote("build", "-f", "-", "-", code=1)
+    assert "can't use stdin for both" in done.err
+    done = remote("build", "-f", "x", "-", stdin=text, code=1)
+    assert "ambiguous Dockerfile source" in done.err
+
+
+def test_urls_and_repositories_are_fetched_by_the_server(remote: Remote, tmp_path: Path) -> None:
+    """[CTX-5, CTX-6]"""
+    need_git()
+    repository = Repository(tmp_path / "repository")
+    repository.commit({"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "git", "Other": "FROM x\n"})
+    mine = write(tmp_path / "mine", Dockerfile="FROM scratch\nCOPY f /mine\n")
+    out = tmp_path / "out"
+    with site() as served:
+        served.files["/Dockerfile"] = b"FROM scratch\nCOPY f /url\n"
+        git = f"file://{repository.path}#main"
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            tar.add(repository.path / "Dockerfile", "Dockerfile")
+            tar.add(repository.path / "f", "f")
+        served.files["/a.tar"] = data.getvalue()
+        archive = f"{served.url}/a.tar"
+        remote("build", "-o", out, archive)
+        remote("build", "-o", out, "-f", mine / "Dockerfile", archive)
+        remote("build", "-o", out, "-f", f"{served.url}/Dockerfile", archive)
+        remote("build", "-o", out, "-f", "-", archive, stdin=b"FROM scratch\nCOPY f /stdin\n")
+        assert {path.name for path in out.iterdir()} == {"f", "mine", "url", "stdin"}
+        done = remote("build", "-f", "nope", archive, code=1)
+        assert "open nope: no such file" in done.err
+    assert git
+
+
+def test_what_is_not_there_is_said_as_ever(remote: Remote, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\n")
+    for words in ((tmp_path / "no",), ("-f", "nope", context), ("-f", context, context)):
+        here = Pybuild(remote.store)("build", *words, code=1)
+        assert remote("build", *words, code=1).err == here.err.partition("\n\n")[2] or here.err
+    other = f"x={tmp_path / 'no'}"
+    assert "no such directory" in remote("build", "--build-context", other, context, code=1).err
+
+
+# --- what builds may use --------------------------------------------------------------------------
+
+
+def test_secrets_and_agents_of_ours_are_used_there(remote: Remote, tmp_path: Path) -> None:
+    """[SEC-1, SEC-4] A key is in an agent of ours, which signs and does nothing else."""
+    key = make_key(tmp_path / "key")
+    context = write(
+        tmp_path / "c",
+        Dockerfile="FROM base\n"
+        "RUN --mount=type=secret,id=s,required cat /run/secrets/s | busybox md5sum\n"
+        "RUN --mount=type=ssh,id=k,required test -S $SSH_AUTH_SOCK\n",
+    )
+    (tmp_path / "s").write_text("secret")
+    words = ("--secret", f"id=s,src={tmp_path / 's'}", "--ssh", f"k={key}")
+    done = remote("build", "--progress", "plain", *words, context)
+    assert "5ebe2294ecd0e0f08eab7690d2a6ee69" in done.err
+    done = remote("build", "--no-cache", "--secret", f"id=s,src={tmp_path / 's'}", context, code=1)
+    assert "ssh" in done.err
+
+
+def test_entitlements_are_asked_for_and_granted_by_the_server(
+    remote: Remote, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base\nRUN --network=host true\n")
+    assert "network.host" in remote("build", context, code=1).err
+    remote("build", "--allow", "network.host", context)
+    done = remote("build", "--allow", "security.insecure", context, code=1)
+    assert "not allowed by build daemon configuration" in done.err
+
+
+@pytest.mark.registry
+@pytest.mark.skipif(not has_registry(), reason="needs docker-registry")
+def test_the_server_pushes_with_our_login(remote: Remote, tmp_path: Path) -> None:
+    """[AUTH] It has none itself."""
+    with start_registry(tmp_path, htpasswd={"me": "pw"}) as registry:
+        context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="x")
+        words = ("build", "-t", f"{registry.host}/app:1", "--push", context)
+        remote(*words, code=3)
+        login = base64.b64encode(b"me:pw").decode()
+        write(
+            tmp_path / "docker",
+            **{"config.json": json.dumps({"auths": {registry.host: {"auth": login}}})},
+        )
+        remote(*words, env={"DOCKER_CONFIG": str(tmp_path / "docker")})
+        tags = registry.root / "docker/registry/v2/repositories/app/_manifests/tags"
+        assert [path.name for path in tags.iterdir()] == ["1"]
