@@ -112,7 +112,7 @@ def _v1(facts: Facts, options: Provenance) -> dict[str, Any]:
         if facts.layers:
             metadata["layers"] = dict(facts.layers)
     run: dict[str, Any] = {
-        "invocationID": facts.invocation,
+        "invocationId": facts.invocation,
         "startedOn": format_time(facts.started),
         "finishedOn": format_time(facts.finished),
         "buildkit_metadata": metadata,
@@ -148,7 +148,7 @@ def _v02(full: dict[str, Any]) -> dict[str, Any]:
     environment = {"platform": internal.pop("builderPlatform"), **internal}
     complete = run["buildkit_completeness"]
     metadata: dict[str, Any] = {
-        "buildInvocationID": run["invocationID"],
+        "buildInvocationID": run["invocationId"],
         "buildStartedOn": run["startedOn"],
         "buildFinishedOn": run["finishedOn"],
         "completeness": {

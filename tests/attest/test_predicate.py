@@ -73,6 +73,7 @@ def test_full_provenance_tells_arguments_steps_lines_and_layers() -> None:
     assert build["internalParameters"]["buildConfig"]["llbDefinition"] == STEPS
     assert run["builder"] == {"id": "https://b.example"}
     metadata = run["metadata"]
+    assert metadata["invocationId"] == "id"
     assert metadata["startedOn"] == "1970-01-01T00:00:00Z"
     assert metadata["finishedOn"] == "1970-01-01T00:00:01.5Z"
     assert metadata["buildkit_completeness"] == {"request": True, "resolvedDependencies": False}
@@ -149,6 +150,7 @@ def test_version_0_2_says_the_same_in_its_own_words() -> None:
     }
     assert old["buildConfig"] == build["internalParameters"]["buildConfig"]
     metadata = old["metadata"]
+    assert metadata["buildInvocationID"] == "id"
     assert metadata["completeness"] == {
         "parameters": True,
         "environment": True,
