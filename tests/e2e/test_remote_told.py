@@ -1,0 +1,168 @@
+"""``pybuild -H``: told, cancelled and chosen as builds in this process; certificates."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.buildsites import Daemon, daemon
+from tests.e2e.remotes import Remote, remote, server, there
+from tests.harness import Pybuild, leftovers, write
+from tests.registry.servers import Authority
+
+__all__ = ["remote", "server", "there"]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+
+# --- how it is told -------------------------------------------------------------------------------
+
+
+def test_errors_are_those_of_a_build_in_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """Text, excerpt, last words of a step, hints, exit status."""
+    cases = {
+        "step": "FROM base\n\nRUN echo out && \\\n echo err >&2 && exit 3\n",
+        "unknown": "FROM base\nRUN nosuchcommand\n",
+        "syntax": "FROM base\nRUNN true\n",
+        "stage": "FROM base AS a\nCOPY --from=b / /\n",
+        "option": "FROM base\nCOPY --chwn=1 a b\n",
+    }
+    context = write(tmp_path / "c", **cases)
+    for name in cases:
+        words = ("build", "--progress", "none", "-f", context / name, context)
+        here, there = pybuild(*words, code=None), remote(*words, code=None)
+        assert (there.code, there.err) == (here.code, here.err), name
+        assert f"{name}:" in there.err
+    gone = write(tmp_path / "d", Dockerfile="FROM 127.0.0.1:1/none:1\n")
+    words = ("build", "--progress", "none", gone)
+    assert remote(*words, code=3).err == pybuild(*words, code=3).err
+
+
+def test_warnings_and_checks_are_those_of_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[UI-6]"""
+    text = "FROM base AS Build\nARG a=1\nRUN echo $b\nMAINTAINER me\n"
+    context = write(tmp_path / "c", Dockerfile=text)
+    told = remote("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
+    here = pybuild("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
+    assert told == here and "MaintainerDeprecated" in told
+    for call in ("outline", "outline,format=json", "targets", "targets,format=json"):
+        words = ("build", "--call", call, context)
+        assert remote(*words).out == pybuild(*words).out
+    here_out = pybuild("build", "--check", context, code=1).out.splitlines()
+    there_out = remote("build", "--check", context, code=1).out.splitlines()
+    pages = [line.startswith("WARNING: ") for line in here_out]
+    assert [line.startswith("WARNING: ") for line in there_out] == pages
+    assert [a for a, p in zip(there_out, pages, strict=True) if not p] == [
+        a for a, p in zip(here_out, pages, strict=True) if not p
+    ]
+    broken = write(tmp_path / "d", Dockerfile="FROM base\nRUNN x\n")
+    words = ("build", "--check", broken)
+    assert remote(*words, code=1).err == pybuild(*words, code=1).err
+
+
+def test_progress_is_told_as_ever(remote: Remote, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM base\nRUN echo {tmp_path.name}$((6*7))\n")
+    plain = remote("build", "--progress", "plain", context).err
+    assert f" {tmp_path.name}42\n" in plain and "[2/2] RUN echo" in plain
+    assert plain.count("DONE") + plain.count("CACHED") >= 4
+    assert "CACHED" in remote("build", "--progress", "plain", context).err
+    for line in remote("build", "--progress", "rawjson", context).err.splitlines():
+        assert json.loads(line)
+    assert remote("build", "--progress", "quiet", context).err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_cancelling_cancels_the_build_there(
+    remote: Remote, there: Pybuild, tmp_path: Path, number: int
+) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM base\nRUN sleep 6{number}\n")
+    with subprocess.Popen(
+        remote.command("build", "--progress", "plain", context),
+        env=remote.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"[2/2] RUN sleep" in line:
+                break
+        began = time.monotonic()
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(10) == 130
+    assert time.monotonic() - began < 1.5  # a second, and a busy machine
+    assert b"CANCELED" in rest
+    while any(f"sleep 6{number}" in text for text in leftovers(there.store)):
+        assert time.monotonic() - began < 5
+
+
+def test_nobody_there_is_a_fault_of_the_environment(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\n")
+    done = pybuild("-H", f"unix://{tmp_path}/none", "build", context, code=3)
+    assert f"cannot connect to unix://{tmp_path}/none: no such file" in done.err
+    assert "expected unix://" in pybuild("-H", "ssh://x", "build", context, code=2).err
+
+
+# --- builders -------------------------------------------------------------------------------------
+
+
+def test_a_builder_in_use_builds_and_the_memo_of_this_process_is_not_asked(
+    pybuild: Pybuild, server: Daemon, there: Pybuild, base: str, tmp_path: Path
+) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYBUILD_HOST": ""}
+    name = f"memo-{tmp_path.name}".lower()
+    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /\n", f="x")
+    for _ in range(2):  # the second is answered from a memo
+        pybuild("build", "-t", name, context, env=env)
+    pybuild("builder", "add", "one", server.address, env=env)
+    pybuild("build", "-t", name, context, env=env)
+    assert name not in there("images").out
+    pybuild("builder", "use", "one", env=env)
+    pybuild("build", "-t", name, context, env=env)
+    assert name in there("images").out
+    assert "one *" in pybuild("builder", "ls", env=env).out
+    seen = pybuild("builder", "inspect", env=env).out
+    assert "running" in seen and "linux/" in seen
+    assert "Total:" in pybuild("du", env=env).out
+    assert "Total:" in pybuild("prune", "-f", "--filter", "id=none", env=env).out
+    assert pybuild("-H", "local", "du", env=env).out != pybuild("du", env=env).out
+
+
+def test_tls_with_a_certificate_of_ours(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Mutual TLS; without our certificate, or with another authority, nothing is built."""
+    for name in ("keys", "others"):
+        (tmp_path / name).mkdir()
+    keys, others = Authority.make(tmp_path / "keys"), Authority.make(tmp_path / "others")
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="x")
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    mine = ("--tlscert", keys.cert, "--tlskey", keys.key)
+    words = ("--addr", address, "--tlscacert", keys.ca, *mine)
+    with daemon(Pybuild(tmp_path / "there"), tmp_path, *map(str, words)):
+        host, ca = ("-H", address), ("--tlscacert", keys.ca)
+        out = tmp_path / "out"
+        pybuild(*host, *ca, *mine, "build", "-o", out, context)
+        assert (out / "f").read_text() == "x"
+        env = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+        pybuild("builder", "add", "safe", address, *ca, *mine, env=env)
+        assert "mutual" in pybuild("builder", "ls", env=env).out
+        pybuild("-H", "safe", "du", env=env)
+        pybuild(*host, *ca, "build", context, code=3)
+        wrong = ("--tlscacert", others.ca)
+        assert "certificate" in pybuild(*host, *wrong, *mine, "build", context, code=3).err
+        missing = pybuild(*host, "--tlscacert", tmp_path / "no", "build", context, code=2)
+        assert "cannot use the certificates" in missing.err
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
