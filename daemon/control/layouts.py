@@ -92,3 +92,4 @@ class ClientLayouts:
         with self._store.blobs.writer(blob.digest, blob.size) as file:
             async for piece in content.read(blob.digest):
                 file.write(piece)
+            file.commit()

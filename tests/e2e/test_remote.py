@@ -54,7 +54,7 @@ def test_images_are_those_of_a_build_in_this_process(
         },
     )
     other = write(tmp_path / "other", x="x", y="y")
-    words = ["-f", context / "sub/Built", "--target", "two", "--build-arg", "V=7"]
+    words: list[str | Path] = ["-f", context / "sub/Built", "--target", "two", "--build-arg", "V=7"]
     words += ["--label", "k=v", "--build-context", f"other={other}", "-t", "app:1"]
     words += ["--add-host", "h:10.1.2.3", "--ulimit", "nofile=64:64", "--shm-size", "16m"]
     here = digest_of(pybuild, tmp_path, context, *words)
@@ -101,13 +101,13 @@ def test_a_directory_and_a_tar_come_back(remote: Remote, tmp_path: Path) -> None
 
 
 def test_a_layout_keeps_its_other_images_and_serves_as_a_context(
-    remote: Remote, tmp_path: Path
+    remote: Remote, pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
     """[OUT-3, NC-1] Blobs come one by one; a tag is looked up here, the layers are read there."""
     layout = tmp_path / "layout"
-    for name in ("one", "two"):
+    for name, run in (("one", remote), ("two", pybuild)):
         context = write(tmp_path / name, Dockerfile="FROM base\nCOPY f /f\n", f=name)
-        remote("build", "-t", name, "-o", f"type=oci,dest={layout},tar=false", context)
+        run("build", "-t", name, "-o", f"type=oci,dest={layout},tar=false", context)
     names = {
         entry["annotations"]["io.containerd.image.name"]
         for entry in json.loads((layout / "index.json").read_text())["manifests"]

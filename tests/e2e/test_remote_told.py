@@ -41,8 +41,8 @@ def test_errors_are_those_of_a_build_in_this_process(
         assert (there.code, there.err) == (here.code, here.err), name
         assert f"{name}:" in there.err
     gone = write(tmp_path / "d", Dockerfile="FROM 127.0.0.1:1/none:1\n")
-    words = ("build", "--progress", "none", gone)
-    assert remote(*words, code=3).err == pybuild(*words, code=3).err
+    here_err = pybuild("build", "--progress", "none", gone, code=3).err
+    assert remote("build", "--progress", "none", gone, code=3).err == here_err
 
 
 def test_warnings_and_checks_are_those_of_this_process(
@@ -65,8 +65,8 @@ def test_warnings_and_checks_are_those_of_this_process(
         a for a, p in zip(here_out, pages, strict=True) if not p
     ]
     broken = write(tmp_path / "d", Dockerfile="FROM base\nRUNN x\n")
-    words = ("build", "--check", broken)
-    assert remote(*words, code=1).err == pybuild(*words, code=1).err
+    here_err = pybuild("build", "--check", broken, code=1).err
+    assert remote("build", "--check", broken, code=1).err == here_err
 
 
 def test_progress_is_told_as_ever(remote: Remote, tmp_path: Path) -> None:
