@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pybuild.cache.deltas import ActiveDelta
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
+from pybuild.executor.step import StepExit
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, Vertex, encode_op
 from pybuild.model.snapshot import Snapshot
@@ -61,13 +62,21 @@ class Outputs:
         self._active[number] = (active, base)
         return active
 
-    async def commit(self, kept: frozenset[int]) -> dict[int, Snapshot]:
-        """Return the trees of the mounts in *kept*, leased; the rest is discarded."""
+    async def commit(self, kept: frozenset[int], ended: StepExit) -> dict[int, Snapshot]:
+        """Return the trees of the mounts in *kept*, leased; the rest is discarded.
+
+        What the step took is kept with them [SBX-13].
+        """
+        took = {
+            "seconds": round(ended.seconds, 6),
+            "max_rss_bytes": ended.max_rss_bytes,
+            "peak_memory_bytes": ended.peak_memory_bytes,
+        }
         found: dict[int, Snapshot] = {}
         for number in sorted(kept & set(self._active)):
             active, base = self._active.pop(number)
             commit = self._store.deltas.commit
-            delta = await asyncio.to_thread(commit, active, None, None, self._lease)
+            delta = await asyncio.to_thread(commit, active, None, took, self._lease)
             found[number] = Snapshot((*base.deltas, delta))
         self.abort()
         return found

@@ -322,7 +322,7 @@ class BuildRunner:
                 message = f"{steps.failed(op)}: {error.message}"
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
             steps.check_exit(op, ended, tail, vertex.meta.spans)
-            return await outputs.commit(kept_mounts(op))
+            return await outputs.commit(kept_mounts(op), ended)
 
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""

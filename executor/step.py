@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from pybuild.model.resources import Resources
 
 
 class StepMountType(StrEnum):
@@ -76,6 +78,8 @@ class StepSpec:
         ulimits: ``(name, soft, hard)``, -1 for unlimited.
         shm_size_bytes: 0 for 64 MiB.
         readonly: the root itself, not what is mounted in it, refuses writes.
+        resources: limits of its cgroup; what cannot be enforced is a warning.
+        pids_limit: how many processes it may have at once; 0 is the machine's default.
     """
 
     lowers: tuple[str, ...]
@@ -94,9 +98,18 @@ class StepSpec:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
     readonly: bool = False
+    resources: Resources = field(default_factory=Resources)
+    pids_limit: int = 0
+
+    def start(self) -> Mapping[str, Any]:
+        """Return what the zygote must know before the step's process exists."""
+        return {
+            "network": self.network,
+            "limits": {**asdict(self.resources), "pids": self.pids_limit},
+        }
 
     def encode(self) -> Mapping[str, Any]:
-        """Return what the zygote is sent: dicts, tuples, strings, numbers, bytes."""
+        """Return what the process is sent: dicts, tuples, strings, numbers, bytes."""
         encoded = asdict(self)
         for mount in encoded["mounts"]:
             mount["type"] = str(mount["type"].value)
@@ -111,10 +124,17 @@ class StepExit:
         status: its exit code, or 128 + n for signal n.
         seconds: from fork to the end of its namespace.
         max_rss_bytes: the largest resident set of any of its processes.
+        peak_memory_bytes: the most that all of them had together, file cache included; 0 where
+            no cgroup counts it.
         oom_killed: the kernel killed for memory while it ran, as far as can be told.
+        out_of_processes: it wanted more processes than it may have.
+        warnings: what was asked for and could not be had.
     """
 
     status: int
     seconds: float = 0.0
     max_rss_bytes: int = 0
+    peak_memory_bytes: int = 0
     oom_killed: bool = False
+    out_of_processes: bool = False
+    warnings: tuple[str, ...] = ()

@@ -139,6 +139,7 @@ def spec(
         ulimits=op.ulimits,
         shm_size_bytes=op.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
+        resources=op.resources,
     )
 
 
@@ -176,23 +177,37 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         return
     hints: list[str] = []
     last = tail.lines()
+    how = f"exit code: {ended.status}"
     if any("exec format error" in line.lower() for line in last[-3:]):
         hints.append(
             f"programs for {op.platform} need an emulator here: register one with binfmt_misc"
         )
     elif ended.oom_killed:
-        hints.append("the kernel killed it because memory ran out: give the machine more")
+        how += " (out of memory)"
+        hints.append(_memory_hint(op, ended))
+    elif ended.out_of_processes:
+        how += " (out of processes)"
+        hints.append("it wanted more processes at once than a step may have")
     elif ended.status == 127:
         hints.append("status 127 means: command not found")
     elif ended.status > 128:
         hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
     raise StepError(
-        f"{failed(op)}: exit code: {ended.status}",
+        f"{failed(op)}: {how}",
         status=ended.status,
         log_tail=last,
         spans=spans,
         hints=hints,
     )
+
+
+def _memory_hint(op: ExecOp, ended: StepExit) -> str:
+    limit = op.resources.memory_bytes
+    peak = ended.peak_memory_bytes
+    had = f"; it had {peak >> 20} MiB" if peak else ""
+    if limit:
+        return f"the kernel killed it at the limit of {limit >> 20} MiB (--memory){had}"
+    return f"the kernel killed it because memory ran out: give the machine more{had}"
 
 
 def failed(op: ExecOp) -> str:

@@ -116,7 +116,8 @@ class Workers:
         """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
 
         With *stdio*, the step has these three descriptors of the caller as its standard streams,
-        and *on_output* is never called. Without, its standard input is empty [RUN-2].
+        and *on_output* gets nothing of its own. Without, its standard input is empty [RUN-2].
+        What the step has to go on without is said first, as a line of ``"stderr"``.
 
         Returns when the step's whole pid namespace is gone and all of its output was handed on.
         Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
@@ -128,6 +129,15 @@ class Workers:
         """
         zygote = await self._zygote("exec")
         heard: list[Sequence[Any]] = []
+        warnings: list[str] = []
+
+        def on_message(message: Sequence[Any]) -> None:
+            if message[0] != "warning":
+                heard.append(message)
+                return
+            warnings.append(message[1])
+            on_output("stderr", f"warning: {message[1]}\n".encode())
+
         streams: list[_Stream] = []
         write_ends: list[int] = []
         try:
@@ -137,7 +147,7 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                job = _begin(zygote, "exec", spec.network, handed)
+                job = _begin(zygote, "exec", spec.start(), handed)
             finally:
                 for fd in write_ends:
                     os.close(fd)
@@ -145,7 +155,7 @@ class Workers:
                 zygote,
                 job,
                 spec.encode(),
-                heard.append,
+                on_message,
                 grace=_GRACE_SECONDS,
                 watched=[stream.ended for stream in streams],
             )
@@ -168,7 +178,10 @@ class Workers:
             status=ended.status,
             seconds=ended.seconds,
             max_rss_bytes=ended.max_rss_bytes,
+            peak_memory_bytes=ended.peak_memory_bytes,
             oom_killed=ended.oom_killed,
+            out_of_processes=ended.out_of_processes,
+            warnings=tuple(warnings),
         )
 
     async def close(self) -> None:
@@ -249,7 +262,7 @@ class _Stream:
             self.ended.exception()  # run_step has raised it, or something that came before it
 
 
-def _begin(zygote: ZygoteProcess, kind: str, details: str, fds: Sequence[int]) -> Job:
+def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int]) -> Job:
     try:
         return zygote.begin(kind, details, fds)
     except OSError as error:

@@ -36,12 +36,14 @@ _FAULTS: dict[str, type[PybuildError]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobExit:
-    """How a job's process ended: status as a shell gives it."""
+    """How a job's process ended: status as a shell gives it; the rest as in `StepExit`."""
 
     status: int
     seconds: float
     max_rss_bytes: int
+    peak_memory_bytes: int
     oom_killed: bool
+    out_of_processes: bool
 
 
 @dataclass(slots=True)
@@ -274,7 +276,7 @@ class ZygoteProcess:
                 self.rung, self.rung_detail = rung, detail
                 if not self._ready.done():
                     self._ready.set_result(None)
-            case ("exit", str() as job_id, int(), float(), int(), bool()):
+            case ("exit", str() as job_id, int(), float(), int(), int(), bool(), bool()):
                 job = self._jobs.pop(job_id)
                 if not job.gone.done():
                     job.gone.set_result(JobExit(*message[2:]))

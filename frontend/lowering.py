@@ -11,6 +11,7 @@ from pybuild.model.events import BuildWarning
 from pybuild.model.ops import NetworkMode, Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LowerOptions:
     add_hosts: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
     local_excludes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )

@@ -84,6 +84,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         shm_size_bytes=options.shm_size_bytes,
         proxy_env=state.scope.proxy_env,
         devices=tuple(map(parse_device, at.flag_list("device"))),
+        resources=options.resources,
     )
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])

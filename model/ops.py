@@ -17,6 +17,7 @@ from typing import Any
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
 
@@ -182,6 +183,7 @@ class ExecOp:
         add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
         ulimits: ``(name, soft, hard)``.
         hostname: empty for the default.
+        resources: of cgroups; never part of the key [KEY-1].
     """
 
     args: tuple[str, ...]
@@ -199,6 +201,7 @@ class ExecOp:
     valid_exit_codes: tuple[int, ...] = (0,)
     proxy_env: tuple[str, ...] = field(default=(), compare=False)
     devices: tuple[Device, ...] = ()
+    resources: Resources = field(default_factory=Resources, compare=False)
 
 
 # --- file -----------------------------------------------------------------------------------------

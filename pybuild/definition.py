@@ -29,6 +29,7 @@ def lower_options(
         add_hosts=request.add_hosts,
         ulimits=request.ulimits,
         shm_size_bytes=request.shm_size_bytes,
+        resources=request.resources,
         context=inputs.context,
         local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
         multi_platform=request.multi_platform,

@@ -12,6 +12,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.resources import NAMES, Resources, parse_resources
 
 if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
@@ -143,6 +144,7 @@ class BuildRequest:
     add_hosts: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
@@ -276,6 +278,29 @@ def parse_size(text: str, what: str) -> int:
         return int(float(number) * units[unit])
     except (ValueError, KeyError):
         raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
+
+
+def parse_limits(given: Mapping[str, str], pairs: list[str], parent: str) -> Resources:
+    """Read the flags of limits by their names, and ``--resource name=value`` [BLD-24, BLD-27].
+
+    Raises:
+        UsageError: one that is unknown or wrong.
+    """
+    items = {name: text for name, text in given.items() if text}
+    for text in pairs:
+        for item in split_csv(text):
+            name, equals, value = item.partition("=")
+            if not (equals and value):
+                raise UsageError(f'invalid resource "{item}": expected name=value')
+            items[name.strip()] = value
+    sizes = {
+        name: parse_size(items[name], name)
+        for name in ("memory", "memory-swap")
+        if items.get(name, "-1") != "-1"
+    }
+    return parse_resources(
+        {n: items[n] for n in (*NAMES, *items) if n in items}, parent=parent, sizes=sizes
+    )
 
 
 def parse_agents(items: Sequence[str]) -> tuple[SshAgent, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pybuild.attest.options import FILENAME, V1, Provenance, Sbom
 from pybuild.model.ops import NetworkMode
+from pybuild.model.resources import Resources
 from pybuild.request import BuildRequest
 
 FRONTEND = "dockerfile.v0"
@@ -39,6 +40,7 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         attrs["ulimit"] = csv_line(f"{n}={soft}:{hard}" for n, soft, hard in request.ulimits)
     if request.shm_size_bytes:
         attrs["shm-size"] = str(request.shm_size_bytes)
+    attrs |= _limits(request.resources)
     if request.attestations:
         wanted = request.attestations
         if wanted.provenance is not None:
@@ -46,6 +48,20 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         if wanted.sbom is not None:
             attrs["attest:sbom"] = _sbom(wanted.sbom)
     return attrs
+
+
+def _limits(resources: Resources) -> dict[str, str]:
+    named = {
+        "memory": resources.memory_bytes,
+        "memswap": resources.memory_swap_bytes,
+        "cpushares": resources.cpu_shares,
+        "cpuperiod": resources.cpu_period_us,
+        "cpuquota": resources.cpu_quota_us,
+        "cpusetcpus": resources.cpuset_cpus,
+        "cpusetmems": resources.cpuset_mems,
+        "cgroup-parent": resources.parent,
+    }
+    return {name: str(value) for name, value in named.items() if value}
 
 
 def csv_line(fields: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from pybuild.host import native_platform, platforms_from
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
+from pybuild.model.resources import Resources, parse_resources
 
 _NETWORKS = {
     "": NetworkMode.DEFAULT,
@@ -77,6 +78,7 @@ class Attrs:
     add_hosts: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
     hostname: str = ""
     network: NetworkMode = NetworkMode.DEFAULT
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
@@ -125,6 +127,7 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         add_hosts=_hosts(given.get("add-hosts", "")),
         ulimits=_ulimits(given.get("ulimit", "")),
         shm_size_bytes=_shm_size(given.get("shm-size", "")),
+        resources=_resources(given),
         hostname=given.get("hostname", ""),
         network=_network(given.get("force-network-mode", "")),
         cache_imports=_cache_imports(given),
@@ -215,6 +218,23 @@ def _shm_size(text: str) -> int:
     if size < 0:
         raise UsageError(f"failed to parse shm size: {text}")
     return size
+
+
+# As the frontend calls them; the command line has other names [BLD-24].
+_RESOURCES = {
+    "memory": "memory",
+    "memswap": "memory-swap",
+    "cpushares": "cpu-shares",
+    "cpuperiod": "cpu-period",
+    "cpuquota": "cpu-quota",
+    "cpusetcpus": "cpuset-cpus",
+    "cpusetmems": "cpuset-mems",
+}
+
+
+def _resources(given: Mapping[str, str]) -> Resources:
+    limits = {ours: given[name] for name, ours in _RESOURCES.items() if given.get(name)}
+    return parse_resources(limits, parent=given.get("cgroup-parent", ""))
 
 
 def _network(text: str) -> NetworkMode:

@@ -194,6 +194,7 @@ def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerO
         add_hosts=attrs.add_hosts,
         ulimits=attrs.ulimits,
         shm_size_bytes=attrs.shm_size_bytes,
+        resources=attrs.resources,
         local_excludes=definition.excludes,
         context=definition.context,
         multi_platform=attrs.multi_platform,

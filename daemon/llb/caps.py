@@ -38,6 +38,8 @@ _SOURCES = (
 _STEPS = (
     "exec.meta.base",
     "exec.meta.cdi",
+    "exec.meta.cgroup.parent",
+    "exec.meta.linux.resources",
     "exec.meta.network",
     "exec.meta.proxyenv",
     "exec.meta.removemountstubs.recursive",

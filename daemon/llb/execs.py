@@ -8,8 +8,10 @@ from pybuild.daemon.llb import fields
 from pybuild.daemon.llb.graph import Edge, Entry
 from pybuild.daemon.llb.mounts import Mounts, chosen
 from pybuild.daemon.pb import ops as pb
+from pybuild.model.errors import UsageError
 from pybuild.model.ops import Device, ExecOp, NetworkMode, SecurityMode, Vertex
 from pybuild.model.platform import Platform
+from pybuild.model.resources import Resources
 
 NETWORKS = {
     pb.UNSET: NetworkMode.DEFAULT,
@@ -65,7 +67,6 @@ def read_exec(
     """
     received = entry.op.exec
     meta = received.meta
-    _refuse(entry, received)
     if not meta.args:
         raise entry.wrong("invalid exec op with no args")
     if len(received.mounts) > _MAX_MOUNTS:
@@ -102,16 +103,26 @@ def read_exec(
             Device(name=fields.text(item.name, "a device"), required=not item.optional)
             for item in received.cdiDevices
         ),
+        resources=_resources(entry, meta),
     )
     return op, tuple(mounts.inputs)
 
 
-def _refuse(entry: Entry, received: pb.ExecOp) -> None:
-    """Refuse what we cannot do, so that it is not left out silently."""
-    if received.meta.cgroupParent:
-        raise entry.wrong("a cgroup parent is not supported")
-    if entry.metadata.linux_resources.ByteSize():
-        raise entry.wrong("limits of memory and processors are not supported")
+def _resources(entry: Entry, meta: pb.Meta) -> Resources:
+    given = entry.metadata.linux_resources
+    try:
+        return Resources(
+            memory_bytes=given.memory,
+            memory_swap_bytes=given.memorySwap,
+            cpu_shares=given.cpuShares,
+            cpu_period_us=given.cpuPeriod,
+            cpu_quota_us=given.cpuQuota,
+            cpuset_cpus=fields.text(given.cpusetCpus, "processors"),
+            cpuset_mems=fields.text(given.cpusetMems, "memory nodes"),
+            parent=fields.text(meta.cgroupParent, "the cgroup parent"),
+        )
+    except UsageError as error:
+        raise entry.wrong(error.message) from error
 
 
 def _proxies(env: pb.ProxyEnv) -> Iterator[str]:

@@ -15,8 +15,8 @@ import select
 import struct
 import time
 
-from pybuild.executor.zygote import isolation, syscalls, wire, worker
-from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ else:
     import _signal as signal  # the C part; signal.py imports enum
 
 _MAX_FDS = 253  # SCM_MAX_FD
+_REMOVE_AGAIN_MS = 20
 SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2
 
 
@@ -61,6 +62,22 @@ def main(control_fd: int, watch_fd: int, rootless: bool | None) -> NoReturn:
     os._exit(0)
 
 
+class _Child:
+    """A job's process.
+
+    Attributes:
+        oom_kills: of the whole machine before it, -1: unknown or not asked for.
+        leaf: its cgroups; None for a call.
+    """
+
+    def __init__(self, job: str, pid: int, leaf: cgroups.Leaf | None, oom_kills: int) -> None:
+        self.job = job
+        self.pid = pid
+        self.leaf = leaf
+        self.oom_kills = oom_kills
+        self.start = time.monotonic()
+
+
 class _Zygote:
     def __init__(self, control: _socket.socket, watch_fd: int) -> None:
         self.control = control
@@ -68,19 +85,21 @@ class _Zygote:
         self.self_pidfd = os.pidfd_open(os.getpid())
         self.poller = select.poll()
         self.poller.register(control.fileno(), select.POLLIN)
-        # pidfd: (job, pid, start, OOM kills before it)
-        self.children: dict[int, tuple[str, int, float, int]] = {}
+        self.children: dict[int, _Child] = {}  # by pidfd
         self.by_job: dict[str, int] = {}
+        self.leaving: list[cgroups.Leaf] = []  # cgroups that could not be removed at once
 
     def serve(self) -> None:
         while True:
-            for fd, _ in self.poller.poll():
+            for fd, _ in self.poller.poll(_REMOVE_AGAIN_MS if self.leaving else None):
                 if fd == self.watch_fd:
                     return
                 if fd != self.control.fileno():
                     self._reap(fd)
                 elif not self._receive():
                     return
+            if self.leaving:
+                self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
 
     def kill_all(self) -> None:
         for pidfd in self.children:
@@ -88,11 +107,18 @@ class _Zygote:
                 syscalls.pidfd_send_signal(pidfd, SIGKILL)
             except OSError:
                 pass
-        for _, pid, _, _ in self.children.values():
+        for child in self.children.values():
             try:
-                os.waitpid(pid, 0)
+                os.waitpid(child.pid, 0)
             except OSError:
                 pass
+            if child.leaf is not None:
+                self.leaving.append(child.leaf)
+        for _ in range(50):
+            self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
+            if not self.leaving:
+                break
+            time.sleep(_REMOVE_AGAIN_MS / 1000)
 
     def _receive(self) -> bool:
         """Handle one control message; False: the main process is gone."""
@@ -112,8 +138,7 @@ class _Zygote:
         return True
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
-        start = time.monotonic()
-        oom_kills = _oom_kills() if kind == "exec" else 0
+        leaf: cgroups.Leaf | None = None
         try:
             if kind == "call":
                 worker.preload(details)
@@ -122,27 +147,38 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                pid, pidfd = syscalls.clone3(sandbox.namespaces(details))
-        except OSError as error:
-            channel = _channel(fds.pop(0))
-            syscalls.close_quietly(*fds)
-            fault = Fault(
-                ENVIRONMENT,
-                f"cannot start a process: {error.strerror}",
-                ("raise the limit on processes (ulimit -u) or free memory",),
-            )
-            channel.send(wire.frame(worker.fault_message(fault)))
-            channel.close()
-            self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, False)))
+                leaf = cgroups.make(details["limits"], f"{os.getpid()}-{job}")
+                flags = sandbox.namespaces(details["network"])
+                pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+        except (OSError, Fault) as error:
+            if leaf is not None and not leaf.remove():
+                self.leaving.append(leaf)
+            self._refuse(job, fds, error)
             return
         if pid == 0:
-            self._in_child(kind, details, fds)
+            self._in_child(leaf, fds)
         syscalls.close_quietly(*fds)
-        self.children[pidfd] = (job, pid, start, oom_kills)
+        without_leaf = leaf is not None and not leaf.places
+        child = _Child(job, pid, leaf, _oom_kills() if without_leaf else -1)
+        self.children[pidfd] = child
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
 
-    def _in_child(self, kind: str, details: Any, fds: list[int]) -> NoReturn:
+    def _refuse(self, job: str, fds: list[int], error: OSError | Fault) -> None:
+        """Tell a job that has no process why."""
+        channel = _channel(fds.pop(0))
+        syscalls.close_quietly(*fds)
+        if isinstance(error, OSError):
+            error = Fault(
+                ENVIRONMENT,
+                describe_os_error(error, "cannot start a process"),
+                ("raise the limit on processes (ulimit -u) or free memory",),
+            )
+        channel.send(wire.frame(worker.fault_message(error)))
+        channel.close()
+        self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, 0, False, False)))
+
+    def _in_child(self, leaf: cgroups.Leaf | None, fds: list[int]) -> NoReturn:
         try:
             die_with_parent()
             if _is_readable(self.self_pidfd):
@@ -153,12 +189,12 @@ class _Zygote:
             syscalls.close_quietly(*inherited, *self.children)
             signal.signal(SIGINT, signal.SIG_DFL)
             channel = _channel(fds.pop(0))
-            if kind == "call":
+            if leaf is None:
                 worker.exit_after(channel, fds)
             else:
                 from pybuild.executor.zygote import sandbox
 
-                sandbox.become_step(channel, fds)
+                sandbox.become_step(channel, fds, leaf)
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
             text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
             os.write(2, text.encode("utf-8", "surrogateescape"))
@@ -169,7 +205,7 @@ class _Zygote:
         pidfd = self.by_job.get(job)
         if pidfd is None:
             return
-        pid = self.children[pidfd][1]
+        pid = self.children[pidfd].pid
         # The kernel does not deliver to a namespace's first process what it does not catch; to
         # wait out a grace time for that would be wasted.
         if number == SIGTERM and not _catches(pid, number):
@@ -180,19 +216,27 @@ class _Zygote:
             pass
 
     def _reap(self, pidfd: int) -> None:
-        job, pid, start, oom_kills = self.children.pop(pidfd)
-        del self.by_job[job]
+        child = self.children.pop(pidfd)
+        del self.by_job[child.job]
         self.poller.unregister(pidfd)
-        _, status, usage = os.wait4(pid, 0)
+        _, status, usage = os.wait4(child.pid, 0)
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
-        seconds = time.monotonic() - start
-        # The count is the whole machine's, so another's kill can be taken for ours; without a
-        # memory cgroup there is no better source.
-        oom = code != 0 and oom_kills >= 0 and _oom_kills() > oom_kills
+        seconds = time.monotonic() - child.start
+        peak, oom_kills, pids_hit = -1, -1, False
+        if child.leaf is not None:
+            peak, oom_kills, pids_hit = child.leaf.usage()
+            if not child.leaf.remove():
+                self.leaving.append(child.leaf)
+        # Without a memory cgroup the count is the whole machine's, so that another's kill can be
+        # taken for ours; there is no better source.
+        oom = oom_kills > 0
+        if oom_kills < 0 <= child.oom_kills:
+            oom = code != 0 and _oom_kills() > child.oom_kills
         rss = usage.ru_maxrss * 1024
-        self.control.send(marshal.dumps(("exit", job, code, seconds, rss, oom)))
+        report = ("exit", child.job, code, seconds, rss, max(peak, 0), oom, pids_hit)
+        self.control.send(marshal.dumps(report))
 
 
 def die_with_parent() -> None:

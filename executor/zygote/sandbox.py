@@ -13,6 +13,7 @@ import os
 import struct
 
 from pybuild.executor.zygote import (
+    cgroups,
     confined,
     isolation,
     kernelfs,
@@ -20,6 +21,7 @@ from pybuild.executor.zygote import (
     privileges,
     rootfs,
     syscalls,
+    ulimits,
     users,
     wire,
     worker,
@@ -42,27 +44,30 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engin
 def namespaces(network: str) -> int:
     """Return the clone flags for a step with this network mode."""
     flags = (
-        syscalls.CLONE_NEWPID
-        | syscalls.CLONE_NEWNS
-        | syscalls.CLONE_NEWIPC
-        | syscalls.CLONE_NEWUTS
-        | syscalls.CLONE_NEWCGROUP
+        syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
     return flags | (syscalls.CLONE_NEWNET if network == "none" else 0)
 
 
-def become_step(channel: RawSocket, fds: list[int]) -> NoReturn:
+def become_step(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
-    and its stdin if there is a third.
+    and its stdin if there is a third; *leaf* has its cgroups.
 
     A fault is said on the channel, or that all is ready; then it closes by itself.
     """
     try:
+        leaf.join()
+        # Only now, because a cgroup namespace shows as its root where it was made.
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         spec = wire.receive_one(channel)
         _check(spec)
         uid, gid, groups = _build_root(spec)
         environment = _environment(spec)
-        privileges.set_limits(spec["ulimits"])
+        warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
+        if not leaf.has_pids:
+            ulimits.bound_processes(leaf.pids)
+        for warning in warnings:
+            channel.sendall(wire.frame(("warning", warning)))
         _reset_signals()
         stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
         for number, fd in enumerate((stdin, fds[0], fds[1])):

@@ -48,6 +48,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
 
 # mount(2)
 MS_RDONLY = 1
@@ -132,16 +133,21 @@ def _int(value: int) -> ctypes.c_long:
     return ctypes.c_long(value)
 
 
-def clone3(flags: int, exit_signal: int = 17) -> tuple[int, int]:
+def clone3(flags: int, exit_signal: int = 17, *, cgroup_fd: int = -1) -> tuple[int, int]:
     """Fork into new namespaces; return ``(pid, pidfd)``, in the child ``(0, -1)``.
 
     Python's at-fork hooks do not run, which is right only in a single-threaded process.
+
+    Args:
+        cgroup_fd: a directory of cgroup version 2 that the child begins in.
     """
     pidfd = ctypes.c_int(-1)
-    # struct clone_args, version 0: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
-    # stack_size, tls. A null stack means: go on with this one, copied.
+    into = [0, 0, cgroup_fd] if cgroup_fd >= 0 else []
+    flags |= CLONE_PIDFD | (CLONE_INTO_CGROUP if into else 0)
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+    # then set_tid, set_tid_size, cgroup. A null stack means: go on with this one, copied.
     args = struct.pack(
-        "=8Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0
+        f"={8 + len(into)}Q", flags, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, *into
     )
     pid = _call("clone3", ctypes.c_char_p(args), _int(len(args)))
     return (pid, pidfd.value) if pid else (0, -1)

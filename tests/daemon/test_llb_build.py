@@ -22,7 +22,7 @@ def test_what_is_refused_is_not_advertised() -> None:
     refused = {
         "source.git.signatureverify", "source.git.bundle", "source.git.httpauth",
         "source.http.auth", "source.http.header", "source.image.layerlimit",
-        "exec.meta.cgroup.parent", "exec.meta.linux.resources", "passthroughop",
+        "passthroughop",
         "file.copy.alwaysreplaceexistingdestpaths", "source.buildop.llbfilename",
     }  # fmt: skip
     assert not LLB_CAPS & refused

@@ -17,6 +17,7 @@ from pybuild.model.ops import (
     ScratchSource,
     SecurityMode,
 )
+from pybuild.model.resources import Resources
 from tests.daemon.llbs import BUSYBOX, Builder, exec_op, file_op, one, read_all
 
 
@@ -187,7 +188,7 @@ def test_mounts_that_cannot_be(mount: pb.Mount, words: str) -> None:
 def test_steps_that_cannot_be() -> None:
     bare = pb.Op(exec=pb.ExecOp(meta=pb.Meta(args=["x"])))
     group = exec_op()
-    group.exec.meta.cgroupParent = "/g"
+    group.exec.meta.cgroupParent = "/g/../h"
     network = exec_op()
     network.exec.network = 9
     secret = exec_op()
@@ -196,7 +197,7 @@ def test_steps_that_cannot_be() -> None:
     for op, words in (
         (bare, "there is no result 0"),
         (exec_op(args=[]), "no args"),
-        (group, "a cgroup parent is not supported"),
+        (group, "invalid cgroup-parent"),
         (network, "network mode 9"),
         (secret, "invalid secret variable"),
         (argument, "NUL"),
@@ -205,11 +206,35 @@ def test_steps_that_cannot_be() -> None:
             read_all(one(op, BUSYBOX))
 
 
-def test_limits_of_resources_are_refused_and_not_left_out() -> None:
+def test_limits_of_resources_are_read_and_never_count() -> None:
+    """[KEY-1] Two steps that differ in nothing else are one."""
+    op = exec_op()
+    op.exec.meta.cgroupParent = "/builds"
+    definition = one(op, BUSYBOX)
+    plain = read_all(definition).result
+    for digest in read_all(definition).vertices:
+        limits = definition.metadata[digest].linux_resources
+        limits.memory, limits.memorySwap, limits.cpuShares = 1 << 30, -1, 512
+        limits.cpuPeriod, limits.cpuQuota, limits.cpusetCpus = 50_000, 25_000, "0-1"
+    found = read_all(definition).result
+    assert isinstance(found.op, ExecOp)
+    assert found.op.resources == Resources(
+        memory_bytes=1 << 30,
+        memory_swap_bytes=-1,
+        cpu_shares=512,
+        cpu_period_us=50_000,
+        cpu_quota_us=25_000,
+        cpuset_cpus="0-1",
+        parent="/builds",
+    )
+    assert found.digest == plain.digest
+
+
+def test_limits_that_cannot_be_are_refused() -> None:
     definition = one(exec_op(), BUSYBOX)
     for digest in read_all(definition).vertices:
-        definition.metadata[digest].linux_resources.memory = 1 << 30
-    with pytest.raises(UserError, match="limits of memory"):
+        definition.metadata[digest].linux_resources.cpusetCpus = "one"
+    with pytest.raises(UserError, match="invalid cpuset-cpus: one"):
         read_all(definition)
 
 

@@ -1,0 +1,370 @@
+"""A cgroup for each step where the machine has one to give: limits, what it took, its end [SBX-13].
+
+Both versions are served, also side by side (a controller lives in exactly one hierarchy). A step's
+cgroup is made below the builder's own one, so that whatever limits the builder limits its steps.
+
+In version 2 a cgroup with processes cannot hand controllers to children, and mostly the builder
+sits in one; then the parent is tried, which belongs to us where systemd or somebody else has
+delegated it. A step is cloned into its cgroup there; in version 1 the child moves itself by
+``tasks``: one thread moving itself is the one case where the kernel waits for nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybuild.executor.zygote import limits as rules
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PREFIX = "pybuild-"
+_STALE_SECONDS = 60
+_CONTROLLERS = (rules.MEMORY, rules.CPU, rules.CPUSET, rules.PIDS)
+
+
+class Hierarchy:
+    """One mounted tree of cgroups.
+
+    Attributes:
+        top: where it is mounted; *own*: this process's place in it, as a path.
+        controllers: those that children of *home* can have; *home*: where steps' cgroups go.
+        problem: why there are none.
+    """
+
+    def __init__(self, version: int, top: str, own: str, controllers: tuple[str, ...]) -> None:
+        self.version = version
+        self.top = top
+        self.own = own
+        self.home = own
+        self.controllers = controllers
+        self.problem = ""
+
+
+class Leaf:
+    """The cgroups of one step: one directory in each hierarchy that it needs."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[Hierarchy, str]] = []
+        self.made: list[str] = []  # parents that were asked for and were not there
+        self.warnings: list[str] = []
+        self.pids = 0  # how many processes it may have; *has_pids*: and somebody counts them
+        self.has_pids = False
+        self.into_fd = -1
+
+    def join(self) -> None:
+        """Move this process, which has one thread, into the cgroups of version 1."""
+        for hierarchy, path in self.places:
+            if hierarchy.version == 1:
+                _write(path + "/tasks", "0")
+
+    def usage(self) -> tuple[int, int, bool]:
+        """Return the peak of memory in bytes, -1: unknown; OOM kills, -1; whether pids ran out."""
+        peak, kills, pids_hit = -1, -1, False
+        for hierarchy, path in self.places:
+            if rules.MEMORY in hierarchy.controllers:
+                old = hierarchy.version == 1
+                peak = _number(path + ("/memory.max_usage_in_bytes" if old else "/memory.peak"))
+                events = path + ("/memory.oom_control" if old else "/memory.events")
+                kills = _field(events, b"oom_kill")
+            if rules.PIDS in hierarchy.controllers:
+                pids_hit = _field(path + "/pids.events", b"max") > 0
+        return peak, kills, pids_hit
+
+    def remove(self) -> bool:
+        """Remove what `make` made; False: the kernel still counts somebody there, ask again."""
+        if self.into_fd >= 0:
+            os.close(self.into_fd)
+            self.into_fd = -1
+        while self.places:
+            if not _remove(self.places[-1][1]):
+                return False
+            self.places.pop()
+        for path in reversed(self.made):
+            try:
+                os.rmdir(path)
+            except OSError:
+                break  # Another step uses the parent: whoever comes last removes it, or nobody.
+        return True
+
+
+_found: list[Hierarchy] | None = None
+_default_pids = 0
+
+
+def hierarchies() -> list[Hierarchy]:
+    """Return those that can hold steps' cgroups or would, were it not for their *problem*."""
+    global _found
+    if _found is None:
+        try:
+            own = _read("/proc/self/cgroup")
+            _found = _usable(discover(own, _read("/proc/self/mountinfo")))
+        except OSError:
+            _found = []
+        for hierarchy in _found:
+            if not hierarchy.problem:
+                _remove_stale(hierarchy.home)
+    return _found
+
+
+def discover(own: str, mountinfo: str) -> list[Hierarchy]:
+    """Return the mounted hierarchies that have a controller of use, by what /proc says. Pure."""
+    places: dict[str, str] = {}
+    for line in own.splitlines():
+        _, attached, path = line.split(":", 2)
+        for name in attached.split(","):
+            places[name] = path
+    found: dict[tuple[str, ...], Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if len(tail) < 3 or len(fields) < 5 or tail[0] not in ("cgroup", "cgroup2"):
+            continue
+        options = tail[2].split(",")
+        names = tuple(name for name in _CONTROLLERS if name in options)
+        version = 2 if tail[0] == "cgroup2" else 1
+        key = names if version == 1 else ("",)
+        place = places.get(key[0]) if key else None
+        if place is None or key in found:
+            continue
+        root, top = (_unescape(fields[3]), _unescape(fields[4]))
+        inside = place[len(root.rstrip("/")) :] if (place + "/").startswith(root + "/") else ""
+        inside = place if root == "/" else inside
+        found[key] = Hierarchy(version, top, (top + inside).rstrip("/"), names)
+    return list(found.values())
+
+
+def _usable(found: list[Hierarchy]) -> list[Hierarchy]:
+    for hierarchy in found:
+        if hierarchy.version == 2:
+            _choose_home(hierarchy)
+        elif not os.access(hierarchy.home, os.W_OK):
+            hierarchy.problem = f"{hierarchy.home} is not writable"
+    return [h for h in found if h.controllers or h.problem]
+
+
+def _choose_home(hierarchy: Hierarchy) -> None:
+    """Find where children can have controllers: our own cgroup, or the one above it."""
+    homes = [hierarchy.own]
+    if hierarchy.own != hierarchy.top:
+        homes.append(os.path.dirname(hierarchy.own))
+    best: tuple[str, ...] = ()
+    for home in homes:
+        try:
+            offered = _read(home + "/cgroup.controllers").split()
+            enabled = _read(home + "/cgroup.subtree_control").split()
+        except OSError:
+            continue
+        if not offered:
+            continue
+        if not (os.access(home, os.W_OK) and os.access(home + "/cgroup.procs", os.W_OK)):
+            hierarchy.problem = hierarchy.problem or f"{home} is not delegated to this user"
+            continue
+        for name in _CONTROLLERS:
+            if name in offered and name not in enabled:
+                try:
+                    _write(home + "/cgroup.subtree_control", "+" + name)
+                    enabled.append(name)
+                except OSError as error:
+                    # EBUSY: it holds processes, ours among them.
+                    hierarchy.problem = f"{home}: cannot enable {name}: {error.strerror}"
+        here = tuple(name for name in _CONTROLLERS if name in enabled)
+        if len(here) > len(best):
+            hierarchy.home, best = home, here
+    hierarchy.controllers = best
+    if best:
+        hierarchy.problem = ""
+
+
+def make(limits: dict[str, Any], name: str) -> Leaf:
+    """Make the cgroups for a step; without a hierarchy for it, say which limits are lost.
+
+    Raises:
+        Fault: user; the kernel refuses a limit's value.
+        OSError: a cgroup that should be possible is not.
+    """
+    leaf = Leaf()
+    leaf.pids = limits.get("pids") or default_pids()
+    limits = {**limits, "pids": leaf.pids}
+    wanted = rules.wanted(limits)
+    usable = [h for h in hierarchies() if h.controllers and not h.problem]
+    try:
+        for controller in wanted:
+            hierarchy = next((h for h in usable if controller in h.controllers), None)
+            path = None if hierarchy is None else _place(leaf, hierarchy, limits, name)
+            if hierarchy is None or path is None:
+                lost = rules.flags(controller, limits)
+                if lost:
+                    leaf.warnings.append(
+                        f"no {controller} cgroup here, so {_join(lost)} "
+                        f"{'is' if len(lost) == 1 else 'are'} not enforced (see pybuild doctor)"
+                    )
+                continue
+            if controller == rules.CPUSET and hierarchy.version == 1:
+                _inherit_cpuset(path)
+            leaf.has_pids = leaf.has_pids or controller == rules.PIDS
+            for file, text, flag in rules.files(controller, hierarchy.version, limits):
+                _set(leaf, f"{path}/{file}", text, flag)
+            if hierarchy.version == 2 and leaf.into_fd < 0:
+                leaf.into_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except BaseException:
+        leaf.remove()
+        raise
+    return leaf
+
+
+def _place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) -> str | None:
+    """Return the step's directory in a hierarchy, making it; None: it may not be made."""
+    for known, path in leaf.places:
+        if known is hierarchy:
+            return path
+    home = hierarchy.home
+    parent = limits.get("parent", "")
+    if parent:
+        parts = [part for part in parent.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise Fault(USER, f'cgroup parent "{parent}" must not contain ".."')
+        home = hierarchy.top if parent.startswith("/") else home
+        for part in parts:
+            home += "/" + part
+            if not _mkdir(leaf, home, hierarchy, keep=True):
+                return None
+    path = f"{home}/{_PREFIX}{name}"
+    if not _mkdir(leaf, path, hierarchy, keep=False):
+        return None
+    leaf.places.append((hierarchy, path))
+    return path
+
+
+def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EAGAIN, errno.ENOSPC):
+            raise
+        if not leaf.made:
+            hierarchy.problem = f"{path}: {error.strerror}"
+        return False
+    if keep:
+        leaf.made.append(path)
+        if hierarchy.version == 2:
+            for name in hierarchy.controllers:
+                try:
+                    _write(path + "/cgroup.subtree_control", "+" + name)
+                except OSError:
+                    pass  # Its files will be missing below, and then that is said.
+        elif rules.CPUSET in hierarchy.controllers:
+            _inherit_cpuset(path)
+    return True
+
+
+def _inherit_cpuset(path: str) -> None:
+    for file in ("/cpuset.cpus", "/cpuset.mems"):
+        if not _read(path + file).strip():
+            _write(path + file, _read(os.path.dirname(path) + file).strip())
+
+
+def _set(leaf: Leaf, path: str, text: str, flag: str) -> None:
+    try:
+        _write(path, text)
+    except FileNotFoundError:
+        leaf.warnings.append(f"this kernel cannot enforce {flag}: it has no {path.split('/')[-1]}")
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            leaf.warnings.append(f"{flag}={text} is not enforced: {path}: {error.strerror}")
+            return
+        raise Fault(
+            USER,
+            f"invalid {flag}: {text}: {(error.strerror or '').lower()}",
+            ("the limits of the builder's own cgroup bound those of steps",)
+            if error.errno in (errno.EINVAL, errno.ERANGE, errno.ENODEV, errno.EBUSY)
+            else (),
+        ) from error
+
+
+def _remove(path: str) -> bool:
+    """Remove a cgroup and those that were made inside it; False: somebody is still in one."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        try:
+            inner = [entry.path for entry in os.scandir(path) if entry.is_dir()]
+        except OSError:
+            return False
+        return bool(inner) and all(map(_remove, inner)) and _remove(path)
+    return True
+
+
+def _remove_stale(home: str) -> None:
+    """Remove what a zygote left that was killed: cgroups that are empty and not just made."""
+    import time
+
+    try:
+        entries = list(os.scandir(home))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith(_PREFIX):
+            try:
+                if time.time() - entry.stat().st_ctime > _STALE_SECONDS:
+                    os.rmdir(entry.path)
+            except OSError:
+                continue
+
+
+def default_pids() -> int:
+    """Return the limit of processes for a step that has none of its own."""
+    global _default_pids
+    if not _default_pids:
+        _default_pids = rules.default_pids(_number("/proc/sys/kernel/threads-max"))
+    return _default_pids
+
+
+def _join(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _number(path: str) -> int:
+    try:
+        return int(_read(path))
+    except (OSError, ValueError):
+        return -1
+
+
+def _field(path: str, name: bytes) -> int:
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                words = line.split()
+                if len(words) == 2 and words[0] == name:
+                    return int(words[1])
+    except (OSError, ValueError):
+        pass
+    return -1
+
+
+def _unescape(path: str) -> str:
+    """Undo mountinfo's escapes."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, character)
+    return path

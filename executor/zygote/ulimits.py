@@ -1,0 +1,61 @@
+"""A step's resource limits [SBX-12]."""
+
+from __future__ import annotations
+
+import resource
+
+from pybuild.executor.zygote.faults import USER, Fault
+
+# In the order of their numbers in the asm-generic table, which x86_64 and aarch64 use.
+_LIMITS = (
+    *("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks"),
+    *("sigpending", "msgqueue", "nice", "rtprio", "rttime"),
+)
+_UNLIMITED = -1
+
+
+def apply(limits: list[tuple[str, int, int]]) -> list[str]:
+    """Set limits as asked, -1 is unlimited; return a sentence for each that had to be less.
+
+    A limit that the builder itself does not have cannot be had by its steps. A build seldom needs
+    what it asks for, so it goes on with what is possible.
+
+    Raises:
+        Fault: user; an unknown name, or a soft limit above the hard one.
+    """
+    warnings: list[str] = []
+    for name, soft, hard in limits:
+        if name not in _LIMITS:
+            raise Fault(USER, f'ulimit "{name}" is not one of {", ".join(sorted(_LIMITS))}')
+        if _above(soft, hard):
+            raise Fault(USER, f"ulimit {name}={soft}:{hard}: soft limit is above the hard limit")
+        number = _LIMITS.index(name)
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, OSError):
+            own = resource.getrlimit(number)[1]
+            clamped = (own if _above(soft, own) else soft, own if _above(hard, own) else hard)
+            resource.setrlimit(number, clamped)
+            warnings.append(
+                f"ulimit {name}={_text(soft)}:{_text(hard)} is more than the builder's own hard "
+                f"limit: {_text(clamped[0])}:{_text(clamped[1])} is used"
+            )
+    return warnings
+
+
+def bound_processes(count: int) -> None:
+    """Bound the processes of each user of the step where no cgroup does it; best effort."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    try:
+        bound = (count if _above(soft, count) else soft, count if _above(hard, count) else hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, bound)
+    except (ValueError, OSError):
+        pass
+
+
+def _above(value: int, bound: int) -> bool:
+    return bound != _UNLIMITED and (value == _UNLIMITED or value > bound)
+
+
+def _text(value: int) -> str:
+    return "unlimited" if value == _UNLIMITED else str(value)

@@ -1,0 +1,107 @@
+"""Limits of processors and memory for steps [BLD-24, SBX-13]; never part of a key [KEY-1]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pybuild.model.errors import UsageError
+
+MIN_MEMORY_BYTES = 4 << 20
+_CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*\Z")
+_NUMBERS = {
+    "memory": ("memory_bytes", 1),
+    "memory-swap": ("memory_swap_bytes", -1),
+    "cpu-shares": ("cpu_shares", 1),
+    "cpu-period": ("cpu_period_us", 1),
+    "cpu-quota": ("cpu_quota_us", 1),
+}
+_LISTS = {"cpuset-cpus": "cpuset_cpus", "cpuset-mems": "cpuset_mems"}
+NAMES = (*_NUMBERS, *_LISTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a step may take; 0 and empty: no limit of its own.
+
+    Attributes:
+        memory_bytes: of all its processes.
+        memory_swap_bytes: memory and swap together; -1: as much swap as there is.
+        cpu_shares: weight among its siblings, 1024 is the ordinary one.
+        cpu_quota_us: of processor time in each period of *cpu_period_us*.
+        cpuset_cpus, cpuset_mems: ``0-2,4``.
+        parent: the cgroup that steps' own are made in; relative to the builder's, or absolute.
+    """
+
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpu_shares: int = 0
+    cpu_period_us: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    parent: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what is known without a kernel.
+
+        Raises:
+            UsageError: naming the limit as `NAMES` has it.
+        """
+        if 0 < self.memory_bytes < MIN_MEMORY_BYTES:
+            raise UsageError(f"invalid memory: {self.memory_bytes}: at least 4 MiB are needed")
+        for name, (field, _) in _NUMBERS.items():
+            value: int = getattr(self, field)
+            if value < (-1 if field in ("memory_swap_bytes", "cpu_quota_us") else 0):
+                raise UsageError(f"invalid {name}: {value}: must be > 0")
+        if self.memory_swap_bytes and not self.memory_bytes:
+            raise UsageError("memory-swap is a limit on memory and swap together: set memory too")
+        if 0 < self.memory_swap_bytes < self.memory_bytes:
+            raise UsageError(
+                f"invalid memory-swap: {self.memory_swap_bytes}: is less than memory, which it "
+                f"includes: {self.memory_bytes}"
+            )
+        for name, field in _LISTS.items():
+            text: str = getattr(self, field)
+            if text and not _is_cpu_list(text):
+                raise UsageError(f"invalid {name}: {text}: expected a list such as 0-2,4")
+        if ".." in self.parent.split("/") or "\0" in self.parent or "\n" in self.parent:
+            raise UsageError(f'invalid cgroup-parent: "{self.parent}"')
+
+
+def _is_cpu_list(text: str) -> bool:
+    if not _CPU_LIST.match(text):
+        return False
+    pairs = [part.partition("-") for part in text.split(",")]
+    return all(not last or int(first) <= int(last) for first, _, last in pairs)
+
+
+def parse_resources(
+    given: Mapping[str, str], *, parent: str = "", sizes: Mapping[str, int] | None = None
+) -> Resources:
+    """Read limits by the names of `NAMES`; empty values are as if they were not there.
+
+    Args:
+        sizes: numbers that were read already, such as ``64m``.
+
+    Raises:
+        UsageError: an unknown name, no number, or one out of range.
+    """
+    values: dict[str, int | str] = {}
+    for name, text in given.items():
+        if name in _LISTS:
+            values[_LISTS[name]] = text
+        elif name not in _NUMBERS:
+            raise UsageError(f'unknown resource "{name}": one of {", ".join(NAMES)}')
+        elif text:
+            field, least = _NUMBERS[name]
+            try:
+                value = int(text) if sizes is None or name not in sizes else sizes[name]
+            except ValueError:
+                raise UsageError(f"invalid {name} value: {text}") from None
+            if value < least or value == 0:
+                kind = "must be -1 (unlimited) or > 0" if least < 0 else "must be > 0"
+                raise UsageError(f"invalid {name} value: {text}: {kind}")
+            values[field] = value
+    return Resources(parent=parent, **values)  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+"""Limits of steps as a person asks for them and hears of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pybuild.executor.zygote import cgroups
+from tests.harness import Pybuild, write
+
+pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def needs_cgroups() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    has = {name for h in cgroups.hierarchies() if not h.problem for name in h.controllers}
+    if not {"memory", "pids"} <= has:
+        pytest.skip("no cgroups for memory and pids")
+
+
+def test_memory_is_limited_and_the_error_says_so(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    # A shell that doubles a variable until there is no room for it.
+    step = "RUN x=0123456789abcdef; while :; do x=$x$x; done"
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n{step}\n")
+    for limits in (
+        ["-m", "32m", "--memory-swap=32m"],
+        ["--resource", "memory=32m,memory-swap=32m"],
+    ):
+        done = pybuild("build", *limits, context, code=None)
+        assert done.code == 1
+        assert "exit code: 137 (out of memory)" in done.err
+        assert "at the limit of 32 MiB (--memory)" in done.err
+
+
+def test_limits_are_not_in_the_key(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
+    """[KEY-1]"""
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo x > /f\n")
+    pybuild("build", "--progress=plain", context)
+    done = pybuild("build", "--progress=plain", "-c", "512", "--memory=64m", context)
+    assert "CACHED" in done.err
+
+
+def test_a_ulimit_that_cannot_be_had_is_a_warning_of_its_step(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """[BLD-23]"""
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN test -n x\n")
+    done = pybuild("build", "--progress=plain", f"--ulimit=nofile={1 << 40}", context)
+    assert "warning: ulimit nofile=" in done.err
+
+
+def test_wrong_limits_are_named(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN true\n")
+    for words, text in (
+        (["--memory=1"], "invalid memory: 1: at least 4 MiB"),
+        (["--memory=lots"], 'invalid memory "lots"'),
+        (["--cpu-shares=x"], "invalid cpu-shares value: x"),
+        (["--resource=gpu=1"], 'unknown resource "gpu"'),
+        (["--cpuset-cpus=4096"], "invalid cpuset-cpus: 4096"),
+        (["--cgroup-parent=/a/../b"], "invalid cgroup-parent"),
+    ):
+        done = pybuild("build", *words, context, code=None)
+        assert done.code != 0
+        assert text in done.err

@@ -1,0 +1,61 @@
+"""Limits of steps as they are asked for [BLD-24]."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.model.errors import UsageError
+from pybuild.model.resources import Resources, parse_resources
+from pybuild.request import parse_limits
+
+
+def test_limits_are_read_by_their_names() -> None:
+    given = {
+        "memory": "67108864",
+        "memory-swap": "-1",
+        "cpu-shares": "512",
+        "cpu-period": "",
+        "cpuset-cpus": "0-2,4",
+    }
+    assert parse_resources(given, parent="builds") == Resources(
+        memory_bytes=64 << 20,
+        memory_swap_bytes=-1,
+        cpu_shares=512,
+        cpuset_cpus="0-2,4",
+        parent="builds",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"memory": "0"}, "invalid memory value: 0: must be > 0"),
+        ({"memory": "1.5"}, "invalid memory value: 1.5"),
+        ({"memory": "1000"}, "at least 4 MiB"),
+        ({"memory-swap": "-2"}, r"invalid memory-swap value: -2: must be -1 \(unlimited\) or > 0"),
+        ({"memory-swap": "67108864"}, "set memory too"),
+        ({"memory": "67108864", "memory-swap": "5"}, "less than memory, which it includes"),
+        ({"cpu-quota": "-1"}, "invalid cpu-quota value: -1: must be > 0"),
+        ({"cpuset-cpus": "0-"}, "invalid cpuset-cpus: 0-"),
+        ({"cpuset-cpus": "3-1"}, "invalid cpuset-cpus: 3-1"),
+        ({"cpuset-mems": "0\n"}, "invalid cpuset-mems"),
+        ({"pids": "1"}, 'unknown resource "pids": one of memory, memory-swap'),
+    ],
+)
+def test_limits_that_make_no_sense_are_named(given: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_resources(given)
+
+
+def test_a_parent_cannot_lead_upwards() -> None:
+    with pytest.raises(UsageError, match="invalid cgroup-parent"):
+        Resources(parent="/a/../..")
+
+
+def test_flags_take_sizes_and_resource_wins() -> None:
+    found = parse_limits({"memory": "64m", "cpu-shares": ""}, ["memory-swap=1g,cpu-quota=5"], "")
+    assert found == Resources(memory_bytes=64 << 20, memory_swap_bytes=1 << 30, cpu_quota_us=5)
+    with pytest.raises(UsageError, match='invalid resource "memory"'):
+        parse_limits({}, ["memory"], "")
+    with pytest.raises(UsageError, match='unknown resource "gpu"'):
+        parse_limits({}, ["gpu=1"], "")
