@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from pybuild.abandon import abandonable
+from pybuild.attest.vcs import version_control
+from pybuild.contextkinds import ContextKind, kind_of
 from pybuild.contexts import MAX_DOCKERFILE_BYTES
 from pybuild.daemon.client.agents import agent_sockets
 from pybuild.daemon.client.auth import auth
@@ -44,6 +46,8 @@ async def services(
         if offered.download:
             target = os.path.join(offered.directories["dockerfile"], "Dockerfile")
             await _download(offered.download, target)
+        if request.attestations and kind_of(request.context) is ContextKind.DIRECTORY:
+            offered.attrs |= await version_control(request.context, os.environ)
         sockets = await stack.enter_async_context(agent_sockets(request.ssh))
         handlers: dict[str, Handler] = {
             **file_sync(offered.directories),

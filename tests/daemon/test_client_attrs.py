@@ -9,6 +9,7 @@ from pybuild.daemon.client.attrs import csv_line, frontend_attrs
 from pybuild.daemon.control.attrs import read_attrs
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
+from pybuild.model.resources import Resources
 from pybuild.request import BuildRequest, split_csv
 
 
@@ -24,6 +25,16 @@ def test_a_server_reads_what_was_asked() -> None:
         add_hosts=(("h", "10.0.0.1"), ("six", "::1")),
         ulimits=(("core", 0, 0), ("nofile", 64, 128)),
         shm_size_bytes=1 << 20,
+        resources=Resources(
+            memory_bytes=64 << 20,
+            memory_swap_bytes=-1,
+            cpu_shares=512,
+            cpu_period_us=10_000,
+            cpu_quota_us=5_000,
+            cpuset_cpus="0",
+            cpuset_mems="0",
+            parent="p",
+        ),
     )
     read = read_attrs(frontend_attrs(request))
     assert (read.target, read.build_args, read.labels) == ("t", {"A": "1", "B": ""}, {"k": "v,w"})
@@ -31,6 +42,7 @@ def test_a_server_reads_what_was_asked() -> None:
     assert (read.no_cache, read.no_cache_filter) == (False, frozenset(("one", "two")))
     assert (read.network, read.add_hosts) == (NetworkMode.NONE, request.add_hosts)
     assert (read.ulimits, read.shm_size_bytes) == (request.ulimits, 1 << 20)
+    assert read.resources == request.resources
     assert not read.attestations
 
 
