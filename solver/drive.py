@@ -233,10 +233,10 @@ class Solver:
                 self._scribe.put(vertex, partial(self._store.save_seconds, vertex, seconds))
             case Tell():
                 self._builds[what.job].say(self._event(what))
-            case JobDone(job=job, solved=solved):
+            case JobDone(job=job, solved=solved, keys=keys):
                 build = self._builds[job]
                 if not build.outcome.done():
-                    build.outcome.set_result(Solution(build.targets, solved))
+                    build.outcome.set_result(Solution(build.targets, solved, keys))
             case JobFailed(job=job, error=error):
                 self._builds[job].fail(error)
 

@@ -187,10 +187,14 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class JobDone:
-    """All targets have results; *solved* has every vertex that a result is known of."""
+    """All targets have results; *solved* has every vertex that a result is known of.
+
+    *keys* has what every vertex is stored under, also those that were not looked up.
+    """
 
     job: str
     solved: Mapping[Digest, Solved] = field(hash=False)
+    keys: Mapping[Digest, Digest] = field(hash=False, default_factory=dict[Digest, Digest])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Result
+from pybuild.solver import keys
 from pybuild.solver.runner import Record
 
 
@@ -42,11 +43,17 @@ class Solved:
 class Solution:
     """The targets' results in the order asked for, and those of vertices met on the way.
 
-    Below a stored result nothing is looked up, so nothing is known of the vertices there.
+    Below a stored result nothing is looked up, so of the vertices there only the keys are known.
     """
 
-    def __init__(self, targets: tuple[Vertex, ...], solved: Mapping[Digest, Solved]) -> None:
+    def __init__(
+        self,
+        targets: tuple[Vertex, ...],
+        solved: Mapping[Digest, Solved],
+        known_keys: Mapping[Digest, Digest] | None = None,
+    ) -> None:
         self._solved = dict(solved)
+        self._keys = dict(known_keys or {})
         self.targets = tuple(self._solved[target.digest] for target in targets)
 
     def of(self, vertex: Vertex) -> Solved:
@@ -60,3 +67,20 @@ class Solution:
     def get(self, vertex: Vertex) -> Solved | None:
         """Return what is known of *vertex*; None when it lies below a stored result."""
         return self._solved.get(vertex.digest)
+
+    def key(self, vertex: Vertex) -> Digest | None:
+        """Return what the result of *vertex* is stored under, made or not; None if it has no key."""
+        return self._keys.get(vertex.digest)
+
+    def alias(self, vertex: Vertex) -> Digest | None:
+        """Return the definition key that stands for the content key of *vertex*.
+
+        None: its key is no content key, or says more than its inputs' keys do.
+        """
+        if not keys.content_inputs(vertex):
+            return None
+        found = [self._keys.get(source.digest) for source in vertex.inputs]
+        known = [key for key in found if key is not None]
+        if len(known) < len(found):
+            return None
+        return keys.definition_key(keys.definition_part(vertex.op), known)

@@ -181,8 +181,9 @@ class State(Keyring):
         if job.name not in self.jobs or any(node.solved is None for node in job.targets):
             return
         solved = {n.id.digest: n.solved for n in job.nodes if n.solved is not None}
+        found = {n.id.digest: n.key for n in job.nodes if n.key is not None}
         self._end_job(job, victims=False)
-        self._say(JobDone(job.name, solved))
+        self._say(JobDone(job.name, solved, found))
 
     def _end_job(self, job: Job, *, victims: bool) -> None:
         """Forget a job; *victims*: tell it what of its going work is cancelled."""
