@@ -218,16 +218,14 @@ class Engine:
 
     async def _prepare(self, request: BuildRequest, session: Session, emit: Emit) -> Prepared:
         stdin, started = StandardInput(), self.clock.now()
-        inputs: BuildInputs | None = None
+        loaded: tuple[BuildInputs, Dockerfile] | None = None
         images: dict[ImageRequest, ResolvedImage] = {}
-        if not await abandonable(is_at_hand, request, stdin):
-            inputs = await load_from_elsewhere(request, stdin, session, emit)
         async with internal_step("[internal] load build definition", emit, self.clock):
-            if inputs is None:
-                inputs = await abandonable(load_inputs, request, stdin)
-            text = inputs.dockerfile.decode("utf-8", "replace")
-            with _sources(inputs.filename, text.splitlines()):
-                dockerfile = parse_dockerfile(inputs.dockerfile, inputs.filename)
+            if await abandonable(is_at_hand, request, stdin):  # may wait for standard input
+                loaded = _parsed(await abandonable(load_inputs, request, stdin))
+        if loaded is None:
+            loaded = _parsed(await load_from_elsewhere(request, stdin, session, emit))
+        inputs, dockerfile = loaded
         here = native_platform()
         platforms = request.platforms or (here,)
         epochs = Epochs(session.sources, emit, self.clock)
@@ -365,6 +363,17 @@ class Engine:
                 for wanted, spans in zip(need.requests, need.spans, strict=True)
             }
         return {wanted: task.result() for wanted, task in tasks.items()}
+
+
+def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:
+    """Parse what was loaded.
+
+    Raises:
+        UserError: with the lines it is about.
+    """
+    text = inputs.dockerfile.decode("utf-8", "replace")
+    with _sources(inputs.filename, text.splitlines()):
+        return inputs, parse_dockerfile(inputs.dockerfile, inputs.filename)
 
 
 @contextmanager
