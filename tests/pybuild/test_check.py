@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +301,7 @@ def test_known_images_are_read_without_opening_the_store(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_check_of_2000_lines_answers_at_once(context: Path) -> None:
-    """0.25 s on the machine it was written on; the limit is for slower ones under load."""
+    """A quarter of a second of processor time; the limit tells a quadratic check from that."""
     lines = ["ARG BASE=scratch", "FROM $BASE AS stage"]
     while len(lines) < 2000:
         number = len(lines)
@@ -318,8 +318,13 @@ def test_a_check_of_2000_lines_answers_at_once(context: Path) -> None:
     env = {**os.environ, "PYTHONPATH": root}
     times: list[float] = []
     for _ in range(3):
-        before = time.perf_counter()
+        before = _seconds_of_children()
         done = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
-        times.append(time.perf_counter() - before)
+        times.append(_seconds_of_children() - before)
         assert (done.returncode, done.stderr) == (0, b"")
     assert min(times) < 1
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
