@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pybuild.daemon.client.events import StatusReader
-from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb.errors import VertexDetail, details_of, error_of, parse_status
 from pybuild.daemon.pb.rpcstatus import Status
-from pybuild.model.errors import PybuildError, StepError
+from pybuild.model.errors import EnvironmentFault, PybuildError, StepError
 
 
 def failure(
@@ -24,6 +24,8 @@ def failure(
         filenames: what people call the files that the server knows by other names.
     """
     status = parse_status(error.details) if error.details else None
+    if status is None and error.code is Code.UNAVAILABLE:
+        return EnvironmentFault(f"lost the build server: {error.message}")
     if status is None or not status.code:
         status = Status(code=error.code, message=error.message)
     found = error_of(status)

@@ -9,11 +9,12 @@ import os
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.e2e.remotes import Remote, remote, server, there
-from tests.gitservers import Repository, make_key, need_git
+from tests.gitservers import Repository, git_daemon, make_key, need_git
 from tests.harness import Pybuild, write
 from tests.services import has_registry, start_registry
 from tests.webservers import site
@@ -126,48 +127,46 @@ def test_a_layout_keeps_its_other_images_and_serves_as_a_context(
 # --- where builds start ---------------------------------------------------------------------------
 
 
-def test_standard_input_is_a_dockerfile_an_archive_or_beside_a_context(
-    remote: Remote, pybuild: Pybuild, base: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["dockerfile", "archive", "beside"])
+def test_standard_input_is_what_it_is_without_a_server(
+    remote: Remote, pybuild: Pybuild, tmp_path: Path, kind: str
 ) -> None:
     """[CTX-1]"""
-    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /f\n", f="x")
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for name in ("Dockerfile", "f"):
-            tar.add(context / name, name)
-    text = b"FROM scratch\nCOPY f /g\n"
-    for words, stdin in (
-        (("-",), data.getvalue()),
-        (("-f", "-", context), text),
-        (("-",), b"FROM base\nRUN true\n"),
-    ):
-        here = pybuild("build", "-q", *SAME, *words, stdin=stdin).out
-        there = remote("build", "-q", *SAME, *words, stdin=stdin).out
-        if words == ("-",) and stdin[:4] == b"FROM":
-            assert here and there  # a step's own times are not fixed
-        else:
-            assert here == there
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /f\n", f="x")
+    words, stdin = ("-",), b"FROM scratch\nLABEL a=b\n"
+    if kind == "archive":
+        stdin = archive_of(context, "Dockerfile", "f", mode="w:gz")
+    elif kind == "beside":
+        words, stdin = ("-f", "-", str(context)), b"FROM scratch\nCOPY f /g\n"
+    here = pybuild("build", "-q", *SAME, *words, stdin=stdin).out
+    assert remote("build", "-q", *SAME, *words, stdin=stdin).out == here
+
+
+def test_standard_input_cannot_be_two_things(remote: Remote) -> None:
     done = remote("build", "-f", "-", "-", code=1)
     assert "can't use stdin for both" in done.err
-    done = remote("build", "-f", "x", "-", stdin=text, code=1)
+    done = remote("build", "-f", "x", "-", stdin=b"FROM scratch\n", code=1)
     assert "ambiguous Dockerfile source" in done.err
 
 
-def test_urls_and_repositories_are_fetched_by_the_server(remote: Remote, tmp_path: Path) -> None:
-    """[CTX-5, CTX-6]"""
-    need_git()
-    repository = Repository(tmp_path / "repository")
-    repository.commit({"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "git", "Other": "FROM x\n"})
+def archive_of(folder: Path, *names: str, mode: Literal["w", "w:gz"] = "w") -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as tar:
+        for name in names:
+            tar.add(folder / name, name)
+    return data.getvalue()
+
+
+def test_urls_are_fetched_by_the_server_and_dockerfiles_come_from_anywhere(
+    remote: Remote, tmp_path: Path
+) -> None:
+    """[CTX-6]"""
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="x")
     mine = write(tmp_path / "mine", Dockerfile="FROM scratch\nCOPY f /mine\n")
     out = tmp_path / "out"
     with site() as served:
         served.files["/Dockerfile"] = b"FROM scratch\nCOPY f /url\n"
-        git = f"file://{repository.path}#main"
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w") as tar:
-            tar.add(repository.path / "Dockerfile", "Dockerfile")
-            tar.add(repository.path / "f", "f")
-        served.files["/a.tar"] = data.getvalue()
+        served.files["/a.tar"] = archive_of(context, "Dockerfile", "f")
         archive = f"{served.url}/a.tar"
         remote("build", "-o", out, archive)
         remote("build", "-o", out, "-f", mine / "Dockerfile", archive)
@@ -176,7 +175,19 @@ def test_urls_and_repositories_are_fetched_by_the_server(remote: Remote, tmp_pat
         assert {path.name for path in out.iterdir()} == {"f", "mine", "url", "stdin"}
         done = remote("build", "-f", "nope", archive, code=1)
         assert "open nope: no such file" in done.err
-    assert git
+
+
+def test_repositories_are_fetched_by_the_server(remote: Remote, tmp_path: Path) -> None:
+    """[CTX-5] As contexts, named ones too."""
+    need_git()
+    repository = Repository(tmp_path / "git/repository.git")
+    files = {"Dockerfile": "FROM scratch\nCOPY f /\nCOPY --from=n sub/g /\n", "f": "git"}
+    repository.commit({"d/" + name: text for name, text in files.items()} | {"sub/g": "named"})
+    with git_daemon(tmp_path / "git") as url:
+        source = f"{url}/repository.git#main"
+        out = tmp_path / "out"
+        remote("build", "-o", out, "--build-context", f"n={source}", f"{source}:d")
+    assert (out / "f").read_text() == "git" and (out / "g").read_text() == "named"
 
 
 def test_what_is_not_there_is_said_as_ever(remote: Remote, tmp_path: Path) -> None:

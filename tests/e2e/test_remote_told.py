@@ -23,50 +23,65 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 # --- how it is told -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM base\n\nRUN echo out && \\\n echo err >&2 && exit 3\n",
+        "FROM base\nRUN nosuchcommand\n",
+        "FROM base\nRUNN true\n",
+        "FROM base AS a\nCOPY --from=b / /\n",
+        "FROM base\nCOPY --chwn=1 a b\n",
+        "FROM 127.0.0.1:1/none:1\n",
+    ],
+    ids=["step", "hint", "syntax", "stage", "option", "registry"],
+)
 def test_errors_are_those_of_a_build_in_this_process(
-    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path, text: str
 ) -> None:
     """Text, excerpt, last words of a step, hints, exit status."""
-    cases = {
-        "step": "FROM base\n\nRUN echo out && \\\n echo err >&2 && exit 3\n",
-        "unknown": "FROM base\nRUN nosuchcommand\n",
-        "syntax": "FROM base\nRUNN true\n",
-        "stage": "FROM base AS a\nCOPY --from=b / /\n",
-        "option": "FROM base\nCOPY --chwn=1 a b\n",
-    }
-    context = write(tmp_path / "c", **cases)
-    for name in cases:
-        words = ("build", "--progress", "none", "-f", context / name, context)
-        here, there = pybuild(*words, code=None), remote(*words, code=None)
-        assert (there.code, there.err) == (here.code, here.err), name
-        assert f"{name}:" in there.err
-    gone = write(tmp_path / "d", Dockerfile="FROM 127.0.0.1:1/none:1\n")
-    here_err = pybuild("build", "--progress", "none", gone, code=3).err
-    assert remote("build", "--progress", "none", gone, code=3).err == here_err
+    context = write(tmp_path / "c", Built=text)
+    words = ("build", "--progress", "none", "-f", context / "Built", context)
+    here, there = pybuild(*words, code=None), remote(*words, code=None)
+    assert (there.code, there.err) == (here.code, here.err)
+    assert there.code and "Built:" in there.err
 
 
-def test_warnings_and_checks_are_those_of_this_process(
+LINTED = "FROM base AS Build\nARG a=1\nRUN echo $b\nMAINTAINER me\n"
+
+
+def test_warnings_are_those_of_this_process(
     pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
 ) -> None:
-    """[UI-6]"""
-    text = "FROM base AS Build\nARG a=1\nRUN echo $b\nMAINTAINER me\n"
-    context = write(tmp_path / "c", Dockerfile=text)
+    context = write(tmp_path / "c", Dockerfile=LINTED)
     told = remote("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
     here = pybuild("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
     assert told == here and "MaintainerDeprecated" in told
-    for call in ("outline", "outline,format=json", "targets", "targets,format=json"):
-        words = ("build", "--call", call, context)
-        assert remote(*words).out == pybuild(*words).out
-    here_out = pybuild("build", "--check", context, code=1).out.splitlines()
-    there_out = remote("build", "--check", context, code=1).out.splitlines()
-    pages = [line.startswith("WARNING: ") for line in here_out]
-    assert [line.startswith("WARNING: ") for line in there_out] == pages
-    assert [a for a, p in zip(there_out, pages, strict=True) if not p] == [
-        a for a, p in zip(here_out, pages, strict=True) if not p
-    ]
+
+
+@pytest.mark.parametrize("call", ["outline", "outline,format=json", "targets,format=json"])
+def test_questions_are_answered_as_in_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path, call: str
+) -> None:
+    """[UI-6]"""
+    context = write(tmp_path / "c", Dockerfile=LINTED)
+    words = ("build", "--call", call, context)
+    assert remote(*words).out == pybuild(*words).out != ""
+
+
+def test_checks_are_those_of_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[UI-6] But for the pages about rules: a server tells its own."""
+
+    def rules_and_text(out: str) -> list[str]:
+        return [line.partition(" - ")[0] for line in out.splitlines()]
+
+    context = write(tmp_path / "c", Dockerfile=LINTED)
+    here, there = (run("build", "--check", context, code=1).out for run in (pybuild, remote))
+    assert rules_and_text(there) == rules_and_text(here) and "WARNING: " in here
     broken = write(tmp_path / "d", Dockerfile="FROM base\nRUNN x\n")
-    here_err = pybuild("build", "--check", broken, code=1).err
-    assert remote("build", "--check", broken, code=1).err == here_err
+    here, there = (run("build", "--check", broken, code=1).err for run in (pybuild, remote))
+    assert there == here != ""
 
 
 def test_progress_is_told_as_ever(remote: Remote, tmp_path: Path) -> None:
@@ -116,25 +131,47 @@ def test_nobody_there_is_a_fault_of_the_environment(pybuild: Pybuild, tmp_path: 
 
 
 def test_a_builder_in_use_builds_and_the_memo_of_this_process_is_not_asked(
-    pybuild: Pybuild, server: Daemon, there: Pybuild, base: str, tmp_path: Path
+    pybuild: Pybuild, server: Daemon, there: Pybuild, tmp_path: Path
 ) -> None:
     env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYBUILD_HOST": ""}
-    name = f"memo-{tmp_path.name}".lower()
-    context = write(tmp_path / "c", Dockerfile="FROM base\nCOPY f /\n", f="x")
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="x")
     for _ in range(2):  # the second is answered from a memo
-        pybuild("build", "-t", name, context, env=env)
-    pybuild("builder", "add", "one", server.address, env=env)
-    pybuild("build", "-t", name, context, env=env)
-    assert name not in there("images").out
-    pybuild("builder", "use", "one", env=env)
-    pybuild("build", "-t", name, context, env=env)
-    assert name in there("images").out
+        pybuild("build", "-t", "memo", context, env=env)
+    pybuild("builder", "add", "--use", "one", server.address, env=env)
+    assert "memo" not in there("images").out
+    pybuild("build", "-t", "memo", context, env=env)
+    assert "memo" in there("images").out
+
+
+def test_a_builder_tells_of_itself_and_frees_space(
+    pybuild: Pybuild, server: Daemon, tmp_path: Path
+) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYBUILD_HOST": "one"}
+    pybuild("builder", "add", "--use", "one", server.address, env=env)
     assert "one *" in pybuild("builder", "ls", env=env).out
     seen = pybuild("builder", "inspect", env=env).out
     assert "running" in seen and "linux/" in seen
     assert "Total:" in pybuild("du", env=env).out
     assert "Total:" in pybuild("prune", "-f", "--filter", "id=none", env=env).out
-    assert pybuild("-H", "local", "du", env=env).out != pybuild("du", env=env).out
+    assert "unknown" in pybuild("du", "--filter", "size=1", env=env, code=2).err
+
+
+def test_a_server_that_dies_is_a_fault_of_the_environment(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base\nRUN sleep 63\n")
+    with daemon(pybuild, tmp_path) as server:
+        words = Remote(tmp_path / "here", host=server.address).command("build", context)
+        with subprocess.Popen(
+            words, env=pybuild.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if b"[2/2] RUN sleep" in line:
+                    break
+            server.kill()
+            assert b"lost the build server" in process.stderr.read()
+            assert process.wait(10) == 3
 
 
 def test_tls_with_a_certificate_of_ours(pybuild: Pybuild, tmp_path: Path) -> None:
