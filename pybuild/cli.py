@@ -147,6 +147,13 @@ COMMANDS = {
             ("", 0, 0),
         ),
         Command(
+            "doctor",
+            "Show what this machine offers to steps, and how to mend what is missing.",
+            "pybuild.commands.doctor:main",
+            (_FORMAT, *GLOBAL),
+            ("", 0, 0),
+        ),
+        Command(
             "du",
             "Show what the store holds and how much of it can be freed.",
             "pybuild.commands.disk:du",

@@ -1,0 +1,302 @@
+"""What this machine offers to steps, each thing with its state, what it is for, and its mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pybuild.executor.zygote import cgroups
+from pybuild.model.errors import EnvironmentFault
+
+_SECONDS = 20.0
+_OVERLAY_KERNEL = [5, 12]  # mount_setattr; overlay in user namespaces is one release older
+_RUNTIMES = ("crun", "runc", "youki")
+_BOOT = "import sys; sys.path += sys.argv[2:]; from pybuild.executor.zygote.tries import main; "
+
+
+class State(StrEnum):
+    OK = "ok"
+    LIMITED = "limited"
+    MISSING = "missing"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was probed: what was found, and one line that mends it, if it needs to be."""
+
+    name: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def try_all(directory: str, pythonpath: Sequence[str]) -> dict[str, str]:
+    """Return what `executor.zygote.tries` finds, in an interpreter that nothing happens to else.
+
+    Raises:
+        EnvironmentFault: it did not answer.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _BOOT + "main(sys.argv[1])", directory]
+    try:
+        done = subprocess.run(
+            [*command, *pythonpath],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        found: dict[str, str] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentFault(f"cannot probe the kernel: {error}") from error
+    return found
+
+
+def examine(tried: Mapping[str, str]) -> list[Check]:
+    """Return the checks in the order they are shown."""
+    checks = [
+        _kernel(os.uname().release),
+        _privileges(),
+        _user_namespaces(tried["user namespace"]),
+        _sub_ids(),
+        _map_tools(),
+        _overlay(tried),
+        _proc(tried["proc"]),
+        _seccomp(),
+        *_labels(),
+        *_cgroups(),
+        _network(tried),
+        _runtimes(),
+        _emulators(),
+        Check("fuse", State.INFO, "not needed: the kernel's own overlay is used"),
+    ]
+    return checks
+
+
+def _kernel(release: str) -> Check:
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    version = [int(number) for number in numbers.groups()] if numbers else []
+    if version >= _OVERLAY_KERNEL:
+        return Check("kernel", State.OK, release)
+    return Check("kernel", State.MISSING, release, "boot Linux 5.12 or later")
+
+
+def _privileges() -> Check:
+    uid = os.geteuid()
+    if uid:
+        return Check("user", State.INFO, f"uid {uid}: steps need a user namespace")
+    if _status("CapEff") >> 21 & 1:
+        return Check("user", State.OK, "root with CAP_SYS_ADMIN")
+    return Check(
+        "user",
+        State.LIMITED,
+        "root without CAP_SYS_ADMIN, as in a container",
+        "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined",
+    )
+
+
+def _user_namespaces(problem: str) -> Check:
+    name = "user namespaces"
+    if not problem:
+        return Check(name, State.OK, "can be made")
+    fixes = (
+        ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    )
+    for path, bad, fix in fixes:
+        if _read(path) == bad:
+            return Check(name, State.MISSING, f"{problem}: {path} is {bad}", fix)
+    fix = "in a container: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    return Check(name, State.MISSING, problem, fix)
+
+
+def _sub_ids() -> Check:
+    import pwd
+
+    uid = os.getuid()
+    try:
+        login = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        login = str(uid)
+    counts = [_granted(path, {login, str(uid)}) for path in ("/etc/subuid", "/etc/subgid")]
+    found = f"{counts[0]} user ids and {counts[1]} group ids for {login}"
+    if min(counts) >= 65536:
+        return Check("sub-ids", State.OK, found)
+    if uid == 0:
+        return Check("sub-ids", State.INFO, found + "; root needs none")
+    fix = f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {login}"
+    return Check("sub-ids", State.LIMITED if min(counts) else State.MISSING, found, fix)
+
+
+def _granted(path: str, names: set[str]) -> int:
+    fields = [line.split(":") for line in _read(path).splitlines()]
+    return sum(int(f[2]) for f in fields if len(f) == 3 and f[0] in names and f[2].isdigit())
+
+
+def _map_tools() -> Check:
+    missing = [tool for tool in ("newuidmap", "newgidmap") if not shutil.which(tool)]
+    if not missing:
+        return Check("newuidmap", State.OK, shutil.which("newuidmap") or "")
+    state = State.INFO if os.geteuid() == 0 else State.MISSING
+    return Check(
+        "newuidmap",
+        state,
+        " and ".join(missing) + " not installed",
+        "install the package uidmap (shadow-utils)",
+    )
+
+
+def _overlay(tried: Mapping[str, str]) -> Check:
+    as_root = os.geteuid() == 0 and not tried["mount namespace"]
+    problem = tried["overlay" if as_root else "overlay in user namespace"]
+    where = "in the store" if as_root else "in user namespaces, in the store"
+    if not problem:
+        return Check("overlay", State.OK, where)
+    if not as_root and tried["user namespace"]:
+        return Check("overlay", State.MISSING, "needs a user namespace")
+    fix = "put the store on ext4, xfs, btrfs or tmpfs (--root); modprobe overlay"
+    return Check("overlay", State.MISSING, f"{where}: {problem}", fix)
+
+
+def _proc(problem: str) -> Check:
+    if not problem:
+        return Check("/proc", State.OK, "steps can have their own")
+    fix = "in a container: --security-opt systempaths=unconfined"
+    return Check("/proc", State.MISSING, f"cannot be mounted for a step: {problem}", fix)
+
+
+def _seccomp() -> Check:
+    actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
+    outer = "; we run under a filter ourselves" if _status("Seccomp", 10) == 2 else ""
+    if not actions:
+        return Check("seccomp", State.MISSING, "not in this kernel", "boot one with CONFIG_SECCOMP")
+    if "user_notif" not in actions:
+        found = "no user notifications: owners cannot be recorded with a single id" + outer
+        return Check("seccomp", State.LIMITED, found, "boot Linux 5.5 or later")
+    return Check("seccomp", State.OK, "filters and user notifications" + outer)
+
+
+def _labels() -> list[Check]:
+    checks: list[Check] = []
+    if _read("/sys/module/apparmor/parameters/enabled") == "Y":
+        profile = _read("/proc/self/attr/current") or "unconfined"
+        confined = not profile.startswith("unconfined")
+        checks.append(
+            Check(
+                "apparmor",
+                State.LIMITED if confined else State.OK,
+                f"we run as {profile}",
+                "if steps are refused: --security-opt apparmor=unconfined" if confined else "",
+            )
+        )
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        mode = "enforcing" if _read("/sys/fs/selinux/enforce") == "1" else "permissive"
+        checks.append(Check("selinux", State.INFO, mode))
+    return checks or [Check("apparmor", State.INFO, "neither AppArmor nor SELinux")]
+
+
+def _cgroups() -> list[Check]:
+    found = cgroups.hierarchies()
+    if not found:
+        fix = "mount cgroup2 on /sys/fs/cgroup; without, limits of RUN are not enforced"
+        return [Check("cgroups", State.MISSING, "none mounted", fix)]
+    checks: list[Check] = []
+    missing = {"memory", "pids", "cpu", "cpuset"}
+    for hierarchy in found:
+        names = ", ".join(hierarchy.controllers)
+        if not hierarchy.problem:
+            missing -= set(hierarchy.controllers)
+            state, text = State.OK, f"{names or 'no controllers'} in {hierarchy.home}"
+        else:
+            state, text = State.LIMITED, f"{names}: {hierarchy.problem}".removeprefix(": ")
+        checks.append(Check(f"cgroup v{hierarchy.version}", state, text))
+    if missing:
+        fix = (
+            "run in a delegated cgroup: systemd-run --user --scope -p Delegate=yes pybuild …"
+            if os.geteuid()
+            else "run in a cgroup of its own that is writable (a container: --cgroupns=private)"
+        )
+        text = f"not for {', '.join(sorted(missing))}: such limits of RUN are not enforced"
+        checks.append(Check("limits", State.LIMITED, text, fix))
+    else:
+        checks.append(Check("limits", State.OK, "of memory, processors and processes"))
+    return checks
+
+
+def _network(tried: Mapping[str, str]) -> Check:
+    helpers = [tool for tool in ("pasta", "slirp4netns") if shutil.which(tool)]
+    texts = ["RUN has the host's network"]
+    if tried["network namespace"]:
+        texts.append(f"--network=none is not possible: {tried['network namespace']}")
+        fix = "allow network namespaces: sysctl user.max_net_namespaces=15000"
+        return Check("network", State.LIMITED, "; ".join(texts), fix)
+    if not helpers:
+        texts.append("no helper for an isolated one")
+        return Check("network", State.INFO, "; ".join(texts), "install passt or slirp4netns")
+    if tried["tun"]:
+        texts.append(f"{', '.join(helpers)} cannot open /dev/net/tun: {tried['tun']}")
+        return Check("network", State.INFO, "; ".join(texts), "as root: chmod 666 /dev/net/tun")
+    return Check("network", State.OK, "; ".join([*texts, " and ".join(helpers) + " work"]))
+
+
+def _runtimes() -> Check:
+    found = [f"{name} {_version(path)}" for name in _RUNTIMES if (path := shutil.which(name))]
+    text = ", ".join(found) or "none"
+    return Check("oci runtimes", State.INFO, f"{text}; not needed: steps have a sandbox of ours")
+
+
+def _version(path: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "(does not start)"
+    match = re.search(r"version v?(\S+)", done.stdout)
+    return match[1] if match else "(unknown version)"
+
+
+def _emulators() -> Check:
+    directory = "/proc/sys/fs/binfmt_misc"
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        names = []
+    found = [n.removeprefix("qemu-") for n in names if n.startswith("qemu-")]
+    if found:
+        return Check("emulators", State.OK, ", ".join(found))
+    fix = "for RUN on other platforms: install qemu-user-static and binfmt-support"
+    return Check("emulators", State.INFO, "none registered", fix)
+
+
+def _status(field: str, base: int = 16) -> int:
+    for line in _read("/proc/self/status").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value, base)
+    return 0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip().strip("\0")
+    except OSError:
+        return ""

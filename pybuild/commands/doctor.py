@@ -1,0 +1,146 @@
+"""``pybuild doctor``: what this machine lets us do, which rung of isolation that gives, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from pybuild.commands.images import table
+from pybuild.config import load_settings
+from pybuild.executor.doctor import Check, State, examine, try_all
+from pybuild.executor.workers import Workers, default_pythonpath
+from pybuild.model.errors import ExitCode, PybuildError, UsageError
+from pybuild.options import Parsed
+
+_RUNGS = {
+    "root": "real root: owners as they are, all namespaces",
+    "userns": "a user namespace with a range of sub-ids: owners as they are",
+    "userns-single": "a user namespace with one id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to isolate steps; *state* is ``chosen``, ``possible`` or ``not possible``."""
+
+    name: str
+    state: str
+    what: str
+    why: str = ""
+    fix: str = ""
+
+
+def main(parsed: Parsed) -> int:
+    """Print the report; fails where no step can be isolated at all."""
+    kind = parsed.one("format", "table")
+    if kind not in {"table", "json"}:
+        raise UsageError(f'invalid format "{kind}": one of table, json')
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    store, tried = _try_in_store(settings.root)
+    checks = [store, *examine(tried)]
+    try:
+        chosen, detail = asyncio.run(_climb())
+        fault = None
+    except PybuildError as error:
+        chosen, detail, fault = "", error.message, error
+    rungs = rungs_of(chosen, detail, checks, tried)
+    if kind == "json":
+        report = {
+            "rung": chosen,
+            "detail": detail,
+            "rungs": [asdict(rung) for rung in rungs],
+            "checks": [asdict(check) for check in checks],
+        }
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        sys.stdout.write(as_text(rungs, checks))
+        if fault is not None:
+            sys.stdout.write("".join(f"hint: {hint}\n" for hint in fault.hints))
+    return ExitCode.ENVIRONMENT if fault is not None else 0
+
+
+async def _climb() -> tuple[str, str]:
+    """Do what a build does, and return the rung and why not a better one."""
+    workers = Workers()
+    try:
+        return await workers.isolation(), await workers.isolation_detail()
+    finally:
+        await workers.close()
+
+
+def _try_in_store(root: str) -> tuple[Check, Mapping[str, str]]:
+    made = not os.path.isdir(root)
+    try:
+        os.makedirs(root, exist_ok=True)
+        place = tempfile.mkdtemp(prefix="doctor-", dir=root)
+    except OSError as error:
+        text = f"{root}: {error.strerror}"
+        store = Check("store", State.MISSING, text, "choose another directory with --root")
+        with tempfile.TemporaryDirectory(prefix="pybuild-doctor-") as elsewhere:
+            return store, try_all(elsewhere, default_pythonpath())
+    try:
+        return Check("store", State.OK, root), try_all(place, default_pythonpath())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if made and not os.listdir(root):
+            os.rmdir(root)
+
+
+def rungs_of(chosen: str, detail: str, checks: list[Check], tried: Mapping[str, str]) -> list[Rung]:
+    """Return the ladder from the top; those above the chosen one with their reason and mend."""
+    by_name = {check.name: check for check in checks}
+    names = list(_RUNGS)
+    if chosen and chosen not in names:
+        names.append(chosen)
+    above = names.index(chosen) if chosen else len(names)
+    rungs: list[Rung] = []
+    for place, name in enumerate(names):
+        what = _RUNGS.get(name, "")
+        why, fix = _obstacle(name, by_name, tried)
+        if name == chosen:
+            rungs.append(Rung(name, "chosen", what))
+        elif why or place < above:
+            rungs.append(Rung(name, "not possible", what, why or detail, fix))
+        else:
+            rungs.append(Rung(name, "possible", what))
+    return rungs
+
+
+def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) -> tuple[str, str]:
+    """Return what keeps us from a rung, and the mend; empty for nothing that we know of."""
+    if name == "root":
+        user = checks["user"]
+        if user.state is not State.OK:
+            return user.found, user.fix or "run as root"
+        if tried["mount namespace"]:
+            return f"no mount namespace: {tried['mount namespace']}", "see user namespaces"
+        needed = ["overlay"]
+    elif name == "userns" and os.geteuid() != 0:
+        needed = ["user namespaces", "newuidmap", "sub-ids"]
+    else:
+        needed = ["user namespaces"]
+    for one in needed:
+        if checks[one].state is State.MISSING:
+            return f"{one}: {checks[one].found}", checks[one].fix
+    return "", ""
+
+
+def as_text(rungs: list[Rung], checks: list[Check]) -> str:
+    """Return the report for people."""
+    rows = [["RUNG", "STATE", "WHAT"]]
+    rows += [[r.name, r.state, r.why or r.what] for r in rungs]
+    text = table(rows) + "\n"
+    rows = [["CHECK", "STATE", "FOUND"]]
+    rows += [[c.name, str(c.state.value), c.found] for c in checks]
+    text += table(rows)
+    fixes = [[r.name, r.fix] for r in rungs if r.fix and r.state != "chosen"]
+    fixes += [[c.name, c.fix] for c in checks if c.fix and [c.name, c.fix] not in fixes]
+    if fixes:
+        text += "\n" + table([["FOR", "DO"], *fixes])
+    return text

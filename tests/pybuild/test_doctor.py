@@ -1,0 +1,123 @@
+"""`pybuild doctor`: what it finds here, and what it says where things are missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pybuild.commands.doctor import as_text, rungs_of
+from pybuild.executor.doctor import Check, State
+from tests.harness import ROOT, Pybuild
+
+_NAMES = ("user namespace", "mount namespace", "overlay", "overlay in user namespace", "proc")
+NEW_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 11))"
+FINE = {name: "" for name in (*_NAMES, "network namespace", "tun")}
+
+
+def checks(**states: tuple[State, str, str]) -> list[Check]:
+    known = {
+        "user": (State.INFO, "uid 7: steps need a user namespace", ""),
+        "user namespaces": (State.OK, "can be made", ""),
+        "newuidmap": (State.OK, "/usr/bin/newuidmap", ""),
+        "sub-ids": (State.OK, "65536", ""),
+        "overlay": (State.OK, "", ""),
+    }
+    known |= {name.replace("_", " "): state for name, state in states.items()}
+    return [Check(name, *state) for name, state in known.items()]
+
+
+def test_rungs_above_the_chosen_one_say_why_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    found = checks(newuidmap=(State.MISSING, "newuidmap not installed", "install uidmap"))
+    rungs = rungs_of("userns-single", "newuidmap is not there", found, FINE)
+    assert [(r.name, r.state) for r in rungs] == [
+        ("root", "not possible"),
+        ("userns", "not possible"),
+        ("userns-single", "chosen"),
+    ]
+    assert rungs[1].why == "newuidmap: newuidmap not installed"
+    assert rungs[1].fix == "install uidmap"
+    text = as_text(rungs, found)
+    assert "userns-single   chosen" in text
+    assert "userns      install uidmap" in text
+
+
+def test_a_reason_that_no_check_knows_is_that_of_the_climb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    rungs = rungs_of("userns-single", "newuidmap: write to uid_map failed", checks(), FINE)
+    assert rungs[1].why == "newuidmap: write to uid_map failed"
+
+
+def test_without_any_rung_all_are_refused() -> None:
+    rungs = rungs_of("", "no way", checks(), {**FINE, "user namespace": "No space left"})
+    assert {r.state for r in rungs} == {"not possible"}
+    assert rungs[2].why == "no way"
+
+
+@pytest.mark.slow
+def test_it_finds_what_is_here_and_leaves_nothing(pybuild: Pybuild) -> None:
+    done = pybuild("doctor", "--format=json", code=None)
+    report = json.loads(done.out)
+    assert (done.code == 0) == bool(report["rung"])
+    names = [check["name"] for check in report["checks"]]
+    assert names[:5] == ["store", "kernel", "user", "user namespaces", "sub-ids"]
+    assert {"overlay", "seccomp", "network", "oci runtimes", "fuse"} <= set(names)
+    if os.geteuid() == 0 and report["rung"]:
+        assert report["rungs"][0]["state"] == "chosen"
+    assert not pybuild.store.exists()
+    text = pybuild("doctor", code=None).out
+    assert text.startswith("RUNG")
+    assert "kernel " in text
+    assert 'invalid format "xml"' in pybuild("doctor", "--format=xml", code=2).err
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_it_says_how_to_allow_user_namespaces(tmp_path: Path) -> None:
+    """In a jail like a container's: root by name, without its rights, user namespaces off."""
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
+        pytest.skip("needs root, setpriv and unshare")
+    python = "/usr/bin/python3"
+    if (
+        not os.path.exists(python)
+        or subprocess.run([python, "-c", NEW_ENOUGH], check=False).returncode
+    ):
+        pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
+    if not os.access(ROOT, os.X_OK) or any(not p.stat().st_mode & 1 for p in ROOT.parents):
+        pytest.skip("needs a checkout that other users may read")
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces; "
+        'exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "$@"'
+    )
+    store = Path("/tmp") / f"pybuild-doctor-test-{os.getpid()}"
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Ur"]
+        + ["sh", "-c", script, "sh", python, "-P", "-m", "pybuild", "doctor", "--format=json"]
+        + ["--root", str(store)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/",
+        },
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("user namespaces are not allowed here")
+    report = json.loads(done.stdout)
+    by_name = {check["name"]: check for check in report["checks"]}
+    assert by_name["user namespaces"]["fix"] == "sysctl user.max_user_namespaces=15000"
+    assert by_name["user"]["found"] == "root without CAP_SYS_ADMIN, as in a container"
+    assert report["rungs"][0]["state"] == "not possible"
+    assert "--cap-add SYS_ADMIN" in report["rungs"][0]["fix"]
+    assert not store.exists()
