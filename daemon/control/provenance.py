@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.predicate import DOCKERFILE_VERSION, Facts
@@ -116,6 +116,8 @@ def _definition(scope: Scope, reference: Reference, looked: Look) -> Definition:
     queries = scope.trees.queries(
         vertex.op for vertex in walk(reference.vertex) if isinstance(vertex.op, LocalSource)
     )
+    # Who was asked is gone with the build, and would make equal builds differ.
+    queries = {name: replace(query, session="") for name, query in queries.items()}
     origin = None
     for directory, files in looked.files.items():
         origin, its_own = local_vertex(directory, *files)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from pybuild.daemon.control.looks import note_files
 from pybuild.daemon.llb.queries import LocalQuery
@@ -41,7 +42,7 @@ class ClientTrees:
         self._session_ids: dict[str, str] = {}
         self._queries: dict[str, LocalQuery] = {}
         self._parts: dict[str, tuple[str, ...]] = {}
-        self._fetched: dict[LocalRequest, asyncio.Task[str]] = {}
+        self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[str]] = {}
 
     def call(self, source: str, name: str) -> None:
         """Say what the client calls the directory of a local source."""
@@ -71,7 +72,7 @@ class ClientTrees:
         return query.dir_name if query else self._names.get(op.name, op.name)
 
     def queries(self, ops: Iterable[LocalSource]) -> dict[str, LocalQuery]:
-        """Return how the directories of *ops* are asked for, by their names."""
+        """Return how the directories of *ops* are asked for, and of whom, by their names."""
         found: dict[str, LocalQuery] = {}
         for op in ops:
             name = self.client_name(op)
@@ -81,8 +82,15 @@ class ClientTrees:
                 follow=self._parts.get(op.name, ()),
                 shared_key=name,
             )
-            found[op.name] = self._queries.get(op.name, plain)
+            query = self._queries.get(op.name, plain)
+            session = query.session or self._session_id(query.dir_name)
+            found[op.name] = replace(query, session=session)
         return found
+
+    def _session_id(self, name: str) -> str:
+        """Return the id of the session that has the directory *name*; empty if there is none."""
+        own = self._session.id if self._session is not None else ""
+        return self._session_ids.get(name, own)
 
     async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
         """Fetch what *op* needs.
@@ -92,8 +100,6 @@ class ClientTrees:
         """
         query = self._queries.get(op.name)
         if query is not None:
-            if query.session:
-                self._session_ids.setdefault(query.dir_name, query.session)
             wanted = LocalRequest(
                 name=query.dir_name,
                 include=query.include,
@@ -101,7 +107,7 @@ class ClientTrees:
                 follow=query.follow,
                 hint=query.shared_key,
             )
-            return LocalTree(await self._fetch(wanted, tell), op.exclude)
+            return LocalTree(await self._fetch(wanted, tell, query.session), op.exclude)
         name = self._names.get(op.name, op.name)
         request = LocalRequest(
             name=name, exclude=op.exclude, follow=self._parts.get(op.name, ()), hint="tree"
@@ -129,24 +135,26 @@ class ClientTrees:
             raise NoDirectory(error.message) from error
         return await asyncio.to_thread(_read_all, path, wanted, limit)
 
-    async def _fetch(self, request: LocalRequest, tell: TellProgress) -> str:
-        task = self._fetched.get(request)
+    async def _fetch(self, request: LocalRequest, tell: TellProgress, session: str = "") -> str:
+        """Fetch once from a session; unnamed, from the one that has the directory."""
+        asked = session or self._session_id(request.name)
+        task = self._fetched.get((asked, request))
         if task is None:
-            task = asyncio.create_task(self._do_fetch(request, tell))
-            self._fetched[request] = task
+            task = asyncio.create_task(self._do_fetch(asked, request, tell))
+            self._fetched[asked, request] = task
         return await asyncio.shield(task)
 
-    async def _do_fetch(self, request: LocalRequest, tell: TellProgress) -> str:
+    async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> str:
         session = self._session
-        if request.name in self._session_ids:
-            session = await self._sessions.get(self._session_ids[request.name])
+        if session is None or id != session.id:
+            session = await self._sessions.get(id) if id else None
         if session is None:
             raise UserError(f'no session has the directory "{request.name}"')
-        id = f"transferring {request.name}:"
+        shown = f"transferring {request.name}:"
         received = await self._stack.enter_async_context(
-            self._sync.fetch(session, request, lambda now: tell(id, now, 0, False))
+            self._sync.fetch(session, request, lambda now: tell(shown, now, 0, False))
         )
-        tell(id, received.transferred, 0, True)
+        tell(shown, received.transferred, 0, True)
         return received.path
 
     async def close(self) -> None:
