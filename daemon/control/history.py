@@ -2,7 +2,8 @@
 
 `<root>/history/records/<ref>` holds a serialized record, `<root>/history/blobs/<hex>` what the
 records' descriptors name. Records are written whole or not at all; a blob that no record names is
-removed with the next record that goes.
+removed with the next record that goes. Another server may have the same store: what is to be removed
+may be gone already.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import asyncio
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
@@ -27,7 +30,7 @@ ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so 
 
 
 class History:
-    """The records of one store; methods that touch files block."""
+    """The records of one store; methods that touch files block, and may be called in any thread."""
 
     def __init__(self, root: str) -> None:
         self._records = os.path.join(root, "history", "records")
@@ -35,7 +38,8 @@ class History:
         os.makedirs(self._records, exist_ok=True)
         os.makedirs(self._blobs, exist_ok=True)
         self._active: dict[str, pb.BuildHistoryRecord] = {}
-        self._listeners: set[asyncio.Queue[pb.BuildHistoryEvent]] = set()
+        self._listeners: dict[asyncio.Queue[pb.BuildHistoryEvent], asyncio.AbstractEventLoop] = {}
+        self._removing = threading.Lock()
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -52,6 +56,11 @@ class History:
             self._trim()
         self._tell(pb.COMPLETE, record)
 
+    def drop(self, record: pb.BuildHistoryRecord) -> None:
+        """A build has ended that cannot be kept."""
+        self._active.pop(record.Ref, None)
+        self._tell(pb.DELETED, record)
+
     def add_blob(self, data: bytes, media_type: str) -> pb.Descriptor:
         """Keep what a record will name."""
         digest = hashlib.sha256(data).hexdigest()
@@ -63,8 +72,9 @@ class History:
         record = self.get(ref)
         if record is None or ref in self._active:
             return False
-        os.unlink(os.path.join(self._records, ref))
-        self._sweep()
+        with self._removing:
+            _unlink(os.path.join(self._records, ref))
+            self._sweep()
         self._tell(pb.DELETED, record)
         return True
 
@@ -79,25 +89,34 @@ class History:
         return True
 
     def _write(self, path: str, data: bytes) -> None:
-        temporary = f"{path}.tmp-{os.urandom(6).hex()}"
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+        folder, name = os.path.split(path)
+        temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}")  # a name of no build
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            _unlink(temporary)
+            raise
 
     def _trim(self) -> None:
-        old = [record for record in self.records() if not record.pinned]
-        for record in old[: max(0, len(old) - _MAX_RECORDS)]:
-            os.unlink(os.path.join(self._records, record.Ref))
-        if len(old) > _MAX_RECORDS:
-            self._sweep()
+        with self._removing:
+            old = [record for record in self.records() if not record.pinned]
+            for record in old[: max(0, len(old) - _MAX_RECORDS)]:
+                _unlink(os.path.join(self._records, record.Ref))
+            if len(old) > _MAX_RECORDS:
+                self._sweep()
 
     def _sweep(self) -> None:
         named = {d.digest.partition(":")[2] for r in self.records() for d in _descriptors(r)}
         for name in os.listdir(self._blobs):
             path = os.path.join(self._blobs, name)
+            if name in named:
+                continue
             # A young one may belong to a record that is about to be written.
-            if name not in named and time.time() - os.path.getmtime(path) > _YOUNG_S:
-                os.unlink(path)
+            with suppress(FileNotFoundError):
+                if time.time() - os.path.getmtime(path) > _YOUNG_S:
+                    os.unlink(path)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -137,7 +156,7 @@ class History:
     async def listen(self, request: pb.BuildHistoryRequest) -> AsyncIterator[pb.BuildHistoryEvent]:
         """Yield what there is, then, unless *EarlyExit*, what happens."""
         queue: asyncio.Queue[pb.BuildHistoryEvent] = asyncio.Queue()
-        self._listeners.add(queue)
+        self._listeners[queue] = asyncio.get_running_loop()
         try:
             events = [pb.BuildHistoryEvent(type=pb.STARTED, record=r) for r in self.active()]
             if not request.ActiveOnly:
@@ -153,12 +172,17 @@ class History:
                 if _wanted(event, request):
                     yield event
         finally:
-            self._listeners.discard(queue)
+            del self._listeners[queue]
 
     def _tell(self, kind: int, record: pb.BuildHistoryRecord) -> None:
         event = pb.BuildHistoryEvent(type=kind, record=record)
-        for queue in self._listeners:
-            queue.put_nowait(event)
+        for queue, loop in list(self._listeners.items()):  # at once, whatever other threads do
+            loop.call_soon_threadsafe(queue.put_nowait, event)
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _wanted(event: pb.BuildHistoryEvent, request: pb.BuildHistoryRequest) -> bool:

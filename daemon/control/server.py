@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 _WAIT_S = 6.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +105,9 @@ class BuildServer:
         except RpcError as error:
             record.error.CopyFrom(Status(code=error.code, message=error.message))
             if error.details and not request.Internal:
-                blob = self.history.add_blob(error.details, ERROR_TYPE)
-                record.externalError.CopyFrom(blob)
+                with suppress(OSError):
+                    blob = self.history.add_blob(error.details, ERROR_TYPE)
+                    record.externalError.CopyFrom(blob)
             raise
         except asyncio.CancelledError:
             record.error.CopyFrom(Status(code=Code.CANCELLED, message="context canceled"))
@@ -113,6 +117,9 @@ class BuildServer:
             try:
                 if not request.Internal:
                     await self._remember(record, build)
+            except OSError as error:  # a full disk makes no failure of what was built
+                _log.warning("no history of build %s: %s", request.Ref, error)
+                self.history.drop(record)
             finally:  # who asks for its progress finds it here until it is in the history
                 del self._builds[request.Ref]
                 self._tell_arrived()

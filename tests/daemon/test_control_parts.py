@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -309,3 +313,49 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     history.end(record("a", 1))
     (tmp_path / "history/records/a").write_bytes(b"\xff\xff")
     assert history.records() == [] and listed(history) == []
+
+
+def test_builds_that_end_at_once_remove_the_oldest_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pybuild.daemon.control.history._MAX_RECORDS", 3)
+    histories = [History(str(tmp_path)), History(str(tmp_path))]  # two servers, one store
+
+    def end(number: int) -> None:
+        found = histories[number % 2]
+        found.add_blob(b"%d" % number, "text/plain")
+        found.end(record(f"r{number}", number))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(end, range(200)))
+    histories[0].end(record("last", 200))
+    assert [found.Ref for found in histories[1].records()] == ["r198", "r199", "last"]
+
+
+def test_a_listener_hears_of_builds_that_end_in_a_thread(tmp_path: Path) -> None:
+    history = History(str(tmp_path))
+
+    async def run() -> str:
+        began = asyncio.get_running_loop().time()
+        Timer(0.1, history.end, [record("a", 1)]).start()  # while nothing else wakes the loop
+        event = await asyncio.wait_for(anext(history.listen(pb.BuildHistoryRequest())), 3)
+        assert asyncio.get_running_loop().time() - began < 2
+        return event.record.Ref
+
+    assert asyncio.run(run()) == "a"
+
+
+def test_history_without_space_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History(str(tmp_path))
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    history.begin(record("a", 1))
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        history.end(record("a", 1))
+    history.drop(record("a", 1))
+    assert history.active() == [] and list((tmp_path / "history/records").iterdir()) == []
