@@ -26,8 +26,21 @@ async def connected(builder: Builder) -> AsyncGenerator[Channel]:
     channel = await _connect(builder)
     try:
         yield channel
+    except EnvironmentFault as error:
+        if channel.closed.is_set() and not error.hints:
+            error.hints = tuple(filter(None, (_missing(builder),)))
+        raise
     finally:
         await asyncio.wait((asyncio.create_task(channel.close()),), timeout=_FAREWELL_S)
+
+
+def _missing(builder: Builder) -> str:
+    """Return what a server that closes the connection at once may have missed."""
+    if builder.address.startswith("unix://") or builder.cert:
+        return ""
+    if builder.uses_tls:
+        return "it may want a certificate of ours: --tlscert and --tlskey"
+    return "it may want TLS: --tlscacert, and --tlscert and --tlskey"
 
 
 async def _connect(builder: Builder) -> Channel:

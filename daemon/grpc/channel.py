@@ -139,7 +139,7 @@ class Channel:
         try:
             stream_id = connection.open(fields)
         except StreamGone as error:
-            raise RpcError(Code.UNAVAILABLE, str(error)) from None
+            raise self._link.failure or RpcError(Code.UNAVAILABLE, str(error)) from None
         call = self._link.flows[stream_id] = ClientCall(self._link, stream_id)
         call.start(None if timeout is None else began + timeout)
         self._link.wants_flush()

@@ -187,6 +187,7 @@ class Link:
     Attributes:
         flows: the calls by stream.
         unread: what messages take that are here and not read, over all calls.
+        failure: why the connection was closed.
     """
 
     def __init__(
@@ -202,6 +203,7 @@ class Link:
         self.flows: dict[int, Flow] = {}
         self.unread = 0
         self.lost = False
+        self.failure: RpcError | None = None
         self._on_open = on_open
         self.on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -281,6 +283,7 @@ class Link:
         if self.lost:
             return
         self.lost = True
+        self.failure = error
         self.connection.closing = True
         for flow in list(self.flows.values()):
             flow.on_over(error)
