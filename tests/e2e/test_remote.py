@@ -133,7 +133,8 @@ def test_standard_input_is_what_it_is_without_a_server(
 ) -> None:
     """[CTX-1]"""
     context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /f\n", f="x")
-    words, stdin = ("-",), b"FROM scratch\nLABEL a=b\n"
+    words: tuple[str, ...] = ("-",)
+    stdin = b"FROM scratch\nLABEL a=b\n"
     if kind == "archive":
         stdin = archive_of(context, "Dockerfile", "f", mode="w:gz")
     elif kind == "beside":
