@@ -29,6 +29,7 @@ from pybuild.cache.leases import Lease
 from pybuild.cache.locks import same_file
 from pybuild.cache.store import Store
 from pybuild.executor.local import index_file
+from pybuild.model.errors import PybuildError
 
 KIND = "context"
 KEPT = 2
@@ -82,6 +83,14 @@ class Copy:
         fcntl.flock(self._use, fcntl.LOCK_SH)  # nobody can come between: `lock` is ours
         os.close(self._lock)
         self._lock = -1
+
+    def give_up(self) -> None:
+        """It fills the disk, and who comes next may not: free what it takes; still to be closed."""
+        if self._lock < 0:
+            return  # complete, and perhaps read by others
+        forget(self._copies.store, self.path)
+        with suppress(PybuildError):  # its record may find no place to be removed; prune does that
+            self._copies.remove(self.id)
 
     def close(self) -> None:
         """Let go of it; idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 METHOD = "/moby.filesync.v1.FileSync/DiffCopy"
 _THREADS = 16
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Nobody else writes to a copy: its files are never too young for their times to tell a change.
 _END_OF_TIME = 1 << 62
 
@@ -112,9 +114,15 @@ class LocalSync:
                 else:
                     scratch = path = self._store.scratch("local")
                     await self._run(partial(os.mkdir, path, 0o755))
-                received = await self._transfer(session, request, path, on_progress)
-                for copy in copies:
-                    await self._run(copy.received)
+                try:
+                    received = await self._transfer(session, request, path, on_progress)
+                    for copy in copies:
+                        await self._run(copy.received)
+                except OSError as error:
+                    if error.errno in _FULL:
+                        for copy in copies:
+                            await self._run(copy.give_up)
+                    raise
             yield received
         finally:
             for copy in copies:

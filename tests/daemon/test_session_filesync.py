@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
@@ -18,13 +19,14 @@ from pybuild.cache.usage import usage
 from pybuild.daemon.client.filesync import METHOD, file_sync
 from pybuild.daemon.fsutil import gomode, packet
 from pybuild.daemon.fsutil.packet import Stat
+from pybuild.daemon.fsutil.receiver import Receiver
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.local import LocalDigester, index_file
 from pybuild.executor.statindex import StatIndex
-from pybuild.model.errors import Cancelled, UserError
+from pybuild.model.errors import Cancelled, EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
 from tests.daemon.peers import connected, open_store, serving
@@ -370,6 +372,31 @@ def test_a_client_that_ends_in_the_middle_leaves_a_usable_copy(store: Store, sou
             sync.close()
         await _arrives(store, source)
         assert len(os.listdir(store.contexts_dir)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_directory_that_fills_the_disk_does_not_stay(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Receiver.feed
+
+    def fills(receiver: Receiver, messages: list[bytes]) -> list[bytes]:
+        answers = feed(receiver, messages)
+        if receiver.received > 1 << 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return answers
+
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)}), "named") as made:
+            monkeypatch.setattr(Receiver, "feed", fills)
+            for _ in range(2):
+                with pytest.raises(EnvironmentFault, match="context of the client: no space left"):
+                    await made.fetch()
+                assert os.listdir(store.contexts_dir) == []
+            monkeypatch.undo()
+            async with made.sync.fetch(made.session, CONTEXT) as received:
+                assert describe(received.path) == describe(source)
 
     asyncio.run(run())
 
