@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from pybuild.executor.zygote.overlay import mount_overlay
+from pybuild.image.recorded import Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def local_job(
         _refuse_overlap(trees)
     for tree in trees:
         epoch = tree.get("epoch")
-        copy_tree(_mount(tree), tree["dest"], epoch=epoch)
+        copy_tree(_mount(tree), tree["dest"], epoch=epoch, ledger=_ledger(tree))
         if epoch is not None and tree["stamp"]:
             os.utime(tree["dest"], (epoch, epoch))
     return {}
@@ -54,9 +55,10 @@ def tar_job(
         while view:
             view = view[os.write(out, view) :]
 
+    ledgers = {tree.get("prefix", ""): ledger for tree in trees if (ledger := _ledger(tree))}
     # Mounted one after the other, perhaps on top of each other.
     roots = ((tree.get("prefix", ""), _mount(tree), tree.get("epoch")) for tree in trees)
-    trees_tar(roots, write, userxattr=trees[0]["userxattr"])
+    trees_tar(roots, write, userxattr=trees[0]["userxattr"], ledgers=ledgers)
     return {}
 
 
@@ -74,6 +76,11 @@ def _refuse_overlap(trees: list[dict[str, Any]]) -> None:
                     "when split option is disabled",
                     "leave platform-split=false away",
                 )
+
+
+def _ledger(tree: dict[str, Any]) -> Ledger | None:
+    """Return what is noted about a tree's files; only in a user namespace may there be anything."""
+    return Ledger(tree["lowers"]) if tree["userxattr"] else None
 
 
 def _mount(args: dict[str, Any]) -> str:

@@ -145,7 +145,7 @@ class Layers:
         args: dict[str, Any] = {
             "blob": store.blobs.path(descriptor.digest),
             "userxattr": rung != "root",
-            "ignore_chown": rung == "userns-single",
+            "record_owners": rung == "userns-single",
             "lowers": None,
             "diff_id": facts["diff_id"],
             "digest": str(descriptor.digest),

@@ -214,7 +214,9 @@ class _Digesting:
         if kind == stat.S_IFREG:
             body = self._index.get(status) if self._index is not None else None
             if body is None:
-                status, body = self._read(fd, name, path)
+                read, body = self._read(fd, name, path)
+                # With a ledger the status has what is noted; nobody changes such trees.
+                status = read if self._tree.ledger is None else status
         elif kind == stat.S_IFLNK:
             body = _sha256(os.fsencode(os.readlink(name, dir_fd=fd)))
         else:

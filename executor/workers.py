@@ -16,8 +16,9 @@ from typing import Any
 import pybuild
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.executor.zygote.wire import RECORDER_FAILED
 from pybuild.executor.zygote_process import Job, JobExit, ZygoteProcess, converse, error_of
-from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 
 _SIGTERM, _SIGKILL = 15, 9
 _GRACE_SECONDS = 0.5
@@ -174,6 +175,8 @@ class Workers:
             )
         if heard[0][0] == "fault":
             raise error_of(heard[0])
+        if ended.status == RECORDER_FAILED:
+            raise InternalError("the recorder of owners failed" + zygote.last_words())
         return StepExit(
             status=ended.status,
             seconds=ended.seconds,

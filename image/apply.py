@@ -32,7 +32,7 @@ def apply_layer(
     *,
     userxattr: bool,
     lowers: list[str] | None,
-    ignore_chown: bool = False,
+    record_owners: bool = False,
 ) -> dict[str, int]:
     """Unpack the layer tar from *stream* into the empty directory *root_dir*.
 
@@ -40,7 +40,7 @@ def apply_layer(
         stream: returns the next piece of the uncompressed tar, nothing at its end. What follows
             the end of the archive is left unread.
         lowers: delta directories below, base first; empty for a base layer; None: not known.
-        ignore_chown: go on where owners cannot be set (one id in the user namespace).
+        record_owners: note owners and devices beside the files: the user namespace has one id.
 
     Returns counts: ``entries``, ``bytes`` of content, ``devices_skipped`` and ``xattrs_skipped``
     (what a user namespace or the file system did not allow).
@@ -49,7 +49,7 @@ def apply_layer(
         NeedsLowers: *lowers* is None and the layer refers to what is below.
         EnvironmentFault: the archive is damaged, or something no layer may contain.
     """
-    delta = Delta(root_dir, userxattr=userxattr, lowers=lowers, ignore_chown=ignore_chown)
+    delta = Delta(root_dir, userxattr=userxattr, lowers=lowers, record_owners=record_owners)
     try:
         reader = TarReader(stream)
         while (member := reader.next()) is not None:
@@ -76,7 +76,7 @@ def apply_job(
         args: ``blob``, a path (or the first of *fds*); ``target``, an existing empty directory;
             ``userxattr``; ``lowers`` or None; ``diff_id`` and ``digest``, checked where given;
             ``size`` of the blob, checked where given; ``max_bytes`` uncompressed, or None;
-            ``ignore_chown``. ``media_type`` is accepted and not believed.
+            ``record_owners``. ``media_type`` is accepted and not believed.
         progress: is told ``{"current": compressed bytes so far}`` now and then.
 
     Returns ``{"diff_id", "digest", "size", "needs_lowers", …counts}``, *size* being that of the
@@ -103,7 +103,7 @@ def apply_job(
             target,
             userxattr=bool(args.get("userxattr")),
             lowers=args.get("lowers"),
-            ignore_chown=bool(args.get("ignore_chown")),
+            record_owners=bool(args.get("record_owners")),
         )
         source.drain()
         _compare(args, source)

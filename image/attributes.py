@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from pybuild.image import overlayfs
+from pybuild.image import overlayfs, recorded
 from pybuild.image.compression import write_all
 
 TYPE_CHECKING = False
@@ -24,11 +24,16 @@ OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Attributes:
     """Sets attributes by descriptor; directories' times are for the caller, at the end."""
 
-    def __init__(self, *, userxattr: bool, ignore_chown: bool) -> None:
+    def __init__(self, *, userxattr: bool, record_owners: bool) -> None:
         self._own = overlayfs.namespace(userxattr)
         self._in_userns = userxattr
-        self._ignore_chown = ignore_chown
+        self._ledger = recorded.Ledger() if record_owners else None
         self.skipped = 0
+
+    def finish(self, root_dir: str) -> None:
+        """Write down what the files of the delta cannot carry."""
+        if self._ledger is not None:
+            self._ledger.save(root_dir)
 
     def set_file(self, fd: int, member: Member) -> None:
         """Give a file all that its entry says; the order matters.
@@ -47,10 +52,7 @@ class Attributes:
 
     def set_leaf(self, fd: int, base: bytes, member: Member) -> None:
         """Do the same for what cannot be opened: links, devices, FIFOs."""
-        try:
-            os.chown(base, member.uid, member.gid, dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            self._excuse_chown(error)
+        self._chown_at(fd, base, member.uid, member.gid)
         if member.kind != b"2":
             os.chmod(base, member.mode, dir_fd=fd)
         times = (member.mtime_ns, member.mtime_ns)
@@ -58,14 +60,28 @@ class Attributes:
 
     def chown(self, fd: int, uid: int, gid: int) -> None:
         """Set a descriptor's owner."""
-        try:
+        if self._ledger is None:
             os.fchown(fd, uid, gid)
-        except OSError as error:
-            self._excuse_chown(error)
+        else:
+            self._ledger.give(fd, None, uid, gid)
 
-    def _excuse_chown(self, error: OSError) -> None:
-        if not self._ignore_chown or error.errno not in (errno.EINVAL, errno.EPERM):
-            raise error
+    def _chown_at(self, fd: int, name: bytes, uid: int, gid: int) -> None:
+        if self._ledger is None:
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        else:
+            self._ledger.give(fd, os.fsdecode(name), uid, gid)
+
+    def device(self, fd: int, name: bytes, mode: int, number: int) -> bool:
+        """Make a device, or a file that stands for one; False: neither is possible."""
+        try:
+            os.mknod(name, mode, number, dir_fd=fd)
+        except PermissionError:
+            if stat.S_ISFIFO(mode) or not self._in_userns:
+                raise
+            if self._ledger is None:
+                return False
+            recorded.make_node(fd, os.fsdecode(name), mode, number)
+        return True
 
     def _set_xattrs(self, fd: int, xattrs: dict[str, bytes]) -> None:
         for name, value in xattrs.items():
@@ -86,12 +102,20 @@ class Attributes:
         source = os.open(below, OPEN_DIR)
         try:
             status = os.fstat(source)
-            self.chown(fd, status.st_uid, status.st_gid)
+            self.chown(fd, *self._owner(below, status))
             self._copy_xattrs(source, fd)
             os.fchmod(fd, stat.S_IMODE(status.st_mode))
         finally:
             os.close(source)
         return status.st_mtime_ns
+
+    def _owner(self, below: bytes, status: os.stat_result) -> recorded.Ids:
+        """Return whose *below* is, a path in another delta."""
+        if self._ledger is None:
+            return status.st_uid, status.st_gid
+        if not recorded.can_carry(status.st_mode):
+            return (0, 0)  # Only its own delta's list knows; links that are linked to are rare.
+        return recorded.read_owner(os.fsdecode(below)) or (0, 0)
 
     def _copy_xattrs(self, source: int, fd: int) -> None:
         for disk, _ in overlayfs.to_image(os.listxattr(source), self._own):
@@ -108,7 +132,7 @@ class Attributes:
                 try:
                     while data := os.read(source, 1 << 20):
                         write_all(file, data)
-                    self.chown(file, status.st_uid, status.st_gid)
+                    self.chown(file, *self._owner(below, status))
                     self._copy_xattrs(source, file)
                     os.fchmod(file, stat.S_IMODE(status.st_mode))
                     os.utime(file, ns=times)
@@ -121,10 +145,7 @@ class Attributes:
             os.symlink(os.readlink(below), name, dir_fd=fd)
         else:
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=fd)
-        try:
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            self._excuse_chown(error)
+        self._chown_at(fd, name, *self._owner(below, status))
         if not stat.S_ISLNK(status.st_mode):
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=fd)
         os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)

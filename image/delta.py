@@ -38,16 +38,16 @@ class Delta:
     """A delta directory while a layer is being applied to it."""
 
     def __init__(
-        self, root_dir: str, *, userxattr: bool, lowers: list[str] | None, ignore_chown: bool
+        self, root_dir: str, *, userxattr: bool, lowers: list[str] | None, record_owners: bool
     ) -> None:
         self._opaque_name = overlayfs.namespace(userxattr) + "opaque"
-        self._in_userns = userxattr
-        self._attributes = Attributes(userxattr=userxattr, ignore_chown=ignore_chown)
+        self._attributes = Attributes(userxattr=userxattr, record_owners=record_owners)
         self._lowers = None if lowers is None else LowerStack(lowers, userxattr=userxattr)
         self._mtimes: dict[bytes, int] = {}
         self._opaque: set[bytes] = set()
         self._rooted = False
         self.stats = {"entries": 0, "bytes": 0, "devices_skipped": 0}
+        self._path = root_dir
         self._root = os.open(root_dir, OPEN_DIR)
         # The directory of the last entry: archives stay in one for long.
         self._named: bytes | None = b""
@@ -99,6 +99,7 @@ class Delta:
                 os.utime(fd, ns=(time_ns, time_ns))
             finally:
                 os.close(fd)
+        self._attributes.finish(self._path)
 
     # --- markers ----------------------------------------------------------------------------------
 
@@ -255,11 +256,8 @@ class Delta:
         if member.kind == b"3" and number == 0:
             raise refuse(f"layer has the device 0:0 {shown(path)}, which would hide what is below")
         mode = kinds[member.kind] | 0o600
-        try:
-            self._retry(fd, path, base, lambda: os.mknod(base, mode, number, dir_fd=fd))
-        except PermissionError:
-            if member.kind == b"6" or not self._in_userns:
-                raise
+        made = self._retry(fd, path, base, lambda: self._attributes.device(fd, base, mode, number))
+        if not made:
             self.stats["devices_skipped"] += 1
             return
         self._attributes.set_leaf(fd, base, member)

@@ -10,6 +10,7 @@ import stat
 
 from pybuild.image import confined
 from pybuild.image.layertar import write_trees
+from pybuild.image.recorded import Ledger
 from pybuild.image.refusal import reject, shown
 
 TYPE_CHECKING = False
@@ -42,9 +43,10 @@ def trees_tar(
     out: Callable[[bytes], None],
     *,
     userxattr: bool = False,
+    ledgers: dict[str, Ledger] | None = None,
 ) -> None:
     """Write several trees as `tree_tar` does: each below its prefix, with its epoch [OUT-6]."""
-    write_trees(roots, out, userxattr=userxattr)
+    write_trees(roots, out, userxattr=userxattr, ledgers=ledgers)
 
 
 def leaf_paths(root_dir: str) -> Iterator[bytes]:
@@ -76,7 +78,9 @@ def copy_tree_job(
     return copy_tree(args["src_dir"], args["dest_dir"], epoch=args.get("epoch"))
 
 
-def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[str, int]:
+def copy_tree(
+    src_dir: str, dest_dir: str, *, epoch: int | None = None, ledger: Ledger | None = None
+) -> dict[str, int]:
     """Copy a tree into the directory *dest_dir*, made if it is missing [OUT-16].
 
     Files belong to whoever runs this; modes, times, links and hard links are kept. Set-uid and
@@ -85,6 +89,7 @@ def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[
 
     Args:
         epoch: the modification time of everything that is written, in seconds [REP-2].
+        ledger: what is noted about the source's files.
 
     Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
 
@@ -92,7 +97,7 @@ def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[
         UserError: a directory is in the way of a file.
     """
     os.makedirs(dest_dir, exist_ok=True)
-    copy = _Copy(epoch)
+    copy = _Copy(epoch, ledger)
     source = os.open(src_dir, _OPEN_DIR)
     try:
         target = os.open(dest_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -106,7 +111,8 @@ def copy_tree(src_dir: str, dest_dir: str, *, epoch: int | None = None) -> dict[
 
 
 class _Copy:
-    def __init__(self, epoch: int | None) -> None:
+    def __init__(self, epoch: int | None, ledger: Ledger | None) -> None:
+        self._ledger = ledger
         self._fixed = None if epoch is None else epoch * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
         self.counts = {"entries": 0, "bytes": 0, "devices_skipped": 0}
@@ -130,6 +136,8 @@ class _Copy:
                 name = names.pop()
                 path = prefix + name
                 status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                if self._ledger is not None:
+                    status = self._ledger.view(here, name, status)
                 self.counts["entries"] += 1
                 if not stat.S_ISDIR(status.st_mode):
                     self._leaf(here, there, name, path, status)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pybuild.image import overlayfs, tarformat
+from pybuild.image import overlayfs, recorded, tarformat
 from pybuild.image.compression import GZIP, PIECE, BlobSink
 from pybuild.image.refusal import refuse, reject, shown
 
@@ -44,6 +44,8 @@ def write_layer(
         EnvironmentFault: the delta has redirects or metadata-only copies, or changes meanwhile.
     """
     walk = _Walk(out, overlayfs.namespace(userxattr), delta=True, clamp=clamp_mtime)
+    if userxattr:
+        walk.ledger = recorded.Ledger([root_dir])
     walk.run(root_dir)
     walk.end()
 
@@ -53,6 +55,7 @@ def write_trees(
     out: Callable[[bytes], None],
     *,
     userxattr: bool,
+    ledgers: dict[str, recorded.Ledger] | None = None,
 ) -> None:
     """Write a plain tar of finished trees: no whiteouts, no markers.
 
@@ -60,9 +63,12 @@ def write_trees(
         roots: the directory of the archive that a tree becomes, or none; where it lies, which is
             opened when the one before is done; the modification time of everything, in seconds,
             or None.
+        ledgers: by prefix, what is noted about a tree; filled at the latest when the tree is.
     """
     walk = _Walk(out, overlayfs.namespace(userxattr), delta=False)
     for prefix, root_dir, mtime in roots:
+        if userxattr:
+            walk.ledger = (ledgers or {}).get(prefix) or recorded.Ledger()
         walk.run(root_dir, os.fsencode(prefix), mtime)
     walk.end()
 
@@ -137,6 +143,8 @@ class _Walk:
         self._clamp = clamp
         self._mtime: int | None = None
         self._delta = delta
+        self.ledger: recorded.Ledger | None = None
+        """What is noted about the tree: only in a user namespace may there be anything."""
         self._links: dict[tuple[int, int], bytes] = {}
         self._parts: list[bytes] = []
         self._held = 0
@@ -174,6 +182,8 @@ class _Walk:
                     continue
                 fd = _step(fd, name)
                 listed = os.listxattr(fd)
+                if self.ledger is not None and recorded.OWNER in listed:
+                    status = recorded.amended(status, recorded.read_owner(fd))
                 self._put(path + b"/", tarformat.DIRECTORY, status, xattrs=self._xattrs(fd, listed))
                 path += b"/"
                 inner = self._list(fd, path, self._is_opaque(fd, listed))
@@ -236,6 +246,8 @@ class _Walk:
                 )
 
     def _leaf(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        if self.ledger is not None:
+            status = self.ledger.view(fd, name, status)
         mode = status.st_mode
         if stat.S_ISSOCK(mode):
             return

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 
+from pybuild.image.recorded import PREFIX as RESERVED
+
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_NAME = b".wh..wh..opq"
 CAPABILITY = "security.capability"
@@ -28,7 +30,7 @@ def to_image(names: list[str], own: str) -> list[tuple[str, str]]:
 
     These are ``user.*`` and file capabilities. The rest describes this machine, not the image:
     security labels, ACLs inherited from the store's directory, ``trusted.*``. Peers leave them out
-    too. What a step wrote into overlayfs' namespace was escaped by the kernel, one level.
+    too. So do our own notes about owners. What a step wrote into overlayfs' namespace was escaped by the kernel, one level.
     """
     kept: list[tuple[str, str]] = []
     for name in names:
@@ -36,7 +38,7 @@ def to_image(names: list[str], own: str) -> list[tuple[str, str]]:
             inner = name[len(own) :]
             if own[0] == "u" and inner.startswith("overlay."):
                 kept.append((name, own + inner[len("overlay.") :]))
-        elif name.startswith("user.") or name == CAPABILITY:
+        elif (name.startswith("user.") and not name.startswith(RESERVED)) or name == CAPABILITY:
             kept.append((name, name))
     return sorted(kept)
 
@@ -49,7 +51,7 @@ def to_disk(name: str, own: str) -> str | None:
     """
     if name == CAPABILITY:
         return name
-    if not name.startswith("user."):
+    if not name.startswith("user.") or name.startswith(RESERVED):
         return None
     if name.startswith(own):
         return own + "overlay." + name[len(own) :]

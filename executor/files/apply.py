@@ -12,6 +12,7 @@ from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +48,9 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     base: list[str] = args["base"]
     upper: str = args["upper"]
     copy_root_look(base, upper)
-    if base:
-        target = Tree.open(mounts.overlay(base, upper, args["work"]))
-    else:
-        target = Tree.open(upper)  # nothing to overlay, and one copy stays a reflink
-    with target:
+    # Without a base there is nothing to overlay, and one copy stays a reflink.
+    merged = mounts.overlay(base, upper, args["work"]) if base else upper
+    with Tree.open(merged, ledger=mounts.ledger(base)) as target:
         work = _Work(target, args["inputs"], mounts, progress)
         try:
             for action in args["actions"]:
@@ -60,8 +59,10 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
             work.close()
         look = args.get("look")
         if look is not None:
-            give("", target.fd, (look["uid"], look["gid"]))
+            give("", target.fd, (look["uid"], look["gid"]), ledger=target.ledger)
             os.fchmod(target.fd, look["mode"])
+        if target.ledger is not None:
+            target.ledger.save(upper, merged)
     return {}
 
 
@@ -89,6 +90,8 @@ def copy_root_look(base: list[str], upper: str) -> None:
     status = os.stat(base[-1])
     os.chown(upper, status.st_uid, status.st_gid)
     os.chmod(upper, stat.S_IMODE(status.st_mode))
+    if isolation.in_zygote() and isolation.records():
+        recorded.write_owner(upper, *(recorded.read_owner(base[-1]) or (0, 0)))
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -98,7 +101,12 @@ class Mounts:
     def __init__(self, directory: str, userxattr: bool | None) -> None:
         self._directory = directory
         self._userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
+        self._records = isolation.in_zygote() and isolation.records()
         self._count = 0
+
+    def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
+        """Return what is noted about the files of a tree; None where owners need no notes."""
+        return recorded.Ledger(lowers) if self._records else None
 
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
@@ -121,7 +129,8 @@ class Mounts:
                 return Tree.open(source["local"], source.get("exclude", ()), is_local=True)
             except ValueError as error:
                 raise Fault(USER, str(error)) from error
-        return Tree.open(self.overlay(source["deltas"]))
+        deltas: list[str] = source["deltas"]
+        return Tree.open(self.overlay(deltas), ledger=self.ledger(deltas))
 
 
 class _Work:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from pybuild.image.recorded import PREFIX as RESERVED
+
 SMALL_BYTES = 256 << 10
 BUFFER_BYTES = 1 << 20
 _FICLONE = 0x40049409
@@ -105,7 +107,7 @@ def counted_xattrs(fd: int) -> list[tuple[str, bytes]]:
     """Return the extended attributes that belong to a file's content, sorted [KEY-2, CP-25].
 
     These are ``user.*`` and file capabilities, as in layers. The rest is of this machine: security
-    labels, ACLs, ``trusted.*``, what overlayfs or a Mac noted down.
+    labels, ACLs, ``trusted.*``, what overlayfs, a Mac or this builder noted down.
     """
     try:
         names = os.listxattr(fd)
@@ -114,7 +116,8 @@ def counted_xattrs(fd: int) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     for name in sorted(names):
         counts = name == CAPABILITY or (
-            name.startswith("user.") and not name.startswith(("user.overlay.", "user.com.apple."))
+            name.startswith("user.")
+            and not name.startswith(("user.overlay.", "user.com.apple.", RESERVED))
         )
         if counts:
             try:

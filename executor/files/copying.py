@@ -11,6 +11,7 @@ from pybuild.executor.files.content import copy_content, copy_xattrs
 from pybuild.executor.files.selecting import Picker, find
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.image import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.selecting import Source
     from pybuild.executor.files.tree import Place, Tree
+    from pybuild.image.recorded import Ledger
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,7 +44,7 @@ class Maker:
         made = os.open(name, OPEN_DIR, dir_fd=fd)
         try:
             if self._owner is not None:
-                give(path, made, self._owner)
+                give(path, made, self._owner, ledger=self.tree.ledger)
             os.fchmod(made, self._mode)
         finally:
             os.close(made)
@@ -85,12 +87,15 @@ class Maker:
                     )
 
 
-def give(path: str, fd: int, owner: Ids, name: str | None = None) -> None:
-    """Change the owner of *fd*, or of *name* in it.
+def give(path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: Ledger | None) -> None:
+    """Change the owner of *fd*, or of *name* in it; with a ledger, note it.
 
     Raises:
         Fault: environment; the user namespace has no such id.
     """
+    if ledger is not None:
+        ledger.give(fd, name, *owner)
+        return
     try:
         if name is None:
             os.fchown(fd, *owner)
@@ -104,6 +109,14 @@ def give(path: str, fd: int, owner: Ids, name: str | None = None) -> None:
             f"cannot give /{path} to {owner[0]}:{owner[1]}: this build may not use that id",
             ("give your user more ids in /etc/subuid and /etc/subgid", "build as root"),
         ) from error
+
+
+def make_node(fd: int, name: str, mode: int, device: int, *, ledger: Ledger | None) -> None:
+    """Make a device or FIFO; with a ledger, a device is a file that stands for one."""
+    if ledger is not None and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+        recorded.make_node(fd, name, mode, device)
+    else:
+        os.mknod(name, mode, device, dir_fd=fd)
 
 
 class _Dir:
@@ -397,7 +410,7 @@ class Copier:
     ) -> None:
         text = os.readlink(name, dir_fd=node.source)
         _fresh(target, new, where, lambda: os.symlink(text, new, dir_fd=target))
-        give(where, target, self._ids(status), new)
+        give(where, target, self._ids(status), new, ledger=self._dest.ledger)
         os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
 
     def _node(self, status: os.stat_result, target: int, new: str, where: str) -> None:
@@ -410,14 +423,19 @@ class Copier:
             # In an upper directory that would hide what lies below.
             raise Fault(USER, f"cannot copy the character device 0:0 to /{where}")
         try:
-            _fresh(target, new, where, lambda: os.mknod(new, kind | 0o600, device, dir_fd=target))
+            _fresh(
+                target,
+                new,
+                where,
+                lambda: make_node(target, new, kind | 0o600, device, ledger=self._dest.ledger),
+            )
         except PermissionError as error:
             raise Fault(
                 ENVIRONMENT,
                 f"cannot make the device /{where}: {(error.strerror or '').lower()}",
                 ("only a build as root can make devices",),
             ) from error
-        give(where, target, self._ids(status), new)
+        give(where, target, self._ids(status), new, ledger=self._dest.ledger)
         os.chmod(new, self._mode(status), dir_fd=target)
         os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
 
@@ -425,7 +443,7 @@ class Copier:
 
     def _finish(self, where: str, source: int, target: int, status: os.stat_result) -> None:
         """Set the attributes of a file or directory; owner first, as chown drops set-uid bits."""
-        give(where, target, self._ids(status))
+        give(where, target, self._ids(status), ledger=self._dest.ledger)
         os.fchmod(target, self._mode(status))
         copy_xattrs(source, target)
         os.utime(target, ns=self._times(status))

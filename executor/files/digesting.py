@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from pybuild.executor.files.apply import Mounts
-from pybuild.executor.files.tree import Tree
 from pybuild.executor.treehash import NotFound, tree_digest
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ def digest(
     """
     sys.setrecursionlimit(_DEEP)
     mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    with Tree.open(mounts.overlay(args["deltas"])) as tree:
+    with mounts.tree({"deltas": args["deltas"]}) as tree:
         try:
             value, entries = tree_digest(tree, args["selection"])
         except NotFound as missing:

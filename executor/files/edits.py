@@ -75,7 +75,7 @@ def mkfile(
             while view:
                 view = view[os.write(fd, view) :]
             if owner is not None:
-                give(place.path, fd, owner)
+                give(place.path, fd, owner, ledger=tree.ledger)
             os.fchmod(fd, mode)
             if mtime_ns is not None:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -99,7 +99,7 @@ def symlink(tree: Tree, path: str, target: str, *, owner: Ids | None, mtime_ns: 
             raise Fault(USER, f"symlink {target} /{place.path}: file exists")
         os.symlink(target, name, dir_fd=place.fd)
         if owner is not None:
-            give(place.path, place.fd, owner, name)
+            give(place.path, place.fd, owner, name, ledger=tree.ledger)
         if mtime_ns is not None:
             os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=place.fd, follow_symlinks=False)
     maker.finish()

@@ -7,7 +7,6 @@ import stat
 
 from pybuild.executor.files.apply import Mounts
 from pybuild.executor.files.selecting import find
-from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pybuild.executor.files.tree import Place
+    from pybuild.executor.files.tree import Place, Tree
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_ENTRIES = 100_000
@@ -40,7 +39,7 @@ def look(
     path, what = args["path"], args["what"]
     if not args["deltas"]:
         return {"missing": True}
-    with Tree.open(mounts.overlay(args["deltas"])) as tree:
+    with mounts.tree({"deltas": args["deltas"]}) as tree:
         try:
             place = find(tree, path, follow=what != "stat")
         except FileNotFoundError:
@@ -52,11 +51,11 @@ def look(
                 name = path.rstrip("/").rpartition("/")[2]
                 return {"entry": _entry(name or ".", place.status, place.fd, place.name)}
             if what == "list":
-                return {"entries": _list(place, path)}
+                return {"entries": _list(tree, place, path)}
             return {"data": _read(place, path, args["offset"], args["limit"])}
 
 
-def _list(place: Place, path: str) -> list[list[Any]]:
+def _list(tree: Tree, place: Place, path: str) -> list[list[Any]]:
     if not place.is_dir:
         raise Fault(USER, f"{path}: not a directory")
     fd = place.open_dir()
@@ -64,10 +63,7 @@ def _list(place: Place, path: str) -> list[list[Any]]:
         names = sorted(os.listdir(fd))
         if len(names) > MAX_ENTRIES:
             raise Fault(USER, f"{path}: more than {MAX_ENTRIES} entries")
-        return [
-            _entry(name, os.stat(name, dir_fd=fd, follow_symlinks=False), fd, name)
-            for name in names
-        ]
+        return [_entry(name, tree.status(fd, name), fd, name) for name in names]
     finally:
         os.close(fd)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
+    from pybuild.image.recorded import Ledger
     from pybuild.model.patterns import PatternMatcher
 
 MAX_LINKS = 255
@@ -112,11 +113,20 @@ class Tree:
         is_local: it is a directory of the client, which others may change while we read.
         matcher: what it hides; None hides nothing. A hidden directory is seen nevertheless when
             something below it is [E204].
+        ledger: what is noted about its files, where the file system cannot have their owners.
     """
 
-    def __init__(self, fd: int, exclude: Sequence[str] = (), *, is_local: bool = False) -> None:
+    def __init__(
+        self,
+        fd: int,
+        exclude: Sequence[str] = (),
+        *,
+        is_local: bool = False,
+        ledger: Ledger | None = None,
+    ) -> None:
         """Take over *fd*."""
         self.fd = fd
+        self.ledger = ledger
         self.is_local = is_local
         self.exclude = tuple(exclude)
         self.matcher: PatternMatcher | None = None
@@ -127,10 +137,17 @@ class Tree:
         self._shows: dict[str, bool] = {}
 
     @classmethod
-    def open(cls, path: str, exclude: Sequence[str] = (), *, is_local: bool = False) -> Tree:
+    def open(
+        cls,
+        path: str,
+        exclude: Sequence[str] = (),
+        *,
+        is_local: bool = False,
+        ledger: Ledger | None = None,
+    ) -> Tree:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return cls(fd, exclude, is_local=is_local)
+            return cls(fd, exclude, is_local=is_local, ledger=ledger)
         except BaseException:
             os.close(fd)
             raise
@@ -174,7 +191,7 @@ class Tree:
                         os.close(fds.pop())
                     continue
                 here = "/".join([*names, part])
-                status = _status(fds[-1], part)
+                status = self._status(fds[-1], part)
                 if status is not None and not self._may_pass(here, status):
                     raise Hidden(here)
                 if status is None:
@@ -205,10 +222,21 @@ class Tree:
             name = names[-1] if names else "."
             if names:
                 os.close(fds.pop())
-            return self._end(fds, name, "/".join(names), _status(fds[-1], name))
+            return self._end(fds, name, "/".join(names), self._status(fds[-1], name))
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _status(self, fd: int, name: str) -> os.stat_result | None:
+        try:
+            return self.status(fd, name)
+        except FileNotFoundError:
+            return None
+
+    def status(self, fd: int, name: str) -> os.stat_result:
+        """Return what is at *name* in the directory *fd*, with what is noted about it."""
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return status if self.ledger is None else self.ledger.view(fd, name, status)
 
     def _step(self, fd: int, name: str, path: str, is_dir: bool) -> int:
         try:
@@ -261,6 +289,9 @@ class Tree:
                     found.append((entry.name, entry.stat(follow_symlinks=False)))
                 except FileNotFoundError:
                     continue  # it went while we looked, as if it had never been
+        if self.ledger is not None:
+            view = self.ledger.view
+            found = [(name, view(fd, name, status)) for name, status in found]
         found.sort(key=_by_name)
         if self.matcher is None:
             return found
@@ -281,13 +312,6 @@ def _parts(path: str) -> list[str]:
 
 def _by_name(item: tuple[str, os.stat_result]) -> str:
     return item[0]
-
-
-def _status(fd: int, name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
 
 
 def _changed(path: str) -> Fault:

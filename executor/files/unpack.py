@@ -11,10 +11,11 @@ import stat
 
 from pybuild.executor.files.archives import Damaged, damaged
 from pybuild.executor.files.content import CAPABILITY
-from pybuild.executor.files.copying import Maker, give
+from pybuild.executor.files.copying import Maker, give, make_node
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.image import confined
+from pybuild.image.recorded import PREFIX as RESERVED
 from pybuild.image.tarreader import TarReader
 
 TYPE_CHECKING = False
@@ -220,7 +221,8 @@ class _Unpacking:
         if member.kind == b"6":
             device = 0
         try:
-            os.mknod(name, _KINDS[member.kind] | 0o600, device, dir_fd=fd)
+            mode = _KINDS[member.kind] | 0o600
+            make_node(fd, name, mode, device, ledger=self._tree.ledger)
         except PermissionError as error:
             raise Fault(
                 ENVIRONMENT,
@@ -233,7 +235,7 @@ class _Unpacking:
         return self._owner if self._owner is not None else (member.uid, member.gid)
 
     def _leaf(self, member: Member, fd: int, name: str, where: str) -> None:
-        give(where, fd, self._ids(member), name)
+        give(where, fd, self._ids(member), name, ledger=self._tree.ledger)
         if member.kind != b"2":
             os.chmod(name, member.mode, dir_fd=fd)
         times = (member.mtime_ns, member.mtime_ns)
@@ -241,10 +243,10 @@ class _Unpacking:
 
     def _attributes(self, member: Member, fd: int, where: str) -> None:
         """Owner first: chown drops set-uid bits and capabilities."""
-        give(where, fd, self._ids(member))
+        give(where, fd, self._ids(member), ledger=self._tree.ledger)
         os.fchmod(fd, member.mode)
         for key, value in member.xattrs.items():
-            if key == CAPABILITY or key.startswith("user."):
+            if key == CAPABILITY or (key.startswith("user.") and not key.startswith(RESERVED)):
                 try:
                     os.setxattr(fd, key, value)
                 except OSError:

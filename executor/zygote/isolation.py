@@ -2,7 +2,8 @@
 
     root           real root: a private mount namespace is all that is needed
     userns         a user namespace with the range of sub-ids that the system granted
-    userns-single  a user namespace that has one id: files can belong to nobody else
+    userns-single  a user namespace that has one id: files can belong to nobody else, so owners are
+                   recorded (`recorder`)
 
 The zygote enters its rung before it serves anybody; every child finds it here.
 """
@@ -39,6 +40,13 @@ _USERNS_HINT = (
 )
 
 
+SUB_ID_HINTS = (
+    "install newuidmap and newgidmap (package uidmap) and give the user a range in "
+    + "/etc/subuid and /etc/subgid",
+    "or run as root",
+)
+
+
 def rung() -> str:
     """Return the rung of this process, which must be a zygote or its child."""
     if not _rung:
@@ -46,9 +54,19 @@ def rung() -> str:
     return _rung
 
 
+def in_zygote() -> bool:
+    """Whether this process is a zygote or its child, and so has a rung."""
+    return bool(_rung)
+
+
 def uses_userxattr() -> bool:
     """Whether overlay keeps its marks in ``user.overlay.*``, as it must in a user namespace."""
     return rung() != ROOT
+
+
+def records() -> bool:
+    """Whether owners are noted beside the files, because the file system cannot be told."""
+    return rung() == USERNS_SINGLE
 
 
 def unmapped_id(doing: str) -> Fault:
@@ -57,11 +75,7 @@ def unmapped_id(doing: str) -> Fault:
         return Fault(
             ENVIRONMENT,
             f"{doing}: this rootless build has only one user id",
-            (
-                "install newuidmap and newgidmap (package uidmap) and give the user a range in "
-                + "/etc/subuid and /etc/subgid",
-                "or run as root",
-            ),
+            SUB_ID_HINTS,
         )
     return Fault(
         ENVIRONMENT,

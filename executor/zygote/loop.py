@@ -17,6 +17,7 @@ import time
 
 from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
+from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class _Zygote:
         self.children: dict[int, _Child] = {}  # by pidfd
         self.by_job: dict[str, int] = {}
         self.leaving: list[cgroups.Leaf] = []  # cgroups that could not be removed at once
+        self.recorders = Keeper(
+            lambda report: self._say(report), lambda job: self._kill(job, SIGKILL)
+        )
 
     def serve(self) -> None:
         while True:
@@ -114,6 +118,7 @@ class _Zygote:
                 pass
             if child.leaf is not None:
                 self.leaving.append(child.leaf)
+        self.recorders.wait_all()
         for _ in range(50):
             self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
             if not self.leaving:
@@ -139,6 +144,7 @@ class _Zygote:
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
         leaf: cgroups.Leaf | None = None
+        link = Link(kind == "exec" and isolation.records())
         try:
             if kind == "call":
                 worker.preload(details)
@@ -153,16 +159,57 @@ class _Zygote:
         except (OSError, Fault) as error:
             if leaf is not None and not leaf.remove():
                 self.leaving.append(leaf)
+            link.close()
             self._refuse(job, fds, error)
             return
         if pid == 0:
-            self._in_child(leaf, fds)
+            self._in_child(leaf, fds, link)
         syscalls.close_quietly(*fds)
         without_leaf = leaf is not None and not leaf.places
         child = _Child(job, pid, leaf, _oom_kills() if without_leaf else -1)
         self.children[pidfd] = child
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
+        if link.ends:
+            self._start_recorder(job, link)
+
+    def _start_recorder(self, job: str, link: Link) -> None:
+        try:
+            pid = os.fork()
+        except OSError:
+            pid = -1  # The step finds nobody at the other end, says so and ends.
+        if pid == 0:
+            self._record(link)
+        link.close()
+        if pid > 0:
+            self.poller.register(self.recorders.add(job, pid), select.POLLIN)
+
+    def _record(self, link: Link) -> NoReturn:
+        """Be a recorder; see there."""
+        status = 1
+        try:
+            self._leave_zygote()
+            from pybuild.executor.zygote.recorder import loop
+
+            loop.record(link.for_recorder())
+            status = 0
+        except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
+            _complain(error)
+        finally:
+            os._exit(status)
+
+    def _leave_zygote(self) -> None:
+        """Let go of what is the zygote's, in a child."""
+        die_with_parent()
+        if _is_readable(self.self_pidfd):
+            os._exit(1)  # The zygote died before the line above.
+        # The other jobs' pidfds and the control socket are close-on-exec, but a worker does
+        # not exec, and must not keep another zygote's death from being noticed.
+        inherited = (self.control.detach(), self.watch_fd, self.self_pidfd)
+        syscalls.close_quietly(*inherited, *self.children, *self.recorders.pidfds())
+
+    def _say(self, report: tuple[Any, ...]) -> None:
+        self.control.send(marshal.dumps(report))
 
     def _refuse(self, job: str, fds: list[int], error: OSError | Fault) -> None:
         """Tell a job that has no process why."""
@@ -178,15 +225,9 @@ class _Zygote:
         channel.close()
         self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, 0, False, False)))
 
-    def _in_child(self, leaf: cgroups.Leaf | None, fds: list[int]) -> NoReturn:
+    def _in_child(self, leaf: cgroups.Leaf | None, fds: list[int], link: Link) -> NoReturn:
         try:
-            die_with_parent()
-            if _is_readable(self.self_pidfd):
-                os._exit(1)  # The zygote died before the line above.
-            # The other jobs' pidfds and the control socket are close-on-exec, but a worker does
-            # not exec, and must not keep another zygote's death from being noticed.
-            inherited = (self.control.detach(), self.watch_fd, self.self_pidfd)
-            syscalls.close_quietly(*inherited, *self.children)
+            self._leave_zygote()
             signal.signal(SIGINT, signal.SIG_DFL)
             channel = _channel(fds.pop(0))
             if leaf is None:
@@ -194,10 +235,9 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                sandbox.become_step(channel, fds, leaf)
+                sandbox.become_step(channel, fds, leaf, link.for_step())
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
-            text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
-            os.write(2, text.encode("utf-8", "surrogateescape"))
+            _complain(error)
         finally:
             os._exit(1)
 
@@ -216,6 +256,10 @@ class _Zygote:
             pass
 
     def _reap(self, pidfd: int) -> None:
+        if pidfd not in self.children:
+            self.poller.unregister(pidfd)
+            self.recorders.reap(pidfd)
+            return
         child = self.children.pop(pidfd)
         del self.by_job[child.job]
         self.poller.unregister(pidfd)
@@ -236,7 +280,12 @@ class _Zygote:
             oom = code != 0 and _oom_kills() > child.oom_kills
         rss = usage.ru_maxrss * 1024
         report = ("exit", child.job, code, seconds, rss, max(peak, 0), oom, pids_hit)
-        self.control.send(marshal.dumps(report))
+        self.recorders.report(report)
+
+
+def _complain(error: BaseException) -> None:
+    text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
+    os.write(2, text.encode("utf-8", "surrogateescape"))
 
 
 def die_with_parent() -> None:

@@ -13,6 +13,7 @@ import stat
 
 from pybuild.executor.zygote import confined, isolation, kernelfs, overlay, rootfs, syscalls
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Files:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            if uid or gid:
+            if (uid or gid) and isolation.records():
+                recorded.try_owner(fd, uid, gid)
+            elif uid or gid:
                 try:
                     os.fchown(fd, uid, gid)
                 except OSError as error:
@@ -115,6 +118,8 @@ def _source(
 
 def _tmpfs(mount: dict[str, Any], nodev: int) -> int:
     options = {"uid": str(mount["uid"]), "gid": str(mount["gid"])}
+    if isolation.records():
+        options = {}  # All ids share it; who owns it is not asked.
     return overlay.tmpfs(
         size_bytes=mount["size_bytes"],
         mode=0o1777 if mount["mode"] is None else mount["mode"],

@@ -6,6 +6,7 @@ import errno
 import os
 
 from pybuild.executor.zygote import isolation, seccomp, syscalls
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
@@ -31,27 +32,60 @@ _FILTER = seccomp.program()
 _PERMITTED, _BOUNDING = _read_caps()
 
 
+def listen(*, insecure: bool) -> int:
+    """Install the filter of a step whose ids and owners are recorded; return its listener.
+
+    Raises:
+        Fault: environment; the kernel has no such thing, or somebody listens already.
+    """
+    program = seccomp.program(recorded=True, insecure=insecure)
+    listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    try:
+        try:
+            # Else a signal restarts a call that was half answered; since Linux 5.19.
+            killable = syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+            return syscalls.seccomp_filter(program, listener | killable)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        return syscalls.seccomp_filter(program, listener)
+    except OSError as error:
+        raise Fault(
+            ENVIRONMENT,
+            f"cannot record the owners of files: seccomp: {(error.strerror or '').lower()}",
+            isolation.SUB_ID_HINTS,
+        ) from error
+
+
 def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
     """Give up everything that a step must not have. Only the exec comes after it.
 
     The filter goes in while CAP_SYS_ADMIN is there, which leaves no_new_privs off: set-user-id
     programs such as sudo must work.
     """
-    if not insecure:
+    recorded = isolation.rung() == isolation.USERNS_SINGLE
+    if not insecure and not recorded:
         syscalls.seccomp_filter(_FILTER)
     keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
     for number in _BOUNDING:
         if not keep >> number & 1:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+    if recorded:
+        # There is no other id to change to: the step is told that it has it. Its capabilities stay,
+        # as a set-user-id program could not get them back.
+        uid = 0
+    else:
+        _change_ids(uid, gid, groups)
+    caps = 0 if uid else keep & _PERMITTED
+    syscalls.capset(caps, caps, 0)
+
+
+def _change_ids(uid: int, gid: int, groups: list[int]) -> None:
     try:
-        # A user namespace with one id allows no setgroups; what groups we have cannot be lost.
-        if isolation.rung() != isolation.USERNS_SINGLE:
-            os.setgroups(groups)
+        os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise isolation.unmapped_id(f"cannot run as {uid}:{gid}") from error
         raise
-    caps = 0 if uid else keep & _PERMITTED
-    syscalls.capset(caps, caps, 0)

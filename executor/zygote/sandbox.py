@@ -27,6 +27,7 @@ from pybuild.executor.zygote import (
     worker,
 )
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def namespaces(network: str) -> int:
     return flags | (syscalls.CLONE_NEWNET if network == "none" else 0)
 
 
-def become_step(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoReturn:
+def become_step(
+    channel: RawSocket, fds: list[int], leaf: cgroups.Leaf, recorder: RawSocket | None
+) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
     and its stdin if there is a third; *leaf* has its cgroups.
 
@@ -74,7 +77,10 @@ def become_step(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoRet
             os.dup2(fd, number)
         if os.isatty(0):
             _take_terminal()
-        privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
+        insecure = spec["security"] == "insecure"
+        if recorder is not None:
+            _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
+        privileges.confine(uid, gid, groups, insecure=insecure)
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         channel.sendall(wire.frame(("ready",)))
@@ -82,6 +88,22 @@ def become_step(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoRet
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
     _execute(list(spec["args"]), environment)
+
+
+def _have_recorded(
+    recorder: RawSocket, spec: dict[str, Any], ids: tuple[int, int, list[int]], *, insecure: bool
+) -> None:
+    """Put ids and owners into the recorder's hands; from here on it answers for this process."""
+    from pybuild.executor.zygote.recorder import loop
+
+    lowers: list[str] = list(spec["lowers"])
+    uppers: list[str] = [spec["upper"]]
+    for mount in spec["mounts"]:
+        lowers += mount["lowers"]
+        uppers += [mount["upper"]] if mount["upper"] else []
+    # No path leads back to the host's files from here, but the descriptors are the recorder's own.
+    listener = privileges.listen(insecure=insecure)
+    loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
 
 
 def _take_terminal() -> None:
@@ -169,7 +191,9 @@ def _enter_cwd(cwd: str, uid: int, gid: int) -> None:
             path = "/" + "/".join(real[:depth])
             os.mkdir(path, 0o755)
             os.chmod(path, 0o755)
-            if uid or gid:
+            if (uid or gid) and isolation.records():
+                recorded.write_owner(path, uid, gid)
+            elif uid or gid:
                 try:
                     os.chown(path, uid, gid)
                 except OSError as error:

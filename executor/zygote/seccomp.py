@@ -9,6 +9,8 @@ ENOSYS, so that programs fall back to what they know; what is refused gets EPERM
     personality   the five values that run Linux programs
     socket        not AF_ALG (38), not AF_VSOCK (40)
 
+In a user namespace with one id some calls are answered by the recorder (`recorder.calls`).
+
 The filter is a binary search over ranges of numbers, so a call costs 7 comparisons, not 131.
 Narrower than the engines: no x32 calls (ENOSYS), and no 32-bit Arm programs on aarch64.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import struct
 
 from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote.recorder import calls
 
 _NEWEST = 466  # removexattrat, Linux 6.13: the newest that the engines' list knows
 
@@ -86,6 +89,7 @@ _EPERM, _ENOSYS = 1, 38
 _CLONE3 = 435
 
 _ALLOW = 0x7FFF0000
+_NOTIFY = 0x7FC00000
 _ERRNO = 0x00050000
 _LD_ABS, _JA, _JEQ, _JGE, _JSET, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
 _OFFSET_NR, _OFFSET_ARCH, _OFFSET_ARG0 = 0, 4, 16
@@ -93,8 +97,14 @@ _OFFSET_NR, _OFFSET_ARCH, _OFFSET_ARG0 = 0, 4, 16
 Code = list[tuple[int, int, int, int]]
 
 
-def program(machine: str = syscalls.MACHINE) -> bytes:
+def program(
+    machine: str = syscalls.MACHINE, *, recorded: bool = False, insecure: bool = False
+) -> bytes:
     """Return the filter for *machine* as BPF.
+
+    Args:
+        recorded: hand the calls that `recorder.calls` lists to whoever listens.
+        insecure: allow everything else.
 
     Raises:
         OSError: ENOSYS; there is no table for it.
@@ -109,7 +119,12 @@ def program(machine: str = syscalls.MACHINE) -> bytes:
             socket: _socket(),
             _CLONE3: _return(_ERRNO | _ENOSYS),
         }
-        ranges = _ranges((*refused, *_COMMON), unused, special)
+        if insecure:
+            special, refused, unused = {}, (), ()
+        if recorded:
+            special.update(_handed_over(arch))
+        common = () if insecure else _COMMON
+        ranges = _ranges((*refused, *common), unused, special, above=_ALLOW if insecure else None)
         body: Code = [(_LD_ABS, 0, 0, _OFFSET_NR), *_search(ranges)]
         code += [(_JEQ, 1, 0, arch), (_JA, 0, 0, len(body)), *body]
     code += _return(_ERRNO | _ENOSYS)
@@ -146,10 +161,34 @@ def _socket() -> Code:
     ]
 
 
+def _handed_over(arch: int) -> dict[int, Code]:
+    """Return what to do with the calls that somebody else answers."""
+    notify, enosys = _return(_NOTIFY), _return(_ERRNO | _ENOSYS)
+    special = dict.fromkeys(calls.NUMBERS[arch], notify)
+    for number, argument in calls.FLAGS_ARGUMENT[arch].items():
+        special[number] = [
+            (_LD_ABS, 0, 0, _OFFSET_ARG0 + 8 * argument),
+            (_JSET, 0, 1, calls.CREATES),
+            *notify,
+            *_return(_ALLOW),
+        ]
+    for number in (*calls.ENOSYS_EVERYWHERE, *calls.NARROW.get(arch, ())):
+        special[number] = enosys
+    return special
+
+
 def _ranges(
-    refused: tuple[int, ...], unused: tuple[tuple[int, int], ...], special: dict[int, Code]
+    refused: tuple[int, ...],
+    unused: tuple[tuple[int, int], ...],
+    special: dict[int, Code],
+    *,
+    above: int | None = None,
 ) -> list[tuple[int, Code]]:
-    """Return ``(first number, what to do)`` of each range, ascending; the first starts at 0."""
+    """Return ``(first number, what to do)`` of each range, ascending; the first starts at 0.
+
+    Args:
+        above: what to do with numbers that nobody knows yet, if not ENOSYS.
+    """
     eperm, enosys, allow = _return(_ERRNO | _EPERM), _return(_ERRNO | _ENOSYS), _return(_ALLOW)
     decide: list[Code] = [allow] * (_NEWEST + 1)
     for number in refused:
@@ -162,7 +201,7 @@ def _ranges(
     for number, code in enumerate(decide):
         if not ranges or ranges[-1][1] is not code:
             ranges.append((number, code))
-    return [*ranges, (_NEWEST + 1, enosys)]
+    return [*ranges, (_NEWEST + 1, enosys if above is None else _return(above))]
 
 
 def _search(ranges: list[tuple[int, Code]]) -> Code:

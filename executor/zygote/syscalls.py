@@ -103,6 +103,8 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -302,12 +304,15 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _call("capset", ctypes.c_char_p(header), ctypes.c_char_p(data))
 
 
-def seccomp_filter(program: bytes) -> None:
-    """Install a BPF program, 8 bytes an instruction, for this thread and what it becomes."""
+def seccomp_filter(program: bytes, flags: int = 0) -> int:
+    """Install a BPF program, 8 bytes an instruction, for this thread and what it becomes.
+
+    Returns a descriptor where *flags* ask for a listener.
+    """
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
     fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    _call("seccomp", _int(SECCOMP_SET_MODE_FILTER), _int(0), ctypes.c_char_p(fprog))
+    return _call("seccomp", _int(SECCOMP_SET_MODE_FILTER), _int(flags), ctypes.c_char_p(fprog))
 
 
 def join_session_keyring(name: str | None = None) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from _socket import socket as RawSocket
     from typing import Any
 
+RECORDER_FAILED = -2
+"""The status of a step whose recorder ended with an error: what it made is worth nothing."""
+
 _LENGTH = struct.Struct("=I")
 CONTROL_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 1 << 30

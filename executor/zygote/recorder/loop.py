@@ -1,0 +1,169 @@
+"""The recorder's process: one per step, outside of its namespaces, inside its root.
+
+It is a child of the zygote, so the step can neither see nor signal it. It gives up every capability
+but those that a step has and two more: to look into the step's tasks and to follow their chroots.
+It ends with the last task of the step, writes down what only it knows, and its end is the step's.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import resource
+import select
+import struct
+
+from pybuild.executor.zygote import syscalls, wire
+from pybuild.executor.zygote.recorder import calls
+from pybuild.executor.zygote.recorder.claims import Claim, Claims
+from pybuild.executor.zygote.recorder.files import Files
+from pybuild.executor.zygote.recorder.ids import Ids
+from pybuild.executor.zygote.recorder.labels import Labels
+from pybuild.executor.zygote.recorder.looks import Looks
+from pybuild.executor.zygote.recorder.owners import Owners
+from pybuild.executor.zygote.recorder.peer import Call, Gone, Roots, change_root
+from pybuild.image import recorded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Answer = Callable[[Call], None]
+
+# CHOWN DAC_OVERRIDE FOWNER FSETID SETGID SETUID SYS_CHROOT SYS_PTRACE MKNOD SYS_NICE SETFCAP
+_CAPS = sum(1 << n for n in (0, 1, 3, 4, 6, 7, 18, 19, 27, 23, 31))
+
+
+def send(
+    link: _socket.socket,
+    listener: int,
+    *,
+    ids: tuple[int, int, list[int]],
+    lowers: Sequence[str],
+    uppers: Sequence[str],
+) -> None:
+    """Tell the recorder what to do; said by the step, whose root is the current one by now."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        rights = struct.pack("=2i", listener, root)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
+        link.sendmsg([b"!"], ancillary)
+        link.sendall(wire.frame({"ids": ids, "lowers": list(lowers), "uppers": list(uppers)}))
+    finally:
+        os.close(root)
+        os.close(listener)
+        link.close()
+
+
+def record(link: _socket.socket) -> None:
+    """Wait for a step to begin, answer until it has ended. Returns at once if none begins."""
+    data, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        return
+    listener, root = struct.unpack("=2i", ancillary[0][2])
+    said = wire.receive_one(link)
+    link.close()
+    uppers = [_Upper(path) for path in said["uppers"]]
+    below = recorded.Ledger(said["lowers"])
+    _raise_file_limit()
+    os.umask(0)
+    os.chdir("/proc")
+    change_root(root)
+    syscalls.capset(_CAPS, _CAPS, 0)
+    uid, gid, groups = said["ids"]
+    owners = Owners(below)
+    _serve(listener, Claims(Claim.of(uid, gid, groups)), owners, Roots(root))
+    if owners.has_table:
+        for upper in uppers:
+            upper.settle(owners, below, root)
+
+
+def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
+    answers = _answers(table, owners, roots)
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    while True:
+        for _, event in poller.poll():
+            if not event & select.POLLIN:
+                return  # The last task that was listened to is gone.
+            try:
+                call = Call(listener, roots)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EINTR):
+                    continue
+                raise
+            answer = answers.get((call.arch, call.number))
+            try:
+                if answer is None:
+                    call.fail(errno.ENOSYS)
+                else:
+                    answer(call)
+            except OSError as error:
+                call.fail(error.errno or errno.EIO)
+            except Gone:
+                pass
+
+
+def _answers(table: Claims, owners: Owners, roots: Roots) -> dict[tuple[int, int], Answer]:
+    def chroot(call: Call) -> None:
+        roots.watch = True
+        call.proceed()
+
+    parts = (Files(table, owners), Ids(table, owners), Looks(owners), Labels())
+    found: dict[tuple[int, int], Answer] = {}
+    for arch, numbers in calls.NUMBERS.items():
+        for number, name in numbers.items():
+            if name == "chroot":
+                found[arch, number] = chroot
+                continue
+            for part in parts:
+                answer = getattr(part, name, None)
+                if answer is not None:
+                    found[arch, number] = answer
+                    break
+            else:
+                raise ValueError(f"no answer for {name}")
+    return found
+
+
+class _Upper:
+    """A directory that takes changes, held open from before we left the host's root."""
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self._fd = os.open(path, flags)
+        self._beside = os.open(os.path.dirname(path), flags)
+        self._name = os.path.basename(path)
+
+    def settle(self, owners: Owners, below: recorded.Ledger, root: int) -> None:
+        """Write the list of the new delta: who owns the links and FIFOs that the step left."""
+        found: dict[bytes, recorded.Ids] = {}
+        os.fchdir(self._fd)
+        for path, number in recorded.uncarried(b"."):
+            fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                ids = owners.remaining(fd)
+            finally:
+                os.close(fd)
+            if ids is None:
+                ids = below.owners.get(number) or _seen(below, root, path)
+            if ids is not None and ids != (0, 0):
+                found[path] = ids
+        os.fchdir(self._beside)
+        recorded.write_list(self._name, found)
+
+
+def _seen(below: recorded.Ledger, root: int, path: bytes) -> recorded.Ids | None:
+    """Return the owner of a link that was copied up: in the step's tree it has its old number."""
+    if not below.owners:
+        return None
+    try:
+        return below.owners.get(os.stat(path, dir_fd=root, follow_symlinks=False).st_ino)
+    except OSError:
+        return None
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
