@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from pybuild.daemon.control.build import Build
@@ -76,9 +77,10 @@ class BridgeService:
             dict(request.FrontendInputs),
         )
         if request.Evaluate:
-            for _, reference in result.each():
-                if reference is not None:
-                    await reference.snapshot()
+            async with asyncio.TaskGroup() as group:
+                for _, reference in result.each():
+                    if reference is not None:
+                        group.create_task(reference.snapshot())
         return pb.SolveResponse(result=result.message()).SerializeToString()
 
     async def _return(self, build: Build, data: bytes) -> bytes:

@@ -156,10 +156,12 @@ class Build:
         else:
             self.ready.set()
             result = await self.returned
-        deliverables = [
-            await self._deliverable(result, key, reference) for key, reference in result.each()
-        ]
-        trees = [tree for tree in deliverables if tree is not None]
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._deliverable(result, key, reference))
+                for key, reference in result.each()
+            ]
+        trees = [tree for task in tasks if (tree := task.result()) is not None]
         machine = self._server.settings.machine
         trees = await attested(
             scope,
