@@ -12,6 +12,7 @@ through a symbolic link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class TreeWriter:
             that lend an owner's powers stay only where the owner does.
 
     Attributes:
-        skipped: what cannot be made here: sockets, and devices for plain users.
+        skipped: sockets, which mean nothing elsewhere.
         written: files written. removed: entries deleted that the peer has no more.
     """
 
@@ -201,8 +202,10 @@ class TreeWriter:
                 device = os.makedev(entry.devmajor, entry.devminor)
                 os.mknod(name, stat.S_IFMT(mode) | 0o600, device, dir_fd=fd)
             except PermissionError:
-                self.skipped += 1
-                return
+                path = shown(b"/".join((folder, name)) if folder else name)
+                raise PermissionError(
+                    errno.EPERM, f"only root can make the device {path}"
+                ) from None
         if self._owns and (entry.uid or entry.gid):
             os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
         if not stat.S_ISLNK(mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -212,7 +213,7 @@ def test_a_copy_survives_the_death_of_who_writes_it(source: Path, target: Path, 
     assert describe(target) == describe(source)
 
 
-def test_devices_arrive_where_they_can_be_made(tmp_path: Path, target: Path) -> None:
+def _transfer_device(target: Path, path: bytes) -> None:
     from pybuild.daemon.fsutil import gomode
     from pybuild.daemon.fsutil.receiver import Receiver
     from pybuild.daemon.fsutil.sender import Sender
@@ -222,20 +223,37 @@ def test_devices_arrive_where_they_can_be_made(tmp_path: Path, target: Path) -> 
         raise AssertionError(path)
 
     mode = gomode.DEVICE | gomode.CHARACTER | 0o600
-    entries = [Stat(path=b"null", mode=mode, devmajor=1, devminor=3, mtime_ns=9)]
-    skipped = 0
-    for _ in range(2):
-        writer = TreeWriter(str(target))
+    folders = [Stat(path=b"d", mode=gomode.DIRECTORY | 0o755)] if b"/" in path else []
+    entries = [*folders, Stat(path=path, mode=mode, devmajor=1, devminor=3, mtime_ns=9)]
+    writer = TreeWriter(str(target))
+    try:
         receiver, sender = Receiver(writer), Sender(entries, never)
         while not receiver.finished:
             sender.feed(receiver.feed(sender.produce()))
         writer.finish()
+    finally:
         writer.close()
-        skipped = writer.skipped
-    if skipped:
-        assert os.listdir(target) == []
-    else:
+
+
+@pytest.mark.root
+def test_devices_arrive_where_they_can_be_made(target: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    for _ in range(2):
+        _transfer_device(target, b"null")
         assert os.lstat(target / "null").st_rdev == os.makedev(1, 3)
+
+
+@pytest.mark.parametrize("path", ["null", "d/null"])
+def test_devices_that_cannot_be_made_are_named_and_never_left_out(
+    target: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain_user(*args: object, **more: object) -> NoReturn:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "mknod", plain_user)
+    with pytest.raises(PermissionError, match=f"only root can make the device '{path}'"):
+        _transfer_device(target, path.encode())
 
 
 # --- what is picked -------------------------------------------------------------------------------
