@@ -60,6 +60,11 @@ async def _connect(builder: Builder) -> Channel:
         raise EnvironmentFault(
             f"cannot connect to {builder.shown}: certificate of the server: {reason}"
         ) from error
+    except PermissionError as error:
+        raise EnvironmentFault(
+            f"cannot connect to {builder.shown}: permission denied",
+            hints=["only who runs the server, or root, may write to its socket"],
+        ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise EnvironmentFault(
