@@ -13,8 +13,9 @@ from typing import Any
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
+from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_list, as_number, as_object, parse
-from pybuild.cache.results import ALIAS, LAYER, PUSHED, RESULT, SECONDS, USE
+from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 

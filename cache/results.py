@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.imported import FROM_CACHE, LAYER, ImportedCache, is_link
 from pybuild.cache.jsontext import as_object, is_object, parse
 from pybuild.cache.records import RecordTooLarge
 from pybuild.model.digest import Digest
@@ -13,6 +15,7 @@ from pybuild.model.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
     from typing import Any
 
     from pybuild.cache.leases import Keeper
@@ -22,7 +25,6 @@ RESULT = "result"
 ALIAS = "alias"
 SECONDS = "seconds"
 USE = "use"
-LAYER = "layer"
 PUSHED = "pushed"  # by blob digest: which repositories have it
 
 # Last use is for freeing what nobody wants; ten minutes are exact enough, and save a write.
@@ -35,12 +37,61 @@ class Results:
     def __init__(self, store: Store, lease: Keeper | None = None) -> None:
         self._store = store
         self._lease = lease or store.lease
+        self._imports: list[ImportedCache] = []
+
+    @contextmanager
+    def importing(self, caches: Sequence[ImportedCache]) -> Generator[None]:
+        """Find in *caches* too, in this order, what the store does not have, inside the context."""
+        self._imports += caches
+        try:
+            yield
+        finally:
+            for cache in caches:
+                self._imports.remove(cache)
 
     def load(self, key: Digest) -> Record | None:
         """Return the record if every delta it names is whole, or can be pulled, and now leased.
 
-        A record that names something absent is removed.
+        A record that names something absent is removed. What an import has becomes a record.
         """
+        record = self._stored(key)
+        if record is not None:
+            return record
+        for cache in tuple(self._imports):
+            record = cache.find(key, self._lease)
+            if record is not None:
+                if not is_link(record.snapshot.deltas):
+                    self.save(record)
+                return record
+        return None
+
+    def forget(self, delta: str, *, everywhere: bool) -> None:
+        """Do not offer results with this delta again: it was found to be gone.
+
+        Args:
+            everywhere: nor with any other layer of the same cache that was not fetched yet.
+        """
+        facts = self._store.records.get(LAYER, delta)
+        deltas = [delta]
+        if everywhere and facts is not None and facts.get(FROM_CACHE):
+            deltas += [
+                other
+                for other, known in self._store.records.items(LAYER)
+                if known.get(FROM_CACHE) == facts[FROM_CACHE] and not self._is_here(other, known)
+            ]
+        for one in deltas:
+            if (self._store.records.get(LAYER, one) or {}).get(FROM_CACHE):
+                self._store.records.delete(LAYER, one)
+        for cache in self._imports:
+            cache.forget(deltas)
+
+    def _is_here(self, delta: str, facts: dict[str, Any]) -> bool:
+        if self._store.deltas.has(delta):
+            return True
+        digest = as_object(facts.get("descriptor")).get("digest")
+        return isinstance(digest, str) and self._store.blobs.has(digest)
+
+    def _stored(self, key: Digest) -> Record | None:
         value = self._store.records.get(RESULT, key)
         if value is None:
             return None
@@ -101,6 +152,8 @@ class Results:
             "name": record.name,
             "at": self._store.clock.now(),  # for freeing; `created` is the solver's word
         }
+        if is_link(record.snapshot.deltas):
+            return  # composed of what is not here; it is found again when it is
         self._lease.add_all([("delta", id) for id in record.snapshot.deltas])
         with self._store.leases.guard():
             for id in record.snapshot.deltas:
@@ -120,7 +173,19 @@ class Results:
             self._store.records.put(RESULT, record.key, value)
 
     def alias(self, key: Digest) -> Digest | None:
-        """Return the content-based key that a definition-based key was last found to mean."""
+        """Return the content-based key that a definition-based key was last found to mean.
+
+        One that nothing is stored under gives way to that of an import.
+        """
+        target = self._stored_alias(key)
+        if not self._imports:
+            return target
+        if target is not None and self._store.records.get(RESULT, target) is not None:
+            return target
+        found = (cache.alias(key) for cache in tuple(self._imports))
+        return next((other for other in found if other is not None), target)
+
+    def _stored_alias(self, key: Digest) -> Digest | None:
         value = self._store.records.get(ALIAS, key)
         try:
             return None if value is None else Digest.parse(value["target"])

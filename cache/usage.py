@@ -7,9 +7,10 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_number
 from pybuild.cache.mark import Holder, Mark, Name, mark
-from pybuild.cache.results import LAYER, RESULT
+from pybuild.cache.results import RESULT
 from pybuild.cache.store import Store
 
 REGULAR = "regular"

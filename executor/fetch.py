@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pybuild.model.errors import EnvironmentFault
 from pybuild.model.events import Emit
+
+
+class LayerGone(EnvironmentFault):
+    """A layer that a stored result names can be had no more: the step that made it has to run.
+
+    Attributes:
+        delta: the layer's.
+        everywhere: the place it came from is out of reach, so others of that place are as well.
+    """
+
+    def __init__(self, delta: str, message: str, *, everywhere: bool = False) -> None:
+        super().__init__(
+            message,
+            hints=("build again with --no-cache: a record points at something that is gone",),
+        )
+        self.delta = delta
+        self.everywhere = everywhere
 
 
 class Fetcher(Protocol):
@@ -17,6 +35,6 @@ class Fetcher(Protocol):
         ``{"diff_id", "descriptor", "reference", "parents"}``, written when its image was resolved.
 
         Raises:
-            EnvironmentFault: nobody has it.
+            EnvironmentFault: nobody has it; `LayerGone` for a layer that the step can make again.
         """
         ...

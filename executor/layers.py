@@ -13,9 +13,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.fetch import Fetcher
+from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.flocks import locked
 from pybuild.executor.workers import Workers
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
@@ -25,9 +26,6 @@ from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 from pybuild.model.events import Emit
 from pybuild.model.snapshot import Snapshot
 
-LAYER = "layer"
-MADE_FROM = "made-from"
-"""Records by diffID: the delta that a layer was written from by this builder."""
 _LAYER_PREFIX = "sha256-"
 
 
@@ -111,16 +109,20 @@ class Layers:
             return found
         facts = self._store.records.get(LAYER, delta)
         if facts is None:
-            raise EnvironmentFault(
-                f"snapshot {delta} is not in the store",
-                hints=("build again with --no-cache: a record points at something that is gone",),
-            )
+            raise LayerGone(delta, f"snapshot {delta} is not in the store")
         lock = os.path.join(self._store.root, "locks", "unpack-" + names[-1])
         async with locked(lock):
             found = self._find(names)
             if found is not None:
                 return found
-            return await self._unpack(delta, names, facts, below, emit)
+            try:
+                return await self._unpack(delta, names, facts, below, emit)
+            except LayerGone:
+                raise
+            except PybuildError as error:
+                if facts.get(FROM_CACHE):  # what it holds is not what it should be
+                    raise LayerGone(delta, error.message) from error
+                raise
 
     def _find(self, names: tuple[str, ...]) -> str | None:
         for name in names:

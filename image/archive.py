@@ -51,18 +51,51 @@ def write_oci_layout(
     entries = _tagged(descriptor, names)
     kept = _other_images(directory, descriptor, names)
     for blob in reachable(descriptor, blob_path):
-        folder = os.path.join(directory, "blobs", blob.digest.algorithm)
-        os.makedirs(folder, exist_ok=True)
-        target = os.path.join(folder, blob.digest.hex)
-        if os.path.exists(target):
-            continue
-        with _replacing(target) as out:
-            for piece in _checked(blob, blob_path):
-                out.write(piece)
+        write_layout_blob(directory, blob, blob_path)
+    _write_index(directory, kept + entries)
+
+
+def write_layout_blob(directory: str, blob: Descriptor, blob_path: BlobPath) -> None:
+    """Write a blob into an OCI layout directory, unless it is there.
+
+    Raises:
+        EnvironmentFault: it is missing or does not have its size or digest.
+    """
+    folder = os.path.join(directory, "blobs", blob.digest.algorithm)
+    os.makedirs(folder, exist_ok=True)
+    target = os.path.join(folder, blob.digest.hex)
+    if os.path.exists(target):
+        return
+    with _replacing(target) as out:
+        for piece in _checked(blob, blob_path):
+            out.write(piece)
+
+
+def check_layout(directory: str) -> None:
+    """Refuse a directory that is there and neither empty nor an OCI layout.
+
+    Raises:
+        UserError: so it is.
+    """
+    _other_entries(directory)
+
+
+def name_in_layout(directory: str, descriptor: Descriptor, tag: str) -> None:
+    """Let a layout's index name what was written into it by a bare tag, as caches are [CCH-3].
+
+    Raises:
+        UserError: *directory* holds something else than a layout.
+    """
+    kept = [entry for entry in _other_entries(directory) if _notes(entry).get(REF_NAME) != tag]
+    named = {**descriptor.to_json(), "annotations": {REF_NAME: tag}}
+    _write_index(directory, [*kept, _field_order(named)])
+
+
+def _write_index(directory: str, entries: list[Any]) -> None:
     with _replacing(os.path.join(directory, "oci-layout")) as out:
         out.write(LAYOUT)
     with _replacing(os.path.join(directory, "index.json")) as out:
-        out.write(_layout_index(kept + entries))
+        out.write(_layout_index(entries))
 
 
 def write_oci_archive(
@@ -216,9 +249,16 @@ def _layout_index(entries: list[Any]) -> bytes:
 
 def _other_images(directory: str, descriptor: Descriptor, names: Sequence[str]) -> list[Any]:
     """Return what an existing layout's index keeps beside the image that is being written."""
+    new = {(Reference.parse(name).repository, Reference.parse(name).tag) for name in names}
+    return [e for e in _other_entries(directory) if not _is_replaced(e, descriptor, new)]
+
+
+def _other_entries(directory: str) -> list[Mapping[str, Any]]:
+    """Return what an existing layout's index has; blobs alone make no layout yet."""
     if not os.path.isdir(directory) or not os.listdir(directory):
         return []
-    if not os.path.exists(os.path.join(directory, "oci-layout")):
+    names = os.listdir(directory)
+    if "oci-layout" not in names and not set(names) <= {"blobs", "ingest"}:
         raise UserError(
             f"{directory} is not empty and not an OCI layout",
             hints=("choose an empty directory",),
@@ -227,19 +267,21 @@ def _other_images(directory: str, descriptor: Descriptor, names: Sequence[str]) 
     try:
         with open(path, "rb") as file:
             found = json.loads(file.read(MAX_MANIFEST_BYTES))["manifests"]
-        entries: list[Mapping[str, Any]] = [dict(entry) for entry in found]
+        return [dict(entry) for entry in found]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is broken: {error}") from error
-    new = {(Reference.parse(name).repository, Reference.parse(name).tag) for name in names}
-    return [entry for entry in entries if not _is_replaced(entry, descriptor, new)]
+
+
+def _notes(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return entry.get("annotations") or {}
 
 
 def _is_replaced(
     entry: Mapping[str, Any], descriptor: Descriptor, new: set[tuple[str, str | None]]
 ) -> bool:
-    notes: dict[str, Any] = entry.get("annotations") or {}
+    notes = _notes(entry)
     full, tag = notes.get(IMAGE_NAME), notes.get(REF_NAME)
     if full is None and tag is None:
         return entry.get("digest") == descriptor.digest

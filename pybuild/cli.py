@@ -63,6 +63,19 @@ BUILD = Command(
             "instead of building: check, outline or targets[,format=json][,ignorestatus]",
             "METHOD",
         ),
+        Option(
+            "cache",
+            "keep the cache there, and start from it (registry ref or ./dir)",
+            "URL",
+            "",
+            True,
+        ),
+        Option(
+            "cache-from", "start from this cache (type=…,ref=…|src=…, or a ref)", "SPEC", "", True
+        ),
+        Option(
+            "cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True
+        ),
         Option("cgroup-parent", "cgroup that those of RUN are made in", "PATH"),
         Option("check", "shorthand for --call=check: warn about what is worth mending"),
         Option("cpu-period", "period of the processor quota of RUN, in microseconds", "N"),

@@ -16,6 +16,7 @@ from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
 from pybuild.cache.rolling import RollingLease
 from pybuild.cache.store import Store
+from pybuild.caching import enter_caching
 from pybuild.config import Settings
 from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
@@ -26,7 +27,7 @@ from pybuild.epoch import Epochs
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
-from pybuild.export import Built, export_all
+from pybuild.export import Built, export_all, is_delivered
 from pybuild.frontend.ast import Dockerfile
 from pybuild.frontend.epoch import EpochSource
 from pybuild.frontend.lower import lower
@@ -52,6 +53,7 @@ from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 from pybuild.session import Session
 from pybuild.solver.drive import Solver
+from pybuild.solving import solve
 from pybuild.standardinput import StandardInput
 from pybuild.upkeep import keep_within
 
@@ -285,7 +287,11 @@ class Engine:
                 stack.callback(memo.forget, self.settings.root)
             async with runner:
                 targets = [one.result for one in prepared.lowered]
-                solution = await self.solver.solve(targets, runner, named_only(watch))
+                caching = await enter_caching(self, request, stack, emit)
+                solution = await solve(
+                    self, targets, runner, named_only(watch), whole=is_delivered(request)
+                )
+                inline = await caching.inline(solution, targets)
                 platforms = request.platforms or (native_platform(),)
                 built = [
                     Built(
@@ -293,8 +299,11 @@ class Engine:
                         result=solution.of(one.result).result,
                         is_one_of_many=request.multi_platform,
                         key=str(platform),
+                        inline_cache=results,
                     )
-                    for one, platform in zip(prepared.lowered, platforms, strict=True)
+                    for one, platform, results in zip(
+                        prepared.lowered, platforms, inline, strict=True
+                    )
                 ]
                 if request.attestations:
                     from pybuild.attested import Attestor
@@ -306,6 +315,10 @@ class Engine:
                     exported = replace(exported, metadata={**exported.metadata, **told})
                 else:
                     exported = await export_all(self, request, built, emit)
+                cache = await caching.export([solution], targets, emit)
+                if cache is not None:
+                    told = {"cache.manifest": cache.to_json()}
+                    exported = replace(exported, metadata={**exported.metadata, **told})
         await self._keep_within_limits()
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
+from pybuild.cacheresults import StepResult
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.config import format_time
 from pybuild.image.manifest import build_index
@@ -37,6 +38,7 @@ class Built:
     Attributes:
         is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
         key: how the request calls its platform, if not as the image does.
+        inline_cache: what its image's config is to say of the cache.
     """
 
     lowered: Lowered
@@ -44,6 +46,7 @@ class Built:
     attestations: tuple[Attestation, ...] = ()
     is_one_of_many: bool = False
     key: str = ""
+    inline_cache: tuple[StepResult, ...] | None = None
 
     @property
     def folder(self) -> str:
@@ -72,6 +75,11 @@ class Exported:
     image_id: Digest | None = None
     names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def is_delivered(request: BuildRequest) -> bool:
+    """Whether the results themselves are wanted, or just that they are made."""
+    return not request.outputs or any(o.type != "cacheonly" for o in request.outputs)
 
 
 async def export_all(

@@ -29,6 +29,8 @@ _INELIGIBLE = (
     "secret",
     "ssh",
     "allow",
+    "cache",
+    "cache-to",
     "help",
 )
 

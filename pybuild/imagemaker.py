@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pybuild.executor.layers import MADE_FROM
+from pybuild.cacheresults import inline_text
+from pybuild.image.cacheconfig import INLINE
 from pybuild.image.config import NewHistory, assemble_config
-from pybuild.image.manifest import build_manifest, layer_media_type
+from pybuild.image.manifest import build_manifest
+from pybuild.layermaker import LayerMaker, made_at
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
@@ -54,8 +56,7 @@ class ImageMaker:
         self._store = engine.store
         self._built = built
         self._oci_types = oci_types
-        self._compression = compression
-        self._level = level
+        self._layers = LayerMaker(engine, compression, level)
 
     async def make(self) -> Image:
         """Write what is missing and return the image."""
@@ -65,12 +66,13 @@ class ImageMaker:
             base = len(deltas) - sum(1 for item in lowered.history if item.vertex is not None)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._layer(delta) if at < base else self._new_layer(at))
+                group.create_task(self._layers.make(delta) if at < base else self._new_layer(at))
                 for at, delta in enumerate(deltas)
             ]
         layers = [task.result() for task in tasks]
+        inherited = {name: value for name, value in lowered.config.items() if name != INLINE}
         config = assemble_config(
-            lowered.config,
+            {**inherited, **self._inline([diff_id for diff_id, _ in layers])},
             [diff_id for diff_id, _ in layers],
             self._history(deltas[base:]),
             base_layer_count=base,
@@ -85,10 +87,18 @@ class ImageMaker:
         manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
         return Image(manifest, config_descriptor)
 
+    def _inline(self, diff_ids: Sequence[Digest]) -> dict[str, str]:
+        """What the config says of the cache, if it is to carry one [CCH-1]."""
+        results = self._built.inline_cache
+        if results is None:
+            return {}
+        text = inline_text(results, dict(zip(self._built.snapshot.deltas, diff_ids, strict=True)))
+        return {INLINE: text} if text else {}
+
     def _history(self, deltas: Sequence[str]) -> list[NewHistory]:
         """The entries of *deltas*, which this build added; SOURCE_DATE_EPOCH is their time."""
         fixed = self._built.lowered.epoch
-        made = iter([float(self._store.deltas.meta(d).get("created", 0.0)) for d in deltas])
+        made = iter([made_at(self._store, delta) for delta in deltas])
         entries: list[NewHistory] = []
         for item in self._built.lowered.history:
             created: float | str | None = None if item.vertex is None else next(made)
@@ -112,10 +122,10 @@ class ImageMaker:
         deltas = self._built.snapshot.deltas
         delta = deltas[at]
         if not self._rewrite or self._epoch is None:
-            return await self._layer(delta)
+            return await self._layers.make(delta)
         store, epoch = self._store, self._epoch
         facts = await asyncio.to_thread(store.records.get, "layer", delta) or {}
-        kind = f"{self._compression}-{self._level}-{epoch}"
+        kind = f"{self._layers.kind}-{epoch}"
         known: dict[str, Any] = facts.get("rewritten") or {}
         if kind in known:
             found = Descriptor.from_json(known[kind])
@@ -123,7 +133,7 @@ class ImageMaker:
                 return Digest.parse(known[kind]["diff_id"]), self._noted(found)
         if not store.deltas.has(delta):
             await self._engine.layers().ensure(deltas[: at + 1], lambda event: None)
-        diff_id, made = await self._write(delta, epoch)
+        diff_id, made = await self._layers.write(delta, epoch)
         known[kind] = {**made.to_json(), "diff_id": diff_id}
         await asyncio.to_thread(store.records.put, "layer", delta, {**facts, "rewritten": known})
         return diff_id, self._noted(made)
@@ -132,49 +142,3 @@ class ImageMaker:
         """*layer* with what says that its times were clamped; Docker's types have no place for it."""
         notes = {REWRITTEN: str(self._epoch)} if self._oci_types else {}
         return replace(layer, annotations=notes)
-
-    async def _layer(self, delta: str) -> tuple[Digest, Descriptor]:
-        """The diffID and blob of one delta; made if there is none in the wanted compression."""
-        store = self._store
-        facts = await asyncio.to_thread(store.records.get, "layer", delta)
-        if facts is not None and "descriptor" in facts:
-            # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
-            await self._engine.images.fetch(delta, lambda event: None)
-            return Digest.parse(facts["diff_id"]), Descriptor.from_json(facts["descriptor"])
-        kind = f"{self._compression}-{self._level}"
-        made = (facts or {}).get("blobs", {}).get(kind)
-        if facts is not None and made is not None:
-            descriptor = Descriptor.from_json(made)
-            if store.blobs.holds(descriptor):
-                return Digest.parse(facts["diff_id"]), descriptor
-        diff_id, descriptor = await self._write(delta, None)
-        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
-        record = {**(facts or {}), "diff_id": diff_id, "blobs": blobs}
-        await asyncio.to_thread(store.records.put, "layer", delta, record)
-        await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
-        return diff_id, descriptor
-
-    async def _write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
-        """Write a delta's layer as a blob; later times become *clamp*."""
-        store = self._store
-        out = store.scratch("layer")
-        try:
-            answer = await self._engine.workers.call(
-                "pybuild.image.layertar:layer_job",
-                {
-                    "path": store.deltas.path(delta),
-                    "out": out,
-                    "compression": self._compression,
-                    "level": self._level,
-                    "userxattr": await self._engine.userxattr(),
-                    "clamp_mtime": clamp,
-                },
-            )
-            digest = Digest.parse(answer["digest"])
-            size = int(answer["size"])
-            await asyncio.to_thread(store.blobs.adopt, out, digest, size)
-        except BaseException:
-            store.discard(out)
-            raise
-        descriptor = Descriptor(layer_media_type(self._compression), digest, size)
-        return Digest.parse(answer["diff_id"]), descriptor

@@ -6,12 +6,14 @@ Only metadata moves here; layers are fetched when a step or an output needs them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.imported import FROM_CACHE
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
+from pybuild.executor.fetch import LayerGone
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
@@ -21,17 +23,19 @@ from pybuild.image.manifest import (
     parse_index,
     parse_manifest,
 )
-from pybuild.internal import internal_step
+from pybuild.internal import InternalStep, internal_step
 from pybuild.layouts import LayoutDirectory, parse_layout
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
     from pybuild.registry.client import Client
+
+Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
 
 
 class ImageSourceResolver:
@@ -40,6 +44,8 @@ class ImageSourceResolver:
     Attributes:
         used: what was asked for and found, and whether the local store had it under that name; a
             memo of the build holds while these answers would be the same.
+        lenders: who copies a blob into the store from what is no directory here, by the name that
+            a layer's record has as its layout.
     """
 
     def __init__(self, store: Store, client: Callable[[], Client]) -> None:
@@ -48,6 +54,7 @@ class ImageSourceResolver:
         self.resolutions = Resolutions(store.root)
         self._fetching: dict[str, asyncio.Lock] = {}
         self.used: list[tuple[ImageRequest, Digest, bool]] = []
+        self.lenders: dict[str, Lender] = {}
 
     async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
         """Return the manifest and config of *request*.
@@ -152,6 +159,16 @@ class ImageSourceResolver:
                 f"layer {delta} is neither in the store nor known to any registry",
                 hints=["build with --pull to resolve the base image again"],
             )
+        if not facts.get(FROM_CACHE):
+            await self._fetch(facts, emit)
+            return
+        try:
+            await self._fetch(facts, emit)
+        except PybuildError as error:
+            missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
+            raise LayerGone(delta, error.message, everywhere=not missing) from error
+
+    async def _fetch(self, facts: dict[str, Any], emit: Emit) -> None:
         descriptor = Descriptor.from_json(facts["descriptor"])
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock:
@@ -161,6 +178,11 @@ class ImageSourceResolver:
             if not (facts.get("reference") or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
             self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
+            if layout in self.lenders:
+                title = f"[internal] copy {descriptor.digest.short} of {layout}"
+                async with internal_step(title, emit, self._store.clock) as step:
+                    await self.lenders[layout](descriptor, step)
+                return
             if layout:
                 title = f"[internal] copy {descriptor.digest.short} of {layout}"
                 async with internal_step(title, emit, self._store.clock):

@@ -16,6 +16,7 @@ from pybuild.model.resources import NAMES, Resources, parse_resources
 
 if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
+    from pybuild.cacheoptions import CacheFrom, CacheTo
     from pybuild.executor.sources.agents import SshAgent
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
@@ -125,6 +126,7 @@ class BuildRequest:
         platforms: of the result; several give an index.
         ssh: agents that steps and git may use.
         attestations: what is to be said about the result.
+        cache_from: asked for results that are not here, in this order; *cache_to* is given them.
     """
 
     context: str
@@ -149,6 +151,8 @@ class BuildRequest:
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
     attestations: Wanted | None = None
+    cache_to: tuple[CacheTo, ...] = ()
+    cache_from: tuple[CacheFrom, ...] = ()
 
     @property
     def multi_platform(self) -> bool:

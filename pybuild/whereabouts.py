@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.cache.results import LAYER, PUSHED
+from pybuild.cache.imported import LAYER
+from pybuild.cache.results import PUSHED
 from pybuild.image.manifest import Index, diff_ids_of, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest

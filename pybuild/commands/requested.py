@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from pybuild.host import platforms_from
 from pybuild.model.errors import UsageError
@@ -32,6 +32,7 @@ from pybuild.result import BuildResult
 
 if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
+    from pybuild.cacheoptions import CacheFrom, CacheTo
 
 
 def request_from(parsed: Parsed) -> BuildRequest:
@@ -85,7 +86,28 @@ def request_from(parsed: Parsed) -> BuildRequest:
         ssh=parse_agents(parsed.many("ssh")),
         allow=frozenset(parsed.many("allow")),
         attestations=_attestations(parsed),
+        **_caches(parsed),
     )
+
+
+class _Caches(TypedDict, total=False):
+    cache_to: tuple[CacheTo, ...]
+    cache_from: tuple[CacheFrom, ...]
+
+
+def _caches(parsed: Parsed) -> _Caches:
+    """Read where the cache goes to and comes from; what ``--cache`` names is asked last [CCH]."""
+    if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
+        return {}
+    from pybuild.cacheoptions import parse_cache, parse_cache_from, parse_cache_to
+
+    both = [parse_cache(text) for text in parsed.many("cache")]
+    to = [parse_cache_to(text) for text in parsed.many("cache-to")]
+    found = [parse_cache_from(text) for text in parsed.many("cache-from")]
+    return {
+        "cache_to": (*to, *(one for one, _ in both)),
+        "cache_from": (*found, *(other for _, other in both)),
+    }
 
 
 def _attestations(parsed: Parsed) -> Wanted | None:

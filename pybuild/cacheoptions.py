@@ -1,0 +1,264 @@
+"""Where a build's cache goes to and comes from: ``--cache-to``, ``--cache-from``, ``--cache`` [CCH]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError
+from pybuild.model.reference import Reference
+
+_COMPRESSIONS = ("gzip", "uncompressed", "zstd")
+_LATER = ("azblob", "gha", "s3")
+_FORMAT = frozenset(
+    ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
+    + ("ignore-error",)
+)
+_TO = {
+    "registry": _FORMAT | {"ref"},
+    "local": _FORMAT | {"dest", "tag"},
+    "inline": frozenset(("ignore-error",)),
+}
+_FROM = {
+    "registry": frozenset(("ref",)),
+    "local": frozenset(("src", "tag", "digest")),
+}
+# What BuildKit has besides; naming the default is no harm.
+_UNSUPPORTED = frozenset(("force-compression", "registry.insecure", "reset"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheTo:
+    """One place that a build's cache goes to.
+
+    Attributes:
+        type: ``registry``, ``local`` or ``inline``.
+        ref: of a registry, with a tag; *dest* a directory.
+        everything: every step's layers (``mode=max``), not only those of the result.
+        image_manifest: the cache is an image manifest; otherwise an index.
+        attrs: as they were given, for a build server.
+    """
+
+    type: str
+    ref: Reference | None = None
+    dest: str = ""
+    tag: str = "latest"
+    everything: bool = False
+    image_manifest: bool = True
+    oci_types: bool = True
+    compression: str = "gzip"
+    level: int | None = None
+    ignore_error: bool = False
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheFrom:
+    """One place that a build's cache comes from.
+
+    Attributes:
+        may_be_empty: nobody is warned if there is nothing yet.
+    """
+
+    type: str
+    ref: Reference | None = None
+    src: str = ""
+    tag: str = ""
+    digest: Digest | None = None
+    may_be_empty: bool = False
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+    def __str__(self) -> str:
+        if self.ref is not None:
+            return str(self.ref)
+        at = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""
+        return f"{self.src}{at}"
+
+
+def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheTo:
+    """Read the attributes of an export.
+
+    Args:
+        strict: refuse what would be ignored.
+
+    Raises:
+        UsageError: a type or an attribute that there is not, or a wrong value.
+    """
+    if kind not in _TO:
+        if kind in _LATER:
+            raise UsageError(
+                f"cache exporter {kind} is not supported yet",
+                hints=["use type=registry, type=local or type=inline"],
+            )
+        raise UsageError(f'unknown cache exporter: "{kind}"')
+    if strict:
+        _check(f"cache-to type={kind}", attrs, _TO[kind])
+    oci_types = _flag(attrs, "oci-mediatypes", True)
+    image_manifest = _flag(attrs, "image-manifest", oci_types)
+    if image_manifest and not oci_types:
+        raise UsageError(
+            "invalid configuration for remote cache, OCI mediatypes are required for"
+            " image-manifest cache format"
+        )
+    compression = attrs.get("compression", "gzip")
+    if compression not in _COMPRESSIONS:
+        raise UsageError(f'cache compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
+    if compression == "zstd" and not oci_types:
+        raise UsageError("cache compression zstd needs oci-mediatypes=true")
+    mode = attrs.get("mode", "min") or "min"
+    if mode not in ("min", "max"):
+        raise UsageError(f'invalid cache mode "{mode}": one of min, max')
+    if kind == "local" and not attrs.get("dest"):
+        raise UsageError("local cache exporter requires dest")
+    return CacheTo(
+        type=kind,
+        ref=_reference(attrs, "exporter") if kind == "registry" else None,
+        dest=attrs.get("dest", ""),
+        tag=attrs.get("tag") or "latest",
+        everything=mode == "max",
+        image_manifest=image_manifest,
+        oci_types=oci_types,
+        compression=compression,
+        level=_level(attrs),
+        ignore_error=_flag(attrs, "ignore-error", False),
+        attrs=dict(attrs),
+    )
+
+
+def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheFrom:
+    """Read the attributes of an import; as `cache_to`."""
+    if kind not in _FROM:
+        if kind in _LATER:
+            raise UsageError(f"cache importer {kind} is not supported yet")
+        raise UsageError(f'unknown cache importer: "{kind}"')
+    if strict:
+        _check(f"cache-from type={kind}", attrs, _FROM[kind])
+    if kind == "local" and not attrs.get("src"):
+        raise UsageError("local cache importer requires src")
+    try:
+        digest = Digest.parse(attrs["digest"]) if attrs.get("digest") else None
+    except ValueError as error:
+        raise UsageError(f"cache importer: {error}") from error
+    return CacheFrom(
+        type=kind,
+        ref=_reference(attrs, "importer") if kind == "registry" else None,
+        src=attrs.get("src", ""),
+        tag=attrs.get("tag", ""),
+        digest=digest,
+        attrs=dict(attrs),
+    )
+
+
+def parse_cache_to(text: str) -> CacheTo:
+    """Read one ``--cache-to``: ``type=…,…``, or a bare reference.
+
+    Raises:
+        UsageError: as `cache_to`.
+    """
+    kind, attrs = _fields(text, "cache-to")
+    if "dest" in attrs:
+        attrs["dest"] = os.path.abspath(os.path.expanduser(attrs["dest"]))
+    return cache_to(kind, attrs)
+
+
+def parse_cache_from(text: str) -> CacheFrom:
+    """Read one ``--cache-from``: ``type=…,…``, or a bare reference.
+
+    Raises:
+        UsageError: as `cache_from`.
+    """
+    kind, attrs = _fields(text, "cache-from")
+    if "src" in attrs:
+        attrs["src"] = os.path.abspath(os.path.expanduser(attrs["src"]))
+    return cache_from(kind, attrs)
+
+
+def parse_cache(text: str) -> tuple[CacheTo, CacheFrom]:
+    """Read ``--cache URL``: a directory's path or a registry's reference, used both ways.
+
+    Every step is kept there; what goes wrong with it fails no build.
+
+    Raises:
+        UsageError: neither.
+    """
+    path = text.removeprefix("file://")
+    both = {"mode": "max", "ignore-error": "true"}
+    if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
+        folder = os.path.abspath(os.path.expanduser(path))
+        kind, place = "local", {"dest": folder}
+        source = {"src": folder}
+    else:
+        kind, place = "registry", {"ref": text.removeprefix("registry://")}
+        source = place
+    to = cache_to(kind, {**place, **both})
+    found = cache_from(kind, source)
+    return to, CacheFrom(
+        type=kind, ref=found.ref, src=found.src, may_be_empty=True, attrs=found.attrs
+    )
+
+
+def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:
+    if "=" not in text:
+        return "registry", {"ref": text}
+    import csv
+
+    attrs: dict[str, str] = {}
+    for item in next(csv.reader([text]), []):
+        key, equals, value = item.partition("=")
+        if not equals:
+            if key.strip() == "ignore-error":
+                value = "true"
+            else:
+                raise UsageError(
+                    f'invalid {option} "{text}": field "{item}" must be a key=value pair'
+                )
+        attrs[key.strip().lower()] = value
+    kind = attrs.pop("type", "")
+    if not kind:
+        raise UsageError(f'invalid {option} "{text}": type is required')
+    return kind, attrs
+
+
+def _check(what: str, attrs: Mapping[str, str], known: frozenset[str]) -> None:
+    for name, value in attrs.items():
+        if name in known or (name in _UNSUPPORTED and value.lower() in {"false", "0", ""}):
+            continue
+        if name in _UNSUPPORTED:
+            raise UsageError(f"{what}: {name}={value} is not supported yet")
+        raise UsageError(
+            f'{what} has no attribute "{name}"', hints=[f"it has: {', '.join(sorted(known))}"]
+        )
+
+
+def _reference(attrs: Mapping[str, str], role: str) -> Reference:
+    text = attrs.get("ref", "")
+    if not text:
+        raise UsageError(f"registry cache {role} requires ref")
+    try:
+        reference = Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(f"registry cache {role}: {error}") from error
+    if role == "exporter" and reference.digest is not None:
+        raise UsageError(f'registry cache exporter: "{text}": a name to push to has no digest')
+    return reference
+
+
+def _flag(attrs: Mapping[str, str], name: str, default: bool) -> bool:
+    text = attrs.get(name)
+    if text is None:
+        return default
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise UsageError(f'cache attribute {name}="{text}": expected true or false')
+    return text.lower() in {"true", "1"}
+
+
+def _level(attrs: Mapping[str, str]) -> int | None:
+    text = attrs.get("compression-level")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f'cache attribute compression-level="{text}": a number') from None

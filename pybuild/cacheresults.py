@@ -1,0 +1,104 @@
+"""Which results of a build its cache is made of, by what its steps are stored under [CCH-10]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pybuild.cache.imported import FROM_CACHE, LAYER, is_link
+from pybuild.cache.results import Results
+from pybuild.image.cacheconfig import CacheContents, CachedResult, write_inline
+from pybuild.model.digest import Digest
+from pybuild.model.ops import LocalSource, ScratchSource, Vertex, walk
+from pybuild.solver.solution import Solution
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What a key stands for in this store; without deltas a link (`image.cacheconfig`)."""
+
+    key: Digest
+    deltas: tuple[str, ...] = ()
+    aliases: tuple[Digest, ...] = ()
+    created: float = 0.0
+    seconds: float = 0.0
+    name: str = ""
+
+    def cached(self, layers: Sequence[Digest]) -> CachedResult:
+        """Return it as others read it: its deltas as layers with these diffIDs."""
+        return CachedResult(
+            key=self.key,
+            layers=tuple(layers),
+            aliases=self.aliases,
+            created=self.created,
+            seconds=self.seconds,
+            name=self.name,
+        )
+
+
+def step_results(
+    results: Results, solutions: Sequence[Solution], targets: Sequence[Vertex]
+) -> list[StepResult]:
+    """Return what is stored of *targets* and all below, inputs first. Touches the disk.
+
+    Steps without a key, and those whose results are not here and cannot be named otherwise, have
+    no part in a cache; nor have local directories [CCH-14].
+    """
+    found: list[StepResult] = []
+    seen: set[Digest] = set()
+    for vertex in walk(*targets):
+        if isinstance(vertex.op, LocalSource | ScratchSource):
+            continue
+        for solution in solutions:
+            key = solution.key(vertex)
+            if key is None or key in seen:
+                continue
+            alias = solution.alias(vertex)
+            record = results.load(key)
+            deltas: tuple[str, ...] = ()
+            if record is not None and not is_link(record.snapshot.deltas):
+                deltas = record.snapshot.deltas
+            if record is None and alias is None:
+                continue
+            seen.add(key)
+            found.append(
+                StepResult(
+                    key=key,
+                    deltas=deltas,
+                    aliases=() if alias is None else (alias,),
+                    created=record.created if record else 0.0,
+                    seconds=record.seconds if record else 0.0,
+                    name=record.name if record else vertex.meta.name,
+                )
+            )
+    return found
+
+
+def within(found: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list[StepResult]:
+    """Return what ``mode=min`` keeps: results that are made of one of *stacks*, and links."""
+    kept: list[StepResult] = []
+    for one in found:
+        if any(set(one.deltas) <= set(stack) for stack in stacks):
+            kept.append(one)
+        elif one.aliases:
+            kept.append(StepResult(key=one.key, aliases=one.aliases, name=one.name))
+    return [one for one in kept if one.deltas or one.aliases]
+
+
+def is_origins(store: Store, delta: str) -> str:
+    """Return the image that has this layer, where every builder finds it; empty for our own."""
+    facts = store.records.get(LAYER, delta) or {}
+    return "" if facts.get(FROM_CACHE) else str(facts.get("reference") or "")
+
+
+def inline_text(found: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:
+    """Return what an image with these layers, by delta, says of the cache; empty if it is nothing."""
+    kept = within(found, [list(diff_ids)])
+    if not any(one.deltas for one in kept):
+        return ""
+    results = [one.cached([diff_ids[delta] for delta in one.deltas]) for one in kept]
+    return write_inline(CacheContents({}, tuple(results)), list(diff_ids.values()))

@@ -1,0 +1,90 @@
+"""Makes the layers of deltas: blobs as registries have them, once for each compression [OUT-11]."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pybuild.cache.imported import LAYER, MADE_FROM
+from pybuild.executor.fetch import LayerGone
+from pybuild.image.manifest import layer_media_type
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+    from pybuild.engine import Engine
+
+
+class LayerMaker:
+    """Makes layers in one compression."""
+
+    def __init__(self, engine: Engine, compression: str, level: int | None) -> None:
+        self.kind = f"{compression}-{level}"
+        self._engine = engine
+        self._store = engine.store
+        self._compression = compression
+        self._level = level
+
+    async def make(self, delta: str) -> tuple[Digest, Descriptor]:
+        """The diffID and blob of one delta; made if there is none in the wanted compression."""
+        store = self._store
+        facts = await asyncio.to_thread(store.records.get, LAYER, delta)
+        if facts is not None and "descriptor" in facts:
+            # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
+            try:
+                await self._engine.images.fetch(delta, lambda event: None)
+            except LayerGone:
+                if not store.deltas.has(delta):
+                    raise
+                return await self._made(delta, facts)  # its cache is gone, its files are not
+            return Digest.parse(facts["diff_id"]), Descriptor.from_json(facts["descriptor"])
+        return await self._made(delta, facts)
+
+    async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
+        """The layer in our compression, written if it was not."""
+        store, kind = self._store, self.kind
+        made = (facts or {}).get("blobs", {}).get(kind)
+        if facts is not None and made is not None:
+            descriptor = Descriptor.from_json(made)
+            if store.blobs.holds(descriptor):
+                return Digest.parse(facts["diff_id"]), descriptor
+        diff_id, descriptor = await self.write(delta, None)
+        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
+        record = {**(facts or {}), "diff_id": diff_id, "blobs": blobs}
+        await asyncio.to_thread(store.records.put, LAYER, delta, record)
+        await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
+        return diff_id, descriptor
+
+    async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
+        """Write a delta's layer as a blob; later times become *clamp*."""
+        store = self._store
+        out = store.scratch("layer")
+        try:
+            answer = await self._engine.workers.call(
+                "pybuild.image.layertar:layer_job",
+                {
+                    "path": store.deltas.path(delta),
+                    "out": out,
+                    "compression": self._compression,
+                    "level": self._level,
+                    "userxattr": await self._engine.userxattr(),
+                    "clamp_mtime": clamp,
+                },
+            )
+            digest = Digest.parse(answer["digest"])
+            size = int(answer["size"])
+            await asyncio.to_thread(store.blobs.adopt, out, digest, size)
+        except BaseException:
+            store.discard(out)
+            raise
+        descriptor = Descriptor(layer_media_type(self._compression), digest, size)
+        return Digest.parse(answer["diff_id"]), descriptor
+
+
+def made_at(store: Store, delta: str) -> float:
+    """When what is in a delta was made, seconds since the epoch, be it here or elsewhere."""
+    facts = store.records.get(LAYER, delta)
+    if facts is not None and isinstance(facts.get("created"), int | float):
+        return float(facts["created"])
+    return float(store.deltas.meta(delta).get("created", 0.0))
