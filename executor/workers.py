@@ -212,7 +212,7 @@ class Workers:
         if isinstance(known, ZygoteProcess):
             return known
         if known is None:
-            known = asyncio.create_task(self._start())
+            known = asyncio.create_task(self._start(shielded=kind == "exec"))
             self._zygotes[kind] = known
         try:
             zygote = await asyncio.shield(known)
@@ -224,8 +224,8 @@ class Workers:
             self._zygotes[kind] = zygote
         return zygote
 
-    async def _start(self) -> ZygoteProcess:
-        zygote = ZygoteProcess(self._rootless, self._pythonpath)
+    async def _start(self, *, shielded: bool) -> ZygoteProcess:
+        zygote = ZygoteProcess(self._rootless, self._pythonpath, shielded=shielded)
         await zygote.start()
         return zygote
 

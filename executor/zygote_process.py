@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pybuild.executor.interpreter import copy_interpreter, library_path
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
@@ -23,6 +24,7 @@ _BOOT = (
     "from pybuild.executor.zygote.loop import main; "
     "main(int(sys.argv[1]), int(sys.argv[2]), {'yes': True, 'no': False}.get(sys.argv[3]))"
 )
+_NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
@@ -66,13 +68,21 @@ def error_of(message: Sequence[Any]) -> PybuildError:
 
 
 class ZygoteProcess:
-    """One zygote, alive from `start` to `stop` or to its own end."""
+    """One zygote, alive from `start` to `stop` or to its own end.
 
-    def __init__(self, rootless: bool | None, pythonpath: Sequence[str]) -> None:
+    Args:
+        shielded: it runs a copy of the interpreter (`executor.interpreter`).
+    """
+
+    def __init__(
+        self, rootless: bool | None, pythonpath: Sequence[str], *, shielded: bool = False
+    ) -> None:
         self.rung = ""
         self.rung_detail = ""
         self.alive = False
         self._rootless = rootless
+        self._shielded = shielded
+        self._exit = 0
         self._pythonpath = list(pythonpath)
         self._jobs: dict[str, Job] = {}
         self._count = 0
@@ -87,10 +97,19 @@ class ZygoteProcess:
         Raises:
             EnvironmentFault: this machine allows none; the hints say what to change.
         """
+        try:
+            await self._start(os.environ)
+        except EnvironmentFault:
+            if not self._shielded or self._exit != _NOT_LINKED:
+                raise
+            # The copy is not where the original is, and looked for its libraries from there.
+            await self._start({**os.environ, "LD_LIBRARY_PATH": library_path()})
+
+    async def _start(self, environment: Mapping[str, str]) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._spawn()
+            self._spawn(environment)
         except OSError as error:
             raise EnvironmentFault(
                 describe_os_error(error, "cannot start the sandbox helper")
@@ -109,7 +128,7 @@ class ZygoteProcess:
             await self.stop()
             raise
 
-    def _spawn(self) -> None:
+    def _spawn(self, environment: Mapping[str, str]) -> None:
         if not sys.executable:
             raise InternalError("sys.executable is empty: no interpreter to start the zygote with")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -120,9 +139,14 @@ class ZygoteProcess:
         rootless = {True: "yes", False: "no", None: "auto"}[self._rootless]
         fds = (theirs.fileno(), watch)
         command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless]
+        program = -1
         try:
+            program = copy_interpreter() if self._shielded else -1
             self._process = subprocess.Popen(
                 command + self._pythonpath,
+                # By our descriptor, as one of its own would stay open in it.
+                executable=f"/proc/{os.getpid()}/fd/{program}" if self._shielded else None,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
@@ -137,6 +161,8 @@ class ZygoteProcess:
         finally:
             theirs.close()
             os.close(watch)
+            if program >= 0:
+                os.close(program)
         ours.setblocking(False)
         self._control = ours
 
@@ -188,6 +214,7 @@ class ZygoteProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
+        self._exit = status
         how = f"signal {-status}" if status < 0 else f"status {status}"
         text = f"the sandbox helper ended unexpectedly ({how})" + self.last_words()
         self._disconnect(EnvironmentFault(text, hints=("run the build again",)))

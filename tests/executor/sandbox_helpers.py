@@ -19,7 +19,8 @@ BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     *("cat", "chmod", "chown", "echo", "env", "false", "grep", "hostname", "id", "ip", "kill"),
     *("ln", "ls", "mkdir", "mknod", "mount", "mv", "ps", "pwd", "readlink", "rm", "rmdir", "sh"),
-    *("sleep", "stat", "test", "touch", "tr", "true", "umount", "unshare", "wc"),
+    *("sleep", "stat", "test", "touch", "tr", "true", "umount", "unshare", "wc", "find", "head"),
+    *("nsenter", "pivot_root"),
 )
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\nextra:x:2000:app,other\nlone:x:3000:\n"

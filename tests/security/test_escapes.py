@@ -1,0 +1,106 @@
+"""Every known way out of a step is tried on each rung of isolation and fails [SBX, SBX-21]."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pybuild
+from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+from tests.security import escapes
+from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
+
+pytestmark = [pytest.mark.root, pytest.mark.sandbox]
+
+RUNGS = ("root", "userns", "plain user", "plain user with sub-ids")
+_PLAIN = 65534
+_USERS = {"plain user": False, "plain user with sub-ids": True}
+
+Found = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What all attempts on one rung came to."""
+    skip_unless_possible()
+    rung: str = request.param
+    if rung in _USERS:
+        return _as_plain_user(tmp_path_factory.mktemp("plain"), with_sub_ids=_USERS[rung])
+    place = tmp_path_factory.mktemp(rung)
+    base = make_base(tmp_path_factory.mktemp("base"))
+    place.chmod(0o755)
+    return escapes.run_all(str(base), str(place), rung == "userns")
+
+
+def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
+    if not shutil.which("setpriv") or not shutil.which("unshare"):
+        pytest.skip("needs setpriv and unshare (package util-linux)")
+    if with_sub_ids and not (shutil.which("newuidmap") and os.path.exists("/etc/subuid")):
+        pytest.skip("needs newuidmap (package uidmap) and /etc/subuid")
+    new_enough = "import sys; sys.exit(sys.version_info < (3, 11))"
+    if subprocess.run([PYTHON, "-c", new_enough], check=False, timeout=30).returncode:
+        pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
+    root = Path(os.path.realpath(next(iter(pybuild.__path__)))).parent
+    place = Path("/dev/shm") / f"pybuild-escapes-{os.getpid()}"
+    try:
+        place.mkdir(mode=0o755)
+        make_base(place / "base")
+        (place / "own").mkdir()
+        for path in (place / "own", place / "base", *(place / "base").rglob("*")):
+            os.chown(path, _PLAIN, _PLAIN)
+        uncompiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / "pybuild", place / "pybuild", ignore=uncompiled)
+        shutil.copy(escapes.__file__, place / "escapes.py")
+        (place / "subid").write_text(f"{_PLAIN}:200000:65536\n" if with_sub_ids else "")
+        binds = "".join(
+            f"[ -e /etc/{name} ] && mount --bind {place}/subid /etc/{name};"
+            for name in ("subuid", "subgid")
+        )
+        command = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups", PYTHON]
+        command += [f"{place}/escapes.py", f"{place}/base", f"{place}/own"]
+        done = subprocess.run(
+            ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh", *command],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": "/"},
+        )
+        if "cannot make a user namespace" in done.stderr:
+            pytest.skip("user namespaces are not allowed here")
+        assert done.returncode == 0, done.stderr
+        result: Found = json.loads(done.stdout)
+        return result
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def test_names_are_unique_and_enough() -> None:
+    names = [escape.name for escape in ESCAPES] + list(CALLS)
+    assert len(names) == len(set(names))
+    assert len(names) >= 60
+
+
+@pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
+def test_a_step_stays_inside(found: Found, escape: Escape) -> None:
+    done = found[escape.name]
+    told = done["out"] + done["err"]
+    assert CANARY not in told
+    assert "ESCAPED" not in told
+    assert done["host"] == "unchanged"
+    assert re.search(escape.shows, told.strip(), re.MULTILINE | re.IGNORECASE), done
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="call numbers of x86_64")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_is_refused(found: Found, name: str) -> None:
+    """[SBX-8]"""
+    calls = found["calls"]
+    assert calls.get(name) in ("EPERM", "ENOSYS"), calls
