@@ -20,6 +20,7 @@ from pybuild.executor.zygote import (
     mounts,
     privileges,
     rootfs,
+    scope,
     syscalls,
     ulimits,
     users,
@@ -80,6 +81,8 @@ def become_step(
         insecure = spec["security"] == "insecure"
         if recorder is not None:
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
+        if spec["network"] == "default":
+            scope.leave_abstract_sockets()
         privileges.confine(uid, gid, groups, insecure=insecure)
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)

@@ -32,6 +32,8 @@ _NUMBERS = {
     "clone3": 435,
     "openat2": 437,
     "mount_setattr": 442,
+    "landlock_create_ruleset": 444,
+    "landlock_restrict_self": 446,
     **_BY_MACHINE.get(MACHINE, {}),
 }
 
@@ -313,6 +315,16 @@ def seccomp_filter(program: bytes, flags: int = 0) -> int:
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
     fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     return _call("seccomp", _int(SECCOMP_SET_MODE_FILTER), _int(flags), ctypes.c_char_p(fprog))
+
+
+def landlock_create_ruleset(attributes: bytes, flags: int) -> int:
+    """Return a ruleset's descriptor, or with flag 1 and no attributes the kernel's version."""
+    pointer = ctypes.c_char_p(attributes or None)
+    return _call("landlock_create_ruleset", pointer, _int(len(attributes)), _int(flags))
+
+
+def landlock_restrict_self(ruleset_fd: int) -> None:
+    _call("landlock_restrict_self", _int(ruleset_fd), _int(0))
 
 
 def join_session_keyring(name: str | None = None) -> None:

@@ -39,12 +39,12 @@ def _in_child(name: str, do: Callable[[str], None], directory: str) -> str:
         os.write(write_end, said.encode()[:4000])
         os._exit(0)
     os.close(write_end)
-    said = b""
+    told = b""
     while piece := os.read(read_end, 4096):
-        said += piece
+        told += piece
     os.close(read_end)
     status = os.waitpid(pid, 0)[1]
-    return said.decode("utf-8", "replace") or (f"ended with status {status}" if status else "")
+    return told.decode("utf-8", "replace") or (f"ended with status {status}" if status else "")
 
 
 def _mount_namespace(_place: str) -> None:

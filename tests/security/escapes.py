@@ -17,6 +17,7 @@ from typing import Any
 
 from pybuild.executor.step import StepMount, StepMountType, StepSpec
 from pybuild.executor.workers import Workers
+from pybuild.executor.zygote import scope
 from pybuild.model.errors import PybuildError
 
 CANARY = "canary-of-the-host-81c2"
@@ -47,6 +48,16 @@ class Escape:
 
 
 _DENIED = r"denied|not permitted|read-only|invalid argument|no such|not found|busy|can't"
+
+_ABSTRACT = r"""
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("\0own"); s.listen(); socket.socket(socket.AF_UNIX).connect("\0own")
+s = socket.socket(socket.AF_UNIX)
+try: s.connect("\0" + "@SOCKET@"); print("ESCAPED" if @SCOPES@ else "nothing can be done")
+except OSError as error: print(error.strerror)
+"""
+_SCOPED = "not permitted" if scope.possible() else "nothing can be done|not permitted"
 
 ESCAPES = (
     # --- mounts -----------------------------------------------------------------------------------
@@ -307,18 +318,16 @@ print("handle", libc.open_by_handle_at(root, handle, 0), os.strerror(ctypes.get_
         ),
     ),
     # --- network ----------------------------------------------------------------------------------
-    Escape(
-        name="abstract sockets without network",
-        python=True,
-        script="""
-import socket
-s = socket.socket(socket.AF_UNIX)
-try: s.connect("\\0" + "@SOCKET@"); print("ESCAPED")
-except OSError as error: print(error.strerror)
-""",
-        shows="Connection refused",
-        steps=(("network", "none"),),
-        cve="CVE-2020-15257",
+    *(
+        Escape(
+            name=f"abstract sockets of the host, network {network}",
+            python=True,
+            script=_ABSTRACT,
+            shows=shows,
+            steps=(("network", network),),
+            cve="CVE-2020-15257",
+        )
+        for network, shows in (("none", "Connection refused"), ("default", _SCOPED))
     ),
     Escape(
         name="out without network",
@@ -458,6 +467,7 @@ async def _run_all(base: Path, place: Path, rootless: bool | None) -> dict[str, 
             "@CACHE@": str(cache),
             "@PID@": str(os.getpid()),
             "@SOCKET@": name,
+            "@SCOPES@": str(scope.possible()),
             "@PORT@": str(tcp.getsockname()[1]),
         }
         try:
@@ -501,8 +511,7 @@ async def _attempt(
                     value = value.replace(word, text)
                 return value
             case tuple():
-                items: tuple[Any, ...] = value
-                return tuple(said(item) for item in items)
+                return tuple(map(said, value))  # pyright: ignore[reportUnknownArgumentType]
             case StepMount(source=source):
                 from dataclasses import replace
 
