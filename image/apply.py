@@ -42,7 +42,7 @@ def apply_layer(
         lowers: delta directories below, base first; empty for a base layer; None: not known.
         record_owners: note owners and devices beside the files: the user namespace has one id.
 
-    Returns counts: ``entries``, ``bytes`` of content, ``devices_skipped`` and ``xattrs_skipped``
+    Returns counts: ``entries``, ``bytes`` of content and ``xattrs_skipped``
     (what a user namespace or the file system did not allow).
 
     Raises:

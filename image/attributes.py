@@ -27,7 +27,7 @@ class Attributes:
     def __init__(self, *, userxattr: bool, record_owners: bool) -> None:
         self._own = overlayfs.namespace(userxattr)
         self._in_userns = userxattr
-        self._ledger = recorded.Ledger() if record_owners else None
+        self._ledger = recorded.Ledger(notes_owners=record_owners) if userxattr else None
         self.skipped = 0
 
     def finish(self, root_dir: str) -> None:
@@ -71,17 +71,12 @@ class Attributes:
         else:
             self._ledger.give(fd, os.fsdecode(name), uid, gid)
 
-    def device(self, fd: int, name: bytes, mode: int, number: int) -> bool:
-        """Make a device, or a file that stands for one; False: neither is possible."""
-        try:
+    def device(self, fd: int, name: bytes, mode: int, number: int) -> None:
+        """Make a device or FIFO; in a user namespace, a file that stands for the device."""
+        if self._ledger is None or stat.S_ISFIFO(mode):
             os.mknod(name, mode, number, dir_fd=fd)
-        except PermissionError:
-            if stat.S_ISFIFO(mode) or not self._in_userns:
-                raise
-            if self._ledger is None:
-                return False
+        else:
             recorded.make_node(fd, os.fsdecode(name), mode, number)
-        return True
 
     def _set_xattrs(self, fd: int, xattrs: dict[str, bytes]) -> None:
         for name, value in xattrs.items():
@@ -111,7 +106,7 @@ class Attributes:
 
     def _owner(self, below: bytes, status: os.stat_result) -> recorded.Ids:
         """Return whose *below* is, a path in another delta."""
-        if self._ledger is None:
+        if self._ledger is None or not self._ledger.notes_owners:
             return status.st_uid, status.st_gid
         if not recorded.can_carry(status.st_mode):
             return (0, 0)  # Only its own delta's list knows; links that are linked to are rare.

@@ -178,9 +178,11 @@ class Ledger:
     Attributes:
         owners: by inode number, of what can carry no attributes. An overlay shows the numbers of
             the files below it, and all deltas lie on one file system.
+        notes_owners: owners are noted; else the kernel can have them, and only devices are.
     """
 
-    def __init__(self, deltas: Iterable[str] = ()) -> None:
+    def __init__(self, deltas: Iterable[str] = (), *, notes_owners: bool = True) -> None:
+        self.notes_owners = notes_owners
         self.owners: dict[int, Ids] = {}
         for delta in deltas:
             for path, ids in read_list(delta).items():
@@ -204,20 +206,25 @@ class Ledger:
         return amended(status, owner, node)
 
     def give(self, fd: int, name: str | None, uid: int, gid: int) -> None:
-        """Note the owner of *name* in the directory *fd*, or of *fd* itself.
+        """Set the owner of *name* in the directory *fd*, or of *fd* itself.
 
         The directory must be ours alone: what is looked at first is what is given away.
         """
-        if name is None:
+        if not self.notes_owners:
+            if name is None:
+                os.fchown(fd, uid, gid)
+            else:
+                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        elif name is None:
             write_owner(fd, uid, gid)
-            return
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if can_carry(status.st_mode):
-            write_owner(f"/proc/self/fd/{fd}/{name}", uid, gid)
-        elif uid or gid:
-            self.owners[status.st_ino] = (uid, gid)
         else:
-            self.owners.pop(status.st_ino, None)
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if can_carry(status.st_mode):
+                write_owner(f"/proc/self/fd/{fd}/{name}", uid, gid)
+            elif uid or gid:
+                self.owners[status.st_ino] = (uid, gid)
+            else:
+                self.owners.pop(status.st_ino, None)
 
     def save(self, upper: str, merged: str | None = None) -> None:
         """Write the list of the delta *upper*.
@@ -226,7 +233,7 @@ class Ledger:
             merged: where the delta is the top of a mounted overlay: there a link that was copied up
                 is still known by its number below.
         """
-        if not self.owners:
+        if not self.owners or not self.notes_owners:
             return
         found: dict[bytes, Ids] = {}
         base = os.fsencode(upper)

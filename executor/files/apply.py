@@ -101,12 +101,13 @@ class Mounts:
     def __init__(self, directory: str, userxattr: bool | None) -> None:
         self._directory = directory
         self._userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
-        self._records = isolation.in_zygote() and isolation.records()
         self._count = 0
 
     def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
-        """Return what is noted about the files of a tree; None where owners need no notes."""
-        return recorded.Ledger(lowers) if self._records else None
+        """Return what is noted about the files of a tree; None where nothing needs notes."""
+        if not (isolation.in_zygote() and isolation.uses_userxattr()):
+            return None
+        return recorded.Ledger(lowers, notes_owners=isolation.records())
 
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""

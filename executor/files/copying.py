@@ -93,11 +93,10 @@ def give(path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: Led
     Raises:
         Fault: environment; the user namespace has no such id.
     """
-    if ledger is not None:
-        ledger.give(fd, name, *owner)
-        return
     try:
-        if name is None:
+        if ledger is not None:
+            ledger.give(fd, name, *owner)
+        elif name is None:
             os.fchown(fd, *owner)
         else:
             os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
