@@ -178,7 +178,10 @@ class Teller:
         if warning.spans:
             info = SourceInfo(filename=filename, data=data, language="Dockerfile")
             message.info.CopyFrom(info)
-        self._journal.write(pb.StatusResponse(warnings=[message]).SerializeToString())
+        told = pb.StatusResponse(warnings=[message])
+        if vertex in self._vertexes:  # clients show what a step warns of with news of that step
+            told.vertexes.append(self._vertexes[vertex])
+        self._journal.write(told.SerializeToString())
 
     def warn_as_told(self, request: WarnRequest) -> None:
         """Pass on a warning of the client's own frontend."""

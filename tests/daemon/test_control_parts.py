@@ -17,7 +17,7 @@ from pybuild.daemon.control.status import Journal, Teller
 from pybuild.daemon.control.usedpaths import used_paths
 from pybuild.daemon.control.wirerules import as_told
 from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
@@ -359,3 +359,21 @@ def test_history_without_space_leaves_nothing_half_written(
         history.end(record("a", 1))
     history.drop(record("a", 1))
     assert history.active() == [] and list((tmp_path / "history/records").iterdir()) == []
+
+
+def test_a_warning_comes_with_the_step_it_is_about() -> None:
+    """Else plain progress of clients, which prints steps that have news, never shows it."""
+    journal = Journal.temporary()
+    teller = Teller(journal, FakeClock(1.0))
+    teller.emit(VertexAdded(vertex=V, name="load", inputs=()))
+    teller.emit(VertexStarted(vertex=V, time=1.0))
+    teller.emit(VertexCompleted(vertex=V, time=2.0))
+    teller.warn(BuildWarning(rule="R", message="m", url="", spans=(Span("D", 1, 1),)), V, "D", b"")
+    journal.close()
+
+    async def run() -> list[pb.StatusResponse]:
+        return [pb.StatusResponse.FromString(data) async for data in journal.follow()]
+
+    last = asyncio.run(run())[-1]
+    assert [vertex.digest for vertex in last.vertexes] == [V] == [last.warnings[0].vertex]
+    assert seconds_of(last.vertexes[0].completed) == 2.0
