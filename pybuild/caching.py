@@ -37,12 +37,12 @@ class Caching:
         self._inline = inline
 
     async def inline(
-        self, solution: Solution, targets: Sequence[Vertex]
+        self, solutions: Sequence[Solution], targets: Sequence[Vertex]
     ) -> list[tuple[StepResult, ...] | None]:
         """Return, for each of *targets*, what its image is to say of the cache."""
         if not self._inline:
             return [None] * len(targets)
-        return [tuple(await self._found([solution], [target])) for target in targets]
+        return [tuple(await self._found(solutions, [target])) for target in targets]
 
     async def export(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex], emit: Emit

@@ -222,9 +222,11 @@ class Engine:
         stdin, started = StandardInput(), self.clock.now()
         loaded: tuple[BuildInputs, Dockerfile] | None = None
         images: dict[ImageRequest, ResolvedImage] = {}
-        async with internal_step("[internal] load build definition", emit, self.clock):
-            if await abandonable(is_at_hand, request, stdin):  # may wait for standard input
-                loaded = _parsed(await abandonable(load_inputs, request, stdin))
+        waits = request.context == "-"  # which is for people to see
+        if waits or await abandonable(is_at_hand, request, stdin):
+            async with internal_step("[internal] load build definition", emit, self.clock):
+                if not waits or await abandonable(is_at_hand, request, stdin):
+                    loaded = _parsed(await abandonable(load_inputs, request, stdin))
         if loaded is None:
             loaded = _parsed(await load_from_elsewhere(request, stdin, session, emit))
         inputs, dockerfile = loaded
@@ -291,7 +293,7 @@ class Engine:
                 solution = await solve(
                     self, targets, runner, named_only(watch), whole=is_delivered(request)
                 )
-                inline = await caching.inline(solution, targets)
+                inline = await caching.inline([solution], targets)
                 platforms = request.platforms or (native_platform(),)
                 built = [
                     Built(

@@ -70,6 +70,7 @@ class BridgeService:
 
     async def _solve(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.SolveRequest(), data)
+        await build.scope.imports.add((one.Type, dict(one.Attrs)) for one in request.CacheImports)
         result = await build.solve(
             request.Frontend,
             dict(request.FrontendOpt),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pybuild.attest.request import Asked
 from pybuild.attest.sources import Sources
 from pybuild.daemon.control.attestations import attested, history_provenance
 from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attestations, read_attrs
+from pybuild.daemon.control.caches import exports_of, imports_of, told
 from pybuild.daemon.control.dockerfile import solve_dockerfile
 from pybuild.daemon.control.llbload import load_definition
 from pybuild.daemon.control.looks import Look, looking
@@ -146,6 +148,9 @@ class Build:
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
+        caching = exports_of(scope, request.Cache)
+        scope.delivers = bool(request.Exporters or request.ExporterDeprecated)
+        await scope.imports.add(imports_of(request.Cache))
         if request.Frontend or len(request.Definition.defs):
             result = await self.solve(
                 request.Frontend,
@@ -172,7 +177,13 @@ class Build:
             machine,
             ignore_cache=request.FrontendAttrs.get("no-cache") == "",
         )
+        vertices = [tree.reference.vertex for tree in trees]
+        inline = await caching.inline(scope.solutions, vertices)
+        trees = [
+            replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
+        ]
         facts = await export_all(scope, request, result, trees)
+        facts |= told(await caching.export(scope.solutions, vertices, scope.emit))
         if not request.Internal:
             self.provenance = await history_provenance(
                 scope, self.ledger, result, trees, wanted, machine
@@ -211,6 +222,7 @@ class Build:
         producers = self._server.producers
         asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
         self.attrs = attrs = read_attrs(opts)
+        await scope.imports.add(attrs.cache_imports)
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():
             vertices[name] = await load_definition(given, scope)

@@ -13,11 +13,13 @@ from typing import Any
 
 from pybuild.attest.attestation import Attestation
 from pybuild.attesting import attestation_files, with_files
+from pybuild.cacheresults import StepResult
 from pybuild.daemon.control.results import Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
+from pybuild.daemon.session.pieces import pieces
 from pybuild.daemon.session.sessions import Session
 from pybuild.export import Built, Made, keep_image, make_image, output_names
 from pybuild.frontend.environment import parse_epoch
@@ -48,13 +50,18 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverable:
-    """One tree of a result with what its image's config says; *key* is its id in the result."""
+    """One tree of a result with what its image's config says; *key* is its id in the result.
+
+    Attributes:
+        inline_cache: what its image says of the cache, as `Built` has it.
+    """
 
     key: str
     lowered: Lowered
     snapshot: Snapshot
     reference: Reference
     attestations: tuple[Attestation, ...] = ()
+    inline_cache: tuple[StepResult, ...] | None = None
 
 
 async def export_all(
@@ -110,6 +117,7 @@ class _Export:
                 attestations=tree.attestations,
                 is_one_of_many=result.many is not None,
                 key=tree.key,
+                inline_cache=tree.inline_cache,
             )
             for tree in trees
         ]
@@ -174,7 +182,7 @@ class _Export:
         # What refers to others comes after them.
         for blob in sorted(blobs, key=lambda blob: (_depth(blob), blob.digest)):
             if await content.info(blob.digest) is None:
-                await content.write(blob.digest, blob.size, _pieces(blob_path(blob.digest)))
+                await content.write(blob.digest, blob.size, pieces(blob_path(blob.digest)))
             self._step.transfer(blob.digest, blob.size, blob.size)
 
     # --- trees ------------------------------------------------------------------------------------
@@ -284,12 +292,6 @@ def _depth(blob: Descriptor) -> int:
     if blob.media_type in INDEX_TYPES:
         return 2
     return 1 if blob.media_type in MANIFEST_TYPES else 0
-
-
-async def _pieces(path: str) -> AsyncGenerator[bytes]:
-    with open(path, "rb", buffering=0) as file:  # noqa: ASYNC230
-        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
-            yield piece
 
 
 def _facts(made: Made, names: Sequence[Name]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from pybuild.attest.sources import Image
+from pybuild.daemon.control.caches import Imports
 from pybuild.daemon.control.guest import Guest
 from pybuild.daemon.control.layouts import ClientLayouts
 from pybuild.daemon.control.looks import note_image, note_vertices
@@ -32,8 +33,10 @@ from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.proxies import proxy_for
 from pybuild.solver.solution import Solution
+from pybuild.solving import solve
 
 if TYPE_CHECKING:
+    from pybuild.cache.imported import ImportedCache
     from pybuild.daemon.session.filesync import LocalSync
     from pybuild.daemon.session.sessions import Session, Sessions
     from pybuild.engine import Engine
@@ -46,6 +49,8 @@ class Scope:
 
     Attributes:
         files: whole files that errors may name lines of.
+        delivers: what is solved is wanted itself, not only that it is made.
+        imports: the caches that it looks into.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Scope:
         self.engine = Guest(engine, SessionCredentials(session) if session else None)
         self.store = self.engine.store
         self.files: dict[str, bytes] = {}
+        self.delivers = True
+        self.imports = Imports(self)
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
             self.store,
@@ -111,9 +118,20 @@ class Scope:
         for target in targets:
             check_entitlements(target, self.allow)
         await self._offer_agents(targets)
-        solution = await self.engine.solver.solve(targets, self.runner, named_only(self.emit))
+        solution = await solve(
+            self.engine, targets, self.runner, named_only(self.emit), whole=self.delivers
+        )
         self._solutions.append(solution)
         return solution
+
+    def find_in(self, caches: Sequence[ImportedCache]) -> None:
+        """Find in *caches* what the store does not have, until the scope is left."""
+        self._stack.enter_context(self.engine.results.importing(caches))
+
+    @property
+    def solutions(self) -> Sequence[Solution]:
+        """All that was solved, oldest first."""
+        return self._solutions
 
     def known(self, vertex: Vertex) -> tuple[str, ...] | None:
         """Return the deltas of what was made of *vertex* in this build, if that is known."""

@@ -72,7 +72,8 @@ class ControlService:
 
         def look() -> list[UsageRecord]:
             picks, _ = parse_filters([text for text in request.filter if text], now)
-            return [record for record in usage(store) if picks(record)]
+            # What images are made of is no cache: clients wait for a list that prune can empty.
+            return [record for record in usage(store) if not record.pinned and picks(record)]
 
         try:
             found = await asyncio.to_thread(look)
