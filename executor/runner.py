@@ -92,6 +92,7 @@ class BuildRunner:
         self._contexts = ContextTrees(store, workers, self._lease)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
+        self._told_rung = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -305,8 +306,7 @@ class BuildRunner:
             )
             tail = steps.Tail()
 
-            def on_output(stream: str, data: bytes) -> None:
-                tail.add(data)
+            def log(stream: str, data: bytes) -> None:
                 emit(
                     VertexLog(
                         vertex=vertex.digest,
@@ -316,6 +316,16 @@ class BuildRunner:
                     )
                 )
 
+            def on_output(stream: str, data: bytes) -> None:
+                tail.add(data)
+                log(stream, data)
+
+            if not self._told_rung:
+                self._told_rung = True
+                workers = self._workers
+                line = steps.rung_line(await workers.isolation(), await workers.isolation_detail())
+                if line:
+                    log("stderr", line.encode())
             try:
                 ended = await self._workers.run_step(step, on_output)
             except UserError as error:  # such as a user that the image does not have

@@ -151,6 +151,22 @@ def uses_host_network(mode: NetworkMode) -> bool:
     return mode is not NetworkMode.NONE
 
 
+def rung_line(rung: str, detail: str) -> str:
+    """Return what a build says about its isolation, "" where there is nothing to say.
+
+    Args:
+        detail: why the rung is not a better one.
+    """
+    reason = f" ({detail})" if detail else ""
+    match rung:
+        case "userns":
+            return f"rootless: user namespace with a range of ids{reason}\n"
+        case "userns-single":
+            return f"rootless: user namespace with one id, owners are recorded{reason}\n"
+        case _:
+            return ""
+
+
 class Tail:
     """Keeps the end of what a step wrote, for its error."""
 

@@ -32,13 +32,24 @@ _FILTER = seccomp.program()
 _PERMITTED, _BOUNDING = _read_caps()
 
 
+_listening: dict[bool, bytes] = {}
+
+
+def prepare_listening() -> None:
+    """Work the filters of `listen` out, once for all children."""
+    if not _listening:
+        for insecure in (False, True):
+            _listening[insecure] = seccomp.program(recorded=True, insecure=insecure)
+
+
 def listen(*, insecure: bool) -> int:
     """Install the filter of a step whose ids and owners are recorded; return its listener.
 
     Raises:
         Fault: environment; the kernel has no such thing, or somebody listens already.
     """
-    program = seccomp.program(recorded=True, insecure=insecure)
+    prepare_listening()
+    program = _listening[insecure]
     listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
         try:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def need_sub_ids() -> None:
 
 
 @contextmanager
-def plain_user() -> Iterator[PlainUser]:
+def plain_user() -> Generator[PlainUser, None, None]:
     """Yield one, with a base of busybox and a copy of the package that it may read."""
     skip_unless_possible()
     if not shutil.which("setpriv") or not shutil.which("unshare"):

@@ -37,7 +37,7 @@ class Claim:
 
     @classmethod
     def of(cls, uid: int, gid: int, groups: Sequence[int]) -> Claim:
-        return cls((uid,) * 4, (gid,) * 4, tuple(sorted(groups)))
+        return cls((uid, uid, uid, uid), (gid, gid, gid, gid), tuple(sorted(groups)))
 
     @property
     def is_root(self) -> bool:

@@ -21,8 +21,12 @@ class Link:
     def __init__(self, wanted: bool) -> None:
         self.ends: tuple[_socket.socket, _socket.socket] | None = None
         if wanted:
-            # Imported once, for all recorders to come.
-            __import__("pybuild.executor.zygote.recorder.loop")
+            # Imported and worked out once, for all steps and recorders to come.
+            from pybuild.executor.zygote import privileges
+            from pybuild.executor.zygote.recorder import loop
+
+            privileges.prepare_listening()
+            loop.prepare()
             self.ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
 
     def for_step(self) -> _socket.socket | None:

@@ -105,26 +105,34 @@ def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
                 pass
 
 
+_PARTS = (Files, Ids, Looks, Labels)
+# (which of the parts, its method) by architecture and number
+_table: dict[tuple[int, int], tuple[int, str]] = {}
+
+
+def prepare() -> None:
+    """Work out who answers what, once for all recorders."""
+    if _table:
+        return
+    by_name = {
+        name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)
+    }
+    for arch, numbers in calls.NUMBERS.items():
+        for number, name in numbers.items():
+            _table[arch, number] = (-1 if name == "chroot" else by_name[name], name)
+
+
 def _answers(table: Claims, owners: Owners, roots: Roots) -> dict[tuple[int, int], Answer]:
     def chroot(call: Call) -> None:
         roots.watch = True
         call.proceed()
 
+    prepare()
     parts = (Files(table, owners), Ids(table, owners), Looks(owners), Labels())
-    found: dict[tuple[int, int], Answer] = {}
-    for arch, numbers in calls.NUMBERS.items():
-        for number, name in numbers.items():
-            if name == "chroot":
-                found[arch, number] = chroot
-                continue
-            for part in parts:
-                answer = getattr(part, name, None)
-                if answer is not None:
-                    found[arch, number] = answer
-                    break
-            else:
-                raise ValueError(f"no answer for {name}")
-    return found
+    return {
+        key: chroot if index < 0 else getattr(parts[index], name)
+        for key, (index, name) in _table.items()
+    }
 
 
 class _Upper:
