@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from pybuild.attest.request import Asked
@@ -55,14 +55,16 @@ class Build:
 
     Attributes:
         references: what was handed to the client, by id.
+        owner: whose it is: the subject of the client's certificate, or nothing.
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         files: whole files that errors may name lines of.
         ready: set when the gateway service may work for it.
     """
 
-    def __init__(self, server: BuildServer, request: pb.SolveRequest) -> None:
+    def __init__(self, server: BuildServer, request: pb.SolveRequest, owner: str = "") -> None:
         self.ref = request.Ref
+        self.owner = owner
         self.request = request
         self._server = server
         self.journal = Journal.temporary()
@@ -120,13 +122,12 @@ class Build:
         request = self.request
         try:
             allow = self._server.grant(request.Entitlements)
-            session = None
-            if request.Session:
-                session = await self._server.sessions.get(request.Session)
+            find = partial(self._server.sessions.get, owner=self.owner)
+            session = await find(request.Session) if request.Session else None
             async with Scope(
                 self._server.engine,
                 session,
-                sessions=self._server.sessions,
+                find=find,
                 sync=self._server.sync,
                 allow=allow,
                 emit=self.teller.emit,

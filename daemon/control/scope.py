@@ -15,7 +15,7 @@ from pybuild.daemon.control.caches import Imports
 from pybuild.daemon.control.guest import Guest
 from pybuild.daemon.control.layouts import ClientLayouts
 from pybuild.daemon.control.looks import note_image, note_vertices
-from pybuild.daemon.control.trees import ClientTrees
+from pybuild.daemon.control.trees import ClientTrees, FindSession
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
@@ -38,7 +38,7 @@ from pybuild.solving import solve
 if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
     from pybuild.daemon.session.filesync import LocalSync
-    from pybuild.daemon.session.sessions import Session, Sessions
+    from pybuild.daemon.session.sessions import Session
     from pybuild.engine import Engine
 
 
@@ -46,6 +46,9 @@ class Scope:
     """What one build shares from its first question to its last export. An async context manager.
 
     Everything that was solved in it stays leased until it is left.
+
+    Args:
+        find: returns another session of the same client by its id.
 
     Attributes:
         files: whole files that errors may name lines of.
@@ -58,7 +61,7 @@ class Scope:
         engine: Engine,
         session: Session | None,
         *,
-        sessions: Sessions,
+        find: FindSession,
         sync: LocalSync,
         allow: frozenset[str],
         emit: Emit,
@@ -84,7 +87,7 @@ class Scope:
         )
         self._agents = SessionAgents(session, self.store) if session else None
         self.layouts = ClientLayouts(session, self.engine.images, self.store)
-        self.trees = ClientTrees(session, sessions, sync)
+        self.trees = ClientTrees(session, find, sync)
         self.runner = BuildRunner(
             self.store,
             engine.workers,

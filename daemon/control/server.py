@@ -75,8 +75,11 @@ class BuildServer:
 
     # --- builds -----------------------------------------------------------------------------------
 
-    async def solve(self, request: pb.SolveRequest) -> pb.SolveResponse:
+    async def solve(self, request: pb.SolveRequest, owner: str = "") -> pb.SolveResponse:
         """Run one build to its end.
+
+        Args:
+            owner: the subject of the client's certificate; nobody else may drive its build.
 
         Raises:
             RpcError: it failed.
@@ -85,7 +88,7 @@ class BuildServer:
             raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
         if request.Ref in self._builds:
             raise RpcError(Code.UNKNOWN, f"job ID {request.Ref} exists")
-        build = Build(self, request)
+        build = Build(self, request, owner)
         self._builds[request.Ref] = build
         self._tell_arrived()
         record = pb.BuildHistoryRecord(
@@ -139,11 +142,13 @@ class BuildServer:
         record.logs.CopyFrom(await asyncio.to_thread(self.history.add_blob, data, STATUS_TYPE))
         await asyncio.to_thread(self.history.end, record)
 
-    async def build(self, ref: str) -> Build:
-        """Return a build under way; clients ask for it before its `Solve` has come [3.1].
+    async def build(self, ref: str, owner: str = "") -> Build:
+        """Return a build of *owner*; clients ask for it before its `Solve` has come [3.1].
+
+        Its `Ref` is no secret: the history tells it, and what drives a build reads its client.
 
         Raises:
-            RpcError: none comes.
+            RpcError: none comes, or it is somebody else's.
         """
         try:
             async with asyncio.timeout(_WAIT_S):
@@ -151,7 +156,10 @@ class BuildServer:
                     await self._arrived.wait()
         except TimeoutError:
             raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
-        return self._builds[ref]
+        found = self._builds[ref]
+        if found.owner != owner:
+            raise RpcError(Code.NOT_FOUND, f"no such job {ref}")
+        return found
 
     async def journal(self, ref: str) -> Journal:
         """Return the progress of a build, also of one that has ended.

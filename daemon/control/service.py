@@ -46,7 +46,8 @@ class ControlService:
 
     async def _solve(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.SolveRequest(), data)
-        return (await self._server.solve(request)).SerializeToString()
+        response = await self._server.solve(request, call.peer.subject or "")
+        return response.SerializeToString()
 
     async def _status(self, call: Call) -> None:
         request = parse(pb.StatusRequest(), await call.receive())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from pybuild.daemon.control.looks import note_files
 from pybuild.daemon.llb.queries import LocalQuery
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync
-from pybuild.daemon.session.sessions import Session, Sessions
+from pybuild.daemon.session.sessions import Session
 from pybuild.executor.files.selecting import find
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.localtrees import TellProgress
@@ -20,6 +20,7 @@ from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource
 from pybuild.model.snapshot import LocalTree
 
+FindSession = Callable[[str], Awaitable[Session]]
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -31,11 +32,14 @@ class ClientTrees:
     """Directories of one client, each part of one fetched once (`executor.localtrees.LocalTrees`).
 
     A frontend says which paths will be read before it hands out what reads them.
+
+    Args:
+        find: returns another session of the same client by its id.
     """
 
-    def __init__(self, session: Session | None, sessions: Sessions, sync: LocalSync) -> None:
+    def __init__(self, session: Session | None, find: FindSession, sync: LocalSync) -> None:
         self._session = session
-        self._sessions = sessions
+        self._find = find
         self._sync = sync
         self._stack = AsyncExitStack()
         self._names: dict[str, str] = {}
@@ -147,7 +151,7 @@ class ClientTrees:
     async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> str:
         session = self._session
         if session is None or id != session.id:
-            session = await self._sessions.get(id) if id else None
+            session = await self._find(id) if id else None
         if session is None:
             raise UserError(f'no session has the directory "{request.name}"')
         shown = f"transferring {request.name}:"

@@ -174,13 +174,22 @@ class Sessions:
             health.cancel()
             await channel.close()
 
-    async def get(self, id: str, timeout_s: float = 5.0) -> Session:
+    async def get(self, id: str, timeout_s: float = 5.0, *, owner: str | None = None) -> Session:
         """Return a session, waiting for one that is on its way. Only what follows a colon counts.
+
+        Args:
+            owner: whose it has to be; that of somebody else is as good as none. None is nobody.
 
         Raises:
             UserError: it does not come in time.
         """
         name = id.partition(":")[2] if ":" in id else id
+        found = await self._get(name, timeout_s)
+        if owner is not None and found.info.owner != owner:
+            raise UserError(f"no active session for {name}")
+        return found
+
+    async def _get(self, name: str, timeout_s: float) -> Session:
         known = self._sessions.get(name)
         if known is not None:
             return known

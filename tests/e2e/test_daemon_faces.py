@@ -11,18 +11,23 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from pybuild.daemon.client.filesync import file_sync
+from pybuild.daemon.client.session import ClientSession
 from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.status import RpcError
+from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
+from pybuild.daemon.pb import gateway
 from tests.daemon.buildsites import CONTROL
-from tests.harness import ROOT, Pybuild
+from tests.harness import ROOT, Pybuild, write
 
+BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 pytestmark = pytest.mark.slow
 
 
@@ -33,11 +38,11 @@ def pybuild(tmp_path: Path) -> Pybuild:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``ca``, ``server`` and ``client`` of one authority, ``stranger`` of another."""
+    """``ca``, ``server``, ``client`` and ``guest`` of one authority, ``stranger`` of another."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     where = tmp_path_factory.mktemp("tls")
-    for authority, names in (("ca", ("server", "client")), ("other", ("stranger",))):
+    for authority, names in (("ca", ("server", "client", "guest")), ("other", ("stranger",))):
         _openssl(where, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}",
                  "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
         for name in names:
@@ -92,36 +97,79 @@ def running(pybuild: Pybuild, log: Path, *command: str) -> Generator[subprocess.
             process.wait(30)
 
 
+@contextmanager
+def guarded(pybuild: Pybuild, certificates: Path, log: Path) -> Generator[str]:
+    """Run a server that wants certificates of its clients, and give its address."""
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    words = ["--addr", address, "--tlscert", str(certificates / "server.pem")]
+    words += ["--tlskey", str(certificates / "server.key")]
+    words += ["--tlscacert", str(certificates / "ca.pem")]
+    with running(pybuild, log, *pybuild.command("daemon", *words)):
+        yield address
+
+
+@asynccontextmanager
+async def as_client(address: str, certificates: Path, name: str) -> AsyncGenerator[Channel]:
+    """Connect with the certificate *name*, or with none."""
+    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    if name:
+        context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    async with asyncio.timeout(30):
+        channel = await Channel.connect(address, ssl=context, server_hostname="localhost")
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+
 def test_mutual_tls_lets_in_who_is_known(
     pybuild: Pybuild, certificates: Path, tmp_path: Path
 ) -> None:
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    words = ["--addr", address, "--tlscert", str(certificates / "server.pem")]
-    words += [
-        "--tlskey",
-        str(certificates / "server.key"),
-        "--tlscacert",
-        str(certificates / "ca.pem"),
-    ]
-
     async def version(name: str) -> str:
-        context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-        if name:
-            context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
-        async with asyncio.timeout(20):
-            channel = await Channel.connect(address, ssl=context, server_hostname="localhost")
-            try:
-                data = await channel.unary(CONTROL + "Info", b"", timeout=10)
-            finally:
-                await channel.close()
+        async with as_client(address, certificates, name) as channel:
+            data = await channel.unary(CONTROL + "Info", b"", timeout=10)
         return pb.InfoResponse.FromString(data).buildkitVersion.version
 
-    with running(pybuild, tmp_path / "log", *pybuild.command("daemon", *words)):
+    with guarded(pybuild, certificates, tmp_path / "log") as address:
         assert asyncio.run(version("client")).startswith("v")
         for name in ("", "stranger"):
             with pytest.raises((RpcError, OSError)):
                 asyncio.run(version(name))
         assert asyncio.run(version("client")).startswith("v")
+
+
+def test_another_certificate_neither_drives_a_build_nor_uses_its_session(
+    pybuild: Pybuild, certificates: Path, tmp_path: Path
+) -> None:
+    """Refs are no secret (the history tells them), and session ids may leak."""
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY . /\n", private="1")
+    offered = file_sync({"context": str(context), "dockerfile": str(context)})
+    asked = gateway.SolveRequest(Frontend="dockerfile.v0", allowResultReturn=True, Evaluate=True)
+    asked.allowResultArrayRef = True
+
+    async def run() -> None:
+        async with (
+            as_client(address, certificates, "client") as own,
+            as_client(address, certificates, "guest") as guest,
+            ClientSession(offered).open(own) as session,
+        ):
+            parked = pb.SolveRequest(Ref="parked", Session=session.id).SerializeToString()
+            building = asyncio.create_task(own.unary(CONTROL + "Solve", parked))
+            meta = Metadata({"buildkit-controlapi-buildid": "parked"})
+            solve = BRIDGE + "Solve"
+            await own.unary(solve, asked.SerializeToString(), metadata=meta)
+            with pytest.raises(RpcError) as caught:
+                await guest.unary(solve, asked.SerializeToString(), metadata=meta)
+            assert caught.value.code is Code.NOT_FOUND
+            stolen = pb.SolveRequest(Ref="x", Session=session.id, Frontend="dockerfile.v0")
+            with pytest.raises(RpcError, match="no active session"):
+                await guest.unary(CONTROL + "Solve", stolen.SerializeToString())
+            end = gateway.ReturnRequest(result=gateway.Result()).SerializeToString()
+            await own.unary(BRIDGE + "Return", end, metadata=meta)
+            await building
+
+    with guarded(pybuild, certificates, tmp_path / "log") as address:
+        asyncio.run(run())
 
 
 def test_plain_tcp_must_be_wanted(pybuild: Pybuild) -> None:
