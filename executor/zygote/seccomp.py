@@ -172,6 +172,13 @@ def _handed_over(arch: int) -> dict[int, Code]:
             *notify,
             *_return(_ALLOW),
         ]
+    special[calls.PRCTL[arch]] = [
+        (_LD_ABS, 0, 0, _OFFSET_ARG0),
+        (_JEQ, 1, 0, calls.PR_SET_KEEPCAPS),
+        (_JEQ, 0, 1, calls.PR_SET_SECUREBITS),
+        *notify,
+        *_return(_ALLOW),
+    ]
     for number in (*calls.ENOSYS_EVERYWHERE, *calls.NARROW.get(arch, ())):
         special[number] = enosys
     return special

@@ -78,6 +78,12 @@ NARROW: dict[int, tuple[int, ...]] = {
     ),
 }
 
+# Of prctl, only what keeps capabilities over a setuid is asked about.
+PRCTL = {X86_64: 157, I386: 172, AARCH64: 167}
+PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+KEEPING_BITS = 0x14  # SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP
+
 # Where open's flags are, by number of the argument: only what may make a file is asked about.
 FLAGS_ARGUMENT: dict[int, dict[int, int]] = {
     X86_64: {2: 1, 257: 2},

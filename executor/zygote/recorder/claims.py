@@ -19,21 +19,34 @@ KEEP = 0xFFFFFFFF  # -1 as an id: leave it as it is
 MAX_ROWS = 4096
 
 
+Four = tuple[int, int, int, int]
+
+
 class Claim:
     """Credentials as the kernel would have them; never changed, shared by tasks."""
 
-    __slots__ = ("gid", "groups", "uid")
+    __slots__ = ("gid", "groups", "keep", "kept", "uid")
 
     def __init__(
         self,
-        uid: tuple[int, int, int, int],
-        gid: tuple[int, int, int, int],
+        uid: Four,
+        gid: Four,
         groups: tuple[int, ...],
+        *,
+        keep: bool = False,
+        kept: bool = False,
     ) -> None:
-        """Args: real, effective, saved and file system ids; supplementary groups."""
+        """Args:
+        uid, gid: real, effective, saved and file system ids.
+        groups: supplementary ones, sorted.
+        keep: capabilities shall survive when it stops being root (PR_SET_KEEPCAPS).
+        kept: they did.
+        """
         self.uid = uid
         self.gid = gid
         self.groups = groups
+        self.keep = keep
+        self.kept = kept
 
     @classmethod
     def of(cls, uid: int, gid: int, groups: Sequence[int]) -> Claim:
@@ -42,26 +55,27 @@ class Claim:
     @property
     def is_root(self) -> bool:
         """Whether it may do what needs CAP_SETUID, CAP_SETGID or CAP_CHOWN."""
-        return self.uid[1] == 0
-
-    @property
-    def makes_roots_files(self) -> bool:
-        return self.uid[3] == 0 and self.gid[3] == 0
+        return self.uid[1] == 0 or self.kept
 
     def in_group(self, gid: int) -> bool:
         return gid == self.gid[3] or gid in self.groups
 
     def key(self) -> tuple[object, ...]:
-        return self.uid, self.gid, self.groups
+        return self.uid, self.gid, self.groups, self.keep, self.kept
 
-    def with_uid(self, uid: tuple[int, int, int, int]) -> Claim:
-        return Claim(uid, self.gid, self.groups)
+    def with_uid(self, uid: Four) -> Claim:
+        had = self.kept or 0 in self.uid[:3]
+        kept = self.keep and had and 0 not in uid[:3]
+        return Claim(uid, self.gid, self.groups, keep=self.keep, kept=kept)
 
-    def with_gid(self, gid: tuple[int, int, int, int]) -> Claim:
-        return Claim(self.uid, gid, self.groups)
+    def with_gid(self, gid: Four) -> Claim:
+        return Claim(self.uid, gid, self.groups, keep=self.keep, kept=self.kept)
 
+    def with_groups(self, groups: Sequence[int]) -> Claim:
+        return Claim(self.uid, self.gid, tuple(sorted(groups)), keep=self.keep, kept=self.kept)
 
-Four = tuple[int, int, int, int]
+    def keeping(self, keep: bool) -> Claim:
+        return Claim(self.uid, self.gid, self.groups, keep=keep, kept=self.kept)
 
 
 def set_one(old: Four, new: int, privileged: bool) -> Four:

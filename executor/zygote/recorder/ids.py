@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 
-from pybuild.executor.zygote.recorder import claims
+from pybuild.executor.zygote.recorder import calls, claims
 from pybuild.executor.zygote.recorder.claims import Claim, Claims
 from pybuild.executor.zygote.recorder.owners import Owners
 from pybuild.executor.zygote.recorder.peer import (
@@ -123,8 +123,17 @@ class Ids:
         if size > _MAX_GROUPS:
             raise OSError(errno.EINVAL, "")
         data = call.memory(call.args[1], 4 * size) if size else b""
-        groups = tuple(sorted(struct.unpack(f"={size}I", data)))
-        self._become(call, Claim(claim.uid, claim.gid, groups))
+        self._become(call, claim.with_groups(struct.unpack(f"={size}I", data)))
+
+    def prctl(self, call: Call) -> None:
+        """See PR_SET_KEEPCAPS and its like, which the kernel does as well."""
+        option, value = (n & _LOW for n in call.args[:2])
+        keep = bool(value if option == calls.PR_SET_KEEPCAPS else value & calls.KEEPING_BITS)
+        claim = self._claims.of(call.tid)
+        if keep != claim.keep:
+            call.check()
+            self._claims.assign(call.tid, claim.keeping(keep))
+        call.proceed()
 
     # --- programs ---------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from pybuild.executor.zygote.recorder.ids import Ids
 from pybuild.executor.zygote.recorder.labels import Labels
 from pybuild.executor.zygote.recorder.looks import Looks
 from pybuild.executor.zygote.recorder.owners import Owners
-from pybuild.executor.zygote.recorder.peer import Call, Gone, Roots, change_root
+from pybuild.executor.zygote.recorder.peer import Call, Gone, Roots, change_root, hasten
 from pybuild.image import recorded
 
 TYPE_CHECKING = False
@@ -81,6 +81,7 @@ def record(link: _socket.socket) -> None:
 
 def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
     answers = _answers(table, owners, roots)
+    hasten(listener)
     poller = select.poll()
     poller.register(listener, select.POLLIN)
     while True:
@@ -114,12 +115,11 @@ def prepare() -> None:
     """Work out who answers what, once for all recorders."""
     if _table:
         return
-    by_name = {
-        name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)
-    }
+    by_name = {name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)}
     for arch, numbers in calls.NUMBERS.items():
         for number, name in numbers.items():
             _table[arch, number] = (-1 if name == "chroot" else by_name[name], name)
+        _table[arch, calls.PRCTL[arch]] = (by_name["prctl"], "prctl")
 
 
 def _answers(table: Claims, owners: Owners, roots: Roots) -> dict[tuple[int, int], Answer]:

@@ -23,6 +23,8 @@ _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
 _STILL_VALID = 0x40082102
 _ADD_FD = 0x40182103
+_SET_FLAGS = 0x40082104
+_SYNC_WAKE_UP = 1  # SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 _CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _ADD_FD_SEND = 2
 _NOTICE = struct.Struct("=QIIiIQ6Q")
@@ -43,6 +45,14 @@ _process_vm_readv.argtypes = [
 ]
 _buffer = ctypes.create_string_buffer(_PATH_MAX)
 _local = struct.Struct("@PN")
+
+
+def hasten(listener: int) -> None:
+    """Have tasks and their recorder wake each other on the same processor: it halves the wait."""
+    try:
+        fcntl.ioctl(listener, _SET_FLAGS, struct.pack("=Q", _SYNC_WAKE_UP))
+    except OSError:
+        pass  # before Linux 6.6
 
 
 class Gone(Exception):
@@ -202,9 +212,7 @@ class Call:
         self._roots.enter(self.tid)
         base = syscalls.AT_FDCWD if path.startswith(b"/") else self.own_fd(dir_fd)
         try:
-            return syscalls.openat2(
-                base, path, flags, resolve | syscalls.RESOLVE_NO_MAGICLINKS, mode
-            )
+            return _openat2(base, path, flags, mode, resolve | syscalls.RESOLVE_NO_MAGICLINKS)
         except OSError as error:
             number = _descriptor(path) if error.errno in (errno.ELOOP, errno.ENOENT) else None
             if number is None or not flags & os.O_PATH or flags & os.O_NOFOLLOW:
@@ -266,6 +274,21 @@ def change_root(fd: int) -> None:
         os.fchdir(here)
     finally:
         os.close(here)
+
+
+_syscall = ctypes.PyDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long]
+_HOW = struct.Struct("=3Q")
+
+
+def _openat2(base: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """Do what `syscalls.openat2` does in half the time: it is the bulk of most answers."""
+    how = _HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
+    fd: int = _syscall(437, base, path, how, 24)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return fd
 
 
 def _identity(fd: int) -> tuple[int, int]:
