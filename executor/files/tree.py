@@ -16,6 +16,8 @@ import stat
 
 from pybuild.executor.zygote.faults import USER, Fault
 
+_PATH_BYTES = 4096  # the kernel's PATH_MAX
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -281,7 +283,18 @@ class Tree:
     def entries(
         self, fd: int, path: str, *, first_only: bool = False
     ) -> list[tuple[str, os.stat_result]]:
-        """Return what the directory *fd* at *path* holds, ignored entries left out, sorted."""
+        """Return what the directory *fd* at *path* holds, ignored entries left out, sorted.
+
+        Raises:
+            Fault: user; so deep that no program could name it.
+        """
+        if len(path) > _PATH_BYTES:
+            shown = f"{path[:60]}…"
+            raise Fault(
+                USER,
+                f'"/{shown}" is {path.count("/") + 1} directories deep: '
+                f"paths of more than {_PATH_BYTES} bytes cannot be copied or mounted",
+            )
         with os.scandir(fd) as scan:
             found: list[tuple[str, os.stat_result]] = []
             for entry in scan:
