@@ -181,7 +181,6 @@ async def make_image(
         raise UsageError(f'output compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
     if compression == "zstd" and not oci_types:
         raise UsageError("output compression zstd needs oci-mediatypes=true")
-    level = output.attrs.get("compression-level")
     rewrite = output.flag("rewrite-timestamp")
     epochs = [output.epoch(one.lowered.epoch) for one in built]
     if rewrite and None in epochs:
@@ -192,7 +191,7 @@ async def make_image(
             one,
             oci_types,
             compression,
-            int(level) if level else None,
+            output.level(),
             epoch=epoch,
             rewrite=rewrite,
         )

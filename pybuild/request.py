@@ -35,6 +35,7 @@ _ATTRIBUTES = {
     "local": _TREES | {"mode", "platform-split"},
     "tar": _TREES,
 }
+_LEVELS = {"gzip": 9, "zstd": 22}
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(
     (
@@ -74,6 +75,7 @@ class Output:
         if self.dest and self.type in {"image", "registry", "cacheonly"}:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
         self.epoch(None)
+        self.level()
         if self.flag("rewrite-timestamp") and self.flag("unpack"):
             raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
 
@@ -95,6 +97,21 @@ class Output:
         if epoch is None:
             raise UsageError(f"invalid source-date-epoch: {text}")
         return epoch
+
+    def level(self) -> int | None:
+        """Return how hard layers are compressed; None leaves it to us [OUT-10].
+
+        Raises:
+            UsageError: the compression has no such level.
+        """
+        text = self.attrs.get("compression-level")
+        if not text:
+            return None
+        most = _LEVELS.get(self.attrs.get("compression", "gzip"))
+        if not text.isdecimal() or (most is not None and int(text) > most):
+            wanted = "a number" if most is None else f"0 to {most}"
+            raise UsageError(f'output attribute compression-level="{text}": expected {wanted}')
+        return int(text)
 
     def flag(self, name: str, default: bool = False) -> bool:
         text = self.attrs.get(name)

@@ -204,10 +204,17 @@ def _ulimits(text: str) -> tuple[tuple[str, int, int], ...]:
         try:
             if not (name and equals):
                 raise ValueError
-            limits.append((name, int(soft), int(hard or soft)))
+            limits.append((name, _int64(soft), _int64(hard or soft)))
         except ValueError:
             raise UsageError(f"failed to parse ulimit: invalid value {item}") from None
     return tuple(sorted(limits))
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -1 << 63 <= value < 1 << 63:
+        raise ValueError
+    return value
 
 
 def _shm_size(text: str) -> int:
@@ -215,7 +222,7 @@ def _shm_size(text: str) -> int:
         size = int(text or "0")
     except ValueError:
         raise UsageError(f"failed to parse shm size: {text}") from None
-    if size < 0:
+    if not 0 <= size < 1 << 63:
         raise UsageError(f"failed to parse shm size: {text}")
     return size
 

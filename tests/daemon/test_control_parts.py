@@ -107,6 +107,8 @@ def test_no_cache_without_a_list_is_every_stage() -> None:
         ("ulimit", "nofile=x"),
         ("shm-size", "-1"),
         ("shm-size", "1g"),
+        ("shm-size", "9" * 20),
+        ("ulimit", "nofile=" + "9" * 20),
         ("force-network-mode", "bridge"),
         ("image-resolve-mode", "never"),
         ("cache-imports", "{"),
@@ -375,5 +377,6 @@ def test_a_warning_comes_with_the_step_it_is_about() -> None:
         return [pb.StatusResponse.FromString(data) async for data in journal.follow()]
 
     last = asyncio.run(run())[-1]
+    journal.discard()
     assert [vertex.digest for vertex in last.vertexes] == [V] == [last.warnings[0].vertex]
     assert seconds_of(last.vertexes[0].completed) == 2.0

@@ -1,0 +1,31 @@
+"""What a build is asked to do is checked before anything is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.model.errors import UsageError
+from pybuild.request import Output
+
+
+@pytest.mark.parametrize(
+    ("attrs", "words"),
+    [
+        ({"compression-level": "x"}, "expected 0 to 9"),
+        ({"compression-level": "10"}, "expected 0 to 9"),
+        ({"compression-level": "-1"}, "expected 0 to 9"),
+        ({"compression": "zstd", "compression-level": "23"}, "expected 0 to 22"),
+    ],
+)
+def test_levels_that_a_compression_does_not_have(attrs: dict[str, str], words: str) -> None:
+    """OUT-10."""
+    with pytest.raises(UsageError, match=f"compression-level.*{words}"):
+        Output(type="oci", dest="-", attrs=attrs)
+
+
+def test_levels() -> None:
+    assert Output(type="oci", attrs={"compression-level": "9"}).level() == 9
+    assert (
+        Output(type="oci", attrs={"compression": "zstd", "compression-level": "22"}).level() == 22
+    )
+    assert Output(type="oci").level() is None
