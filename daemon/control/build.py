@@ -59,7 +59,7 @@ class Build:
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         files: whole files that errors may name lines of.
-        ready: set when the gateway service may work for it.
+        ready: set when the gateway service may work for it, or never will.
     """
 
     def __init__(self, server: BuildServer, request: pb.SolveRequest, owner: str = "") -> None:
@@ -106,6 +106,8 @@ class Build:
                 await self.ready.wait()
         except TimeoutError:
             raise RpcError(Code.NOT_FOUND, f"no such job {self.ref}") from None
+        if self._scope is None:
+            raise RpcError(Code.NOT_FOUND, f"no such job {self.ref}")
 
     @property
     def scope(self) -> Scope:
@@ -144,6 +146,7 @@ class Build:
         except Exception as error:
             raise self.error(error) from error
         finally:
+            self.ready.set()  # who waits to work for it need not wait longer
             self._server.producers.forget(self.ref)
 
     async def _run(self, scope: Scope) -> dict[str, str]:

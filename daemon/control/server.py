@@ -153,7 +153,12 @@ class BuildServer:
         try:
             async with asyncio.timeout(_WAIT_S):
                 while ref not in self._builds:
-                    await self._arrived.wait()
+                    arrived = self._arrived
+                    ended = await asyncio.to_thread(self.history.get, ref)
+                    if ended is not None and ref not in self._builds:
+                        raise RpcError(Code.NOT_FOUND, f"no such job {ref}")
+                    if ref not in self._builds:
+                        await arrived.wait()
         except TimeoutError:
             raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
         found = self._builds[ref]

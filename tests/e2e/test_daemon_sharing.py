@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Generator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pybuild.daemon.client.filesend import ToDirectory, file_send
 from pybuild.daemon.client.filesync import file_sync
 from pybuild.daemon.client.session import ClientSession
 from pybuild.daemon.grpc.metadata import Metadata
+from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb import gateway
 from pybuild.daemon.pb import ops as llb
@@ -111,3 +113,22 @@ def test_an_input_is_read_from_the_session_that_it_names(server: Daemon, tmp_pat
     assert asyncio.run(run()) == {
         "x/f": "theirs", "x/only": "x", "own/f": "ours", "own/Dockerfile": text,
     }  # fmt: skip
+
+
+def test_who_would_drive_a_build_that_failed_at_once_does_not_wait(server: Daemon) -> None:
+    async def run() -> None:
+        async with client(server.address) as c:
+            ref = os.urandom(8).hex()
+            metadata = Metadata({"buildkit-controlapi-buildid": ref})
+            request = pb.SolveRequest(Ref=ref, FrontendAttrs={"attest:provenance": "mode=none"})
+            ping = partial(c.channel.unary, GATEWAY + "Ping", b"", metadata=metadata)
+            async with asyncio.timeout(3):
+                early = asyncio.create_task(ping())
+                with pytest.raises(RpcError, match="invalid mode"):
+                    await c.call("Solve", request.SerializeToString())
+                for waiting in (early, ping()):
+                    with pytest.raises(RpcError) as caught:
+                        await waiting
+                    assert caught.value.code is Code.NOT_FOUND
+
+    asyncio.run(run())
