@@ -40,7 +40,7 @@ async def export_caches(
     stacks: Sequence[Sequence[str]],
     emit: Emit,
 ) -> Descriptor | None:
-    """Write the cache to every target; return the manifest of the last one.
+    """Write the cache to every target; return a manifest that others name, else the last one.
 
     Args:
         found: what is stored of the build's steps.
@@ -50,11 +50,14 @@ async def export_caches(
         PybuildError: it cannot be written, and that is not to be ignored.
     """
     made: Descriptor | None = None
+    named = False
     for wanted, target in targets:
         try:
             async with internal_step(target.title, emit, engine.clock) as step:
                 kept = found if wanted.everything else within(found, stacks)
-                made = await _Export(engine, wanted, target, step).run(kept) or made
+                written = await _Export(engine, wanted, target, step).run(kept)
+                if written is not None and not named:
+                    made, named = written, target.is_named_elsewhere
         except Exception as error:
             cause = unwrap(error)
             if not wanted.ignore_error or not isinstance(cause, PybuildError):

@@ -14,7 +14,6 @@ from pybuild.internal import InternalStep
 from pybuild.layouts import LayoutDirectory
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -53,6 +52,11 @@ class CacheTarget(Protocol):
         """How people know the step."""
         ...
 
+    @property
+    def is_named_elsewhere(self) -> bool:
+        """Whether somebody else names what is written, and has to be told its manifest."""
+        ...
+
     async def has(self, blob: Descriptor) -> bool: ...
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
@@ -68,6 +72,7 @@ class RegistryCache:
     """A name in a registry."""
 
     title = "exporting cache to registry"
+    is_named_elsewhere = False
 
     def __init__(self, engine: Engine, reference: Reference) -> None:
         self._engine = engine
@@ -112,6 +117,7 @@ class DirectoryCache:
     """An OCI layout directory of this machine; the tag tells several caches apart."""
 
     title = "exporting cache to client directory"
+    is_named_elsewhere = False
 
     def __init__(
         self, engine: Engine, path: str, tag: str = "", digest: Digest | None = None
@@ -160,8 +166,3 @@ def _pushed(store: Store, blob: Descriptor) -> list[str]:
     known = store.records.get(PUSHED, blob.digest) or {}
     found: Sequence[object] = known.get("repositories") or ()
     return [str(place) for place in found]
-
-
-def no_cache_yet(error: Exception) -> bool:
-    """Tell whether a source failed because there is nothing in it yet."""
-    return isinstance(error, UserError)

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.blobs import BlobMissing
-from pybuild.cache.imported import FROM_CACHE
+from pybuild.cache.imported import FROM_CACHE, LAYER
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import LayerGone
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
+from pybuild.image.compression import LayerSource
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
     Manifest,
@@ -35,6 +36,7 @@ from pybuild.model.reference import Reference
 if TYPE_CHECKING:
     from pybuild.registry.client import Client
 
+_MOST_LAYER_BYTES = 1 << 38  # a bomb of more takes too long to defuse
 Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
 
 
@@ -153,7 +155,7 @@ class ImageSourceResolver:
 
     async def fetch(self, delta: str, emit: Emit) -> None:
         """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
-        facts = self._store.records.get("layer", delta)
+        facts = self._store.records.get(LAYER, delta)
         if facts is None:
             raise EnvironmentFault(
                 f"layer {delta} is neither in the store nor known to any registry",
@@ -167,6 +169,24 @@ class ImageSourceResolver:
         except PybuildError as error:
             missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
             raise LayerGone(delta, error.message, everywhere=not missing) from error
+        if not facts.get("checked"):
+            await self._check(delta, facts)
+
+    async def _check(self, delta: str, facts: dict[str, Any]) -> None:
+        """Compare a cached layer with its diffID: nothing but the cache's word binds the two.
+
+        Raises:
+            LayerGone: it is another layer.
+        """
+        path = self._store.blobs.path(facts["descriptor"]["digest"])
+        try:
+            found = await asyncio.to_thread(_diff_id, path)
+        except PybuildError as error:
+            raise LayerGone(delta, error.message) from error
+        if found != facts["diff_id"]:
+            raise LayerGone(delta, f"cached layer {facts['diff_id']}: got {found}")
+        known = {**facts, "checked": True}
+        await asyncio.to_thread(self._store.records.put, LAYER, delta, known)
 
     async def _fetch(self, facts: dict[str, Any], emit: Emit) -> None:
         descriptor = Descriptor.from_json(facts["descriptor"])
@@ -197,6 +217,13 @@ class ImageSourceResolver:
                 )
 
 
+def _diff_id(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        source = LayerSource(file.read, _MOST_LAYER_BYTES)
+        source.drain()
+        return source.diff_id
+
+
 def note_layers(
     store: Store,
     reference: Reference,
@@ -211,7 +238,7 @@ def note_layers(
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         delta = "sha256-" + diff_id.hex
         store.lease.add("delta", delta)  # first, or a prune in between would drop the record
-        known = store.records.get("layer", delta)
+        known = store.records.get(LAYER, delta)
         if known is None or not place.items() <= known.items():
             facts: dict[str, Any] = {
                 "diff_id": diff_id,
@@ -219,5 +246,5 @@ def note_layers(
                 **place,
                 "parents": list(parents),
             }
-            store.records.put("layer", delta, facts)
+            store.records.put(LAYER, delta, facts)
         parents.append(delta)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from google.protobuf.message import DecodeError
 
 from pybuild.daemon.client.attrs import FRONTEND, frontend_attrs
+from pybuild.daemon.client.caches import finish_caches, plan_caches
 from pybuild.daemon.client.events import StatusReader
 from pybuild.daemon.client.exports import (
     Exports,
@@ -42,9 +43,12 @@ async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildRes
         PybuildError: as a build in this process.
     """
     exports = plan(request)
-    async with services(request, exports) as (offered, session):
+    caches = plan_caches(request, emit)
+    async with services(request, exports, caches.stores) as (offered, session):
         reader = StatusReader(offered.filenames)
-        message = solve_request(request, {**frontend_attrs(request), **offered.attrs}, exports)
+        attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs}
+        message = solve_request(request, attrs, exports)
+        message.Cache.CopyFrom(caches.options)
         message.Session = session.id
         try:
             async with following(channel, message.Ref, reader, emit), session.open(channel):
@@ -53,6 +57,7 @@ async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildRes
             raise failure(error, reader, offered.filenames) from error
         response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
         await asyncio.to_thread(finish, exports, response)
+        await asyncio.to_thread(finish_caches, caches, response)
     made = descriptor_of(response)
     image_id = image_id_of(response, made)
     return BuildResult(

@@ -160,6 +160,13 @@ def image_id_of(response: Mapping[str, str], made: Descriptor | None) -> Digest 
         raise EnvironmentFault(f"the server names an image {text[:80]!r}") from error
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def metadata_of(response: Mapping[str, str], image_id: Digest | None) -> dict[str, Any]:
     """Return what ``--metadata-file`` says; values that are JSON become that [BLD-30]."""
     metadata: dict[str, Any] = {}
@@ -168,6 +175,8 @@ def metadata_of(response: Mapping[str, str], image_id: Digest | None) -> dict[st
         if key == "containerimage.descriptor":
             made = descriptor_of(response)
             metadata[key] = made.to_json() if made else value
+        elif key == "cache.manifest":
+            metadata[key] = _json(value)
     if image_id is not None:
         metadata["containerimage.config.digest"] = str(image_id)
     return dict(sorted(metadata.items()))

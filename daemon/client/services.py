@@ -14,7 +14,7 @@ from pybuild.contextkinds import ContextKind, kind_of
 from pybuild.contexts import MAX_DOCKERFILE_BYTES
 from pybuild.daemon.client.agents import agent_sockets
 from pybuild.daemon.client.auth import auth
-from pybuild.daemon.client.content import content
+from pybuild.daemon.client.content import BlobStore, content
 from pybuild.daemon.client.exports import EXPORT, Exports
 from pybuild.daemon.client.filesend import file_send
 from pybuild.daemon.client.filesync import file_sync
@@ -33,7 +33,9 @@ from pybuild.standardinput import StandardInput
 
 @asynccontextmanager
 async def services(
-    request: BuildRequest, exports: Exports | None = None
+    request: BuildRequest,
+    exports: Exports | None = None,
+    caches: Mapping[str, BlobStore] | None = None,
 ) -> AsyncGenerator[tuple[Offered, ClientSession]]:
     """Give what a build starts from, and the session that serves it; both for the context.
 
@@ -53,17 +55,20 @@ async def services(
             **file_sync(offered.directories),
             **secrets({id: secret.read for id, secret in request.secrets.items()}),
             **auth(DockerCredentials(os.environ)),
-            **_where_wanted(offered, sockets, exports),
+            **_where_wanted(offered, sockets, exports, caches or {}),
         }
         yield offered, ClientSession(handlers, shared_key=offered.shared_key)
 
 
 def _where_wanted(
-    offered: Offered, sockets: Mapping[str, str], exports: Exports | None
+    offered: Offered,
+    sockets: Mapping[str, str],
+    exports: Exports | None,
+    caches: Mapping[str, BlobStore],
 ) -> dict[str, Handler]:
     """Return the services that are offered only when there is something behind them."""
     handlers: dict[str, Handler] = {}
-    stores = dict(offered.stores)
+    stores = {**offered.stores, **caches}
     if exports is not None and exports.store is not None:
         stores[EXPORT] = exports.store
     if stores:

@@ -33,6 +33,7 @@ class SessionCache:
     """A directory of a client, through its session."""
 
     title = "exporting cache to client directory"
+    is_named_elsewhere = True
 
     def __init__(self, scope: Scope, path: str, digest: Digest | None = None) -> None:
         if scope.session is None:
