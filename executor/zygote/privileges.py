@@ -32,24 +32,26 @@ _FILTER = seccomp.program()
 _PERMITTED, _BOUNDING = _read_caps()
 
 
-_listening: dict[bool, bytes] = {}
+_listening: dict[tuple[bool, bool], bytes] = {}
 
 
 def prepare_listening() -> None:
     """Work the filters of `listen` out, once for all children."""
     if not _listening:
         for insecure in (False, True):
-            _listening[insecure] = seccomp.program(recorded=True, insecure=insecure)
+            for moves in (False, True):
+                program = seccomp.program(recorded=True, moves=moves, insecure=insecure)
+                _listening[insecure, moves] = program
 
 
-def listen(*, insecure: bool) -> int:
+def listen(*, insecure: bool, moves: bool) -> int:
     """Install the filter of a step whose ids and owners are recorded; return its listener.
 
     Raises:
         Fault: environment; the kernel has no such thing, or somebody listens already.
     """
     prepare_listening()
-    program = _listening[insecure]
+    program = _listening[insecure, moves]
     listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
         try:

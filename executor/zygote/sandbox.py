@@ -64,6 +64,9 @@ def become_step(
         # Only now, because a cgroup namespace shows as its root where it was made.
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         spec = wire.receive_one(channel)
+        # Asked here because these paths lead nowhere once the root is another.
+        lists = (lower + recorded.LIST_SUFFIX for lower in spec["lowers"])
+        spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
         _check(spec)
         uid, gid, groups = _build_root(spec)
         environment = _environment(spec)
@@ -105,7 +108,7 @@ def _have_recorded(
         lowers += mount["lowers"]
         uppers += [mount["upper"]] if mount["upper"] else []
     # No path leads back to the host's files from here, but the descriptors are the recorder's own.
-    listener = privileges.listen(insecure=insecure)
+    listener = privileges.listen(insecure=insecure, moves=spec["has_lists"])
     loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
 
 

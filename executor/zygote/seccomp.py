@@ -98,12 +98,17 @@ Code = list[tuple[int, int, int, int]]
 
 
 def program(
-    machine: str = syscalls.MACHINE, *, recorded: bool = False, insecure: bool = False
+    machine: str = syscalls.MACHINE,
+    *,
+    recorded: bool = False,
+    moves: bool = False,
+    insecure: bool = False,
 ) -> bytes:
     """Return the filter for *machine* as BPF.
 
     Args:
         recorded: hand the calls that `recorder.calls` lists to whoever listens.
+        moves: those of `calls.MOVES`, too.
         insecure: allow everything else.
 
     Raises:
@@ -122,7 +127,7 @@ def program(
         if insecure:
             special, refused, unused = {}, (), ()
         if recorded:
-            special.update(_handed_over(arch))
+            special.update(_handed_over(arch, moves))
         common = () if insecure else _COMMON
         ranges = _ranges((*refused, *common), unused, special, above=_ALLOW if insecure else None)
         body: Code = [(_LD_ABS, 0, 0, _OFFSET_NR), *_search(ranges)]
@@ -161,10 +166,12 @@ def _socket() -> Code:
     ]
 
 
-def _handed_over(arch: int) -> dict[int, Code]:
+def _handed_over(arch: int, moves: bool) -> dict[int, Code]:
     """Return what to do with the calls that somebody else answers."""
     notify, enosys = _return(_NOTIFY), _return(_ERRNO | _ENOSYS)
     special = dict.fromkeys(calls.NUMBERS[arch], notify)
+    if moves:
+        special.update(dict.fromkeys(calls.MOVES[arch], notify))
     for number, argument in calls.FLAGS_ARGUMENT[arch].items():
         special[number] = [
             (_LD_ABS, 0, 0, _OFFSET_ARG0 + 8 * argument),

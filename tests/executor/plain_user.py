@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import site
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,27 +97,44 @@ class PlainUser:
             entries = {member.name: member for member in tar.getmembers()}
         return Ran(json.loads(lines[0]), status, out, entries)
 
-    def python(self, main: str, *args: str, sub_ids: bool = False) -> list[str]:
-        """Run a program as the user, with our package; return the lines that it prints."""
+    def python(self, main: str, *args: str, sub_ids: bool = False, root: bool = False) -> list[str]:
+        """Run a program as the user, or as root, with our package; return the lines it prints."""
         (self.place / "subid").write_text(f"{UID}:200000:65536\n" if sub_ids else "")
         binds = "".join(
             f"[ -e /etc/{name} ] && mount --bind {self.place}/subid /etc/{name};"
             for name in ("subuid", "subgid")
         )
-        command = ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh", "setpriv"]
-        command += [f"--reuid={UID}", f"--regid={UID}", "--clear-groups", PYTHON, "-c", main, *args]
+        command = ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh"]
+        if not root:
+            command += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        command += [PYTHON, "-c", main, *args]
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             timeout=180,
             check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.place), "HOME": "/"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": self._path(), "HOME": "/"},
         )
         if "cannot make a user namespace" in done.stderr:
             pytest.skip("user namespaces are not allowed here")
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+    def _path(self) -> str:
+        """Our copy, and the packages of this interpreter where the user's is of the same version."""
+        same = _version() == sys.version_info[:2]
+        return os.pathsep.join(
+            [str(self.place), *site.getsitepackages()] if same else [str(self.place)]
+        )
+
+
+def need_packages(user: PlainUser) -> None:
+    """Skip unless the user's Python finds what a whole build needs."""
+    try:
+        user.python("import lark, networkx, diskcache, aiohttp")
+    except AssertionError:
+        pytest.skip(f"{PYTHON} does not find our dependencies as uid {UID}")
 
 
 def need_sub_ids() -> None:

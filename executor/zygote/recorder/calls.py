@@ -69,6 +69,16 @@ NUMBERS: dict[int, dict[int, str]] = {
     ),
 }
 
+# What copies a file up without a word about its owner. Asked about only where links in the layers
+# below have owners: the copy of a link does not remember what it is a copy of.
+MOVES: dict[int, dict[int, str]] = {
+    X86_64: _numbers("rename 82 renameat 264 renameat2 316 link 86 linkat 265 utimensat 280"),
+    I386: _numbers(
+        "rename 38 renameat 302 renameat2 353 link 9 linkat 303 utimensat 320 utimensat 412"
+    ),
+    AARCH64: _numbers("renameat 38 renameat2 276 linkat 37 utimensat 88"),
+}
+
 # i386 with 16-bit ids: lchown setuid getuid setgid getgid geteuid getegid setreuid setregid
 # getgroups setgroups fchown setfsuid setfsgid setresuid getresuid setresgid getresgid chown
 NARROW: dict[int, tuple[int, ...]] = {

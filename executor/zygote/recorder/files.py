@@ -273,6 +273,43 @@ class Files:
                 path = above + b"/" + target
         raise OSError(errno.ELOOP, "")
 
+    # --- moves ------------------------------------------------------------------------------------
+
+    def rename(self, call: Call) -> None:
+        self._bring_up(call, AT_FDCWD, call.args[0])
+
+    link = rename
+
+    def renameat(self, call: Call) -> None:
+        self._bring_up(call, call.args[0], call.args[1])
+
+    def renameat2(self, call: Call) -> None:
+        # An exchange moves the other one as well.
+        self._bring_up(call, *call.args[:4])
+
+    linkat = renameat
+    utimensat = renameat
+
+    def _bring_up(self, call: Call, *places: int) -> None:
+        """Let it be done; what it copies up keeps its owner.
+
+        Args:
+            places: pairs of a directory's descriptor and the address of a path.
+        """
+        for dir_fd, address in zip(places[::2], places[1::2], strict=True):
+            try:
+                fd = call.find(dir_fd, call.text(address), follow=False)
+            except OSError:
+                continue  # The kernel will say what is wrong.
+            try:
+                call.check()
+                self._owners.bring_up(fd)
+            except OSError:
+                pass
+            finally:
+                os.close(fd)
+        call.proceed()
+
 
 def _may_give(claim: Claim, before: recorded.Ids, uid: int, gid: int) -> bool:
     """Whether chown(2) lets one who is not root do it."""

@@ -117,7 +117,7 @@ def prepare() -> None:
         return
     by_name = {name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)}
     for arch, numbers in calls.NUMBERS.items():
-        for number, name in numbers.items():
+        for number, name in {**numbers, **calls.MOVES[arch]}.items():
             _table[arch, number] = (-1 if name == "chroot" else by_name[name], name)
         _table[arch, calls.PRCTL[arch]] = (by_name["prctl"], "prctl")
 
@@ -155,21 +155,25 @@ class _Upper:
             finally:
                 os.close(fd)
             if ids is None:
-                ids = below.owners.get(number) or _seen(below, root, path)
+                ids = below.owners.get(number) or _seen(owners, below, root, path)
             if ids is not None and ids != (0, 0):
                 found[path] = ids
         os.fchdir(self._beside)
         recorded.write_list(self._name, found)
 
 
-def _seen(below: recorded.Ledger, root: int, path: bytes) -> recorded.Ids | None:
+def _seen(owners: Owners, below: recorded.Ledger, root: int, path: bytes) -> recorded.Ids | None:
     """Return the owner of a link that was copied up: in the step's tree it has its old number."""
     if not below.owners:
         return None
     try:
-        return below.owners.get(os.stat(path, dir_fd=root, follow_symlinks=False).st_ino)
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     except OSError:
         return None
+    try:
+        return owners.remaining(fd) or below.owners.get(os.fstat(fd).st_ino)
+    finally:
+        os.close(fd)
 
 
 def _raise_file_limit() -> None:

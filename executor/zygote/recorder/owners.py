@@ -34,6 +34,7 @@ class Owners:
     def __init__(self, below: Ledger) -> None:
         self._below = below.owners
         self._noted: dict[tuple[int, int, bytes], Ids] = {}
+        self._pinned: list[int] = []
 
     def of(self, fd: int, status: os.stat_result | None = None) -> Ids:
         """Return the owner of the object behind *fd*."""
@@ -77,6 +78,19 @@ class Owners:
         if len(self._noted) >= _MAX_NOTES and key not in self._noted:
             raise OSError(errno.ENOMEM, "")
         self._noted[key] = (uid, gid)
+
+    def bring_up(self, fd: int) -> None:
+        """Copy a link or FIFO up that has its owner from the list of a delta below.
+
+        Left to the kernel, the copy would have another number and no note. It is held open, because
+        overlay forgets that the two are one as soon as it may.
+        """
+        status = os.fstat(fd)
+        if recorded.can_carry(status.st_mode) or status.st_ino not in self._below:
+            return
+        if _key(fd) not in self._noted:
+            self._pinned.append(os.dup(fd))
+            self.give(fd, *self._below[status.st_ino], status)
 
     def remaining(self, fd: int) -> Ids | None:
         """Return what the table has for a file that cannot carry a note."""

@@ -1,0 +1,133 @@
+"""One image whoever builds it: root, a user with a range of ids, a user with one id [REP-4]."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.executor.plain_user import UID, PlainUser, need_packages, need_sub_ids, plain_user
+from tests.harness import write
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+# cap_net_raw+ep, as setcap(8) writes it
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+PASSWD = "root:x:0:0::/:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\nwww:x:33:33::/:/bin/sh\n"
+GROUP = "root:x:0:\napp:x:1000:\nwww:x:33:\nstaff:x:50:\nextra:x:77:app\n"
+APPLETS = "sh ls cat chown chmod mkdir touch ln mknod mkfifo cp id stat mv rm chgrp find sort"
+DOCKERFILE = """\
+FROM scratch AS base
+ADD base.tar /
+FROM base AS made
+COPY --chown=app:staff src /opt/src
+COPY --chown=33 --chmod=4755 src/f /opt/f
+RUN chown -R www:app /opt/src/d && ln -s f /opt/l && chown -h 7:8 /opt/l && mkfifo /opt/p \\
+ && chown 3:4 /opt/p && chmod u+s /opt/src/f && touch /var/local/x && mkdir /var/local/sub \\
+ && cp -a /etc/shadow /etc/shadow- && mv /link /link2 && cp -a /opt/src /opt/copy
+USER app
+WORKDIR /home/app/made/deep
+RUN umask 027; touch f; mkdir d; ln -s f l; mkfifo p; id > id; chgrp extra f; chmod 4711 f; \\
+ chown 0 f 2> /dev/null || echo no > refused; stat -c '%n %u %g' /opt/l /opt/p /link2 /pipe > seen
+USER www:staff
+RUN touch /var/local/www /tmp/www
+USER root
+RUN echo more >> /etc/shadow; touch /capped; cp -a /opt/src/d /opt/moved; @MORE@
+FROM base
+COPY --from=made / /all/
+COPY --from=made --chown=5:6 /opt/copy /given/
+RUN find /all ! -name 'null*' -exec stat -c '%n %u %g %a %F' {} + | sort > /list
+"""
+MAIN = """
+import json, os, runpy, sys
+os.environ["HOME"] = sys.argv[1]
+sys.argv[:2] = ["pybuild"]
+runpy.run_module("pybuild", run_name="__main__")
+"""
+
+
+def base_tar() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+
+        def add(name: str, kind: bytes, data: bytes = b"", **facts: int | str) -> tarfile.TarInfo:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.mtime = kind, len(data), 1000
+            info.mode = 0o755
+            for key, value in facts.items():
+                setattr(info, key, value)
+            if name == "capped":
+                text = CAPABILITY.decode("latin-1")
+                info.pax_headers = {"SCHILY.xattr.security.capability": text}
+            tar.addfile(info, io.BytesIO(data))
+            return info
+
+        for name in ("bin", "etc", "home", "var"):
+            add(name, tarfile.DIRTYPE)
+        add("tmp", tarfile.DIRTYPE, mode=0o1777)
+        busybox = Path("/bin/busybox").read_bytes()
+        add("bin/busybox", tarfile.REGTYPE, busybox)
+        for applet in APPLETS.split():
+            add(f"bin/{applet}", tarfile.LNKTYPE, linkname="bin/busybox")
+        add("etc/passwd", tarfile.REGTYPE, PASSWD.encode(), mode=0o644)
+        add("etc/group", tarfile.REGTYPE, GROUP.encode(), mode=0o644)
+        add("etc/shadow", tarfile.REGTYPE, b"root:*:1:0:9:7:::\n", mode=0o640, gid=42)
+        add("home/app", tarfile.DIRTYPE, uid=1000, gid=1000)
+        add("var/local", tarfile.DIRTYPE, mode=0o2775, gid=50)
+        add("bin/tool", tarfile.REGTYPE, b"tool", mode=0o6755, uid=33, gid=50)
+        add("link", tarfile.SYMTYPE, linkname="etc/passwd", uid=33, gid=44)
+        add("hard", tarfile.LNKTYPE, linkname="link", uid=33, gid=44)
+        add("pipe", tarfile.FIFOTYPE, uid=5, gid=6)
+        add("null", tarfile.CHRTYPE, mode=0o666, gid=5, devmajor=1, devminor=3)
+        add("capped", tarfile.REGTYPE, b"x", gid=9)
+    return made.getvalue()
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[PlainUser]:
+    with plain_user() as made:
+        need_packages(made)
+        yield made
+
+
+def build(user: PlainUser, name: str, *, more: str = ":", sub_ids: bool = False) -> str:
+    """Build as root or as the user, and return the digest of the manifest."""
+    here = user.place / name
+    (here / "home").mkdir(parents=True)
+    context = write(here / "ctx", Dockerfile=DOCKERFILE.replace("@MORE@", more))
+    write(context / "src", f="f")
+    write(context / "src/d", y="y")
+    (context / "src/l").symlink_to("f")
+    (context / "base.tar").write_bytes(base_tar())
+    for path in (here, *here.rglob("*")):
+        os.utime(path, (1000, 1000), follow_symlinks=False)
+        if not name.startswith("root"):
+            os.chown(path, UID, UID, follow_symlinks=False)
+    attrs = f"type=oci,tar=false,dest={here}/oci,rewrite-timestamp=true"
+    words = ["build", "-o", attrs, "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(context)]
+    user.python(MAIN, str(here / "home"), *words, sub_ids=sub_ids, root=name.startswith("root"))
+    (entry,) = json.loads((here / "oci/index.json").read_text())["manifests"]
+    digest: str = entry["digest"]
+    return digest
+
+
+def test_the_digest_is_the_same_as_root_with_a_range_and_with_one_id(user: PlainUser) -> None:
+    need_sub_ids()
+    digests = {
+        "root": build(user, "root"),
+        "range": build(user, "range", sub_ids=True),
+        "one": build(user, "one"),
+    }
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_devices_that_steps_make_are_the_same_as_root_and_with_one_id(user: PlainUser) -> None:
+    """In a range of ids mknod is refused, as it always was."""
+    more = "mknod /dev8 b 8 1; chmod 600 /dev8; chown 0:6 /dev8; mv /null /null2; cp -a /dev8 /dev9"
+    one = build(user, "one-device", more=more)
+    assert one == build(user, "root-device", more=more)
