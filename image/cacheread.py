@@ -122,13 +122,13 @@ class _Layers:
 
     def chain(self, at: Any) -> tuple[Digest, ...]:
         """Return a layer with all below it, base first; nothing where one cannot be used."""
-        at = self._index(at)
-        stack: list[Any] = []
-        while at >= 0:
-            stack.append(at)
+        place = self._index(at)
+        stack: list[int] = []
+        while place >= 0:
+            stack.append(place)
             if len(stack) > MAX_DEPTH:
                 raise ValueError(f"more than {MAX_DEPTH} layers below each other")
-            at = self._parents[at]
+            place = self._parents[place]
         return self.stack(stack[::-1])
 
     def stack(self, places: Sequence[Any]) -> tuple[Digest, ...]:
@@ -165,13 +165,16 @@ def _read_layer(item: Any) -> CachedLayer | None:
 def _read_record(item: Any, layers: _Layers) -> CachedResult | None:
     stack: tuple[Digest, ...] = ()
     created = 0.0
-    for found in _list(item, "layers", MAX_LAYERS):
-        if not stack:
-            stack, created = layers.chain(found.get("layer", 0)), _time(found)
-    for found in _list(item, "chains", MAX_LAYERS):
-        if not stack:
-            stack = layers.stack(_list(found, "layers", MAX_DEPTH))
-            created = _time(found)
+    choices = [
+        *((one, layers.chain(one.get("layer", 0))) for one in _list(item, "layers", MAX_LAYERS)),
+        *(
+            (one, layers.stack(_list(one, "layers", MAX_DEPTH)))
+            for one in _list(item, "chains", MAX_LAYERS)
+        ),
+    ]
+    for found, chosen in choices:
+        if chosen and not stack:
+            stack, created = chosen, _time(found)
     aliases = tuple(Digest.parse(str(text)) for text in _list(item, "aliases", MAX_RECORDS))
     if not stack and not aliases:
         return None

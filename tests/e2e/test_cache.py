@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import urllib.request
@@ -261,6 +262,23 @@ def test_hits_that_nobody_needs_cost_the_cache_config_alone(
     fetched = [line for line in asked if line.startswith("GET") and "/blobs/" in line]
     assert len(fetched) == 1, fetched
     assert manifest(registry, ref)["config"]["digest"] in fetched[0]
+
+
+def test_two_hundredths_of_the_cache_are_enough_to_know_it_all(
+    machines: Machines, registry: RegistryProcess, ref: str
+) -> None:
+    """Issue 6, show 2: with output cacheonly at most 2 % of the cached bytes move."""
+    write(machines.context, Dockerfile="FROM base\nCOPY big /\nRUN cat /big /big > /bigger\n")
+    (machines.context / "big").write_bytes(os.urandom(1 << 20))
+    machines.build(machines.fresh(), "--cache", ref, output="type=cacheonly")
+    before = len(requests(registry))
+    found = machines.build(machines.fresh(), "--cache-from", ref, output="type=cacheonly")
+    assert found.ran == []
+    document = manifest(registry, ref)
+    fetched = [r for r in requests(registry)[before:] if r.startswith("GET") and "/blobs/" in r]
+    assert [document["config"]["digest"] in line for line in fetched] == [True]
+    cached = sum(layer["size"] for layer in document["layers"])
+    assert len(json.dumps(document)) + document["config"]["size"] <= 0.02 * cached
 
 
 def test_a_cache_that_is_there_is_not_sent_again(
