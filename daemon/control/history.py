@@ -63,9 +63,23 @@ class History:
 
     def add_blob(self, data: bytes, media_type: str) -> pb.Descriptor:
         """Keep what a record will name."""
-        digest = hashlib.sha256(data).hexdigest()
-        self._write(os.path.join(self._blobs, digest), data)
-        return pb.Descriptor(media_type=media_type, digest=f"sha256:{digest}", size=len(data))
+        return self.add_pieces((data,), media_type)
+
+    def add_pieces(self, pieces: Iterable[bytes], media_type: str) -> pb.Descriptor:
+        """Keep what a record will name, without having it in memory."""
+        digest, size = hashlib.sha256(), 0
+        temporary = os.path.join(self._blobs, f".{os.urandom(12).hex()}")
+        try:
+            with open(temporary, "wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += file.write(piece)
+            os.replace(temporary, os.path.join(self._blobs, digest.hexdigest()))
+        except OSError:
+            _unlink(temporary)
+            raise
+        name = f"sha256:{digest.hexdigest()}"
+        return pb.Descriptor(media_type=media_type, digest=name, size=size)
 
     def delete(self, ref: str) -> bool:
         """Forget a build; False if there is none."""

@@ -138,8 +138,9 @@ class BuildServer:
             blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
             told = record.Results[key] if key else record.Result
             told.Attestations.append(blob)
-        data = await asyncio.to_thread(build.journal.read)
-        record.logs.CopyFrom(await asyncio.to_thread(self.history.add_blob, data, STATUS_TYPE))
+        pieces = build.journal.pieces()
+        logs = await asyncio.to_thread(self.history.add_pieces, pieces, STATUS_TYPE)
+        record.logs.CopyFrom(logs)
         await asyncio.to_thread(self.history.end, record)
 
     async def build(self, ref: str, owner: str = "") -> Build:

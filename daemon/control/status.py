@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import IO
 
 from pybuild.daemon.pb import control as pb
@@ -33,6 +34,8 @@ from pybuild.model.events import (
 from pybuild.model.span import Span
 
 _MAX_LOG_BYTES = 256 << 10
+# Of one step, or whoever runs `yes` fills the disk of all.
+_MOST_LOG_BYTES = 32 << 20
 _READ_BYTES = 1 << 20
 _PROGRESS_EVERY_S = 0.1
 _MOST_LINES = 100
@@ -80,10 +83,11 @@ class Journal:
         journal._closed = True
         return journal
 
-    def read(self) -> bytes:
-        """Return all of it, as the history keeps it."""
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of it, as the history keeps it."""
         self._file.flush()
-        return os.pread(self._file.fileno(), self._size, 0)
+        for at in range(0, self._size, _READ_BYTES):
+            yield os.pread(self._file.fileno(), min(_READ_BYTES, self._size - at), at)
 
     def discard(self) -> None:
         """Close the file; readers that are under way have their own."""
@@ -99,13 +103,14 @@ class Journal:
                 while at < size:
                     data = os.pread(fd, min(_READ_BYTES, size - at), at)
                     at += len(data)
-                    rest += data
-                    while len(rest) >= 4:
-                        end = 4 + int.from_bytes(rest[:4], "little")
+                    rest, begin = rest + data, 0
+                    while len(rest) >= begin + 4:
+                        end = begin + 4 + int.from_bytes(rest[begin : begin + 4], "little")
                         if len(rest) < end:
                             break
-                        yield rest[4:end]
-                        rest = rest[end:]
+                        yield rest[begin + 4 : end]
+                        begin = end
+                    rest = rest[begin:]
                 if closed:
                     return
                 await more.wait()
@@ -127,6 +132,7 @@ class Teller:
         self._vertexes: dict[str, pb.Vertex] = {}
         self._transfers: dict[tuple[str, str], pb.VertexStatus] = {}
         self._told: dict[tuple[str, str], float] = {}
+        self._logged: dict[str, int] = {}
         self.completed = self.cached = self.warnings = 0
         self.failed = ""
 
@@ -221,6 +227,13 @@ class Teller:
         self._journal.write(pb.StatusResponse(vertexes=[vertex]).SerializeToString())
 
     def _log(self, event: VertexLog) -> None:
+        logged = self._logged.get(event.vertex, 0)
+        if logged > _MOST_LOG_BYTES:
+            return
+        self._logged[event.vertex] = logged + len(event.data)
+        if logged + len(event.data) > _MOST_LOG_BYTES:
+            most = f"\n[output clipped, log limit {_MOST_LOG_BYTES >> 20}MiB reached]\n".encode()
+            event = replace(event, data=event.data[: _MOST_LOG_BYTES - logged] + most)
         for start in range(0, len(event.data), _MAX_LOG_BYTES):
             log = pb.VertexLog(
                 vertex=event.vertex,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,7 +223,7 @@ def test_followers_hear_all_from_the_first_whenever_they_come() -> None:
         journal.write(b"too late")
         late = await _all(journal)
         assert await early == late == [b"one", b"", b"x" * 3_000_000]
-        assert journal.read().startswith(b"\3\0\0\0one\0\0\0\0")
+        assert b"".join(journal.pieces()).startswith(b"\3\0\0\0one\0\0\0\0")
         journal.discard()
 
     asyncio.run(run())
@@ -380,3 +381,43 @@ def test_a_warning_comes_with_the_step_it_is_about() -> None:
     journal.discard()
     assert [vertex.digest for vertex in last.vertexes] == [V] == [last.warnings[0].vertex]
     assert seconds_of(last.vertexes[0].completed) == 2.0
+
+
+def test_a_step_that_never_stops_talking_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pybuild.daemon.control.status._MOST_LOG_BYTES", 2 << 20)
+    journal = Journal.temporary()
+    teller = Teller(journal, FakeClock(1.0))
+    other = Digest.of(b"other")
+    for _ in range(50):
+        piece = VertexLog(vertex=V, time=1.0, stream=LogStream.STDOUT, data=b"x" * 100_000)
+        teller.emit(piece)
+    teller.emit(VertexLog(vertex=other, time=1.0, stream=LogStream.STDOUT, data=b"heard"))
+    journal.close()
+
+    async def run() -> list[pb.VertexLog]:
+        return [
+            log
+            async for data in journal.follow()
+            for log in pb.StatusResponse.FromString(data).logs
+        ]
+
+    logs = asyncio.run(run())
+    journal.discard()
+    text = b"".join(log.msg for log in logs if log.vertex == V)
+    assert text.startswith(b"x" * (2 << 20) + b"\n[output clipped, log limit 2MiB reached]")
+    assert text.count(b"clipped") == 1 and len(text) < (2 << 20) + 100
+    assert logs[-1].msg == b"heard"
+
+
+def test_a_long_log_is_kept_whole(tmp_path: Path) -> None:
+    journal = Journal.temporary()
+    journal.write(b"a" * (3 << 20))
+    journal.close()
+    history = History(str(tmp_path))
+    found = history.add_pieces(journal.pieces(), "text/plain")
+    journal.discard()
+    path = history.blob_path(found.digest)
+    assert path is not None
+    data = Path(path).read_bytes()
+    assert len(data) == found.size == (3 << 20) + 4
+    assert found.digest == "sha256:" + hashlib.sha256(data).hexdigest()
