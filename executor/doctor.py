@@ -241,19 +241,20 @@ def _cgroups() -> list[Check]:
 
 
 def _network(tried: Mapping[str, str]) -> Check:
-    helpers = [tool for tool in ("pasta", "slirp4netns") if shutil.which(tool)]
-    texts = ["RUN has the host's network"]
+    helper = shutil.which("slirp4netns")
+    texts = ["RUN has the host's network by default"]
     if tried["network namespace"]:
         texts.append(f"--network=none is not possible: {tried['network namespace']}")
         fix = "allow network namespaces: sysctl user.max_net_namespaces=15000"
         return Check("network", State.LIMITED, "; ".join(texts), fix)
-    if not helpers:
-        texts.append("no helper for an isolated one")
-        return Check("network", State.INFO, "; ".join(texts), "install passt or slirp4netns")
+    if not helper:
+        texts.append("mode = isolated is not possible: no slirp4netns")
+        return Check("network", State.INFO, "; ".join(texts), "install slirp4netns")
     if tried["tun"]:
-        texts.append(f"{', '.join(helpers)} cannot open /dev/net/tun: {tried['tun']}")
+        texts.append(f"mode = isolated is not possible: {tried['tun']}")
         return Check("network", State.INFO, "; ".join(texts), "as root: chmod 666 /dev/net/tun")
-    return Check("network", State.OK, "; ".join([*texts, " and ".join(helpers) + " work"]))
+    texts.append("isolated by slirp4netns where the configuration says so")
+    return Check("network", State.OK, "; ".join(texts))
 
 
 def _runtimes() -> Check:

@@ -24,6 +24,7 @@ from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mo
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
+from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit, Event, LogStream, VertexLog, VertexProgress
@@ -64,6 +65,7 @@ class BuildRunner:
         secrets: by id, how to read the value; called when a step wants it, in a thread.
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
+        isolated_network: steps that ask for no other network get one of their own.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
     """
 
@@ -77,6 +79,7 @@ class BuildRunner:
         secrets: steps.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
+        isolated_network: bool = False,
         sources: RemoteSources | None = None,
     ) -> None:
         self._store = store
@@ -85,6 +88,7 @@ class BuildRunner:
         self._secrets: steps.Secrets = {} if secrets is None else secrets
         self._dns = dns
         self._allow = allow
+        self._isolated = isolated_network
         self._lease = store.leases.create()
         self._owns_sources = sources is None
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
@@ -303,6 +307,7 @@ class BuildRunner:
                 mounts=[*devices.mounts, *mounts],
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,
+                isolated=self._isolated,
             )
             tail = steps.Tail()
 
@@ -430,6 +435,10 @@ class BuildRunner:
         return await stack.enter_async_context(held)
 
     def _resolv_conf(self, op: ExecOp) -> str:
+        if steps.has_own_network(op.network, self._isolated):
+            return network.resolv_conf(
+                f"nameserver {NAME_SERVER}\n", host_network=True, dns=self._dns
+            )
         text = _read(network.RESOLV_CONF)
         host_network = steps.uses_host_network(op.network)
         if not host_network and network.is_stub(text):

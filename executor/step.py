@@ -72,7 +72,8 @@ class StepSpec:
         env: ``NAME=value``; a later one wins. HOME and PATH are added when absent.
         cwd: absolute; created if missing, owned by the user [SBX-16].
         user: ``user[:group]``, names looked up in the tree's passwd and group [USR-1].
-        network: ``default`` (now: the host's), ``none`` or ``host``.
+        network: ``default`` (the host's, but for its abstract sockets), ``none``, ``host``, or
+            ``isolated``: its own, connected by slirp4netns.
         security: ``sandbox`` or ``insecure`` [SBX-3].
         resolv_conf, hosts: contents of the files bound over those in /etc; None: as in the image.
         ulimits: ``(name, soft, hard)``, -1 for unlimited.

@@ -119,8 +119,13 @@ def spec(
     mounts: Sequence[StepMount],
     extra_env: Sequence[str],
     resolv_conf: str,
+    isolated: bool = False,
 ) -> StepSpec:
-    """Return what the sandbox is asked to do."""
+    """Return what the sandbox is asked to do.
+
+    Args:
+        isolated: the default network is one of the step's own.
+    """
     hostname = op.hostname or network.DEFAULT_HOSTNAME
     return StepSpec(
         lowers=tuple(lowers),
@@ -131,7 +136,7 @@ def spec(
         cwd=op.cwd or "/",
         user=op.user,
         hostname=hostname,
-        network=op.network.value,
+        network="isolated" if has_own_network(op.network, isolated) else op.network.value,
         security=op.security.value,
         mounts=tuple(mounts),
         resolv_conf=resolv_conf.encode(),
@@ -143,11 +148,12 @@ def spec(
     )
 
 
-def uses_host_network(mode: NetworkMode) -> bool:
-    """Whether the step's name servers are reached from the host's network.
+def has_own_network(mode: NetworkMode, isolated: bool) -> bool:
+    return isolated and mode is NetworkMode.DEFAULT
 
-    The default is the host's network as long as there is no bridge; loopback servers work there.
-    """
+
+def uses_host_network(mode: NetworkMode) -> bool:
+    """Whether the step's name servers are reached from the host's network; loopback ones work."""
     return mode is not NetworkMode.NONE
 
 
@@ -196,7 +202,8 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
     how = f"exit code: {ended.status}"
     if any("exec format error" in line.lower() for line in last[-3:]):
         hints.append(
-            f"programs for {op.platform} need an emulator here: register one with binfmt_misc"
+            f"programs for {op.platform} need an emulator here: install qemu-user-static and "
+            "binfmt-support (pybuild doctor shows which are registered)"
         )
     elif ended.oom_killed:
         how += " (out of memory)"

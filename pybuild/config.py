@@ -34,6 +34,9 @@ ca = "/etc/pybuild/clients.pem"
 nameservers = ["192.0.2.1"]
 options = ["edns0"]
 searchDomains = ["example.com"]
+
+[network]
+mode = "isolated"  # or "host", the default
 ```
 """
 
@@ -100,11 +103,13 @@ class Settings:
     Attributes:
         registries: per host, the table as written; `registry.hosts` knows its keys and checks them.
         max_parallelism: how many steps may run at once; 0 is the default of the machine.
+        isolated_network: steps that ask for no other network get one of their own.
     """
 
     root: str
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     max_parallelism: int = 0
+    isolated_network: bool = False
     dns: Dns = Dns()
     limits: Limits = Limits()
     daemon: Daemon = Daemon()
@@ -149,6 +154,7 @@ def load_settings(config: str = "", root: str = "") -> Settings:
             max_used_space=oci.size("maxUsedSpace"),
             min_free_space=oci.size("minFreeSpace"),
         ),
+        isolated_network=reader.child("network").choice("mode", ("host", "isolated")) == "isolated",
         dns=Dns(
             nameservers=dns.addresses("nameservers"),
             options=dns.words("options"),
@@ -165,12 +171,13 @@ def load_settings(config: str = "", root: str = "") -> Settings:
         ),
     )
     for part, known in (
-        (reader, ("root", "registry", "worker", "dns", "grpc", *_DAEMON, *_IGNORED)),
+        (reader, ("root", "registry", "worker", "dns", "network", "grpc", *_DAEMON, *_IGNORED)),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
         (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
         (tls, ("cert", "key", "ca")),
         (dns, ("nameservers", "options", "searchDomains")),
+        (reader.child("network"), ("mode",)),
     ):
         part.only(known)
     return settings
@@ -209,6 +216,13 @@ class _Table:
 
     def text(self, key: str) -> str:
         return str(self._typed(key, str, "a string", ""))
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """One of *choices*, the first where the key is absent."""
+        value = self.text(key) or choices[0]
+        if value not in choices:
+            raise self._wrong(key, "one of " + ", ".join(choices), value)
+        return value
 
     def boolean(self, key: str, default: bool) -> bool:
         return bool(self._typed(key, bool, "true or false", default))

@@ -71,6 +71,7 @@ class Session:
             locals=trees,
             secrets=self._secrets,
             dns=self._settings.dns,
+            isolated_network=self._settings.isolated_network,
             allow=self._request.allow,
             sources=self.sources,
         )

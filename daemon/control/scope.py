@@ -95,6 +95,7 @@ class Scope:
             locals=self.trees,
             secrets=secrets,
             dns=engine.settings.dns,
+            isolated_network=engine.settings.isolated_network,
             allow=allow,
             sources=self.sources,
         )

@@ -60,7 +60,7 @@ def attach(mount_fd: int, root_fd: int, path: str, *, links: bool = True) -> Non
         os.close(mount_fd)
 
 
-def mount_all(root_fd: int, *, network: str, insecure: bool, shm_bytes: int) -> None:
+def mount_all(root_fd: int, *, own_network: bool, insecure: bool, shm_bytes: int) -> None:
     """Mount /proc, /dev and /sys; their mount points exist. Caller is PID 1 of its namespace.
 
     Raises:
@@ -82,7 +82,7 @@ def mount_all(root_fd: int, *, network: str, insecure: bool, shm_bytes: int) -> 
             else (),
         ) from error
     _mount_dev(root_fd, insecure=insecure, shm_bytes=shm_bytes or _SHM_BYTES)
-    _mount_sys(root_fd, network=network, insecure=insecure)
+    _mount_sys(root_fd, own_network=own_network, insecure=insecure)
 
 
 def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
@@ -162,9 +162,9 @@ def _devpts_with(options: dict[str, str], attributes: int) -> int:
         os.close(fs)
 
 
-def _mount_sys(root_fd: int, *, network: str, insecure: bool) -> None:
+def _mount_sys(root_fd: int, *, own_network: bool, insecure: bool) -> None:
     readonly = 0 if insecure else _RO
-    if isolation.uses_userxattr() and network != "none":
+    if isolation.uses_userxattr() and not own_network:
         # sysfs belongs to a network namespace, and the host's is not ours to mount.
         tree = syscalls.open_tree(
             syscalls.AT_FDCWD, "/sys", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE

@@ -18,6 +18,7 @@ import time
 from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
+from pybuild.executor.zygote.usernet import Usernet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ class _Child:
     Attributes:
         oom_kills: of the whole machine before it, -1: unknown or not asked for.
         leaf: its cgroups; None for a call.
+        net: its own network, if it has one.
     """
 
-    def __init__(self, job: str, pid: int, leaf: cgroups.Leaf | None, oom_kills: int) -> None:
+    def __init__(
+        self, job: str, pid: int, leaf: cgroups.Leaf | None, oom_kills: int, net: Usernet
+    ) -> None:
         self.job = job
+        self.net = net
         self.pid = pid
         self.leaf = leaf
         self.oom_kills = oom_kills
@@ -116,6 +121,7 @@ class _Zygote:
                 os.waitpid(child.pid, 0)
             except OSError:
                 pass
+            child.net.stop()
             if child.leaf is not None:
                 self.leaving.append(child.leaf)
         self.recorders.wait_all()
@@ -144,6 +150,7 @@ class _Zygote:
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
         leaf: cgroups.Leaf | None = None
+        net = Usernet(False)
         link = Link(kind == "exec" and isolation.records())
         try:
             if kind == "call":
@@ -153,6 +160,7 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
+                net = Usernet(details["network"] == "isolated")
                 leaf = cgroups.make(details["limits"], f"{os.getpid()}-{job}")
                 flags = sandbox.namespaces(details["network"])
                 pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
@@ -160,13 +168,15 @@ class _Zygote:
             if leaf is not None and not leaf.remove():
                 self.leaving.append(leaf)
             link.close()
+            net.abandon()
             self._refuse(job, fds, error)
             return
         if pid == 0:
-            self._in_child(leaf, fds, link)
+            self._in_child(leaf, fds, link, net)
+        net.start(pid)
         syscalls.close_quietly(*fds)
         without_leaf = leaf is not None and not leaf.places
-        child = _Child(job, pid, leaf, _oom_kills() if without_leaf else -1)
+        child = _Child(job, pid, leaf, _oom_kills() if without_leaf else -1, net)
         self.children[pidfd] = child
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
@@ -225,7 +235,9 @@ class _Zygote:
         channel.close()
         self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, 0, False, False)))
 
-    def _in_child(self, leaf: cgroups.Leaf | None, fds: list[int], link: Link) -> NoReturn:
+    def _in_child(
+        self, leaf: cgroups.Leaf | None, fds: list[int], link: Link, net: Usernet
+    ) -> NoReturn:
         try:
             self._leave_zygote()
             signal.signal(SIGINT, signal.SIG_DFL)
@@ -235,7 +247,7 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                sandbox.become_step(channel, fds, leaf, link.for_step())
+                sandbox.become_step(channel, fds, leaf, link.for_step(), net)
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
             _complain(error)
         finally:
@@ -268,6 +280,7 @@ class _Zygote:
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
         seconds = time.monotonic() - child.start
+        child.net.stop()
         peak, oom_kills, pids_hit = -1, -1, False
         if child.leaf is not None:
             peak, oom_kills, pids_hit = child.leaf.usage()

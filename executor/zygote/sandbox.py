@@ -23,6 +23,7 @@ from pybuild.executor.zygote import (
     scope,
     syscalls,
     ulimits,
+    usernet,
     users,
     wire,
     worker,
@@ -40,6 +41,7 @@ else:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIOCSCTTY = 0x540E  # termios has it, but importing that costs more than this line
+_OWN_NETWORK = ("none", "isolated")
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
@@ -48,11 +50,15 @@ def namespaces(network: str) -> int:
     flags = (
         syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
-    return flags | (syscalls.CLONE_NEWNET if network == "none" else 0)
+    return flags | (syscalls.CLONE_NEWNET if network in _OWN_NETWORK else 0)
 
 
 def become_step(
-    channel: RawSocket, fds: list[int], leaf: cgroups.Leaf, recorder: RawSocket | None
+    channel: RawSocket,
+    fds: list[int],
+    leaf: cgroups.Leaf,
+    recorder: RawSocket | None,
+    net: usernet.Usernet,
 ) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
     and its stdin if there is a third; *leaf* has its cgroups.
@@ -68,6 +74,7 @@ def become_step(
         lists = (lower + recorded.LIST_SUFFIX for lower in spec["lowers"])
         spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
         _check(spec)
+        net.wait()
         uid, gid, groups = _build_root(spec)
         environment = _environment(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
@@ -121,7 +128,7 @@ def _take_terminal() -> None:
 
 
 def _check(spec: dict[str, Any]) -> None:
-    if spec["network"] not in ("default", "none", "host"):
+    if spec["network"] not in ("default", "host", *_OWN_NETWORK):
         raise Fault(USER, f"invalid network mode: {spec['network']}")
     if spec["security"] not in ("sandbox", "insecure"):
         raise Fault(USER, f'security "{spec["security"]}" is not valid')
@@ -135,7 +142,7 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
         pass  # A kernel or an outer sandbox without keyrings has nothing to protect.
     insecure = spec["security"] == "insecure"
     syscalls.sethostname(spec["hostname"])
-    if spec["network"] == "none":
+    if spec["network"] in _OWN_NETWORK:
         _loopback_up()
     layout = rootfs.Layout(spec["work"])
     prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
@@ -147,7 +154,10 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     uid, gid, groups, home = users.resolve(root_fd, spec["user"])
     spec["home"] = home
     kernelfs.mount_all(
-        root_fd, network=spec["network"], insecure=insecure, shm_bytes=spec["shm_size_bytes"]
+        root_fd,
+        own_network=spec["network"] in _OWN_NETWORK,
+        insecure=insecure,
+        shm_bytes=spec["shm_size_bytes"],
     )
     for mount in prepared:
         mounts.attach(root_fd, mount)

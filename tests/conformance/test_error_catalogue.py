@@ -223,7 +223,10 @@ def test_programs_for_another_machine_get_a_hint() -> None:
         check_exit(op, StepExit(status=126), tail, ())
     assert caught.value.log_tail == ('exec: "/bin/sh": exec format error',)
     assert caught.value.hints == (
-        "programs for linux/arm64 need an emulator here: register one with binfmt_misc",
+        (
+            "programs for linux/arm64 need an emulator here: install qemu-user-static and "
+            "binfmt-support (pybuild doctor shows which are registered)"
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,25 @@ def test_wrong_limits_are_named(pybuild: Pybuild, base: str, tmp_path: Path) -> 
         done = pybuild("build", *words, context, code=None)
         assert done.code != 0
         assert text in done.err
+
+
+def test_steps_may_have_a_network_of_their_own(base: str, pybuild: Pybuild, tmp_path: Path) -> None:
+    """[SBX-19] By the configuration; --network=host is still the host's."""
+    if not shutil.which("slirp4netns") or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("needs slirp4netns and /dev/net/tun")
+    config = tmp_path / "pybuild.toml"
+    config.write_text('[network]\nmode = "isolated"\n')
+    context = write(
+        tmp_path / "c",
+        Dockerfile=f"FROM {base}\nRUN busybox readlink /proc/self/ns/net; cat /etc/resolv.conf\n",
+    )
+    ours = os.readlink("/proc/self/ns/net")
+    words = ("--config", config, "build", "--progress=plain", "--no-cache", context)
+    done = pybuild(*words)
+    assert "nameserver 10.0.2.3" in done.err
+    assert ours not in done.err
+    done = pybuild(*words, "--network=host", "--allow=network.host")
+    assert ours in done.err
+    config.write_text('[network]\nmode = "bridge"\n')
+    done = pybuild(*words, code=2)
+    assert '"network.mode" must be one of host, isolated' in done.err
