@@ -104,7 +104,7 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
                 backlog=_BACKLOG,
             )
     except OSError as error:
-        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror}") from error
+        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
     except ValueError as error:
         raise UsageError(f"invalid address {address}: {error}") from error
     raise UsageError(f"invalid address {address}: expected unix://PATH or tcp://HOST:PORT")

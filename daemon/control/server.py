@@ -23,6 +23,7 @@ from pybuild.daemon.pb.times import timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Sessions
+from pybuild.frontend.giturl import without_credentials
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.errors import UserError
 
@@ -94,7 +95,9 @@ class BuildServer:
         record = pb.BuildHistoryRecord(
             Ref=request.Ref,
             Frontend=request.Frontend,
-            FrontendAttrs=dict(request.FrontendAttrs),
+            FrontendAttrs={  # everybody may read it
+                name: without_credentials(value) for name, value in request.FrontendAttrs.items()
+            },
             Exporters=list(request.Exporters),
             CreatedAt=timestamp(self.engine.clock.now()),
             Generation=1,

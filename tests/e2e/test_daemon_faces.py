@@ -191,6 +191,12 @@ def test_what_it_cannot_listen_on_is_said(pybuild: Pybuild, words: list[str], me
     assert message in pybuild("daemon", *words, code=2, timeout=30).err
 
 
+def test_a_socket_whose_path_no_socket_can_have_is_said(pybuild: Pybuild, tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/{'x' * 120}"
+    done = pybuild("daemon", "--addr", address, code=3, timeout=30)
+    assert f"cannot listen on {address}: AF_UNIX path too long" in done.err
+
+
 def test_two_servers_do_not_share_a_socket_and_a_dead_one_leaves_it(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:

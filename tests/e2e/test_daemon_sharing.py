@@ -18,7 +18,7 @@ from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb import gateway
 from pybuild.daemon.pb import ops as llb
-from tests.daemon.buildsites import Client, Daemon, client, daemon
+from tests.daemon.buildsites import CONTROL, Client, Daemon, client, daemon
 from tests.daemon.llbs import Builder
 from tests.harness import Pybuild, write
 
@@ -132,3 +132,21 @@ def test_who_would_drive_a_build_that_failed_at_once_does_not_wait(server: Daemo
                     assert caught.value.code is Code.NOT_FOUND
 
     asyncio.run(run())
+
+
+def test_history_keeps_no_credentials_of_urls(server: Daemon, tmp_path: Path) -> None:
+    url = "http://user:hunter2@127.0.0.1:1/x.git"
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY Dockerfile /\n")
+
+    async def run() -> dict[str, str]:
+        async with client(server.address) as c:
+            await c.build(context, attrs={"build-arg:FROM": url}, ref="told")
+            request = pb.BuildHistoryRequest(EarlyExit=True, Ref="told").SerializeToString()
+            async with c.channel.stream(CONTROL + "ListenBuildHistory") as call:
+                await call.send(request)
+                await call.half_close()
+                data = await call.receive()
+                assert data is not None
+            return dict(pb.BuildHistoryEvent.FromString(data).record.FrontendAttrs)
+
+    assert asyncio.run(run())["build-arg:FROM"] == "http://127.0.0.1:1/x.git"
