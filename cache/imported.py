@@ -25,6 +25,8 @@ MADE_FROM = "made-from"
 """Records by diffID: the delta that a layer was written from by this builder."""
 FROM_CACHE = "cache"
 """What a layer's record names the cache by that it comes from; a base image's has no such field."""
+ORIGIN = "origin"
+"""Set where it comes from a base image, by that cache's word."""
 _LAYER_PREFIX = "sha256-"
 _LINK_PREFIX = "gone-"
 
@@ -131,12 +133,7 @@ class ImportedCache:
             "descriptor": layer.blob.to_json(),
             "parents": list(below),
         }
-        if layer.origin:
-            return {**facts, "reference": layer.origin}
-        return {
-            **facts,
-            "reference": "",
-            **self._place,
-            "created": layer.created,
-            FROM_CACHE: self.name,
-        }
+        if layer.origin:  # by the cache's word only: if it cannot be had there, its step runs
+            return {**facts, "reference": layer.origin, ORIGIN: True, FROM_CACHE: self.name}
+        place = {"reference": "", **self._place, "created": layer.created}
+        return {**facts, **place, FROM_CACHE: self.name}

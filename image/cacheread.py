@@ -18,6 +18,7 @@ from pybuild.image.manifest import Manifest, diff_ids_of, parse_object
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.reference import Reference
 
 MAX_RECORDS = 200_000
 MAX_LAYERS = 100_000
@@ -154,11 +155,14 @@ def _read_layer(item: Any) -> CachedLayer | None:
     if not diff_id or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         return None
     media_type = str(notes.get("mediaType") or "")
+    origin = str(item.get("origin") or "")
+    if origin:
+        Reference.parse(origin)
     return CachedLayer(
         diff_id=Digest.parse(str(diff_id)),
         blob=Descriptor(media_type, blob, size),
         created=parse_time(str(notes.get("createdAt") or "")) or 0.0,
-        origin=str(item.get("origin") or ""),
+        origin=origin,
     )
 
 

@@ -205,7 +205,7 @@ def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:
     import csv
 
     attrs: dict[str, str] = {}
-    for item in [field for record in csv.reader([text]) for field in record]:
+    for item in [one for record in csv.reader([text]) for one in record]:
         key, equals, value = item.partition("=")
         if not equals:
             if key.strip() == "ignore-error":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pybuild.cache.imported import FROM_CACHE, LAYER, is_link
+from pybuild.cache.imported import FROM_CACHE, LAYER, ORIGIN, is_link
 from pybuild.cache.results import Results
 from pybuild.image.cacheconfig import CacheContents, CachedResult, write_inline
 from pybuild.model.digest import Digest
@@ -92,7 +92,9 @@ def within(found: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list
 def is_origins(store: Store, delta: str) -> str:
     """Return the image that has this layer, where every builder finds it; empty for our own."""
     facts = store.records.get(LAYER, delta) or {}
-    return "" if facts.get(FROM_CACHE) else str(facts.get("reference") or "")
+    if facts.get(FROM_CACHE) and not facts.get(ORIGIN):
+        return ""
+    return str(facts.get("reference") or "")
 
 
 def inline_text(found: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pybuild.cache.imported import is_link
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     ExecOp,
@@ -40,7 +41,7 @@ def stacks(result: Vertex, deltas: Deltas, known: Known, of_image: OfImage) -> d
                 stack = of_image(manifest)
             case _:
                 stack = known(vertex)
-        if stack is not None:
+        if stack is not None and not is_link(stack):
             found.setdefault(vertex.digest, stack)
         counts[vertex.digest] = _count(vertex, counts, found)
     for vertex in reversed(order):

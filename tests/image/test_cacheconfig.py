@@ -170,6 +170,7 @@ HOSTILE = {
     "a layer on itself": changed("layers", 0, "parent", value=0),
     "a layer on one that is not there": changed("layers", 0, "parent", value=9),
     "a layer below nothing": changed("layers", 0, "parent", value=-7),
+    "an origin that is no image": changed("layers", 0, "origin", value="../etc"),
     "a parent that is true": changed("layers", 0, "parent", value=True),
     "a record that is a text": changed("records", 0, value="x"),
     "a record without a digest": changed("records", 0, value={"layers": [{"layer": 0}]}),
