@@ -107,8 +107,9 @@ class Files:
 
     def _mknod(self, call: Call, dir_fd: int, address: int, mode: int, device: int) -> None:
         """A device becomes an empty file that stands for it in the layer."""
-        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        mode &= 0xFFFF
         device &= _LOW
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
         if is_device and not self._claims.of(call.tid).is_root:
             raise OSError(errno.EPERM, "")
         if stat.S_ISCHR(mode) and not device:

@@ -102,6 +102,8 @@ def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
                     answer(call)
             except OSError as error:
                 call.fail(error.errno or errno.EIO)
+            except (ValueError, OverflowError):
+                call.fail(errno.EINVAL)  # a number that fits no C type of the call's
             except Gone:
                 pass
 
