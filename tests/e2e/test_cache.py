@@ -54,18 +54,16 @@ class Built:
 
     @property
     def ran(self) -> list[str]:
-        """The steps that were not cached, by instruction."""
+        """The steps that ran, by instruction; some may have been found first, and others after."""
         names: dict[str, str] = {}
-        cached: set[str] = set()
+        done: set[str] = set()
         for line in self.log.splitlines():
             number, _, rest = line.partition(" ")
             if number.startswith("#") and rest:
                 names.setdefault(number, rest)
-                if rest == "CACHED":
-                    cached.add(number)
-                elif rest.startswith("DONE"):
-                    cached.discard(number)
-        steps = [name for number, name in names.items() if number not in cached]
+                if rest.startswith("DONE"):
+                    done.add(number)
+        steps = [names[number] for number in done]
         return sorted(
             name.partition("] ")[2] for name in steps if "] RUN " in name or "] COPY " in name
         )
