@@ -21,7 +21,7 @@ from pybuild.options import Parsed
 _RUNGS = {
     "root": "real root: owners as they are, all namespaces",
     "userns": "a user namespace with a range of sub-ids: owners as they are",
-    "userns-single": "a user namespace with one id",
+    "userns-single": "a user namespace with one id: owners are recorded beside the files",
 }
 
 
