@@ -68,7 +68,7 @@ def test_our_own_events_come_back() -> None:
         teller = Teller(journal, _Clock())
         for event in sent:
             teller.emit(event)
-        data = io.BytesIO(journal.read())
+        data = io.BytesIO(b"".join(journal.pieces()))
     messages: list[pb.StatusResponse] = []
     while head := data.read(4):
         messages.append(pb.StatusResponse.FromString(data.read(int.from_bytes(head, "little"))))
