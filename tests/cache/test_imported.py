@@ -105,7 +105,12 @@ def test_a_layer_that_was_made_here_is_not_pulled(store: Store) -> None:
 
 
 def test_a_base_images_layer_keeps_its_place(store: Store) -> None:
-    base = {"diff_id": DIFFS[0], "descriptor": {}, "reference": "reg.example/base@x", "parents": []}
+    base: dict[str, object] = {
+        "diff_id": DIFFS[0],
+        "descriptor": {},
+        "reference": "reg.example/base@x",
+        "parents": [],
+    }
     store.records.put(LAYER, DELTAS[0], base)
     results = Results(store)
     with results.importing([cache(store)]):
