@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pybuild.executor.zygote import cgroups
+from pybuild.executor.zygote import hierarchies
 from pybuild.model.errors import EnvironmentFault
 
 _SECONDS = 20.0
@@ -213,7 +213,7 @@ def _labels() -> list[Check]:
 
 
 def _cgroups() -> list[Check]:
-    found = cgroups.hierarchies()
+    found = hierarchies.hierarchies()
     if not found:
         fix = "mount cgroup2 on /sys/fs/cgroup; without, limits of RUN are not enforced"
         return [Check("cgroups", State.MISSING, "none mounted", fix)]

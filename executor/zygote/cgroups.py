@@ -3,10 +3,8 @@
 Both versions are served, also side by side (a controller lives in exactly one hierarchy). A step's
 cgroup is made below the builder's own one, so that whatever limits the builder limits its steps.
 
-In version 2 a cgroup with processes cannot hand controllers to children, and mostly the builder
-sits in one; then the parent is tried, which belongs to us where systemd or somebody else has
-delegated it. A step is cloned into its cgroup there; in version 1 the child moves itself by
-``tasks``: one thread moving itself is the one case where the kernel waits for nobody.
+A step is cloned into its cgroup of version 2; in version 1 the child moves itself by ``tasks``: one
+thread moving itself is the one case where the kernel waits for nobody.
 """
 
 from __future__ import annotations
@@ -16,32 +14,11 @@ import os
 
 from pybuild.executor.zygote import limits as rules
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.executor.zygote.hierarchies import PREFIX, Hierarchy, hierarchies, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_PREFIX = "pybuild-"
-_STALE_SECONDS = 60
-_CONTROLLERS = (rules.MEMORY, rules.CPU, rules.CPUSET, rules.PIDS)
-
-
-class Hierarchy:
-    """One mounted tree of cgroups.
-
-    Attributes:
-        top: where it is mounted; *own*: this process's place in it, as a path.
-        controllers: those that children of *home* can have; *home*: where steps' cgroups go.
-        problem: why there are none.
-    """
-
-    def __init__(self, version: int, top: str, own: str, controllers: tuple[str, ...]) -> None:
-        self.version = version
-        self.top = top
-        self.own = own
-        self.home = own
-        self.controllers = controllers
-        self.problem = ""
 
 
 class Leaf:
@@ -59,7 +36,7 @@ class Leaf:
         """Move this process, which has one thread, into the cgroups of version 1."""
         for hierarchy, path in self.places:
             if hierarchy.version == 1:
-                _write(path + "/tasks", "0")
+                write(path + "/tasks", "0")
 
     def usage(self) -> tuple[int, int, bool]:
         """Return the peak of memory in bytes, -1: unknown; OOM kills, -1; whether pids ran out."""
@@ -91,92 +68,7 @@ class Leaf:
         return True
 
 
-_found: list[Hierarchy] | None = None
 _default_pids = 0
-
-
-def hierarchies() -> list[Hierarchy]:
-    """Return those that can hold steps' cgroups or would, were it not for their *problem*."""
-    global _found
-    if _found is None:
-        try:
-            own = _read("/proc/self/cgroup")
-            _found = _usable(discover(own, _read("/proc/self/mountinfo")))
-        except OSError:
-            _found = []
-        for hierarchy in _found:
-            if not hierarchy.problem:
-                _remove_stale(hierarchy.home)
-    return _found
-
-
-def discover(own: str, mountinfo: str) -> list[Hierarchy]:
-    """Return the mounted hierarchies that have a controller of use, by what /proc says. Pure."""
-    places: dict[str, str] = {}
-    for line in own.splitlines():
-        _, attached, path = line.split(":", 2)
-        for name in attached.split(","):
-            places[name] = path
-    found: dict[tuple[str, ...], Hierarchy] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, tail = before.split(), after.split()
-        if len(tail) < 3 or len(fields) < 5 or tail[0] not in ("cgroup", "cgroup2"):
-            continue
-        options = tail[2].split(",")
-        names = tuple(name for name in _CONTROLLERS if name in options)
-        version = 2 if tail[0] == "cgroup2" else 1
-        key = names if version == 1 else ("",)
-        place = places.get(key[0]) if key else None
-        if place is None or key in found:
-            continue
-        root, top = (_unescape(fields[3]), _unescape(fields[4]))
-        inside = place[len(root.rstrip("/")) :] if (place + "/").startswith(root + "/") else ""
-        inside = place if root == "/" else inside
-        found[key] = Hierarchy(version, top, (top + inside).rstrip("/"), names)
-    return list(found.values())
-
-
-def _usable(found: list[Hierarchy]) -> list[Hierarchy]:
-    for hierarchy in found:
-        if hierarchy.version == 2:
-            _choose_home(hierarchy)
-        elif not os.access(hierarchy.home, os.W_OK):
-            hierarchy.problem = f"{hierarchy.home} is not writable"
-    return [h for h in found if h.controllers or h.problem]
-
-
-def _choose_home(hierarchy: Hierarchy) -> None:
-    """Find where children can have controllers: our own cgroup, or the one above it."""
-    homes = [hierarchy.own]
-    if hierarchy.own != hierarchy.top:
-        homes.append(os.path.dirname(hierarchy.own))
-    best: tuple[str, ...] = ()
-    for home in homes:
-        try:
-            offered = _read(home + "/cgroup.controllers").split()
-            enabled = _read(home + "/cgroup.subtree_control").split()
-        except OSError:
-            continue
-        if not offered:
-            continue
-        if not (os.access(home, os.W_OK) and os.access(home + "/cgroup.procs", os.W_OK)):
-            hierarchy.problem = hierarchy.problem or f"{home} is not delegated to this user"
-            continue
-        for name in _CONTROLLERS:
-            if name in offered and name not in enabled:
-                try:
-                    _write(home + "/cgroup.subtree_control", "+" + name)
-                    enabled.append(name)
-                except OSError as error:
-                    # EBUSY: it holds processes, ours among them.
-                    hierarchy.problem = f"{home}: cannot enable {name}: {error.strerror}"
-        here = tuple(name for name in _CONTROLLERS if name in enabled)
-        if len(here) > len(best):
-            hierarchy.home, best = home, here
-    hierarchy.controllers = best
-    if best:
-        hierarchy.problem = ""
 
 
 def make(limits: dict[str, Any], name: str) -> Leaf:
@@ -232,7 +124,7 @@ def _place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) 
             home += "/" + part
             if not _mkdir(leaf, home, hierarchy, keep=True):
                 return None
-    path = f"{home}/{_PREFIX}{name}"
+    path = f"{home}/{PREFIX}{name}"
     if not _mkdir(leaf, path, hierarchy, keep=False):
         return None
     leaf.places.append((hierarchy, path))
@@ -255,7 +147,7 @@ def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
         if hierarchy.version == 2:
             for name in hierarchy.controllers:
                 try:
-                    _write(path + "/cgroup.subtree_control", "+" + name)
+                    write(path + "/cgroup.subtree_control", "+" + name)
                 except OSError:
                     pass  # Its files will be missing below, and then that is said.
         elif rules.CPUSET in hierarchy.controllers:
@@ -265,13 +157,13 @@ def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
 
 def _inherit_cpuset(path: str) -> None:
     for file in ("/cpuset.cpus", "/cpuset.mems"):
-        if not _read(path + file).strip():
-            _write(path + file, _read(os.path.dirname(path) + file).strip())
+        if not read(path + file).strip():
+            write(path + file, read(os.path.dirname(path) + file).strip())
 
 
 def _set(leaf: Leaf, path: str, text: str, flag: str) -> None:
     try:
-        _write(path, text)
+        write(path, text)
     except FileNotFoundError:
         leaf.warnings.append(f"this kernel cannot enforce {flag}: it has no {path.split('/')[-1]}")
     except OSError as error:
@@ -302,23 +194,6 @@ def _remove(path: str) -> bool:
     return True
 
 
-def _remove_stale(home: str) -> None:
-    """Remove what a zygote left that was killed: cgroups that are empty and not just made."""
-    import time
-
-    try:
-        entries = list(os.scandir(home))
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name.startswith(_PREFIX):
-            try:
-                if time.time() - entry.stat().st_ctime > _STALE_SECONDS:
-                    os.rmdir(entry.path)
-            except OSError:
-                continue
-
-
 def default_pids() -> int:
     """Return the limit of processes for a step that has none of its own."""
     global _default_pids
@@ -331,22 +206,9 @@ def _join(names: list[str]) -> str:
     return " and ".join(names)
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
 def _number(path: str) -> int:
     try:
-        return int(_read(path))
+        return int(read(path))
     except (OSError, ValueError):
         return -1
 
@@ -361,10 +223,3 @@ def _field(path: str, name: bytes) -> int:
     except (OSError, ValueError):
         pass
     return -1
-
-
-def _unescape(path: str) -> str:
-    """Undo mountinfo's escapes."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        path = path.replace(code, character)
-    return path

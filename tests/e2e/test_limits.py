@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.zygote import cgroups
+from pybuild.executor.zygote import hierarchies
 from tests.harness import Pybuild, write
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 def needs_cgroups() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    has = {name for h in cgroups.hierarchies() if not h.problem for name in h.controllers}
+    has = {name for h in hierarchies.hierarchies() if not h.problem for name in h.controllers}
     if not {"memory", "pids"} <= has:
         pytest.skip("no cgroups for memory and pids")
 

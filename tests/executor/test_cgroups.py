@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pybuild.executor.workers import Workers
-from pybuild.executor.zygote import cgroups, limits
+from pybuild.executor.zygote import hierarchies, limits
 from pybuild.model.errors import UserError
 from pybuild.model.resources import Resources
 from tests.executor.sandbox_helpers import (
@@ -42,7 +42,7 @@ def homes(controller: str) -> list[Path]:
     """Return where steps' cgroups with *controller* are made; skips where they cannot be."""
     found = [
         Path(h.home)
-        for h in cgroups.hierarchies()
+        for h in hierarchies.hierarchies()
         if controller in h.controllers and not h.problem and os.access(h.home, os.W_OK)
     ]
     if not found:
@@ -52,7 +52,7 @@ def homes(controller: str) -> list[Path]:
 
 def left() -> list[str]:
     """Return the cgroups of steps of this process's zygotes, and of those that are gone."""
-    found = [p for h in cgroups.hierarchies() if not h.problem for p in _steps(Path(h.home))]
+    found = [p for h in hierarchies.hierarchies() if not h.problem for p in _steps(Path(h.home))]
     return [str(path) for path in found if _parent(path.name.split("-")[1]) in (os.getpid(), None)]
 
 
@@ -155,7 +155,7 @@ V1_OWN = (
 
 
 def test_hierarchies_are_found_by_what_proc_says() -> None:
-    found = {(h.version, h.own): h.controllers for h in cgroups.discover(V1_OWN, V1_MOUNTS)}
+    found = {(h.version, h.own): h.controllers for h in hierarchies.discover(V1_OWN, V1_MOUNTS)}
     assert found == {
         (1, "/sys/fs/cgroup/cpu,cpuacct/a/b"): ("cpu",),
         (1, "/sys/fs/cgroup/memory/sub"): ("memory",),
@@ -165,15 +165,15 @@ def test_hierarchies_are_found_by_what_proc_says() -> None:
 
 
 def test_without_cgroups_nothing_is_found() -> None:
-    assert cgroups.discover("", "") == []
-    assert cgroups.discover("0::/x\n", "20 1 0:3 / /proc rw - proc proc rw\n") == []
+    assert hierarchies.discover("", "") == []
+    assert hierarchies.discover("0::/x\n", "20 1 0:3 / /proc rw - proc proc rw\n") == []
 
 
 def test_a_step_begins_in_a_cgroup_of_version_2(box: Box) -> None:
     """Where version 1 has the controllers, version 2 still takes processes."""
     skip_unless_possible()
     own, mounts = (Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "mountinfo"))
-    trees = [h for h in cgroups.discover(own, mounts) if h.version == 2]
+    trees = [h for h in hierarchies.discover(own, mounts) if h.version == 2]
     if not trees or not os.access(trees[0].own, os.W_OK):
         pytest.skip("no cgroup version 2 to write to")
     from pybuild.executor.zygote import syscalls

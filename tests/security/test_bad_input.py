@@ -15,7 +15,7 @@ import pytest
 
 from pybuild.executor.step import StepMount, StepMountType
 from pybuild.executor.workers import Workers
-from pybuild.executor.zygote import cgroups
+from pybuild.executor.zygote import hierarchies
 from pybuild.model.errors import UserError
 from tests.executor.sandbox_helpers import (
     HOST_PROGRAMS,
@@ -45,7 +45,7 @@ def box(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Iterator[
 
 @pytest.mark.slow
 def test_forking_for_ever(box: Box) -> None:
-    if not any("pids" in h.controllers and not h.problem for h in cgroups.hierarchies()):
+    if not any("pids" in h.controllers and not h.problem for h in hierarchies.hierarchies()):
         pytest.skip("no pids cgroup")
     done = box.sh("bomb() { bomb | bomb & }; bomb; sleep 1; exit 7", pids_limit=200)
     assert done.ended.out_of_processes

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor.workers import Workers
-from pybuild.executor.zygote import cgroups
+from pybuild.executor.zygote import hierarchies
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
@@ -68,7 +68,7 @@ def _state() -> dict[str, object]:
     below = _children({os.getpid()})
     cgroups_left = [
         str(path)
-        for h in cgroups.hierarchies()
+        for h in hierarchies.hierarchies()
         if not h.problem
         for path in Path(h.home).glob("pybuild-[0-9]*")
         if int(path.name.split("-")[1]) in below
