@@ -8,8 +8,8 @@ from pybuild.frontend.ast import Heredoc
 from pybuild.frontend.expand import expand_words
 from pybuild.model.errors import UserError
 
-# The delimiter may not hold "<", so "<<<word" is none.
-_HEREDOC = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]+)")
+# The delimiter may not hold "<", so "<<<word" is none; nor is "<<-" alone, whose "-" is never a name.
+_HEREDOC = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)")
 
 
 def heredocs_of_line(line: str) -> list[Heredoc]:
@@ -32,7 +32,7 @@ def heredocs_of_line(line: str) -> list[Heredoc]:
 def heredoc_of_word(word: str) -> Heredoc | None:
     """Return the heredoc that *word* stands for, quotes and escapes as written, or None."""
     match = _HEREDOC.fullmatch(word)
-    if match is None:
+    if match is None or not match[3]:
         return None
     names = expand_words(match[3], {}, keep_unset=True)
     if len(names) != 1:

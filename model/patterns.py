@@ -130,20 +130,23 @@ class _Rule:
             for index, (kind, _) in enumerate(tokens[:-1])
             if index
         )
+        self._takes_slash = any(
+            kind == _CLASS and re.fullmatch(source, "/") for kind, source in tokens
+        )
         self._regex: re.Pattern[str] | None = None
         self._parts: list[re.Pattern[str]] | None = None
 
     def covers(self, path: str) -> bool:
         if self._is_plain:
             return path == self._pattern or path.startswith(self._prefix)
-        if self._is_glued:
+        if self._is_glued or self._takes_slash:  # no component by component then
             return _simulate(self._tokens, path)
         if self._regex is None:
             self._regex = re.compile(_globstar_regex(self._tokens), re.DOTALL)
         return self._regex.match(path) is not None
 
     def may_match_below(self, parts: list[str]) -> bool:
-        if self._has_globstar:
+        if self._has_globstar or self._takes_slash:
             return True
         if self._parts is None:
             tokens = self._tokens or [(_LITERAL, char) for char in self._pattern]
@@ -170,7 +173,7 @@ def _tokens(pattern: str, *, globstar: bool) -> list[_Token]:
         elif char == "?":
             tokens.append((_CLASS, "[^/]"))
         elif char == "[":
-            source, at = _class(pattern, at)
+            source, at = _class(pattern, at, one_name=not globstar)
             tokens.append((_CLASS, source))
         elif char == "\\":
             if at == end:
@@ -182,10 +185,12 @@ def _tokens(pattern: str, *, globstar: bool) -> list[_Token]:
     return tokens
 
 
-def _class(pattern: str, at: int) -> tuple[str, int]:
+def _class(pattern: str, at: int, *, one_name: bool) -> tuple[str, int]:
     """Return a class as a regular expression, and the place behind its bracket.
 
     ``]`` and ``-`` must be escaped to be members and an empty class is malformed, unlike a shell's.
+    In a rule it is, as for the peer, a class of regular expressions: it takes a slash for what it
+    is, and a range that runs backwards is malformed; within *one_name* it is neither.
     """
     negated = pattern[at : at + 1] == "^"
     at += negated
@@ -199,11 +204,16 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
         count += 1
         if low <= high:
             ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+        elif not one_name:
+            raise ValueError(_BAD)
+    members = "".join(ranges)
+    if not one_name:
+        return f"[{'^' * negated}{members}]", at + 1
     if negated:
-        return f"[^/{''.join(ranges)}]", at + 1
+        return f"[^/{members}]", at + 1
     if not ranges:
         return "(?!)", at + 1
-    return f"(?!/)[{''.join(ranges)}]", at + 1
+    return f"(?!/)[{members}]", at + 1
 
 
 def _class_char(pattern: str, at: int) -> tuple[str, int]:

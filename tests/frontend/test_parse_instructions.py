@@ -274,6 +274,8 @@ def test_words_are_split_blindly(text: str, sources: tuple[str, ...], dest: str)
         ("RUN '<<EOF'", []),
         ("RUN \\<<EOF", []),
         ("RUN <<", []),
+        ("RUN cat <<-", []),
+        ("RUN <<- EOF", []),
         ("RUN it's <<EOF", []),
         ('RUN ["<<EOF"]', []),  # HD-1
         ("CMD <<EOF", None),
