@@ -53,6 +53,7 @@ BUILD = Command(
             "",
             True,
         ),
+        Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
         Option("attest", "attest the result (type=provenance|sbom,…)", "SPEC", repeat=True),
         Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
         Option(

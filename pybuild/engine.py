@@ -6,8 +6,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,6 +60,7 @@ from pybuild.upkeep import keep_within
 if TYPE_CHECKING:
     from pybuild.attested import Describe
     from pybuild.registry.client import Client
+    from pybuild.registry.credentials import Credentials
 
 
 class SystemClock:
@@ -135,13 +136,35 @@ class Engine:
     def client(self) -> Client:
         """The registry client, made when the network is first needed."""
         if self._client is None:
-            from pybuild.registry.client import Client
-            from pybuild.registry.credentials import DockerCredentials
-
-            credentials = DockerCredentials(os.environ)
-            self._client = Client(self._hosts, credentials, clock=self.clock, environ=os.environ)
+            self._client = self._client_of(self._hosts)
             self._stack.push_async_callback(self._client.close)
         return self._client
+
+    def credentials(self) -> Credentials:
+        """What registries are told of who asks."""
+        from pybuild.registry.credentials import DockerCredentials
+
+        return DockerCredentials(os.environ)
+
+    def _client_of(self, hosts: Hosts) -> Client:
+        from pybuild.registry.client import Client
+
+        return Client(hosts, self.credentials(), clock=self.clock, environ=os.environ)
+
+    @asynccontextmanager
+    async def client_for(self, insecure_hosts: Sequence[str]) -> AsyncGenerator[Client]:
+        """Give the registry client, or one of its own that trusts *insecure_hosts* blindly [REG-9]."""
+        if not insecure_hosts:
+            yield self.client()
+            return
+        hosts = self._hosts
+        for host in insecure_hosts:
+            hosts = hosts.insecure(host)
+        client = self._client_of(hosts)
+        try:
+            yield client
+        finally:
+            await client.close()
 
     def near(self, repository: str) -> list[str]:
         """*repository* and where mirrors have it: what was pulled through one can be mounted there."""

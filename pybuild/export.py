@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
+from pybuild.annotations import Annotations, Place
 from pybuild.cacheresults import StepResult
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.config import format_time
@@ -173,9 +174,12 @@ async def make_image(
         names: of the image, for attestations.
 
     Raises:
-        UsageError: a compression that there is not, or attestations in Docker's types.
+        UsageError: a compression that there is not, or attestations or annotations in Docker's types.
     """
-    oci_types = output.flag("oci-mediatypes", output.type != "docker")
+    notes = output.annotations()
+    oci_types = output.flag("oci-mediatypes", output.type != "docker" or bool(notes.items))
+    if notes.items and not oci_types:
+        raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
     compression = output.attrs.get("compression", "gzip")
     if compression not in _COMPRESSIONS:
         raise UsageError(f'output compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
@@ -194,6 +198,8 @@ async def make_image(
             output.level(),
             epoch=epoch,
             rewrite=rewrite,
+            force=output.flag("force-compression"),
+            annotations=notes,
         )
         for one, epoch in zip(built, epochs, strict=True)
     ]
@@ -203,7 +209,9 @@ async def make_image(
     for image in images:
         step.say(f"exporting manifest {image.manifest.digest}")
         step.say(f"exporting config {image.config.digest}")
-    if not (built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])):
+    is_index = built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])
+    _check_places(notes, built, is_index, step)
+    if not is_index:
         return Made(images[0].manifest, images[0].config.digest, date)
     children = [image.manifest for image in images]
     if any(one.attestations for one in built):
@@ -214,11 +222,29 @@ async def make_image(
             )
         children += await _attestations(engine, output, built, images, names, step)
     media_type = OCI_INDEX if oci_types else DOCKER_INDEX
-    data = build_index(children, media_type)
+    data = build_index(children, media_type, annotations=notes.of(Place.INDEX))
     digest = await asyncio.to_thread(engine.store.blobs.put, data)
     step.say(f"exporting manifest list {digest}")
     image_id = images[0].config.digest if len(images) == 1 else digest
-    return Made(Descriptor(media_type, digest, len(data)), image_id, date)
+    index = Descriptor(media_type, digest, len(data), notes.of(Place.INDEX_DESCRIPTOR))
+    return Made(index, image_id, date)
+
+
+def _check_places(
+    notes: Annotations, built: Sequence[Built], is_index: bool, step: InternalStep
+) -> None:
+    """Refuse annotations of an index that there is not; say which are for no platform of these.
+
+    Raises:
+        UsageError: one of the index [OUT-14].
+    """
+    if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
+        raise UsageError(
+            "index annotations not supported for single platform export",
+            hints=["annotate the manifest", "several platforms or attestations make an index"],
+        )
+    for other in notes.for_others(one.lowered.platform for one in built):
+        step.say(f"warning: no {other.platform} in the image: annotation {other.key} is left out")
 
 
 def _is_attested(output: Output, one: Built) -> bool:
@@ -258,20 +284,49 @@ async def keep_image(
     engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
 ) -> None:
     """Name the image in the store, and push it, as *output* says."""
+    by_digest = output.flag("push-by-digest")
+    if by_digest:
+        _check_tagless(names)
     if output.flag("store", True):
-        for name in names:
+        canonical = [Reference(n.host, n.path, digest=made.descriptor.digest) for n in names]
+        kept = [] if by_digest else list(names)
+        if by_digest or output.flag("name-canonical"):
+            kept += dict.fromkeys(canonical)
+        for name in kept:
             await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor)
             step.say(f"naming to {name}")
         if not names:
             await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor)
     if output.type == "registry" or output.flag("push"):
-        await push(engine, made.descriptor, names, step)
+        insecure = output.flag("registry.insecure")
+        await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)
+
+
+def _check_tagless(names: Sequence[Reference]) -> None:
+    """Refuse tags where only the digest is to name the image.
+
+    Raises:
+        UsageError: one has a tag; ``latest`` may be what a name without one was completed with.
+    """
+    for name in names:
+        if name.tag not in (None, "latest"):
+            raise UsageError(f"can't push tagged ref {name} by digest")
 
 
 async def push(
-    engine: Engine, descriptor: Descriptor, names: Sequence[Reference], step: InternalStep
+    engine: Engine,
+    descriptor: Descriptor,
+    names: Sequence[Reference],
+    step: InternalStep,
+    *,
+    by_digest: bool = False,
+    insecure: bool = False,
 ) -> None:
     """Push an image of the store under each of *names*; layers that are elsewhere are mounted.
+
+    Args:
+        by_digest: the repositories get the image without a tag.
+        insecure: plain HTTP and unproved certificates will do.
 
     Raises:
         UsageError: no name to push to.
@@ -283,17 +338,21 @@ async def push(
     sources = await asyncio.to_thread(known_places, engine.store, descriptor)
     for digest, places in sources.items():
         sources[digest] = [near for place in places for near in engine.near(place)]
-    await push_image(
-        engine.client(),
-        engine.store.blobs,
-        descriptor,
-        names,
-        mount_sources=sources,
-        progress=step.transfer,
-    )
+    hosts = sorted({name.host for name in names}) if insecure else []
+    async with engine.client_for(hosts) as client:
+        await push_image(
+            client,
+            engine.store.blobs,
+            descriptor,
+            names,
+            mount_sources=sources,
+            push_by_digest=by_digest,
+            progress=step.transfer,
+        )
     await asyncio.to_thread(note_pushed, engine.store, descriptor, names)
     for name in names:
-        step.say(f"pushed {name}@{descriptor.digest}")
+        shown = name.repository if by_digest else name
+        step.say(f"pushed {shown}@{descriptor.digest}")
 
 
 def output_names(tags: Sequence[Reference], output: Output) -> list[Reference]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pybuild.annotations import Annotations, Place
 from pybuild.cacheresults import inline_text
 from pybuild.image.cacheconfig import INLINE
 from pybuild.image.config import NewHistory, assemble_config
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
     from pybuild.export import Built
 
+NO_ANNOTATIONS = Annotations()
 REWRITTEN = "buildkit/rewritten-timestamp"
 
 
@@ -49,14 +51,17 @@ class ImageMaker:
         *,
         epoch: int | None = None,
         rewrite: bool = False,
+        force: bool = False,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> None:
+        self._annotations = annotations
         self._epoch = epoch
         self._rewrite = rewrite
         self._engine = engine
         self._store = engine.store
         self._built = built
         self._oci_types = oci_types
-        self._layers = LayerMaker(engine, compression, level)
+        self._layers = LayerMaker(engine, compression, level, force=force)
 
     async def make(self) -> Image:
         """Write what is missing and return the image."""
@@ -82,9 +87,16 @@ class ImageMaker:
         config_digest = await asyncio.to_thread(self._store.blobs.put, config)
         config_descriptor = Descriptor(config_type, config_digest, len(config))
         media_type = OCI_MANIFEST if self._oci_types else DOCKER_MANIFEST
-        data = build_manifest(config_descriptor, [layer for _, layer in layers], media_type)
+        platform, notes = lowered.platform, self._annotations
+        data = build_manifest(
+            config_descriptor,
+            [layer for _, layer in layers],
+            media_type,
+            annotations=notes.of(Place.MANIFEST, platform),
+        )
         digest = await asyncio.to_thread(self._store.blobs.put, data)
-        manifest = Descriptor(media_type, digest, len(data), platform=lowered.platform)
+        beside = notes.of(Place.MANIFEST_DESCRIPTOR, platform)
+        manifest = Descriptor(media_type, digest, len(data), beside, platform)
         return Image(manifest, config_descriptor)
 
     def _inline(self, diff_ids: Sequence[Digest]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.imported import LAYER, MADE_FROM
 from pybuild.executor.fetch import LayerGone
-from pybuild.image.manifest import layer_media_type
+from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 
@@ -16,10 +16,20 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 
-class LayerMaker:
-    """Makes layers in one compression."""
+_MOST_LAYER_BYTES = 1 << 40
 
-    def __init__(self, engine: Engine, compression: str, level: int | None) -> None:
+
+class LayerMaker:
+    """Makes layers in one compression.
+
+    Args:
+        force: pulled layers in another compression are made anew in this one [OUT-10].
+    """
+
+    def __init__(
+        self, engine: Engine, compression: str, level: int | None, *, force: bool = False
+    ) -> None:
+        self._force = force
         self.kind = f"{compression}-{level}"
         self._engine = engine
         self._store = engine.store
@@ -38,8 +48,38 @@ class LayerMaker:
                 if not store.deltas.has(delta):
                     raise
                 return await self._made(delta, facts)  # its cache is gone, its files are not
-            return Digest.parse(facts["diff_id"]), Descriptor.from_json(facts["descriptor"])
+            diff_id, pulled = (
+                Digest.parse(facts["diff_id"]),
+                Descriptor.from_json(facts["descriptor"]),
+            )
+            if self._force and self._is_other(pulled):
+                return diff_id, await self._recompressed(delta, facts, diff_id, pulled)
+            return diff_id, pulled
         return await self._made(delta, facts)
+
+    def _is_other(self, layer: Descriptor) -> bool:
+        """Whether a layer is in another compression, and may be changed [IMG-5]."""
+        kind = oci_layer_type(layer.media_type)
+        return kind != layer_media_type(self._compression) and not is_foreign(kind)
+
+    async def _recompressed(
+        self, delta: str, facts: dict[str, Any], diff_id: Digest, pulled: Descriptor
+    ) -> Descriptor:
+        """The blob of a pulled layer in our compression, made from the one it came in."""
+        made = facts.get("blobs", {}).get(self.kind)
+        if made is not None and self._store.blobs.holds(found := Descriptor.from_json(made)):
+            return found
+        _, descriptor = await self._blob(
+            "pybuild.image.recompress:recompress_job",
+            {
+                "path": self._store.blobs.path(pulled.digest),
+                "diff_id": str(diff_id),
+                "max_bytes": _MOST_LAYER_BYTES,
+            },
+        )
+        blobs = {**facts.get("blobs", {}), self.kind: descriptor.to_json()}
+        await asyncio.to_thread(self._store.records.put, LAYER, delta, {**facts, "blobs": blobs})
+        return descriptor
 
     async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
         """The layer in our compression, written if it was not."""
@@ -58,20 +98,22 @@ class LayerMaker:
 
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
         """Write a delta's layer as a blob; later times become *clamp*."""
+        return await self._blob(
+            "pybuild.image.layertar:layer_job",
+            {
+                "path": self._store.deltas.path(delta),
+                "userxattr": await self._engine.userxattr(),
+                "clamp_mtime": clamp,
+            },
+        )
+
+    async def _blob(self, job: str, args: dict[str, Any]) -> tuple[Digest, Descriptor]:
+        """Have *job* write a blob in our compression, and keep it; returns its diffID too."""
         store = self._store
         out = store.scratch("layer")
+        wanted = {"out": out, "compression": self._compression, "level": self._level}
         try:
-            answer = await self._engine.workers.call(
-                "pybuild.image.layertar:layer_job",
-                {
-                    "path": store.deltas.path(delta),
-                    "out": out,
-                    "compression": self._compression,
-                    "level": self._level,
-                    "userxattr": await self._engine.userxattr(),
-                    "clamp_mtime": clamp,
-                },
-            )
+            answer = await self._engine.workers.call(job, {**args, **wanted})
             digest = Digest.parse(answer["digest"])
             size = int(answer["size"])
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)

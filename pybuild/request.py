@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pybuild.annotations import Annotations, from_attributes, is_attribute
 from pybuild.frontend.environment import parse_epoch
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
@@ -23,13 +24,15 @@ OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly
 
 
 _LAYERS = frozenset(
-    ("compression", "compression-level", "name", "oci-mediatypes")
-    + ("attestation-inline", "oci-artifact", "rewrite-timestamp", "source-date-epoch")
+    ("compression", "compression-level", "force-compression", "name", "name-canonical")
+    + ("attestation-inline", "oci-artifact", "oci-mediatypes")
+    + ("rewrite-timestamp", "source-date-epoch")
 )
+_PUSHED = frozenset(("push", "push-by-digest", "registry.insecure", "store", "unpack"))
 _TREES = frozenset(("attestation-prefix", "source-date-epoch"))
 _ATTRIBUTES = {
-    "image": _LAYERS | {"push", "store", "unpack"},
-    "registry": _LAYERS | {"push", "store", "unpack"},
+    "image": _LAYERS | _PUSHED,
+    "registry": _LAYERS | _PUSHED,
     "oci": _LAYERS | {"tar"},
     "docker": _LAYERS | {"tar"},
     "local": _TREES | {"mode", "platform-split"},
@@ -37,15 +40,7 @@ _ATTRIBUTES = {
 }
 _LEVELS = {"gzip": 9, "zstd": 22}
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
-_UNSUPPORTED = frozenset(
-    (
-        "force-compression",
-        "name-canonical",
-        "prefer-nondist-layers",
-        "push-by-digest",
-        "registry.insecure",
-    )
-)
+_UNSUPPORTED = frozenset(("prefer-nondist-layers",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +61,9 @@ class Output:
         for name, value in self.attrs.items():
             if name in known or (name in _UNSUPPORTED and value.lower() in {"false", "0"}):
                 continue
-            if name in _UNSUPPORTED or name.startswith("annotation"):
+            if is_attribute(name) and self.is_image:
+                continue
+            if name in _UNSUPPORTED:
                 raise UsageError(f"output attribute {name}={value} is not supported yet")
             raise UsageError(
                 f'output type={self.type} has no attribute "{name}"',
@@ -76,8 +73,14 @@ class Output:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
         self.epoch(None)
         self.level()
+        self.annotations()
         if self.flag("rewrite-timestamp") and self.flag("unpack"):
             raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it has manifests, as opposed to bare files."""
+        return self.type in {"image", "registry", "oci", "docker"}
 
     def epoch(self, found: int | None) -> int | None:
         """Return the latest time that this output may show, in seconds [REP-2].
@@ -97,6 +100,14 @@ class Output:
         if epoch is None:
             raise UsageError(f"invalid source-date-epoch: {text}")
         return epoch
+
+    def annotations(self) -> Annotations:
+        """Return what the image says of itself [OUT-14].
+
+        Raises:
+            UsageError: one that cannot be understood.
+        """
+        return from_attributes(self.attrs)
 
     def level(self) -> int | None:
         """Return how hard layers are compressed; None leaves it to us [OUT-10].
@@ -191,7 +202,8 @@ def parse_output(text: str) -> Output:
         key, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f'invalid output "{text}": field "{item}" must be a key=value pair')
-        attrs[key.strip().lower()] = value
+        key = key.strip()
+        attrs[key if is_attribute(key) else key.lower()] = value
     kind = attrs.pop("type", "")
     dest = attrs.pop("dest", "")
     if kind not in OUTPUT_TYPES:

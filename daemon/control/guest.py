@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack
 from typing import Self
 
 from pybuild.engine import Engine
 from pybuild.images import ImageSourceResolver
-from pybuild.registry.client import Client
 from pybuild.registry.credentials import Credentials, NoCredentials
 
 
@@ -38,11 +36,6 @@ class Guest(Engine):
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    def client(self) -> Client:
-        """The registry client, with the credentials of whoever this is for."""
-        if self._client is None:
-            self._client = Client(
-                self._hosts, self._credentials, clock=self.clock, environ=os.environ
-            )
-            self._stack.push_async_callback(self._client.close)
-        return self._client
+    def credentials(self) -> Credentials:
+        """Those of whoever this is for."""
+        return self._credentials

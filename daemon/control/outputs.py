@@ -41,8 +41,7 @@ _TITLES = {
 }
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
-    ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "name-canonical")
-    + ("registry.insecure", "attestation-prefix", "force-compression")
+    ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "attestation-prefix")
     + ("danglingname", "unpack-sync", "index-disallowed")
 )
 _PIECE_BYTES = 1 << 20
@@ -280,7 +279,7 @@ def _output(kind: str, attrs: Mapping[str, str]) -> Output:
         split = ("platform-split", "mode") if kind == "local" else ()
         known = {"attestation-prefix", "source-date-epoch", *split}
         return Output(type=kind, attrs={k: v for k, v in attrs.items() if k in known})
-    flags = ("push", "store", "tar")
+    flags = ("push", "push-by-digest", "store", "tar", "force-compression", "name-canonical")
     given = {key: value for key, value in attrs.items() if key not in _IGNORED}
     return Output(
         type=kind,

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from pybuild import memo
+from pybuild.annotations import is_attribute
 from pybuild.engine import Engine, Prepared
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
@@ -35,7 +36,7 @@ async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | Non
     than the memo, so the memo does not hold.
     """
     request = prepared.request
-    plain = not request.outputs or all(o.type == "image" and not o.attrs for o in request.outputs)
+    plain = all(o.type == "image" and all(map(is_attribute, o.attrs)) for o in request.outputs)
     fresh = request.no_cache or request.no_cache_filter or request.pull or request.attestations
     if not plain or fresh or request.secrets or request.ssh or memo.key_of(parsed) is None:
         return None

@@ -47,6 +47,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         outputs = _with_push(outputs)
     if parsed.flag("load") and not any(output.type == "image" for output in outputs):
         outputs.append(Output(type="image"))
+    outputs = _with_annotations(outputs, parsed.many("annotation"))
     wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
     if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
@@ -128,6 +129,26 @@ def _with_push(outputs: list[Output]) -> list[Output]:
             pushed = Output(type="image", attrs={**output.attrs, "push": "true"})
             return [*outputs[:index], pushed, *outputs[index + 1 :]]
     return [*outputs, Output(type="registry")]
+
+
+def _with_annotations(outputs: list[Output], flags: list[str]) -> list[Output]:
+    """``--annotation`` is about every output that is an image [BLD-17].
+
+    Raises:
+        UsageError: there is none, or an annotation is wrong.
+    """
+    if not flags:
+        return outputs
+    from pybuild.annotations import attributes_of
+
+    more = attributes_of(flags)
+    outputs = outputs or [Output(type="image")]
+    if not any(output.is_image for output in outputs):
+        raise UsageError("--annotation needs an output that is an image")
+    return [
+        Output(type=one.type, dest=one.dest, attrs={**more, **one.attrs}) if one.is_image else one
+        for one in outputs
+    ]
 
 
 def _reference(text: str) -> Reference:
