@@ -53,6 +53,8 @@ class CacheMounts:
             await asyncio.to_thread(self._drop, new)
         shared: dict[str, bool] = {}
         private: dict[str, Held] = {}
+        # A cache that is moved into a step's root is nobody else's meanwhile.
+        can_share = await self._workers.isolation() != "chroot"
         try:
             for number, mount in enumerate(mounts):
                 if mount.sharing is CacheSharing.PRIVATE:
@@ -60,7 +62,7 @@ class CacheMounts:
                 else:
                     path = self._lock(names[number])
                     # The same cache twice in one step: the stricter wish counts.
-                    may_share = mount.sharing is CacheSharing.SHARED
+                    may_share = can_share and mount.sharing is CacheSharing.SHARED
                     shared[path] = may_share and shared.get(path, True)
             async with locked_all({p: s for p, s in shared.items() if p not in private}):
                 yield [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.zygote.overlay import mount_overlay
+from pybuild.executor.zygote.copied.views import view
 from pybuild.image.recorded import Ledger
 
 TYPE_CHECKING = False
@@ -84,7 +84,5 @@ def _ledger(tree: dict[str, Any]) -> Ledger | None:
 
 
 def _mount(args: dict[str, Any]) -> str:
-    """Mount the tree where only this process sees it; it goes with the process."""
-    target: str = args["mount_dir"]
-    mount_overlay(target, args["lowers"], None, None, userxattr=args["userxattr"])
-    return target
+    """Show the tree where only this process sees it; it goes with the process."""
+    return view(args["mount_dir"], args["lowers"], userxattr=args["userxattr"])

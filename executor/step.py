@@ -39,6 +39,8 @@ class StepMount:
         discard_writes: writes succeed and are lost [MNT-5].
         upper, work: of bind-overlay: empty directories on one file system, as those of the step;
             writes go there and are kept.
+        exclusive: of bind-path: nobody else uses the source meanwhile; where nothing can be mounted
+            it may be moved.
         size_bytes: of tmpfs; 0 is the kernel's default.
         data: of secret.
         uid, gid, mode: of secret and tmpfs, as the step sees them.
@@ -53,6 +55,7 @@ class StepMount:
     discard_writes: bool = False
     upper: str = ""
     work: str = ""
+    exclusive: bool = False
     size_bytes: int = 0
     data: bytes = b""
     uid: int = 0

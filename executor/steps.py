@@ -92,7 +92,11 @@ def bind_mount(
 
 def cache_mount(mount: Mount, path: str) -> StepMount:
     return StepMount(
-        type=StepMountType.BIND_PATH, target=mount.target, source=path, readonly=mount.readonly
+        type=StepMountType.BIND_PATH,
+        target=mount.target,
+        source=path,
+        readonly=mount.readonly,
+        exclusive=True,
     )
 
 
@@ -169,6 +173,8 @@ def rung_line(rung: str, detail: str) -> str:
             return f"rootless: user namespace with a range of ids{reason}\n"
         case "userns-single":
             return f"rootless: user namespace with one id, owners are recorded{reason}\n"
+        case "chroot":
+            return f"chroot: every step works on a copy of its snapshot{reason}\n"
         case _:
             return ""
 

@@ -54,7 +54,7 @@ class Workers:
         self._zygotes: dict[str, asyncio.Task[ZygoteProcess] | ZygoteProcess] = {}
 
     async def isolation(self) -> str:
-        """Return the rung of isolation: ``root``, ``userns`` or ``userns-single``.
+        """Return the rung of isolation: ``root``, ``userns``, ``userns-single`` or ``chroot``.
 
         Raises:
             EnvironmentFault: this machine allows none.
@@ -173,8 +173,9 @@ class Workers:
                 f"the step's process ended while it was set up (status {ended.status})"
                 + zygote.last_words()
             )
-        if heard[0][0] == "fault":
-            raise error_of(heard[0])
+        for message in heard:
+            if message[0] == "fault":
+                raise error_of(message)
         if ended.status == RECORDER_FAILED:
             raise InternalError("the recorder of owners failed" + zygote.last_words())
         return StepExit(

@@ -25,6 +25,15 @@ def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def make_whiteout(fd: int, name: bytes) -> None:
+    """Hide *name*, which the directory *fd* does not have, in the layers below.
+
+    Raises:
+        FileExistsError: something is there.
+    """
+    os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+
+
 def to_image(names: list[str], own: str) -> list[tuple[str, str]]:
     """Return ``(name on disk, name in the layer)`` of the attributes that belong into a layer, sorted.
 

@@ -20,7 +20,7 @@ from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.receiver import PeerFailed, Refused, order_key
 from pybuild.daemon.fsutil.sender import Sender, Source
 from pybuild.daemon.fsutil.walk import Walk
-from pybuild.executor.zygote.overlay import mount_overlay
+from pybuild.executor.zygote.copied.views import view
 from pybuild.model.errors import UserError
 
 _HEAD = struct.Struct("<I")
@@ -54,8 +54,8 @@ def send_job(
     """
     roots: list[Root] = []
     for tree in args["trees"]:
-        mount_overlay(tree["mount_dir"], tree["lowers"], None, None, userxattr=tree["userxattr"])
-        place = tree["prefix"], tree["mount_dir"]
+        path = view(tree["mount_dir"], tree["lowers"], userxattr=tree["userxattr"])
+        place = tree["prefix"], path
         roots.append(Root(*place, epoch=tree.get("epoch"), name=tree.get("name", "")))
     channel = socket.socket(fileno=os.dup(fds[0]))
     with channel:

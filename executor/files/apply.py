@@ -11,6 +11,7 @@ from pybuild.executor.files.copying import Copier, give
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
+from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image import recorded
 
@@ -49,7 +50,14 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     upper: str = args["upper"]
     copy_root_look(base, upper)
     # Without a base there is nothing to overlay, and one copy stays a reflink.
-    merged = mounts.overlay(base, upper, args["work"]) if base else upper
+    changing: views.Changing | None = None
+    merged = upper
+    if base and views.linked():
+        userxattr = isolation.uses_userxattr()
+        changing = views.Changing(base, upper, args["work"], userxattr=userxattr)
+        merged = changing.path
+    elif base:
+        merged = mounts.overlay(base, upper, args["work"])
     with Tree.open(merged, ledger=mounts.ledger(base)) as target:
         work = _Work(target, args["inputs"], mounts, progress)
         try:
@@ -61,8 +69,10 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         if look is not None:
             give("", target.fd, (look["uid"], look["gid"]), ledger=target.ledger)
             os.fchmod(target.fd, look["mode"])
+        if changing is not None:
+            changing.collect()
         if target.ledger is not None:
-            target.ledger.save(upper, merged)
+            target.ledger.save(upper, merged if changing is None else None)
     return {}
 
 
@@ -111,6 +121,8 @@ class Mounts:
 
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
+        if upper is None and views.linked():
+            return views.view(self._directory, lowers, userxattr=self._userxattr)
         if not self._count:
             covering = overlay.tmpfs()
             try:

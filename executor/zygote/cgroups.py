@@ -38,6 +38,13 @@ class Leaf:
             if hierarchy.version == 1:
                 write(path + "/tasks", "0")
 
+    def join_all(self) -> None:
+        """Move this process into all of its cgroups: it was not cloned into any."""
+        self.join()
+        for hierarchy, path in self.places:
+            if hierarchy.version == 2:
+                write(path + "/cgroup.procs", "0")
+
     def usage(self) -> tuple[int, int, bool]:
         """Return the peak of memory in bytes, -1: unknown; OOM kills, -1; whether pids ran out."""
         peak, kills, pids_hit = -1, -1, False

@@ -4,6 +4,8 @@
     userns         a user namespace with the range of sub-ids that the system granted
     userns-single  a user namespace that has one id: files can belong to nobody else, so owners are
                    recorded (`recorder`)
+    chroot         root in a container that may neither mount nor make namespaces: snapshots are
+                   copied, and a step's root is changed by chroot(2) (`chroot`)
 
 The zygote enters its rung before it serves anybody; every child finds it here.
 """
@@ -23,10 +25,20 @@ if TYPE_CHECKING:
 ROOT = "root"
 USERNS = "userns"
 USERNS_SINGLE = "userns-single"
+CHROOT = "chroot"
 
 _rung = ""
 
 CAP_SYS_ADMIN = 21
+# What chroot needs: to make files that belong to anybody, and to become anybody.
+_CHROOT_CAPS = {
+    0: "CHOWN",
+    1: "DAC_OVERRIDE",
+    3: "FOWNER",
+    6: "SETGID",
+    7: "SETUID",
+    18: "SYS_CHROOT",
+}
 _HELPER_SECONDS = 10
 
 _CONTAINER_HINT = (
@@ -59,8 +71,13 @@ def in_zygote() -> bool:
     return bool(_rung)
 
 
+def mounts() -> bool:
+    """Whether this rung has a mount namespace of its own, and what goes with it."""
+    return rung() != CHROOT
+
+
 def uses_userxattr() -> bool:
-    """Whether overlay keeps its marks in ``user.overlay.*``, as it must in a user namespace."""
+    """Whether overlay keeps its marks in ``user.overlay.*``, as it must without CAP_SYS_ADMIN."""
     return rung() != ROOT
 
 
@@ -94,35 +111,74 @@ def enter(rootless: bool | None) -> tuple[str, str]:
         Fault: environment; with what the user can do about it.
     """
     global _rung
-    is_root = os.geteuid() == 0 and _has_sys_admin()
+    is_root = os.geteuid() == 0 and bool(_capabilities() >> CAP_SYS_ADMIN & 1)
     if rootless is False and not is_root:
         raise Fault(
             ENVIRONMENT,
             "building without a user namespace needs root with CAP_SYS_ADMIN",
             ("run as root", "or allow rootless builds"),
         )
+    detail = ""
     if is_root and not rootless:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
+            _rung = ROOT
         except OSError as error:
-            raise Fault(
-                ENVIRONMENT,
-                f"cannot make a mount namespace: {error.strerror}",
-                (_CONTAINER_HINT,),
-            ) from error
-        _rung, detail = ROOT, ""
+            if rootless is False or not _may_chroot():
+                raise Fault(
+                    ENVIRONMENT,
+                    f"cannot make a mount namespace: {error.strerror}",
+                    (_CONTAINER_HINT,),
+                ) from error
+            _rung, detail = CHROOT, f"cannot make a mount namespace: {error.strerror}"
+    elif rootless is None and _may_chroot() and (problem := _try_user_namespace()):
+        _rung, detail = CHROOT, problem
     else:
         _rung, detail = _enter_user_namespace()
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    if mounts():
+        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    else:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     return _rung, detail
 
 
-def _has_sys_admin() -> bool:
+def _capabilities() -> int:
+    """Return the effective set."""
     with open("/proc/self/status", "rb") as status:
         for line in status:
             if line.startswith(b"CapEff:"):
-                return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
-    return False
+                return int(line.split()[1], 16)
+    return 0
+
+
+def _may_chroot() -> bool:
+    held = _capabilities()
+    return os.geteuid() == 0 and all(held >> number & 1 for number in _CHROOT_CAPS)
+
+
+def _other_way() -> str:
+    """Return the hint for who may have no user namespace: what another rung needs."""
+    if os.geteuid():
+        return "or run as root"
+    held = _capabilities()
+    missing = [name for number, name in _CHROOT_CAPS.items() if not held >> number & 1]
+    return f"or let the container keep the capabilities {', '.join(missing)}"
+
+
+def _try_user_namespace() -> str:
+    """Return why steps cannot have a user namespace, "" if they can.
+
+    In a child, because one that is entered and of no use cannot be left again: a security module may
+    grant the namespace and refuse its mounts, and a container's own /proc may forbid another.
+    """
+    from pybuild.executor.zygote import tries
+
+    def enter(place: str) -> None:
+        tries.user_namespace(place)
+        tries.own_proc(place)
+
+    said = tries.outcome(enter, "/proc")
+    return f"no user namespace with a /proc of its own: {said.lower()}" if said else ""
 
 
 # --- user namespaces ------------------------------------------------------------------------------
@@ -177,7 +233,7 @@ def _unshare_user() -> None:
         elif error.errno == errno.EPERM:
             hints = (
                 _USERNS_HINT,
-                "or run as root",
+                _other_way(),
             )
         else:
             hints = ("run as root",)

@@ -124,12 +124,21 @@ class _Zygote:
             child.net.stop()
             if child.leaf is not None:
                 self.leaving.append(child.leaf)
+        self.children.clear()
+        self._end_strays()
         self.recorders.wait_all()
         for _ in range(50):
             self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
             if not self.leaving:
                 break
             time.sleep(_REMOVE_AGAIN_MS / 1000)
+
+    def _end_strays(self) -> None:
+        """Kill what became ours when a supervisor was killed; elsewhere a namespace's end does it."""
+        if not isolation.mounts():
+            from pybuild.executor.zygote.chroot import family
+
+            family.end_descendants([child.pid for child in self.children.values()])
 
     def _receive(self) -> bool:
         """Handle one control message; False: the main process is gone."""
@@ -160,10 +169,14 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                net = Usernet(details["network"] == "isolated")
+                net = Usernet(details["network"] == "isolated" and isolation.mounts())
                 leaf = cgroups.make(details["limits"], f"{os.getpid()}-{job}")
-                flags = sandbox.namespaces(details["network"])
-                pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+                if isolation.mounts():
+                    flags = sandbox.namespaces(details["network"])
+                    pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+                else:
+                    pid = os.fork()
+                    pidfd = os.pidfd_open(pid) if pid else -1
         except (OSError, Fault) as error:
             if leaf is not None and not leaf.remove():
                 self.leaving.append(leaf)
@@ -247,6 +260,10 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
+                if not isolation.mounts():
+                    from pybuild.executor.zygote.chroot import step
+
+                    step.supervise(channel, fds, leaf)
                 sandbox.become_step(channel, fds, leaf, link.for_step(), net)
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
             _complain(error)
@@ -281,6 +298,7 @@ class _Zygote:
         code = 128 - code if code < 0 else code
         seconds = time.monotonic() - child.start
         child.net.stop()
+        self._end_strays()
         peak, oom_kills, pids_hit = -1, -1, False
         if child.leaf is not None:
             peak, oom_kills, pids_hit = child.leaf.usage()

@@ -11,6 +11,7 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
 _DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+_SETPCAP = 8
 _ALL_CAPS = (1 << 64) - 1
 
 
@@ -74,14 +75,15 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
     """Give up everything that a step must not have. Only the exec comes after it.
 
     The filter goes in while CAP_SYS_ADMIN is there, which leaves no_new_privs off: set-user-id
-    programs such as sudo must work.
+    programs such as sudo must work. Without that capability there is only the filter that we are
+    under ourselves.
     """
     recorded = isolation.rung() == isolation.USERNS_SINGLE
-    if not insecure and not recorded:
+    if not insecure and not recorded and isolation.mounts():
         syscalls.seccomp_filter(_FILTER)
     keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
     for number in _BOUNDING:
-        if not keep >> number & 1:
+        if not keep >> number & 1 and (_PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,

@@ -41,7 +41,7 @@ else:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIOCSCTTY = 0x540E  # termios has it, but importing that costs more than this line
-_OWN_NETWORK = ("none", "isolated")
+OWN_NETWORK = ("none", "isolated")
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
@@ -50,7 +50,7 @@ def namespaces(network: str) -> int:
     flags = (
         syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
-    return flags | (syscalls.CLONE_NEWNET if network in _OWN_NETWORK else 0)
+    return flags | (syscalls.CLONE_NEWNET if network in OWN_NETWORK else 0)
 
 
 def become_step(
@@ -73,21 +73,21 @@ def become_step(
         # Asked here because these paths lead nowhere once the root is another.
         lists = (lower + recorded.LIST_SUFFIX for lower in spec["lowers"])
         spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
-        _check(spec)
+        check(spec)
         net.wait()
         uid, gid, groups = _build_root(spec)
-        environment = _environment(spec)
+        environment = environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
         if not leaf.has_pids:
             ulimits.bound_processes(leaf.pids)
         for warning in warnings:
             channel.sendall(wire.frame(("warning", warning)))
-        _reset_signals()
+        reset_signals()
         stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
         for number, fd in enumerate((stdin, fds[0], fds[1])):
             os.dup2(fd, number)
         if os.isatty(0):
-            _take_terminal()
+            take_terminal()
         insecure = spec["security"] == "insecure"
         if recorder is not None:
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
@@ -100,7 +100,7 @@ def become_step(
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
-    _execute(list(spec["args"]), environment)
+    execute(list(spec["args"]), environment)
 
 
 def _have_recorded(
@@ -119,7 +119,7 @@ def _have_recorded(
     loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
 
 
-def _take_terminal() -> None:
+def take_terminal() -> None:
     """Make standard input the session's terminal; a terminal of another session stays its own."""
     try:
         fcntl.ioctl(0, _TIOCSCTTY, 0)
@@ -127,8 +127,13 @@ def _take_terminal() -> None:
         pass
 
 
-def _check(spec: dict[str, Any]) -> None:
-    if spec["network"] not in ("default", "host", *_OWN_NETWORK):
+def check(spec: dict[str, Any]) -> None:
+    """Refuse modes that nobody knows.
+
+    Raises:
+        Fault: user.
+    """
+    if spec["network"] not in ("default", "host", *OWN_NETWORK):
         raise Fault(USER, f"invalid network mode: {spec['network']}")
     if spec["security"] not in ("sandbox", "insecure"):
         raise Fault(USER, f'security "{spec["security"]}" is not valid')
@@ -142,7 +147,7 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
         pass  # A kernel or an outer sandbox without keyrings has nothing to protect.
     insecure = spec["security"] == "insecure"
     syscalls.sethostname(spec["hostname"])
-    if spec["network"] in _OWN_NETWORK:
+    if spec["network"] in OWN_NETWORK:
         _loopback_up()
     layout = rootfs.Layout(spec["work"])
     prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
@@ -155,7 +160,7 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     spec["home"] = home
     kernelfs.mount_all(
         root_fd,
-        own_network=spec["network"] in _OWN_NETWORK,
+        own_network=spec["network"] in OWN_NETWORK,
         insecure=insecure,
         shm_bytes=spec["shm_size_bytes"],
     )
@@ -168,7 +173,7 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    _enter_cwd(spec["cwd"], uid, gid)
+    enter_cwd(spec["cwd"], uid, gid)
     if spec["readonly"]:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
@@ -196,7 +201,7 @@ def _loopback_up() -> None:
         probe.close()
 
 
-def _enter_cwd(cwd: str, uid: int, gid: int) -> None:
+def enter_cwd(cwd: str, uid: int, gid: int) -> None:
     """Change to the working directory; missing ones are made, 0755, the user's [SBX-16]."""
     if not cwd.startswith("/"):
         raise Fault(USER, f'working directory "{cwd}" is not absolute')
@@ -224,7 +229,7 @@ def _enter_cwd(cwd: str, uid: int, gid: int) -> None:
         os.close(root_fd)
 
 
-def _environment(spec: dict[str, Any]) -> dict[str, str]:
+def environment_of(spec: dict[str, Any]) -> dict[str, str]:
     environment: dict[str, str] = {}
     for entry in spec["env"]:
         name, _, value = entry.partition("=")
@@ -234,7 +239,7 @@ def _environment(spec: dict[str, Any]) -> dict[str, str]:
     return environment
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """Undo what Python set for itself: a step that ignored SIGPIPE would never end a pipeline."""
     for number in range(1, 65):
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -245,7 +250,7 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
+def execute(args: list[str], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the program, or end as a shell would and say why on stderr."""
     name = args[0] if args else ""
     if "/" in name:

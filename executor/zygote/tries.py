@@ -26,6 +26,11 @@ def _in_child(name: str, do: Callable[[str], None], directory: str) -> str:
     place = f"{directory}/{name.replace(' ', '-')}"
     os.mkdir(place)
     os.chmod(place, 0o777)
+    return outcome(do, place)
+
+
+def outcome(do: Callable[[str], None], place: str) -> str:
+    """Return what goes wrong when a child does something, or ""."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -51,7 +56,7 @@ def _mount_namespace(_place: str) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS)
 
 
-def _user_namespace(_place: str) -> None:
+def user_namespace(_place: str) -> None:
     uid, gid = os.geteuid(), os.getegid()
     syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
     for path, text in (
@@ -72,7 +77,7 @@ def _overlay(place: str) -> None:
 
 
 def _overlay_in_user_namespace(place: str) -> None:
-    _user_namespace(place)
+    user_namespace(place)
     _overlay_on(place, userxattr=True)
 
 
@@ -96,7 +101,12 @@ def _overlay_on(place: str, *, userxattr: bool) -> None:
 
 def _proc(place: str) -> None:
     if os.geteuid() != 0:
-        _user_namespace(place)
+        user_namespace(place)
+    own_proc(place)
+
+
+def own_proc(place: str) -> None:
+    """Mount the /proc of a new pid namespace."""
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
     pid = os.fork()
     if pid == 0:
@@ -113,7 +123,7 @@ def _proc(place: str) -> None:
 
 def _network_namespace(place: str) -> None:
     if os.geteuid() != 0:
-        _user_namespace(place)
+        user_namespace(place)
     syscalls.unshare(syscalls.CLONE_NEWNET)
 
 
@@ -123,7 +133,7 @@ def _tun(_place: str) -> None:
 
 TRIES: dict[str, Callable[[str], None]] = {
     "mount namespace": _mount_namespace,
-    "user namespace": _user_namespace,
+    "user namespace": user_namespace,
     "overlay": _overlay,
     "overlay in user namespace": _overlay_in_user_namespace,
     "proc": _proc,

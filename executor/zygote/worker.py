@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pybuild.executor.zygote import syscalls, wire
+from pybuild.executor.zygote import isolation, syscalls, wire
 from pybuild.executor.zygote.faults import ENVIRONMENT, INTERNAL, USER, Fault, describe_os_error
 
 TYPE_CHECKING = False
@@ -36,14 +36,18 @@ def preload(function: str) -> None:
 def serve(channel: RawSocket, fds: list[int]) -> None:
     """Take one request from *channel*, do it, say what came of it. For the child; never raises."""
     try:
-        _prepare_for_depth()
-        syscalls.unshare(syscalls.CLONE_NEWNS)
+        prepare_for_depth()
+        if isolation.mounts():
+            syscalls.unshare(syscalls.CLONE_NEWNS)
         function, args = wire.receive_one(channel)
 
         def progress(update: dict[str, Any]) -> None:
             channel.sendall(wire.frame(("progress", update)))
 
-        reply = wire.frame(("result", _find(function)(args, fds, progress)))
+        try:
+            reply = wire.frame(("result", _find(function)(args, fds, progress)))
+        finally:
+            _discard_views()
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         reply = wire.frame(fault_message(error))
     try:
@@ -52,7 +56,13 @@ def serve(channel: RawSocket, fds: list[int]) -> None:
         pass  # The main process is gone or has cancelled us; nobody is left to tell.
 
 
-def _prepare_for_depth() -> None:
+def _discard_views() -> None:
+    views = sys.modules.get("pybuild.executor.zygote.copied.views")
+    if views is not None:
+        views.discard()
+
+
+def prepare_for_depth() -> None:
     """Let functions follow a path of the kernel's greatest length, 2,000 directories, to its end.
 
     Each level is a few calls and up to two open directories.

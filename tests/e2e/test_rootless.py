@@ -1,4 +1,4 @@
-"""One image whoever builds it: root, a user with a range of ids, a user with one id [REP-4]."""
+"""One image whoever builds it: root, root in a container without mounts, users [REP-4]."""
 
 from __future__ import annotations
 
@@ -110,7 +110,12 @@ def build(user: PlainUser, name: str, *, more: str = ":", sub_ids: bool = False)
             os.chown(path, UID, UID, follow_symlinks=False)
     attrs = f"type=oci,tar=false,dest={here}/oci,rewrite-timestamp=true"
     words = ["build", "-o", attrs, "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(context)]
-    user.python(MAIN, str(here / "home"), *words, sub_ids=sub_ids, root=name.startswith("root"))
+    user.python(
+        *(MAIN, str(here / "home"), *words),
+        sub_ids=sub_ids,
+        root=name.startswith("root"),
+        jailed=name.startswith("root-jailed"),
+    )
     (entry,) = json.loads((here / "oci/index.json").read_text())["manifests"]
     digest: str = entry["digest"]
     return digest
@@ -131,3 +136,17 @@ def test_devices_that_steps_make_are_the_same_as_root_and_with_one_id(user: Plai
     more = "mknod /dev8 b 8 1; chmod 600 /dev8; chown 0:6 /dev8; mv /null /null2; cp -a /dev8 /dev9"
     one = build(user, "one-device", more=more)
     assert one == build(user, "root-device", more=more)
+
+
+def test_the_digest_is_the_same_in_a_container_that_may_not_mount(user: PlainUser) -> None:
+    assert build(user, "root-jailed") == build(user, "root-free")
+
+
+def test_devices_and_replaced_directories_are_the_same_in_a_container(user: PlainUser) -> None:
+    more = (
+        "mknod /dev8 b 8 1; chmod 600 /dev8; chown 0:6 /dev8; mv /null /null2; cp -a /dev8 /dev9;"
+        "rm -r /opt/copy; mkdir /opt/copy; touch /opt/copy/new; rm -r /var/local; touch /var/local;"
+        "rm /opt/f; mkdir -m 711 /opt/f; mv /home/app /home/other; ln /opt/src/f /opt/hard;"
+        "chmod 755 /opt/moved; : >> /capped; touch -d @5 /opt; mkfifo /opt/p2; mv /opt/l /opt/l2"
+    )
+    assert build(user, "root-jailed-more", more=more) == build(user, "root-more", more=more)

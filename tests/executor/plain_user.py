@@ -20,6 +20,7 @@ import pybuild
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 
 UID = 65534
+JAIL = str(Path(__file__).with_name("jail.py"))
 PYTHON = "/usr/bin/python3"
 _MAIN = """
 import asyncio, json, sys
@@ -97,15 +98,28 @@ class PlainUser:
             entries = {member.name: member for member in tar.getmembers()}
         return Ran(json.loads(lines[0]), status, out, entries)
 
-    def python(self, main: str, *args: str, sub_ids: bool = False, root: bool = False) -> list[str]:
-        """Run a program as the user, or as root, with our package; return the lines it prints."""
+    def python(
+        self,
+        main: str,
+        *args: str,
+        sub_ids: bool = False,
+        root: bool = False,
+        jailed: bool = False,
+    ) -> list[str]:
+        """Run a program as the user, or as root, with our package; return the lines it prints.
+
+        Args:
+            jailed: as root in a container (`jail`).
+        """
         (self.place / "subid").write_text(f"{UID}:200000:65536\n" if sub_ids else "")
         binds = "".join(
             f"[ -e /etc/{name} ] && mount --bind {self.place}/subid /etc/{name};"
             for name in ("subuid", "subgid")
         )
         command = ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh"]
-        if not root:
+        if jailed:
+            command += [PYTHON, JAIL]
+        elif not root:
             command += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
         command += [PYTHON, "-c", main, *args]
         done = subprocess.run(

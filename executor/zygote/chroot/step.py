@@ -1,0 +1,196 @@
+"""A step where nothing may be mounted and no namespace made [SBX].
+
+The job's process is a supervisor: it copies the step's root together, starts the step in it by
+chroot(2), kills what the step leaves behind, and moves what was changed into the delta. What this
+does not give is in docs/rootless.md: the step sees the processes and the network of whatever
+container we are in, and can harm what runs in it as root.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from pybuild.executor.zygote import (
+    cgroups,
+    isolation,
+    privileges,
+    sandbox,
+    syscalls,
+    ulimits,
+    users,
+    wire,
+    worker,
+)
+from pybuild.executor.zygote.chroot import family
+from pybuild.executor.zygote.chroot.sources import Sources
+from pybuild.executor.zygote.chroot.stubs import Stubs
+from pybuild.executor.zygote.copied import leaves, scanning
+from pybuild.executor.zygote.copied.difference import collect
+from pybuild.executor.zygote.copied.merging import merge
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from _socket import socket as RawSocket
+    from typing import Any, NoReturn
+else:
+    import _signal as signal
+
+_SIGTERM, _SIGKILL, _SIGALRM = 15, 9, 14
+_GRACE_SECONDS = 0.25  # less than the main process gives us
+
+
+def supervise(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoReturn:
+    """Do the step that *channel* asks for and end with its status; arguments as `become_step`'s."""
+    status = 1
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        worker.prepare_for_depth()
+        status = _Step(channel, fds, leaf, files, wire.receive_one(channel)).run()
+    except BaseException as error:  # noqa: BLE001 - all of it is reported
+        family.end_descendants()
+        channel.sendall(wire.frame(worker.fault_message(error)))
+    os._exit(status)
+
+
+class _Step:
+    def __init__(
+        self,
+        channel: RawSocket,
+        fds: list[int],
+        leaf: cgroups.Leaf,
+        files: tuple[int, int],
+        spec: dict[str, Any],
+    ) -> None:
+        self._channel = channel
+        self._fds = fds
+        self._leaf = leaf
+        self._files = files  # how many a step may open: ours is raised
+        self._spec = spec
+        self._pid = 0
+        self._is_ended = False
+        _refuse(spec)
+
+    def run(self) -> int:
+        """Return the status, when the delta is complete."""
+        spec = self._spec
+        root = spec["work"] + "/root"
+        os.mkdir(root, 0o755)
+        userxattr = isolation.uses_userxattr()
+        merge(list(spec["lowers"]), root, leaves.copy_real, userxattr=userxattr)
+        marks = scanning.scan(root)
+        sources = Sources(spec["work"] + "/sources", userxattr=userxattr)
+        stubs = Stubs(root, spec["work"] + "/aside")
+        try:
+            try:
+                for path, target in sources.prepare(spec):
+                    stubs.put(path, target)
+                stubs.settle()
+                self._warn(sources.warnings)
+                scanning.wait_for_the_clock()
+                status = self._follow(root)
+            finally:
+                family.end_descendants()
+                stubs.take_away(marks)
+            sources.finish()
+        finally:
+            sources.wipe()
+        if not spec["readonly"]:
+            collect(root, marks, spec["upper"], userxattr=userxattr)
+        return status
+
+    def _warn(self, warnings: list[str]) -> None:
+        for text in warnings:
+            self._channel.sendall(wire.frame(("warning", text)))
+
+    # --- the step's process -----------------------------------------------------------------------
+
+    def _follow(self, root: str) -> int:
+        """Start the step and return its status."""
+        # Blocked until its number is known, so that an end asked for meanwhile reaches it.
+        signals = {_SIGTERM, _SIGALRM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        signal.signal(_SIGTERM, self._end)
+        signal.signal(_SIGALRM, self._end)
+        supervisor = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._become(root, supervisor)
+        syscalls.close_quietly(*self._fds)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        _, status = os.waitpid(self._pid, 0)
+        self._is_ended = True
+        code = os.waitstatus_to_exitcode(status)
+        return 128 - code if code < 0 else code
+
+    def _end(self, number: int, _frame: object) -> None:
+        """Ask the step to end, and a moment later do not ask."""
+        if self._is_ended:
+            return
+        os.kill(self._pid, _SIGTERM if number == _SIGTERM else _SIGKILL)
+        if number == _SIGTERM:
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+
+    def _become(self, root: str, supervisor: int) -> NoReturn:
+        """Become the program of the step; in the child."""
+        spec, channel = self._spec, self._channel
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
+            if os.getppid() != supervisor:
+                os._exit(1)
+            self._leaf.join_all()
+            os.setsid()
+            try:
+                syscalls.join_session_keyring("pybuild")
+            except OSError:
+                pass  # The filter of a container refuses it.
+            root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            uid, gid, groups, spec["home"] = users.resolve(root_fd, spec["user"])
+            environment = sandbox.environment_of(spec)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
+            self._warn([*self._leaf.warnings, *ulimits.apply(spec["ulimits"])])
+            if not self._leaf.has_pids:
+                ulimits.bound_processes(self._leaf.pids)
+            sandbox.reset_signals()
+            fds = self._fds
+            stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
+            for number, fd in enumerate((stdin, fds[0], fds[1])):
+                os.dup2(fd, number)
+            if os.isatty(0):
+                sandbox.take_terminal()
+            os.fchdir(root_fd)
+            os.chroot(".")
+            os.chdir("/")
+            sandbox.enter_cwd(spec["cwd"], uid, gid)
+            os.umask(0o022)
+            privileges.confine(uid, gid, groups, insecure=False)
+            # A change of credentials has made the kernel forget it.
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
+            channel.sendall(wire.frame(("ready",)))
+        except BaseException as error:  # noqa: BLE001 - all of it is reported
+            channel.sendall(wire.frame(worker.fault_message(error)))
+            os._exit(1)
+        sandbox.execute(list(spec["args"]), environment)
+
+
+def _refuse(spec: dict[str, Any]) -> None:
+    """Refuse what only namespaces and mounts can give.
+
+    Raises:
+        Fault: environment; with what would allow it.
+    """
+    sandbox.check(spec)
+    wanted = ""
+    if spec["network"] in sandbox.OWN_NETWORK:
+        wanted = f"network mode {spec['network']} needs a network namespace"
+    elif spec["security"] == "insecure":
+        wanted = "security mode insecure needs mounts"
+    if wanted:
+        raise Fault(
+            ENVIRONMENT,
+            f"{wanted}, which this machine does not allow ({isolation.CHROOT} rung)",
+            ("see pybuild doctor for what would allow it",),
+        )

@@ -1,0 +1,135 @@
+"""A stack of deltas as one directory tree, by overlayfs' rules and without mounting anything.
+
+Top first, the first to have a name decides: a whiteout hides it, a file is it, directories merge
+down to the first that is opaque. The deltas are committed and the target is ours, so nobody races us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pybuild.executor.zygote.copied import leaves
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.image import overlayfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Place = Callable[[int, str, int, os.stat_result], None]
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Level:
+    """A directory that is being filled.
+
+    Attributes:
+        lowers: the directories that merge into it, top first; *target*: itself.
+        below: names of directories still to be filled, each with the *lowers* that have it.
+    """
+
+    def __init__(self, lowers: list[int], target: int) -> None:
+        self.lowers = lowers
+        self.target = target
+        self.below: list[tuple[str, list[int]]] = []
+
+    def close(self) -> None:
+        for fd in (*self.lowers, self.target):
+            os.close(fd)
+
+
+def merge(lowers: list[str], target: str, place: Place, *, userxattr: bool) -> None:
+    """Fill the empty directory *target* with the tree of *lowers*, base first.
+
+    Args:
+        place: `leaves.link` or one of the copies there.
+
+    Raises:
+        Fault: environment; so many directories inside each other that they cannot all be open.
+        OSError: the file system failed us.
+    """
+    work = _Merge(place, overlayfs.namespace(userxattr) + "opaque")
+    _raise_file_limit()
+    try:
+        work.run(list(dict.fromkeys(reversed(lowers))), target)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        raise Fault(
+            ENVIRONMENT,
+            "cannot copy the step's root: more directories inside each other than may be open",
+            ("raise the limit on open files (ulimit -n)",),
+        ) from error
+    finally:
+        work.close()
+
+
+class _Merge:
+    def __init__(self, place: Place, opaque: str) -> None:
+        self._place = place
+        self._opaque = opaque
+        self._levels: list[_Level] = []
+
+    def close(self) -> None:
+        while self._levels:
+            self._levels.pop().close()
+
+    def run(self, top_first: list[str], target: str) -> None:
+        # The first may be a link in /proc to a directory that is open already.
+        flags = _OPEN_DIR & ~os.O_NOFOLLOW
+        fds = [os.open(path, flags) for path in top_first]
+        self._enter(fds, os.open(target, _OPEN_DIR))
+        while self._levels:
+            level = self._levels[-1]
+            if not level.below:
+                if level.lowers:
+                    source = level.lowers[0]
+                    leaves.describe(source, level.target, os.fstat(source))
+                self._levels.pop().close()
+                continue
+            name, having = level.below.pop()
+            os.mkdir(name, 0o700, dir_fd=level.target)
+            inner = [os.open(name, _OPEN_DIR, dir_fd=fd) for fd in having]
+            self._enter(inner, os.open(name, _OPEN_DIR, dir_fd=level.target))
+
+    def _enter(self, lowers: list[int], target: int) -> None:
+        level = _Level(lowers, target)
+        self._levels.append(level)
+        directories: dict[str, list[int]] = {}
+        closed: set[str] = set()
+        for fd in lowers:
+            with os.scandir(fd) as entries:
+                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            for name, status in found:
+                if name in closed:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    directories.setdefault(name, []).append(fd)
+                    if self._is_opaque(fd, name):
+                        closed.add(name)
+                    continue
+                closed.add(name)
+                if name not in directories and not overlayfs.is_whiteout(status):
+                    self._place(fd, name, target, status)
+        level.below = list(directories.items())
+
+    def _is_opaque(self, fd: int, name: str) -> bool:
+        try:
+            return os.getxattr(f"/proc/self/fd/{fd}/{name}", self._opaque) == b"y"
+        except OSError:
+            return False
+
+
+def _raise_file_limit() -> None:
+    """A directory that is being filled holds a descriptor for each delta that has it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass

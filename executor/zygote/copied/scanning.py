@@ -1,0 +1,97 @@
+"""What a tree looks like to stat(2), to find out later what was changed in it.
+
+Whatever is done to a file sets its time of change, which nobody can set back; only on file systems
+whose clock has not moved on could it be missed, so `wait_for_the_clock` waits for that.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Mark = tuple[int, ...]
+    Marks = dict[bytes, dict[bytes, Mark]]
+    """By directory and name. A directory that is a key is one of the tree's."""
+
+OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CLOCK_REALTIME_COARSE = 5
+
+
+def mark(status: os.stat_result) -> Mark:
+    """Return what tells whether an entry is still the same and as it was."""
+    return (
+        *(status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns, status.st_rdev),
+    )
+
+
+def linked_mark(status: os.stat_result) -> Mark:
+    """`mark` for trees of links: files are replaced there, and their other names count as well.
+
+    Whoever links or unlinks another name of a file changes its time of change.
+    """
+    return mark(status) if stat.S_ISDIR(status.st_mode) else (status.st_ino,)
+
+
+def is_directory(known: Mark) -> bool:
+    return len(known) > 1 and stat.S_ISDIR(known[1])
+
+
+def scan(root: str, *, linked: bool = False) -> Marks:
+    """Return the marks of everything in the tree *root*, which nobody changes meanwhile."""
+    take = linked_mark if linked else mark
+    marks: Marks = {}
+    fd = os.open(root, OPEN_DIR)
+    levels: list[tuple[bytes, list[bytes]]] = []
+    try:
+        levels.append((b"", _directory(fd, b"", marks, take)))
+        while levels:
+            prefix, below = levels[-1]
+            if not below:
+                levels.pop()
+                if levels:
+                    fd = step(fd, b"..")
+                continue
+            name = below.pop()
+            fd = step(fd, name)
+            path = prefix + name
+            levels.append((path + b"/", _directory(fd, path, marks, take)))
+    finally:
+        os.close(fd)
+    return marks
+
+
+def _directory(
+    fd: int, path: bytes, marks: Marks, take: Callable[[os.stat_result], Mark]
+) -> list[bytes]:
+    """Note what the directory *fd* holds; return the names of its directories."""
+    below: list[bytes] = []
+    here: dict[bytes, Mark] = {}
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            status = entry.stat(follow_symlinks=False)
+            here[name] = take(status)
+            if stat.S_ISDIR(status.st_mode):
+                below.append(name)
+    marks[path] = here
+    return below
+
+
+def step(fd: int, name: bytes) -> int:
+    """Open directory *name* of *fd* in place of *fd*."""
+    inner = os.open(name, OPEN_DIR, dir_fd=fd)
+    os.close(fd)
+    return inner
+
+
+def wait_for_the_clock() -> None:
+    """Return when the kernel gives files another time than it has given until now."""
+    before = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+    while time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) == before:
+        time.sleep(0.001)
