@@ -23,21 +23,25 @@ def local_job(
     """Copy each of ``trees`` into its directory ``dest``.
 
     A tree has ``lowers`` (base first), ``dest``, ``name`` for messages, and what `_mount` needs;
-    ``epoch`` is the time that all of it gets, or None, and with ``stamp`` ``dest`` itself.
+    ``epoch`` is the time that all of it gets, or None, and with ``stamp`` ``dest`` itself. With
+    ``replaces`` what a tree does not have goes, and from the directory ``top`` all but the trees.
 
     Raises:
         UserError: two trees go to the same place and have the same file [OUT-5].
     """
-    from pybuild.image.export_fs import copy_tree
+    from pybuild.image.export_fs import copy_tree, keep_only
 
+    replaces = bool(args.get("replaces"))
     trees: list[dict[str, Any]] = args["trees"]
     if len({tree["dest"] for tree in trees}) < len(trees):
         _refuse_overlap(trees)
     for tree in trees:
         epoch = tree.get("epoch")
-        copy_tree(_mount(tree), tree["dest"], epoch=epoch, ledger=_ledger(tree))
+        copy_tree(_mount(tree), tree["dest"], epoch=epoch, ledger=_ledger(tree), replaces=replaces)
         if epoch is not None and tree["stamp"]:
             os.utime(tree["dest"], (epoch, epoch))
+    if replaces and (top := args["top"]) != trees[0]["dest"]:
+        keep_only(top, [os.path.basename(tree["dest"]) for tree in trees])
     return {}
 
 

@@ -79,7 +79,12 @@ def copy_tree_job(
 
 
 def copy_tree(
-    src_dir: str, dest_dir: str, *, epoch: int | None = None, ledger: Ledger | None = None
+    src_dir: str,
+    dest_dir: str,
+    *,
+    epoch: int | None = None,
+    ledger: Ledger | None = None,
+    replaces: bool = False,
 ) -> dict[str, int]:
     """Copy a tree into the directory *dest_dir*, made if it is missing [OUT-16].
 
@@ -90,6 +95,7 @@ def copy_tree(
     Args:
         epoch: the modification time of everything that is written, in seconds [REP-2].
         ledger: what is noted about the source's files.
+        replaces: what the source does not have is removed from *dest_dir* [OUT-17].
 
     Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
 
@@ -97,7 +103,7 @@ def copy_tree(
         UserError: a directory is in the way of a file.
     """
     os.makedirs(dest_dir, exist_ok=True)
-    copy = _Copy(epoch, ledger)
+    copy = _Copy(epoch, ledger, replaces)
     source = os.open(src_dir, _OPEN_DIR)
     try:
         target = os.open(dest_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,9 +116,24 @@ def copy_tree(
     return copy.counts
 
 
+def keep_only(directory: str, names: Iterable[str]) -> None:
+    """Remove all that is in *directory* but *names*, at any depth; links are never followed."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _keep_only(fd, [os.fsencode(name) for name in names])
+    finally:
+        os.close(fd)
+
+
+def _keep_only(fd: int, names: Iterable[bytes]) -> None:
+    for name in set(_names(fd)).difference(names):
+        confined.remove(fd, name)
+
+
 class _Copy:
-    def __init__(self, epoch: int | None, ledger: Ledger | None) -> None:
+    def __init__(self, epoch: int | None, ledger: Ledger | None, replaces: bool) -> None:
         self._ledger = ledger
+        self._replaces = replaces
         self._fixed = None if epoch is None else epoch * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
         self.counts = {"entries": 0, "bytes": 0, "devices_skipped": 0}
@@ -123,6 +144,8 @@ class _Copy:
         here, there = os.dup(source), os.dup(target)
         levels = [(b"", _names(here), os.fstat(here))]
         try:
+            if self._replaces:
+                _keep_only(there, levels[0][1])
             while levels:
                 prefix, names, status = levels[-1]
                 if not names:
@@ -145,6 +168,8 @@ class _Copy:
                 self._mkdir(there, name)
                 here, there = _swap(here, name), _swap(there, name)
                 levels.append((path + b"/", _names(here), status))
+                if self._replaces:
+                    _keep_only(there, levels[-1][1])
         finally:
             os.close(here)
             os.close(there)
@@ -191,6 +216,9 @@ class _Copy:
         except FileNotFoundError:
             pass
         except (IsADirectoryError, PermissionError) as error:
+            if self._replaces:
+                confined.remove(there, name)
+                return
             raise reject(
                 f"cannot write {shown(path)}: a directory is in the way",
                 "empty the destination first",

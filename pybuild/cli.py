@@ -48,7 +48,7 @@ BUILD = Command(
         Option("add-host", "custom host-to-IP mapping (name:ip)", "HOST", repeat=True),
         Option(
             "allow",
-            "grant an entitlement: network.host, security.insecure, device[=NAME]",
+            "grant an entitlement: network.host, security.insecure, device[=NAME], buildx.local.delete",
             "NAME",
             "",
             True,

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 
 async def write_local(engine: Engine, output: Output, built: Sequence[Built]) -> None:
-    """``type=local``: the file tree as a directory of the invoking user [OUT-5, OUT-16]."""
+    """``type=local``: the file tree as a directory of the invoking user [OUT-5, OUT-16, OUT-17].
+
+    Raises:
+        UsageError: one directory is to hold several trees and nothing that is in one of them alone.
+    """
     split = output.flag("platform-split", any(one.is_one_of_many for one in built))
-    if output.attrs.get("mode", "copy") != "copy":
-        raise UsageError(f'output mode "{output.attrs["mode"]}" is not supported yet: only copy')
+    if output.replaces and len(built) > 1 and not split:
+        raise UsageError('output mode "delete" needs a directory for each platform')
     top = os.path.abspath(output.dest)
     async with AsyncExitStack() as stack:
         trees: list[dict[str, Any]] = []
@@ -37,7 +41,8 @@ async def write_local(engine: Engine, output: Output, built: Sequence[Built]) ->
             os.makedirs(dest, exist_ok=True)
             name = str(one.lowered.platform)
             trees.append({**tree, "dest": dest, "stamp": split, "name": name})
-        await engine.workers.call("pybuild.executor.export:local_job", {"trees": trees})
+        args = {"trees": trees, "top": top, "replaces": output.replaces}
+        await engine.workers.call("pybuild.executor.export:local_job", args)
 
 
 async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pybuild.cacheoptions import CacheFrom, CacheTo
     from pybuild.executor.sources.agents import SshAgent
 
+MAY_DELETE = "buildx.local.delete"
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
 
@@ -71,6 +72,8 @@ class Output:
             )
         if self.dest and self.type in {"image", "registry", "cacheonly"}:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
+        if self.attrs.get("mode", "copy") not in ("copy", "delete"):
+            raise UsageError(f'output mode "{self.attrs["mode"]}": expected copy or delete')
         self.epoch(None)
         self.level()
         self.annotations()
@@ -81,6 +84,11 @@ class Output:
     def is_image(self) -> bool:
         """Whether it has manifests, as opposed to bare files."""
         return self.type in {"image", "registry", "oci", "docker"}
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a directory is to hold nothing but the result [OUT-17]."""
+        return self.attrs.get("mode") == "delete"
 
     def epoch(self, found: int | None) -> int | None:
         """Return the latest time that this output may show, in seconds [REP-2].
@@ -155,6 +163,10 @@ class BuildRequest:
         ssh: agents that steps and git may use.
         attestations: what is to be said about the result.
         cache_from: asked for results that are not here, in this order; *cache_to* is given them.
+        allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
+
+    Raises:
+        UsageError: an output would remove files, and nobody allowed it [OUT-17].
     """
 
     context: str
@@ -181,6 +193,14 @@ class BuildRequest:
     attestations: Wanted | None = None
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
+
+    def __post_init__(self) -> None:
+        for output in self.outputs:
+            if output.replaces and MAY_DELETE not in self.allow:
+                raise UsageError(
+                    f"output mode=delete removes what is not in the result from {output.dest}",
+                    hints=[f"allow it with --allow {MAY_DELETE}"],
+                )
 
     @property
     def multi_platform(self) -> bool:

@@ -27,7 +27,7 @@ from pybuild.daemon.grpc.channel import Channel, ClientCall
 from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.model.events import Emit
-from pybuild.request import BuildRequest
+from pybuild.request import MAY_DELETE, BuildRequest
 from pybuild.result import BuildResult
 
 SERVICE = "/moby.buildkit.v1.Control/"
@@ -78,7 +78,7 @@ def solve_request(
         Ref=os.urandom(16).hex(),
         Frontend=FRONTEND,
         FrontendAttrs=dict(attrs),
-        Entitlements=sorted(request.allow),
+        Entitlements=sorted(request.allow - {MAY_DELETE}),
         Exporters=exports.exporters,
         Cache=pb.CacheOptions(),
     )

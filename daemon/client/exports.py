@@ -70,7 +70,7 @@ def plan(request: BuildRequest) -> Exports:
                 kind = "image"
                 attrs["push"] = "true"
             case "local":
-                exports.targets[number] = ToDirectory(os.path.abspath(output.dest))
+                exports.targets[number] = ToDirectory(os.path.abspath(output.dest), output.replaces)
             case "oci" | "docker" if not output.flag("tar", True):
                 _plan_layout(exports, output, names)
             case "oci" | "docker" | "tar":

@@ -39,10 +39,11 @@ class Output(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ToDirectory:
-    """A tree goes into *path*, which is made; what is there and not in the tree stays, unless the
-    server says that it replaces."""
+    """A tree goes into *path*, which is made; what is there and not in the tree stays, unless it was
+    asked to go (*replaces*) and the server says that it does."""
 
     path: str
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ def file_send(targets: Mapping[int, ToDirectory | ToStream]) -> dict[str, Handle
         if target is None:
             raise RpcError(Code.NOT_FOUND, f"nothing is wanted of exporter {number!r}")
         if isinstance(target, ToDirectory):
-            replaces = call.metadata.get("buildkit-exporter-multi-platform") == "1"
-            await _tree(call, target.path, replaces=replaces)
+            said = call.metadata.get("buildkit-exporter-multi-platform") == "1"
+            await _tree(call, target.path, replaces=said and target.replaces)
         else:
             await _stream(call, target, _facts(call.metadata))
 

@@ -144,7 +144,7 @@ def test_a_tree_can_replace_what_a_directory_holds(tree: Path, tmp_path: Path) -
     (target / "old").write_bytes(b"old")
 
     async def run() -> None:
-        async with connected(file_send({0: ToDirectory(str(target))})) as session:
+        async with connected(file_send({0: ToDirectory(str(target), replaces=True)})) as session:
             await send_tree(session, _in_thread(("", str(tree))), replaces=True)
         assert describe(target) == describe(tree)
 

@@ -122,3 +122,28 @@ def test_several_names_in_a_layout(pybuild: Pybuild, context: Path, tmp_path: Pa
     names = [entry["annotations"]["io.containerd.image.name"] for entry in entries]
     assert names == ["docker.io/org/repo:tag1", "docker.io/org/repo:tag2"]
     assert entries[0]["digest"] == entries[1]["digest"]
+
+
+def test_a_directory_may_hold_the_result_alone(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    """OUT-17: for who allows it; platforms that are no more go as well."""
+    out = tmp_path / "out"
+    words: list[str | Path] = ["-o", f"type=local,dest={out},mode=delete", context]
+    write(out, **{"linux_riscv64/whoami": "old", "linux_s390x/more": "old", "file": "old"})
+    error = pybuild("build", "--platform", PLATFORMS, *words, code=2).err
+    assert f"output mode=delete removes what is not in the result from {out}" in error
+    assert "--allow buildx.local.delete" in error
+    words = ["--allow", "buildx.local.delete", *words]
+    pybuild("build", "--platform", PLATFORMS, *words)
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
+    assert found == sorted([*FOLDERS, *(f"{folder}/whoami" for folder in FOLDERS)])
+    pybuild("build", "--platform", "linux/s390x", *words)
+    assert [path.name for path in out.iterdir()] == ["whoami"]
+    shared = f"type=local,dest={out},mode=delete,platform-split=false"
+    words = ["--platform", PLATFORMS, "--allow", "buildx.local.delete", "-o", shared, context]
+    assert 'mode "delete" needs a directory' in pybuild("build", *words, code=2).err
+    wrong = f"type=local,dest={out},mode=move"
+    assert 'output mode "move": expected copy or delete' in (
+        pybuild("build", "-o", wrong, context, code=2).err
+    )

@@ -101,6 +101,16 @@ def test_a_directory_and_a_tar_come_back(remote: Remote, tmp_path: Path) -> None
         assert tar.getnames() == ["d", "d/f"]
 
 
+def test_a_server_deletes_here_only_what_we_allow(remote: Remote, tmp_path: Path) -> None:
+    """OUT-17: the entitlement is ours and not the server's to grant."""
+    context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY f /f\n", f="f")
+    out = write(tmp_path / "out", old="old")
+    words: list[str | Path] = ["-o", f"type=local,dest={out},mode=delete", context]
+    assert "buildx.local.delete" in remote("build", *words, code=2).err
+    remote("build", "--allow", "buildx.local.delete", *words)
+    assert [path.name for path in out.iterdir()] == ["f"]
+
+
 def test_a_layout_keeps_its_other_images_and_serves_as_a_context(
     remote: Remote, pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:

@@ -117,3 +117,22 @@ def test_tar_of_several_trees_has_a_directory_for_each(tmp_path: Path) -> None:
 def test_paths_of_all_that_is_no_directory(tmp_path: Path) -> None:
     plant(tmp_path)
     assert list(leaf_paths(str(tmp_path))) == [b"d/e/.wh.kept", b"d/file", b"fifo", b"link", b"z"]
+
+
+def test_a_tree_may_replace_what_is_there(tmp_path: Path) -> None:
+    """OUT-17: at every level, whatever it is; a link's target is left alone."""
+    source, target, outside = (tmp_path / name for name in ("source", "target", "outside"))
+    for path in ("source/d", "target/d/old/deep", "target/f", "target/locked", "outside"):
+        (tmp_path / path).mkdir(parents=True)
+    (outside / "kept").write_text("kept")
+    (source / "d/new").write_text("new")
+    (source / "f").write_text("file")
+    (target / "d/old/deep/x").write_text("x")
+    (target / "link").symlink_to(outside)
+    (target / "d/new").symlink_to(outside / "kept")
+    (target / "locked").chmod(0)
+    copy_tree(str(source), str(target), replaces=True)
+    found = {str(path.relative_to(target)) for path in target.rglob("*")}
+    assert found == {"d", "d/new", "f"}
+    assert (target / "d/new").read_text() == "new"
+    assert (outside / "kept").read_text() == "kept"
