@@ -9,6 +9,7 @@ know of and passes over:
   and no layers is a link: its result is not in the cache, yet keys above it can be found.
 * ``origin`` of a layer: the image that it was pulled from; such a layer is not in the cache.
 * ``name`` and ``seconds`` of a record, for people and for the order of work.
+* ``usedAt`` of a record: when some build last had a use for it, so that the rest can go.
 
 Pure. `cacheread` reads what is written here.
 """
@@ -52,12 +53,14 @@ class CachedResult:
     Attributes:
         layers: diffIDs, base first; empty for a link.
         aliases: definition keys that stand for *key*.
+        used: by a build, seconds since the epoch, to within hours; 0 where nobody says.
     """
 
     key: Digest
     layers: tuple[Digest, ...] = ()
     aliases: tuple[Digest, ...] = ()
     created: float = 0.0
+    used: float = 0.0
     seconds: float = 0.0
     name: str = ""
 
@@ -119,6 +122,8 @@ def _record(result: CachedResult) -> dict[str, Any]:
         record["name"] = result.name
     if result.seconds:
         record["seconds"] = round(result.seconds, 3)
+    if result.used:
+        record["usedAt"] = format_time(int(result.used))
     return record
 
 

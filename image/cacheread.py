@@ -188,6 +188,7 @@ def _read_record(item: Any, layers: _Layers) -> CachedResult | None:
         layers=stack,
         aliases=aliases,
         created=created,
+        used=parse_time(str(item.get("usedAt") or "")) or 0.0,
         seconds=float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else 0.0,
         name=str(item.get("name") or "")[:1000],
     )

@@ -80,7 +80,8 @@ def layer_job(
 
     Args:
         args: ``path`` of the delta; ``out``, a file to be made; ``compression`` (gzip, zstd,
-            uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None.
+            uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None;
+            ``nice``, by how much others go first.
         progress: is told ``{"current": uncompressed bytes so far}`` now and then.
 
     Returns ``{"diff_id", "digest", "size", "uncompressed_size"}``, sizes in bytes.
@@ -101,6 +102,8 @@ def blob_job(
     produce: Callable[[Callable[[bytes], None]], None],
 ) -> dict[str, Any]:
     """Write what *produce* makes to ``args["out"]``, compressed; no file is left on failure."""
+    if args.get("nice"):
+        os.nice(int(args["nice"]))  # a worker does one job
     path = args["out"]
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:

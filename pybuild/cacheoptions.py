@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pybuild.image.cachemerge import Retention
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
@@ -14,7 +15,7 @@ _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 _LATER = ("azblob", "gha", "s3")
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
-    + ("ignore-error",)
+    + ("ignore-error", "merge", "max-age", "max-size")
 )
 _TO = {
     "registry": _FORMAT | {"ref"},
@@ -37,6 +38,7 @@ class CacheTo:
         type: ``registry``, ``local`` or ``inline``.
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
+        merge: what others have put there stays, within *retention*.
         image_manifest: the cache is an image manifest; otherwise an index.
         attrs: as they were given, for a build server.
     """
@@ -51,6 +53,8 @@ class CacheTo:
     compression: str = "gzip"
     level: int | None = None
     ignore_error: bool = False
+    merge: bool = False
+    retention: Retention = field(default_factory=Retention)
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
 
@@ -123,6 +127,8 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         compression=compression,
         level=_level(attrs),
         ignore_error=_flag(attrs, "ignore-error", False),
+        merge=_flag(attrs, "merge", mode == "max"),
+        retention=_retention(attrs),
         attrs=dict(attrs),
     )
 
@@ -252,6 +258,22 @@ def _flag(attrs: Mapping[str, str], name: str, default: bool) -> bool:
     if text.lower() not in {"true", "false", "1", "0"}:
         raise UsageError(f'cache attribute {name}="{text}": expected true or false')
     return text.lower() in {"true", "1"}
+
+
+def _retention(attrs: Mapping[str, str]) -> Retention:
+    kept = Retention()
+    age, size = attrs.get("max-age"), attrs.get("max-size")
+    if not age and not size:
+        return kept
+    from pybuild.cache.filters import parse_duration, parse_size
+
+    try:
+        return Retention(
+            max_age_s=parse_duration(age) if age else kept.max_age_s,
+            max_bytes=parse_size(size, 0) if size else kept.max_bytes,
+        )
+    except UsageError as error:
+        raise UsageError(f"cache attribute: {error.message}", hints=error.hints) from error
 
 
 def _level(attrs: Mapping[str, str]) -> int | None:

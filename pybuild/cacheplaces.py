@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.results import PUSHED
@@ -14,6 +17,7 @@ from pybuild.internal import InternalStep
 from pybuild.layouts import LayoutDirectory
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -21,6 +25,16 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 _MOST_PLACES = 8
+
+
+class Anything(Enum):
+    """Stands for whatever is there."""
+
+    ANYTHING = "anything"
+
+
+ANYTHING = Anything.ANYTHING
+Over = Digest | Anything | None
 
 
 class CacheSource(Protocol):
@@ -57,14 +71,36 @@ class CacheTarget(Protocol):
         """Whether somebody else names what is written, and has to be told its manifest."""
         ...
 
-    async def has(self, blob: Descriptor) -> bool: ...
+    @property
+    def has_manifests(self) -> bool:
+        """Whether a manifest is named there; otherwise it is the cache's config itself."""
+        ...
+
+    @property
+    def shared(self) -> CacheSource | None:
+        """The same place to read from; None where nobody else can write to it meanwhile."""
+        ...
+
+    async def has(self, blob: Descriptor) -> bool:
+        """Tell whether a blob is there, and will be for as long as a build takes."""
+        ...
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
         """Take a blob of the store."""
         ...
 
-    async def finish(self, manifest: Descriptor, data: bytes) -> None:
-        """Let the cache be found, now that all its blobs are there."""
+    async def named(self) -> Descriptor | None:
+        """Return what is named there now, as `CacheSource.read` takes it."""
+        ...
+
+    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+        """Let the cache be found, now that all its blobs are there.
+
+        Args:
+            over: the digest of what is named there now, or nothing.
+
+        Returns whether it was so; nothing is lost if not.
+        """
         ...
 
 
@@ -73,6 +109,7 @@ class RegistryCache:
 
     title = "exporting cache to registry"
     is_named_elsewhere = False
+    has_manifests = True
 
     def __init__(self, engine: Engine, reference: Reference) -> None:
         self._engine = engine
@@ -81,6 +118,10 @@ class RegistryCache:
     @property
     def place(self) -> Mapping[str, str]:
         return {"reference": str(self._reference)}
+
+    @property
+    def shared(self) -> CacheSource:
+        return self
 
     async def root(self) -> tuple[Descriptor, bytes]:
         return await self._engine.client().manifest(self._reference)
@@ -109,8 +150,23 @@ class RegistryCache:
             known = {"repositories": [here, *places][:_MOST_PLACES]}
             await asyncio.to_thread(store.records.put, PUSHED, blob.digest, known)
 
-    async def finish(self, manifest: Descriptor, data: bytes) -> None:
-        await self._engine.client().push_manifest(self._reference, manifest.media_type, data)
+    async def named(self) -> Descriptor | None:
+        from pybuild.registry.faults import UnresolvedImage
+
+        try:
+            return await self._engine.client().resolve(self._reference, at_origin=True)
+        except UnresolvedImage:
+            return None
+
+    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+        """Look before and after: the protocol has no condition for writing a tag.
+
+        Two writers that miss each other both times would have to be within one round trip.
+        """
+        if not isinstance(over, Anything) and _digest(await self.named()) != over:
+            return False
+        await self._engine.client().push_manifest(self._reference, made.media_type, data)
+        return isinstance(over, Anything) or _digest(await self.named()) == made.digest
 
 
 class DirectoryCache:
@@ -118,6 +174,7 @@ class DirectoryCache:
 
     title = "exporting cache to client directory"
     is_named_elsewhere = False
+    has_manifests = True
 
     def __init__(
         self, engine: Engine, path: str, tag: str = "", digest: Digest | None = None
@@ -131,6 +188,10 @@ class DirectoryCache:
     def place(self) -> Mapping[str, str]:
         return {"layout": self._path}
 
+    @property
+    def shared(self) -> CacheSource:
+        return self
+
     async def root(self) -> tuple[Descriptor, bytes]:
         return await asyncio.to_thread(self._root)
 
@@ -143,22 +204,61 @@ class DirectoryCache:
         return await asyncio.to_thread(lambda: LayoutDirectory(self._path).read(blob, limit))
 
     async def has(self, blob: Descriptor) -> bool:
-        algorithm, hex = blob.digest.algorithm, blob.digest.hex
+        path = os.path.join(self._path, "blobs", blob.digest.algorithm, blob.digest.hex)
         try:
-            size = os.stat(os.path.join(self._path, "blobs", algorithm, hex)).st_size
+            os.utime(path)  # whoever collects garbage sees that it is wanted
+            return os.stat(path).st_size == blob.size
         except OSError:
             return False
-        return size == blob.size
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
         path = self._store.blobs.path
         await asyncio.to_thread(write_layout_blob, self._path, blob, path)
         step.transfer(blob.digest, blob.size, blob.size)
 
-    async def finish(self, manifest: Descriptor, data: bytes) -> None:
-        path = self._store.blobs.path
-        await asyncio.to_thread(write_layout_blob, self._path, manifest, path)
-        await asyncio.to_thread(name_in_layout, self._path, manifest, self._tag or "latest")
+    async def named(self) -> Descriptor | None:
+        return await asyncio.to_thread(self._named)
+
+    def _named(self) -> Descriptor | None:
+        try:
+            return LayoutDirectory(self._path).find(self._tag or "latest", None)
+        except UserError:
+            return None
+
+    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+        return await asyncio.to_thread(self._finish, made, over)
+
+    def _finish(self, made: Descriptor, over: Over) -> bool:
+        write_layout_blob(self._path, made, self._store.blobs.path)
+        with held(self._path):
+            if not isinstance(over, Anything) and _digest(self._named()) != over:
+                return False
+            name_in_layout(self._path, made, self._tag or "latest")
+        return True
+
+
+@contextmanager
+def held(path: str) -> Generator[None]:
+    """Keep others from changing what a directory names; of several processes too."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_passing(error: PybuildError) -> bool:
+    """Tell whether something may be there that just cannot be read at present."""
+    from pybuild.registry.faults import ContentFault, RegistryFault
+
+    if not isinstance(error, RegistryFault) or isinstance(error, ContentFault):
+        return False
+    return error.status not in range(400, 500) or error.status == 429
+
+
+def _digest(named: Descriptor | None) -> Digest | None:
+    return None if named is None else named.digest
 
 
 def _pushed(store: Store, blob: Descriptor) -> list[str]:

@@ -11,7 +11,7 @@ from pybuild.cache.results import Results
 from pybuild.image.cacheconfig import CacheContents, CachedResult, write_inline
 from pybuild.model.digest import Digest
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, walk
-from pybuild.solver.solution import Solution
+from pybuild.solver.solution import Known
 
 if TYPE_CHECKING:
     from pybuild.cache.store import Store
@@ -41,9 +41,15 @@ class StepResult:
 
 
 def step_results(
-    results: Results, solutions: Sequence[Solution], targets: Sequence[Vertex]
+    results: Results,
+    solutions: Sequence[Known],
+    targets: Sequence[Vertex],
+    known: Mapping[Digest, StepResult] | None = None,
 ) -> list[StepResult]:
     """Return what is stored of *targets* and all below, inputs first. Touches the disk.
+
+    Args:
+        known: what was found before, by key; it is not looked up again.
 
     Steps without a key, and those whose results are not here and cannot be named otherwise, have
     no part in a cache; nor have local directories [CCH-14].
@@ -56,6 +62,10 @@ def step_results(
         for solution in solutions:
             key = solution.key(vertex)
             if key is None or key in seen:
+                continue
+            if known is not None and key in known:
+                seen.add(key)
+                found.append(known[key])
                 continue
             alias = solution.alias(vertex)
             record = results.load(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,15 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.cachecarry import Carrier
     from pybuild.cacheoptions import CacheTo
     from pybuild.cacheplaces import CacheTarget
+    from pybuild.cachereader import Memo
     from pybuild.cacheresults import StepResult
+    from pybuild.cachewriter import CacheWriter
     from pybuild.engine import Engine
     from pybuild.request import BuildRequest
-    from pybuild.solver.solution import Solution
+    from pybuild.solver.solution import Progress, Solution
 
 
 class Caching:
@@ -27,14 +30,52 @@ class Caching:
     Args:
         targets: all but those of type inline.
         inline: whether images carry their cache.
+        memo: what was imported.
     """
 
     def __init__(
-        self, engine: Engine, targets: Sequence[tuple[CacheTo, CacheTarget]], *, inline: bool
+        self,
+        engine: Engine,
+        targets: Sequence[tuple[CacheTo, CacheTarget]],
+        *,
+        inline: bool,
+        memo: Memo | None = None,
     ) -> None:
         self._engine = engine
-        self._targets = targets
         self._inline = inline
+        self._writers: list[CacheWriter] = []
+        self._carrier: Carrier | None = None
+        self._is_exported = False
+        if targets:
+            from pybuild.cachecarry import Carrier
+            from pybuild.cacheexport import writer_of
+
+            memo = {} if memo is None else memo
+            self._writers = [writer_of(engine, wanted, target, memo) for wanted, target in targets]
+            early = [one for one in self._writers if one.wanted.everything and one.target.shared]
+            self._carrier = Carrier(engine, early) if early else None
+
+    def follow(self, targets: Sequence[Vertex]) -> Progress | None:
+        """Return what is to be told while *targets* are solved; None where nobody wants to know."""
+        return None if self._carrier is None else self._carrier.follow(targets)
+
+    def leaving(self, emit: Emit) -> Callable[..., Awaitable[None]]:
+        """Return what an `AsyncExitStack` is to call when the build has ended, as it may."""
+
+        async def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
+            await self._leave(emit, error)
+
+        return leave
+
+    async def _leave(self, emit: Emit, error: BaseException | None) -> None:
+        """Save what was made, should the build not have come to its end."""
+        try:
+            if self._carrier is not None and not self._is_exported:
+                interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+                await self._carrier.flush(emit, interrupted=interrupted)
+        finally:
+            for writer in self._writers:
+                await writer.close()
 
     async def inline(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex]
@@ -52,10 +93,12 @@ class Caching:
         Raises:
             PybuildError: it cannot be written, and that is not to be ignored.
         """
-        if not self._targets:
+        if not self._writers:
             return None
         from pybuild.cacheexport import export_caches
 
+        if self._carrier is not None:
+            await self._carrier.stop()
         stacks = [
             solved.result.deltas
             for target in targets
@@ -63,7 +106,9 @@ class Caching:
             if (solved := solution.get(target)) is not None and isinstance(solved.result, Snapshot)
         ]
         found = await self._found(solutions, targets)
-        return await export_caches(self._engine, self._targets, found, stacks, emit)
+        made = await export_caches(self._engine, self._writers, found, stacks, emit)
+        self._is_exported = True
+        return made
 
     async def _found(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex]
@@ -76,21 +121,22 @@ class Caching:
 async def enter_caching(
     engine: Engine, request: BuildRequest, stack: AsyncExitStack, emit: Emit
 ) -> Caching:
-    """Import what *request* names, to be found until *stack* is left.
+    """Import what *request* names, to be found until *stack* is left; so is the whole.
 
     Nothing of it is loaded for a build that has to do with no cache.
     """
+    memo: Memo = {}
     if request.cache_from:
         from pybuild.cacheimport import import_caches, source_of
 
         sources = [(wanted, source_of(engine, wanted)) for wanted in request.cache_from]
-        caches = await import_caches(engine, sources, emit)
+        caches = await import_caches(engine, sources, memo, emit)
         stack.enter_context(engine.results.importing(caches))
     if not request.cache_to:
         return Caching(engine, (), inline=False)
     from pybuild.cacheexport import target_of
 
-    return Caching(
+    caching = Caching(
         engine,
         [
             (wanted, target_of(engine, wanted))
@@ -98,4 +144,7 @@ async def enter_caching(
             if wanted.type != "inline"
         ],
         inline=any(wanted.type == "inline" for wanted in request.cache_to),
+        memo=memo,
     )
+    stack.push_async_exit(caching.leaving(emit))
+    return caching

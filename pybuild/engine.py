@@ -314,7 +314,12 @@ class Engine:
                 targets = [one.result for one in prepared.lowered]
                 caching = await enter_caching(self, request, stack, emit)
                 solution = await solve(
-                    self, targets, runner, named_only(watch), whole=is_delivered(request)
+                    self,
+                    targets,
+                    runner,
+                    named_only(watch),
+                    whole=is_delivered(request),
+                    progress=caching.follow(targets),
                 )
                 inline = await caching.inline([solution], targets)
                 platforms = request.platforms or (native_platform(),)

@@ -24,12 +24,16 @@ class LayerMaker:
 
     Args:
         force: pulled layers in another compression are made anew in this one [OUT-10].
+
+    Attributes:
+        nice: how far the work stands back behind everything else of this machine.
     """
 
     def __init__(
         self, engine: Engine, compression: str, level: int | None, *, force: bool = False
     ) -> None:
         self._force = force
+        self.nice = 0
         self.kind = f"{compression}-{level}"
         self._engine = engine
         self._store = engine.store
@@ -111,7 +115,12 @@ class LayerMaker:
         """Have *job* write a blob in our compression, and keep it; returns its diffID too."""
         store = self._store
         out = store.scratch("layer")
-        wanted = {"out": out, "compression": self._compression, "level": self._level}
+        wanted = {
+            "out": out,
+            "compression": self._compression,
+            "level": self._level,
+            "nice": self.nice,
+        }
         try:
             answer = await self._engine.workers.call(job, {**args, **wanted})
             digest = Digest.parse(answer["digest"])

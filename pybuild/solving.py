@@ -14,7 +14,7 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
 from pybuild.render import unwrap
 from pybuild.solver.runner import Runner
-from pybuild.solver.solution import Solution
+from pybuild.solver.solution import Progress, Solution
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
@@ -25,7 +25,13 @@ _MOST_TRIES = 32
 
 
 async def solve(
-    engine: Engine, targets: Sequence[Vertex], runner: Runner, emit: Emit, *, whole: bool
+    engine: Engine,
+    targets: Sequence[Vertex],
+    runner: Runner,
+    emit: Emit,
+    *,
+    whole: bool,
+    progress: Progress | None = None,
 ) -> Solution:
     """Make *targets*, as `Solver.solve` does.
 
@@ -46,7 +52,7 @@ async def solve(
                 emit(event)
 
         try:
-            solution = await engine.solver.solve(targets, runner, hold)
+            solution = await engine.solver.solve(targets, runner, hold, progress)
             await _bring(engine, solution, emit, whole=whole)
         except Exception as error:
             cause = unwrap(error)

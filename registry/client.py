@@ -80,16 +80,22 @@ class Client:
         """Close all connections; idempotent."""
         await self._transport.close()
 
-    async def resolve(self, reference: Reference) -> Descriptor:
+    async def resolve(self, reference: Reference, *, at_origin: bool = False) -> Descriptor:
         """Return what *reference* names now: an index or a manifest.
 
         Costs one HEAD where the registry says enough in its answer.
+
+        Args:
+            at_origin: ask no mirror, which may be behind.
 
         Raises:
             UnresolvedImage: it does not exist, or is not shown to us.
         """
         action = _resolving(reference)
         try:
+            if at_origin:
+                origin = self._hosts.origin(reference.host)
+                return await self._resolve_at(origin, reference, action)
             return await self._anywhere(
                 reference, lambda at: self._resolve_at(at, reference, action)
             )

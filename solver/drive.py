@@ -58,7 +58,7 @@ from pybuild.solver.messages import (
 )
 from pybuild.solver.runner import Record, RecordStore, Runner
 from pybuild.solver.scribe import Scribe
-from pybuild.solver.solution import Solution
+from pybuild.solver.solution import Known, Progress, Solution
 from pybuild.solver.state import State
 
 
@@ -94,12 +94,18 @@ class _Build:
     """One call of `Solver.solve`."""
 
     def __init__(
-        self, targets: tuple[Vertex, ...], runner: Runner, emit: Emit, weights: Weights
+        self,
+        targets: tuple[Vertex, ...],
+        runner: Runner,
+        emit: Emit,
+        weights: Weights,
+        progress: Progress,
     ) -> None:
         self.targets = targets
         self.runner = runner
         self.emit = emit
         self.weights = weights
+        self.progress = progress
         self.deaf = False
         self.outcome: asyncio.Future[Solution] = asyncio.get_running_loop().create_future()
 
@@ -143,10 +149,19 @@ class Solver:
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
         self._names = (f"job-{number}" for number in itertools.count(1))
 
-    async def solve(self, targets: Sequence[Vertex], runner: Runner, emit: Emit) -> Solution:
+    async def solve(
+        self,
+        targets: Sequence[Vertex],
+        runner: Runner,
+        emit: Emit,
+        progress: Progress | None = None,
+    ) -> Solution:
         """Return the targets' results; whatever is not stored is run.
 
         Cancelling it stops, and waits for, everything that no other call wants.
+
+        Args:
+            progress: shows what is known until then.
 
         Raises:
             PybuildError: the first failure, with the lines of its vertex; what else was going
@@ -154,12 +169,17 @@ class Solver:
         """
         name = next(self._names)
         wanted = tuple(targets)
-        build = _Build(wanted, runner, emit, Weights(partial(self._weigh, wanted)))
+        progress = progress or Progress(lambda: None)
+        progress.begin(lambda: Known(*self._state.known(name)), self._all_written)
+        weights = Weights(partial(self._weigh, wanted))
+        build = _Build(wanted, runner, emit, weights, progress)
         self._builds[name] = build
         try:
             self._add(build, JobAdded(name, wanted))
             return await build.outcome
         finally:
+            if name in self._state.jobs:
+                progress.end(Known(*self._state.known(name)))
             self._feed(JobCancelled(name))  # nothing, if it is done
             build.outcome.cancel()
             await self._end(name, build)
@@ -233,12 +253,20 @@ class Solver:
                 self._scribe.put(vertex, partial(self._store.save_seconds, vertex, seconds))
             case Tell():
                 self._builds[what.job].say(self._event(what))
+                if what.phase in (Phase.CACHED, Phase.COMPLETED):
+                    self._builds[what.job].progress.told()
             case JobDone(job=job, solved=solved, keys=keys):
                 build = self._builds[job]
+                build.progress.end(Known(solved, keys))
                 if not build.outcome.done():
                     build.outcome.set_result(Solution(build.targets, solved, keys))
-            case JobFailed(job=job, error=error):
+            case JobFailed(job=job, error=error, solved=solved, keys=keys):
+                self._builds[job].progress.end(Known(solved, keys))
                 self._builds[job].fail(error)
+
+    async def _all_written(self) -> None:
+        while self._scribe.task is not None:
+            await asyncio.wait([self._scribe.task])
 
     def _event(self, tell: Tell) -> Event:
         vertex, now = tell.vertex, self._clock.now()

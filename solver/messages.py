@@ -199,11 +199,16 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """*error* is the first failure, of *vertex*; what else the job had going is cancelled."""
+    """*error* is the first failure, of *vertex*; what else the job had going is cancelled.
+
+    *solved* and *keys* are as in `JobDone`: what had been made by then.
+    """
 
     job: str
     vertex: Vertex
     error: BaseException
+    solved: Mapping[Digest, Solved] = field(hash=False, default_factory=dict[Digest, Solved])
+    keys: Mapping[Digest, Digest] = field(hash=False, default_factory=dict[Digest, Digest])
 
 
 Instruction = (

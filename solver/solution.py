@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pybuild.model.digest import Digest
@@ -40,32 +40,22 @@ class Solved:
         )
 
 
-class Solution:
-    """The targets' results in the order asked for, and those of vertices met on the way.
+class Known:
+    """What is known of a definition's vertices, be it solved or on the way to that.
 
     Below a stored result nothing is looked up, so of the vertices there only the keys are known.
     """
 
     def __init__(
         self,
-        targets: tuple[Vertex, ...],
-        solved: Mapping[Digest, Solved],
+        solved: Mapping[Digest, Solved] | None = None,
         known_keys: Mapping[Digest, Digest] | None = None,
     ) -> None:
-        self._solved = dict(solved)
+        self._solved = dict(solved or {})
         self._keys = dict(known_keys or {})
-        self.targets = tuple(self._solved[target.digest] for target in targets)
-
-    def of(self, vertex: Vertex) -> Solved:
-        """Return what is known of *vertex*.
-
-        Raises:
-            KeyError: it lies below a stored result.
-        """
-        return self._solved[vertex.digest]
 
     def get(self, vertex: Vertex) -> Solved | None:
-        """Return what is known of *vertex*; None when it lies below a stored result."""
+        """Return what is known of *vertex*; None when it has no result that anybody looked at."""
         return self._solved.get(vertex.digest)
 
     def key(self, vertex: Vertex) -> Digest | None:
@@ -84,3 +74,52 @@ class Solution:
         if len(known) < len(found):
             return None
         return keys.definition_key(keys.definition_part(vertex.op), known)
+
+
+class Solution(Known):
+    """The targets' results in the order asked for, and those of vertices met on the way."""
+
+    def __init__(
+        self,
+        targets: tuple[Vertex, ...],
+        solved: Mapping[Digest, Solved],
+        known_keys: Mapping[Digest, Digest] | None = None,
+    ) -> None:
+        super().__init__(solved, known_keys)
+        self.targets = tuple(self._solved[target.digest] for target in targets)
+
+    def of(self, vertex: Vertex) -> Solved:
+        """Return what is known of *vertex*.
+
+        Raises:
+            KeyError: it lies below a stored result.
+        """
+        return self._solved[vertex.digest]
+
+
+class Progress:
+    """A window on a build that is being solved; what was last seen through it stays.
+
+    Args:
+        told: called on the event loop whenever there is a result more.
+    """
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self.told = told
+        self._look: Callable[[], Known] = Known
+        self._written: Callable[[], Awaitable[None]] | None = None
+
+    def begin(self, look: Callable[[], Known], written: Callable[[], Awaitable[None]]) -> None:
+        """Look through *look* from now on; *written* waits until what it shows is stored."""
+        self._look, self._written = look, written
+
+    def end(self, known: Known) -> None:
+        """Keep *known*, with which it ended well or not."""
+        self._look = lambda: known
+
+    async def known(self) -> Known:
+        """Return what is known by now and written down."""
+        known = self._look()
+        if self._written is not None:
+            await self._written()
+        return known

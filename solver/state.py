@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError
 from pybuild.model.ops import ScratchSource, Vertex, walk
 from pybuild.model.snapshot import Result, Snapshot
@@ -114,6 +115,10 @@ class State(Keyring):
         """Whether an answer to *ticket* would still be heard."""
         return ticket in self.tickets
 
+    def known(self, name: str) -> tuple[dict[Digest, Solved], dict[Digest, Digest]]:
+        """Return a job's results and keys so far, as `JobDone` has them; nothing if it ended."""
+        return _known(self.jobs[name]) if name in self.jobs else ({}, {})
+
     def validate(self) -> None:
         """Check every invariant; for tests.
 
@@ -180,10 +185,9 @@ class State(Keyring):
     def _finish_job_if_done(self, job: Job) -> None:
         if job.name not in self.jobs or any(node.solved is None for node in job.targets):
             return
-        solved = {n.id.digest: n.solved for n in job.nodes if n.solved is not None}
-        found = {n.id.digest: n.key for n in job.nodes if n.key is not None}
+        known = _known(job)
         self._end_job(job, victims=False)
-        self._say(JobDone(job.name, solved, found))
+        self._say(JobDone(job.name, *known))
 
     def _end_job(self, job: Job, *, victims: bool) -> None:
         """Forget a job; *victims*: tell it what of its going work is cancelled."""
@@ -336,8 +340,9 @@ class State(Keyring):
                 job = self.jobs[name]
                 self._tell(job, member, Phase.STARTED)
                 self._tell(job, member, Phase.FAILED, error=str(error))
+                known = _known(job)
                 self._end_job(job, victims=True)
-                self._say(JobFailed(name, member.vertex, error), member)
+                self._say(JobFailed(name, member.vertex, error, *known), member)
             # Jobs that may still come to want it see it stopped, and will start it anew.
             for name in member.jobs:
                 job = self.jobs[name]
@@ -411,3 +416,8 @@ class State(Keyring):
             return
         node.running = self._ticket()
         self._ask(node, Run(node.running, node.vertex, tuple(inputs), self._runner_of(node)))
+
+
+def _known(job: Job) -> tuple[dict[Digest, Solved], dict[Digest, Digest]]:
+    solved = {n.id.digest: n.solved for n in job.nodes if n.solved is not None}
+    return solved, {n.id.digest: n.key for n in job.nodes if n.key is not None}

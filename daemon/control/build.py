@@ -153,6 +153,7 @@ class Build:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
         caching = exports_of(scope, request.Cache)
+        scope.carry(caching)
         scope.delivers = bool(request.Exporters or request.ExporterDeprecated)
         await scope.imports.add(imports_of(request.Cache))
         if request.Frontend or len(request.Definition.defs):

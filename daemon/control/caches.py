@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pybuild.cacheexport import target_of
 from pybuild.cacheimport import import_caches, source_of
 from pybuild.cacheoptions import CacheFrom, CacheTo, cache_from, cache_to
-from pybuild.cacheplaces import CacheSource, CacheTarget
+from pybuild.cacheplaces import CacheSource, CacheTarget, Over
+from pybuild.cachereader import Memo
 from pybuild.caching import Caching
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.session.content import SessionContent
@@ -34,6 +35,8 @@ class SessionCache:
 
     title = "exporting cache to client directory"
     is_named_elsewhere = True
+    has_manifests = True
+    shared = None
 
     def __init__(self, scope: Scope, path: str, digest: Digest | None = None) -> None:
         if scope.session is None:
@@ -89,10 +92,14 @@ class SessionCache:
         await self._content.write(blob.digest, blob.size, pieces(path))
         step.transfer(blob.digest, blob.size, blob.size)
 
-    async def finish(self, manifest: Descriptor, data: bytes) -> None:
+    async def named(self) -> Descriptor | None:
+        return None
+
+    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
         """Write the manifest; the client names it in its index."""
-        path = self._store.blobs.path(manifest.digest)
-        await self._content.write(manifest.digest, manifest.size, pieces(path))
+        path = self._store.blobs.path(made.digest)
+        await self._content.write(made.digest, made.size, pieces(path))
+        return True
 
 
 def exports_of(scope: Scope, cache: pb.CacheOptions) -> Caching:
@@ -110,6 +117,7 @@ def exports_of(scope: Scope, cache: pb.CacheOptions) -> Caching:
         scope.engine,
         [(one, _target(scope, one)) for one in wanted if one.type != "inline"],
         inline=any(one.type == "inline" for one in wanted),
+        memo=scope.imports.memo,
     )
 
 
@@ -128,6 +136,7 @@ class Imports:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
+        self.memo: Memo = {}
         self._asked: set[str] = set()
         self._lock = asyncio.Lock()
 
@@ -153,7 +162,8 @@ class Imports:
                     text = f"cannot import a cache of type {kind}: {error.message}"
                     scope.emit(BuildWarning(message=text))
             if sources:
-                scope.find_in(await import_caches(scope.engine, sources, scope.emit))
+                caches = await import_caches(scope.engine, sources, self.memo, scope.emit)
+                scope.find_in(caches)
 
 
 def told(manifest: Descriptor | None) -> dict[str, str]:

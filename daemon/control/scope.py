@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from hashlib import sha256
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pybuild.attest.sources import Image
@@ -37,6 +38,7 @@ from pybuild.solving import solve
 
 if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
+    from pybuild.caching import Caching
     from pybuild.daemon.session.filesync import LocalSync
     from pybuild.daemon.session.sessions import Session
     from pybuild.engine import Engine
@@ -54,6 +56,7 @@ class Scope:
         files: whole files that errors may name lines of.
         delivers: what is solved is wanted itself, not only that it is made.
         imports: the caches that it looks into.
+        caching: where what it makes is carried to.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Scope:
         self.files: dict[str, bytes] = {}
         self.delivers = True
         self.imports = Imports(self)
+        self.caching: Caching | None = None
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
             self.store,
@@ -109,8 +113,13 @@ class Scope:
         await self._stack.enter_async_context(self.runner)
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
 
     async def solve(self, targets: Sequence[Vertex]) -> Solution:
         """Make *targets*.
@@ -123,10 +132,20 @@ class Scope:
             check_entitlements(target, self.allow)
         await self._offer_agents(targets)
         solution = await solve(
-            self.engine, targets, self.runner, named_only(self.emit), whole=self.delivers
+            self.engine,
+            targets,
+            self.runner,
+            named_only(self.emit),
+            whole=self.delivers,
+            progress=None if self.caching is None else self.caching.follow(targets),
         )
         self._solutions.append(solution)
         return solution
+
+    def carry(self, caching: Caching) -> None:
+        """Follow what is solved from now on, until the scope is left."""
+        self.caching = caching
+        self._stack.push_async_exit(caching.leaving(self.emit))
 
     def find_in(self, caches: Sequence[ImportedCache]) -> None:
         """Find in *caches* what the store does not have, until the scope is left."""

@@ -1,0 +1,125 @@
+"""Names what a cache holds, so that others find it: the small documents over the layers [CCH-11].
+
+Many may write to one place at once. Each reads what is named there, adds its own and writes the
+whole, unless somebody else wrote in between: then it reads again. So nobody's results are lost,
+and every document that is there at any time is complete by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from pybuild.cacheplaces import ANYTHING, is_passing
+from pybuild.cachereader import Memo, read_cache
+from pybuild.image.cacheconfig import CACHE_CONFIG, CacheContents, write_config
+from pybuild.image.cachemerge import merged
+from pybuild.image.manifest import build_index, build_manifest, docker_layer_type
+from pybuild.internal import InternalStep
+from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Descriptor
+from pybuild.model.errors import EnvironmentFault, PybuildError
+
+if TYPE_CHECKING:
+    from pybuild.cacheoptions import CacheTo
+    from pybuild.cacheplaces import CacheTarget
+    from pybuild.engine import Engine
+
+_TRIES = 20
+_MOST_WAIT_S = 1.0
+
+
+class Publisher:
+    """Writes the documents of one place."""
+
+    def __init__(self, engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> None:
+        self._engine = engine
+        self._memo = memo
+        self._wanted = wanted
+        self._target = target
+        self._merges = wanted.merge and target.shared is not None
+        self._there = CacheContents()
+        self._named: Descriptor | None = None
+
+    async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
+        """Name *mine*, whose layers are there, beside what others have named.
+
+        Raises:
+            PybuildError: it cannot be.
+        """
+        for attempt in range(_TRIES):
+            await self._look()
+            made = await self._write(mine, step)
+            if made is not None:
+                return made
+            await asyncio.sleep(random.uniform(0, min(_MOST_WAIT_S, 0.05 * 2**attempt)))
+        raise EnvironmentFault("others write to this cache all the time", hints=["use more tags"])
+
+    async def _look(self) -> None:
+        """Read what is named there, if it is not what we know already.
+
+        What is broken or no cache is written over; what just cannot be read at present is not.
+        """
+        source = self._target.shared
+        if not self._merges or source is None:
+            return
+        named = await self._target.named()
+        if named is None:
+            self._there = CacheContents()
+        elif self._named is None or named.digest != self._named.digest:
+            try:
+                self._there = await read_cache(source, self._memo, named)
+            except PybuildError as error:
+                if is_passing(error):
+                    raise
+                self._there = CacheContents()
+        self._named = named
+
+    async def _write(self, mine: CacheContents, step: InternalStep) -> Descriptor | None:
+        """Write what is to be named; None if somebody else has written since we looked."""
+        contents = mine
+        if self._wanted.merge:
+            now = self._engine.clock.now()
+            contents = merged(mine, self._there, self._wanted.retention, now)
+        config, data = await self._stored(CACHE_CONFIG, write_config(contents))
+        made, kind = config, "cache config"
+        if self._target.has_manifests:
+            media_type, kind, data = self._document(config, contents)
+            made, data = await self._stored(media_type, data)
+        named = self._named
+        if self._merges and named is not None and made.digest == named.digest:
+            return made
+        try:
+            if made is not config:
+                step.say(f"writing config {config.digest}")
+                await self._target.put(config, step)
+            step.say(f"writing {kind} {made.digest}")
+            over = (None if named is None else named.digest) if self._merges else ANYTHING
+            if not await self._target.finish(made, data, over):
+                return None
+        except PybuildError as error:
+            # A registry that has lost a layer takes no document that names it: do without others'.
+            if not self._there.results or getattr(error, "status", 0) not in range(400, 500):
+                raise
+            self._there = CacheContents()
+            return await self._write(mine, step)
+        self._named, self._there = made, contents
+        return made
+
+    async def _stored(self, media_type: str, data: bytes) -> tuple[Descriptor, bytes]:
+        digest = await asyncio.to_thread(self._engine.store.blobs.put, data)
+        return Descriptor(media_type, digest, len(data)), data
+
+    def _document(self, config: Descriptor, contents: CacheContents) -> tuple[str, str, bytes]:
+        wanted = self._wanted
+        layers = list({layer.blob.digest: layer.blob for layer in contents.carried}.values())
+        if wanted.image_manifest:
+            data = build_manifest(config, layers, OCI_MANIFEST)
+            return OCI_MANIFEST, "cache image manifest", data
+        media_type = OCI_INDEX if wanted.oci_types else DOCKER_INDEX
+        if not wanted.oci_types:
+            layers = [
+                Descriptor(docker_layer_type(one.media_type), one.digest, one.size)
+                for one in layers
+            ]
+        return media_type, "cache manifest", build_index([*layers, config], media_type)

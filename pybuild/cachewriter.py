@@ -1,0 +1,169 @@
+"""Brings the layers of a build's results to one place and names them there [CCH-10].
+
+The same writer serves a build from its first finished step to its end: what was sent is not sent
+again, and what is on its way when the build ends is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.cache.imported import LAYER
+from pybuild.cachepublish import Publisher
+from pybuild.cacheresults import StepResult, is_origins
+from pybuild.executor.fetch import LayerGone
+from pybuild.image.cacheconfig import CacheContents, CachedLayer
+from pybuild.internal import InternalStep
+from pybuild.layermaker import LayerMaker, made_at
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.events import Event
+
+if TYPE_CHECKING:
+    from pybuild.cacheoptions import CacheTo
+    from pybuild.cacheplaces import CacheTarget
+    from pybuild.cachereader import Memo
+    from pybuild.engine import Engine
+
+_MEANWHILE = 2
+_AT_ONCE = 8
+_NICE = 10
+
+
+class CacheWriter:
+    """Writes to one place, for one build. Close it.
+
+    It works behind the build's back, few layers at a time, until `hurry`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        wanted: CacheTo,
+        target: CacheTarget,
+        memo: Memo,
+        step: InternalStep,
+    ) -> None:
+        self.wanted = wanted
+        self.target = target
+        self._engine = engine
+        self._store = engine.store
+        self._step = step
+        self._maker = LayerMaker(engine, wanted.compression, wanted.level)
+        self._maker.nice = _NICE
+        self._places = asyncio.Semaphore(_MEANWHILE)
+        self._layers: dict[str, asyncio.Task[CachedLayer | None]] = {}
+        self._blobs: dict[Digest, asyncio.Lock] = {}
+        self._there: set[Digest] = set()
+        self._publisher = Publisher(engine, wanted, target, memo)
+
+    def hurry(self, step: InternalStep) -> None:
+        """Use what the machine has from now on: somebody waits, and watches *step*."""
+        self._step = step
+        self._maker.nice = 0
+        for _ in range(_AT_ONCE - _MEANWHILE):
+            self._places.release()
+
+    def send(self, delta: str) -> asyncio.Task[CachedLayer | None]:
+        """Begin to bring a layer there; what failed is tried again.
+
+        The task returns None if the layer cannot be had any more, from wherever it came.
+        """
+        task = self._layers.get(delta)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._layers[delta] = asyncio.create_task(self._bring(delta))
+        return task
+
+    async def send_all(self, found: Iterable[StepResult]) -> None:
+        """Bring all layers of these results there.
+
+        Raises:
+            PybuildError: one cannot be; the others are on their way.
+        """
+        await asyncio.gather(*(self.send(delta) for delta in _deltas(found)))
+
+    async def publish(self, found: Sequence[StepResult]) -> Descriptor | None:
+        """Name what is there of these results; return the manifest, None if that is nothing.
+
+        Raises:
+            PybuildError: it cannot be written.
+        """
+        contents = self._contents(found)
+        if not contents.carried:
+            return None
+        return await self._publisher.publish(contents, self._step)
+
+    async def close(self) -> None:
+        """Stop what is going on."""
+        for task in self._layers.values():
+            task.cancel()
+        await asyncio.gather(*self._layers.values(), return_exceptions=True)
+
+    def _contents(self, found: Sequence[StepResult]) -> CacheContents:
+        layers: dict[str, CachedLayer] = {}
+        for delta in _deltas(found):
+            task = self._layers.get(delta)
+            if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+                continue
+            layer = task.result()
+            if layer is not None:
+                layers[delta] = layer
+        results = [
+            one if all(delta in layers for delta in one.deltas) else replace(one, deltas=())
+            for one in found
+        ]
+        return CacheContents(
+            {layer.diff_id: layer for layer in layers.values()},
+            tuple(
+                one.cached([layers[delta].diff_id for delta in one.deltas])
+                for one in results
+                if one.aliases or any(not layers[delta].origin for delta in one.deltas)
+            ),
+        )
+
+    async def _bring(self, delta: str) -> CachedLayer | None:
+        async with self._places:
+            try:
+                layer = await self._describe(delta)
+                if not layer.origin:
+                    await self._put(layer.blob, delta)
+            except LayerGone as error:
+                self._step.say(f"left out: {error.message}")
+                return None
+        return layer
+
+    async def _describe(self, delta: str) -> CachedLayer:
+        """Describe a layer; made if it is ours, fetched by nobody if it is not."""
+        facts = await asyncio.to_thread(self._store.records.get, LAYER, delta) or {}
+        if "descriptor" in facts:
+            diff_id = Digest.parse(facts["diff_id"])
+            blob = Descriptor.from_json(facts["descriptor"])
+        else:
+            diff_id, blob = await self._maker.make(delta)
+        origin = await asyncio.to_thread(is_origins, self._store, delta)
+        created = await asyncio.to_thread(made_at, self._store, delta)
+        plain = Descriptor(blob.media_type, blob.digest, blob.size)
+        return CachedLayer(diff_id=diff_id, blob=plain, created=created, origin=origin)
+
+    async def _put(self, blob: Descriptor, delta: str) -> None:
+        async with self._blobs.setdefault(blob.digest, asyncio.Lock()):
+            if blob.digest in self._there:
+                return
+            if await self.target.has(blob):
+                self._step.transfer(blob.digest, blob.size, blob.size, done=True)
+            else:
+                if not self._store.blobs.holds(blob):
+                    await self._engine.images.fetch(delta, _quiet)
+                await self.target.put(blob, self._step)
+            self._there.add(blob.digest)
+
+
+def _deltas(found: Iterable[StepResult]) -> list[str]:
+    return sorted({delta for one in found for delta in one.deltas})
+
+
+def _quiet(_event: Event) -> None:
+    """Fetching what is to be exported is part of the export."""

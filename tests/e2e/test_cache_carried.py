@@ -1,0 +1,149 @@
+"""Results are carried away while the build goes on: nothing but the running steps is lost [CCH]."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+
+from tests.e2e.caches import Machines, manifest
+from tests.harness import write
+from tests.services import RegistryProcess, has_registry, start_registry
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.slow,
+    pytest.mark.registry,
+    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+]
+
+UUID = "cat /proc/sys/kernel/random/uuid"
+CHAIN = f"""\
+FROM base
+RUN {UUID} > /one
+RUN {UUID} > /two
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    with start_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def ref(registry: RegistryProcess, request: pytest.FixtureRequest) -> str:
+    """A name of this test alone."""
+    digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    return f"{registry.host}/carried/{digest}:1"
+
+
+@pytest.fixture
+def machines(tmp_path: Path, base_store: Path) -> Machines:
+    return Machines(tmp_path, base_store)
+
+
+@pytest.fixture(params=["registry", "directory"])
+def place(request: pytest.FixtureRequest, ref: str, tmp_path: Path) -> str:
+    return ref if request.param == "registry" else str(tmp_path / "cache")
+
+
+def test_a_build_that_fails_keeps_what_it_made(machines: Machines, place: str) -> None:
+    write(machines.context, Dockerfile=f"{CHAIN}RUN false\n")
+    failed = machines.build(machines.fresh(), "--cache", place, code=1)
+    assert "exporting cache" in failed.log
+    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
+    found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
+    assert found.ran == ["RUN true"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_ended_keeps_what_it_made(
+    machines: Machines, registry: RegistryProcess, place: str, tmp_path: Path, how: signal.Signals
+) -> None:
+    """Each layer is sent when its step ends, and named soon after."""
+    write(machines.context, Dockerfile=f"{CHAIN}RUN sleep 60\n")
+    machine = machines.fresh()
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            machine.command("build", "--progress=plain", "--cache", place, machines.context),
+            env=machine.environment,
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            _wait_until(lambda: _layers_at(place, registry) == 3, log)
+        finally:
+            process.send_signal(how)
+            process.wait(20)
+    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
+    found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
+    assert found.ran == ["RUN true"]
+
+
+def _wait_until(is_so: Callable[[], bool], log: Path) -> None:
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    pytest.fail(log.read_text())
+
+
+def _layers_at(place: str, registry: RegistryProcess) -> int:
+    """How many layers are named there, the base image's among them."""
+    try:
+        if not place.startswith("/"):
+            return len(manifest(registry, place)["layers"])
+        index = json.loads((Path(place) / "index.json").read_text())
+        blob = Path(place) / "blobs/sha256" / index["manifests"][0]["digest"].partition(":")[2]
+        return len(json.loads(blob.read_text())["layers"])
+    except (FileNotFoundError, HTTPError):
+        return 0
+
+
+def test_builds_that_write_to_one_place_at_once_lose_nothing(
+    machines: Machines, place: str
+) -> None:
+    """Each adds its own to what is there: a matrix of jobs shares one cache."""
+    jobs = 4
+    contexts = [
+        write(
+            machines.where / f"job-{number}",
+            Dockerfile=f"FROM base\nRUN echo {number}; {UUID} > /out\nRUN sleep 0.{number}\n",
+        )
+        for number in range(jobs)
+    ]
+    stores = [machines.fresh() for _ in range(jobs)]
+
+    def build(number: int) -> None:
+        stores[number]("build", "--cache", place, "-o", "type=cacheonly", contexts[number])
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(build, range(jobs)))
+    last = machines.fresh()
+    for context in contexts:
+        machines.context = context
+        found = machines.build(last, "--cache", place, output="type=cacheonly")
+        assert found.ran == []
+
+
+def test_what_is_not_used_for_long_goes(
+    machines: Machines, registry: RegistryProcess, ref: str
+) -> None:
+    """``max-age`` and ``max-size`` bound what others left; this build's own always stays."""
+    to = f"type=registry,ref={ref},mode=max"
+    layers: list[int] = []
+    for number, bound in enumerate(["", "", ",max-size=1b", ",merge=false"]):
+        write(machines.context, Dockerfile=f"FROM base\nRUN echo {number} > /out\n")
+        machines.build(machines.fresh(), "--cache-to", to + bound, output="type=cacheonly")
+        layers.append(len(manifest(registry, ref)["layers"]))
+    assert layers == [2, 3, 2, 2], "the base image's, which no registry has, and one a build"
