@@ -49,7 +49,7 @@ class Mark:
 
     Attributes:
         state: equal states mean that no image and no record changed between two marks.
-        image_blobs: what index.json reaches; never freed.
+        image_blobs: what index.json reaches and what the registry links; never freed.
         by_delta, by_blob: the holders of each.
         leftover: housekeeping records whose subject is gone.
     """
@@ -65,7 +65,7 @@ class Mark:
 
 def state_of(store: Store) -> object:
     """Return what `Mark.state` is compared with; see `Records.version` for its thread."""
-    return store.images.signature(), store.records.version()
+    return store.images.signature(), store.records.version(), store.repositories.signature()
 
 
 def mark(store: Store) -> Mark:
@@ -78,6 +78,7 @@ def mark(store: Store) -> Mark:
     found = Mark(state=state_of(store), leased=store.leases.held())
     roots = [entry["digest"] for entry in store.images.entries()]
     _reach(store, roots, found.image_blobs)
+    found.image_blobs |= store.repositories.linked()
     uses = dict(store.records.items(USE))
     results: set[str] = set()
     for key, value in store.records.items(RESULT):

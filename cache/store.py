@@ -3,6 +3,7 @@
     <root>/
       oci-layout, index.json   the local images
       store.json               the version of all that OCI does not define
+      registry/                what `pybuild registry serve` offers of it, made at need
       ballast                  space to give up when the disk is full, so that prune can work
       blobs/, snapshots/, records/, mounts/, contexts/, logs/, memo/, leases/, locks/, tmp/
 
@@ -16,6 +17,7 @@ import json
 import os
 from contextlib import contextmanager
 from copy import copy
+from functools import cached_property
 
 from pybuild.cache.atomic import Disk, Warn, discard, fault, write_file
 from pybuild.cache.blobs import Blobs
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import NoReturn, Self
 
+    from pybuild.cache.repositories import Repositories
     from pybuild.model.clock import Clock
 
 VERSION = 1
@@ -47,6 +50,7 @@ _KNOWN = frozenset(
         "blobs",
         "index.json",
         "refs",
+        "registry",
         "statindex",
         "oci-layout",
         "store.json",
@@ -116,6 +120,13 @@ class Store:
             store.close()
             raise
         return store
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """What the registry serves; most stores serve nothing."""
+        from pybuild.cache.repositories import Repositories
+
+        return Repositories(self.root, self.disk, self.tmp, self.blobs, self.leases, self.clock)
 
     def _prepare(self) -> None:
         version = self._version()

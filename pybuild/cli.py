@@ -239,6 +239,16 @@ COMMANDS = {
             ("NAME", 1, 1),
         ),
         Command(
+            "registry",
+            "Serve the store as a registry.",
+            "pybuild.commands.registry:main",
+            (
+                Option("addr", "address to listen on (default: 127.0.0.1:5000)", "ADDR", "", True),
+                *GLOBAL,
+            ),
+            ("serve", 1, 1),
+        ),
+        Command(
             "rmi",
             "Remove names, and with its last name the image, from the local store.",
             "pybuild.commands.images:rmi",

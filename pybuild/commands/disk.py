@@ -13,6 +13,7 @@ from pybuild.cache.filters import parse_filters, parse_size
 from pybuild.cache.prune import Policy, Pruned
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
+from pybuild.cache.unlinking import AT_ONCE, unlink
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.commands.images import table
 from pybuild.config import load_settings
@@ -77,6 +78,7 @@ def prune(parsed: Parsed) -> int:
             max_used_space=parse_size(keep, 0) if keep else None,
             all=parsed.flag("all"),
         )
+        unlink(store, AT_ONCE)
         return free(store, policy, tell)
 
     pruned = _with_store(parsed, work)

@@ -1,0 +1,165 @@
+"""Which links of the registry's repositories nothing needs any more, and taking them away [GC-4].
+
+A manifest is needed when a tag names it, when a needed index lists it, when a needed manifest is
+its subject, or when it was pushed and nobody deleted what it belongs to. A blob is needed when a
+needed manifest names it, or when somebody may be about to push a manifest that does. What is no
+link's any more is freed by `prune`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.images import references
+from pybuild.cache.jsontext import parse
+from pybuild.cache.repositories import Entry, Repository
+from pybuild.cache.store import Store
+from pybuild.model.digest import Digest
+
+_MANIFEST_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How long to keep what nothing needs, in seconds.
+
+    Attributes:
+        blobs: after they were pushed or asked for; pushes take that long at most.
+        released: manifests, after their tag was deleted.
+        untagged: manifests that no tag names, after they were pushed; None: for ever.
+    """
+
+    blobs: float = 3600.0
+    released: float = 3600.0
+    untagged: float | None = None
+
+
+AT_ONCE = Keeping(released=0.0)
+
+
+@dataclass(slots=True)
+class Unlinked:
+    """How many links went."""
+
+    manifests: int = 0
+    blobs: int = 0
+
+
+@dataclass(slots=True)
+class Content:
+    """One repository, read.
+
+    Attributes:
+        entries: its manifests.
+        children: what each of them names: (role, digest); absent where its bytes cannot be read.
+        tagged: what tags name.
+        used: when each of its blobs was pushed or asked for.
+    """
+
+    entries: dict[Digest, Entry]
+    children: dict[Digest, list[tuple[str, Digest]]]
+    tagged: set[Digest]
+    used: dict[Digest, float] = field(default_factory=dict[Digest, float])
+
+
+def needed(content: Content, keeping: Keeping, now: float) -> set[Digest]:
+    """Return the manifests that must stay. Pure."""
+    referrers: dict[Digest, list[Digest]] = {}
+    for digest, entry in content.entries.items():
+        if entry.subject is not None:
+            referrers.setdefault(entry.subject, []).append(digest)
+    queue = [
+        digest
+        for digest, entry in content.entries.items()
+        if digest in content.tagged or _stays(entry, keeping, now)
+    ]
+    found: set[Digest] = set()
+    while queue:
+        digest = queue.pop()
+        if digest in found or digest not in content.entries:
+            continue
+        found.add(digest)
+        queue += referrers.get(digest, ())
+        queue += [child for role, child in content.children.get(digest, ()) if role == "manifests"]
+    return found
+
+
+def _stays(entry: Entry, keeping: Keeping, now: float) -> bool:
+    age = now - entry.changed
+    if entry.released:
+        return age < keeping.released
+    return keeping.untagged is None or age < keeping.untagged
+
+
+def spare_blobs(
+    content: Content, needed: set[Digest], keeping: Keeping, now: float
+) -> list[Digest]:
+    """Return the blobs to unlink. Pure.
+
+    What a manifest named that is not needed may go though it was pushed a moment ago, unless
+    somebody asked for it since: then another push may rely on it.
+    """
+    if any(digest not in content.children for digest in needed):
+        return []  # a manifest that cannot be read names nobody knows what
+    wanted = {child for digest in needed for _, child in content.children[digest]}
+    given_up: dict[Digest, float] = {}
+    for digest in content.entries.keys() - needed:
+        for _, child in content.children.get(digest, ()):
+            given_up[child] = max(given_up.get(child, 0.0), content.entries[digest].changed)
+    return sorted(
+        digest
+        for digest, used in content.used.items()
+        if digest not in wanted
+        and (now - used >= keeping.blobs or used < given_up.get(digest, 0.0))
+    )
+
+
+def unlink(store: Store, keeping: Keeping) -> Unlinked:
+    """Take away the links that nothing needs, of all repositories.
+
+    Raises:
+        EnvironmentFault: a link cannot be removed.
+    """
+    done = Unlinked()
+    for repository in store.repositories:
+        while _pass(store, repository, keeping, done):
+            pass  # what was released by what went may go now
+    return done
+
+
+def _pass(store: Store, repository: Repository, keeping: Keeping, done: Unlinked) -> bool:
+    """Look once; tell whether a manifest went."""
+    now = store.clock.now()
+    with store.repositories.exclusively():
+        content = _read(store, repository)
+        kept = needed(content, keeping, now)
+        gone = sorted(content.entries.keys() - kept)
+        spare = spare_blobs(content, kept, keeping, now)
+        # Children of what goes were pushed for its sake.
+        for digest in gone:
+            for role, child in content.children.get(digest, ()):
+                if role == "manifests" and child in content.entries:
+                    repository.release(child)
+        for digest in gone:
+            done.manifests += repository.drop(digest)
+    for digest in spare:
+        # Somebody who was told meanwhile that it is here pushes on.
+        with store.leases.collecting():
+            if repository.blob_used(digest) == content.used[digest]:
+                done.blobs += repository.unlink_blob(digest)
+    return bool(gone)
+
+
+def _read(store: Store, repository: Repository) -> Content:
+    found = [repository.manifest(digest) for digest in repository.manifests()]
+    entries = {entry.descriptor.digest: entry for entry in found if entry is not None}
+    children: dict[Digest, list[tuple[str, Digest]]] = {}
+    for digest in entries:
+        try:
+            children[digest] = references(parse(store.blobs.read(digest, _MANIFEST_BYTES)))
+        except BlobMissing:
+            continue
+    tagged = {named.digest for tag in repository.tags() if (named := repository.tag(tag))}
+    used = {digest: repository.blob_used(digest) for digest in repository.blobs()}
+    return Content(entries, children, tagged, used)

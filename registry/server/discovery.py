@@ -1,0 +1,75 @@
+"""What is here: repositories, tags, and what refers to a manifest [end-8, end-12]."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.cache.repositories import Entry
+from pybuild.model.descriptor import OCI_INDEX
+from pybuild.registry.server.blobs import digest_of
+from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.paging import page
+from pybuild.registry.server.refusal import name_unknown
+from pybuild.registry.server.routes import Call
+
+_MOST_REFERRERS = 1000
+
+
+async def base(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """Say that this is a registry [end-1]."""
+    return web.json_response({})
+
+
+async def catalog(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """List the repositories."""
+    names = await asyncio.to_thread(hosting.store.repositories.names)
+    part = page(names, request.query, request.path)
+    headers = {"Link": part.link} if part.link else {}
+    return web.json_response({"repositories": part.items}, headers=headers)
+
+
+async def tags(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """List the tags of a repository."""
+    repository = hosting.repository(call.name)
+    found = await asyncio.to_thread(repository.tags)
+    if not found and not repository.exists():
+        raise name_unknown(call.name)
+    part = page(found, request.query, request.path)
+    headers = {"Link": part.link} if part.link else {}
+    return web.json_response({"name": call.name, "tags": part.items}, headers=headers)
+
+
+async def referrers(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """List the manifests whose subject a manifest is; never 404, which would mean "ask a tag"."""
+    repository = hosting.repository(call.name)
+    subject = digest_of(call)
+    entries = await asyncio.to_thread(repository.referrers, subject)
+    headers: dict[str, str] = {}
+    wanted = request.query.get("artifactType", "")
+    if wanted:
+        entries = [entry for entry in entries if entry.artifact_type == wanted]
+        headers["OCI-Filters-Applied"] = "artifactType"
+    by_digest = {str(entry.descriptor.digest): entry for entry in entries}
+    part = page(sorted(by_digest), request.query, request.path, _MOST_REFERRERS)
+    if part.link:
+        headers["Link"] = part.link
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [_described(by_digest[digest]) for digest in part.items],
+    }
+    return web.Response(
+        body=json.dumps(index, ensure_ascii=False).encode(),
+        headers={**headers, "Content-Type": OCI_INDEX},
+    )
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    described = entry.descriptor.to_json()
+    if entry.artifact_type:
+        described["artifactType"] = entry.artifact_type
+    return described

@@ -1,0 +1,50 @@
+"""What all requests of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from pybuild.cache.repositories import Repository
+from pybuild.cache.store import Store
+from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.spool import Spool
+
+_TURN_S = 20.0
+
+
+class Hosting:
+    """The store, what is going on in it, and what may."""
+
+    def __init__(self, store: Store, settings: ServerSettings) -> None:
+        self.store = store
+        self.settings = settings
+        self.spool = Spool(store, settings.limits.uploads)
+        self._transfers = asyncio.Semaphore(settings.limits.transfers)
+
+    def repository(self, name: str) -> Repository:
+        return self.store.repositories[name]
+
+    @asynccontextmanager
+    async def transfer(self) -> AsyncGenerator[None]:
+        """Count as one of the bodies that are taken in at once; waits for a moment.
+
+        Raises:
+            Refusal: it is not our turn soon.
+        """
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._transfers.acquire()
+        except TimeoutError:
+            raise Refusal(
+                429,
+                Code.TOOMANYREQUESTS,
+                f"{self.settings.limits.transfers} uploads are coming in at once",
+                {"Retry-After": "5"},
+            ) from None
+        try:
+            yield
+        finally:
+            self._transfers.release()

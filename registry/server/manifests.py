@@ -1,0 +1,132 @@
+"""Manifests and tags: fetched, looked up, pushed and deleted [end-3, end-7, end-9]."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.repositories import Entry, Repository, is_tag
+from pybuild.model.digest import Digest
+from pybuild.registry.server import pushed
+from pybuild.registry.server.body import whole
+from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.refusal import (
+    Code,
+    Refusal,
+    blob_unknown,
+    manifest_unknown,
+    name_unknown,
+)
+from pybuild.registry.server.routes import Call, Kind
+
+_MOST_TAGS = 100
+
+
+async def get(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """Answer GET and HEAD: the exact bytes that were pushed.
+
+    A client that does not list the type among those it accepts gets it all the same, as HTTP
+    allows: it can say better than we that it does not know it.
+    """
+    repository = hosting.repository(call.name)
+
+    def find() -> tuple[Entry, bytes] | None:
+        entry = _entry(repository, call)
+        if entry is None:
+            return None
+        try:
+            return entry, hosting.store.blobs.read(entry.descriptor.digest)
+        except BlobMissing:
+            return None
+
+    found = await asyncio.to_thread(find)
+    if found is None:
+        raise manifest_unknown(call.tag or str(call.digest))
+    entry, data = found
+    digest = entry.descriptor.digest
+    headers = {
+        "Content-Type": entry.descriptor.media_type,
+        "Docker-Content-Digest": digest,
+        "ETag": f'"{digest}"',
+    }
+    if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=data, headers=headers)
+
+
+async def put(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """Take a manifest whose content is here already."""
+    limit = hosting.settings.limits.manifest_bytes
+    async with hosting.transfer():
+        data = await whole(request, hosting.settings.limits, limit, "the manifest")
+    tags = _tags(call, request)
+    document, entry = pushed.read(data, request.headers.get("Content-Type", ""), call.digest)
+    repository = hosting.repository(call.name)
+    digest = entry.descriptor.digest
+
+    def keep() -> None:
+        def blob_size(digest: Digest) -> int | None:
+            return hosting.store.blobs.size(digest) if repository.has_blob(digest) else None
+
+        def manifest_size(digest: Digest) -> int | None:
+            known = repository.manifest(digest)
+            return known.descriptor.size if known else None
+
+        pushed.check_content(document, blob_size, manifest_size)
+        with hosting.store.leases.create() as lease:
+            with hosting.store.blobs.writer(digest, len(data), lease=lease) as writer:
+                writer.write(data)
+                writer.commit()
+            repository.put_manifest(entry, tags)
+
+    try:
+        await asyncio.shield(asyncio.to_thread(keep))
+    except BlobMissing as error:
+        raise blob_unknown(error.digest) from error
+    headers = {
+        "Location": f"/v2/{call.name}/manifests/{call.tag or digest}",
+        "Docker-Content-Digest": digest,
+    }
+    if entry.subject is not None:
+        headers["OCI-Subject"] = entry.subject
+    if call.digest is not None and tags:
+        headers["OCI-Tag"] = ", ".join(tags)
+    return web.Response(status=201, headers=headers)
+
+
+async def delete(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+    """Delete a tag, or a manifest with all its tags."""
+    repository = hosting.repository(call.name)
+
+    def forget() -> bool:
+        if not repository.exists():
+            raise name_unknown(call.name)
+        if call.digest is not None:
+            return repository.delete_manifest(call.digest)
+        return repository.untag(call.tag)
+
+    if not await asyncio.to_thread(forget):
+        raise manifest_unknown(call.tag or str(call.digest))
+    return web.Response(status=202)
+
+
+def _entry(repository: Repository, call: Call) -> Entry | None:
+    assert call.kind is Kind.MANIFEST
+    if call.digest is not None:
+        return repository.manifest(call.digest)
+    named = repository.tag(call.tag)
+    return repository.manifest(named.digest) if named else None
+
+
+def _tags(call: Call, request: web.Request) -> list[str]:
+    if call.tag:
+        return [call.tag]
+    tags = list(dict.fromkeys(request.query.getall("tag", [])))
+    for tag in tags:
+        if not is_tag(tag):
+            raise Refusal(400, Code.MANIFEST_INVALID, f'"{tag[:200]}" cannot be a tag')
+    if len(tags) > _MOST_TAGS:
+        raise Refusal(414, Code.MANIFEST_INVALID, f"more than {_MOST_TAGS} tags in one request")
+    return tags

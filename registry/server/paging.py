@@ -1,0 +1,46 @@
+"""Long lists in pages; pure [end-8b]."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from pybuild.registry.server.refusal import Code, Refusal
+
+MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a list.
+
+    Attributes:
+        link: the Link header that names the next page; empty after the last one.
+    """
+
+    items: tuple[str, ...]
+    link: str
+
+
+def page(items: Sequence[str], query: Mapping[str, str], path: str, most: int = MOST) -> Page:
+    """Return the part of the sorted *items* that ``n`` and ``last`` in *query* ask for.
+
+    Raises:
+        Refusal: ``n`` is not a number.
+    """
+    wanted = query.get("n")
+    if wanted is None:
+        count = most
+    elif wanted.isascii() and wanted.isdigit():
+        count = min(int(wanted[:9]), most)
+    else:
+        raise Refusal(400, Code.UNSUPPORTED, f'n is "{wanted[:50]}", not a number')
+    start = bisect_right(items, query["last"]) if "last" in query else 0
+    chosen = tuple(items[start : start + count])
+    if not chosen or start + count >= len(items):
+        return Page(chosen, "")
+    rest = {key: value for key, value in query.items() if key not in ("n", "last")}
+    target = urlencode({**rest, "n": count, "last": chosen[-1]})
+    return Page(chosen, f'<{quote(path)}?{target}>; rel="next"')

@@ -1,0 +1,50 @@
+"""How a registry is to be served: what ``[registry-server]`` of the configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pybuild.cache.unlinking import Keeping
+from pybuild.image.manifest import MAX_MANIFEST_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may ask for.
+
+    Attributes:
+        manifest_bytes: of a manifest; the specification wants 4 MiB to pass [end-7a].
+        blob_bytes: of a blob; 0: as large as the disk.
+        transfers: bodies that are taken in at once; the next wait for a moment, then get 429.
+        uploads: that are begun and not ended.
+        idle_s: without the least number of bytes in that time, a body is given up.
+        least_bytes: in *idle_s*.
+        upload_kept_s: an upload that nobody continued goes after that.
+    """
+
+    manifest_bytes: int = MAX_MANIFEST_BYTES
+    blob_bytes: int = 0
+    transfers: int = 64
+    uploads: int = 1000
+    idle_s: float = 60.0
+    least_bytes: int = 16 << 10
+    upload_kept_s: float = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """One server.
+
+    Attributes:
+        read_only: nothing can be pushed or deleted.
+        deletion: tags, manifests and blobs can be deleted.
+        collect_every_s: how often what nothing needs is freed; 0: never.
+        grace_s: how long a stopping server lets requests finish.
+    """
+
+    read_only: bool = False
+    deletion: bool = True
+    limits: Limits = field(default_factory=Limits)
+    keeping: Keeping = field(default_factory=Keeping)
+    collect_every_s: float = 600.0
+    grace_s: float = 30.0
