@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pybuild.image import tarformat
 from pybuild.image.config import encode
@@ -32,6 +32,13 @@ _PIECE = 1 << 20
 
 BlobPath = Callable[[Digest], str]
 """Where a blob's file lies."""
+
+
+class NamedImage(NamedTuple):
+    """An image in an archive: its manifest or index, and the full names it goes by."""
+
+    descriptor: Descriptor
+    names: Sequence[str]
 
 
 def write_oci_layout(
@@ -98,61 +105,70 @@ def _write_index(directory: str, entries: list[Any]) -> None:
         out.write(_layout_index(entries))
 
 
-def write_oci_archive(
-    out: BinaryIO, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
-) -> None:
-    """Write an OCI layout as one tar.
+def write_oci_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[NamedImage]) -> None:
+    """Write an OCI layout of *images* as one tar.
 
     Raises:
         EnvironmentFault: a blob is missing or does not have its size or digest.
     """
-    blobs = reachable(descriptor, blob_path)
-    _folders(out, blobs)
-    for blob in blobs:
-        _blob(out, blob, blob_path)
-    _member(out, "index.json", _layout_index(_tagged(descriptor, names)))
+    _blobs(out, blob_path, images)
+    _member(out, "index.json", _layout_index(_entries(images)))
     _member(out, "oci-layout", LAYOUT)
     out.write(tarformat.END)
 
 
-def write_docker_archive(
-    out: BinaryIO, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
-) -> None:
+def write_docker_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[NamedImage]) -> None:
     """Write what ``docker load`` takes: an OCI layout with ``manifest.json`` and ``repositories``.
 
     Raises:
-        UserError: *descriptor* is an index: the format holds one platform [OUT-4].
+        UserError: one is an index: the format holds one platform [OUT-4].
         EnvironmentFault: a blob is missing or does not have its size or digest.
     """
-    document = parse_manifest(_read(descriptor, blob_path), descriptor.media_type)
-    if isinstance(document, Index):
-        raise UserError(
-            "output type=docker holds one platform only",
-            hints=("use type=oci, or build one platform at a time",),
+    listing: list[dict[str, Any]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for image in images:
+        descriptor = image.descriptor
+        document = parse_manifest(_read(descriptor, blob_path), descriptor.media_type)
+        if isinstance(document, Index):
+            raise UserError(
+                "a docker archive holds one platform only",
+                hints=("write an OCI archive, or take one platform at a time",),
+            )
+        tags = [_familiar(name) for name in image.names]
+        listing.append(
+            {
+                "Config": _blob_name(document.config.digest),
+                "RepoTags": tags or None,
+                "Layers": [_blob_name(layer.digest) for layer in document.layers],
+            }
         )
-    blobs = reachable(descriptor, blob_path)
-    tags = [_familiar(name) for name in names]
+        if document.layers:
+            top = document.layers[-1].digest.hex
+            for tag in sorted(tags):
+                repository, _, word = tag.rpartition(":")
+                repositories.setdefault(repository, {})[word] = top
+    _blobs(out, blob_path, images)
+    _member(out, "index.json", _layout_index(_entries(images)))
+    _member(out, "manifest.json", encode(listing))
+    _member(out, "oci-layout", LAYOUT)
+    if repositories:
+        _member(out, "repositories", encode(dict(sorted(repositories.items()))))
+    out.write(tarformat.END)
+
+
+def _blobs(out: BinaryIO, blob_path: BlobPath, images: Sequence[NamedImage]) -> None:
+    """Write what *images* are made of, once each, in the order of digests."""
+    found = {
+        blob.digest: blob for image in images for blob in reachable(image.descriptor, blob_path)
+    }
+    blobs = [found[digest] for digest in sorted(found)]
     _folders(out, blobs)
     for blob in blobs:
         _blob(out, blob, blob_path)
-    listing: list[dict[str, Any]] = [
-        {
-            "Config": _blob_name(document.config.digest),
-            "RepoTags": tags or None,
-            "Layers": [_blob_name(layer.digest) for layer in document.layers],
-        }
-    ]
-    _member(out, "index.json", _layout_index(_tagged(descriptor, names)))
-    _member(out, "manifest.json", encode(listing))
-    _member(out, "oci-layout", LAYOUT)
-    if tags and document.layers:
-        top = document.layers[-1].digest.hex
-        repositories: dict[str, dict[str, str]] = {}
-        for tag in sorted(tags):
-            repository, _, word = tag.rpartition(":")
-            repositories.setdefault(repository, {})[word] = top
-        _member(out, "repositories", encode(repositories))
-    out.write(tarformat.END)
+
+
+def _entries(images: Sequence[NamedImage]) -> list[dict[str, Any]]:
+    return [entry for image in images for entry in _tagged(image.descriptor, image.names)]
 
 
 def reachable(descriptor: Descriptor, blob_path: BlobPath) -> list[Descriptor]:

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from pybuild.image.archive import IMAGE_NAME, REF_NAME, BlobPath
+from pybuild.image.archive import IMAGE_NAME, REF_NAME, BlobPath, NamedImage
 from pybuild.image.compression import GZIP, ZSTD, LayerSource
 from pybuild.image.config import encode
 from pybuild.image.manifest import (
@@ -50,13 +50,6 @@ _MAX_MEMBERS = 65_536
 _MAX_LINKS = 8
 
 
-class Loaded(NamedTuple):
-    """An image found: its manifest or index, and the full names it goes by."""
-
-    descriptor: Descriptor
-    names: list[str]
-
-
 class _Held(NamedTuple):
     path: str
     size: int
@@ -70,7 +63,7 @@ def read_archive(
     blob_path: BlobPath,
     *,
     max_bytes: int | None = None,
-) -> list[Loaded]:
+) -> list[NamedImage]:
     """Take every image in *source* into the store.
 
     Args:
@@ -193,7 +186,7 @@ class _Loader:
 
 
 class _Layout(_Loader):
-    def load(self) -> list[Loaded]:
+    def load(self) -> list[NamedImage]:
         header = parse_object(self._files.read("oci-layout", 4096), "oci-layout", 4096)
         version = header.get("imageLayoutVersion")
         if version != "1.0.0":
@@ -206,7 +199,7 @@ class _Layout(_Loader):
             described = [Descriptor.from_json(entry) for entry in entries]  # pyright: ignore
         except (ValueError, TypeError, AttributeError) as error:
             raise EnvironmentFault(f"broken index.json: {error}") from error
-        loaded: list[Loaded] = []
+        loaded: list[NamedImage] = []
         for descriptor in described:
             self._take(descriptor, MAX_DEPTH, set())
             plain = Descriptor(
@@ -215,7 +208,7 @@ class _Layout(_Loader):
                 descriptor.size,
                 platform=descriptor.platform,
             )
-            loaded.append(Loaded(plain, _names(descriptor)))
+            loaded.append(NamedImage(plain, _names(descriptor)))
         return loaded
 
     def _take(self, descriptor: Descriptor, depth: int, seen: set[str]) -> None:
@@ -261,12 +254,12 @@ class _Layout(_Loader):
 class _Classic(_Loader):
     """``manifest.json`` with configs and layers under any names."""
 
-    def load(self) -> list[Loaded]:
+    def load(self) -> list[NamedImage]:
         data = self._files.read("manifest.json", MAX_MANIFEST_BYTES)
         listing = parse_object(b'{"list":' + data + b"}", "manifest.json", MAX_MANIFEST_BYTES + 9)
         return [self._image(entry) for entry in _list(listing.get("list"), "entries", dict)]
 
-    def _image(self, entry: dict[str, Any]) -> Loaded:
+    def _image(self, entry: dict[str, Any]) -> NamedImage:
         name = entry.get("Config")
         if not isinstance(name, str):
             raise EnvironmentFault("broken manifest.json: Config is no text")
@@ -292,7 +285,9 @@ class _Classic(_Loader):
         media_type = OCI_MANIFEST if zstd else DOCKER_MANIFEST
         described = Descriptor(DOCKER_CONFIG, held.digest, held.size)
         data = build_manifest(described, layers, media_type)
-        return Loaded(Descriptor(media_type, self._put(data), len(data)), [_full(t) for t in tags])
+        return NamedImage(
+            Descriptor(media_type, self._put(data), len(data)), [_full(t) for t in tags]
+        )
 
     def _layer(self, name: str, held: _Held, diff_id: str) -> Descriptor:
         with open(self._where(held), "rb", buffering=0) as file:

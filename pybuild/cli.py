@@ -38,6 +38,7 @@ _REMOTE = (
     Option("host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"),
     *_TLS,
 )
+_TREES = (_PLATFORM, _PROGRESS, *GLOBAL)
 _FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)
 
 BUILD = Command(
@@ -175,6 +176,26 @@ COMMANDS = {
             ("", 0, 0),
         ),
         Command(
+            "export",
+            "Write the file tree of an image as a tar.",
+            "pybuild.commands.archives:export",
+            (Option("output", "file (default: standard output)", "FILE", "o"), *_TREES),
+            ("NAME", 1, 1),
+        ),
+        Command(
+            "history",
+            "Show how an image came about.",
+            "pybuild.commands.images:history",
+            (
+                Option("no-trunc", "do not shorten anything"),
+                Option("quiet", "only ids", short="q"),
+                _FORMAT,
+                _PLATFORM,
+                *GLOBAL,
+            ),
+            ("NAME", 1, 1),
+        ),
+        Command(
             "images",
             "List the images of the local store.",
             "pybuild.commands.images:images",
@@ -186,6 +207,16 @@ COMMANDS = {
                 *GLOBAL,
             ),
             ("[NAME]", 0, 1),
+        ),
+        Command(
+            "import",
+            "Make an image from a tar of a file tree.",
+            "pybuild.commands.archives:import_",
+            (
+                Option("change", "Dockerfile instruction to apply", "INSTRUCTION", "c", True),
+                *_TREES,
+            ),
+            ("FILE|URL|- [NAME]", 1, 2),
         ),
         Command(
             "inspect",
@@ -209,6 +240,16 @@ COMMANDS = {
                 *GLOBAL,
             ),
             ("[PATH]", 0, 1),
+        ),
+        Command(
+            "load",
+            "Take the images of an archive or an OCI layout into the local store.",
+            "pybuild.commands.archives:load",
+            (
+                Option("input", "archive or directory (default: standard input)", "FILE", "i"),
+                *GLOBAL,
+            ),
+            ("", 0, 0),
         ),
         Command(
             "prune",
@@ -278,6 +319,18 @@ COMMANDS = {
                 *GLOBAL,
             ),
             ("IMAGE [CMD…]", 1, -1),
+        ),
+        Command(
+            "save",
+            "Write images to an archive, by default for docker load.",
+            "pybuild.commands.archives:save",
+            (
+                Option("format", "docker or oci", "KIND"),
+                Option("output", "file (default: standard output)", "FILE", "o"),
+                _PLATFORM,
+                *GLOBAL,
+            ),
+            ("NAME…", 1, -1),
         ),
         Command(
             "tag",

@@ -47,7 +47,7 @@ async def write_local(engine: Engine, output: Output, built: Sequence[Built]) ->
 
 async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:
     """``type=tar``: the file tree as a tar file, or on standard output [OUT-6]."""
-    with _whole_file(output.dest) as fd:
+    with whole_file(output.dest) as fd:
         async with AsyncExitStack() as stack:
             trees: list[dict[str, Any]] = []
             for one in built:
@@ -89,7 +89,12 @@ async def write_archive(
     engine: Engine, output: Output, descriptor: Descriptor, names: Sequence[Reference]
 ) -> None:
     """``type=oci`` and ``type=docker``: one file, a directory with ``tar=false``, or stdout."""
-    from pybuild.image.archive import write_docker_archive, write_oci_archive, write_oci_layout
+    from pybuild.image.archive import (
+        NamedImage,
+        write_docker_archive,
+        write_oci_archive,
+        write_oci_layout,
+    )
 
     blobs = engine.store.blobs
     texts = [str(name) for name in names]
@@ -99,12 +104,12 @@ async def write_archive(
         await asyncio.to_thread(write_oci_layout, output.dest, blobs.path, descriptor, texts)
         return
     write = write_oci_archive if output.type == "oci" else write_docker_archive
-    with _whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:
-        await asyncio.to_thread(write, file, blobs.path, descriptor, texts)
+    with whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:
+        await asyncio.to_thread(write, file, blobs.path, [NamedImage(descriptor, texts)])
 
 
 @contextmanager
-def _whole_file(dest: str) -> Generator[int]:
+def whole_file(dest: str) -> Generator[int]:
     """Give a descriptor to write *dest* through; it gets its name when all went well.
 
     Raises:

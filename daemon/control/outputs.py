@@ -24,7 +24,12 @@ from pybuild.daemon.session.sessions import Session
 from pybuild.export import Built, Made, keep_image, make_image, output_names
 from pybuild.frontend.environment import parse_epoch
 from pybuild.frontend.lowering import Lowered
-from pybuild.image.archive import reachable, write_docker_archive, write_oci_archive
+from pybuild.image.archive import (
+    NamedImage,
+    reachable,
+    write_docker_archive,
+    write_oci_archive,
+)
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
@@ -157,7 +162,7 @@ class _Export:
         async def work(fd: int) -> None:
             def run() -> None:
                 with os.fdopen(os.dup(fd), "wb", buffering=_PIECE_BYTES) as file:
-                    write(file, blob_path, made.dated, texts)
+                    write(file, blob_path, [NamedImage(made.dated, texts)])
 
             await asyncio.to_thread(run)
 

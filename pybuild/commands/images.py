@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
 from pybuild.engine import SystemClock
+from pybuild.host import native_platform, platforms_from
 from pybuild.image.attestation import UNKNOWN
-from pybuild.image.manifest import parse_index
+from pybuild.image.manifest import parse_config, parse_index, resolve
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
@@ -103,6 +104,57 @@ def inspect(parsed: Parsed) -> int:
             )
     sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     return 0
+
+
+def history(parsed: Parsed) -> int:
+    """Show how an image came about, newest step first [RUN-24]; sizes are those of the layers' blobs."""
+    with open_store(parsed) as store:
+        found = find(store, parsed.positionals[0])
+        platforms = platforms_from(parsed.one("platform"))
+        wanted = platforms[0] if platforms else native_platform()
+        _, document = resolve(found, lambda one: store.blobs.read(one.digest), wanted)
+        config = parse_config(store.blobs.read(document.config.digest))
+    sizes = iter([layer.size for layer in document.layers])
+    rows: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = config.get("history") or []
+    for entry in entries:
+        is_empty = bool(entry.get("empty_layer"))
+        rows.append(
+            {
+                "id": "<missing>",
+                "created": str(entry.get("created") or ""),
+                "created_by": str(entry.get("created_by") or ""),
+                "size": 0 if is_empty else next(sizes, 0),
+                "comment": str(entry.get("comment") or ""),
+            }
+        )
+    rows.reverse()
+    if rows:
+        rows[0]["id"] = str(document.config.digest)
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        return 0
+    if parsed.flag("quiet"):
+        sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
+        return 0
+    whole = parsed.flag("no-trunc")
+    body = [
+        [
+            row["id"] if whole or row["id"] == "<missing>" else Digest(row["id"]).short,
+            age(row["created"]),
+            row["created_by"] if whole else _shortened(row["created_by"], 45),
+            human_bytes(row["size"]) if row["size"] else "0B",
+            row["comment"],
+        ]
+        for row in rows
+    ]
+    sys.stdout.write(table([["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], *body]))
+    return 0
+
+
+def _shortened(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def tag(parsed: Parsed) -> int:

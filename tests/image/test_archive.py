@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from pybuild.image.archive import (
+    NamedImage,
     write_docker_archive,
     write_oci_archive,
     write_oci_layout,
 )
-from pybuild.image.archive_read import Loaded, read_archive
+from pybuild.image.archive_read import read_archive
 from pybuild.image.manifest import build_index
 from pybuild.image.validate import assert_valid, validate_image
 from pybuild.model.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
@@ -77,7 +78,7 @@ def test_skopeo_reads_our_archives(
     image = make_image(blobs, trees, media_type=media_type)
     write = write_docker_archive if kind == "docker" else write_oci_archive
     with open(tmp_path / "a.tar", "wb") as out:
-        write(out, blobs.path, image, ["example.com/a:1"])
+        write(out, blobs.path, [NamedImage(image, ["example.com/a:1"])])
     run("skopeo", "copy", f"{kind}-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/copy:1")
     assert len(json.loads(run("skopeo", "inspect", f"oci:{tmp_path}/copy:1"))["Layers"]) == 2
 
@@ -96,8 +97,8 @@ def test_archives_repeat_and_hold_no_times(blobs: Blobs, trees: list[Path]) -> N
     image = make_image(blobs, trees)
     for write in (write_oci_archive, write_docker_archive):
         first, again = io.BytesIO(), io.BytesIO()
-        write(first, blobs.path, image, ["a:1"])
-        write(again, blobs.path, image, ["a:1"])
+        write(first, blobs.path, [NamedImage(image, ["a:1"])])
+        write(again, blobs.path, [NamedImage(image, ["a:1"])])
         assert first.getvalue() == again.getvalue()
         with tarfile.open(fileobj=io.BytesIO(first.getvalue())) as archive:
             members = archive.getmembers()
@@ -137,7 +138,7 @@ def test_docker_archive_of_an_index_is_refused(blobs: Blobs, trees: list[Path]) 
     """[OUT-4]"""
     index = blobs.put(OCI_INDEX, build_index([make_image(blobs, trees)]))
     with pytest.raises(UserError, match="holds one platform only"):
-        write_docker_archive(io.BytesIO(), blobs.path, index)
+        write_docker_archive(io.BytesIO(), blobs.path, [NamedImage(index, [])])
 
 
 def test_damaged_or_missing_blobs_stop_the_writing(
@@ -149,7 +150,7 @@ def test_damaged_or_missing_blobs_stop_the_writing(
     good = layer.read_bytes()
     layer.write_bytes(good[:-1] + b"!")
     with pytest.raises(EnvironmentFault, match=f"blob {manifest['layers'][0]['digest']}: got sha"):
-        write_oci_archive(io.BytesIO(), blobs.path, image)
+        write_oci_archive(io.BytesIO(), blobs.path, [NamedImage(image, [])])
     layer.unlink()
     with pytest.raises(EnvironmentFault, match="is missing from the store"):
         write_oci_layout(str(tmp_path / "out"), blobs.path, image)
@@ -159,7 +160,7 @@ def test_damaged_or_missing_blobs_stop_the_writing(
 # --- reading --------------------------------------------------------------------------------------
 
 
-def load(path: Path, into: Path) -> tuple[list[Loaded], Blobs]:
+def load(path: Path, into: Path) -> tuple[list[NamedImage], Blobs]:
     held = Blobs(into)
     (into / "scratch").mkdir()
     return read_archive(str(path), str(into / "scratch"), held.adopt, held.path), held
@@ -173,8 +174,25 @@ def archive(tmp_path: Path, blobs: Blobs, image: Descriptor, kind: str, *names: 
         return path
     write = write_docker_archive if kind == "docker" else write_oci_archive
     with open(path, "wb") as out:
-        write(out, blobs.path, image, names)
+        write(out, blobs.path, [NamedImage(image, names)])
     return path
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_an_archive_of_several_images_has_each_blob_once(
+    tmp_path: Path, blobs: Blobs, trees: list[Path], kind: str
+) -> None:
+    """RUN-24: as ``docker save`` writes them."""
+    one, two = make_image(blobs, trees[:1]), make_image(blobs, trees)
+    write = write_docker_archive if kind == "docker" else write_oci_archive
+    images = [NamedImage(one, ["docker.io/library/a:1"]), NamedImage(two, ["docker.io/x/b:2"])]
+    with open(tmp_path / "a.tar", "wb") as out:
+        write(out, blobs.path, images)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        names = archive.getnames()
+        assert len(set(names)) == len(names)
+    found, _ = load(tmp_path / "a.tar", tmp_path / "held")
+    assert [list(image.names) for image in found] == [list(image.names) for image in images]
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker", "layout"])

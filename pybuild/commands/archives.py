@@ -1,0 +1,227 @@
+"""``pybuild save``, ``load``, ``export`` and ``import``: images as files and back [RUN-24, STO-4]."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from pybuild.commands.images import find, open_store
+from pybuild.host import native_platform, platforms_from
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.options import Parsed
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+    from pybuild.request import BuildRequest
+
+_ROOTFS = "rootfs.tar"
+_PIECE = 1 << 20
+# What `docker import --change` takes; the rest would run something, or read files.
+_CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL") + (
+    ("STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+)
+
+
+def save(parsed: Parsed) -> int:
+    """Write images of the store to an archive, for ``docker load`` unless told otherwise."""
+    from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
+    from pybuild.image.manifest import resolve
+    from pybuild.outputs import whole_file
+
+    kind = parsed.one("format", "docker")
+    if kind not in ("docker", "oci"):
+        raise UsageError(f'archive format "{kind}": one of docker, oci')
+    platform = _platform(parsed)
+
+    def chosen(store: Store, descriptor: Descriptor) -> Descriptor:
+        """The whole index goes into an OCI archive, unless one platform is asked for."""
+        if kind == "oci" and platform is None:
+            return descriptor
+        wanted = platform or native_platform()
+        return resolve(descriptor, lambda blob: store.blobs.read(blob.digest), wanted)[0]
+
+    with open_store(parsed) as store:
+        named: dict[Descriptor, list[str]] = {}
+        for text in parsed.positionals:
+            image = chosen(store, find(store, text))
+            names = named.setdefault(image, [])
+            if (name := _name(store, text)) and name not in names:
+                names.append(name)
+        images = [NamedImage(descriptor, names) for descriptor, names in named.items()]
+        write = write_oci_archive if kind == "oci" else write_docker_archive
+        dest = parsed.one("output", "-")
+        with whole_file(dest) as fd, os.fdopen(os.dup(fd), "wb", buffering=_PIECE) as file:
+            write(file, store.blobs.path, images)
+    return 0
+
+
+def load(parsed: Parsed) -> int:
+    """Take the images of an archive or OCI layout into the store, each with its names."""
+    from pybuild.image.archive_read import read_archive
+
+    source = parsed.one("input", "-")
+    if source != "-" and not os.path.exists(source):
+        raise UserError(f"open {source}: no such file or directory")
+    with open_store(parsed) as store:
+        scratch = store.scratch("load")
+        os.mkdir(scratch)
+        try:
+            if source == "-":
+                source = os.path.join(scratch, "stdin")
+                _copy_standard_input(source)
+            work = os.path.join(scratch, "files")
+            os.mkdir(work)
+            found = read_archive(source, work, store.blobs.adopt, store.blobs.path)
+            for image in found:
+                for name in image.names:
+                    store.images.tag(name, image.descriptor)
+                    sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")
+                if not image.names:
+                    store.images.add_dangling(image.descriptor)
+                    sys.stdout.write(f"Loaded image ID: {image.descriptor.digest}\n")
+        finally:
+            store.discard(scratch)
+    return 0
+
+
+def export(parsed: Parsed) -> int:
+    """Write the file tree of an image as a tar: what a build of ``FROM image`` gives."""
+    from pybuild.request import BuildRequest, Output
+
+    image, contexts = _source(parsed, parsed.positionals[0])
+    output = Output(type="tar", dest=parsed.one("output", "-"))
+    with tempfile.TemporaryDirectory(prefix="pybuild-export-") as context:
+        request = BuildRequest(
+            context=context,
+            dockerfile_text=f"FROM {image}\n".encode(),
+            named_contexts=contexts,
+            platforms=platforms_from(parsed.one("platform")),
+            outputs=(output,),
+        )
+        _build(parsed, request)
+    return 0
+
+
+def import_(parsed: Parsed) -> int:
+    """Make an image of one layer from a tar of a file tree: the image of a small Dockerfile."""
+    from pybuild.request import BuildRequest
+
+    source, *names = parsed.positionals
+    tags = tuple(_reference(name) for name in names)
+    changes = [_checked_change(change) for change in parsed.many("change")]
+    with tempfile.TemporaryDirectory(prefix="pybuild-import-") as context:
+        if "://" in source:
+            add = ["ADD", "--unpack=true", source, "/"]
+        else:
+            _take(source, os.path.join(context, _ROOTFS))
+            add = ["ADD", _ROOTFS, "/"]
+        lines = ["FROM scratch", " ".join(add), *changes]
+        request = BuildRequest(
+            context=context,
+            dockerfile_text="".join(f"{line}\n" for line in lines).encode(),
+            platforms=platforms_from(parsed.one("platform")),
+            tags=tags,
+        )
+        image_id = _build(parsed, request)
+    sys.stdout.write(f"{image_id}\n")
+    return 0
+
+
+def _source(parsed: Parsed, name: str) -> tuple[str, dict[str, str]]:
+    """What ``FROM`` is to say for an image, and the named context that it may need: the store is an
+    OCI layout, and so has images that go by an ID only."""
+    with open_store(parsed) as store:
+        found = store.images.resolve(name)
+        if found is None or _name(store, name):
+            return str(_reference(name)), {}
+        return "image", {"image": f"oci-layout://{store.root}@{found.digest}"}
+
+
+def _build(parsed: Parsed, request: BuildRequest) -> str:
+    """Run a build on the store that the options name; return the image's ID."""
+    import uvloop
+
+    from pybuild.api import run_request
+    from pybuild.config import load_settings
+    from pybuild.progress.display import make_display
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    display = make_display(parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto")))
+    try:
+        result = uvloop.run(run_request(request, settings, display.show))
+    finally:
+        display.close()
+    return str(result.image_id or "")
+
+
+def _checked_change(change: str) -> str:
+    """Return the line that *change* is.
+
+    Raises:
+        UsageError: it does more than to set what the image says of itself.
+    """
+    word = change.split(maxsplit=1)[0].upper() if change.strip() else ""
+    if word not in _CHANGES or "\n" in change:
+        raise UsageError(f'invalid change "{change}": one of {", ".join(_CHANGES)}')
+    return change
+
+
+def _take(source: str, path: str) -> None:
+    """Bring a file, or standard input, to *path*.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if source == "-":
+        _copy_standard_input(path)
+        return
+    try:
+        os.link(os.path.realpath(source), path)
+        return
+    except OSError:
+        pass  # on another file system, or somebody else's
+    try:
+        shutil.copyfile(source, path)
+    except OSError as error:
+        raise UserError(f"open {source}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _copy_standard_input(path: str) -> None:
+    """Keep what comes on standard input in a file.
+
+    Raises:
+        UsageError: it is a terminal.
+    """
+    if sys.stdin.isatty():
+        raise UsageError("refusing to read an archive from a terminal", hints=["name a file"])
+    with open(path, "xb") as file, os.fdopen(os.dup(0), "rb") as stream:
+        shutil.copyfileobj(stream, file, _PIECE)
+
+
+def _platform(parsed: Parsed) -> Platform | None:
+    found = platforms_from(parsed.one("platform"))
+    if len(found) > 1:
+        raise UsageError(f"{parsed.one('platform')}: one platform at a time")
+    return found[0] if found else None
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _name(store: Store, text: str) -> str:
+    """The name that *text* is, if it is one and no ID."""
+    try:
+        name = str(Reference.parse(text))
+    except ValueError:
+        return ""
+    return name if any(name in names for names, _ in store.images.list()) else ""
