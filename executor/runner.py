@@ -328,7 +328,11 @@ class BuildRunner:
             if not self._told_rung:
                 self._told_rung = True
                 workers = self._workers
-                line = steps.rung_line(await workers.isolation(), await workers.isolation_detail())
+                line = steps.rung_line(
+                    await workers.isolation(),
+                    await workers.isolation_detail(),
+                    await workers.runtime(),
+                )
                 if line:
                     log("stderr", line.encode())
             try:

@@ -112,9 +112,9 @@ class StepSpec:
             "limits": {**asdict(self.resources), "pids": self.pids_limit},
         }
 
-    def encode(self) -> Mapping[str, Any]:
+    def encode(self) -> dict[str, Any]:
         """Return what the process is sent: dicts, tuples, strings, numbers, bytes."""
-        encoded = asdict(self)
+        encoded: dict[str, Any] = {**asdict(self), "runtime": None}
         for mount in encoded["mounts"]:
             mount["type"] = str(mount["type"].value)
         return encoded

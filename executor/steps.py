@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from pybuild.executor import network
+from pybuild.executor.ociruntimes import OciRuntime
 from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp, Mount, NetworkMode
@@ -161,13 +162,17 @@ def uses_host_network(mode: NetworkMode) -> bool:
     return mode is not NetworkMode.NONE
 
 
-def rung_line(rung: str, detail: str) -> str:
+def rung_line(rung: str, detail: str, runtime: OciRuntime | None = None) -> str:
     """Return what a build says about its isolation, "" where there is nothing to say.
 
     Args:
         detail: why the rung is not a better one.
+        runtime: what runs the steps, if not our own sandbox.
     """
     reason = f" ({detail})" if detail else ""
+    if runtime is not None:
+        where = "root" if rung == "root" else f"user namespace{reason}"
+        return f"steps are run by {runtime.name} {runtime.version}, {where}\n"
     match rung:
         case "userns":
             return f"rootless: user namespace with a range of ids{reason}\n"

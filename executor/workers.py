@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pybuild
+from pybuild.executor.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
@@ -44,12 +45,19 @@ class Workers:
     Args:
         rootless: True: in a user namespace even as root; False: never; None: when not root.
         pythonpath: directories that workers import from; default: this process's.
+        runtime: the OCI runtime that runs steps, by name or path; empty: our own sandbox.
     """
 
     def __init__(
-        self, *, rootless: bool | None = None, pythonpath: Sequence[str] | None = None
+        self,
+        *,
+        rootless: bool | None = None,
+        pythonpath: Sequence[str] | None = None,
+        runtime: str = "",
     ) -> None:
         self._rootless = rootless
+        self._wanted_runtime = runtime
+        self._runtime: OciRuntime | None = None
         self._pythonpath = list(default_pythonpath() if pythonpath is None else pythonpath)
         self._zygotes: dict[str, asyncio.Task[ZygoteProcess] | ZygoteProcess] = {}
 
@@ -64,6 +72,16 @@ class Workers:
     async def isolation_detail(self) -> str:
         """Return why the rung is not a better one, or ""."""
         return (await self._zygote("call")).rung_detail
+
+    async def runtime(self) -> OciRuntime | None:
+        """Return the OCI runtime that runs steps, None for our own sandbox.
+
+        Raises:
+            EnvironmentFault: it is not there or does not work.
+        """
+        if self._runtime is None and self._wanted_runtime:
+            self._runtime = await asyncio.to_thread(find_runtime, self._wanted_runtime)
+        return self._runtime
 
     async def call(
         self,
@@ -128,7 +146,13 @@ class Workers:
             UserError: the step cannot be set up as asked (no such user, mount target a file ...).
             EnvironmentFault: the machine refuses something that the sandbox needs.
         """
+        request = spec.encode()
+        runtime = await self.runtime()
         zygote = await self._zygote("exec")
+        if runtime is not None:
+            from pybuild.executor import ocibundle
+
+            request |= ocibundle.request(spec, runtime, zygote.rung)
         heard: list[Sequence[Any]] = []
         warnings: list[str] = []
 
@@ -155,7 +179,7 @@ class Workers:
             ended = await _attend(
                 zygote,
                 job,
-                spec.encode(),
+                request,
                 on_message,
                 grace=_GRACE_SECONDS,
                 watched=[stream.ended for stream in streams],

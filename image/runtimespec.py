@@ -16,17 +16,17 @@ from pybuild.model.errors import UserError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_DATABASE_BYTES = 4 << 20
-_CAPABILITIES = (
+CAPABILITIES = (
     ("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")
     + ("CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID")
     + ("CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT")
 )
-_MASKED = (
+MASKED = (
     ("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats")
     + ("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi")
     + ("/sys/firmware", "/sys/devices/virtual/powercap")
 )
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 class Identity(NamedTuple):
@@ -91,7 +91,7 @@ def runtime_config(
             "args": command,
             "env": environment,
             "cwd": config.get("WorkingDir") or "/",
-            "capabilities": {name: list(_CAPABILITIES) for name in sets},
+            "capabilities": {name: list(CAPABILITIES) for name in sets},
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": False},
@@ -262,8 +262,8 @@ def _linux(rootless: bool, host_uid: int, host_gid: int) -> dict[str, Any]:
     kinds = ["pid", "ipc", "uts", "mount"] + (["user"] if rootless else ["network"])
     made: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in kinds],
-        "maskedPaths": list(_MASKED),
-        "readonlyPaths": list(_READ_ONLY),
+        "maskedPaths": list(MASKED),
+        "readonlyPaths": list(READ_ONLY),
     }
     if rootless:
         made["uidMappings"] = [{"containerID": 0, "hostID": host_uid, "size": 1}]

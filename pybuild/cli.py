@@ -27,6 +27,9 @@ _PREFIXES = frozenset(("--root", "--config", "--host")) | {
 _FORMAT = Option("format", "output format: table or json", "FORMAT")
 _PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
 _PROGRESS = Option("progress", "progress output: auto, tty, plain, quiet, none or rawjson", "KIND")
+_RUNTIME = Option(
+    "runtime", "OCI runtime for steps: crun, runc, youki or a path (default: none needed)", "NAME"
+)
 _FORCE = Option("force", "do not ask for confirmation", short="f")
 _TLS = (
     Option("tlscacert", "authority of the server's certificate", "FILE"),
@@ -105,6 +108,7 @@ BUILD = Command(
         Option("push", "shorthand for --output=type=registry"),
         Option("quiet", "print only the image ID", short="q"),
         Option("resource", "limit of RUN by name (memory=64m,cpu-quota=…)", "K=V", repeat=True),
+        _RUNTIME,
         Option("sbom", "shorthand for --attest=type=sbom: generator=IMAGE or false", "SPEC"),
         Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
         Option("shm-size", "size of /dev/shm", "BYTES"),
@@ -154,6 +158,7 @@ COMMANDS = {
                     True,
                 ),
                 Option("insecure", "listen on TCP without TLS"),
+                _RUNTIME,
                 Option("tlscacert", "clients need a certificate of this authority", "FILE"),
                 Option("tlscert", "certificate of the server", "FILE"),
                 Option("tlskey", "its key", "FILE"),

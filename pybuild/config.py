@@ -18,6 +18,7 @@ gc = true
 reservedSpace = "10GB"
 maxUsedSpace = "60%"
 minFreeSpace = "20%"
+binary = "crun"  # an OCI runtime for steps; left out: our own sandbox
 
 insecure-entitlements = ["network.host", "security.insecure"]
 provenanceEnvDir = "/etc/pybuild/provenance.d"
@@ -103,29 +104,33 @@ class Settings:
     Attributes:
         registries: per host, the table as written; `registry.hosts` knows its keys and checks them.
         max_parallelism: how many steps may run at once; 0 is the default of the machine.
+        runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.
     """
 
     root: str
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     max_parallelism: int = 0
+    runtime: str = ""
     isolated_network: bool = False
     dns: Dns = Dns()
     limits: Limits = Limits()
     daemon: Daemon = Daemon()
 
 
-_OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels")
+_OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels") + (
+    "binary",
+)
 _DAEMON = ("insecure-entitlements", "provenanceEnvDir")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
-_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "binary", "networkMode")
+_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode")
 _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
     "proxyNetwork",
 )
 
 
-def load_settings(config: str = "", root: str = "") -> Settings:
-    """Read the configuration that applies; *root* (the flag) and $PYBUILD_ROOT win over the file.
+def load_settings(config: str = "", root: str = "", runtime: str = "") -> Settings:
+    """Read the configuration that applies; flags and $PYBUILD_ROOT win over the file.
 
     Raises:
         UsageError: no such file, not TOML, unknown key, or a value of the wrong type.
@@ -148,6 +153,7 @@ def load_settings(config: str = "", root: str = "") -> Settings:
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
         max_parallelism=oci.number("max-parallelism"),
+        runtime=runtime or oci.text("binary"),
         limits=Limits(
             enabled=oci.boolean("gc", True),
             reserved_space=oci.size("reservedSpace"),

@@ -111,7 +111,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
         self._hosts = Hosts(self.settings.registries)
-        self.workers = Workers()
+        self.workers = Workers(runtime=self.settings.runtime)
         self._stack.push_async_callback(self.workers.close)
         self._loop = asyncio.get_running_loop()
         self.store = Store.open(

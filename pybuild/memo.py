@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 FORMAT = 3
 
 # These change how a build is told, not what it does.
-_TELLING = frozenset(("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load"))
+_TELLING = frozenset(
+    ("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime")
+)
 
 # A file changed within the clock tick in which it was last looked at shows the same times after a
 # second change. Kernels stamp files with a coarse clock (4 ms or 10 ms); file systems that keep whole

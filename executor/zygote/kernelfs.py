@@ -66,11 +66,7 @@ def mount_all(root_fd: int, *, own_network: bool, insecure: bool, shm_bytes: int
     Raises:
         Fault: user, one of them is a link in the image; environment, the kernel refuses.
     """
-    for path in ("/proc", "/dev", "/sys"):
-        try:
-            os.close(confined.open_in(root_fd, path, os.O_PATH | os.O_DIRECTORY, links=False))
-        except OSError as error:
-            raise Fault(USER, f"{path} in the image is not a directory") from error
+    refuse_links(root_fd)
     try:
         attach(filesystem("proc", PLAIN), root_fd, "/proc")
     except OSError as error:
@@ -83,6 +79,19 @@ def mount_all(root_fd: int, *, own_network: bool, insecure: bool, shm_bytes: int
         ) from error
     _mount_dev(root_fd, insecure=insecure, shm_bytes=shm_bytes or _SHM_BYTES)
     _mount_sys(root_fd, own_network=own_network, insecure=insecure)
+
+
+def refuse_links(root_fd: int) -> None:
+    """Raise where an image has something else in the place of its kernel file systems.
+
+    Raises:
+        Fault: user.
+    """
+    for path in ("/proc", "/dev", "/sys"):
+        try:
+            os.close(confined.open_in(root_fd, path, os.O_PATH | os.O_DIRECTORY, links=False))
+        except OSError as error:
+            raise Fault(USER, f"{path} in the image is not a directory") from error
 
 
 def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:

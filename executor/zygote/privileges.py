@@ -30,7 +30,7 @@ def _read_caps() -> tuple[int, list[int]]:
 
 # Both are the same for every step, so the zygote works them out once, at import.
 _FILTER = seccomp.program()
-_PERMITTED, _BOUNDING = _read_caps()
+PERMITTED, _BOUNDING = _read_caps()
 
 
 _listening: dict[tuple[bool, bool], bytes] = {}
@@ -83,7 +83,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
         syscalls.seccomp_filter(_FILTER)
     keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
     for number in _BOUNDING:
-        if not keep >> number & 1 and (_PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
+        if not keep >> number & 1 and (PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,
@@ -91,7 +91,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
         uid = 0
     else:
         _change_ids(uid, gid, groups)
-    caps = 0 if uid else keep & _PERMITTED
+    caps = 0 if uid else keep & PERMITTED
     syscalls.capset(caps, caps, 0)
 
 

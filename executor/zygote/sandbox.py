@@ -75,6 +75,10 @@ def become_step(
         spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
         check(spec)
         net.wait()
+        if spec["runtime"]:
+            from pybuild.executor.zygote import runtime
+
+            runtime.supervise(channel, fds, spec, leaf)
         uid, gid, groups = _build_root(spec)
         environment = environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
@@ -148,11 +152,11 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     insecure = spec["security"] == "insecure"
     syscalls.sethostname(spec["hostname"])
     if spec["network"] in OWN_NETWORK:
-        _loopback_up()
+        loopback_up()
     layout = rootfs.Layout(spec["work"])
     prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
     targets = [("/proc", True), ("/dev", True), ("/sys", True)]
-    targets += [(p.target, p.directory) for p in prepared if not _is_kernels(p.target)]
+    targets += [(p.target, p.directory) for p in prepared if not is_kernels(p.target)]
     root_fd = rootfs.mount_root(
         layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
     )
@@ -182,12 +186,12 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     return uid, gid, groups
 
 
-def _is_kernels(target: str) -> bool:
+def is_kernels(target: str) -> bool:
     """Whether a mount point lies inside what `kernelfs` mounts, where it can simply be made."""
     return target.startswith(("/proc/", "/dev/", "/sys/"))
 
 
-def _loopback_up() -> None:
+def loopback_up() -> None:
     import _socket
 
     siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
@@ -202,31 +206,60 @@ def _loopback_up() -> None:
 
 
 def enter_cwd(cwd: str, uid: int, gid: int) -> None:
-    """Change to the working directory; missing ones are made, 0755, the user's [SBX-16]."""
-    if not cwd.startswith("/"):
-        raise Fault(USER, f'working directory "{cwd}" is not absolute')
+    """Change to the working directory, see `make_cwd`."""
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        real, missing = confined.locate(root_fd, cwd)
-        for depth in range(len(real) - missing + 1, len(real) + 1):
-            path = "/" + "/".join(real[:depth])
-            os.mkdir(path, 0o755)
-            os.chmod(path, 0o755)
-            if (uid or gid) and isolation.records():
-                recorded.write_owner(path, uid, gid)
-            elif uid or gid:
-                try:
-                    os.chown(path, uid, gid)
-                except OSError as error:
-                    if error.errno == errno.EINVAL:
-                        raise isolation.unmapped_id(f"cannot run as {uid}:{gid}") from error
-                    raise
-        os.chdir("/" + "/".join(real))
+        os.chdir(make_cwd(root_fd, cwd, uid, gid))
     except OSError as error:
-        text = (error.strerror or "").lower()
-        raise Fault(USER, f'working directory "{cwd}": {text}') from error
+        raise _bad_cwd(cwd, error) from error
     finally:
         os.close(root_fd)
+
+
+def make_cwd(root_fd: int, cwd: str, uid: int, gid: int) -> str:
+    """Return the working directory without links; missing ones are made, 0755, the user's [SBX-16].
+
+    Raises:
+        Fault: user; it cannot be.
+    """
+    if not cwd.startswith("/"):
+        raise Fault(USER, f'working directory "{cwd}" is not absolute')
+    try:
+        real, missing = confined.locate(root_fd, cwd)
+        if missing and real[0] == "proc":
+            # Nothing can be made there; and descriptors come and go while we look.
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for depth in range(len(real) - missing, len(real)):
+            above = confined.open_in(root_fd, "/".join(real[:depth]) or ".", links=False)
+            try:
+                os.mkdir(real[depth], 0o755, dir_fd=above)
+            finally:
+                os.close(above)
+            _give_directory(root_fd, "/".join(real[: depth + 1]), uid, gid)
+        os.close(confined.open_in(root_fd, "/".join(real) or ".", os.O_PATH | os.O_DIRECTORY))
+    except OSError as error:
+        raise _bad_cwd(cwd, error) from error
+    return "/" + "/".join(real)
+
+
+def _give_directory(root_fd: int, path: str, uid: int, gid: int) -> None:
+    made = confined.open_in(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, links=False)
+    try:
+        os.fchmod(made, 0o755)
+        if (uid or gid) and isolation.records():
+            recorded.write_owner(made, uid, gid)
+        elif uid or gid:
+            os.fchown(made, uid, gid)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise isolation.unmapped_id(f"cannot run as {uid}:{gid}") from error
+        raise
+    finally:
+        os.close(made)
+
+
+def _bad_cwd(cwd: str, error: OSError) -> Fault:
+    return Fault(USER, f'working directory "{cwd}": {(error.strerror or "").lower()}')
 
 
 def environment_of(spec: dict[str, Any]) -> dict[str, str]:

@@ -75,7 +75,7 @@ _ARCHITECTURES = {
     "aarch64": ((0xC00000B7, _AARCH64, ((295, 424),), 220, 92, 198),),
 }
 
-_NAMESPACES = (
+NAMESPACES = (
     syscalls.CLONE_NEWNS
     | syscalls.CLONE_NEWCGROUP
     | syscalls.CLONE_NEWUTS
@@ -84,7 +84,7 @@ _NAMESPACES = (
     | syscalls.CLONE_NEWPID
     | syscalls.CLONE_NEWNET
 )
-_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 _EPERM, _ENOSYS = 1, 38
 _CLONE3 = 435
 
@@ -143,7 +143,7 @@ def _return(action: int) -> Code:
 def _clone() -> Code:
     return [
         (_LD_ABS, 0, 0, _OFFSET_ARG0),
-        (_JSET, 0, 1, _NAMESPACES),
+        (_JSET, 0, 1, NAMESPACES),
         *_return(_ERRNO | _EPERM),
         *_return(_ALLOW),
     ]
@@ -151,7 +151,7 @@ def _clone() -> Code:
 
 def _personality() -> Code:
     code: Code = [(_LD_ABS, 0, 0, _OFFSET_ARG0)]
-    for left, value in zip(range(len(_PERSONALITIES), 0, -1), _PERSONALITIES, strict=True):
+    for left, value in zip(range(len(PERSONALITIES), 0, -1), PERSONALITIES, strict=True):
         code.append((_JEQ, left, 0, value))
     return [*code, *_return(_ERRNO | _EPERM), *_return(_ALLOW)]
 

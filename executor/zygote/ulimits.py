@@ -43,6 +43,12 @@ def apply(limits: list[tuple[str, int, int]]) -> list[str]:
     return warnings
 
 
+def current(limits: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Return what those limits are now."""
+    names = dict.fromkeys(name for name, _, _ in limits)
+    return [(name, *resource.getrlimit(_LIMITS.index(name))) for name in names]
+
+
 def bound_processes(count: int) -> None:
     """Bound the processes of each user of the step where no cgroup does it; best effort."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)

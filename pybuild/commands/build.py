@@ -30,7 +30,7 @@ def main(parsed: Parsed) -> int:
     import uvloop
 
     request = request_from(parsed)
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    settings = load_settings(parsed.one("config"), parsed.one("root"), parsed.one("runtime"))
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)

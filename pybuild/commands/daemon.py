@@ -14,11 +14,11 @@ from pybuild.options import BadOption, Option, Parsed, parse
 # Flags of buildkitd about workers: there is one here, and it needs none of them.
 _WORKERS = ("--oci-worker", "--containerd-worker")
 _WORKERS_WITH_VALUE = frozenset(
-    ("--oci-worker-snapshotter", "--oci-worker-net", "--oci-worker-binary", "--oci-worker-platform")
+    ("--oci-worker-snapshotter", "--oci-worker-net", "--oci-worker-platform")
     + ("--oci-worker-proxy-snapshotter-path", "--oci-cni-config-path", "--oci-cni-binary-dir")
     + ("--containerd-worker-addr", "--containerd-worker-namespace", "--containerd-worker-net")
 )
-_LABELS = "--oci-worker-labels"
+_LABELS, _BINARY = "--oci-worker-labels", "--oci-worker-binary"
 _BUILDKITD = (
     Option("addr", "listening address", "ADDR", "", True),
     Option("allow-insecure-entitlement", "allow an entitlement", "NAME", "", True),
@@ -46,7 +46,7 @@ def buildkitd(words: Sequence[str]) -> int:
     Raises:
         BadOption: a flag that neither knows.
     """
-    rest, labels = _without_workers(words)
+    rest, labels, binary = _without_workers(words)
     parsed = parse(rest, _BUILDKITD)
     if parsed.flag("version"):
         sys.stdout.write(f"buildkitd pybuild {__version__}\n")
@@ -54,11 +54,13 @@ def buildkitd(words: Sequence[str]) -> int:
     if parsed.positionals:
         raise BadOption(f"unexpected argument {parsed.positionals[0]}")
     # Who sets this up says itself whom the address reaches, as with buildkitd.
-    return _serve(_settings(parsed, labels), parsed.many("addr"), insecure=True)
+    return _serve(_settings(parsed, labels, binary), parsed.many("addr"), insecure=True)
 
 
-def _settings(parsed: Parsed, labels: dict[str, str]) -> Settings:
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
+def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Settings:
+    settings = load_settings(
+        parsed.one("config"), parsed.one("root"), parsed.one("runtime") or binary
+    )
     daemon = settings.daemon
     cert, key, ca = (parsed.one(name) for name in ("tlscert", "tlskey", "tlscacert"))
     daemon = replace(
@@ -83,8 +85,10 @@ def _serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> i
     return 0
 
 
-def _without_workers(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _without_workers(words: Sequence[str]) -> tuple[list[str], dict[str, str], str]:
+    """Return the other words, the worker's labels, and its runtime."""
     rest: list[str] = []
+    binary = ""
     labels: dict[str, str] = {}
     at = 0
     while at < len(words):
@@ -94,10 +98,16 @@ def _without_workers(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if not name.startswith((*_WORKERS, "--oci-cni")):
             rest.append(word)
             continue
-        if not equals and (name in _WORKERS_WITH_VALUE or name == _LABELS) and at < len(words):
+        if (
+            not equals
+            and (name in _WORKERS_WITH_VALUE or name in (_LABELS, _BINARY))
+            and at < len(words)
+        ):
             value = words[at]
             at += 1
         if name == _LABELS:
             key, _, text = value.partition("=")
             labels[key] = text
-    return rest, labels
+        elif name == _BINARY:
+            binary = value
+    return rest, labels, binary

@@ -17,7 +17,7 @@ from pybuild.builders import Builder
 from pybuild.commands.requested import request_from, write_results
 from pybuild.daemon.client.build import build as remote_build
 from pybuild.daemon.client.connect import connected
-from pybuild.model.errors import Cancelled
+from pybuild.model.errors import Cancelled, UsageError
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
 from pybuild.request import BuildRequest, Output
@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 def build(parsed: Parsed, builder: Builder) -> int:
     """Run one build on *builder* as the command line asks for it; returns the exit code."""
+    if parsed.one("runtime"):
+        raise UsageError(
+            "--runtime is the build server's to choose", hints=["start it with --runtime"]
+        )
     load = bool(parsed.values.pop("load", ["false"])[-1] == "true")
     request = request_from(parsed)
     quiet = parsed.flag("quiet")

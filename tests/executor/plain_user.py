@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 
 UID = 65534
 JAIL = str(Path(__file__).with_name("jail.py"))
+_places = itertools.count()
 PYTHON = "/usr/bin/python3"
 _MAIN = """
 import asyncio, json, sys
@@ -111,6 +113,24 @@ class PlainUser:
         Args:
             jailed: as root in a container (`jail`).
         """
+        command, environment = self.command(main, *args, sub_ids=sub_ids, root=root, jailed=jailed)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=180, check=False, env=environment
+        )
+        if "cannot make a user namespace" in done.stderr:
+            pytest.skip("user namespaces are not allowed here")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def command(
+        self,
+        main: str,
+        *args: str,
+        sub_ids: bool = False,
+        root: bool = False,
+        jailed: bool = False,
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the command line and the environment of a program, see `python`."""
         (self.place / "subid").write_text(f"{UID}:200000:65536\n" if sub_ids else "")
         binds = "".join(
             f"[ -e /etc/{name} ] && mount --bind {self.place}/subid /etc/{name};"
@@ -122,18 +142,7 @@ class PlainUser:
         elif not root:
             command += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
         command += [PYTHON, "-c", main, *args]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": self._path(), "HOME": "/"},
-        )
-        if "cannot make a user namespace" in done.stderr:
-            pytest.skip("user namespaces are not allowed here")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        return command, {"PATH": os.environ["PATH"], "PYTHONPATH": self._path(), "HOME": "/"}
 
     def _path(self) -> str:
         """Our copy, and the packages of this interpreter where the user's is of the same version."""
@@ -166,7 +175,7 @@ def plain_user() -> Generator[PlainUser, None, None]:
         pytest.skip("needs setpriv and unshare (package util-linux)")
     if not os.access(PYTHON, os.X_OK) or _version() < (3, 11):
         pytest.skip(f"needs a Python 3.11 that every user may run, as {PYTHON}")
-    place = Path("/dev/shm") / f"pybuild-plain-{os.getpid()}"
+    place = Path("/dev/shm") / f"pybuild-plain-{os.getpid()}-{next(_places)}"
     try:
         make_base(place / "lower")
         for path in (place / "lower", *(place / "lower").rglob("*")):

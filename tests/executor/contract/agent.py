@@ -1,0 +1,81 @@
+"""Runs steps for the contract suite, as whoever it was started: requests on stdin, answers on stdout.
+
+Each is a pickle. Run by its text, because a plain user cannot read where it lies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+import time
+from typing import Any
+
+from pybuild.executor.step import StepSpec
+from pybuild.executor.workers import Workers
+from pybuild.model.errors import PybuildError
+
+
+async def _step(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
+    """Run a step, cancel it at its first output if that is asked for; say all that came of it."""
+    said = {"stdout": b"", "stderr": b""}
+    at_output: float = request.get("cancel", -1.0)
+    task: asyncio.Task[Any] | None = None
+    cancelled = 0.0
+
+    def on_output(stream: str, data: bytes) -> None:
+        nonlocal cancelled
+        said[stream] += data
+        if at_output >= 0 and not cancelled and task is not None:
+            cancelled = time.monotonic()
+            asyncio.get_running_loop().call_later(at_output, task.cancel)
+
+    spec: StepSpec = request["spec"]
+    answer: dict[str, Any] = {"said": said}
+    task = asyncio.create_task(workers.run_step(spec, on_output))
+    try:
+        answer["ended"] = await task
+    except asyncio.CancelledError:
+        answer["cancelled"] = time.monotonic() - cancelled - at_output
+    except PybuildError as error:
+        answer["error"] = (type(error).__name__, error.message, tuple(error.hints))
+    return answer
+
+
+async def _layer(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a layer of what a step left, as an image would have it."""
+    await workers.call(
+        "pybuild.image.layertar:layer_job",
+        {
+            "path": request["upper"],
+            "out": request["layer"],
+            "compression": "uncompressed",
+            "userxattr": await workers.isolation() != "root",
+        },
+    )
+    return {}
+
+
+async def _about(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
+    return {"rung": await workers.isolation(), "descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+_DO = {"step": _step, "layer": _layer, "about": _about}
+
+
+async def _main(workers: Workers, requests: Any, answers: Any) -> None:
+    while True:
+        try:
+            request = await asyncio.to_thread(pickle.load, requests)
+        except EOFError:
+            break
+        pickle.dump(await _DO[request["do"]](workers, request), answers)
+        answers.flush()
+    await workers.close()
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not print into the answers
+    asyncio.run(_main(Workers(**eval(sys.argv[1])), sys.stdin.buffer, answers))

@@ -1,0 +1,54 @@
+"""Each test of this folder runs on every rung that the machine offers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.executor.contract.rungs import RUNGS, Agent, Rung, RungBox, agent_on
+
+
+class Agents:
+    """Those that were started, for all tests of one session."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self._known: dict[str, Agent | BaseException] = {}
+
+    def on(self, rung: Rung) -> Agent:
+        if rung.name not in self._known:
+            try:
+                self._known[rung.name] = self.stack.enter_context(agent_on(rung))
+            except pytest.skip.Exception as reason:
+                self._known[rung.name] = reason
+        known = self._known[rung.name]
+        if isinstance(known, BaseException):
+            raise known
+        return known
+
+
+@pytest.fixture(scope="session")
+def agents() -> Iterator[Agents]:
+    agents = Agents()
+    with agents.stack:
+        yield agents
+
+
+@pytest.fixture(params=RUNGS, ids=lambda rung: rung.name)
+def box(request: pytest.FixtureRequest, agents: Agents) -> Iterator[RungBox]:
+    agent = agents.on(request.param)
+    directory = agent.place / "cases" / request.node.name.replace("/", "-")[:80]
+    directory.mkdir(parents=True)
+    box = RungBox(agent, directory)
+    yield box
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def tmp_path(box: RungBox) -> Path:
+    """A directory that the rung's user can read, which pytest's is not."""
+    return box.directory

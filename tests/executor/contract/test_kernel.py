@@ -1,0 +1,107 @@
+"""What a step sees of the kernel and of the machine: namespaces, /proc, /dev, /sys, networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pybuild.executor.step import StepMount, StepMountType
+from tests.executor.contract.rungs import RungBox
+
+pytestmark = [pytest.mark.root, pytest.mark.sandbox]
+
+
+def test_namespaces_are_its_own(box: RungBox) -> None:
+    """[SBX-1, SBX-11]"""
+    done = box.sh(
+        "echo $$; hostname; ps | wc -l; for n in /proc/self/ns/*; do readlink $n; done",
+        hostname="inside",
+    )
+    first, name, processes, *spaces = done.out.split()
+    assert (first, name) == ("1", "inside")
+    assert processes in ("3", "4")  # header, sh, ps, and wc if it has begun
+    ours = {os.readlink(f"/proc/self/ns/{n}") for n in ("pid", "mnt", "ipc", "uts", "cgroup")}
+    assert not ours & set(spaces)
+    assert os.readlink("/proc/self/ns/net") in spaces  # default network is the host's
+
+
+def test_host_mounts_are_not_visible(box: RungBox) -> None:
+    done = box.sh("cat /proc/self/mountinfo; ls /")
+    points = {line.split()[4] for line in done.out.splitlines() if " - " in line}
+    assert {"/", "/proc", "/dev", "/sys", "/etc/hosts"} <= points
+    assert all(p == "/" or p.startswith(("/proc", "/dev", "/sys", "/etc/")) for p in points)
+
+
+def test_no_descriptor_leaks_in(box: RungBox) -> None:
+    done = box.sh("ls /proc/1/fd; true")
+    assert done.out.split() == ["0", "1", "2"]
+
+
+def test_kernel_paths_are_masked_and_read_only(box: RungBox) -> None:
+    """[SBX-5, SBX-6]"""
+    done = box.sh(
+        "wc -c < /proc/timer_list; ls /sys/firmware | wc -l;"
+        "echo 1 > /proc/sys/kernel/domainname; echo h > /proc/sysrq-trigger; touch /sys/x"
+    )
+    assert done.out.split() == ["0", "0"]
+    assert done.err.count("Read-only file system") + done.err.count("ermission denied") >= 2
+    assert "touch: /sys/x: Read-only file system" in done.err
+
+
+def test_insecure_unmasks(box: RungBox) -> None:
+    """[SBX-3]"""
+    script = "grep CapEff /proc/self/status; grep Seccomp: /proc/self/status; ls /sys/firmware"
+    done = box.sh(script + "; mkdir /m; mount -t tmpfs none /m", security="insecure")
+    own = next(x for x in Path("/proc/self/status").read_text().splitlines() if "CapEff" in x)
+    has = int(done.out.splitlines()[0].split()[1], 16)
+    assert has & int(own.split()[1], 16) == int(own.split()[1], 16)
+    assert done.out.splitlines()[1].split()[1] == ("2" if box.rung.records else "0")
+    assert (done.status, done.err) == (0, "")
+
+
+def test_network_none_has_loopback_only(box: RungBox) -> None:
+    """[RUN-5]"""
+    done = box.sh("ip -o addr", network="none")
+    assert {line.split()[1] for line in done.out.splitlines()} == {"lo"}
+    assert "127.0.0.1/8" in done.out
+
+
+def test_resolv_conf_and_hosts_are_given_and_read_only(box: RungBox) -> None:
+    """[SBX-9, SBX-10]"""
+    done = box.sh("cat /etc/resolv.conf /etc/hosts; echo x > /etc/hosts; rm /etc/resolv.conf")
+    assert done.out == "nameserver 192.0.2.1\n127.0.0.1 localhost\n"
+    assert "Read-only" in done.err
+    assert "busy" in done.err
+    assert done.delta() == {}
+
+
+def test_devices_are_the_engines(box: RungBox) -> None:
+    """[SBX-4, SBX-7]"""
+    done = box.sh("ls /dev; echo x > /dev/null; stat -c %a /dev/shm; touch /dev/shm/f")
+    names = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    assert done.out.split() == [*names.split(), "1777"]
+    assert done.status == 0
+
+
+def test_shm_size_is_as_asked(box: RungBox) -> None:
+    done = box.sh("grep ' /dev/shm ' /proc/mounts", shm_size_bytes=1 << 20)
+    assert "size=1024k" in done.out
+
+
+def test_device_nodes_can_be_made_and_not_opened(box: RungBox) -> None:
+    """[SBX-7] wherever a step can write."""
+    if box.rung.sub_ids:
+        pytest.skip("no user namespace makes device nodes, and here nobody notes them")
+    mounts = (StepMount(type=StepMountType.TMPFS, target="/t"),)
+    done = [
+        box.sh(f"mknod {place} c 1 3 && echo made && cat {place}", mounts=mounts)
+        for place in ("/node", "/dev/node", "/t/node")
+    ]
+    for one in done:
+        assert one.out == "made\n", one.err
+        # Where a node is noted, an empty file stands for it, and may be read.
+        assert box.rung.records or "ermission denied" in one.err
+    entry = box.layer(done[0])["node"]
+    assert (entry.ischr(), entry.devmajor, entry.devminor) == (True, 1, 3)
