@@ -12,13 +12,14 @@ from pybuild.model.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from typing import Any
 
     from pybuild.cache.leases import Keeper
     from pybuild.cache.store import Store
     from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult
     from pybuild.model.digest import Digest
+    from pybuild.model.named import MadeOf
 
 LAYER = "layer"
 MADE_FROM = "made-from"
@@ -42,12 +43,19 @@ class ImportedCache:
     Args:
         name: of its source, for people.
         place: where its layers are, as a layer's record has it: ``reference`` or ``layout``.
+        made_of: fetches what its results were made of, if it says so.
     """
 
     def __init__(
-        self, store: Store, name: str, contents: CacheContents, place: Mapping[str, str]
+        self,
+        store: Store,
+        name: str,
+        contents: CacheContents,
+        place: Mapping[str, str],
+        made_of: Callable[[], Awaitable[MadeOf]] | None = None,
     ) -> None:
         self.name = name
+        self.made_of = made_of
         self._store = store
         self._place = dict(place)
         self._layers = contents.layers

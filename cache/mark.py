@@ -14,6 +14,7 @@ from typing import Any
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.imported import LAYER
+from pybuild.cache.inputs import INPUTS, LISTING
 from pybuild.cache.jsontext import as_list, as_number, as_object, parse
 from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
@@ -85,7 +86,7 @@ def mark(store: Store) -> Mark:
         results.add(key)
         _add(found, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
-        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED):
+        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, LISTING):
             continue
         for key, value in store.records.items(kind):
             _add(found, _other(kind, key, value))
@@ -149,11 +150,9 @@ def _add(found: Mark, holder: Holder) -> None:
 
 def _result(key: str, value: dict[str, Any], use: dict[str, Any]) -> Holder:
     created = as_number(value.get("at"), as_number(value.get("created")))
-    blob = value.get("inputs_blob")
     return Holder(
         name=(RESULT, key),
         deltas=tuple(str(id) for id in as_list(value.get("deltas"))),
-        blobs=(blob,) if isinstance(blob, str) and _DIGEST.match(blob) else (),
         description=str(value.get("name") or ""),
         created=created,
         last_used=max(created, as_number(use.get("at"))),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.imported import FROM_CACHE, LAYER, ImportedCache, is_link
-from pybuild.cache.jsontext import as_object, is_object, parse
-from pybuild.cache.records import RecordTooLarge
+from pybuild.cache.inputs import Inputs
+from pybuild.cache.jsontext import as_object
 from pybuild.model.digest import Digest
 from pybuild.model.record import Record
 from pybuild.model.snapshot import Snapshot
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from pybuild.cache.leases import Keeper
     from pybuild.cache.store import Store
+    from pybuild.model.named import NamedInputs
 
 RESULT = "result"
 ALIAS = "alias"
@@ -38,6 +37,7 @@ class Results:
         self._store = store
         self._lease = lease or store.lease
         self._imports: list[ImportedCache] = []
+        self.inputs = Inputs(store.records, store.clock)
 
     @contextmanager
     def importing(self, caches: Sequence[ImportedCache]) -> Generator[None]:
@@ -97,7 +97,7 @@ class Results:
             return None
         try:
             record = self._decode(key, value)
-        except (BlobMissing, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             self._drop(key)
             return None
         deltas = record.snapshot.deltas
@@ -124,22 +124,18 @@ class Results:
             raise TypeError("deltas are names")
         for id in deltas:
             self._store.deltas.path(id)  # a name that could leave the store is no record of ours
-        inputs: Any = value.get("inputs")
-        if inputs is None:
-            inputs = parse(self._store.blobs.read(value["inputs_blob"]))
-        if not is_object(inputs):
-            raise TypeError("inputs are an object")
         return Record(
             key=key,
             snapshot=Snapshot(deltas),
-            inputs=as_object(inputs),
             seconds=float(value["seconds"]),
             created=float(value["created"]),
             name=str(value["name"]),
         )
 
-    def save(self, record: Record) -> None:
+    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
         """Store; a record of the same key is replaced. Its deltas are already committed.
+
+        What it was made of goes beside it, since that is read to explain a miss only.
 
         Raises:
             EnvironmentFault: it cannot be written.
@@ -161,16 +157,9 @@ class Results:
                     from pybuild.model.errors import InternalError
 
                     raise InternalError(f"record {record.key}: snapshot {id} is not in the store")
-            try:
-                self._store.records.put(RESULT, record.key, {**value, "inputs": record.inputs})
-                return
-            except RecordTooLarge:
-                pass
-        # Long lists of files make large inputs; they are read to explain a miss only.
-        data = json.dumps(record.inputs, sort_keys=True, separators=(",", ":")).encode()
-        value["inputs_blob"] = self._store.blobs.put(data, self._lease)
-        with self._store.leases.guard():
             self._store.records.put(RESULT, record.key, value)
+        if made_of is not None:
+            self.inputs.put(record.key, record.name, made_of)
 
     def alias(self, key: Digest) -> Digest | None:
         """Return the content-based key that a definition-based key was last found to mean.

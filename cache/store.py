@@ -45,6 +45,7 @@ _KNOWN = frozenset(
     {
         *_PRIVATE,
         BALLAST,
+        "builds",
         "contexts",
         "gc-stamp",
         "blobs",

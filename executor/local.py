@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from pybuild.executor.files.tree import Tree
+from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.statindex import StatIndex
 from pybuild.executor.treehash import NotFound, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
@@ -103,27 +103,46 @@ def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserErro
 
 
 def _why_hidden(tree: LocalTree, path: str) -> str:
+    pattern = _last_match(tree, path)
+    try:
+        with open(os.path.join(tree.path, ".dockerignore"), "rb") as file:
+            line = line_of(file.read(1 << 20), pattern)
+    except OSError:
+        line = None
+    if line is None:
+        return f'the ignore file excludes it with "{pattern}"'
+    return f'.dockerignore line {line} ("{pattern}") excludes it'
+
+
+def hidden_by(tree: LocalTree, path: str) -> str | None:
+    """Return the pattern that hides *path*, where something is there and hidden."""
+    if not tree.exclude:
+        return None
+    try:
+        with Tree.open(tree.path, tree.exclude, is_local=True) as opened:
+            opened.locate(path, follow=False).close()
+    except Hidden:
+        return _last_match(tree, path)
+    except (Fault, OSError, ValueError):
+        pass
+    return None
+
+
+def _last_match(tree: LocalTree, path: str) -> str:
     from pybuild.model.patterns import PatternMatcher
 
     pattern = ""
     for candidate in tree.exclude:
         if not candidate.startswith("!") and PatternMatcher((candidate,)).matches(path):
             pattern = candidate
-    line = _line_of(os.path.join(tree.path, ".dockerignore"), pattern)
-    if line is None:
-        return f'the ignore file excludes it with "{pattern}"'
-    return f'.dockerignore line {line} ("{pattern}") excludes it'
+    return pattern
 
 
-def _line_of(path: str, pattern: str) -> int | None:
+def line_of(data: bytes, pattern: str) -> int | None:
     """Return the last line of an ignore file that says *pattern*, as cleaned [IGN-3]."""
     from pybuild.model.patterns import clean
 
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = file.read(1 << 20).splitlines()
-    except OSError:
-        return None
+    lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
     for number in range(len(lines), 0, -1):
         text = lines[number - 1].strip()
         if text and clean(text).removeprefix("/") == pattern:

@@ -130,7 +130,8 @@ class BuildRunner:
         if isinstance(result, LocalTree):
             return await self._contexts.digest(result, selection)
         plain = asdict(selection)
-        key = Digest.of_json({"deltas": list(result.deltas), "selection": plain})
+        # The form that entries have belongs to the name, so that older ones are not taken for it.
+        key = Digest.of_json({"deltas": list(result.deltas), "selection": plain, "form": "look"})
         known = await asyncio.to_thread(self._store.records.get, _CONTENT, key)
         if known is not None and isinstance(known.get("digest"), str):
             entries = tuple((str(path), str(digest)) for path, digest in known["entries"])

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pybuild.executor.files.tree import Place, Tree
 
+    _Entry = tuple[bytes, bytes, str, str]
+
     class FileIndex(Protocol):
         """Remembers digests of files by what stat says of them."""
 
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
             ...
 
 
-MAX_LISTED = 2000
+MAX_LISTED = 100_000
+"""More entries of a directory of ours are not listed: nobody reads on."""
+MAX_SENT = 3000
+"""As many of a snapshot, whose list comes from a worker and is kept beside its digest."""
 _FORMAT = b"pybuild.tree.v1\0"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
@@ -63,7 +68,7 @@ def tree_digest(
         selection: the fields of `model.selection.Selection`.
         index: asked before a file is read.
 
-    The list of entries is empty when they are more than `MAX_LISTED`.
+    The entries are ``(path, look)`` as `model.named` has them; none when they are too many.
 
     Raises:
         NotFound: a path without wildcard is not there. Fault: user or environment.
@@ -72,11 +77,11 @@ def tree_digest(
     work.run()
     entries = sorted(work.found)
     total = hashlib.sha256(_FORMAT)
-    for key, digest, _ in entries:
+    for key, digest, _, _ in entries:
         total.update(b"%d:%s%s" % (len(key), key, digest))
     listed: list[tuple[str, str]] = []
-    if len(entries) <= MAX_LISTED:
-        listed = sorted((shown, "sha256:" + digest.hex()) for _, digest, shown in entries if shown)
+    if len(entries) <= (MAX_LISTED if tree.is_local else MAX_SENT):
+        listed = sorted((shown, look) for _, _, shown, look in entries if shown)
     return "sha256:" + total.hexdigest(), listed
 
 
@@ -88,8 +93,9 @@ class _Digesting:
         self._keep_owner: bool = selection["keep_owner"]
         self._exclude: tuple[str, ...] = tuple(selection["exclude"])
         self._picker = Picker(self._exclude)
-        # The key that sorts and counts, the entry's digest, the path inside the tree for people.
-        self.found: list[tuple[bytes, bytes, str]] = []
+        # The key that sorts and counts, the entry's digest; for people its path inside the tree
+        # and its look.
+        self.found: list[_Entry] = []
 
     def run(self) -> None:
         path: str = self._selection["path"]
@@ -105,7 +111,8 @@ class _Digesting:
             except FileNotFoundError as error:
                 if source.is_match:
                     # A dangling link. The copy will fail, and must not hit what once did not.
-                    self.found.append((os.fsencode(source.key), _sha256(b"dangling"), source.path))
+                    dangling = _sha256(b"dangling")
+                    self.found.append((os.fsencode(source.key), dangling, source.path, "dangling"))
                     continue
                 raise NotFound("/" + source.path, getattr(error, "path", None)) from error
             with place:
@@ -119,8 +126,8 @@ class _Digesting:
     def _one(self, place: Place, key: str, name: str, is_match: bool) -> None:
         assert place.status is not None
         if not place.is_dir:
-            digest = self._entry(place.fd, place.name, place.status, place.path)
-            self.found.append((os.fsencode(key), digest, place.path))
+            digest, look = self._entry(place.fd, place.name, place.status, place.path)
+            self.found.append((os.fsencode(key), digest, place.path, look))
             return
         fd = place.open_dir()
         try:
@@ -128,10 +135,11 @@ class _Digesting:
             prefix = key + "/" if is_match or not self._selection["contents_only"] else ""
             if self._selection["contents_only"]:
                 # That it is a directory counts even when empty, what it looks like does not.
-                digest = _sha256(b"directory")
+                digest, look = _sha256(b"directory"), "directory"
             else:
-                digest = _digest(place.status, self._keep_owner, _body_of(counted_xattrs(fd)))
-            self.found.append((os.fsencode(prefix), digest, place.path))
+                body = _body_of(counted_xattrs(fd))
+                digest, look = _digest(place.status, self._keep_owner, body)
+            self.found.append((os.fsencode(prefix), digest, place.path, look))
             self._directory(fd, place.path, prefix, "", None)
         finally:
             os.close(fd)
@@ -180,8 +188,8 @@ class _Digesting:
             elif picked:
                 if pending is not None:
                     pending.settle(self.found)
-                digest = self._entry(fd, name, status, above + name)
-                self.found.append((os.fsencode(prefix + inner), digest, above + name))
+                digest, look = self._entry(fd, name, status, above + name)
+                self.found.append((os.fsencode(prefix + inner), digest, above + name, look))
 
     def _inner(
         self,
@@ -199,8 +207,9 @@ class _Digesting:
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            digest = _digest(status, self._keep_owner, _body_of(counted_xattrs(below)))
-            entry = (os.fsencode(prefix + relative), digest, path)
+            body = _body_of(counted_xattrs(below))
+            digest, look = _digest(status, self._keep_owner, body)
+            entry = (os.fsencode(prefix + relative), digest, path, look)
             # A directory that is not picked itself counts as soon as something below it does.
             own = _Pending(entry, pending)
             if picked:
@@ -209,8 +218,9 @@ class _Digesting:
         finally:
             os.close(below)
 
-    def _entry(self, fd: int, name: str, status: os.stat_result, path: str) -> bytes:
+    def _entry(self, fd: int, name: str, status: os.stat_result, path: str) -> tuple[bytes, str]:
         kind = stat.S_IFMT(status.st_mode)
+        target = ""
         if kind == stat.S_IFREG:
             body = self._index.get(status) if self._index is not None else None
             if body is None:
@@ -218,10 +228,11 @@ class _Digesting:
                 # With a ledger the status has what is noted; nobody changes such trees.
                 status = read if self._tree.ledger is None else status
         elif kind == stat.S_IFLNK:
-            body = _sha256(os.fsencode(os.readlink(name, dir_fd=fd)))
+            target = os.readlink(name, dir_fd=fd)
+            body = _sha256(os.fsencode(target))
         else:
             body = b""
-        return _digest(status, self._keep_owner, body)
+        return _digest(status, self._keep_owner, body, target)
 
     def _read(self, fd: int, name: str, path: str) -> tuple[os.stat_result, bytes]:
         for _ in range(_TRIES):
@@ -255,11 +266,11 @@ class _Pending:
 
     __slots__ = ("_above", "_entry")
 
-    def __init__(self, entry: tuple[bytes, bytes, str], above: _Pending | None) -> None:
-        self._entry: tuple[bytes, bytes, str] | None = entry
+    def __init__(self, entry: _Entry, above: _Pending | None) -> None:
+        self._entry: _Entry | None = entry
         self._above = above
 
-    def settle(self, found: list[tuple[bytes, bytes, str]]) -> None:
+    def settle(self, found: list[_Entry]) -> None:
         if self._entry is not None:
             if self._above is not None:
                 self._above.settle(found)
@@ -267,7 +278,10 @@ class _Pending:
             self._entry = None
 
 
-def _digest(status: os.stat_result, keep_owner: bool, body: bytes) -> bytes:
+def _digest(
+    status: os.stat_result, keep_owner: bool, body: bytes, target: str = ""
+) -> tuple[bytes, str]:
+    """Return the digest of an entry and its look."""
     kind = stat.S_IFMT(status.st_mode)
     # Links have no permissions, and file systems make up sizes for all but files.
     mode = 0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode)
@@ -275,7 +289,9 @@ def _digest(status: os.stat_result, keep_owner: bool, body: bytes) -> bytes:
     size = status.st_size if kind == stat.S_IFREG else 0
     device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
     head = f"{kind:o} {mode:o} {owner} {size} {device}:"
-    return _sha256(head.encode() + body)
+    seen = f">{target}" if target else body[:8].hex() if body else str(device)
+    look = f"{kind | mode:06o} {owner.replace(' ', ':')} {size} {seen}"
+    return _sha256(head.encode() + body), look
 
 
 def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Snapshot
@@ -15,8 +13,6 @@ class Record:
     """A stored result under its cache key.
 
     Attributes:
-        inputs: the named inputs of the key, so that a miss can be explained by a difference:
-            op fields, input keys, per-file digests where listed.
         seconds: how long it took to make.
         created: when it was made, seconds since the epoch.
         name: what people call the vertex, such as ``[build 3/7] RUN make``.
@@ -24,7 +20,6 @@ class Record:
 
     key: Digest
     snapshot: Snapshot
-    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     seconds: float = 0.0
     created: float = 0.0
     name: str = ""

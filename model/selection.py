@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pybuild.model.digest import Digest
+from pybuild.model.named import Listing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,9 @@ class ContentDigest:
 
     Attributes:
         digest: over every selected entry; mtime does not count [KEY-2].
-        entries: ``(path, digest of type, mode, owner, link target, xattrs and bytes)``, sorted;
-            may be empty when the tree is too large to be listed.
+        entries: ``(path, look)``, sorted; may be empty when the tree is too large to be listed.
+            A look is ``mode uid:gid size body`` (`model.named`).
     """
 
     digest: Digest
-    entries: tuple[tuple[str, str], ...] = ()
+    entries: Listing = ()

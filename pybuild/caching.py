@@ -13,6 +13,7 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.cache.imported import ImportedCache
     from pybuild.cachecarry import Carrier
     from pybuild.cacheoptions import CacheTo
     from pybuild.cacheplaces import CacheTarget
@@ -31,6 +32,7 @@ class Caching:
         targets: all but those of type inline.
         inline: whether images carry their cache.
         memo: what was imported.
+        imports: the caches that are looked into.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Caching:
         *,
         inline: bool,
         memo: Memo | None = None,
+        imports: Sequence[ImportedCache] = (),
     ) -> None:
+        self.imports = imports
         self._engine = engine
         self._inline = inline
         self._writers: list[CacheWriter] = []
@@ -126,6 +130,7 @@ async def enter_caching(
     Nothing of it is loaded for a build that has to do with no cache.
     """
     memo: Memo = {}
+    caches: Sequence[ImportedCache] = ()
     if request.cache_from:
         from pybuild.cacheimport import import_caches, source_of
 
@@ -133,7 +138,7 @@ async def enter_caching(
         caches = await import_caches(engine, sources, memo, emit)
         stack.enter_context(engine.results.importing(caches))
     if not request.cache_to:
-        return Caching(engine, (), inline=False)
+        return Caching(engine, (), inline=False, imports=caches)
     from pybuild.cacheexport import target_of
 
     caching = Caching(
@@ -145,6 +150,7 @@ async def enter_caching(
         ],
         inline=any(wanted.type == "inline" for wanted in request.cache_to),
         memo=memo,
+        imports=caches,
     )
     stack.push_async_exit(caching.leaving(emit))
     return caching

@@ -88,6 +88,8 @@ BUILD = Command(
         Option("cpu-shares", "weight of RUN for processors (1024 is ordinary)", "N", "c"),
         Option("cpuset-cpus", "processors that RUN may use (0-2,4)", "LIST"),
         Option("cpuset-mems", "memory nodes that RUN may use", "LIST"),
+        Option("explain", "say at the end why steps were not cached"),
+        Option("fail-on-miss", "let no step run: fail at the first that is not cached"),
         Option("file", "name of the Dockerfile (default: PATH/Dockerfile)", "FILE", "f"),
         Option("iidfile", "write the image ID to a file", "FILE"),
         Option("label", "set metadata for an image", "K=V", repeat=True),
@@ -179,6 +181,18 @@ COMMANDS = {
             "pybuild.commands.disk:du",
             (_FILTER, _FORMAT, Option("verbose", "one block a record"), *_REMOTE, *GLOBAL),
             ("", 0, 0),
+        ),
+        Command(
+            "explain",
+            "Say why steps of a build ran: the first input that differs from what was stored.",
+            "pybuild.commands.explain:main",
+            (
+                Option("fail-on-miss", "exit with 1 if a step was not cached"),
+                Option("format", "output format: text or json", "FORMAT"),
+                Option("list", "list the builds that are known, the latest first"),
+                *GLOBAL,
+            ),
+            ("[BUILD] [STEP]", 0, 2),
         ),
         Command(
             "export",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,10 @@ from pybuild.epoch import Epochs
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
+from pybuild.explain import history
+from pybuild.explain.account import Account, MissRefused
+from pybuild.explain.cause import Surroundings
+from pybuild.explain.text import refusal
 from pybuild.export import Built, export_all, is_delivered
 from pybuild.frontend.ast import Dockerfile
 from pybuild.frontend.epoch import EpochSource
@@ -59,6 +63,8 @@ from pybuild.upkeep import keep_within
 
 if TYPE_CHECKING:
     from pybuild.attested import Describe
+    from pybuild.cache.imported import ImportedCache
+    from pybuild.explain.report import BuildReport
     from pybuild.registry.client import Client
     from pybuild.registry.credentials import Credentials
 
@@ -283,16 +289,51 @@ class Engine:
         )
 
     async def build(
-        self, prepared: Prepared, emit: Emit, *, describe: Describe | None = None
+        self,
+        prepared: Prepared,
+        emit: Emit,
+        *,
+        describe: Describe | None = None,
+        explained: Callable[[BuildReport], None] = lambda report: None,
     ) -> BuildResult:
-        """Solve and export.
+        """Solve and export, and keep in the store's history which steps ran, and why.
 
         Args:
             describe: writes definitions into provenance that is to have them.
+            explained: told that history at the end, also of a build that fails.
 
         Raises:
             StepError: a RUN failed; UserError, EnvironmentFault.
         """
+        account = Account(refuse=prepared.request.fail_on_miss)
+        imports: list[ImportedCache] = []
+
+        async def keep(error: str) -> BuildReport | None:
+            report = await history.keep(
+                self.store, self.results.inputs, account, _subject(prepared), imports, error
+            )
+            if report is not None:
+                explained(report)
+            return report
+
+        try:
+            result = await self._build(prepared, emit, describe, account, imports)
+        except Exception as error:
+            cause = unwrap(error)
+            report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
+            if isinstance(cause, MissRefused) and report is not None:
+                cause.message += refusal(report)
+            raise
+        return replace(result, report=await keep(""))
+
+    async def _build(
+        self,
+        prepared: Prepared,
+        emit: Emit,
+        describe: Describe | None,
+        account: Account,
+        imports: list[ImportedCache],
+    ) -> BuildResult:
         request, session = prepared.request, prepared.session
         cached: set[str] = set()
 
@@ -301,6 +342,7 @@ class Engine:
                 return  # told when it was read from
             if isinstance(event, VertexCached):
                 cached.add(event.vertex)
+            account.watch(event)
             emit(event)
 
         runner = session.runner(prepared.inputs.trees)
@@ -313,6 +355,7 @@ class Engine:
             async with runner:
                 targets = [one.result for one in prepared.lowered]
                 caching = await enter_caching(self, request, stack, emit)
+                imports += caching.imports
                 solution = await solve(
                     self,
                     targets,
@@ -320,6 +363,7 @@ class Engine:
                     named_only(watch),
                     whole=is_delivered(request),
                     progress=caching.follow(targets),
+                    missed=account.missed,
                 )
                 inline = await caching.inline([solution], targets)
                 platforms = request.platforms or (native_platform(),)
@@ -406,6 +450,24 @@ class Engine:
                 for wanted, spans in zip(need.requests, need.spans, strict=True)
             }
         return {wanted: task.result() for wanted, task in tasks.items()}
+
+
+def _subject(prepared: Prepared) -> history.Subject:
+    """What is told of a build in the history."""
+    request, inputs = prepared.request, prepared.inputs
+    return history.Subject(
+        context=request.context,
+        dockerfile=inputs.filename,
+        target=request.target,
+        targets=[one.result for one in prepared.lowered],
+        told=prepared.session.loaded,
+        around=Surroundings(
+            dockerfile=prepared.dockerfile,
+            trees=inputs.trees,
+            files=inputs.files,
+            started=prepared.started,
+        ),
+    )
 
 
 def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:

@@ -31,6 +31,7 @@ _INELIGIBLE = (
     "allow",
     "cache",
     "cache-to",
+    "explain",
     "help",
 )
 

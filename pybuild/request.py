@@ -164,6 +164,7 @@ class BuildRequest:
         attestations: what is to be said about the result.
         cache_from: asked for results that are not here, in this order; *cache_to* is given them.
         allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
+        fail_on_miss: let no step run; fail at the first that would have to.
 
     Raises:
         UsageError: an output would remove files, and nobody allowed it [OUT-17].
@@ -193,6 +194,7 @@ class BuildRequest:
     attestations: Wanted | None = None
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
+    fail_on_miss: bool = False
 
     def __post_init__(self) -> None:
         for output in self.outputs:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pybuild.explain.report import BuildReport
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning
@@ -23,6 +24,7 @@ class BuildResult:
         names: references that the image has in the local store.
         steps: ``(name, "CACHED" | "DONE")`` in the order of the definition.
         metadata: what ``--metadata-file`` holds [BLD-30].
+        report: which steps were cached, and why the others ran; None where that is not known.
     """
 
     image: Descriptor | None = None
@@ -31,6 +33,7 @@ class BuildResult:
     steps: tuple[tuple[str, str], ...] = ()
     warnings: tuple[BuildWarning, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    report: BuildReport | None = None
 
     @property
     def is_fully_cached(self) -> bool:

@@ -13,6 +13,7 @@ from pybuild.model.events import BuildWarning, Emit, Event, VertexFailed
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
 from pybuild.render import unwrap
+from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.runner import Runner
 from pybuild.solver.solution import Progress, Solution
 
@@ -32,6 +33,7 @@ async def solve(
     *,
     whole: bool,
     progress: Progress | None = None,
+    missed: OnMiss = goes_on,
 ) -> Solution:
     """Make *targets*, as `Solver.solve` does.
 
@@ -41,6 +43,7 @@ async def solve(
 
     Args:
         whole: the targets' layers are wanted: those of caches are fetched here.
+        missed: told of what is about to run.
     """
     for attempt in range(_MOST_TRIES):
         held: list[Event] = []
@@ -52,7 +55,7 @@ async def solve(
                 emit(event)
 
         try:
-            solution = await engine.solver.solve(targets, runner, hold, progress)
+            solution = await engine.solver.solve(targets, runner, hold, progress, missed=missed)
             await _bring(engine, solution, emit, whole=whole)
         except Exception as error:
             cause = unwrap(error)

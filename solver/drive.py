@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -90,6 +90,14 @@ class Budgets:
         )
 
 
+OnMiss = Callable[[Vertex, Run], None]
+"""Told of a vertex that is about to run, and may raise to refuse that."""
+
+
+def goes_on(_vertex: Vertex, _run: Run) -> None:
+    """Nobody wants to know why something runs."""
+
+
 class _Build:
     """One call of `Solver.solve`."""
 
@@ -100,12 +108,14 @@ class _Build:
         emit: Emit,
         weights: Weights,
         progress: Progress,
+        missed: OnMiss,
     ) -> None:
         self.targets = targets
         self.runner = runner
         self.emit = emit
         self.weights = weights
         self.progress = progress
+        self.missed = missed
         self.deaf = False
         self.outcome: asyncio.Future[Solution] = asyncio.get_running_loop().create_future()
 
@@ -155,6 +165,8 @@ class Solver:
         runner: Runner,
         emit: Emit,
         progress: Progress | None = None,
+        *,
+        missed: OnMiss = goes_on,
     ) -> Solution:
         """Return the targets' results; whatever is not stored is run.
 
@@ -172,7 +184,7 @@ class Solver:
         progress = progress or Progress(lambda: None)
         progress.begin(lambda: Known(*self._state.known(name)), self._all_written)
         weights = Weights(partial(self._weigh, wanted))
-        build = _Build(wanted, runner, emit, weights, progress)
+        build = _Build(wanted, runner, emit, weights, progress, missed)
         self._builds[name] = build
         try:
             self._add(build, JobAdded(name, wanted))
@@ -241,12 +253,11 @@ class Solver:
                 record = Record(
                     key=what.key,
                     snapshot=what.snapshot,
-                    inputs=what.inputs,
                     seconds=what.seconds,
                     created=what.created,
                     name=what.name,
                 )
-                self._scribe.put(what.key, partial(self._store.save, record))
+                self._scribe.put(what.key, partial(self._store.save, record, what.made_of))
             case SaveAlias(key=key, target=target):
                 self._scribe.put(key, partial(self._store.save_alias, key, target))
             case SaveSeconds(vertex=vertex, seconds=seconds):
@@ -354,6 +365,7 @@ class Solver:
         build = self._builds[what.job]
         line = self._line_of(what.vertex)
         try:
+            self._tell_of_miss(what)
             if line is None:
                 ran = await self._run_now(what, build.runner)
             else:
@@ -363,6 +375,23 @@ class Solver:
             self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
         else:
             self._feed(ran)
+
+    def _tell_of_miss(self, what: Run) -> None:
+        """Tell every job that waits for it; it runs unless all of them refuse.
+
+        Raises:
+            Exception: what the last of them raised.
+        """
+        refusals: list[Exception] = []
+        audience = self._state.audience(what.ticket)
+        for job, vertex in audience:
+            try:
+                self._builds[job].missed(vertex, what)
+            except Exception as error:  # noqa: BLE001  a listener is somebody else's code
+                self._builds[job].fail(_blamed(error, vertex))
+                refusals.append(error)
+        if refusals and len(refusals) == len(audience):
+            raise refusals[-1]
 
     async def _run_now(self, what: Run, runner: Runner) -> Ran:
         self._feed(Began(what.ticket))

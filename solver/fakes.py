@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
+from pybuild.model.named import NamedInputs
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
@@ -29,6 +30,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self.records: dict[Digest, Record] = {}
+        self.made_of: dict[Digest, NamedInputs] = {}
         self.aliases: dict[Digest, Digest] = {}
         self.durations: dict[Digest, float] = {}
         self.lost: set[str] = set()
@@ -39,8 +41,9 @@ class MemoryRecords:
             return None
         return record
 
-    def save(self, record: Record) -> None:
+    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
         self.records[record.key] = record
+        self.made_of[record.key] = made_of or NamedInputs()
 
     def alias(self, key: Digest) -> Digest | None:
         return self.aliases.get(key)
@@ -110,7 +113,7 @@ class FakeRunner:
                 for path, text in self.files.items()
                 if (path + "/").startswith(selection.path.rstrip("/") + "/")
             }
-            entries = tuple((path, Digest.of(text.encode())) for path, text in inside.items())
+            entries = tuple((path, _look(text)) for path, text in inside.items())
             return ContentDigest(Digest.of_json(inside), tuple(sorted(entries)))
         name = self._made.get(result)
         known = self.content.get(name) if name is not None else None
@@ -146,3 +149,7 @@ class FakeRunner:
         result = Snapshot((*below, f"delta-{self._number}-{self._count}"))
         self._made[result] = vertex.meta.name
         return result
+
+
+def _look(text: str) -> str:
+    return f"100644 0:0 {len(text)} {Digest.of(text.encode()).hex[:16]}"

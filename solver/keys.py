@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pybuild.model.digest import Digest
+from pybuild.model.named import Listing, NamedInputs
 from pybuild.model.ops import (
     CacheSharing,
     Copy,
@@ -40,10 +41,10 @@ from pybuild.model.ops import (
     Vertex,
     encode_op,
 )
+from pybuild.model.secrets import redacted, redacted_variable
 from pybuild.model.selection import ContentDigest, Selection
 
-# More files than this are not listed in a record: its value must stay small, and nobody reads on.
-MAX_LISTED_FILES = 2000
+_MAX_PATTERNS = 500
 
 _WHOLE = Selection(path="/")
 _WHOLE_LOCAL = Selection(path="/", keep_owner=False)
@@ -276,36 +277,72 @@ def content_key(part: Mapping[str, Any], inputs: Sequence[KeyInput]) -> Digest:
     return Digest.of_json({"key": "content", "op": part, "inputs": counted})
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input of a vertex, as its named inputs tell of it."""
+
+    vertex: Vertex
+    identity: Digest | None = None
+
+
 def named_inputs(
     part: Mapping[str, Any],
-    sources: Sequence[Vertex],
+    sources: Sequence[Source],
     inputs: Sequence[KeyInput],
     identity: Digest | None = None,
-) -> dict[str, Any]:
-    """Return what a key was made of, by name, JSON-able, to be kept with the record.
-
-    Shape: ``op`` (fields), ``identity`` of a source, and ``inputs``: per input ``name`` and either
-    ``key`` or ``content`` with ``files`` (path to digest) where few enough to list.
+) -> NamedInputs:
+    """Return what a key was made of, by name, to be kept beside the record.
 
     Args:
         part: the `content_part` or `definition_part` that the key has.
         sources: the vertex's inputs.
+        inputs: what they count by; nothing where that is not known.
+        identity: of the vertex itself, where it is a source.
     """
-    named: dict[str, Any] = {"op": part}
+    named: dict[str, Any] = {"op": _without_secrets(part)}
     if identity is not None:
         named["identity"] = identity
-    if inputs:
+    if sources:
+        known: Sequence[KeyInput | None] = inputs or [None] * len(sources)
         named["inputs"] = [
-            {"name": source.meta.name, **_named(i)}
-            for source, i in zip(sources, inputs, strict=True)
+            {**_told(source), **_counted(counts)}
+            for source, counts in zip(sources, known, strict=True)
         ]
-    return named
+    listings: dict[str, Listing] = {
+        found.digest: found.entries
+        for counts in inputs
+        if isinstance(counts, ByContent)
+        for found in counts.digests
+        if found.entries
+    }
+    return NamedInputs(named, listings)
 
 
-def _named(value: KeyInput) -> dict[str, Any]:
-    if isinstance(value, ByKey):
-        return {"key": value.key}
-    named: dict[str, Any] = {"content": [d.digest for d in value.digests]}
-    if 0 < sum(len(d.entries) for d in value.digests) <= MAX_LISTED_FILES:
-        named["files"] = {path: digest for d in value.digests for path, digest in d.entries}
-    return named
+def _told(source: Source) -> dict[str, Any]:
+    op = source.vertex.op
+    told: dict[str, Any] = {"name": redacted(source.vertex.meta.name), "type": type(op).__name__}
+    identity = source.identity or source_identity(op)
+    if identity is not None:
+        told["identity"] = identity
+    if isinstance(op, LocalSource) and op.exclude:
+        told["exclude"] = list(op.exclude[:_MAX_PATTERNS])
+    return told
+
+
+def _counted(counts: KeyInput | None) -> dict[str, Any]:
+    match counts:
+        case ByKey(key=key):
+            return {"key": key}
+        case ByContent(digests=digests):
+            return {"content": [found.digest for found in digests]}
+        case None:
+            return {}
+
+
+def _without_secrets(part: Mapping[str, Any]) -> dict[str, Any]:
+    told = dict(part)
+    if "env" in told:
+        told["env"] = [redacted_variable(item) for item in told["env"]]
+    if "args" in told:
+        told["args"] = [redacted(item) for item in told["args"]]
+    return told

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from pybuild.model.digest import Digest
+from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import Result, Snapshot
@@ -122,12 +122,19 @@ class DigestContent:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Do the vertex's op; say `Began` once it has its share of the machine."""
+    """Do the vertex's op; say `Began` once it has its share of the machine.
+
+    *key* is what no result was found under, *made_of* what it was made of. *fresh*: none was
+    looked for.
+    """
 
     ticket: int
     vertex: Vertex
     inputs: tuple[Result, ...]
     job: str
+    key: Digest | None = None
+    made_of: NamedInputs = field(default_factory=NamedInputs, compare=False)
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +143,7 @@ class Save:
 
     key: Digest
     snapshot: Snapshot
-    inputs: Mapping[str, Any] = field(hash=False)
+    made_of: NamedInputs = field(compare=False)
     seconds: float
     created: float
     name: str

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from pybuild.model.digest import Digest
+from pybuild.model.named import NamedInputs
 from pybuild.model.ops import LocalSource, Vertex
 from pybuild.model.selection import ContentDigest
 from pybuild.solver import keys
@@ -166,3 +167,9 @@ class Node:
             else:
                 parts.append(keys.ByKey(source.key))
         return parts
+
+    @cached_property
+    def named_inputs(self) -> NamedInputs:
+        """What the key is made of; once it is settled, since it is made but once."""
+        sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
+        return keys.named_inputs(self.key_part, sources, self.key_parts() or [], self.identity)

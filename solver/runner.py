@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
+from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
 from pybuild.model.record import Record
 from pybuild.model.selection import ContentDigest, Selection
@@ -56,8 +57,11 @@ class RecordStore(Protocol):
         """Return the record if every delta it names is whole and now leased; else None."""
         ...
 
-    def save(self, record: Record) -> None:
-        """Store; a record of the same key is replaced. Its deltas are already committed."""
+    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+        """Store; a record of the same key is replaced. Its deltas are already committed.
+
+        What the key was made of is kept too, for as long as it may explain a miss.
+        """
         ...
 
     def alias(self, key: Digest) -> Digest | None:

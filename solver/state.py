@@ -274,14 +274,11 @@ class State(Keyring):
     def _made(self, node: Node, solved: Solved) -> None:
         """A result that was not stored before."""
         if node.key is not None and isinstance(solved.result, Snapshot):
-            parts = node.key_parts() or []
             self._say(
                 Save(
                     key=node.key,
                     snapshot=solved.result,
-                    inputs=keys.named_inputs(
-                        node.key_part, node.vertex.inputs, parts, node.identity
-                    ),
+                    made_of=node.named_inputs,
                     seconds=solved.seconds,
                     created=solved.created,
                     name=node.vertex.meta.name,
@@ -415,7 +412,18 @@ class State(Keyring):
             self._made(node, Solved(result=made, key=node.key, created=created))
             return
         node.running = self._ticket()
-        self._ask(node, Run(node.running, node.vertex, tuple(inputs), self._runner_of(node)))
+        self._ask(
+            node,
+            Run(
+                node.running,
+                node.vertex,
+                tuple(inputs),
+                self._runner_of(node),
+                key=node.key,
+                made_of=node.named_inputs,
+                fresh=node.fresh,
+            ),
+        )
 
 
 def _known(job: Job) -> tuple[dict[Digest, Solved], dict[Digest, Digest]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.model.secrets import is_secret_name
 
 LEGACY_KEY_VALUE_FORMAT = Rule(
     name="LegacyKeyValueFormat",
@@ -19,12 +18,6 @@ SECRETS_USED_IN_ARG_OR_ENV = Rule(
     message='Do not use ARG or ENV instructions for sensitive data ({0} "{1}")'.format,
 )
 
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)",
-    re.IGNORECASE,
-)
-_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
-
 
 def check_format(at: ast.Env | ast.Label, report: Report) -> None:
     if at.legacy:
@@ -33,6 +26,6 @@ def check_format(at: ast.Env | ast.Label, report: Report) -> None:
 
 def check_secret(at: ast.Env | ast.Arg, name: str, report: Report) -> None:
     """Look at the name of one variable, expanded."""
-    if _SECRET.search(name) and not _NO_SECRET.search(name):
+    if is_secret_name(name):
         keyword = "ENV" if isinstance(at, ast.Env) else "ARG"
         report.add(SECRETS_USED_IN_ARG_OR_ENV, keyword, name, at=at)

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.commands.remembering import remember, sign
 from pybuild.commands.requested import request_from, write_results
 from pybuild.config import Settings, load_settings
 from pybuild.engine import Engine
+from pybuild.explain.report import BuildReport
 from pybuild.model.errors import Cancelled
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
 from pybuild.model.ops import Vertex
@@ -34,10 +35,15 @@ def main(parsed: Parsed) -> int:
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)
+    explained: list[BuildReport] = []
     try:
-        result = uvloop.run(_build(request, settings, parsed, display))
+        result = uvloop.run(_build(request, settings, parsed, display, explained.append))
     finally:
         display.close()
+        if explained and parsed.flag("explain"):
+            from pybuild.explain.text import report_text
+
+            sys.stderr.write(report_text(explained[-1]))
     write_results(parsed, result)
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")
@@ -45,7 +51,11 @@ def main(parsed: Parsed) -> int:
 
 
 async def _build(
-    request: BuildRequest, settings: Settings, parsed: Parsed, display: Display
+    request: BuildRequest,
+    settings: Settings,
+    parsed: Parsed,
+    display: Display,
+    explained: Callable[[BuildReport], None],
 ) -> BuildResult:
     shown: list[Event] = []
 
@@ -62,7 +72,7 @@ async def _build(
             prepared = await engine.prepare(request, emit)
             signed = await sign(parsed, prepared)
             describe = _describe if request.attestations else None
-            result = await engine.build(prepared, emit, describe=describe)
+            result = await engine.build(prepared, emit, describe=describe, explained=explained)
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             return result

@@ -87,6 +87,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         ssh=parse_agents(parsed.many("ssh")),
         allow=frozenset(parsed.many("allow")),
         attestations=_attestations(parsed),
+        fail_on_miss=parsed.flag("fail-on-miss"),
         **_caches(parsed),
     )
 

@@ -20,6 +20,7 @@ from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.named import NamedInputs
 from pybuild.model.record import Record
 from pybuild.model.snapshot import Snapshot
 from tests.cache import children
@@ -102,8 +103,8 @@ def build(root: Path, disk: Disk) -> None:
             store.deltas.abort(active)
             raise
         second = store.deltas.commit(store.deltas.begin())
-        files = {str(number): "x" * 100_000 for number in range(3)}
-        results.save(Record(key=KEY, snapshot=Snapshot((first, second)), inputs=files))
+        made_of = NamedInputs({"op": {}}, {"digest": (("file", "look"),)})
+        results.save(Record(key=KEY, snapshot=Snapshot((first, second))), made_of)
         results.save_alias(Digest.of(b"definition"), KEY)
         results.load(KEY)
         with store.blobs.writer(Digest.of(b"layer"), 5, resume=True) as writer:
@@ -177,7 +178,7 @@ for turn in range(10**6):
     open(active.fs + '/file', 'w').write('x' * 1000)
     id = store.deltas.commit(active)
     key = Digest.of(id.encode())
-    results.save(Record(key=key, snapshot=Snapshot((id,)), inputs={'x': 'y' * 1000}))
+    results.save(Record(key=key, snapshot=Snapshot((id,))))
     results.save_alias(Digest.of(key.encode()), key)
     with store.blobs.writer(resume=False) as w:
         w.write(id.encode() * 1000)

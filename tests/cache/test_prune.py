@@ -26,6 +26,7 @@ from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.named import NamedInputs
 from pybuild.model.record import Record
 from pybuild.model.snapshot import Snapshot
 from tests.cache import children
@@ -407,17 +408,20 @@ def test_layer_record_keeps_its_blob_and_goes_with_it(
     assert_sound(store)
 
 
-def test_inputs_blob_lives_as_long_as_its_record(store: Store, root: Path) -> None:
+def test_what_a_result_was_made_of_outlives_it_and_holds_nothing(store: Store, root: Path) -> None:
+    """A freed result is explained as freed, not as never made."""
     key = Digest.of(b"k")
     with Store.open(root, FakeClock()) as maker:
         id = maker.deltas.commit(maker.deltas.begin())
-        inputs = {str(number): "x" * 100 for number in range(4000)}
-        Results(maker).save(Record(key=key, snapshot=Snapshot((id,)), inputs=inputs))
-    with store.leases.create() as lease:
-        lease.add("delta", id)
-        assert prune(store).records == []
+        blob = maker.blobs.put(b"a manifest that the key names")
+        record = Record(key=key, snapshot=Snapshot((id,)), name="step")
+        Results(maker).save(record, NamedInputs({"identity": blob}))
     kinds = [record.kind for record in prune(store).records]
-    assert kinds == ["delta", "blob"]
+    assert kinds == ["blob", "delta"]
+    assert Results(store).load(key) is None
+    known = Results(store).inputs.get(key)
+    assert known is not None
+    assert known.name == "step"
 
 
 def test_ruin_of_another_boot_is_freed(store: Store, builder: Builder, root: Path) -> None:

@@ -25,6 +25,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
+from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Copy, FileOp, Vertex
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import Result
@@ -318,7 +319,7 @@ class FaultyRecords(MemoryRecords):
     def load(self, key: Digest) -> Record | None:
         raise OSError("database disk image is malformed")
 
-    def save(self, record: Record) -> None:
+    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
         raise OSError("disk full")
 
     def seconds(self, vertex: Digest) -> float | None:
@@ -464,9 +465,9 @@ def test_a_bug_in_the_state_ends_every_job_instead_of_hanging() -> None:
 def test_a_result_that_is_being_stored_is_found() -> None:
     async def work() -> None:
         class Slow(MemoryRecords):
-            def save(self, record: Record) -> None:
+            def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
                 time.sleep(0.02)  # a slow disk, not a wait for something
-                super().save(record)
+                super().save(record, made_of)
 
         both = solver(Slow())
         second: list[asyncio.Task[Solution]] = []

@@ -275,17 +275,29 @@ def test_an_input_that_is_not_there_is_refused() -> None:
         )
 
 
-def test_named_inputs_list_files_up_to_a_limit() -> None:
+def test_named_inputs_say_what_people_can_look_for() -> None:
     made = vertex("v", FileOp(actions=(COPY,)), image(), local())
-    by_content = keys.content_inputs(made)
-    part = keys.content_part(made, by_content)
-    base = keys.ByKey(Digest.of(b"base"))
+    part = keys.content_part(made, keys.content_inputs(made))
+    found = ContentDigest(Digest.of(b"x"), (("f", "100644 0:0 1 00"),))
+    inputs: list[keys.KeyInput] = [keys.ByKey(Digest.of(b"base")), keys.ByContent((found,))]
+    named = keys.named_inputs(part, [keys.Source(source) for source in made.inputs], inputs)
+    base, files = named.parts["inputs"]
+    assert (base["name"], base["key"]) == ("base", Digest.of(b"base"))
+    assert base["identity"] == keys.source_identity(made.inputs[0].op)
+    assert files["content"] == [found.digest]
+    assert named.listings == {found.digest: found.entries}
 
-    def named(count: int) -> dict[str, Any]:
-        entries = tuple((f"/f{n}", "digest") for n in range(count))
-        found = keys.ByContent((ContentDigest(Digest.of(b"x"), entries),))
-        return keys.named_inputs(part, made.inputs, [base, found])
 
-    assert len(named(3)["inputs"][1]["files"]) == 3
-    assert "files" not in named(keys.MAX_LISTED_FILES + 1)["inputs"][1]
-    assert named(3)["inputs"][0] == {"name": "base", "key": Digest.of(b"base")}
+def test_named_inputs_tell_no_secrets() -> None:
+    token = "ghp_" + "a" * 36
+    run = replace(
+        RUN,
+        env=("API_TOKEN=hunter2", "A=1", f"URL=https://u:pw@h/{token}"),
+        args=(f"curl {token}",),
+    )
+    named = keys.named_inputs(keys.definition_part(run), [], [])
+    text = str(named.parts)
+    assert "hunter2" not in text
+    assert token not in text
+    assert "u:pw" not in text
+    assert "A=1" in text

@@ -34,7 +34,6 @@ def test_a_record_is_found_as_it_was_saved(records: RecordStore) -> None:
     record = Record(
         key=KEY,
         snapshot=Snapshot(),
-        inputs={"op": {"type": "MergeOp"}, "inputs": [{"name": "a", "key": OTHER}]},
         seconds=1.5,
         created=1_700_000_000.25,
         name="merge",

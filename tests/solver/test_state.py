@@ -136,10 +136,13 @@ def test_a_record_names_what_its_key_was_made_of() -> None:
     desk.solve(top)
     key = desk.solutions["job"].of(top).key
     assert key is not None
-    named = desk.records.records[key].inputs
-    assert named["op"]["actions"][0]["dest"] == "/sources"
-    assert [i["name"] for i in named["inputs"]] == ["base", "local"]
-    assert list(named["inputs"][1]["files"]) == ["/src/a.c"]
+    named = desk.records.made_of[key]
+    assert named.parts["op"]["actions"][0]["dest"] == "/sources"
+    base, local_source = named.parts["inputs"]
+    assert (base["name"], base["type"], local_source["name"]) == ("base", "ImageSource", "local")
+    assert base["identity"] != base["key"]
+    listing = named.listings[local_source["content"][0]]
+    assert [path for path, _ in listing] == ["/src/a.c"]
 
 
 def test_a_record_whose_files_are_gone_is_a_miss() -> None:

@@ -1,0 +1,78 @@
+"""``pybuild explain``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from pybuild.cache.store import Store
+from pybuild.config import load_settings
+from pybuild.engine import SystemClock
+from pybuild.explain.history import find_report, reports
+from pybuild.explain.report import BuildReport, StepReport, to_json
+from pybuild.explain.text import list_text, report_text
+from pybuild.model.errors import ExitCode, UsageError, UserError
+from pybuild.options import Parsed
+
+
+def main(parsed: Parsed) -> int:
+    """Show a build of the history; returns the exit code."""
+    kind = parsed.one("format", "text")
+    if kind not in ("text", "json"):
+        raise UsageError(f'invalid format "{kind}": one of text, json')
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    if not os.path.isdir(settings.root):
+        raise UserError(f"no build is known here: there is no store at {settings.root}")
+    with Store.open(settings.root, SystemClock()) as store:
+        if parsed.flag("list"):
+            found = list(reports(store))
+            text = (
+                json.dumps([to_json(report) for report in found], indent=2) + "\n"
+                if kind == "json"
+                else list_text(found)
+            )
+            sys.stdout.write(text)
+            return ExitCode.OK
+        build, step = _words(store, parsed.positionals)
+        report = find_report(store, build)
+    chosen = _chosen(report, step) if step else list(report.steps)
+    if kind == "json":
+        shown = to_json(report)
+        shown["steps"] = [
+            row for row in shown["steps"] if any(s.number == row["number"] for s in chosen)
+        ]
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    else:
+        sys.stdout.write(report_text(report, chosen))
+    missed = parsed.flag("fail-on-miss") and any(s.miss is not None for s in chosen)
+    return ExitCode.BUILD_FAILURE if missed else ExitCode.OK
+
+
+def _words(store: Store, words: list[str]) -> tuple[str, str]:
+    """Tell the build from the step: a single word that is no build's id is a step of the latest."""
+    if len(words) == 2:
+        return words[0], words[1]
+    if not words:
+        return "", ""
+    is_build = any(report.id.startswith(words[0]) for report in reports(store))
+    return (words[0], "") if is_build else ("", words[0])
+
+
+def _chosen(report: BuildReport, text: str) -> list[StepReport]:
+    """Return the step of that number, or those with this text in their name.
+
+    Raises:
+        UserError: there is none.
+    """
+    number = text.removeprefix("#")
+    if number.isdecimal():
+        found = [step for step in report.steps if step.number == int(number)]
+    else:
+        found = [step for step in report.steps if text.lower() in step.name.lower()]
+    if not found:
+        raise UserError(
+            f'build {report.id} has no step "{text}"',
+            hints=["name its number or a part of its text, such as RUN or 3/5"],
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Why steps ran: what one build found stored, what it did not find, and what was different."""

@@ -1,0 +1,119 @@
+"""Writes a build into the store's history, with the reasons of what ran; reads it again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pybuild.cache.builds import Builds
+from pybuild.cache.imported import ImportedCache
+from pybuild.cache.inputs import Inputs
+from pybuild.cache.store import Store
+from pybuild.explain.account import Account
+from pybuild.explain.cause import Surroundings
+from pybuild.explain.report import BuildReport, from_json, to_json
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.named import KnownInputs, Listing
+from pybuild.model.ops import Vertex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a build is about.
+
+    Attributes:
+        context, dockerfile, target: as people named them.
+        targets: of the definition; *told*: vertices that were solved, and told, before.
+    """
+
+    context: str
+    dockerfile: str
+    target: str
+    targets: Sequence[Vertex]
+    told: Collection[Digest]
+    around: Surroundings
+
+
+async def keep(
+    store: Store,
+    inputs: Inputs,
+    account: Account,
+    subject: Subject,
+    imports: Iterable[ImportedCache],
+    error: str,
+) -> BuildReport | None:
+    """Explain what ran, and keep it; None where that fails, which fails no build."""
+    try:
+        known: list[KnownInputs] = []
+        found: list[Callable[[str], Listing | None]] = [inputs.listing]
+        if account.has_misses:
+            for cache in imports:
+                if cache.made_of is not None:
+                    rows = await cache.made_of()
+                    known += rows.known
+                    found.append(rows.listings.get)
+        return await asyncio.to_thread(_keep, store, inputs, account, subject, known, found, error)
+    except PybuildError as fault:
+        store.warn(f"cannot keep the build's history: {fault.message}")
+        return None
+
+
+def _keep(
+    store: Store,
+    inputs: Inputs,
+    account: Account,
+    subject: Subject,
+    imported: list[KnownInputs],
+    listings: list[Callable[[str], Listing | None]],
+    error: str,
+) -> BuildReport:
+    def find(digest: str) -> Listing | None:
+        return next((found for look in listings if (found := look(digest)) is not None), None)
+
+    # What is not here is what an import is asked for; here it may be older than what it has.
+    known = [*inputs.all(), *imported] if account.has_misses else []
+    builds, around = Builds(store), subject.around
+    report = BuildReport(
+        id=builds.new_id(),
+        at=around.started,
+        seconds=round(max(0.0, store.clock.now() - around.started), 3),
+        context=subject.context,
+        dockerfile=subject.dockerfile,
+        target=subject.target,
+        error=error,
+        steps=account.steps(subject.targets, subject.told, known, find, around),
+    )
+    builds.put(report.id, report.at, to_json(report))
+    if account.has_misses:
+        inputs.trim()
+    return report
+
+
+def reports(store: Store) -> Iterator[BuildReport]:
+    """Yield the builds of the history, the latest first."""
+    for value in Builds(store).latest():
+        try:
+            yield from_json(value)
+        except ValueError:
+            continue  # a newer pybuild's
+
+
+def find_report(store: Store, text: str) -> BuildReport:
+    """Return the build that *text* names: the start of its id; the latest where it is empty.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    found = [report for report in reports(store) if report.id.startswith(text)]
+    if not found:
+        if not text:
+            raise UserError("no build is known here", hints=["pybuild build keeps a history"])
+        raise UserError(
+            f'no build "{text}" is known here', hints=["list them with pybuild explain --list"]
+        )
+    if text and len(found) > 1:
+        ids = ", ".join(report.id for report in found[:5])
+        raise UserError(f'build "{text}" could be any of {ids}')
+    return found[0]

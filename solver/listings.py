@@ -1,0 +1,96 @@
+"""How two lists of files differ, path by path. Pure; looks are those of `model.named`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pybuild.model.named import Listing
+
+MAX_DIFFERENCES = 100
+
+_KINDS = {
+    "01": "pipe",
+    "02": "character device",
+    "04": "directory",
+    "06": "block device",
+    "10": "file",
+    "12": "link",
+    "14": "socket",
+}
+# What decides comes first: a file that came or went says more than how it looks.
+_ORDER = ("removed", "added", "type", "link", "mode", "owner", "content")
+
+
+@dataclass(frozen=True, slots=True)
+class FileDifference:
+    """*what* is one of removed, added, type, link, mode, owner, content."""
+
+    what: str
+    path: str
+    was: str | None
+    now: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    kind: str
+    mode: str
+    owner: str
+    size: str
+    body: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Look:
+        mode, _, rest = text.partition(" ")
+        owner, _, rest = rest.partition(" ")
+        size, _, body = rest.partition(" ")
+        if not rest:  # a directory whose own looks do not count, or a dangling link
+            return cls(kind=text, mode="", owner="", size="", body="")
+        return cls(
+            kind=_KINDS.get(mode[:2], mode[:2]), mode=mode[2:], owner=owner, size=size, body=body
+        )
+
+    @property
+    def shown(self) -> str:
+        if self.kind == "link":
+            return f"link to {self.body[1:]}"
+        return f"{self.kind} of {self.size} bytes" if self.kind == "file" else self.kind
+
+
+def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
+    """Return what differs, sorted by kind of difference and path, at most `MAX_DIFFERENCES`."""
+    before, after = dict(was), dict(now)
+    changed = {path for path, _ in set(was) ^ set(now)}
+    found = [
+        one for path in sorted(changed) for one in _file(path, before.get(path), after.get(path))
+    ]
+    found.sort(key=lambda one: (_ORDER.index(one.what), one.path))
+    return found[:MAX_DIFFERENCES]
+
+
+def _file(path: str, was: str | None, now: str | None) -> Iterator[FileDifference]:
+    if was is None or now is None:
+        if was is not None:
+            yield FileDifference("removed", path, _Look.parse(was).shown, None)
+        if now is not None:
+            yield FileDifference("added", path, None, _Look.parse(now).shown)
+        return
+    old, new = _Look.parse(was), _Look.parse(now)
+    if old.kind != new.kind:
+        yield FileDifference("type", path, old.shown, new.shown)
+        return
+    if old.mode != new.mode:
+        yield FileDifference("mode", path, old.mode, new.mode)
+    if old.owner != new.owner:
+        yield FileDifference("owner", path, old.owner, new.owner)
+    if (old.size, old.body) == (new.size, new.body):
+        return
+    if old.kind == "link":
+        yield FileDifference("link", path, old.body[1:], new.body[1:])
+    else:
+        yield FileDifference("content", path, _bytes(old), _bytes(new))
+
+
+def _bytes(look: _Look) -> str:
+    return f"{look.size} bytes, sha256 {look.body}…"

@@ -1,0 +1,79 @@
+"""What results were made of is kept beside them, bounded, and never believed more than it must be."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pybuild.cache import inputs as module
+from pybuild.cache.inputs import INPUTS, LISTING, Inputs
+from pybuild.cache.store import Store
+from pybuild.model.digest import Digest
+from pybuild.model.named import NamedInputs
+
+KEY = Digest.of(b"key")
+CONTENT = Digest.of(b"content")
+
+
+def made_of(content: Digest, count: int = 3) -> NamedInputs:
+    listing = tuple((f"dir/file-{n:06}", f"100644 0:0 {n} {n:016x}") for n in range(count))
+    return NamedInputs({"op": {}, "inputs": [{"content": [content]}]}, {content: listing})
+
+
+def test_they_come_back_with_their_files(store: Store) -> None:
+    kept = Inputs(store.records, store.clock)
+    odd = NamedInputs({"op": {}}, {CONTENT: ((os.fsdecode(b"caf\xe9\n"), "120777 0:0 0 >a b"),)})
+    kept.put(KEY, "[1/2] COPY", odd)
+    found = kept.get(KEY)
+    assert found is not None
+    assert (found.key, found.name, found.parts) == (KEY, "[1/2] COPY", odd.parts)
+    assert [one.key for one in kept.all()] == [KEY]
+    assert kept.listing(CONTENT) == odd.listings[CONTENT]
+    assert kept.get(CONTENT) is None
+    assert kept.listing(KEY) is None
+
+
+def test_a_long_list_is_kept_in_pieces_and_small(store: Store) -> None:
+    kept = Inputs(store.records, store.clock)
+    kept.put(KEY, "", made_of(CONTENT, 20_000))
+    rows = list(store.records.items(LISTING))
+    assert len(rows) > 1
+    assert sum(len(row["z"]) for _, row in rows) < 20_000 * 24
+    assert kept.listing(CONTENT) == made_of(CONTENT, 20_000).listings[CONTENT]
+    store.records.delete(LISTING, rows[-1][0])
+    assert kept.listing(CONTENT) is None
+
+
+def test_when_a_result_was_first_made_is_remembered(store: Store) -> None:
+    kept = Inputs(store.records, store.clock)
+    kept.put(KEY, "", NamedInputs())
+    first = kept.get(KEY)
+    store.records.put(INPUTS, KEY, {**(store.records.get(INPUTS, KEY) or {}), "first": 5.0})
+    kept.put(KEY, "", NamedInputs())
+    again = kept.get(KEY)
+    assert first is not None
+    assert again is not None
+    assert again.first == 5.0 != first.first
+
+
+def test_the_oldest_are_forgotten_with_their_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 10)
+    kept = Inputs(store.records, store.clock)
+    digests = [Digest.of(b"%d" % n) for n in range(12)]
+    for n, digest in enumerate(digests):
+        kept.put(digest, str(n), made_of(digest))
+        row = store.records.get(INPUTS, digest) or {}
+        store.records.put(INPUTS, digest, {**row, "at": float(n)})
+    kept.trim()
+    assert sorted(int(one.name) for one in kept.all()) == list(range(3, 12))
+    assert kept.listing(digests[0]) is None
+    assert kept.listing(digests[11]) is not None
+
+
+@pytest.mark.parametrize("z", ["", "not base 64", "AAAA", 7, None])
+def test_a_damaged_list_is_no_list(store: Store, z: object) -> None:
+    store.records.put(LISTING, f"{CONTENT}/0", {"of": 1, "z": z})
+    assert Inputs(store.records, store.clock).listing(CONTENT) is None
