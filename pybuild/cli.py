@@ -271,6 +271,25 @@ COMMANDS = {
             ("", 0, 0),
         ),
         Command(
+            "login",
+            "Log in to a registry, Docker Hub by default.",
+            "pybuild.commands.login:login",
+            (
+                Option("username", "user name", "NAME", "u"),
+                Option("password", "password, or a token; others can see it", "TEXT", "p"),
+                Option("password-stdin", "take the password from standard input"),
+                *GLOBAL,
+            ),
+            ("[REGISTRY]", 0, 1),
+        ),
+        Command(
+            "logout",
+            "Forget the login to a registry.",
+            "pybuild.commands.login:logout",
+            GLOBAL,
+            ("[REGISTRY]", 0, 1),
+        ),
+        Command(
             "prune",
             "Remove what no image and no running build needs.",
             "pybuild.commands.disk:prune",
@@ -352,11 +371,25 @@ COMMANDS = {
             ("NAME…", 1, -1),
         ),
         Command(
+            "search",
+            "Search a registry, Docker Hub by default, for repositories.",
+            "pybuild.commands.discover:search",
+            (Option("limit", "at most so many (25)", "N"), _FORMAT, *GLOBAL),
+            ("[REGISTRY/]TERM", 1, 1),
+        ),
+        Command(
             "tag",
             "Give an image of the local store another name.",
             "pybuild.commands.images:tag",
             GLOBAL,
             ("SOURCE NAME", 2, 2),
+        ),
+        Command(
+            "tags",
+            "List the tags of a repository in its registry.",
+            "pybuild.commands.discover:tags",
+            (_FORMAT, *GLOBAL),
+            ("NAME", 1, 1),
         ),
         Command(
             "unpack",

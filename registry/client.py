@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self, TypeVar
 
@@ -12,22 +11,20 @@ from pybuild.model.clock import Clock
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.registry import download, manifests, upload
+from pybuild.registry import download, listing, manifests, upload
 from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
-from pybuild.registry.challenge import pull_scope, push_scope
+from pybuild.registry.challenge import Scopes, pull_scope, push_scope
 from pybuild.registry.credentials import Credentials, NoCredentials
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
-from pybuild.registry.transport import Limits, Request, Transport, joined, once_only
+from pybuild.registry.listing import Found
+from pybuild.registry.transport import Limits, Request, Transport, once_only
 from pybuild.registry.upload import Pushed
-from pybuild.registry.wire import ConnectionLost, Response, origin_of
+from pybuild.registry.wire import ConnectionLost, Response
 
 T = TypeVar("T")
 
 _MIRROR_REST_S = 60.0
-_TAGS_LIMIT_BYTES = 16 << 20
-_MOST_TAG_PAGES = 1000
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 
 
 class Client:
@@ -209,36 +206,29 @@ class Client:
 
     async def tags(self, reference: Reference) -> list[str]:
         """Return all tags of a repository, as the registry orders them [end-8]."""
-        origin = self._hosts.origin(reference.host)
+        return await listing.tags(self._transport, self._hosts.origin(reference.host), reference)
+
+    async def search(self, host: str, term: str, limit: int) -> list[Found]:
+        """Return repositories of a registry that *term* finds, best first."""
+        return await listing.search(self._transport, self._hosts.origin(host), term, limit)
+
+    async def check_login(self, host: str) -> None:
+        """Show ourselves at a registry's door.
+
+        Raises:
+            RegistryFault: it does not let us in, or cannot be asked.
+        """
         request = Request(
-            endpoint=origin,
+            endpoint=self._hosts.origin(host),
             method="GET",
-            repository=reference.path,
-            action=f"list tags of {reference.repository}",
-            scopes=pull_scope(reference.path),
-            path=f"/{reference.path}/tags/list",
+            repository="",
+            action=f"log in to {host}",
+            scopes=Scopes(),
+            path="/",
         )
-        found: dict[str, None] = {}
-        seen: set[str] = set()
-        for _ in range(_MOST_TAG_PAGES):
-            async with self._transport.open(request) as response:
-                if response.status != 200:
-                    raise self._transport.refusal(request, response)
-                data = await response.read(_TAGS_LIMIT_BYTES)
-                following = _next_page(response)
-            found.update(dict.fromkeys(manifests.tag_names(request.action, data)))
-            if not following or following in seen:
-                break
-            seen.add(following)
-            request = Request(
-                endpoint=origin,
-                method="GET",
-                repository=reference.path,
-                action=request.action,
-                scopes=request.scopes,
-                url=following,
-            )
-        return list(found)
+        async with self._transport.open(request) as response:
+            if response.status != 200:
+                raise self._transport.refusal(request, response)
 
     async def _anywhere(self, reference: Reference, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
         """Ask the mirrors, then the origin: mirrors may help, and never harm [REG-8]."""
@@ -354,12 +344,3 @@ def _said_digest(response: Response) -> Digest | None:
         return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
     except ValueError:
         return None
-
-
-def _next_page(response: Response) -> str:
-    """The next page's URL, when it lies on the same server."""
-    match = _NEXT.search(response.headers.get("Link", ""))
-    if match is None:
-        return ""
-    target = joined(response.url, match[1])
-    return str(target) if origin_of(target) == origin_of(response.url) else ""

@@ -10,22 +10,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import json
 import os
-import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, runtime_checkable
 
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.faults import printable
+from pybuild.registry.helpers import is_helper_name, run_helper
 
 HUB_KEY = "https://index.docker.io/v1/"
-_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _FILE_LIMIT_BYTES = 4 << 20
-_HELPER_LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +166,13 @@ class DockerCredentials:
 
     async def _ask(self, helper: str, server: str) -> Credential | None:
         program = f"docker-credential-{helper}"
-        if not _HELPER_NAME.match(helper):
+        if not is_helper_name(helper):
             self._note(f"credential helper {printable(helper)!r}: not a program name")
             return None
         try:
-            status, output = await self._run(program, server.encode())
+            status, output = await run_helper(
+                helper, "get", server.encode(), self._environ, self._timeout_s
+            )
         except FileNotFoundError:
             self._note(f"{program}: not found on PATH")
             return None
@@ -200,35 +198,6 @@ class DockerCredentials:
         if username == "<token>":
             return Credential(identity_token=secret)
         return Credential(username=username, password=secret)
-
-    async def _run(self, program: str, request: bytes) -> tuple[int, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # helpers of some makers print secrets there
-            env=self._environ,
-            start_new_session=True,
-        )
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    process.stdin.write(request)
-                    await process.stdin.drain()
-                process.stdin.close()
-                output = bytearray()
-                while piece := await process.stdout.read(65536):
-                    output += piece
-                    if len(output) > _HELPER_LIMIT_BYTES:
-                        raise OSError(0, "answers without end")
-                return await process.wait(), bytes(output)
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
 
     def _note(self, problem: str) -> None:
         if problem not in self._problems:

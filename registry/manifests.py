@@ -58,7 +58,7 @@ def media_type_of(name: str, content_type: str, data: bytes) -> str:
         ContentFault: not a manifest, or one that contradicts itself.
     """
     refuse_schema_1(name, content_type)
-    value = _object(name, data)
+    value = parse_object(name, data)
     inner = value.get("mediaType")
     if inner is not None and not isinstance(inner, str):
         raise ContentFault(f"{name}: mediaType is not a text")
@@ -104,7 +104,7 @@ def children(name: str, data: bytes) -> list[Descriptor]:
     Raises:
         ContentFault: malformed.
     """
-    return _descriptors(name, _object(name, data).get("manifests"), "manifests")
+    return _descriptors(name, parse_object(name, data).get("manifests"), "manifests")
 
 
 def parts(name: str, data: bytes) -> tuple[Descriptor, list[Descriptor]]:
@@ -113,7 +113,7 @@ def parts(name: str, data: bytes) -> tuple[Descriptor, list[Descriptor]]:
     Raises:
         ContentFault: malformed.
     """
-    value = _object(name, data)
+    value = parse_object(name, data)
     [config] = _descriptors(name, [value.get("config")], "config")
     return config, _descriptors(name, value.get("layers"), "layers")
 
@@ -124,13 +124,26 @@ def tag_names(name: str, data: bytes) -> list[str]:
     Raises:
         ContentFault: malformed.
     """
-    tags = _object(name, data).get("tags")
-    if tags is None:  # an empty repository has null there
+    return _texts(name, data, "tags")  # an empty repository has null there
+
+
+def repository_names(name: str, data: bytes) -> list[str]:
+    """The repositories of one page of a catalogue.
+
+    Raises:
+        ContentFault: malformed.
+    """
+    return _texts(name, data, "repositories")
+
+
+def _texts(name: str, data: bytes, key: str) -> list[str]:
+    value = parse_object(name, data).get(key)
+    if value is None:
         return []
-    items = cast("list[object]", tags) if isinstance(tags, list) else [None]
-    texts = [printable(tag) for tag in items if isinstance(tag, str)]
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    texts = [printable(item) for item in items if isinstance(item, str)]
     if len(texts) != len(items):
-        raise ContentFault(f"{name}: tags is not a list of texts")
+        raise ContentFault(f"{name}: {key} is not a list of texts")
     return texts
 
 
@@ -143,7 +156,12 @@ def _descriptors(name: str, values: object, key: str) -> list[Descriptor]:
         raise ContentFault(f"{name}: {key}: {printable(str(error))}") from error
 
 
-def _object(name: str, data: bytes) -> dict[str, Any]:
+def parse_object(name: str, data: bytes) -> dict[str, Any]:
+    """Read a JSON object; *name* says of what, in errors.
+
+    Raises:
+        ContentFault: it is none.
+    """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,0 +1,95 @@
+"""``pybuild tags`` and ``search``: what registries have."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pybuild.commands.images import table
+from pybuild.config import load_settings
+from pybuild.engine import SystemClock
+from pybuild.model.errors import UsageError
+from pybuild.model.reference import DOCKER_HUB, Reference
+from pybuild.options import Parsed
+from pybuild.registry.client import Client
+from pybuild.registry.credentials import DockerCredentials
+from pybuild.registry.hosts import Hosts
+from pybuild.registry.listing import Found
+
+T = TypeVar("T")
+_MOST_RESULTS = 100
+
+
+def tags(parsed: Parsed) -> int:
+    """Print the tags of a repository, one a line."""
+    try:
+        reference = Reference.parse(parsed.positionals[0])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    found = _ask(parsed, lambda client: client.tags(reference))
+    if parsed.one("format") == "json":
+        listed = {"name": reference.repository, "tags": found}
+        sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{tag}\n" for tag in found))
+    return 0
+
+
+def search(parsed: Parsed) -> int:
+    """Print the repositories of a registry, Docker Hub unless one is named, that a word finds."""
+    host, term = _where(parsed.positionals[0])
+    limit = _limit(parsed.one("limit", "25"))
+    found = _ask(parsed, lambda client: client.search(host, term, limit))
+    prefix = "" if host == DOCKER_HUB else f"{host}/"
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(_json_line(prefix, one) for one in found))
+        return 0
+    rows = [["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]]
+    for one in found:
+        stars = "" if one.stars is None else str(one.stars)
+        text = " ".join(one.description.split())
+        shown = text if len(text) <= 50 else text[:49] + "…"
+        rows.append([prefix + one.name, shown, stars, "[OK]" if one.is_official else ""])
+    sys.stdout.write(table(rows))
+    return 0
+
+
+def _json_line(prefix: str, one: Found) -> str:
+    row = {
+        "name": prefix + one.name,
+        "description": one.description,
+        "stars": one.stars,
+        "official": one.is_official,
+    }
+    return json.dumps(row) + "\n"
+
+
+def _where(text: str) -> tuple[str, str]:
+    """Split ``[HOST/]TERM``; a host has a dot, a port, or is localhost, as in references."""
+    head, slash, rest = text.partition("/")
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        return (DOCKER_HUB if head == "index.docker.io" else head), rest
+    return DOCKER_HUB, text
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_RESULTS:
+        raise UsageError(f'invalid limit "{text}": expected 1 to {_MOST_RESULTS}')
+    return int(text)
+
+
+def _ask(parsed: Parsed, question: Callable[[Client], Awaitable[T]]) -> T:
+    import uvloop
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+
+    async def work() -> T:
+        credentials = DockerCredentials(os.environ)
+        hosts = Hosts(settings.registries)
+        async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
+            return await question(client)
+
+    return uvloop.run(work())

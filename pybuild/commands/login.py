@@ -1,0 +1,148 @@
+"""``pybuild login`` and ``logout``: who we are to a registry, kept where docker keeps it [REG-3]."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pybuild.config import load_settings
+from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.reference import DOCKER_HUB
+from pybuild.options import Parsed
+
+if TYPE_CHECKING:
+    from pybuild.registry.credentials import Credential
+
+_MOST_SECRET_BYTES = 1 << 16
+
+
+def login(parsed: Parsed) -> int:
+    """Try a user name and password at a registry, and keep them if they are good."""
+    import uvloop
+
+    from pybuild.registry.credentials import Credential
+    from pybuild.registry.logins import Logins
+
+    host = _host(parsed)
+    username, password = _asked(parsed, host)
+    credential = Credential(username, password)
+
+    async def work() -> str:
+        await _check(parsed, host, credential)
+        return await Logins(os.environ).save(host, credential)
+
+    where = uvloop.run(work())
+    sys.stdout.write(f"Login Succeeded: {host}, kept in {where}\n")
+    return 0
+
+
+def logout(parsed: Parsed) -> int:
+    """Forget what is kept for a registry."""
+    import uvloop
+
+    from pybuild.registry.logins import Logins
+
+    host = _host(parsed)
+    if uvloop.run(Logins(os.environ).forget(host)):
+        sys.stdout.write(f"Removed login credentials for {host}\n")
+    else:
+        sys.stdout.write(f"Not logged in to {host}\n")
+    return 0
+
+
+async def _check(parsed: Parsed, host: str, credential: Credential) -> None:
+    """Show *credential* at the registry's door.
+
+    Raises:
+        UserError: it is not accepted. EnvironmentFault: the registry cannot be asked.
+    """
+    from pybuild.engine import SystemClock
+    from pybuild.registry.client import Client
+    from pybuild.registry.credentials import StaticCredentials
+    from pybuild.registry.faults import RegistryFault
+    from pybuild.registry.hosts import Hosts
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    client = Client(
+        Hosts(settings.registries),
+        StaticCredentials({host: credential}),
+        clock=SystemClock(),
+        environ=os.environ,
+    )
+    async with client:
+        try:
+            await client.check_login(host)
+        except RegistryFault as error:
+            if error.status not in (401, 403):
+                raise
+            raise UserError(
+                f"{host} does not accept user name and password of {credential.username}"
+            ) from error
+
+
+def _host(parsed: Parsed) -> str:
+    """The registry that is meant, as references name it; Docker Hub where none is given.
+
+    Raises:
+        UsageError: that can be no registry.
+    """
+    from pybuild.model.reference import Reference
+
+    text = parsed.positionals[0] if parsed.positionals else DOCKER_HUB
+    bare = text.partition("://")[2] or text
+    bare = bare.partition("/")[0]
+    if bare in ("index.docker.io", "registry-1.docker.io", DOCKER_HUB):
+        return DOCKER_HUB
+    try:
+        reference = Reference.parse(f"{bare}/x")
+    except ValueError:
+        reference = None
+    if reference is None or reference.host != bare:
+        raise UsageError(f'invalid registry "{text}"', hints=["a host, perhaps with a port"])
+    return bare
+
+
+def _asked(parsed: Parsed, host: str) -> tuple[str, str]:
+    """The user name and password, from the options, standard input, or whoever sits there.
+
+    Raises:
+        UsageError: one is missing, and nobody can be asked.
+    """
+    username, password = parsed.one("username"), parsed.one("password")
+    if parsed.flag("password-stdin"):
+        if password:
+            raise UsageError("--password and --password-stdin are mutually exclusive")
+        if not username:
+            raise UsageError("--password-stdin needs --username")
+        data = sys.stdin.buffer.read(_MOST_SECRET_BYTES + 1)
+        password = _decoded(data).rstrip("\r\n")
+    elif password:
+        sys.stderr.write("warning: a password on the command line is seen by others\n")
+        sys.stderr.write("hint: use --password-stdin\n")
+    if not username:
+        username = _prompt(f"Username for {host}: ", "--username", secret=False)
+    if not password and not parsed.flag("password-stdin"):
+        password = _prompt("Password: ", "--password-stdin", secret=True)
+    if not username or not password:
+        raise UsageError("user name and password must not be empty")
+    return username, password
+
+
+def _decoded(data: bytes) -> str:
+    if len(data) > _MOST_SECRET_BYTES:
+        raise UsageError(f"a password of more than {_MOST_SECRET_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("the password is not UTF-8") from error
+
+
+def _prompt(text: str, option: str, *, secret: bool) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody to ask: standard input is no terminal, and no {option} was given")
+    try:
+        return getpass.getpass(text) if secret else input(text).strip()
+    except EOFError:
+        raise PybuildError("canceled") from None
