@@ -54,6 +54,11 @@ class RegistryProcess:
         self.log = log
 
     @property
+    def pid(self) -> int:
+        """Of the process whose child the registry is."""
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return f"{self.scheme}://{self.host}"
 
@@ -80,6 +85,7 @@ def start_registry(
     htpasswd: Mapping[str, str] | None = None,
     token: TokenAuth | None = None,
     tls: ServerTls | None = None,
+    lifetime_s: int = _LIFETIME_S,
 ) -> RegistryProcess:
     """Start a registry on a free port of 127.0.0.1 and wait until it answers.
 
@@ -89,7 +95,7 @@ def start_registry(
         token: makes it ask for bearer tokens.
         tls: makes it speak TLS.
 
-    The process ends by itself after five minutes, should nobody stop it.
+    The process ends by itself after *lifetime_s*, should nobody stop it.
     """
     program = shutil.which(DOCKER_REGISTRY)
     if program is None:
@@ -104,7 +110,7 @@ def start_registry(
         config.write_text(json.dumps(_config(directory, root, port, htpasswd, token, tls)))
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["timeout", "-s", "KILL", str(_LIFETIME_S), program, "serve", str(config)],
+                ["timeout", "-s", "KILL", str(lifetime_s), program, "serve", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

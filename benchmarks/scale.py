@@ -1,0 +1,161 @@
+"""How time and memory grow with the work: ``scripts/bench --scale``.
+
+Each step of a scale is about three to ten times the one before, in a store of its own. Measured are
+a first build, the same again, and one after a small change.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import plot
+from benchmarks.builder import Job, Output
+from benchmarks.data import write_file, write_tree
+from benchmarks.memory import Sampler
+from benchmarks.peers import Pybuild
+from benchmarks.place import settle, trim
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One kind of work that can be more.
+
+    Attributes:
+        unit: what there is more of.
+        steps: how many of them; the last is what users are promised.
+        make: puts so many into a context.
+        output: where the result goes.
+    """
+
+    unit: str
+    steps: tuple[int, ...]
+    make: Callable[[Path, int], None]
+    output: Output = Output.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one size cost: seconds, and the most bytes of memory in any of the three builds."""
+
+    size: int
+    first: float
+    again: float
+    changed: float
+    peak_bytes: int
+
+
+def run(
+    place: Path, names: Sequence[str], most: float, say: Callable[[str], None]
+) -> dict[str, list[Point]]:
+    """Measure the scales, each up to *most* of its largest step."""
+    found: dict[str, list[Point]] = {}
+    for name in names:
+        scale = SCALES[name]
+        found[name] = []
+        for size in [step for step in scale.steps if step <= most * scale.steps[-1]]:
+            found[name].append(_point(place / f"{name}-{size}", scale, size))
+            trim(place)
+            say(f"{name} {size}: {found[name][-1]}")
+    return found
+
+
+def _point(work: Path, scale: Scale, size: int) -> Point:
+    work.mkdir()
+    context = work / "context"
+    context.mkdir()
+    (context / "changing").write_text("0")
+    scale.make(context, size)
+    builder = Pybuild(work / "store")
+    job = Job(context=context, output=scale.output, dest=work / "out.tar")
+    seconds: list[float] = []
+    peak = 0
+    for turn in range(3):
+        if turn == 2:
+            (context / "changing").write_text("1")
+        settle(work)
+        with Sampler([]) as sampler:
+            began = time.perf_counter()
+            builder.build(job)
+            seconds.append(time.perf_counter() - began)
+        peak = max(peak, sampler.peak_bytes)
+    shutil.rmtree(work)
+    first, again, changed = seconds
+    return Point(size, first, again, changed, peak)
+
+
+def _vertices(context: Path, count: int) -> None:
+    """Stages of twenty copies each, all of them copied together."""
+    stages = max(1, count // 21)
+    lines: list[str] = []
+    for stage in range(stages):
+        lines.append(f"FROM scratch AS s{stage}")
+        lines += [f"COPY changing /{stage}.{step}" for step in range(20)]
+    lines.append("FROM scratch")
+    lines += [f"COPY --from=s{stage} /{stage}.19 /" for stage in range(stages)]
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+
+
+def _stages(context: Path, count: int) -> None:
+    """Stages that stand on one another, ten deep."""
+    lines: list[str] = []
+    for stage in range(count):
+        base = f"s{stage - 1}" if stage % 10 else "scratch"
+        lines += [f"FROM {base} AS s{stage}", f"ENV STAGE={stage}", f"COPY changing /{stage}"]
+    lines.append("FROM scratch")
+    lines += [f"COPY --from=s{stage} /{stage} /" for stage in range(count)]
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+
+
+def _files(context: Path, count: int) -> None:
+    write_tree(context / "tree", count, 200)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+
+
+def _megabytes(context: Path, count: int) -> None:
+    """A layer of so many million bytes, in files of up to a gigabyte, written to an archive."""
+    (context / "data").mkdir()
+    for number in range((count + 999) // 1000):
+        size = min(1000, count - number * 1000) * 1_000_000
+        write_file(context / f"data/{number}", size, number)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+
+
+SCALES: dict[str, Scale] = {
+    "vertices": Scale("vertices", (100, 300, 1_000, 3_000, 10_000), _vertices),
+    "stages": Scale("stages", (20, 60, 200, 600, 2_000), _stages),
+    "files": Scale("files", (1_000, 10_000, 100_000, 1_000_000), _files),
+    "layer": Scale("MB", (20, 200, 2_000, 20_000), _megabytes, Output.ARCHIVE),
+}
+
+
+def table(found: Mapping[str, Sequence[Point]]) -> str:
+    """Return a Markdown table of all points."""
+    rows = ["| work | first s | again s | after a change s | peak MB |", "|---|---|---|---|---|"]
+    for name, points in found.items():
+        rows += [
+            f"| {point.size} {SCALES[name].unit} | {point.first:.2f} | {point.again:.3f} "
+            f"| {point.changed:.2f} | {point.peak_bytes / 1e6:.0f} |"
+            for point in points
+        ]
+    return "\n".join(rows)
+
+
+def as_json(found: Mapping[str, Sequence[Point]]) -> dict[str, list[dict[str, float]]]:
+    return {
+        name: [{field: getattr(p, field) for field in Point.__slots__} for p in points]
+        for name, points in found.items()
+    }
+
+
+def drawn(name: str, points: Sequence[Point]) -> str:
+    """Draw seconds over size."""
+    lines = {
+        "first": [(p.size, p.first) for p in points],
+        "after a change": [(p.size, p.changed) for p in points],
+        "again": [(p.size, p.again) for p in points],
+    }
+    return plot.curves(f"{name}: seconds, both scales logarithmic", SCALES[name].unit, "s", lines)

@@ -1,0 +1,52 @@
+"""What a workload is: prepared once, then each builder does it in turn."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from benchmarks.builder import Builder
+from benchmarks.site import Site
+
+
+class Workload:
+    """One line of the table. The class's docstring is the line's explanation.
+
+    Attributes:
+        name: as it is asked for.
+        reach, dream: our seconds over BuildKit's; what is aimed at.
+        has_layers: the bytes of layers are compared, and more than 10 % too many do not count.
+        skips: why a builder cannot do it, by its name.
+    """
+
+    name: ClassVar[str]
+    reach: ClassVar[float | None] = None
+    dream: ClassVar[float | None] = None
+    has_layers: ClassVar[bool] = False
+    skips: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, site: Site, size: float = 1.0) -> None:
+        self.site = site
+        self.size = size
+
+    def scaled(self, number: int) -> int:
+        """Return so many, or fewer where the workload is only tried out."""
+        return max(2, int(number * self.size))
+
+    def prepare(self) -> None:
+        """Make what all builders use; not measured."""
+
+    def warm(self, builder: Builder) -> None:
+        """Do what comes before the first measured time; not measured."""
+        self.before(builder, 0)
+        self.run(builder)
+
+    def before(self, builder: Builder, turn: int) -> None:
+        """Do what comes before each measured time; not measured."""
+
+    def run(self, builder: Builder) -> None:
+        """What is measured."""
+        raise NotImplementedError
+
+    def layer_bytes(self, builder: Builder) -> int:
+        """Return the size of the layers that *builder* made last."""
+        raise NotImplementedError

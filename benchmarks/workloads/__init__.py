@@ -1,0 +1,22 @@
+"""The workloads, in the order of the table."""
+
+from benchmarks.workload import Workload
+from benchmarks.workloads.bases import Apt, Pull
+from benchmarks.workloads.caches import CacheImport
+from benchmarks.workloads.contexts import Context, Monorepo
+from benchmarks.workloads.exports import Load, OciTar, Push
+from benchmarks.workloads.steps import Chain, Many, Noop, Wide
+from benchmarks.workloads.uploads import UploadFile, UploadFiles
+
+__all__ = ["SERVED", "WORKLOADS"]
+
+# What the command does; and below what matters between a client and its server.
+WORKLOADS: dict[str, type[Workload]] = {
+    kind.name: kind
+    for kind in (
+        *(Noop, Chain, Wide, Context, Push, OciTar, Pull, Apt),
+        *(Monorepo, CacheImport, Load, Many),
+    )
+}
+
+SERVED: dict[str, type[Workload]] = {kind.name: kind for kind in (UploadFile, UploadFiles)}

@@ -1,0 +1,87 @@
+"""The benchmark runs, and what it says of its figures is right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import data, plot, report
+from benchmarks.measure import Figures
+from benchmarks.workloads import WORKLOADS
+from tests.harness import BUSYBOX, ROOT
+from tests.services import has_registry
+
+
+def row(ours: float, theirs: float, layers: float = 1.0) -> dict[str, Figures]:
+    return {
+        "pybuild": Figures(seconds=[ours] * 5, layer_bytes=int(layers * 1000)),
+        "buildkit": Figures(seconds=[theirs] * 5, layer_bytes=1000),
+    }
+
+
+def test_a_row_says_what_was_reached() -> None:
+    push = WORKLOADS["push"]
+    assert report.verdict(push, row(0.2, 1)) == "dream"
+    assert report.verdict(push, row(0.35, 1)) == "reached"
+    assert report.verdict(push, row(0.36, 1)) == "not reached"
+
+
+def test_larger_layers_do_not_count_however_fast() -> None:
+    assert report.verdict(WORKLOADS["push"], row(0.1, 1, 1.11)).startswith("does not count")
+    assert report.verdict(WORKLOADS["push"], row(0.1, 1, 1.10)) == "dream"
+
+
+def test_a_builder_that_failed_has_no_ratio() -> None:
+    figures = {"pybuild": Figures(seconds=[1.0]), "buildkit": Figures(failed="no such file")}
+    assert report.ratio(figures, "pybuild") is None
+    lines = report.table(WORKLOADS, {"noop": figures}, ["pybuild", "buildkit"]).splitlines()
+    assert lines[2].startswith("| noop | 1.000 (1.000 … 1.000) | – | – |")
+
+
+def test_data_is_the_same_each_time_and_compresses_like_programs_do() -> None:
+    import zlib
+
+    whole = b"".join(data.pieces(3_000_000, 1))
+    assert len(whole) == 3_000_000
+    assert whole == b"".join(data.pieces(3_000_000, 1)) != b"".join(data.pieces(3_000_000, 2))
+    assert 0.25 < len(zlib.compress(whole, 1)) / len(whole) < 0.6
+
+
+def test_plots_are_xml() -> None:
+    ElementTree.fromstring(plot.bars("a < b", [plot.Bar("noop", 0.4, 1.0), plot.Bar("x", 9)]))
+    lines = {"first": [(10, 0.5), (1000, 40.0)], "again": [(10, 0.1)]}
+    ElementTree.fromstring(plot.curves("files & more", "files", "s", lines))
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.sandbox
+@pytest.mark.registry
+def test_it_measures_a_workload(tmp_path: Path) -> None:
+    if BUSYBOX is None or not has_registry():
+        pytest.skip("busybox or docker-registry is not installed")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "--only", "ocitar", "--peers", "none"),
+            *("--rounds", "1", "--size", "0.02", "--dir", str(tmp_path), "--out", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert "file system" in found["machine"]
+    ours = found["workloads"]["ocitar"]["pybuild"]
+    assert ours["failed"] == ""
+    assert len(ours["seconds"]) == 1
+    assert ours["layer_bytes"] > 1000
+    assert ours["peak_bytes"] > 1 << 20
+    assert not list(tmp_path.glob("pybuild-bench-*")), "the place is removed"
