@@ -129,6 +129,10 @@ class _Build:
             self.deaf = True
             self.fail(error)
 
+    def succeed(self, solution: Solution) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(solution)
+
     def fail(self, error: BaseException) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
@@ -262,15 +266,20 @@ class Solver:
                 self._scribe.put(key, partial(self._store.save_alias, key, target))
             case SaveSeconds(vertex=vertex, seconds=seconds):
                 self._scribe.put(vertex, partial(self._store.save_seconds, vertex, seconds))
+            case Tell(phase=Phase.COMPLETED):
+                # Who has heard that a step is done may count on its result, also after kill -9.
+                build = self._builds[what.job]
+                self._scribe.after(partial(build.say, self._event(what)))
+                build.progress.told()
             case Tell():
-                self._builds[what.job].say(self._event(what))
-                if what.phase in (Phase.CACHED, Phase.COMPLETED):
-                    self._builds[what.job].progress.told()
+                build = self._builds[what.job]
+                build.say(self._event(what))
+                if what.phase is Phase.CACHED:
+                    build.progress.told()
             case JobDone(job=job, solved=solved, keys=keys):
                 build = self._builds[job]
                 build.progress.end(Known(solved, keys))
-                if not build.outcome.done():
-                    build.outcome.set_result(Solution(build.targets, solved, keys))
+                self._scribe.after(partial(build.succeed, Solution(build.targets, solved, keys)))
             case JobFailed(job=job, error=error, solved=solved, keys=keys):
                 self._builds[job].progress.end(Known(solved, keys))
                 self._builds[job].fail(error)

@@ -22,6 +22,7 @@ class Scribe:
     def __init__(self, report: Callable[[Exception], None]) -> None:
         self._report = report
         self._waiting: list[tuple[Digest, Write]] = []
+        self._after: list[Callable[[], None]] = []
         self._unwritten: dict[Digest, int] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -31,6 +32,13 @@ class Scribe:
         self._unwritten[key] = self._unwritten.get(key, 0) + 1
         if self._task is None:
             self._task = asyncio.create_task(self._work())
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Call on the event loop, once everything put so far is written: now, if it is."""
+        if self._task is None:
+            call()
+        else:
+            self._after.append(call)
 
     async def written(self, key: Digest) -> None:
         """Return once nothing of *key* is waiting to be written."""
@@ -46,6 +54,7 @@ class Scribe:
         # Leave the loop a turn, so that what is asked for at one time is written at one time.
         await asyncio.sleep(0)
         batch, self._waiting = self._waiting, []
+        after, self._after = self._after, []
         try:
             for error in await asyncio.to_thread(_write_all, [write for _, write in batch]):
                 self._report(error)
@@ -54,7 +63,12 @@ class Scribe:
                 self._unwritten[key] -= 1
                 if not self._unwritten[key]:
                     del self._unwritten[key]
+            if not self._waiting:  # nor is there anything that later ones would wait for
+                after += self._after
+                self._after = []
             self._task = asyncio.create_task(self._work()) if self._waiting else None
+            for call in after:
+                call()
 
 
 def _write_all(writes: list[Write]) -> list[Exception]:

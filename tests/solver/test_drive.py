@@ -103,6 +103,28 @@ def test_a_build_runs_and_the_next_one_is_cached() -> None:
     go(work)
 
 
+def test_a_step_is_told_done_when_its_result_is_stored() -> None:
+    """Who was told counts on it, even when the process is killed right then."""
+    seen: list[Event] = []
+    early: list[str] = []
+
+    class Watched(MemoryRecords):
+        def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+            time.sleep(0.01)  # long enough for the event to overtake us
+            names = {e.vertex: e.name for e in seen if isinstance(e, VertexAdded)}
+            done = [names[e.vertex] for e in seen if isinstance(e, VertexCompleted)]
+            early.extend(name for name in done if name == record.name)
+            super().save(record, made_of)
+
+    async def work() -> None:
+        top = run("three", run("two", run("one", image())))
+        await solver(Watched()).solve([top], FakeRunner(), seen.append)
+        assert sum(isinstance(e, VertexCompleted) for e in seen) == 4
+        assert not early
+
+    go(work)
+
+
 def test_sixteen_steps_overlap() -> None:
     async def work() -> None:
         at_once = asyncio.Barrier(16)
