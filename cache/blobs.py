@@ -225,17 +225,22 @@ class Blobs:
     def lease_for(self, lease: Keeper | None) -> Keeper:
         return lease or self._own
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str) -> int:
         """Remove the blob, if it is there, whoever uses it; `prune` is the careful way.
+
+        Returns the bytes that the disk got back.
 
         Raises:
             EnvironmentFault: it cannot be removed.
         """
         with faults(f"cannot delete blob {digest}", self._root):
+            path = self.path(digest)
             try:
-                self._disk.unlink(self.path(digest))
+                status = os.stat(path, follow_symlinks=False)
+                self._disk.unlink(path)
             except FileNotFoundError:
-                pass
+                return 0
+        return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
     def list(self) -> Iterator[tuple[Digest, os.stat_result]]:
         """Yield each blob and its file's status; files of others are passed over."""

@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from pybuild.cache.room import Room
     from pybuild.model.clock import Clock
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
@@ -46,7 +47,13 @@ class ActiveDelta:
 
 
 class Deltas:
-    """The deltas of one store. Safe to use from threads and processes at once."""
+    """The deltas of one store. Safe to use from threads and processes at once.
+
+    Attributes:
+        room: keeps the store below its ceiling, where it has one.
+    """
+
+    room: Room | None = None
 
     def __init__(
         self, root: str, disk: Disk, scratch: Scratch, own: Lease, clock: Clock, warn: Warn
@@ -70,8 +77,10 @@ class Deltas:
         """Make an empty delta to write to.
 
         Raises:
-            EnvironmentFault: it cannot be made.
+            EnvironmentFault: it cannot be made, or the store is at its ceiling.
         """
+        if self.room is not None:
+            self.room.prepare()
         active = ActiveDelta(self._scratch.name())
         with faults("cannot begin a snapshot", self._root):
             try:
@@ -122,6 +131,8 @@ class Deltas:
             raise
         if not ours:
             self.abort(active)
+        if self.room is not None:
+            self.room.changed()
         return id
 
     def _rename(self, source: str, target: str, id: str) -> bool:
@@ -178,14 +189,16 @@ class Deltas:
         except OSError:
             return {}
 
-    def remove(self, id: str) -> None:
+    def take_away(self, id: str) -> str | None:
         """Make the delta vanish, whoever uses it; `prune` is the careful way.
+
+        Returns where it waits for `Scratch.delete`, or None if it was gone.
 
         Raises:
             EnvironmentFault: it cannot be moved away.
         """
         with faults(f"cannot remove snapshot {id}", self._root):
-            self._scratch.trash(self._directory(id))
+            return self._scratch.take_away(self._directory(id))
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of all deltas, whole or not; what others put there is passed over."""

@@ -61,6 +61,23 @@ class LiveFile:
         self.fd = -1
 
 
+def is_alive(path: str) -> bool:
+    """Tell whether the maker of the `LiveFile` at *path* lives; what cannot be told lives."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+
+
 def bury(path: str) -> bool:
     """Remove the `LiveFile` at *path* if its maker is dead; tell whether it is gone."""
     try:

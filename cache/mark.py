@@ -33,6 +33,7 @@ class Holder:
     Attributes:
         name: kind and key in `Records`.
         deltas, blobs: what it names; there or not.
+        seconds: how long it takes to make again; 0 where nobody knows.
     """
 
     name: Name
@@ -42,6 +43,7 @@ class Holder:
     created: float = 0.0
     last_used: float = 0.0
     use_count: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -157,6 +159,7 @@ def _result(key: str, value: dict[str, Any], use: dict[str, Any]) -> Holder:
         created=created,
         last_used=max(created, as_number(use.get("at"))),
         use_count=int(as_number(use.get("count"))),
+        seconds=max(0.0, as_number(value.get("seconds"))),
     )
 
 

@@ -12,12 +12,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pybuild.cache.atomic import fault
+from pybuild.cache.atomic import fault, faults
 from pybuild.cache.filters import parse_filters
 from pybuild.cache.mark import Mark, Name, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
+from pybuild.cache.value import by_value
 from pybuild.model.errors import PybuildError
+
+Choose = Callable[[Sequence[UsageRecord]], list[UsageRecord]]
 
 # Removals under one hold of the lock: builds wait for it a few milliseconds.
 _BATCH = 16
@@ -48,10 +51,14 @@ class Policy:
 
 @dataclass(slots=True)
 class Pruned:
-    """What was freed, in order; *freed* is the sum of the sizes in bytes."""
+    """What was freed, in order; *freed* is what the disk got back, in bytes.
+
+    *waiting*: what was taken away and is still to be deleted.
+    """
 
     records: list[UsageRecord] = field(default_factory=list[UsageRecord])
     freed: int = 0
+    waiting: list[str] = field(default_factory=list[str])
 
 
 def default_policies(store: Store) -> list[Policy]:
@@ -96,18 +103,34 @@ def prune(
     Raises:
         UsageError: a filter is wrong. EnvironmentFault: the store cannot be read or changed.
     """
-    policy = policy or Policy()
+    rule = policy or Policy()
+    return sweep(store, lambda records: choose(store, rule, records), progress)
+
+
+def sweep(
+    store: Store,
+    choose: Choose,
+    progress: Callable[[UsageRecord], None] = lambda record: None,
+) -> Pruned:
+    """Free what *choose* picks from all that is there, until it picks nothing.
+
+    On return it is deleted and not only out of the way, as far as nobody has its files open.
+
+    Raises:
+        EnvironmentFault: the store cannot be read or changed.
+    """
     pruned = Pruned()
     before = -1
     store.drop_ballast()
     try:
         while True:
             try:
-                _prune(store, policy, pruned, progress)
+                _prune(store, choose, pruned, progress)
                 return pruned
             except OSError as error:
                 raise fault(error, "cannot prune", store.root) from error
             except PybuildError as error:
+                _delete(store, pruned)
                 # On a full disk what was moved away must really go before the rest can.
                 cause = error.__cause__
                 full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -121,21 +144,22 @@ def prune(
 
 
 def _prune(
-    store: Store, policy: Policy, pruned: Pruned, progress: Callable[[UsageRecord], None]
+    store: Store, choose: Choose, pruned: Pruned, progress: Callable[[UsageRecord], None]
 ) -> None:
     stale = 0
     while True:
         if stale < _PATIENCE:
             marked = mark(store)
-            plan = choose(store, policy, usage(store, marked))
+            plan = choose(usage(store, marked))
             done = _sweep(store, marked, plan, pruned, progress)
         else:
             with store.leases.collecting():
                 marked = mark(store)
-                plan = choose(store, policy, usage(store, marked))[:_BATCH]
+                plan = choose(usage(store, marked))[:_BATCH]
                 gone: set[Name] = set()
                 for record in plan:
                     _remove(store, record, gone, pruned, progress)
+            _delete(store, pruned)
             done = True
         if not done:
             stale += 1
@@ -158,8 +182,7 @@ def collect(store: Store, policies: Sequence[Policy]) -> Pruned:
 def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list[UsageRecord]:
     """Return what to free, in order. Pure but for the disk's free space.
 
-    Least recently used first, rarely used before often used; what others lie on comes last, as it
-    is in use as long as they are [GC-4].
+    The least valuable first (`value`); what others lie on comes after them [GC-4].
     """
     now = store.clock.now()
     matches, names_internal = parse_filters(policy.filters, now)
@@ -174,7 +197,7 @@ def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list
     used = sum(record.size for record in records if not record.pinned)
     limited = policy.max_used_space is not None or policy.min_free_space is not None
     if not limited and not policy.reserved_space:
-        return _ordered(candidates)
+        return by_value(candidates, now)
     keep = used if limited else policy.reserved_space
     if policy.max_used_space is not None:
         keep = min(keep, policy.max_used_space)
@@ -183,25 +206,12 @@ def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list
         keep = min(keep, used - (policy.min_free_space - disk.f_bavail * disk.f_frsize))
     keep = max(keep, policy.reserved_space)
     chosen: list[UsageRecord] = []
-    for record in _ordered(candidates):
+    for record in by_value(candidates, now):
         if used <= keep:
             break
         chosen.append(record)
         used -= record.size
     return chosen
-
-
-def _ordered(records: Sequence[UsageRecord]) -> list[UsageRecord]:
-    """Sort by the sum of two ranks, last use and use count; children before what they lie on."""
-    by_time = {time: rank for rank, time in enumerate(sorted({r.last_used for r in records}))}
-    by_count = {count: rank for rank, count in enumerate(sorted({r.use_count for r in records}))}
-    times, counts = max(len(by_time) - 1, 1), max(len(by_count) - 1, 1)
-
-    def score(record: UsageRecord) -> tuple[float, int, str, str]:
-        rank = by_time[record.last_used] / times + by_count[record.use_count] / counts
-        return rank, len(record.records), record.kind, record.id
-
-    return sorted(records, key=score)
 
 
 def _sweep(
@@ -222,7 +232,14 @@ def _sweep(
                 return False
             for record in plan[start : start + _BATCH]:
                 _remove(store, record, gone, pruned, progress)
+        _delete(store, pruned)
     return True
+
+
+def _delete(store: Store, pruned: Pruned) -> None:
+    """Delete what was taken away, now that nobody waits for us."""
+    while pruned.waiting:
+        pruned.freed += store.tmp.delete(pruned.waiting.pop())
 
 
 def _remove(
@@ -234,25 +251,30 @@ def _remove(
 ) -> None:
     """Remove one thing, records first; the caller holds the collection lock.
 
+    It is out of the way then, and deleted when the lock is given up.
     *gone*: records deleted since the mark, so that none is deleted once per delta it names.
     """
+    taken: str | None = None
     for name in record.records:
         if name not in gone:
             store.records.delete(*name)
             gone.add(name)
     if record.kind == "delta":
-        store.deltas.remove(record.id)
+        taken = store.deltas.take_away(record.id)
     elif record.kind == "blob":
-        store.blobs.delete(record.id)
+        pruned.freed += store.blobs.delete(record.id)
     elif record.kind != "record":
         folders = {
             "mount": store.mounts_dir,
             "memo": store.memo_dir,
             "context": store.contexts_dir,
         }
-        store.discard(os.path.join(folders.get(record.kind, store.root), record.id))
+        path = os.path.join(folders.get(record.kind, store.root), record.id)
+        with faults(f"cannot remove {path}", store.root):
+            taken = store.tmp.take_away(path)
+    if taken is not None:
+        pruned.waiting.append(taken)
     pruned.records.append(record)
-    pruned.freed += record.size
     progress(record)
 
 

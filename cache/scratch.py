@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.model.clock import Clock
 
-Remover = Callable[[str], None]
+Remover = Callable[[str], int]
+"""Deletes a directory tree and returns the bytes that came free."""
 
 INGEST = "ingest"
 INGEST_KEPT_S = 24 * 3600.0
@@ -46,12 +47,15 @@ class Scratch:
 
     def name(self, label: str = "") -> str:
         """Return an unused path in ``tmp/`` that is ours while this process lives."""
+        return os.path.join(self.path, f"{self.owner()}.{os.urandom(8).hex()}{label}")
+
+    def owner(self) -> str:
+        """Return what our entries' names begin with, before a dot."""
         with self._lock:
             if self._owner is None:
                 self._owner = LiveFile(self._disk, self.path, ".lock")
                 self._start()
-            owner = self._owner.name
-        return os.path.join(self.path, f"{owner}.{os.urandom(8).hex()}{label}")
+            return self._owner.name
 
     def trash(self, path: str) -> None:
         """Make *path* vanish now and be deleted soon; it may be a tree or a file.
@@ -67,6 +71,19 @@ class Scratch:
             self._start()
         self._idle.clear()
         self._wanted.set()
+
+    def take_away(self, path: str) -> str | None:
+        """Make *path* vanish now, to be deleted by `delete`; return its new one, None if gone.
+
+        Raises:
+            OSError: it is still there.
+        """
+        taken = self.name()
+        try:
+            self._disk.rename(path, taken)
+        except FileNotFoundError:
+            return None
+        return taken
 
     def _start(self) -> None:
         if self._janitor is None and not self._stop:
@@ -89,13 +106,14 @@ class Scratch:
             if not self._wanted.is_set():
                 self._idle.set()
 
-    def sweep(self) -> None:
-        """Delete everything in ``tmp/`` that no living process owns.
+    def sweep(self) -> int:
+        """Delete everything in ``tmp/`` that no living process owns; return the bytes freed.
 
         Raises:
             Stopped: the store is being closed. OSError: ``tmp/`` cannot be listed.
         """
         dead: dict[str, bool] = {}
+        freed = 0
         # Locks last: a lock that goes first would leave its owner's entries to be asked about
         # again; harmless, but a new entry's lock exists before the entry does.
         names = sorted(os.listdir(self.path), key=lambda name: name.endswith(".lock"))
@@ -110,16 +128,20 @@ class Scratch:
             if owner not in dead:
                 dead[owner] = bury(os.path.join(self.path, owner + ".lock"))
             if dead[owner]:
-                self._delete(path)
+                freed += self.delete(path)
+        return freed
 
-    def _delete(self, path: str) -> None:
-        # What cannot be deleted, such as somebody else's files or a mount, the next process
-        # tries again.
+    def delete(self, path: str) -> int:
+        """Delete a tree or file of ``tmp/``, in this thread; return the bytes freed.
+
+        What cannot be deleted, such as somebody else's files or a mount, the next process tries
+        again.
+        """
         with suppress(Exception):
             if self._remover is not None and not os.path.islink(path) and os.path.isdir(path):
-                self._remover(path)
-            else:
-                remove_tree(path, lambda: self._stop)
+                return self._remover(path)
+            return remove_tree(path, lambda: self._stop)
+        return 0
 
     def _sweep_ingest(self, folder: str) -> None:
         """Forget downloads that nobody took up again for a day."""

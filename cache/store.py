@@ -29,11 +29,15 @@ from pybuild.cache.scratch import Remover, Scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import NoReturn, Self
 
     from pybuild.cache.repositories import Repositories
+    from pybuild.cache.room import Room
+    from pybuild.cache.sizes import Extent
     from pybuild.model.clock import Clock
+
+    Measurer = Callable[[str], Extent]
 
 VERSION = 1
 BALLAST = "ballast"
@@ -67,10 +71,20 @@ class Store:
         root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
         contexts_dir: directories received from clients; made by who first keeps one.
         lease: what this object itself wrote and nobody else leased, until `close`.
+        room: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
+    room: Room | None = None
+
     def __init__(
-        self, root: str, clock: Clock, *, disk: Disk, warn: Warn, remover: Remover | None
+        self,
+        root: str,
+        clock: Clock,
+        *,
+        disk: Disk,
+        warn: Warn,
+        remover: Remover | None,
+        measurer: Measurer | None,
     ) -> None:
         self.root = root
         self.clock = clock
@@ -81,6 +95,7 @@ class Store:
         self.logs_dir = os.path.join(root, "logs")
         self.memo_dir = os.path.join(root, "memo")
         self.disk = disk
+        self._measurer = measurer
         self.tmp = Scratch(root, disk, clock, remover)
         self.leases = Leases(root, disk)
         self.lease = self.leases.create()
@@ -98,6 +113,7 @@ class Store:
         disk: Disk | None = None,
         warn: Warn = lambda message: None,
         remover: Remover | None = None,
+        measurer: Measurer | None = None,
     ) -> Self:
         """Open the store at *root*, making it if there is none.
 
@@ -106,12 +122,13 @@ class Store:
             warn: told what was wrong and mended, in a line; may be called from any thread.
             remover: deletes a directory tree that needs privileges of a worker; called from a
                 background thread; what it cannot delete is tried again by the next process.
+            measurer: measures a tree that needs those privileges.
 
         Raises:
             EnvironmentFault: not a store, of a future version, or not writable.
         """
         path: str = os.path.abspath(root)
-        store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover)
+        store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover, measurer=measurer)
         try:
             store._prepare()
         except OSError as error:
@@ -227,6 +244,18 @@ class Store:
         except OSError as error:
             raise fault(error, f"cannot remove {path}", self.root) from error
 
+    def keep_below(self, ceiling: int) -> None:
+        """Never let the store take more than *ceiling* bytes while this process writes to it."""
+        from pybuild.cache.room import Room
+
+        self.room = self.deltas.room = Room(self, ceiling)
+
+    def measure(self, path: str) -> Extent:
+        """Return what a tree of the store takes on the disk; not on the thread of an event loop."""
+        from pybuild.cache.sizes import extent
+
+        return extent(path) if self._measurer is None else self._measurer(path)
+
     @contextmanager
     def view(self) -> Generator[Self]:
         """Give the same store with a lease of its own, for one of many jobs of a long process."""
@@ -242,6 +271,8 @@ class Store:
 
     def close(self) -> None:
         """Flush, stop the background threads and end the store's own lease."""
+        if self.room is not None:
+            self.room.close()
         self.deltas.close()
         self.records.close()
         self.lease.close()

@@ -16,10 +16,11 @@ class Stopped(Exception):
     """Asked to stop; the rest of the tree is still there."""
 
 
-def remove_tree(path: str, stop: Stop = lambda: False) -> None:
-    """Delete *path*, whatever it is. Never follows a link, never leaves the tree.
+def remove_tree(path: str, stop: Stop = lambda: False) -> int:
+    """Delete *path*, whatever it is; return the bytes that the disk got back.
 
-    Directories of any mode and any depth go. Files of other users need their privileges.
+    Never follows a link, never leaves the tree. Directories of any mode and any depth go. Files of
+    other users need their privileges. A file with other names elsewhere gives nothing back.
 
     Raises:
         Stopped: *stop* said so. OSError: something could not be removed; all else was.
@@ -28,15 +29,23 @@ def remove_tree(path: str, stop: Stop = lambda: False) -> None:
     try:
         name = os.path.basename(path)
         try:
-            os.unlink(name, dir_fd=parent)
-            return
+            return unlink(name, parent)
         except FileNotFoundError:
-            return
+            return 0
         except (IsADirectoryError, PermissionError):
             pass
-        _Removal(parent, stop).run(name)
+        removal = _Removal(parent, stop)
+        removal.run(name)
+        return removal.freed
     finally:
         os.close(parent)
+
+
+def unlink(name: str, parent: int | None = None) -> int:
+    """Delete a file; return the bytes of its blocks if this was its last name. Raises OSError."""
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    os.unlink(name, dir_fd=parent)
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
 
 class _Removal:
@@ -47,6 +56,7 @@ class _Removal:
         self._stop = stop
         self._queue: list[str] = []
         self._error: OSError | None = None
+        self.freed = 0
 
     def run(self, name: str) -> None:
         self._queue.append(name)
@@ -59,7 +69,10 @@ class _Removal:
         if self._stop():
             raise Stopped
         try:
-            os.rmdir(name, dir_fd=parent)  # most directories at the end of a walk are empty
+            # Most directories at the end of a walk are empty.
+            blocks = os.stat(name, dir_fd=parent, follow_symlinks=False).st_blocks
+            os.rmdir(name, dir_fd=parent)
+            self.freed += blocks * 512
             return
         except FileNotFoundError:
             return
@@ -77,10 +90,12 @@ class _Removal:
                 self._empty(fd, depth)
             else:
                 self._raise_up(fd)
+            blocks = os.fstat(fd).st_blocks
         finally:
             os.close(fd)
         try:
             os.rmdir(name, dir_fd=parent)
+            self.freed += blocks * 512
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -115,7 +130,7 @@ class _Removal:
 
     def _unlink(self, fd: int, name: str) -> None:
         try:
-            os.unlink(name, dir_fd=fd)
+            self.freed += unlink(name, fd)
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_number
 from pybuild.cache.mark import Holder, Mark, Name, mark
 from pybuild.cache.results import RESULT
+from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
 
 REGULAR = "regular"
@@ -40,6 +40,7 @@ class UsageRecord:
         mutable: it changes in place, as cache mounts do.
         parents: ids of the deltas directly below.
         records: the records that name it, and so must go before it.
+        seconds: how long making it took, all in all; 0 where nobody knows.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class UsageRecord:
     description: str = ""
     parents: tuple[str, ...] = ()
     records: tuple[Name, ...] = ()
+    seconds: float = 0.0
 
     @property
     def reclaimable(self) -> bool:
@@ -109,6 +111,8 @@ def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 description=_description(holders, id),
                 parents=tuple(sorted(parents)),
                 records=_names(holders),
+                # It was made by the step whose tree it is on top of.
+                seconds=max((r.seconds for r in results if r.deltas[-1] == id), default=0.0),
             )
         )
     return found
@@ -173,7 +177,7 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                     kind=kind,
                     id=entry.name,
                     type=type,
-                    size=measure(entry.path),
+                    size=store.measure(entry.path).size,
                     created=holder.created if holder else changed,
                     last_used=_last_used([holder] if holder else [], changed, now),
                     in_use=(kind, entry.name) in marked.leased,
@@ -185,7 +189,7 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
             )
     for name in sorted(os.listdir(store.root)):
         if name.startswith("records.damaged-"):
-            size = measure(os.path.join(store.root, name))
+            size = store.measure(os.path.join(store.root, name)).size
             found.append(
                 UsageRecord(
                     kind="damaged", id=name, type=INTERNAL, size=size, description="damaged records"
@@ -232,58 +236,3 @@ def _description(holders: Sequence[Holder], otherwise: str) -> str:
 
 def _names(holders: Sequence[Holder]) -> tuple[Name, ...]:
     return tuple(sorted({holder.name for holder in holders}))
-
-
-def delta_size(store: Store, id: str) -> int:
-    """Return the bytes that a delta takes, measuring it the first time."""
-    stated = store.deltas.meta(id).get("size")
-    if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
-        return stated
-    folder = os.path.dirname(store.deltas.path(id))
-    note = os.path.join(folder, "size")
-    try:
-        with open(note, encoding="ascii") as file:
-            text = file.read(32)
-        if text.endswith("\n") and text[:-1].isdecimal():  # else it was cut short
-            return int(text)
-        os.unlink(note)
-    except (OSError, ValueError):
-        pass
-    size = measure(folder)
-    try:
-        fd = store.disk.create(note)
-        try:
-            store.disk.write(fd, f"{size}\n".encode("ascii"))
-        finally:
-            os.close(fd)
-    except OSError:
-        pass  # measured again the next time
-    return size
-
-
-def measure(path: str) -> int:
-    """Return the bytes that a tree takes on the disk: links counted once, none followed.
-
-    What may not be looked into counts nothing.
-    """
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    queue = [path]
-    while queue:
-        current = queue.pop()
-        try:
-            status = os.lstat(current)
-        except OSError:
-            continue
-        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-        total += status.st_blocks * 512
-        if stat.S_ISDIR(status.st_mode):
-            try:
-                with os.scandir(current) as entries:
-                    queue += [entry.path for entry in entries]
-            except OSError:
-                continue
-    return total

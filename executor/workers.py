@@ -11,15 +11,19 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pybuild
+from pybuild.executor.bounded import AT_ONCE, bounded
 from pybuild.executor.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
 from pybuild.executor.zygote_process import Job, JobExit, ZygoteProcess, converse, error_of
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+
+if TYPE_CHECKING:
+    from pybuild.cache.room import Room
 
 _SIGTERM, _SIGKILL = 15, 9
 _GRACE_SECONDS = 0.5
@@ -46,7 +50,12 @@ class Workers:
         rootless: True: in a user namespace even as root; False: never; None: when not root.
         pythonpath: directories that workers import from; default: this process's.
         runtime: the OCI runtime that runs steps, by name or path; empty: our own sandbox.
+
+    Attributes:
+        room: what jobs may write of, where the store has a ceiling.
     """
+
+    room: Room | None = None
 
     def __init__(
         self,
@@ -111,7 +120,8 @@ class Workers:
                 on_progress(message[1])
 
         job = _begin(zygote, "call", function, fds)
-        ended = await _attend(zygote, job, (function, dict(args)), on_message, grace=0.0)
+        async with bounded(self.room, _written(args)):
+            ended = await _attend(zygote, job, (function, dict(args)), on_message, grace=0.0)
         if not outcome:
             raise EnvironmentFault(
                 f"worker for {function} ended without a result (status {ended.status})"
@@ -176,14 +186,15 @@ class Workers:
             finally:
                 for fd in write_ends:
                     os.close(fd)
-            ended = await _attend(
-                zygote,
-                job,
-                request,
-                on_message,
-                grace=_GRACE_SECONDS,
-                watched=[stream.ended for stream in streams],
-            )
+            async with bounded(self.room, spec.upper):
+                ended = await _attend(
+                    zygote,
+                    job,
+                    request,
+                    on_message,
+                    grace=_GRACE_SECONDS,
+                    watched=[stream.ended for stream in streams],
+                )
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
@@ -290,6 +301,12 @@ class _Stream:
             self.ended.exception()  # run_step has raised it, or something that came before it
 
 
+def _written(args: Mapping[str, Any]) -> str:
+    """Return the place in the store that a call writes to, if it does."""
+    places = (args.get(name) for name in ("upper", "target", "out"))
+    return next((place for place in places if isinstance(place, str)), "")
+
+
 def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int]) -> Job:
     try:
         return zygote.begin(kind, details, fds)
@@ -322,8 +339,8 @@ async def _attend(
             for one in done:
                 one.result()
         return job.gone.result()
-    except BaseException:
-        await _end(zygote, job, grace)
+    except BaseException as error:
+        await _end(zygote, job, 0.0 if error.args == (AT_ONCE,) else grace)
         raise
     finally:
         talk.cancel()

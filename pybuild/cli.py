@@ -42,6 +42,7 @@ _REMOTE = (
     *_TLS,
 )
 _TREES = (_PLATFORM, _PROGRESS, *GLOBAL)
+_CACHE_MAX = Option("cache-max", "the store never takes more than this of the disk", "SIZE")
 _FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)
 
 BUILD = Command(
@@ -78,6 +79,7 @@ BUILD = Command(
         Option(
             "cache-from", "start from this cache (type=…,ref=…|src=…, or a ref)", "SPEC", "", True
         ),
+        _CACHE_MAX,
         Option(
             "cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True
         ),
@@ -159,6 +161,7 @@ COMMANDS = {
                     "",
                     True,
                 ),
+                _CACHE_MAX,
                 Option("insecure", "listen on TCP without TLS"),
                 _RUNTIME,
                 Option("tlscacert", "clients need a certificate of this authority", "FILE"),
@@ -297,7 +300,10 @@ COMMANDS = {
                 Option("all", "cached results too, not only what is unreachable", short="a"),
                 _FILTER,
                 _FORCE,
-                Option("keep-storage", "keep this much of the cache (bytes, 10GB)", "SIZE"),
+                Option("keep-storage", "the same as --max-used-space", "SIZE"),
+                Option("max-used-space", "free until the cache takes no more (10GB, 60%)", "SIZE"),
+                Option("min-free-space", "free until the disk has as much free", "SIZE"),
+                Option("reserved-space", "the cache may always keep this much", "SIZE"),
                 *_REMOTE,
                 *GLOBAL,
             ),

@@ -20,6 +20,13 @@ maxUsedSpace = "60%"
 minFreeSpace = "20%"
 binary = "crun"  # an OCI runtime for steps; left out: our own sandbox
 
+[cache]
+max = "20GB"
+
+[cache.mounts."go-build"]  # by the mount's id; "*" is for those that are not named
+max = "2GB"
+max-age = "30d"
+
 insecure-entitlements = ["network.host", "security.insecure"]
 provenanceEnvDir = "/etc/pybuild/provenance.d"
 
@@ -77,6 +84,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MountLimit:
+    """How large a cache mount may be after a step, and how long it may lie unused; 0: any."""
+
+    max_bytes: int = 0
+    max_age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
     """What the build server alone looks at [DMN-1].
 
@@ -106,6 +121,8 @@ class Settings:
         max_parallelism: how many steps may run at once; 0 is the default of the machine.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.
+        cache_max: what the store never takes more than, as written; empty: no ceiling.
+        mounts: limits of cache mounts by id; ``*`` for those that are not named.
     """
 
     root: str
@@ -115,6 +132,8 @@ class Settings:
     isolated_network: bool = False
     dns: Dns = Dns()
     limits: Limits = Limits()
+    cache_max: str = ""
+    mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
     daemon: Daemon = Daemon()
 
 
@@ -129,7 +148,9 @@ _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "syst
 )
 
 
-def load_settings(config: str = "", root: str = "", runtime: str = "") -> Settings:
+def load_settings(
+    config: str = "", root: str = "", runtime: str = "", cache_max: str = ""
+) -> Settings:
     """Read the configuration that applies; flags and $PYBUILD_ROOT win over the file.
 
     Raises:
@@ -149,6 +170,12 @@ def load_settings(config: str = "", root: str = "", runtime: str = "") -> Settin
     dns = reader.child("dns")
     grpc = reader.child("grpc")
     tls = grpc.child("tls")
+    cache = reader.child("cache")
+    mounts = cache.child("mounts")
+    if cache_max:
+        from pybuild.cache.filters import parse_size
+
+        parse_size(cache_max, 1)
     settings = Settings(
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
@@ -160,6 +187,8 @@ def load_settings(config: str = "", root: str = "", runtime: str = "") -> Settin
             max_used_space=oci.size("maxUsedSpace"),
             min_free_space=oci.size("minFreeSpace"),
         ),
+        cache_max=cache_max or cache.size("max"),
+        mounts={id: _mount_limit(mounts.child(id)) for id in mounts.keys_any()},
         isolated_network=reader.child("network").choice("mode", ("host", "isolated")) == "isolated",
         dns=Dns(
             nameservers=dns.addresses("nameservers"),
@@ -177,16 +206,32 @@ def load_settings(config: str = "", root: str = "", runtime: str = "") -> Settin
         ),
     )
     for part, known in (
-        (reader, ("root", "registry", "worker", "dns", "network", "grpc", *_DAEMON, *_IGNORED)),
+        (
+            reader,
+            ("root", "registry", "worker", "dns", "network", "grpc", "cache", *_DAEMON, *_IGNORED),
+        ),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
         (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
         (tls, ("cert", "key", "ca")),
         (dns, ("nameservers", "options", "searchDomains")),
         (reader.child("network"), ("mode",)),
+        (cache, ("max", "mounts")),
+        *((mounts.child(id), ("max", "max-age")) for id in mounts.keys_any()),
     ):
         part.only(known)
     return settings
+
+
+def _mount_limit(table: _Table) -> MountLimit:
+    from pybuild.cache.filters import parse_size
+
+    size = table.size("max", "a size such as 10GB")
+    if size.endswith("%"):
+        raise table.wrong("max", "a size such as 10GB", size)
+    return MountLimit(
+        max_bytes=parse_size(size, 1) if size else 0, max_age_s=table.duration("max-age")
+    )
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -217,7 +262,7 @@ class _Table:
         value = self._table.get(key, {})
         where = f"{self._where}.{key}" if self._where else key
         if not isinstance(value, dict):
-            raise self._wrong(key, "a table", value)
+            raise self.wrong(key, "a table", value)
         return _Table(self._path, where, value)  # pyright: ignore[reportUnknownArgumentType]
 
     def text(self, key: str) -> str:
@@ -227,13 +272,13 @@ class _Table:
         """One of *choices*, the first where the key is absent."""
         value = self.text(key) or choices[0]
         if value not in choices:
-            raise self._wrong(key, "one of " + ", ".join(choices), value)
+            raise self.wrong(key, "one of " + ", ".join(choices), value)
         return value
 
     def boolean(self, key: str, default: bool) -> bool:
         return bool(self._typed(key, bool, "true or false", default))
 
-    def size(self, key: str) -> str:
+    def size(self, key: str, what: str = "a size such as 10GB or 60%") -> str:
         """Bytes as a number, or a text such as ``10GB`` or ``60%``; empty when absent."""
         from pybuild.cache.filters import parse_size
 
@@ -245,19 +290,29 @@ class _Table:
             if text:
                 parse_size(text, 1)
         except UsageError as error:
-            raise self._wrong(key, "a size such as 10GB or 60%", value) from error
+            raise self.wrong(key, what, value) from error
         return text
+
+    def duration(self, key: str) -> float:
+        """Seconds, written as ``48h`` or ``30d``; 0 when absent."""
+        from pybuild.cache.filters import parse_duration
+
+        text = self.text(key)
+        try:
+            return parse_duration(text) if text else 0.0
+        except UsageError as error:
+            raise self.wrong(key, "a duration such as 48h or 30d", text) from error
 
     def number(self, key: str) -> int:
         value = self._typed(key, int, "a whole number", 0)
         if isinstance(value, bool) or value < 0:
-            raise self._wrong(key, "a whole number", value)
+            raise self.wrong(key, "a whole number", value)
         return int(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         items = self._typed(key, list, "a list of strings", [])
         if not all(isinstance(item, str) for item in items):
-            raise self._wrong(key, "a list of strings", items)
+            raise self.wrong(key, "a list of strings", items)
         return tuple(items)
 
     def words(self, key: str) -> tuple[str, ...]:
@@ -265,7 +320,7 @@ class _Table:
         items = self.texts(key)
         for item in items:
             if item.split() != [item]:
-                raise self._wrong(key, "a list of single words", item)
+                raise self.wrong(key, "a list of single words", item)
         return items
 
     def addresses(self, key: str) -> tuple[str, ...]:
@@ -277,7 +332,7 @@ class _Table:
                 try:
                     ipaddress.ip_address(item)
                 except ValueError:
-                    raise self._wrong(key, "a list of IP addresses", item) from None
+                    raise self.wrong(key, "a list of IP addresses", item) from None
         return items
 
     def only(self, known: tuple[str, ...]) -> None:
@@ -291,10 +346,10 @@ class _Table:
     def _typed(self, key: str, kind: type, what: str, default: Any) -> Any:
         value = self._table.get(key, default)
         if not isinstance(value, kind):
-            raise self._wrong(key, what, value)
+            raise self.wrong(key, what, value)
         return value
 
-    def _wrong(self, key: str, what: str, value: object) -> UsageError:
+    def wrong(self, key: str, what: str, value: object) -> UsageError:
         place = f"{self._where}.{key}" if self._where else key
         return UsageError(
             f'configuration file {self._path}: "{place}" must be {what}, not {value!r}'

@@ -15,6 +15,7 @@ from pybuild import memo
 from pybuild.abandon import abandonable
 from pybuild.cache.results import Results
 from pybuild.cache.rolling import RollingLease
+from pybuild.cache.sizes import Extent
 from pybuild.cache.store import Store
 from pybuild.caching import enter_caching
 from pybuild.config import Settings
@@ -59,7 +60,7 @@ from pybuild.session import Session
 from pybuild.solver.drive import Solver
 from pybuild.solving import solve
 from pybuild.standardinput import StandardInput
-from pybuild.upkeep import keep_within
+from pybuild.upkeep import ceiling_of, keep_within
 
 if TYPE_CHECKING:
     from pybuild.attested import Describe
@@ -125,9 +126,14 @@ class Engine:
             self.clock,
             warn=self._warn,
             remover=None if os.geteuid() == 0 else self._remove,
+            measurer=None if os.geteuid() == 0 else self._measure,
         )
         # In a thread: the store's janitor may be waiting for one of our workers.
         self._stack.push_async_callback(asyncio.to_thread, self.store.close)
+        ceiling = ceiling_of(self.store, self.settings)
+        if ceiling:
+            self.store.keep_below(ceiling)
+            self.workers.room = self.store.room
         self.images = ImageSourceResolver(self.store, self.client)
         self.rolling = RollingLease(self.store.leases)
         self._stack.callback(self.rolling.close)
@@ -181,10 +187,16 @@ class Engine:
             places.append("/".join(part for part in (mirror.netloc, below, path) if part))
         return places
 
-    def _remove(self, path: str) -> None:
-        """Delete a tree whose files belong to ids of the user namespace (janitor's thread)."""
+    def _remove(self, path: str) -> int:
+        """Delete a tree whose files belong to ids of the user namespace (not on our loop)."""
         work = self.workers.call("pybuild.executor.files.removing:remove", {"path": path})
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return int(asyncio.run_coroutine_threadsafe(work, self._loop).result()["freed"])
+
+    def _measure(self, path: str) -> Extent:
+        """Measure such a tree (not on our loop)."""
+        work = self.workers.call("pybuild.executor.files.measuring:measure", {"path": path})
+        found = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return Extent(int(found["size"]), bool(found["alone"]))
 
     def _warn(self, message: str) -> None:
         """What the store found wrong and mended; any thread."""

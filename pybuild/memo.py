@@ -27,7 +27,7 @@ FORMAT = 3
 # These change how a build is told, not what it does.
 _TELLING = frozenset(
     ("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime")
-    + ("explain", "fail-on-miss")
+    + ("explain", "fail-on-miss", "cache-max")
 )
 
 # A file changed within the clock tick in which it was last looked at shows the same times after a

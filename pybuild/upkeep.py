@@ -11,7 +11,7 @@ import os
 from pybuild.cache.filters import parse_size
 from pybuild.cache.prune import Policy, collect, default_policies
 from pybuild.cache.store import Store
-from pybuild.config import Limits
+from pybuild.config import Limits, Settings
 
 _EVERY_S = 3600.0
 _NEARLY_FULL = 0.95
@@ -41,6 +41,14 @@ def policies(store: Store, limits: Limits) -> list[Policy]:
         min_free_space=parsed(limits.min_free_space),
     )
     return [policy]
+
+
+def ceiling_of(store: Store, settings: Settings) -> int:
+    """Return how many bytes the store may take at most; 0: no ceiling was set."""
+    if not settings.cache_max:
+        return 0
+    disk = os.statvfs(store.root)
+    return parse_size(settings.cache_max, disk.f_blocks * disk.f_frsize)
 
 
 def _is_due(store: Store) -> bool:

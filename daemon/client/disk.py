@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pybuild.builders import Builder
+from pybuild.cache.prune import Policy
 from pybuild.cache.usage import UsageRecord
 from pybuild.daemon.client.build import SERVICE
 from pybuild.daemon.client.connect import connected
@@ -76,10 +77,7 @@ async def usage(builder: Builder, filters: Sequence[str]) -> list[UsageRecord]:
 
 async def prune(
     builder: Builder,
-    *,
-    filters: Sequence[str],
-    everything: bool,
-    keep_bytes: int,
+    policy: Policy,
     tell: Callable[[UsageRecord], None],
 ) -> int:
     """Let a server free what nothing needs; return how many bytes that were.
@@ -87,7 +85,13 @@ async def prune(
     Raises:
         PybuildError: as `usage`.
     """
-    request = pb.PruneRequest(filter=filters, all=everything, maxUsedSpace=keep_bytes)
+    request = pb.PruneRequest(
+        filter=policy.filters,
+        all=policy.all,
+        reservedSpace=policy.reserved_space,
+        maxUsedSpace=policy.max_used_space or 0,
+        minFreeSpace=policy.min_free_space or 0,
+    )
     freed = 0
     async with connected(builder) as channel:
         try:

@@ -13,6 +13,5 @@ if TYPE_CHECKING:
 def remove(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Delete the tree at ``path``; what is not there is fine."""
-    remove_tree(args["path"])
-    return {}
+    """Delete the tree at ``path``, what is not there is fine; return the bytes ``freed``."""
+    return {"freed": remove_tree(args["path"])}

@@ -31,7 +31,12 @@ def main(parsed: Parsed) -> int:
     import uvloop
 
     request = request_from(parsed)
-    settings = load_settings(parsed.one("config"), parsed.one("root"), parsed.one("runtime"))
+    settings = load_settings(
+        parsed.one("config"),
+        parsed.one("root"),
+        runtime=parsed.one("runtime"),
+        cache_max=parsed.one("cache-max"),
+    )
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)

@@ -59,7 +59,10 @@ def buildkitd(words: Sequence[str]) -> int:
 
 def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Settings:
     settings = load_settings(
-        parsed.one("config"), parsed.one("root"), parsed.one("runtime") or binary
+        parsed.one("config"),
+        parsed.one("root"),
+        runtime=parsed.one("runtime") or binary,
+        cache_max=parsed.one("cache-max"),
     )
     daemon = settings.daemon
     cert, key, ca = (parsed.one(name) for name in ("tlscert", "tlskey", "tlscacert"))

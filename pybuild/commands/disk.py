@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from pybuild.cache.usage import UsageRecord, usage
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.engine import Engine
+from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
 from pybuild.options import Parsed
-from pybuild.progress.plain import human_bytes
 
 T = TypeVar("T")
 
@@ -72,18 +73,37 @@ def prune(parsed: Parsed) -> int:
         return 0
 
     def work(store: Store) -> Pruned:
-        keep = parsed.one("keep-storage")
-        policy = Policy(
-            filters=tuple(parsed.many("filter")),
-            max_used_space=parse_size(keep, 0) if keep else None,
-            all=parsed.flag("all"),
-        )
         unlink(store, AT_ONCE)
-        return free(store, policy, tell)
+        disk = os.statvfs(store.root)
+        return free(store, policy_from(parsed, disk.f_blocks * disk.f_frsize), tell)
 
     pruned = _with_store(parsed, work)
     sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
     return 0
+
+
+def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
+    """Read what is to be freed and what is to be kept; *disk_bytes* None: of a disk elsewhere.
+
+    Raises:
+        UsageError: one of the sizes is none.
+    """
+
+    def size(*names: str) -> int | None:
+        given = next((text for name in names if (text := parsed.one(name))), "")
+        if given.strip().endswith("%") and disk_bytes is None:
+            raise UsageError(
+                f'invalid size "{given}": a part of a disk elsewhere', hints=("write 10GB",)
+            )
+        return parse_size(given, disk_bytes or 0) if given else None
+
+    return Policy(
+        filters=tuple(parsed.many("filter")),
+        reserved_space=size("reserved-space") or 0,
+        max_used_space=size("max-used-space", "keep-storage"),
+        min_free_space=size("min-free-space"),
+        all=parsed.flag("all"),
+    )
 
 
 def tell(record: UsageRecord) -> None:

@@ -14,12 +14,12 @@ from pybuild.engine import SystemClock
 from pybuild.host import native_platform, platforms_from
 from pybuild.image.attestation import UNKNOWN
 from pybuild.image.manifest import parse_config, parse_index, resolve
+from pybuild.model.amounts import human_bytes
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
-from pybuild.progress.plain import human_bytes
 
 
 def open_store(parsed: Parsed) -> Store:

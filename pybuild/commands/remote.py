@@ -33,6 +33,11 @@ def build(parsed: Parsed, builder: Builder) -> int:
             "--runtime is the build server's to choose", hints=["start it with --runtime"]
         )
     load = bool(parsed.values.pop("load", ["false"])[-1] == "true")
+    if parsed.one("cache-max"):
+        raise UsageError(
+            "--cache-max is about the store of this machine",
+            hints=("start the server with it: pybuild daemon --cache-max SIZE",),
+        )
     request = request_from(parsed)
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
+from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     BuildWarning,
@@ -115,12 +116,3 @@ def warning_lines(warnings: Sequence[BuildWarning]) -> list[str]:
         rule = f"{warning.rule}: " if warning.rule else ""
         lines.append(f" - {rule}{warning.message}{line}\n")
     return lines
-
-
-def human_bytes(count: float) -> str:
-    """``512B``, ``3.42kB``, ``29.13MB``: powers of 1000, as docker prints them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f}B" if unit == "B" else f"{count:.2f}{unit}"
-        count /= 1000
-    return f"{count:.2f}TB"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     BuildWarning,
@@ -23,7 +24,7 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.progress.lines import LineCutter
-from pybuild.progress.plain import human_bytes, warning_lines
+from pybuild.progress.plain import warning_lines
 from pybuild.progress.screen import fit, pad, without_controls
 
 _BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"

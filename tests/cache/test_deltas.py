@@ -138,9 +138,11 @@ def test_abort_leaves_nothing(store: Store, root: Path) -> None:
 
 def test_remove_takes_it_away_at_once(store: Store, root: Path) -> None:
     id = make(store)
-    store.deltas.remove(id)
+    taken = store.deltas.take_away(id)
     assert not store.deltas.has(id)
-    store.deltas.remove(id)
+    assert store.deltas.take_away(id) is None
+    assert taken is not None
+    assert store.tmp.delete(taken) > 0
     store.tmp.sweep()
     assert tmp_entries(root) == []
 

@@ -20,8 +20,9 @@ from pybuild.cache.prune import (
     wait_until_freed,
 )
 from pybuild.cache.results import Results
+from pybuild.cache.sizes import measure
 from pybuild.cache.store import Store
-from pybuild.cache.usage import UsageRecord, measure, usage
+from pybuild.cache.usage import UsageRecord, usage
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
@@ -120,9 +121,10 @@ def test_size_is_measured_once_and_a_torn_note_is_not_believed(
     assert usage(store)[0].size >= size
 
 
-def test_stated_size_is_taken(store: Store) -> None:
-    id = store.deltas.commit(store.deltas.begin(), meta={"size": 7})
-    assert {record.id: record.size for record in usage(store)}[id] == 7
+def test_the_note_of_the_size_is_counted_in_it(store: Store, builder: Builder) -> None:
+    id = builder.layer(size=100_000)
+    size = usage(store)[0].size
+    assert size == measure(os.path.dirname(store.deltas.path(id)))
 
 
 def test_measure_counts_links_once_and_follows_none(tmp_path: Path) -> None:
@@ -140,6 +142,7 @@ def test_prune_frees_all_that_nobody_needs(store: Store, builder: Builder, root:
     base = builder.layer()
     top = builder.layer(base)
     loose = builder.blob(b"loose")
+    usage(store)  # leaves notes of sizes
     before = measure(str(root / "snapshots")) + measure(str(root / "blobs"))
     pruned = prune(store)
     assert sorted(ids(pruned)) == sorted([base, top, str(loose)])

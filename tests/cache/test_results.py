@@ -64,7 +64,7 @@ def test_record_of_a_lost_delta_is_a_miss_and_goes(store: Store) -> None:
     results = Results(store)
     first, second = delta(store), delta(store)
     results.save(Record(key=KEY, snapshot=Snapshot((first, second))))
-    store.deltas.remove(first)
+    store.deltas.take_away(first)
     assert results.load(KEY) is None
     assert store.records.get("result", KEY) is None
 

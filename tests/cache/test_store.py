@@ -249,7 +249,12 @@ def test_old_partial_downloads_go(store: Store, root: Path, clock: FakeClock) ->
 
 def test_injected_remover_gets_directories(root: Path, clock: FakeClock) -> None:
     removed: list[str] = []
-    with Store.open(root, clock, remover=removed.append) as store:
+
+    def remove(path: str) -> int:
+        removed.append(path)
+        return 4096
+
+    with Store.open(root, clock, remover=remove) as store:
         store.deltas.abort(store.deltas.begin())
         store.tmp.sweep()
     assert removed
@@ -257,7 +262,7 @@ def test_injected_remover_gets_directories(root: Path, clock: FakeClock) -> None
 
 
 def test_failing_remover_harms_nobody(root: Path, clock: FakeClock) -> None:
-    def fail(path: str) -> None:
+    def fail(path: str) -> int:
         raise PermissionError(13, "Permission denied", path)
 
     with Store.open(root, clock, remover=fail) as store:

@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 
+from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     BuildWarning,
@@ -16,7 +17,7 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.progress.lines import LineCutter
-from pybuild.progress.plain import PlainDisplay, human_bytes
+from pybuild.progress.plain import PlainDisplay
 from pybuild.progress.rawjson import RawJsonDisplay
 from pybuild.progress.tty import TtyDisplay
 

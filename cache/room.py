@@ -1,0 +1,340 @@
+"""The ceiling: the store never takes more of the disk than it may, also while builds write.
+
+A process asks for room before it writes and gets some in advance; what it has written it measures.
+Each states both where the others can read it (`Holdings`), under one lock. Who gets no room frees
+what has the least value, and where nothing can go, the one that writes most fails.
+
+Measuring walks directories, so it is done five times a second, and at once when the free space of
+the file system, which costs nothing to ask, has shrunk by a good part of what was granted. The
+faster a process writes, the more it asks for in advance, so that there is time to make room.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pybuild.cache.atomic import fault
+from pybuild.cache.holdings import Count, Holdings, Stated
+from pybuild.cache.locks import locked
+from pybuild.cache.prune import sweep
+from pybuild.cache.store import Store
+from pybuild.cache.usage import UsageRecord
+from pybuild.cache.value import by_value
+from pybuild.model.amounts import human_bytes
+from pybuild.model.errors import EnvironmentFault, PybuildError
+
+TooMuch = Callable[[EnvironmentFault], None]
+
+_ASK_S = 0.01
+_IDLE_S = 1.0
+_LOOK_S = 0.2
+# Looking may take a third of the time of one processor, no more.
+_REST = 2.0
+# How long a new job waits for others to be done with what they were granted.
+_PATIENCE_S = 3.0
+# After freeing in vain: looking through all records again so soon would find the same.
+_BARREN_S = 1.0
+_YIELD_S = 1.0
+# Room in advance: for what is written in this time, within these parts of the ceiling.
+_AHEAD_S = 0.25
+_LEAST_SLACK, _MOST_SLACK = 128, 16
+
+
+class Room:
+    """What one process does to keep *store* below *ceiling* bytes. Safe to use from threads.
+
+    Never on the thread of an event loop: making room may take as long as deleting does.
+    """
+
+    def __init__(self, store: Store, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self._store = store
+        self._slack = ceiling // _LEAST_SLACK
+        self._holdings = Holdings(store)
+        self._mutex = os.path.join(store.root, "locks", "space")
+        self._looking = threading.Lock()
+        self._lock = threading.Lock()
+        self._writers: dict[int, tuple[str, TooMuch]] = {}
+        self._asked: dict[int, int] = {}
+        self._mounts: dict[str, int] = {}
+        self._number = 0
+        self._own = Stated()
+        self._entries: dict[str, int] = {}
+        self._free = 0
+        self._seen = (0.0, 0)
+        self._changes, self._looked = 1, 0
+        self._found: list[UsageRecord] = []
+        self._next_look = 0.0
+        self._barren_until = 0.0
+        self._over_since = 0.0
+        self._fault: EnvironmentFault | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stop = False
+
+    # --- who writes -------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make room for something new of unknown size, before it is begun.
+
+        Raises:
+            EnvironmentFault: there is none, and nothing can be freed.
+        """
+        self._await(self._slack // 4)
+        self._start()
+
+    @contextmanager
+    def reserved(self, size: int) -> Generator[None]:
+        """Keep room for *size* bytes that are going to be written in the block.
+
+        Raises:
+            EnvironmentFault: there is none, and nothing can be freed.
+        """
+        number = self._take_number()
+        try:
+            with self._lock:
+                self._asked[number] = size
+            self._await(size)
+            self._start()
+            yield
+        finally:
+            with self._lock:
+                del self._asked[number]
+
+    @contextmanager
+    def writing(self, path: str, too_much: TooMuch) -> Generator[None]:
+        """Watch what is written to *path*, in ``tmp/``, in the block.
+
+        Args:
+            too_much: called in another thread when the ceiling is reached, nothing can be freed
+                and nobody else of this process writes more. What is written must end then.
+        """
+        number = self._take_number()
+        entry = os.path.relpath(path, self._store.tmp.path).partition(os.sep)[0]
+        with self._lock:
+            self._writers[number] = entry, too_much
+        self._start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writers.pop(number, None)
+
+    def covers(self, path: str) -> bool:
+        """Tell whether *path* is a place that is watched."""
+        return path.startswith(self._store.tmp.path + os.sep)
+
+    @contextmanager
+    def mounting(self, names: Sequence[str]) -> Generator[None]:
+        """Watch cache mounts, too, in the block: steps write to them."""
+        with self._lock:
+            for name in names:
+                self._mounts[name] = self._mounts.get(name, 0) + 1
+        self.changed()
+        try:
+            yield
+        finally:
+            with self._lock:
+                for name in names:
+                    self._mounts[name] -= 1
+                    if not self._mounts[name]:
+                        del self._mounts[name]
+            self.changed()
+
+    def changed(self) -> None:
+        """Look soon: something was committed or given up."""
+        self._next_look = 0.0
+        self._changes += 1
+        self._start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _take_number(self) -> int:
+        with self._lock:
+            self._number += 1
+            return self._number
+
+    def _start(self) -> None:
+        self._wake.set()
+        with self._lock:
+            if self._thread is None and not self._stop:
+                self._thread = threading.Thread(target=self._run, name="store-room", daemon=True)
+                self._thread.start()
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def _left(self) -> int:
+        """Return what is left of the grant at least: whoever has made the disk fuller was us."""
+        spent = max(0, self._free - _free_bytes(self._store.root))
+        return self._own.granted - self._own.used - spent
+
+    def _await(self, size: int) -> None:
+        """Return when *size* bytes may be written."""
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
+        if self._looked == self._changes and not self._asked and self._left() >= size:
+            return
+        deadline = time.monotonic() + _PATIENCE_S
+        self._barren_until = 0.0  # a build is not failed by what was found a moment ago
+        while True:
+            count = self._look()
+            with self._lock:
+                needed = max(size, sum(self._asked.values()))
+            if self._own.granted - self._own.used >= needed:
+                return
+            now = time.monotonic()
+            if now >= deadline or not count.others:
+                raise self._exceeded(count)
+            time.sleep(0.05)
+
+    def _look(self) -> Count:
+        """Measure, count, free if needed, and state what we take; return the count."""
+        try:
+            with self._looking, locked(self._mutex):
+                return self._settle()
+        except OSError as error:
+            doing = "cannot keep the store below its ceiling"
+            raise fault(error, doing, self._store.root) from error
+
+    def _settle(self) -> Count:
+        changes = self._changes
+        count, wanted = self._measured()
+        over = count.total(wanted, hopes=True) - self.ceiling
+        if over > 0 and time.monotonic() >= self._barren_until:
+            if not self._evict(over + self.ceiling // 50):
+                self._barren_until = time.monotonic() + _BARREN_S
+            self._holdings.forget()
+            count, wanted = self._measured()
+            over = count.total(wanted, hopes=True) - self.ceiling
+        granted = max(wanted.used, wanted.granted - max(0, over))
+        self._own = replace(wanted, granted=granted)
+        self._holdings.state(self._own)
+        self._looked = changes
+        return count
+
+    def _measured(self) -> tuple[Count, Stated]:
+        begun = time.monotonic()
+        with self._lock:
+            asked, names = sum(self._asked.values()), list(self._mounts)
+        self._free = _free_bytes(self._store.root)
+        self._entries = self._holdings.own()
+        used = sum(self._entries.values())
+        mounts = {name: self._holdings.mount(name) for name in names}
+        self._adapt(used + sum(mounts.values()))
+        wanted = Stated(used, used + asked + self._slack, mounts)
+        count = self._holdings.count(wanted)
+        now = time.monotonic()
+        self._next_look = now + _REST * (now - begun)
+        return count, wanted
+
+    def _adapt(self, taken: int) -> None:
+        """Ask for more in advance while much is written."""
+        now = time.monotonic()
+        (before, seen), self._seen = self._seen, (now, taken)
+        passed = max(now - before, _ASK_S)
+        # A pause is no end: what was fast a moment ago is so again.
+        ahead = max((taken - seen) / passed * _AHEAD_S, self._slack * 0.5 ** (passed / _AHEAD_S))
+        least, most = self.ceiling // _LEAST_SLACK, self.ceiling // _MOST_SLACK
+        self._slack = int(min(max(ahead, least), most))
+
+    def _evict(self, size: int) -> int:
+        """Free *size* bytes, the least valuable first; return what was freed."""
+        goal: list[int] = []
+
+        def choose(records: Sequence[UsageRecord]) -> list[UsageRecord]:
+            self._found = list(records)
+            taken = sum(record.size for record in records)
+            if not goal:
+                goal.append(taken - size)
+            chosen: list[UsageRecord] = []
+            for record in by_value([r for r in records if _can_go(r)], self._store.clock.now()):
+                if taken <= goal[0]:
+                    break
+                chosen.append(record)
+                taken -= record.size
+            return chosen
+
+        return self._store.tmp.sweep() + sweep(self._store, choose).freed
+
+    def _exceeded(self, count: Count) -> EnvironmentFault:
+        """Say what holds the space that is wanted."""
+        found = self._found
+        parts = {
+            "images": sum(r.size for r in found if r.pinned),
+            "in use by running builds": sum(r.size for r in found if r.in_use and not r.pinned),
+            "being written": self._own.used + sum(one.used for one in count.others.values()),
+        }
+        told = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items() if size)
+        return EnvironmentFault(
+            f"the store {self._store.root} would take more than its ceiling of "
+            f"{human_bytes(self.ceiling)} (--cache-max), and nothing can be freed: {told}",
+            hints=(
+                "raise the ceiling, or remove images with pybuild rmi",
+                "pybuild du lists what is there; pybuild why-kept ID says what holds it",
+            ),
+        )
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        idle_since = time.monotonic()
+        while not self._stop:
+            now = time.monotonic()
+            if self._writers or self._asked or self._mounts:
+                idle_since = now
+            if now - idle_since > _IDLE_S:
+                self._wake.clear()
+                self._watch(due=True)  # what is no longer ours, others may have
+                self._wake.wait()
+                idle_since = time.monotonic()
+                continue
+            self._watch(due=now - self._next_look > _LOOK_S)
+            time.sleep(_ASK_S)
+
+    def _watch(self, *, due: bool) -> None:
+        if self._stop or not (due or self._left() < self._slack // 2):
+            return
+        if time.monotonic() < self._next_look:
+            return
+        try:
+            count = self._look()
+            over = count.total(self._own, hopes=False) > self.ceiling
+            most = max((one.used for one in count.others.values()), default=0)
+            # Where another process writes more, it has a moment to end that itself.
+            self._over_since = self._over_since or time.monotonic() if over else 0.0
+            if over and (self._own.used >= most or time.monotonic() - self._over_since > _YIELD_S):
+                self._fail(self._exceeded(count))
+        except PybuildError as error:
+            self._store.warn(error.message)
+            self._next_look = time.monotonic() + _LOOK_S
+
+    def _fail(self, fault: EnvironmentFault) -> None:
+        """End whoever writes most, or the next who begins to."""
+        with self._lock:
+            sizes = {n: self._entries.get(entry, 0) for n, (entry, _) in self._writers.items()}
+            if not sizes:
+                self._fault = fault if self._own.used > self._slack else None
+                return
+            _, too_much = self._writers.pop(max(sizes, key=lambda number: sizes[number]))
+        too_much(fault)
+
+
+def _can_go(record: UsageRecord) -> bool:
+    return record.reclaimable and record.size > 0 and record.kind != "memo"
+
+
+def _free_bytes(path: str) -> int:
+    disk = os.statvfs(path)
+    return disk.f_bfree * disk.f_frsize
