@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pybuild.executor.zygote import hierarchies
+from pybuild.executor.zygote import hierarchies, isolation
 from pybuild.model.errors import EnvironmentFault
 
 _SECONDS = 20.0
@@ -68,6 +68,7 @@ def examine(tried: Mapping[str, str]) -> list[Check]:
         _user_namespaces(tried["user namespace"]),
         _sub_ids(),
         _map_tools(),
+        _chroot(),
         _overlay(tried),
         _proc(tried["proc"]),
         _seccomp(),
@@ -161,6 +162,19 @@ def _map_tools() -> Check:
         " and ".join(missing) + " not installed",
         "install the package uidmap (shadow-utils)",
     )
+
+
+def _chroot() -> Check:
+    """What root can do where it may neither mount nor make namespaces."""
+    if os.geteuid():
+        return Check("chroot", State.MISSING, "needs root", "run as root, in a container")
+    held = _status("CapEff")
+    missing = [name for number, name in isolation.CHROOT_CAPS.items() if not held >> number & 1]
+    if not missing:
+        return Check("chroot", State.OK, "root has the capabilities that it needs")
+    names = ", ".join(missing)
+    fixes = " ".join(f"--cap-add {name}" for name in missing)
+    return Check("chroot", State.MISSING, f"root lacks {names}", f"in a container: {fixes}")
 
 
 def _overlay(tried: Mapping[str, str]) -> Check:

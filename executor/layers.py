@@ -18,6 +18,7 @@ from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.flocks import locked
+from pybuild.executor.storeform import settle
 from pybuild.executor.workers import Workers
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
@@ -37,6 +38,7 @@ class Layers:
         self._workers = workers
         self._fetcher = fetcher
         self._lease = lease
+        self._settled = False  # whether the store's deltas are of our form
 
     def of_image(self, manifest: Digest) -> Snapshot:
         """Return the snapshot that an image's manifest stands for; nothing is unpacked.
@@ -85,8 +87,13 @@ class Layers:
         """Return the directories of *deltas*, base first, each whole and leased.
 
         Raises:
-            EnvironmentFault: a layer can be neither found nor fetched, or is damaged.
+            EnvironmentFault: a layer can be neither found nor fetched, or is damaged; or the
+                store was written with other privileges.
         """
+        if not self._settled:
+            userxattr = await self._workers.isolation() != "root"
+            await asyncio.to_thread(settle, self._store.root, userxattr=userxattr)
+            self._settled = True
         await asyncio.to_thread(
             self._lease.add_all,
             [("delta", name) for names in _candidates(deltas) for name in names],

@@ -21,6 +21,7 @@ from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
+from pybuild.executor.reflinks import can_reflink
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
@@ -328,13 +329,7 @@ class BuildRunner:
 
             if not self._told_rung:
                 self._told_rung = True
-                workers = self._workers
-                line = steps.rung_line(
-                    await workers.isolation(),
-                    await workers.isolation_detail(),
-                    await workers.runtime(),
-                )
-                if line:
+                if line := await self._rung_line():
                     log("stderr", line.encode())
             try:
                 ended = await self._workers.run_step(step, on_output)
@@ -343,6 +338,16 @@ class BuildRunner:
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
             steps.check_exit(op, ended, tail, vertex.meta.spans)
             return await outputs.commit(kept_mounts(op), ended)
+
+    async def _rung_line(self) -> str:
+        """Say on what rung we are and, where that is slow, why."""
+        rung, detail = await self._workers.isolation(), await self._workers.isolation_detail()
+        copies, root = "", self._store.root
+        if rung == "chroot":
+            reflink = await asyncio.to_thread(can_reflink, os.path.join(root, "tmp"))
+            copies = steps.copies_line(reflink, root)
+        runtime = await self._workers.runtime()
+        return steps.rung_line(rung, detail, runtime, copies=copies)
 
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""

@@ -162,12 +162,15 @@ def uses_host_network(mode: NetworkMode) -> bool:
     return mode is not NetworkMode.NONE
 
 
-def rung_line(rung: str, detail: str, runtime: OciRuntime | None = None) -> str:
+def rung_line(
+    rung: str, detail: str, runtime: OciRuntime | None = None, *, copies: str = ""
+) -> str:
     """Return what a build says about its isolation, "" where there is nothing to say.
 
     Args:
         detail: why the rung is not a better one.
         runtime: what runs the steps, if not our own sandbox.
+        copies: how snapshots are copied, where overlay does not show them.
     """
     reason = f" ({detail})" if detail else ""
     if runtime is not None:
@@ -179,9 +182,16 @@ def rung_line(rung: str, detail: str, runtime: OciRuntime | None = None) -> str:
         case "userns-single":
             return f"rootless: user namespace with one id, owners are recorded{reason}\n"
         case "chroot":
-            return f"chroot: every step works on a copy of its snapshot{reason}\n"
+            return f"chroot: every step works on a copy of its snapshot, {copies}{reason}\n"
         case _:
             return ""
+
+
+def copies_line(reflink: bool, root: str) -> str:
+    """Return how snapshots are copied in the store *root*."""
+    if reflink:
+        return "made by reflink"
+    return f"made in full (no reflinks in {root}: xfs and btrfs have them)"
 
 
 class Tail:

@@ -40,7 +40,7 @@ class Delta:
     def __init__(
         self, root_dir: str, *, userxattr: bool, lowers: list[str] | None, record_owners: bool
     ) -> None:
-        self._opaque_name = overlayfs.namespace(userxattr) + "opaque"
+        self._own = overlayfs.namespace(userxattr)
         self._attributes = Attributes(userxattr=userxattr, record_owners=record_owners)
         self._lowers = None if lowers is None else LowerStack(lowers, userxattr=userxattr)
         self._mtimes: dict[bytes, int] = {}
@@ -49,6 +49,7 @@ class Delta:
         self.stats = {"entries": 0, "bytes": 0}
         self._path = root_dir
         self._root = os.open(root_dir, OPEN_DIR)
+        self._noted = overlayfs.is_overlay(self._root)
         # The directory of the last entry: archives stay in one for long.
         self._named: bytes | None = b""
         self._at = b""
@@ -123,7 +124,7 @@ class Delta:
             raise refuse(f"layer has a whiteout of nothing: {shown(name)}")
         fd, real = self._enter(directory)
         try:
-            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+            overlayfs.make_whiteout(fd, hidden)
         except FileExistsError:
             # Deletion is meant for the layers below; what this layer brings stays [IMG-12]. A
             # directory of its own must then not merge with the deleted one.
@@ -139,7 +140,7 @@ class Delta:
     def _set_opaque(self, fd: int, path: bytes) -> None:
         self._opaque.add(path)
         if path:
-            os.setxattr(fd, self._opaque_name, b"y")
+            overlayfs.set_opaque(fd, self._own)
 
     def _hide_root(self) -> None:
         """Hide all below; overlayfs does not look for the attribute on a layer's root."""
@@ -147,7 +148,7 @@ class Delta:
             raise NeedsLowers("/.wh..wh..opq")
         for name in self._lowers.root_names():
             try:
-                os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=self._root)
+                overlayfs.make_whiteout(self._root, name)
             except FileExistsError:
                 status = os.stat(name, dir_fd=self._root, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
@@ -247,7 +248,9 @@ class Delta:
                 ) from None
             self._attributes.copy_up(fd, name, below)
             return
-        if stat.S_ISDIR(status.st_mode) or overlayfs.is_whiteout(status):
+        if stat.S_ISDIR(status.st_mode) or overlayfs.is_whiteout(
+            status, fd, name, noted=self._noted
+        ):
             raise refuse(f"hard link {shown(path)} points to {shown(target)}, which is no file")
 
     def _device(self, fd: int, path: bytes, base: bytes, member: Member) -> None:
@@ -341,7 +344,7 @@ class Delta:
                 return None
             if stat.S_ISLNK(status.st_mode):
                 return os.readlink(part, dir_fd=fd)
-            if not overlayfs.is_whiteout(status):
+            if not overlayfs.is_whiteout(status, fd, part, noted=self._noted):
                 raise refuse(f"layer has entries below {shown(path)}, which is no directory")
             os.unlink(part, dir_fd=fd)
             self._imply(fd, part, path, None)

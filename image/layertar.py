@@ -148,6 +148,7 @@ class _Walk:
         self._delta = delta
         self.ledger: recorded.Ledger | None = None
         """What is noted about the tree: only in a user namespace may there be anything."""
+        self._noted = False  # whether deletions may be files with a note
         self._links: dict[tuple[int, int], bytes] = {}
         self._parts: list[bytes] = []
         self._held = 0
@@ -163,6 +164,7 @@ class _Walk:
                 tarformat.entry(top, tarformat.DIRECTORY, mode=0o755, mtime=self._mtime or 0)
             )
         fd = os.open(root_dir, _OPEN_DIR)
+        self._noted = overlayfs.is_overlay(fd)
         try:
             xattrs = os.listxattr(fd)
             levels: list[tuple[bytes, list[bytes], int]] = [
@@ -225,20 +227,20 @@ class _Walk:
         return rest
 
     def _is_gone(self, fd: int, name: bytes, entry: os.DirEntry[str]) -> bool:
-        # The type comes with the listing; only devices cost a stat.
-        if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+        # The type comes with the listing; only devices cost a stat, files where notes stand for them.
+        if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
             return False
-        return not entry.is_symlink() and overlayfs.is_whiteout(
-            os.stat(name, dir_fd=fd, follow_symlinks=False)
-        )
+        if entry.is_file(follow_symlinks=False) and not self._noted:
+            return False
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return overlayfs.is_whiteout(status, fd, name, noted=self._noted)
 
     def _is_opaque(self, fd: int, listed: list[str]) -> bool:
         """Read a directory's overlay attributes; refuse what only the kernel could resolve."""
         if not self._delta or not listed:
             return False
         self._check(listed)
-        name = self._own + "opaque"
-        return name in listed and os.getxattr(fd, name) == b"y"
+        return overlayfs.is_opaque(fd, self._own, noted=self._noted)
 
     def _check(self, listed: list[str]) -> None:
         for word in ("redirect", "metacopy", "whiteout"):

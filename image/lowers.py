@@ -20,7 +20,8 @@ class LowerStack:
         directories: base first.
         """
         self._top_first = [os.fsencode(path) for path in reversed(directories)]
-        self._opaque = overlayfs.namespace(userxattr) + "opaque"
+        self._own = overlayfs.namespace(userxattr)
+        self._noted = bool(directories) and overlayfs.is_overlay(directories[0])
 
     def find(self, path: bytes) -> bytes | None:
         """Return where the entry at *path* is stored; the top one, for a directory."""
@@ -48,16 +49,10 @@ class LowerStack:
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                if merged or overlayfs.is_whiteout(status):
+                if merged or overlayfs.is_whiteout(status, name=path, noted=self._noted):
                     break
                 return [], path
             merged.append(path)
-            if self._is_opaque(path):
+            if overlayfs.is_opaque(path, self._own, noted=self._noted):
                 break
         return merged, merged[0] if merged else None
-
-    def _is_opaque(self, path: bytes) -> bool:
-        try:
-            return os.getxattr(path, self._opaque, follow_symlinks=False) == b"y"
-        except OSError:
-            return False

@@ -31,7 +31,7 @@ _rung = ""
 
 CAP_SYS_ADMIN = 21
 # What chroot needs: to make files that belong to anybody, and to become anybody.
-_CHROOT_CAPS = {
+CHROOT_CAPS = {
     0: "CHOWN",
     1: "DAC_OVERRIDE",
     3: "FOWNER",
@@ -153,7 +153,7 @@ def _capabilities() -> int:
 
 def _may_chroot() -> bool:
     held = _capabilities()
-    return os.geteuid() == 0 and all(held >> number & 1 for number in _CHROOT_CAPS)
+    return os.geteuid() == 0 and all(held >> number & 1 for number in CHROOT_CAPS)
 
 
 def _other_way() -> str:
@@ -161,7 +161,7 @@ def _other_way() -> str:
     if os.geteuid():
         return "or run as root"
     held = _capabilities()
-    missing = [name for number, name in _CHROOT_CAPS.items() if not held >> number & 1]
+    missing = [name for number, name in CHROOT_CAPS.items() if not held >> number & 1]
     return f"or let the container keep the capabilities {', '.join(missing)}"
 
 

@@ -22,6 +22,7 @@ _RUNGS = {
     "root": "real root: owners as they are, all namespaces",
     "userns": "a user namespace with a range of sub-ids: owners as they are",
     "userns-single": "a user namespace with one id: owners are recorded beside the files",
+    "chroot": "root that may not mount, as in a container: each step works on a copy",
 }
 
 
@@ -121,10 +122,14 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
         if tried["mount namespace"]:
             return f"no mount namespace: {tried['mount namespace']}", "see user namespaces"
         needed = ["overlay"]
+    elif name == "chroot":
+        needed = ["chroot"]
     elif name == "userns" and os.geteuid() != 0:
         needed = ["user namespaces", "newuidmap", "sub-ids"]
     else:
         needed = ["user namespaces"]
+        if os.geteuid() == 0 and checks["chroot"].state is State.OK:
+            needed.append("/proc")  # else the build takes the next rung
     for one in needed:
         if checks[one].state is State.MISSING:
             return f"{one}: {checks[one].found}", checks[one].fix

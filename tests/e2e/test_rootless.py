@@ -46,6 +46,7 @@ RUN find /all ! -name 'null*' -exec stat -c '%n %u %g %a %F' {} + | sort > /list
 MAIN = """
 import json, os, runpy, sys
 os.environ["HOME"] = sys.argv[1]
+os.environ["PYBUILD_ROOT"] = sys.argv[1] + "/store"
 sys.argv[:2] = ["pybuild"]
 runpy.run_module("pybuild", run_name="__main__")
 """

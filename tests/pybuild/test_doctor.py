@@ -26,6 +26,8 @@ def checks(**states: tuple[State, str, str]) -> list[Check]:
         "newuidmap": (State.OK, "/usr/bin/newuidmap", ""),
         "sub-ids": (State.OK, "65536", ""),
         "overlay": (State.OK, "", ""),
+        "/proc": (State.OK, "", ""),
+        "chroot": (State.MISSING, "needs root", "run as root, in a container"),
     }
     known |= {name.replace("_", " "): state for name, state in states.items()}
     return [Check(name, *state) for name, state in known.items()]
@@ -41,6 +43,7 @@ def test_rungs_above_the_chosen_one_say_why_and_what_to_do(
         ("root", "not possible"),
         ("userns", "not possible"),
         ("userns-single", "chosen"),
+        ("chroot", "not possible"),
     ]
     assert rungs[1].why == "newuidmap: newuidmap not installed"
     assert rungs[1].fix == "install uidmap"
@@ -59,6 +62,25 @@ def test_without_any_rung_all_are_refused() -> None:
     rungs = rungs_of("", "no way", checks(), {**FINE, "user namespace": "No space left"})
     assert {r.state for r in rungs} == {"not possible"}
     assert rungs[2].why == "no way"
+
+
+def test_root_in_a_container_is_told_why_it_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    found = checks(
+        user=(State.LIMITED, "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
+        user_namespaces=(State.OK, "can be made", ""),
+        chroot=(State.OK, "", ""),
+    )
+    found = [
+        Check(c.name, State.MISSING, "refused", "mend") if c.name == "/proc" else c for c in found
+    ]
+    rungs = rungs_of("chroot", "no /proc", found, FINE)
+    assert [(r.name, r.state, r.why) for r in rungs] == [
+        ("root", "not possible", "root without CAP_SYS_ADMIN"),
+        ("userns", "not possible", "/proc: refused"),
+        ("userns-single", "not possible", "/proc: refused"),
+        ("chroot", "chosen", ""),
+    ]
 
 
 @pytest.mark.slow

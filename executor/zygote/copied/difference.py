@@ -50,7 +50,7 @@ def collect(root: str, before: Marks, upper: str, *, userxattr: bool, linked: bo
     Args:
         linked: *before* is a scan of a tree of links.
     """
-    work = _Collecting(before, overlayfs.namespace(userxattr) + "opaque", linked)
+    work = _Collecting(before, overlayfs.namespace(userxattr), linked)
     try:
         work.run(root, upper)
     finally:
@@ -58,9 +58,9 @@ def collect(root: str, before: Marks, upper: str, *, userxattr: bool, linked: bo
 
 
 class _Collecting:
-    def __init__(self, before: Marks, opaque: str, linked: bool) -> None:
+    def __init__(self, before: Marks, own: str, linked: bool) -> None:
         self._before = before
-        self._opaque = opaque
+        self._own = own
         self._mark = linked_mark if linked else mark
         self._levels: list[_Level] = []
         self._fd = -1
@@ -123,7 +123,7 @@ class _Collecting:
         fd = os.open(name, OPEN_DIR, dir_fd=upper)
         try:
             if hides:
-                os.setxattr(fd, self._opaque, b"y")
+                overlayfs.set_opaque(fd, self._own)
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(fd)

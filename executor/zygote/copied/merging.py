@@ -51,7 +51,7 @@ def merge(lowers: list[str], target: str, place: Place, *, userxattr: bool) -> N
         Fault: environment; so many directories inside each other that they cannot all be open.
         OSError: the file system failed us.
     """
-    work = _Merge(place, overlayfs.namespace(userxattr) + "opaque")
+    work = _Merge(place, overlayfs.namespace(userxattr))
     _raise_file_limit()
     try:
         work.run(list(dict.fromkeys(reversed(lowers))), target)
@@ -68,9 +68,10 @@ def merge(lowers: list[str], target: str, place: Place, *, userxattr: bool) -> N
 
 
 class _Merge:
-    def __init__(self, place: Place, opaque: str) -> None:
+    def __init__(self, place: Place, own: str) -> None:
         self._place = place
-        self._opaque = opaque
+        self._own = own
+        self._noted = False
         self._levels: list[_Level] = []
 
     def close(self) -> None:
@@ -81,6 +82,7 @@ class _Merge:
         # The first may be a link in /proc to a directory that is open already.
         flags = _OPEN_DIR & ~os.O_NOFOLLOW
         fds = [os.open(path, flags) for path in top_first]
+        self._noted = bool(fds) and overlayfs.is_overlay(fds[0])
         self._enter(fds, os.open(target, _OPEN_DIR))
         while self._levels:
             level = self._levels[-1]
@@ -108,19 +110,17 @@ class _Merge:
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     directories.setdefault(name, []).append(fd)
-                    if self._is_opaque(fd, name):
+                    if overlayfs.is_opaque(
+                        f"/proc/self/fd/{fd}/{name}", self._own, noted=self._noted
+                    ):
                         closed.add(name)
                     continue
                 closed.add(name)
-                if name not in directories and not overlayfs.is_whiteout(status):
+                if name not in directories and not overlayfs.is_whiteout(
+                    status, fd, name, noted=self._noted
+                ):
                     self._place(fd, name, target, status)
         level.below = list(directories.items())
-
-    def _is_opaque(self, fd: int, name: str) -> bool:
-        try:
-            return os.getxattr(f"/proc/self/fd/{fd}/{name}", self._opaque) == b"y"
-        except OSError:
-            return False
 
 
 def _raise_file_limit() -> None:
