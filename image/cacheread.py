@@ -41,6 +41,19 @@ def read_config(data: bytes) -> CacheContents:
         raise EnvironmentFault(f"broken cache config: {_said(error)}") from error
 
 
+def named_blobs(data: bytes) -> set[Digest]:
+    """Return every blob that a document names, be it of use to us or not.
+
+    Raises:
+        EnvironmentFault: it is broken.
+    """
+    body = parse_object(data, "cache config", MAX_BYTES)
+    try:
+        return {Digest.parse(str(one["blob"])) for one in _list(body, "layers", MAX_LAYERS)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EnvironmentFault(f"broken cache config: {_said(error)}") from error
+
+
 def read_inline(manifest: Manifest, config: Mapping[str, Any]) -> CacheContents | None:
     """Read what an image carries; None when it carries nothing.
 

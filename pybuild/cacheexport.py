@@ -25,6 +25,10 @@ def target_of(engine: Engine, wanted: CacheTo) -> CacheTarget:
     """Return where an export is written, on this machine's side."""
     if wanted.ref is not None:
         return RegistryCache(engine, wanted.ref)
+    if wanted.s3 is not None:
+        from pybuild.caches3 import S3Cache
+
+        return S3Cache(engine, wanted.s3)
     return DirectoryCache(engine, wanted.dest, wanted.tag)
 
 
@@ -76,6 +80,8 @@ async def _export(
     made = await writer.publish(found)
     if made is None:
         step.say("skipping cache export for empty result")
+    else:
+        await writer.collect()
     return made
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pybuild.cacheoptions import CacheFrom
     from pybuild.engine import Engine
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 30.0
 """A source that says nothing for so long is done without."""
 
 
@@ -26,6 +26,10 @@ def source_of(engine: Engine, wanted: CacheFrom) -> CacheSource:
     """Return where a source is read, on this machine's side."""
     if wanted.ref is not None:
         return RegistryCache(engine, wanted.ref)
+    if wanted.s3 is not None:
+        from pybuild.caches3 import S3Cache
+
+        return S3Cache(engine, wanted.s3)
     return DirectoryCache(engine, wanted.src, wanted.tag, wanted.digest)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pybuild.image.cachemerge import Retention
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.s3options import SOURCE, TARGET, S3Place, attrs_of_url, s3_place
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
-_LATER = ("azblob", "gha", "s3")
+_LATER = ("azblob", "gha")
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
     + ("ignore-error", "merge", "max-age", "max-size")
@@ -20,11 +21,13 @@ _FORMAT = frozenset(
 _TO = {
     "registry": _FORMAT | {"ref"},
     "local": _FORMAT | {"dest", "tag"},
+    "s3": _FORMAT - {"image-manifest", "oci-mediatypes"} | TARGET,
     "inline": frozenset(("ignore-error",)),
 }
 _FROM = {
     "registry": frozenset(("ref",)),
     "local": frozenset(("src", "tag", "digest")),
+    "s3": SOURCE,
 }
 # What BuildKit has besides; naming the default is no harm.
 _UNSUPPORTED = frozenset(("force-compression", "registry.insecure", "reset"))
@@ -35,7 +38,7 @@ class CacheTo:
     """One place that a build's cache goes to.
 
     Attributes:
-        type: ``registry``, ``local`` or ``inline``.
+        type: ``registry``, ``local``, ``s3`` or ``inline``.
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
         merge: what others have put there stays, within *retention*.
@@ -45,6 +48,7 @@ class CacheTo:
 
     type: str
     ref: Reference | None = None
+    s3: S3Place | None = None
     dest: str = ""
     tag: str = "latest"
     everything: bool = False
@@ -68,6 +72,7 @@ class CacheFrom:
 
     type: str
     ref: Reference | None = None
+    s3: S3Place | None = None
     src: str = ""
     tag: str = ""
     digest: Digest | None = None
@@ -75,8 +80,8 @@ class CacheFrom:
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     def __str__(self) -> str:
-        if self.ref is not None:
-            return str(self.ref)
+        if self.ref is not None or self.s3 is not None:
+            return str(self.ref or self.s3)
         at = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""
         return f"{self.src}{at}"
 
@@ -94,7 +99,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         if kind in _LATER:
             raise UsageError(
                 f"cache exporter {kind} is not supported yet",
-                hints=["use type=registry, type=local or type=inline"],
+                hints=["use type=registry, type=local, type=s3 or type=inline"],
             )
         raise UsageError(f'unknown cache exporter: "{kind}"')
     if strict:
@@ -119,6 +124,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
     return CacheTo(
         type=kind,
         ref=_reference(attrs, "exporter") if kind == "registry" else None,
+        s3=s3_place(attrs, "exporter") if kind == "s3" else None,
         dest=attrs.get("dest", ""),
         tag=attrs.get("tag") or "latest",
         everything=mode == "max",
@@ -150,6 +156,7 @@ def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> C
     return CacheFrom(
         type=kind,
         ref=_reference(attrs, "importer") if kind == "registry" else None,
+        s3=s3_place(attrs, "importer") if kind == "s3" else None,
         src=attrs.get("src", ""),
         tag=attrs.get("tag", ""),
         digest=digest,
@@ -182,27 +189,25 @@ def parse_cache_from(text: str) -> CacheFrom:
 
 
 def parse_cache(text: str) -> tuple[CacheTo, CacheFrom]:
-    """Read ``--cache URL``: a directory's path or a registry's reference, used both ways.
+    """Read ``--cache URL``: a directory's path, ``s3://…`` or a registry's reference, used both ways.
 
     Every step is kept there; what goes wrong with it fails no build.
 
     Raises:
-        UsageError: neither.
+        UsageError: none of them.
     """
     path = text.removeprefix("file://")
-    both = {"mode": "max", "ignore-error": "true"}
     if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
         folder = os.path.abspath(os.path.expanduser(path))
-        kind, place = "local", {"dest": folder}
-        source = {"src": folder}
+        kind, place, source = "local", {"dest": folder}, {"src": folder}
+    elif text.startswith("s3://"):
+        kind, place = "s3", attrs_of_url(text)
+        source = {name: value for name, value in place.items() if name in SOURCE}
     else:
         kind, place = "registry", {"ref": text.removeprefix("registry://")}
         source = place
-    to = cache_to(kind, {**place, **both})
-    found = cache_from(kind, source)
-    return to, CacheFrom(
-        type=kind, ref=found.ref, src=found.src, may_be_empty=True, attrs=found.attrs
-    )
+    to = cache_to(kind, {**place, "mode": "max", "ignore-error": "true"})
+    return to, replace(cache_from(kind, source), may_be_empty=True)
 
 
 def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:

@@ -15,6 +15,7 @@ from pybuild.image.archive import name_in_layout, write_layout_blob
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.internal import InternalStep
 from pybuild.layouts import LayoutDirectory
+from pybuild.layoutsweep import sweep
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 _MOST_PLACES = 8
+_GRACE_S = 3600.0
+"""A blob of a directory that was wanted so lately may be about to be named."""
 
 
 class Anything(Enum):
@@ -103,6 +106,14 @@ class CacheTarget(Protocol):
         """
         ...
 
+    async def collect(self, max_age_s: float) -> int:
+        """Delete what nobody needs, where that is ours to do; return how many objects went.
+
+        Args:
+            max_age_s: a name that nobody has written for so long is not needed.
+        """
+        ...
+
 
 class RegistryCache:
     """A name in a registry."""
@@ -168,6 +179,9 @@ class RegistryCache:
         await self._engine.client().push_manifest(self._reference, made.media_type, data)
         return isinstance(over, Anything) or _digest(await self.named()) == made.digest
 
+    async def collect(self, max_age_s: float) -> int:
+        return 0  # registries have collectors of their own
+
 
 class DirectoryCache:
     """An OCI layout directory of this machine; the tag tells several caches apart."""
@@ -180,6 +194,7 @@ class DirectoryCache:
         self, engine: Engine, path: str, tag: str = "", digest: Digest | None = None
     ) -> None:
         self._store = engine.store
+        self._clock = engine.clock
         self._path = path
         self._tag = tag
         self._digest = digest
@@ -236,6 +251,13 @@ class DirectoryCache:
             name_in_layout(self._path, made, self._tag or "latest")
         return True
 
+    async def collect(self, max_age_s: float) -> int:
+        return await asyncio.to_thread(self._collect)
+
+    def _collect(self) -> int:
+        with held(self._path):
+            return sweep(self._path, self._clock.now() - _GRACE_S)
+
 
 @contextmanager
 def held(path: str) -> Generator[None]:
@@ -250,11 +272,12 @@ def held(path: str) -> Generator[None]:
 
 def is_passing(error: PybuildError) -> bool:
     """Tell whether something may be there that just cannot be read at present."""
-    from pybuild.registry.faults import ContentFault, RegistryFault
+    from pybuild.registry.faults import ContentFault
 
-    if not isinstance(error, RegistryFault) or isinstance(error, ContentFault):
+    status = getattr(error, "status", None)
+    if status is None or isinstance(error, ContentFault):
         return False
-    return error.status not in range(400, 500) or error.status == 429
+    return status not in range(400, 500) or status == 429
 
 
 def _digest(named: Descriptor | None) -> Digest | None:

@@ -30,7 +30,11 @@ _MOST_WAIT_S = 1.0
 
 
 class Publisher:
-    """Writes the documents of one place."""
+    """Writes the documents of one place.
+
+    Attributes:
+        has_written: whether there was anything new to name.
+    """
 
     def __init__(self, engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> None:
         self._engine = engine
@@ -40,6 +44,7 @@ class Publisher:
         self._merges = wanted.merge and target.shared is not None
         self._there = CacheContents()
         self._named: Descriptor | None = None
+        self.has_written = False
 
     async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
         """Name *mine*, whose layers are there, beside what others have named.
@@ -103,7 +108,7 @@ class Publisher:
                 raise
             self._there = CacheContents()
             return await self._write(mine, step)
-        self._named, self._there = made, contents
+        self._named, self._there, self.has_written = made, contents, True
         return made
 
     async def _stored(self, media_type: str, data: bytes) -> tuple[Descriptor, bytes]:

@@ -20,6 +20,7 @@ from pybuild.internal import InternalStep
 from pybuild.layermaker import LayerMaker, made_at
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError
 from pybuild.model.events import Event
 
 if TYPE_CHECKING:
@@ -95,6 +96,18 @@ class CacheWriter:
         if not contents.carried:
             return None
         return await self._publisher.publish(contents, self._step)
+
+    async def collect(self) -> None:
+        """Delete what nobody needs any more, if this build has changed what that is."""
+        if not self.wanted.merge or not self._publisher.has_written:
+            return
+        try:
+            gone = await self.target.collect(self.wanted.retention.max_age_s)
+        except (PybuildError, OSError) as error:
+            self._step.say(f"nothing old was deleted: {error}")
+        else:
+            if gone:
+                self._step.say(f"deleted {gone} old objects")
 
     async def close(self) -> None:
         """Stop what is going on."""

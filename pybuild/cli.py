@@ -71,7 +71,7 @@ BUILD = Command(
         ),
         Option(
             "cache",
-            "keep the cache there, and start from it (registry ref or ./dir)",
+            "keep the cache there, and start from it (registry ref, ./dir, s3://…)",
             "URL",
             "",
             True,

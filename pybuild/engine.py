@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from pybuild.explain.report import BuildReport
     from pybuild.registry.client import Client
     from pybuild.registry.credentials import Credentials
+    from pybuild.s3bucket import Bucket
+    from pybuild.s3options import S3Place
 
 
 class SystemClock:
@@ -114,6 +116,7 @@ class Engine:
         self._client: Client | None = None
         self._mountpoint: str | None = None
         self._sessions: set[Session] = set()
+        self.buckets: dict[S3Place, Bucket] = {}
 
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
@@ -177,6 +180,10 @@ class Engine:
             yield client
         finally:
             await client.close()
+
+    def closing(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have *close* called when the engine ends."""
+        self._stack.push_async_callback(close)
 
     def near(self, repository: str) -> list[str]:
         """*repository* and where mirrors have it: what was pulled through one can be mounted there."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import IO
+from typing import IO, Any
 
 from pybuild.cache.store import Store
 from pybuild.image.archive import IMAGE_NAME, REF_NAME
@@ -49,11 +49,7 @@ class LayoutDirectory:
         """
         if digest is not None:
             return self._by_digest(digest)
-        try:
-            data = self._file("index.json", MAX_MANIFEST_BYTES)
-        except OSError as error:
-            raise UserError(f"{self.path}: index.json: {(error.strerror or '').lower()}") from error
-        entries = parse_index(data, OCI_INDEX).manifests
+        entries = self.entries()
         wanted = tag or "latest"
         for entry in entries:
             if _tag_of(entry) == wanted:
@@ -62,6 +58,26 @@ class LayoutDirectory:
             return entries[0]
         names = ", ".join(sorted(tag for entry in entries if (tag := _tag_of(entry)))) or "none"
         raise UserError(f'{self.path} has no image with the tag "{wanted}": it has {names}')
+
+    def entries(self) -> list[Descriptor]:
+        """Return all that the index has.
+
+        Raises:
+            UserError: there is no index. EnvironmentFault: it is broken.
+        """
+        try:
+            data = self._file("index.json", MAX_MANIFEST_BYTES)
+        except OSError as error:
+            raise UserError(f"{self.path}: index.json: {(error.strerror or '').lower()}") from error
+        return list(parse_index(data, OCI_INDEX).manifests)
+
+    def document(self, blob: Descriptor, limit: int) -> dict[str, Any]:
+        """Return a blob that is a JSON object.
+
+        Raises:
+            EnvironmentFault: it is none, or `read` fails.
+        """
+        return dict(parse_object(self.read(blob, limit), f"blob {blob.digest}", limit))
 
     def choose(self, found: Descriptor, platform: Platform) -> tuple[Descriptor, Manifest]:
         """Walk from *found* to the manifest for *platform*.

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,21 @@ class Machines:
         subprocess.run(["cp", "-a", self._base, store], check=True, timeout=60)
         return Pybuild(store)
 
-    def build(self, machine: Pybuild, *words: str | Path, output: str = "", code: int = 0) -> Built:
+    def build(
+        self,
+        machine: Pybuild,
+        *words: str | Path,
+        output: str = "",
+        code: int = 0,
+        env: Mapping[str, str] | None = None,
+    ) -> Built:
         out = self.where / "out"
         shutil.rmtree(out, ignore_errors=True)
         output = output or f"type=local,dest={out}"
         done = machine(
-            "build", "--progress", "plain", "-o", output, *words, self.context, code=code
+            *("build", "--progress", "plain", "-o", output, *words, self.context),
+            code=code,
+            env=env,
         )
         made = (out / "made").read_text() if (out / "made").exists() else ""
         return Built(done.err, made)

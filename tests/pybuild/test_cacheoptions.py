@@ -48,11 +48,52 @@ def test_one_flag_is_a_reference(ref: str) -> None:
     assert to.everything and to.ignore_error and found.may_be_empty
 
 
+def test_one_flag_is_a_bucket() -> None:
+    url = "s3://caches/team/app?region=eu-west-1&endpoint_url=http://h:9000&name=main&max-age=3d"
+    to, found = parse_cache(url)
+    assert to.s3 is not None and found.s3 is not None
+    assert str(to.s3) == str(found) == "s3://caches/team/app/manifests/main"
+    assert (to.s3.region, to.s3.path_style, to.s3.endpoint_url) == (
+        "eu-west-1",
+        True,
+        "http://h:9000",
+    )
+    assert to.retention.max_age_s == 3 * 86400
+    assert to.everything and to.ignore_error and to.merge and found.may_be_empty
+    plain, _ = parse_cache("s3://caches")
+    assert plain.s3 is not None
+    assert (plain.s3.prefix, plain.s3.path_style) == ("", False)
+    with pytest.raises(UsageError, match='has no attribute "regoin"'):
+        parse_cache("s3://caches?regoin=x")
+
+
+def test_secrets_of_a_bucket_are_not_shown() -> None:
+    to = parse_cache_to("type=s3,bucket=abc,access_key_id=k,secret_access_key=hidden")
+    assert "hidden" not in repr(to.s3) + str(to.s3)
+
+
+def test_what_others_wrote_stays_with_max_only() -> None:
+    assert parse_cache_to("type=registry,ref=a/b,mode=max").merge
+    assert not parse_cache_to("type=registry,ref=a/b").merge
+    kept = parse_cache_to("type=registry,ref=a/b,mode=max,max-age=36h,max-size=2GB").retention
+    assert (kept.max_age_s, kept.max_bytes) == (36 * 3600, 2 * 10**9)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("type=nonsense", 'unknown cache exporter: "nonsense"'),
-        ("type=s3,bucket=x", "cache exporter s3 is not supported yet"),
+        ("type=gha", "cache exporter gha is not supported yet"),
+        ("type=s3,region=x", "s3 cache exporter requires bucket"),
+        ("type=s3,bucket=a b", 'invalid bucket name "a b"'),
+        ("type=s3,bucket=abc,endpoint_url=host:1", "expected http:// or https://"),
+        ("type=s3,bucket=abc,access_key_id=x", "belong together"),
+        ("type=s3,bucket=abc,touch_refresh=soon", 'touch_refresh: invalid duration "soon"'),
+        ("type=s3,bucket=abc,upload_parallelism=0", "a number from 1 to 64"),
+        ("type=s3,bucket=abc,image-manifest=true", 'has no attribute "image-manifest"'),
+        ("type=registry,ref=a/b,max-age=old", 'invalid duration "old"'),
+        ("type=registry,ref=a/b,max-size=big", 'invalid size "big"'),
+        ("type=registry,ref=a/b,merge=perhaps", "expected true or false"),
         ("ref=a/b", "type is required"),
         ("type=registry", "requires ref"),
         ("type=registry,ref=A B", "invalid reference"),
