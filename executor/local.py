@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.statindex import StatIndex
-from pybuild.executor.treehash import NotFound, tree_digest
+from pybuild.executor.treehash import UNREADABLE_HINT, NotFound, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -49,7 +49,10 @@ class LocalDigester:
         except OSError as error:
             name = f": {os.fsdecode(error.filename)}" if error.filename else ""
             reason = (error.strerror or str(error)).lower()
-            raise EnvironmentFault(f"cannot read context {tree.path}{name}: {reason}") from error
+            message = f"cannot read context {tree.path}{name}: {reason}"
+            if isinstance(error, PermissionError):
+                raise UserError(message, hints=(UNREADABLE_HINT,)) from error
+            raise EnvironmentFault(message) from error
 
     def _digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
         try:

@@ -41,6 +41,7 @@ MAX_LISTED = 100_000
 """More entries of a directory of ours are not listed: nobody reads on."""
 MAX_SENT = 3000
 """As many of a snapshot, whose list comes from a worker and is kept beside its digest."""
+UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
 _FORMAT = b"pybuild.tree.v1\0"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
@@ -129,7 +130,7 @@ class _Digesting:
             digest, look = self._entry(place.fd, place.name, place.status, place.path)
             self.found.append((os.fsencode(key), digest, place.path, look))
             return
-        fd = place.open_dir()
+        fd = _open_dir(place)
         try:
             # The prefix of a match counts: which name wins in a merge depends on its order.
             prefix = key + "/" if is_match or not self._selection["contents_only"] else ""
@@ -156,7 +157,7 @@ class _Digesting:
                 if not place.is_dir:
                     raise NotFound(path, None)
                 self._picker = Picker(self._exclude, pattern)
-                fd = place.open_dir()
+                fd = _open_dir(place)
                 try:
                     prefix = source.key + "/" if source.is_match else ""
                     self._directory(fd, place.path, prefix, "", None)
@@ -316,6 +317,13 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+def _open_dir(place: Place) -> int:
+    try:
+        return place.open_dir()
+    except OSError as error:
+        raise _unreadable(place.path, error) from error
+
+
 def _unreadable(path: str, error: OSError) -> Fault:
     import errno
 
@@ -323,7 +331,7 @@ def _unreadable(path: str, error: OSError) -> Fault:
         return _changed(path)
     reason = (error.strerror or str(error)).lower()
     kind = USER if error.errno == errno.EACCES else ENVIRONMENT
-    hints = ("exclude it in .dockerignore, or make it readable",) if kind == USER else ()
+    hints = (UNREADABLE_HINT,) if kind == USER else ()
     return Fault(kind, f'cannot read "/{path}": {reason}', hints)
 
 

@@ -111,11 +111,18 @@ def holds(memo: dict[str, Any], root: str) -> bool:
 
 
 def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str, Any] | None:
-    """Describe the state of a context; None when a file was touched too lately to be sure."""
+    """Describe the state of a context; None when it cannot be told for sure.
+
+    That is so when a file was touched too lately, or something cannot be read: whether the build
+    minds is for the build to say, with the line that asks for it.
+    """
     from pybuild.executor.contextscan import scan_signature
 
     looked = time.time_ns()
-    signature, newest = scan_signature(path, prefixes, exclude)
+    try:
+        signature, newest = scan_signature(path, prefixes, exclude)
+    except OSError:
+        return None
     coarse = newest % 1_000_000_000 == 0
     if newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS):
         return None

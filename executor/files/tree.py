@@ -193,7 +193,7 @@ class Tree:
                         os.close(fds.pop())
                     continue
                 here = "/".join([*names, part])
-                status = self._status(fds[-1], part)
+                status = self._status(fds[-1], part, here)
                 if status is not None and not self._may_pass(here, status):
                     raise Hidden(here)
                 if status is None:
@@ -224,16 +224,20 @@ class Tree:
             name = names[-1] if names else "."
             if names:
                 os.close(fds.pop())
-            return self._end(fds, name, "/".join(names), self._status(fds[-1], name))
+            here = "/".join(names)
+            return self._end(fds, name, here, self._status(fds[-1], name, here))
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _status(self, fd: int, name: str) -> os.stat_result | None:
+    def _status(self, fd: int, name: str, path: str) -> os.stat_result | None:
         try:
             return self.status(fd, name)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            error.filename = "/" + path
+            raise
 
     def status(self, fd: int, name: str) -> os.stat_result:
         """Return what is at *name* in the directory *fd*, with what is noted about it."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -195,14 +198,33 @@ def test_no_dockerfile_no_context_and_unreachable_registry(
     assert "127.0.0.1:9" in pybuild("build", context, code=3).err
 
 
-def test_an_unreadable_context_file_is_named(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
-    import os
-
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    context = write(tmp_path / "ctx", Dockerfile="FROM base\nCOPY a /\n", a="x")
+@pytest.mark.parametrize(("source", "is_dir"), [("a", False), ("a", True), ("a/inside", True)])
+def test_what_cannot_be_read_in_a_context_is_named(
+    pybuild: Pybuild, base: str, tmp_path: Path, source: str, is_dir: bool
+) -> None:
+    context = write(tmp_path / "ctx", Dockerfile=f"FROM base\nCOPY {source} /\n", b="x")
+    (context / "a").mkdir() if is_dir else (context / "a").write_text("x")
     (context / "a").chmod(0)
-    assert "permission denied" in pybuild("build", context, code=1).err
+    said = blind(pybuild, "build", context)
+    assert re.search(r"error: cannot read .*\ba\b.*: permission denied\nDockerfile:2\n", said)
+    assert "hint: exclude it in .dockerignore, or make it readable" in said
+    (context / "Dockerfile").write_text("FROM base\nCOPY b /\n")
+    pybuild("build", context)  # nobody asks for it now
+
+
+def blind(pybuild: Pybuild, *words: str | Path) -> str:
+    """Fail as somebody who cannot read everything, root among them, and return the errors."""
+    command = pybuild.command(*words)
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("setpriv is not installed (Debian: util-linux)")
+        command = [setpriv, "--bounding-set=-dac_override,-dac_read_search", *command]
+    done = subprocess.run(
+        command, env=pybuild.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    return done.stderr
 
 
 def test_images_are_listed_tagged_and_removed(pybuild: Pybuild, base: str) -> None:
