@@ -19,7 +19,7 @@ from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
 from pybuild.registry.transport import Limits, Request, Transport, once_only
-from pybuild.registry.upload import Pushed
+from pybuild.registry.upload import Fetch, Pushed
 from pybuild.registry.wire import ConnectionLost, Response
 
 T = TypeVar("T")
@@ -163,11 +163,13 @@ class Client:
         source: BlobSource,
         mount_from: Sequence[str] = (),
         progress: Progress | None = None,
+        fetch: Fetch | None = None,
     ) -> Pushed:
         """Have a blob in the repository, with as little traffic as possible [OUT-12].
 
         Args:
             mount_from: paths of repositories on the same host that may have it.
+            fetch: brings it into *source*; awaited only where it must be sent.
         """
         one = upload.Upload(
             transport=self._transport,
@@ -177,6 +179,7 @@ class Client:
             source=source,
             progress=progress,
             chunk_bytes=self._chunk_bytes,
+            fetch=fetch,
         )
         return await one.run(mount_from)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import BinaryIO
@@ -28,6 +28,9 @@ _DONE = frozenset((200, 201, 204))
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})\Z")
 
 
+Fetch = Callable[[], Awaitable[None]]
+
+
 class Pushed(StrEnum):
     """What it took to have a blob on the other side."""
 
@@ -46,7 +49,11 @@ class _StartAgain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One blob on its way to one repository."""
+    """One blob on its way to one repository.
+
+    Attributes:
+        fetch: brings the blob into *source*, should it have to be sent at all.
+    """
 
     transport: Transport
     endpoint: Endpoint
@@ -55,6 +62,7 @@ class Upload:
     source: BlobSource
     progress: Progress | None
     chunk_bytes: int
+    fetch: Fetch | None = None
 
     async def run(self, mount_from: Sequence[str]) -> Pushed:
         """Bring the blob there; *mount_from* are paths of repositories on the same host."""
@@ -63,6 +71,8 @@ class Upload:
         location = await self._mount(mount_from)
         if location is None:
             return Pushed.MOUNTED
+        if self.fetch is not None:
+            await self.fetch()
         path = os.fspath(self.source.path(self.descriptor.digest))
         size = os.stat(path).st_size
         if size != self.descriptor.size:

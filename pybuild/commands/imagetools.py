@@ -1,0 +1,221 @@
+"""``pybuild imagetools``: looks at, joins and copies images where they are [CMD-7, CMD-8]."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from pybuild.annotations import attributes_of, from_attributes
+from pybuild.cache.store import Store
+from pybuild.commands.template import rendered
+from pybuild.config import load_settings
+from pybuild.engine import SystemClock
+from pybuild.host import platforms_from
+from pybuild.imagecopy import copy_image, copy_parts
+from pybuild.imagefacts import facts
+from pybuild.imageplaces import Place, place_of
+from pybuild.indexing import Made, make
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.reference import Reference
+from pybuild.options import Parsed
+from pybuild.registry.client import Client
+from pybuild.registry.credentials import DockerCredentials
+from pybuild.registry.hosts import Hosts
+from pybuild.registry.together import together
+
+T = TypeVar("T")
+
+
+def main(parsed: Parsed) -> int:
+    """Do what the first word says."""
+    verb, *words = parsed.positionals
+    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+        "inspect": (_inspect, "a NAME", 1, 1),
+        "create": (_create, "SOURCE…", 0, 1000),
+        "copy": (_copy, "SOURCE TARGET…", 2, 1000),
+    }
+    if verb not in verbs:
+        raise UsageError(f'unknown command "imagetools {verb}": one of {", ".join(verbs)}')
+    function, shape, least, most = verbs[verb]
+    if not least <= len(words) <= most:
+        raise UsageError(f'"pybuild imagetools {verb}" expects {shape}, got {len(words)} arguments')
+    return function(parsed, words)
+
+
+def _inspect(parsed: Parsed, words: list[str]) -> int:
+    """Show an image; ``--raw`` its document, ``--format`` what a template asks for."""
+    if parsed.flag("raw"):
+        _, data = _with_client(parsed, lambda client: place_of(words[0], client).root())
+        sys.stdout.write(data.decode())
+        return 0
+    template = parsed.one("format")
+    if not template:
+        place, root, data = _with_client(parsed, partial(_looked, words[0]))
+        sys.stdout.write(_shown(place, root, data))
+        return 0
+    found = _with_client(parsed, lambda client: facts(place_of(words[0], client)))
+    if template == "json":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        sys.stdout.write(rendered(template, found) + "\n")
+    return 0
+
+
+async def _looked(text: str, client: Client) -> tuple[Place, Descriptor, bytes]:
+    place = place_of(text, client)
+    return (place, *await place.root())
+
+
+def _shown(place: Place, root: Descriptor, data: bytes) -> str:
+    lines = [
+        f"Name:      {place.name}",
+        f"MediaType: {root.media_type}",
+        f"Digest:    {root.digest}",
+    ]
+    body: dict[str, Any] = json.loads(data)
+    entries: list[dict[str, Any]] = body.get("manifests") or []
+    repository = place.repository or place.name
+    if entries:
+        lines += ["", "Manifests:"]
+    for entry in entries:
+        child = Descriptor.from_json(entry)
+        lines.append(f"  Name:      {repository}@{child.digest}")
+        lines.append(f"  MediaType: {child.media_type}")
+        if child.platform is not None:
+            lines.append(f"  Platform:  {child.platform}")
+        if child.annotations:
+            lines.append("  Annotations:")
+            lines += [f"    {key}: {value}" for key, value in sorted(child.annotations.items())]
+        lines.append("")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _create(parsed: Parsed, words: list[str]) -> int:
+    """Join images to an index under one or more names, or show what it would be."""
+    notes = from_attributes(attributes_of(parsed.many("annotation")))
+    platforms = platforms_from(parsed.one("platform"))
+    prefer_index = parsed.flag("prefer-index", True)
+    names = parsed.many("tag")
+    is_dry = parsed.flag("dry-run")
+    if not names and not is_dry:
+        raise UsageError("a name for the index is needed", hints=["give it with -t"])
+    texts = [*words, *_from_files(parsed.many("file"), names)]
+    if parsed.flag("append"):
+        texts = [*names[:1], *texts]
+    if not texts:
+        raise UsageError("no sources specified")
+
+    async def work(client: Client) -> Made:
+        sources = [place_of(text, client) for text in texts]
+        made = await make(sources, notes, platforms=platforms, prefer_index=prefer_index)
+        if not is_dry:
+            with _store(parsed) as store, store.view() as view:
+                targets = [place_of(name, client) for name in names]
+                await together([_put(made, target, view) for target in targets])
+        return made
+
+    made = _with_client(parsed, work)
+    if is_dry:
+        sys.stdout.write(json.dumps(json.loads(made.data), indent=2) + "\n")
+        return 0
+    for name in names:
+        sys.stdout.write(f"{name}@{made.descriptor.digest}\n")
+    _write_metadata(parsed.one("metadata-file"), made, names)
+    return 0
+
+
+async def _put(made: Made, target: Place, store: Store) -> None:
+    for part in made.parts:
+        await copy_parts(part.source, target, part.plan, store, _no_progress)
+        for descriptor, data in list(part.plan.documents.values())[-1:]:
+            if descriptor.digest != made.descriptor.digest:
+                await target.keep(descriptor, data, named=False)
+    await target.keep(made.descriptor, made.data, named=True)
+
+
+def _copy(parsed: Parsed, words: list[str]) -> int:
+    """Copy an image, all of its platforms unless one is asked for, to other names."""
+    source, *targets = words
+    platforms = platforms_from(parsed.one("platform"))
+    if len(platforms) > 1:
+        raise UsageError(
+            "copy takes one platform, or all", hints=["imagetools create takes several"]
+        )
+
+    async def work(client: Client) -> Descriptor:
+        with _store(parsed) as store, store.view() as view:
+            return await copy_image(
+                place_of(source, client),
+                [place_of(target, client) for target in targets],
+                view,
+                _no_progress,
+                platform=platforms[0] if platforms else None,
+            )
+
+    copied = _with_client(parsed, work)
+    for target in targets:
+        sys.stdout.write(f"{target}@{copied.digest}\n")
+    return 0
+
+
+def _from_files(files: list[str], names: list[str]) -> list[str]:
+    """Sources that files describe: a descriptor each, of the repository that the index goes to.
+
+    Raises:
+        UserError: a file that is no descriptor.
+    """
+    sources: list[str] = []
+    for file in files:
+        try:
+            with open(file, "rb") as stream:
+                descriptor = Descriptor.from_json(json.loads(stream.read(1 << 20)))
+        except OSError as error:
+            raise UserError(f"open {file}: {(error.strerror or str(error)).lower()}") from error
+        except ValueError as error:
+            raise UserError(f"{file} is no descriptor: {error}") from error
+        if not names:
+            raise UsageError(f"{file} names a digest only: the repository comes from -t")
+        try:
+            repository = Reference.parse(names[0]).repository
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        sources.append(f"{repository}@{descriptor.digest}")
+    return sources
+
+
+def _write_metadata(file: str, made: Made, names: list[str]) -> None:
+    if file:
+        body = {
+            "containerimage.descriptor": made.descriptor.to_json(),
+            "containerimage.digest": str(made.descriptor.digest),
+            "image.name": ",".join(names),
+        }
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(json.dumps(body, indent=2) + "\n")
+
+
+def _no_progress(_id: str, _current: int, _total: int) -> None:
+    """Copies say what they did when they are done."""
+
+
+def _store(parsed: Parsed) -> Store:
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    return Store.open(settings.root, SystemClock())
+
+
+def _with_client(parsed: Parsed, work: Callable[[Client], Awaitable[T]]) -> T:
+    import uvloop
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+
+    async def run() -> T:
+        hosts, credentials = Hosts(settings.registries), DockerCredentials(os.environ)
+        async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
+            return await work(client)
+
+    return uvloop.run(run())
