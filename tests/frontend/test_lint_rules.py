@@ -17,17 +17,27 @@ def found(text: str, **options: Any) -> list[tuple[str, int, str]]:
 
 
 CASES: list[tuple[str, str, int, str]] = [
-    ("FROM a AS Base\n", "StageNameCasing", 1, "Stage name 'Base' should be lowercase"),
-    ("FROM a as b\n", "FromAsCasing", 1, "'as' and 'FROM' keywords' casing do not match"),
+    (  # LNT-1
+        "FROM a AS Base\n",
+        "StageNameCasing",
+        1,
+        "Stage name 'Base' should be lowercase",
+    ),
+    (  # LNT-2
+        "FROM a as b\n",
+        "FromAsCasing",
+        1,
+        "'as' and 'FROM' keywords' casing do not match",
+    ),
     (
         "FROM a\nRUN x \\\n\n  y\n",
-        "NoEmptyContinuation",
+        "NoEmptyContinuation",  # LNT-3
         4,
         "Empty continuation line",
     ),
     (
         "FROM a\nRUN x\nrun y\n",
-        "ConsistentInstructionCasing",
+        "ConsistentInstructionCasing",  # LNT-4
         3,
         "Command 'run' should match the case of the command majority (uppercase)",
     ),
@@ -39,49 +49,49 @@ CASES: list[tuple[str, str, int, str]] = [
     ),
     (
         "FROM a AS x\nFROM b AS x\n",
-        "DuplicateStageName",
+        "DuplicateStageName",  # LNT-5
         2,
         'Duplicate stage name "x", stage names should be unique',
     ),
     (
         "FROM a AS context\n",
-        "ReservedStageName",
+        "ReservedStageName",  # LNT-6
         1,
         'Stage name should not use the same name as reserved stage "context"',
     ),
     (
         "FROM a\nCMD x\n",
-        "JSONArgsRecommended",
+        "JSONArgsRecommended",  # LNT-7
         2,
         "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
     ),
     (
         "FROM a\nMAINTAINER x\n",
-        "MaintainerDeprecated",
+        "MaintainerDeprecated",  # LNT-8
         2,
         "Maintainer instruction is deprecated in favor of using label",
     ),
     (
         "ARG VERSION=1\nFROM a:1$VERSIN\n",
-        "UndefinedArgInFrom",
+        "UndefinedArgInFrom",  # LNT-9
         2,
         "FROM argument 'VERSIN' is not declared (did you mean VERSION?)",
     ),
     (
         "FROM a\nWORKDIR x\nWORKDIR y\n",
-        "WorkdirRelativePath",
+        "WorkdirRelativePath",  # LNT-10
         2,
         'Relative workdir "x" can have unexpected results if the base image changes',
     ),
     (
         "FROM a\nENV DIRS=x\nCOPY $DIR /x\n",
-        "UndefinedVar",
+        "UndefinedVar",  # LNT-11
         3,
         "Usage of undefined variable '$DIR' (did you mean $DIRS?)",
     ),
     (
         "FROM a\nCMD []\nCMD []\n",
-        "MultipleInstructionsDisallowed",
+        "MultipleInstructionsDisallowed",  # LNT-12
         2,
         (
             "Multiple CMD instructions should not be used in the same stage because only the last"
@@ -90,13 +100,13 @@ CASES: list[tuple[str, str, int, str]] = [
     ),
     (
         "FROM a\nENV a b\n",
-        "LegacyKeyValueFormat",
+        "LegacyKeyValueFormat",  # LNT-13
         2,
         '"ENV key=value" should be used instead of legacy "ENV key value" format',
     ),
     (
         "FROM --platform=$TARGETPLATFORM a\n",
-        "RedundantTargetPlatform",
+        "RedundantTargetPlatform",  # LNT-14
         1,
         (
             "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the"
@@ -105,31 +115,31 @@ CASES: list[tuple[str, str, int, str]] = [
     ),
     (
         "FROM a\nARG API_TOKEN\n",
-        "SecretsUsedInArgOrEnv",
+        "SecretsUsedInArgOrEnv",  # LNT-15
         2,
         'Do not use ARG or ENV instructions for sensitive data (ARG "API_TOKEN")',
     ),
     (
         "FROM --platform=linux/amd64 a\n",
-        "FromPlatformFlagConstDisallowed",
+        "FromPlatformFlagConstDisallowed",  # LNT-17
         1,
         'FROM --platform flag should not use constant value "linux/amd64"',
     ),
     (
         "FROM a\nEXPOSE 80/TCP\n",
-        "ExposeProtoCasing",
+        "ExposeProtoCasing",  # LNT-20
         2,
         "Defined protocol '80/TCP' in EXPOSE instruction should be lowercase",
     ),
     (
         "FROM a\nEXPOSE 1:2\n",
-        "ExposeInvalidFormat",
+        "ExposeInvalidFormat",  # LNT-21
         2,
         "EXPOSE instruction should not define an IP address or host-port mapping, found '1:2'",
     ),
     (
         "# check=experimental=all\nFROM a\n# says nothing\nARG x\n",
-        "InvalidDefinitionDescription",
+        "InvalidDefinitionDescription",  # LNT-19
         4,
         "Comment for ARG should follow the format: `# x <description>`",
     ),
@@ -162,6 +172,50 @@ def test_rule_fires_once(text: str, rule: str, line: int, message: str) -> None:
 )
 def test_rules_keep_quiet(text: str) -> None:
     assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("from a AS b\n", ["FromAsCasing"]),  # LNT-2
+        ("FROM a AS X\nFROM b AS x\n", ["StageNameCasing", "DuplicateStageName"]),  # LNT-5
+        ("FROM a AS scratch\n", ["ReservedStageName"]),  # LNT-6
+        ("FROM a\nENTRYPOINT x\n", ["JSONArgsRecommended"]),  # LNT-7
+        ("FROM a:$TARGETARCH\n", []),  # LNT-9
+        ("FROM a:1$TARGET_ARCH\n", ["UndefinedArgInFrom"]),
+        ("FROM a\nENV X=${y:-d}\n", ["UndefinedVar"]),  # LNT-11
+        ("FROM a\nARG y\nENV X=$y\n", []),
+        ("FROM a\nENTRYPOINT []\nENTRYPOINT []\n", ["MultipleInstructionsDisallowed"]),  # LNT-12
+        ("FROM a\nHEALTHCHECK NONE\nHEALTHCHECK NONE\n", ["MultipleInstructionsDisallowed"]),
+        ("FROM a\nLABEL k v\n", ["LegacyKeyValueFormat"]),  # LNT-13
+        (
+            "FROM a\nEXPOSE 127.0.0.1:80:80 [::1]:8:8 1 2/udp\n",
+            ["ExposeInvalidFormat"] * 2,
+        ),  # LNT-21
+        ("FROM a\nEXPOSE 80/Tcp 81/udp\n", ["ExposeProtoCasing"]),  # LNT-20
+        *[
+            (f"FROM a\nENV {key}=1\n", ["SecretsUsedInArgOrEnv"])  # LNT-15
+            for key in (
+                "apikey",
+                "MY_AUTH",
+                "credential",
+                "CREDENTIALS_X",
+                "a_key_b",
+                "password",
+                "pword",
+                "PASSWD",
+                "Secret",
+                "token",
+            )
+        ],
+        *[
+            (f"FROM a\nENV {key}=1\n", [])
+            for key in ("PUBLIC_KEY", "key_file", "AUTH_VERSION", "mykey", "author", "tokens")
+        ],
+    ],
+)
+def test_rules_fire_on_just_their_triggers(text: str, rules: list[str]) -> None:
+    assert [rule for rule, _, _ in found(text)] == rules
 
 
 def test_default_that_names_no_image() -> None:  # LNT-16
