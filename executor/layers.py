@@ -39,6 +39,7 @@ class Layers:
         self._fetcher = fetcher
         self._lease = lease
         self._settled = False  # whether the store's deltas are of our form
+        self._whole: dict[tuple[str, ...], str] = {}  # directories that were found, by their names
 
     def of_image(self, manifest: Digest) -> Snapshot:
         """Return the snapshot that an image's manifest stands for; nothing is unpacked.
@@ -94,22 +95,31 @@ class Layers:
             userxattr = await self._workers.isolation() != "root"
             await asyncio.to_thread(settle, self._store.root, userxattr=userxattr)
             self._settled = True
-        await asyncio.to_thread(
-            self._lease.add_all,
-            [("delta", name) for names in _candidates(deltas) for name in names],
-        )
-        tasks: list[asyncio.Task[str]] = []
+        candidates = _candidates(deltas)
+        # What was leased and found is there for as long as the lease: a chain of steps asks for
+        # the same deltas again and again.
+        new = [
+            ("delta", name) for names in candidates if names not in self._whole for name in names
+        ]
+        if new:
+            await asyncio.to_thread(self._lease.add_all, new)
+        found: list[asyncio.Future[str]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                for delta, names in zip(deltas, _candidates(deltas), strict=True):
-                    below = tuple(tasks)
-                    tasks.append(group.create_task(self._present(delta, names, below, emit)))
+                for delta, names in zip(deltas, candidates, strict=True):
+                    if names in self._whole:
+                        found.append(_done(self._whole[names]))
+                        continue
+                    below = tuple(found)
+                    found.append(group.create_task(self._present(delta, names, below, emit)))
         except BaseExceptionGroup as several:
             raise _first(several) from None
-        return [task.result() for task in tasks]
+        paths = [one.result() for one in found]
+        self._whole.update(zip(candidates, paths, strict=True))
+        return paths
 
     async def _present(
-        self, delta: str, names: tuple[str, ...], below: tuple[asyncio.Task[str], ...], emit: Emit
+        self, delta: str, names: tuple[str, ...], below: tuple[asyncio.Future[str], ...], emit: Emit
     ) -> str:
         found = self._find(names)
         if found is not None:
@@ -142,7 +152,7 @@ class Layers:
         delta: str,
         names: tuple[str, ...],
         facts: dict[str, Any],
-        below: tuple[asyncio.Task[str], ...],
+        below: tuple[asyncio.Future[str], ...],
         emit: Emit,
     ) -> str:
         descriptor = Descriptor.from_json(facts["descriptor"])
@@ -186,6 +196,12 @@ class Layers:
             raise
         await asyncio.to_thread(store.deltas.commit, active, name, meta, self._lease)
         return store.deltas.path(name)
+
+
+def _done(path: str) -> asyncio.Future[str]:
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    future.set_result(path)
+    return future
 
 
 def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:

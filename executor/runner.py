@@ -14,7 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.executor import network, steps
 from pybuild.executor.cachemounts import CacheMounts, Seed
 from pybuild.executor.contexttrees import ContextTrees
-from pybuild.executor.devices import find_devices
+from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.layers import Layers
@@ -97,6 +97,7 @@ class BuildRunner:
         self._contexts = ContextTrees(store, workers, self._lease)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
+        self._resolvers: dict[NetworkMode, str] = {}
         self._told_rung = False
 
     async def __aenter__(self) -> Self:
@@ -293,12 +294,14 @@ class BuildRunner:
             if root.selector != "/":
                 raise UserError(f'a root from "{root.selector}" of an input is not supported yet')
             base = await self.snapshot(_input(vertex, inputs, root.input))
-        devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
+        devices = DeviceEdits()
+        if op.devices:
+            devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
         async with AsyncExitStack() as stack:
             outputs = Outputs(self._store, self._lease)
             stack.callback(outputs.abort)
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
-            resolv_conf = await asyncio.to_thread(self._resolv_conf, op)
+            resolv_conf = await self._resolver(op)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
             step = steps.spec(
@@ -443,6 +446,12 @@ class BuildRunner:
             seeds.append(_seed(self, snapshot, emit))
         held = self._caches.hold(mounts, seeds, renew=vertex.meta.ignore_cache)
         return await stack.enter_async_context(held)
+
+    async def _resolver(self, op: ExecOp) -> str:
+        """Return the step's resolv.conf; all steps of a build have the same for their network."""
+        if op.network not in self._resolvers:
+            self._resolvers[op.network] = await asyncio.to_thread(self._resolv_conf, op)
+        return self._resolvers[op.network]
 
     def _resolv_conf(self, op: ExecOp) -> str:
         if steps.has_own_network(op.network, self._isolated):

@@ -113,7 +113,7 @@ def _have_recorded(
     """Put ids and owners into the recorder's hands; from here on it answers for this process."""
     from pybuild.executor.zygote.recorder import loop
 
-    lowers: list[str] = list(spec["lowers"])
+    lowers: list[str] = list(spec["lowers"]) if spec["has_lists"] else []
     uppers: list[str] = [spec["upper"]]
     for mount in spec["mounts"]:
         lowers += mount["lowers"]

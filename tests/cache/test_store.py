@@ -247,7 +247,13 @@ def test_old_partial_downloads_go(store: Store, root: Path, clock: FakeClock) ->
     assert (old.exists(), new.exists(), future.exists()) == (False, True, False)
 
 
-def test_injected_remover_gets_directories(root: Path, clock: FakeClock) -> None:
+def _refuse(path: str, *_: object) -> int:
+    raise PermissionError(13, "Permission denied", path)
+
+
+def test_injected_remover_gets_what_belongs_to_others(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     removed: list[str] = []
 
     def remove(path: str) -> int:
@@ -257,15 +263,22 @@ def test_injected_remover_gets_directories(root: Path, clock: FakeClock) -> None
     with Store.open(root, clock, remover=remove) as store:
         store.deltas.abort(store.deltas.begin())
         store.tmp.sweep()
-    assert removed
+        assert len(removed) == 1  # it has a directory of changes
+        for count, refused in ((1, False), (2, True)):
+            if refused:
+                monkeypatch.setattr("pybuild.cache.scratch.remove_tree", _refuse)
+            os.mkdir(work := store.scratch("work"))
+            store.discard(work)
+            store.tmp.sweep()
+            assert len(set(removed)) == count
     assert all(os.path.dirname(path) == str(root / "tmp") for path in removed)
 
 
-def test_failing_remover_harms_nobody(root: Path, clock: FakeClock) -> None:
-    def fail(path: str) -> int:
-        raise PermissionError(13, "Permission denied", path)
-
-    with Store.open(root, clock, remover=fail) as store:
+def test_failing_remover_harms_nobody(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pybuild.cache.scratch.remove_tree", _refuse)
+    with Store.open(root, clock, remover=_refuse) as store:
         active = store.deltas.begin()
         store.deltas.abort(active)
         store.tmp.sweep()

@@ -57,7 +57,13 @@ def send(
 
 
 def record(link: _socket.socket) -> None:
-    """Wait for a step to begin, answer until it has ended. Returns at once if none begins."""
+    """Wait for a step to begin, answer until it has ended. Returns at once if none begins.
+
+    Whatever can be done before is: the step's first program waits for its first answer.
+    """
+    _raise_file_limit()
+    os.umask(0)
+    os.chdir("/proc")
     data, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
     if not data:
         return
@@ -66,9 +72,6 @@ def record(link: _socket.socket) -> None:
     link.close()
     uppers = [_Upper(path) for path in said["uppers"]]
     below = recorded.Ledger(said["lowers"])
-    _raise_file_limit()
-    os.umask(0)
-    os.chdir("/proc")
     change_root(root)
     syscalls.capset(_CAPS, _CAPS, 0)
     uid, gid, groups = said["ids"]
@@ -80,7 +83,7 @@ def record(link: _socket.socket) -> None:
 
 
 def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
-    answers = _answers(table, owners, roots)
+    answer = _answering(table, owners, roots)
     hasten(listener)
     poller = select.poll()
     poller.register(listener, select.POLLIN)
@@ -94,12 +97,8 @@ def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
                 if error.errno in (errno.ENOENT, errno.EINTR):
                     continue
                 raise
-            answer = answers.get((call.arch, call.number))
             try:
-                if answer is None:
-                    call.fail(errno.ENOSYS)
-                else:
-                    answer(call)
+                answer(call)
             except OSError as error:
                 call.fail(error.errno or errno.EIO)
             except (ValueError, OverflowError):
@@ -109,6 +108,7 @@ def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
 
 
 _PARTS = (Files, Ids, Looks, Labels)
+_CHROOT, _NOBODY = -1, -2
 # (which of the parts, its method) by architecture and number
 _table: dict[tuple[int, int], tuple[int, str]] = {}
 
@@ -120,21 +120,25 @@ def prepare() -> None:
     by_name = {name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)}
     for arch, numbers in calls.NUMBERS.items():
         for number, name in {**numbers, **calls.MOVES[arch]}.items():
-            _table[arch, number] = (-1 if name == "chroot" else by_name[name], name)
+            _table[arch, number] = (_CHROOT if name == "chroot" else by_name[name], name)
         _table[arch, calls.PRCTL[arch]] = (by_name["prctl"], "prctl")
 
 
-def _answers(table: Claims, owners: Owners, roots: Roots) -> dict[tuple[int, int], Answer]:
-    def chroot(call: Call) -> None:
-        roots.watch = True
-        call.proceed()
-
+def _answering(table: Claims, owners: Owners, roots: Roots) -> Answer:
     prepare()
     parts = (Files(table, owners), Ids(table, owners), Looks(owners), Labels())
-    return {
-        key: chroot if index < 0 else getattr(parts[index], name)
-        for key, (index, name) in _table.items()
-    }
+
+    def answer(call: Call) -> None:
+        index, name = _table.get((call.arch, call.number), (_NOBODY, ""))
+        if index >= 0:
+            getattr(parts[index], name)(call)
+        elif index == _NOBODY:
+            call.fail(errno.ENOSYS)
+        else:
+            roots.watch = True
+            call.proceed()
+
+    return answer
 
 
 class _Upper:
