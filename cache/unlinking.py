@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
+from pybuild.cache.mark import Mark, mark, state_of
 from pybuild.cache.repositories import Entry, Repository
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 
 _MANIFEST_BYTES = 8 << 20
+# Removals under one hold of the lock, and looks at a store that changes meanwhile.
+_BATCH = 64
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,14 @@ class Unlinked:
 
     manifests: int = 0
     blobs: int = 0
+
+
+@dataclass(slots=True)
+class Freed:
+    """What went of ``blobs/``; *size* in bytes."""
+
+    blobs: int = 0
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -163,3 +175,42 @@ def _read(store: Store, repository: Repository) -> Content:
     tagged = {named.digest for tag in repository.tags() if (named := repository.tag(tag))}
     used = {digest: repository.blob_used(digest) for digest in repository.blobs()}
     return Content(entries, children, tagged, used)
+
+
+def free_unheld(store: Store, older_than_s: float) -> Freed:
+    """Delete the blobs that no image, no link, no record and no living process names.
+
+    What is left of the work of killed processes is among them, so a server that runs for months
+    needs no `prune`; what a build may use again is not.
+
+    Raises:
+        EnvironmentFault: images, links, leases or records cannot be read.
+    """
+    freed = Freed()
+    for _ in range(_TRIES):
+        marked = mark(store)
+        now = store.clock.now()
+        spare = [
+            (digest, status.st_blocks * 512)
+            for digest, status in store.blobs.list()
+            if digest not in marked.image_blobs
+            and digest not in marked.by_blob
+            and ("blob", digest) not in marked.leased
+            and now - status.st_mtime >= older_than_s
+        ]
+        if _delete(store, marked, spare, freed):
+            break
+    return freed
+
+
+def _delete(store: Store, marked: Mark, spare: list[tuple[Digest, int]], freed: Freed) -> bool:
+    """Delete as long as *marked* holds; tell whether it held to the end."""
+    for start in range(0, len(spare), _BATCH):
+        with store.leases.collecting():
+            if state_of(store) != marked.state or store.leases.held() - marked.leased:
+                return False
+            for digest, size in spare[start : start + _BATCH]:
+                store.blobs.delete(digest)
+                freed.blobs += 1
+                freed.size += size
+    return True

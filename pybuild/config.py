@@ -50,14 +50,12 @@ mode = "isolated"  # or "host", the default
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from pybuild.model.errors import UsageError
 from pybuild.paths import config_file, default_root
+from pybuild.table import Table, read_toml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +121,7 @@ class Settings:
         isolated_network: steps that ask for no other network get one of their own.
         cache_max: what the store never takes more than, as written; empty: no ceiling.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
+        registry_server: the table as written; `pybuild.servesettings` knows its keys.
     """
 
     root: str
@@ -135,12 +134,13 @@ class Settings:
     cache_max: str = ""
     mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
     daemon: Daemon = Daemon()
+    registry_server: Table = field(default_factory=lambda: Table("", "registry-server", {}))
 
 
 _OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels") + (
     "binary",
 )
-_DAEMON = ("insecure-entitlements", "provenanceEnvDir")
+_DAEMON = ("insecure-entitlements", "provenanceEnvDir", "registry-server")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
 _OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode")
 _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
@@ -159,8 +159,8 @@ def load_settings(
     import os
 
     path = config_file(config)
-    table = _read(path) if path else {}
-    reader = _Table(path or "", "", table)
+    table = read_toml(path) if path else {}
+    reader = Table(path or "", "", table)
     registries = {
         host: reader.child("registry").child(host).as_dict()
         for host in reader.child("registry").keys_any()
@@ -195,6 +195,7 @@ def load_settings(
             options=dns.words("options"),
             search_domains=dns.words("searchDomains"),
         ),
+        registry_server=reader.child("registry-server"),
         daemon=Daemon(
             addresses=grpc.texts("address"),
             cert=tls.text("cert"),
@@ -223,7 +224,7 @@ def load_settings(
     return settings
 
 
-def _mount_limit(table: _Table) -> MountLimit:
+def _mount_limit(table: Table) -> MountLimit:
     from pybuild.cache.filters import parse_size
 
     size = table.size("max", "a size such as 10GB")
@@ -232,125 +233,3 @@ def _mount_limit(table: _Table) -> MountLimit:
     return MountLimit(
         max_bytes=parse_size(size, 1) if size else 0, max_age_s=table.duration("max-age")
     )
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"configuration file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"configuration file {path}: {error}") from error
-
-
-class _Table:
-    """One TOML table with its place, so that every complaint names file, key and value."""
-
-    def __init__(self, path: str, where: str, table: Mapping[str, Any]) -> None:
-        self._path = path
-        self._where = where
-        self._table = table
-
-    def keys_any(self) -> list[str]:
-        return sorted(self._table)
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self._table)
-
-    def child(self, key: str) -> _Table:
-        value = self._table.get(key, {})
-        where = f"{self._where}.{key}" if self._where else key
-        if not isinstance(value, dict):
-            raise self.wrong(key, "a table", value)
-        return _Table(self._path, where, value)  # pyright: ignore[reportUnknownArgumentType]
-
-    def text(self, key: str) -> str:
-        return str(self._typed(key, str, "a string", ""))
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """One of *choices*, the first where the key is absent."""
-        value = self.text(key) or choices[0]
-        if value not in choices:
-            raise self.wrong(key, "one of " + ", ".join(choices), value)
-        return value
-
-    def boolean(self, key: str, default: bool) -> bool:
-        return bool(self._typed(key, bool, "true or false", default))
-
-    def size(self, key: str, what: str = "a size such as 10GB or 60%") -> str:
-        """Bytes as a number, or a text such as ``10GB`` or ``60%``; empty when absent."""
-        from pybuild.cache.filters import parse_size
-
-        value = self._table.get(key, "")
-        text = str(value)
-        try:
-            if isinstance(value, bool) or not isinstance(value, int | str):
-                raise UsageError("")
-            if text:
-                parse_size(text, 1)
-        except UsageError as error:
-            raise self.wrong(key, what, value) from error
-        return text
-
-    def duration(self, key: str) -> float:
-        """Seconds, written as ``48h`` or ``30d``; 0 when absent."""
-        from pybuild.cache.filters import parse_duration
-
-        text = self.text(key)
-        try:
-            return parse_duration(text) if text else 0.0
-        except UsageError as error:
-            raise self.wrong(key, "a duration such as 48h or 30d", text) from error
-
-    def number(self, key: str) -> int:
-        value = self._typed(key, int, "a whole number", 0)
-        if isinstance(value, bool) or value < 0:
-            raise self.wrong(key, "a whole number", value)
-        return int(value)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        items = self._typed(key, list, "a list of strings", [])
-        if not all(isinstance(item, str) for item in items):
-            raise self.wrong(key, "a list of strings", items)
-        return tuple(items)
-
-    def words(self, key: str) -> tuple[str, ...]:
-        """Texts that each fit on a line with others, such as resolv.conf's."""
-        items = self.texts(key)
-        for item in items:
-            if item.split() != [item]:
-                raise self.wrong(key, "a list of single words", item)
-        return items
-
-    def addresses(self, key: str) -> tuple[str, ...]:
-        items = self.texts(key)
-        if items:
-            import ipaddress
-
-            for item in items:
-                try:
-                    ipaddress.ip_address(item)
-                except ValueError:
-                    raise self.wrong(key, "a list of IP addresses", item) from None
-        return items
-
-    def only(self, known: tuple[str, ...]) -> None:
-        for key in sorted(self._table):
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                place = f"{self._where}.{key}" if self._where else key
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise UsageError(f'configuration file {self._path}: unknown key "{place}"{hint}')
-
-    def _typed(self, key: str, kind: type, what: str, default: Any) -> Any:
-        value = self._table.get(key, default)
-        if not isinstance(value, kind):
-            raise self.wrong(key, what, value)
-        return value
-
-    def wrong(self, key: str, what: str, value: object) -> UsageError:
-        place = f"{self._where}.{key}" if self._where else key
-        return UsageError(
-            f'configuration file {self._path}: "{place}" must be {what}, not {value!r}'
-        )

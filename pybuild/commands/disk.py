@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from pybuild.cache.filters import parse_filters, parse_size
 from pybuild.cache.prune import Policy, Pruned
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import AT_ONCE, unlink
+from pybuild.cache.unlinking import unlink
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.commands.images import table
 from pybuild.config import load_settings
@@ -22,6 +23,7 @@ from pybuild.engine import Engine
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
 from pybuild.options import Parsed
+from pybuild.servesettings import read_keeping
 
 T = TypeVar("T")
 
@@ -71,9 +73,11 @@ def prune(parsed: Parsed) -> int:
     """Free what nothing needs; asks first unless told not to."""
     if not confirmed(parsed):
         return 0
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    keeping = replace(read_keeping(settings.registry_server), released=0.0)
 
     def work(store: Store) -> Pruned:
-        unlink(store, AT_ONCE)
+        unlink(store, keeping)
         disk = os.statvfs(store.root)
         return free(store, policy_from(parsed, disk.f_blocks * disk.f_frsize), tell)
 

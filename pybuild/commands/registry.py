@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
+from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
+from pybuild.commands.images import open_store, table
 from pybuild.config import load_settings
 from pybuild.engine import SystemClock
-from pybuild.model.errors import UsageError
+from pybuild.model.amounts import human_bytes
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError, UserError
 from pybuild.options import Parsed
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening, until_told
-from pybuild.registry.server.settings import ServerSettings
-
-_DEFAULT_ADDRESS = "127.0.0.1:5000"
+from pybuild.servesettings import Serving, read_serving
 
 
 def main(parsed: Parsed) -> int:
-    """Run one of the subcommands."""
+    """Run one of the subcommands.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     word, *rest = parsed.positionals
-    commands: dict[str, Callable[[Parsed, Sequence[str]], int]] = {"serve": _serve}
+    commands: dict[str, Callable[[Parsed, Sequence[str]], int]] = {
+        "serve": _serve,
+        "ls": _list,
+        "rm": _remove,
+    }
     command = commands.get(word)
     if command is None:
         raise UsageError(f'unknown command "registry {word}"', hints=["pybuild registry --help"])
@@ -29,18 +41,103 @@ def main(parsed: Parsed) -> int:
 
 
 def _serve(parsed: Parsed, rest: Sequence[str]) -> int:
+    if rest:
+        raise UsageError(f'"pybuild registry serve" takes no argument, got "{rest[0]}"')
     settings = load_settings(parsed.one("config"), parsed.one("root"))
-    addresses = parsed.many("addr") or [_DEFAULT_ADDRESS]
+    serving = read_serving(settings.registry_server, parsed)
     with Store.open(settings.root, SystemClock(), warn=_warn) as store:
-        asyncio.run(_run(store, ServerSettings(), addresses))
+        # Not uvloop: that has no sendfile, and a registry sends files.
+        asyncio.run(_run(store, serving))
     return 0
 
 
-async def _run(store: Store, settings: ServerSettings, addresses: Sequence[str]) -> None:
-    async with listening(Hosting(store, settings), addresses) as taken:
+async def _run(store: Store, serving: Serving) -> None:
+    async with listening(Hosting(store, serving.server), serving.addresses) as taken:
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
         await until_told()
+        sys.stderr.write("registry: stopping\n")
+
+
+def _list(parsed: Parsed, rest: Sequence[str]) -> int:
+    """List what the registry serves: repositories, tags, digests, sizes."""
+    with open_store(parsed) as store:
+        names = rest or store.repositories.names()
+        rows = [row for name in names for row in _rows(store, _known(store, name))]
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        return 0
+    body = [
+        [
+            str(row["repository"]),
+            str(row["tag"] or "<none>"),
+            str(row["digest"]),
+            datetime.fromtimestamp(int(row["pushed"]), UTC).strftime("%Y-%m-%d %H:%M"),
+            human_bytes(int(row["size"])),
+        ]
+        for row in rows
+    ]
+    sys.stdout.write(table([["REPOSITORY", "TAG", "DIGEST", "PUSHED (UTC)", "SIZE"], *body]))
+    return 0
+
+
+def _rows(store: Store, repository: Repository) -> list[dict[str, str | int]]:
+    tags: dict[Digest, list[str]] = {}
+    for tag in repository.tags():
+        named = repository.tag(tag)
+        if named is not None:
+            tags.setdefault(named.digest, []).append(tag)
+    rows: list[dict[str, str | int]] = []
+    for digest in repository.manifests():
+        entry = repository.manifest(digest)
+        if entry is None:
+            continue
+        rows += [
+            {
+                "repository": repository.name,
+                "tag": tag,
+                "digest": digest,
+                "media_type": entry.descriptor.media_type,
+                "pushed": int(entry.changed),
+                "size": entry.descriptor.size,
+            }
+            for tag in tags.get(digest, [""])
+        ]
+    return sorted(rows, key=lambda row: (not row["tag"], row["tag"], row["digest"]))
+
+
+def _remove(parsed: Parsed, rest: Sequence[str]) -> int:
+    """Delete tags and manifests from the registry; what is freed, ``prune`` frees."""
+    if not rest:
+        raise UsageError('"pybuild registry rm" expects NAME:TAG or NAME@DIGEST')
+    with open_store(parsed) as store:
+        for text in rest:
+            name, at, digest = text.partition("@")
+            if at:
+                done = _known(store, name).delete_manifest(_digest(text, digest))
+            else:
+                name, _, tag = text.rpartition(":")
+                if not is_tag(tag) or not is_name(name):
+                    raise UsageError(f'"{text}": expected NAME:TAG or NAME@DIGEST')
+                done = _known(store, name).untag(tag)
+            if not done and not parsed.flag("force"):
+                raise UserError(f"{text} is not in the registry", hints=["pybuild registry ls"])
+            if done:
+                sys.stdout.write(f"Deleted: {text}\n")
+    return 0
+
+
+def _known(store: Store, name: str) -> Repository:
+    if not is_name(name) or not store.repositories[name].exists():
+        raise UserError(f'repository "{name}" does not exist', hints=["pybuild registry ls"])
+    return store.repositories[name]
+
+
+def _digest(text: str, digest: str) -> Digest:
+    try:
+        return Digest.parse(digest)
+    except ValueError as error:
+        raise UsageError(f'"{text}": {error}') from error
 
 
 def _warn(message: str) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import sys
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from time import monotonic
 
 from aiohttp import web
 
 from pybuild.model.errors import EnvironmentFault
 from pybuild.registry.server import blobs, discovery, manifests, uploads
+from pybuild.registry.server.asked import Asked, Handler
+from pybuild.registry.server.guard import TOKEN_PATH, Guard
 from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.metrics import CONTENT_TYPE
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind, understand
 
-Handler = Callable[[Hosting, Call, web.Request], Awaitable[web.StreamResponse]]
-
 _VERSION = ("Docker-Distribution-Api-Version", "registry/2.0")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _HANDLERS: dict[tuple[Kind, str], Handler] = {
     (Kind.BASE, "GET"): discovery.base,
     (Kind.CATALOG, "GET"): discovery.catalog,
@@ -38,8 +42,19 @@ _HANDLERS: dict[tuple[Kind, str], Handler] = {
 class Registry:
     """Answers the requests of one server."""
 
-    def __init__(self, hosting: Hosting) -> None:
+    def __init__(self, hosting: Hosting, guard: Guard) -> None:
         self.hosting = hosting
+        self.guard = guard
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Let the handlers that are at work finish; what else comes is answered and hung up on."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -50,16 +65,48 @@ class Registry:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever it is."""
+        metrics = self.hosting.metrics
+        begun = monotonic()
+        metrics.in_flight += 1
+        self._idle.clear()
+        kind = "other"
         try:
-            call = understand(request.method, request.path)
-            self._allow(call)
-            handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
-            return await handler(self.hosting, call, request)
+            if request.path == TOKEN_PATH and self.guard.issuer is not None:
+                kind = "token"
+                response: web.StreamResponse = await self.guard.token(request)
+            else:
+                call = understand(request.method, request.path)
+                kind = call.kind
+                response = await self._answer(call, request)
         except Refusal as refusal:
-            return _refused(refusal)
+            response = _refused(refusal)
         except EnvironmentFault as fault:
             sys.stderr.write(f"error: {request.method} {request.path}: {fault.message}\n")
-            return _refused(_failed(fault))
+            response = _refused(_failed(fault))
+        finally:
+            metrics.in_flight -= 1
+            if not metrics.in_flight:
+                self._idle.set()
+        if self._stopping:
+            response.force_close()
+        size = response.content_length or 0
+        # Anybody may send any word as a method, and a label must not be of any number.
+        method = request.method if request.method in _METHODS else "other"
+        metrics.answered(kind, method, response.status, monotonic() - begun, size)
+        return response
+
+    async def _answer(self, call: Call, request: web.Request) -> web.StreamResponse:
+        caller = await self.guard.admit(request, call)
+        self._allow(call)
+        handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
+        return await handler(Asked(self.hosting, call, request, caller))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer with the numbers; for an address of its own."""
+        uploads = await asyncio.to_thread(self.hosting.spool.count)
+        gauges = {"uploads": ("Uploads that are begun and not ended.", float(uploads))}
+        body = self.hosting.metrics.text(gauges).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     def _allow(self, call: Call) -> None:
         settings = self.hosting.settings

@@ -6,18 +6,15 @@ import asyncio
 
 from aiohttp import web
 
-from pybuild.model.digest import Digest
-from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.refusal import blob_unknown
-from pybuild.registry.server.routes import Call
 
 OCTETS = "application/octet-stream"
 
 
-async def get(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def get(asked: Asked) -> web.StreamResponse:
     """Answer GET and HEAD."""
-    digest = digest_of(call)
-    repository = hosting.repository(call.name)
+    digest, repository = asked.digest, asked.repository
 
     def find() -> bool:
         if not repository.has_blob(digest):
@@ -33,13 +30,12 @@ async def get(hosting: Hosting, call: Call, request: web.Request) -> web.StreamR
         "Docker-Content-Digest": digest,
         "Cache-Control": "max-age=31536000, immutable",
     }
-    return web.FileResponse(hosting.store.blobs.path(digest), headers=headers)
+    return web.FileResponse(asked.hosting.store.blobs.path(digest), headers=headers)
 
 
-async def delete(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def delete(asked: Asked) -> web.StreamResponse:
     """Take a blob out of the repository; the store's bytes go when nothing needs them."""
-    digest = digest_of(call)
-    repository = hosting.repository(call.name)
+    digest, repository = asked.digest, asked.repository
     if not await asyncio.to_thread(repository.unlink_blob, digest):
         raise blob_unknown(digest)
     return web.Response(status=202)
@@ -48,8 +44,3 @@ async def delete(hosting: Hosting, call: Call, request: web.Request) -> web.Stre
 def location(name: str, digest: str) -> str:
     """Return where a blob can be had; relative, as nobody knows what proxies stand before us."""
     return f"/v2/{name}/blobs/{digest}"
-
-
-def digest_of(call: Call) -> Digest:
-    assert call.digest is not None  # `understand` has seen to it
-    return call.digest

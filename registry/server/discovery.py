@@ -10,51 +10,52 @@ from aiohttp import web
 
 from pybuild.cache.repositories import Entry
 from pybuild.model.descriptor import OCI_INDEX
-from pybuild.registry.server.blobs import digest_of
-from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.paging import page
 from pybuild.registry.server.refusal import name_unknown
-from pybuild.registry.server.routes import Call
+from pybuild.registry.server.routes import Action
 
 _MOST_REFERRERS = 1000
 
 
-async def base(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def base(asked: Asked) -> web.StreamResponse:
     """Say that this is a registry [end-1]."""
     return web.json_response({})
 
 
-async def catalog(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def catalog(asked: Asked) -> web.StreamResponse:
     """List the repositories."""
-    names = await asyncio.to_thread(hosting.store.repositories.names)
-    part = page(names, request.query, request.path)
+    access, user = asked.hosting.settings.access, asked.caller.name
+    known = await asyncio.to_thread(asked.hosting.store.repositories.names)
+    names = [name for name in known if access.allows(user, name, Action.PULL)]
+    part = page(names, asked.request.query, asked.request.path)
     headers = {"Link": part.link} if part.link else {}
     return web.json_response({"repositories": part.items}, headers=headers)
 
 
-async def tags(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def tags(asked: Asked) -> web.StreamResponse:
     """List the tags of a repository."""
-    repository = hosting.repository(call.name)
+    repository = asked.repository
     found = await asyncio.to_thread(repository.tags)
     if not found and not repository.exists():
-        raise name_unknown(call.name)
-    part = page(found, request.query, request.path)
+        raise name_unknown(asked.call.name)
+    part = page(found, asked.request.query, asked.request.path)
     headers = {"Link": part.link} if part.link else {}
-    return web.json_response({"name": call.name, "tags": part.items}, headers=headers)
+    return web.json_response({"name": asked.call.name, "tags": part.items}, headers=headers)
 
 
-async def referrers(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def referrers(asked: Asked) -> web.StreamResponse:
     """List the manifests whose subject a manifest is; never 404, which would mean "ask a tag"."""
-    repository = hosting.repository(call.name)
-    subject = digest_of(call)
+    repository = asked.repository
+    subject = asked.digest
     entries = await asyncio.to_thread(repository.referrers, subject)
     headers: dict[str, str] = {}
-    wanted = request.query.get("artifactType", "")
+    wanted = asked.request.query.get("artifactType", "")
     if wanted:
         entries = [entry for entry in entries if entry.artifact_type == wanted]
         headers["OCI-Filters-Applied"] = "artifactType"
     by_digest = {str(entry.descriptor.digest): entry for entry in entries}
-    part = page(sorted(by_digest), request.query, request.path, _MOST_REFERRERS)
+    part = page(sorted(by_digest), asked.request.query, asked.request.path, _MOST_REFERRERS)
     if part.link:
         headers["Link"] = part.link
     index = {

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pybuild.cache.repositories import Repository
 from pybuild.cache.store import Store
+from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.settings import ServerSettings
 from pybuild.registry.server.spool import Spool
@@ -21,11 +21,9 @@ class Hosting:
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self.store = store
         self.settings = settings
+        self.metrics = Metrics()
         self.spool = Spool(store, settings.limits.uploads)
         self._transfers = asyncio.Semaphore(settings.limits.transfers)
-
-    def repository(self, name: str) -> Repository:
-        return self.store.repositories[name]
 
     @asynccontextmanager
     async def transfer(self) -> AsyncGenerator[None]:

@@ -10,8 +10,8 @@ from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import Entry, Repository, is_tag
 from pybuild.model.digest import Digest
 from pybuild.registry.server import pushed
+from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.body import whole
-from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.refusal import (
     Code,
     Refusal,
@@ -24,20 +24,20 @@ from pybuild.registry.server.routes import Call, Kind
 _MOST_TAGS = 100
 
 
-async def get(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def get(asked: Asked) -> web.StreamResponse:
     """Answer GET and HEAD: the exact bytes that were pushed.
 
     A client that does not list the type among those it accepts gets it all the same, as HTTP
     allows: it can say better than we that it does not know it.
     """
-    repository = hosting.repository(call.name)
+    call, repository = asked.call, asked.repository
 
     def find() -> tuple[Entry, bytes] | None:
         entry = _entry(repository, call)
         if entry is None:
             return None
         try:
-            return entry, hosting.store.blobs.read(entry.descriptor.digest)
+            return entry, asked.hosting.store.blobs.read(entry.descriptor.digest)
         except BlobMissing:
             return None
 
@@ -51,19 +51,20 @@ async def get(hosting: Hosting, call: Call, request: web.Request) -> web.StreamR
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
     }
-    if any(etag.value in (digest, "*") for etag in request.if_none_match or ()):
+    if any(etag.value in (digest, "*") for etag in asked.request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     return web.Response(body=data, headers=headers)
 
 
-async def put(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def put(asked: Asked) -> web.StreamResponse:
     """Take a manifest whose content is here already."""
+    hosting, call, request = asked.hosting, asked.call, asked.request
     limit = hosting.settings.limits.manifest_bytes
     async with hosting.transfer():
         data = await whole(request, hosting.settings.limits, limit, "the manifest")
     tags = _tags(call, request)
     document, entry = pushed.read(data, request.headers.get("Content-Type", ""), call.digest)
-    repository = hosting.repository(call.name)
+    repository = asked.repository
     digest = entry.descriptor.digest
 
     def keep() -> None:
@@ -96,9 +97,9 @@ async def put(hosting: Hosting, call: Call, request: web.Request) -> web.StreamR
     return web.Response(status=201, headers=headers)
 
 
-async def delete(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def delete(asked: Asked) -> web.StreamResponse:
     """Delete a tag, or a manifest with all its tags."""
-    repository = hosting.repository(call.name)
+    call, repository = asked.call, asked.repository
 
     def forget() -> bool:
         if not repository.exists():

@@ -6,13 +6,20 @@ import asyncio
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
+from pybuild.cache.store import Store
+from pybuild.cache.storekey import make_key
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.registry.server.app import Registry
+from pybuild.registry.server.collection import collect_forever
+from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.htpasswd import Htpasswd
+from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.tokens import Issuer
 
 _BACKLOG = 512
 _KEEP_ALIVE_S = 75.0
@@ -31,22 +38,45 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def listening(
-    hosting: Hosting, addresses: Sequence[str], tls: ssl.SSLContext | None = None
-) -> AsyncGenerator[list[str]]:
+async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerator[list[str]]:
     """Serve during the block; gives the addresses, with the ports that were really taken.
 
     At the end of the block nobody new is let in, and who is there may finish.
 
     Raises:
-        UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
+        UsageError: an address, a certificate or a password file that cannot be.
+        EnvironmentFault: an address that cannot be had.
     """
+    settings = hosting.settings
+    tls = server_context(settings) if settings.cert else None
+    registry = Registry(hosting, make_guard(hosting.store, settings))
+    numbers = web.Application()
+    numbers.router.add_get("/metrics", registry.metrics)
+    async with AsyncExitStack() as stack:
+        collector = asyncio.create_task(collect_forever(hosting))
+        stack.push_async_callback(_end, collector)
+        taken = await stack.enter_async_context(
+            _site(registry.application(), addresses, tls, registry, settings.grace_s)
+        )
+        if settings.metrics:
+            await stack.enter_async_context(_site(numbers, [settings.metrics]))
+        yield taken
+
+
+@asynccontextmanager
+async def _site(
+    application: web.Application,
+    addresses: Sequence[str],
+    tls: ssl.SSLContext | None = None,
+    registry: Registry | None = None,
+    grace_s: float = 1.0,
+) -> AsyncGenerator[list[str]]:
     runner = web.AppRunner(
-        Registry(hosting).application(),
+        application,
         access_log=None,
         auto_decompress=False,  # a blob is the bytes that were sent
         keepalive_timeout=_KEEP_ALIVE_S,
-        shutdown_timeout=hosting.settings.grace_s,
+        shutdown_timeout=grace_s,
     )
     await runner.setup()
     try:
@@ -60,8 +90,52 @@ async def listening(
                 reason = error.strerror or str(error)
                 raise EnvironmentFault(f"cannot listen on {address}: {reason}") from error
         yield [_shown(name) for name in runner.addresses]
+        if registry is not None:
+            # aiohttp takes in no more bytes of bodies once it shuts down, so those come first.
+            for site in list(runner.sites):
+                await site.stop()
+            await registry.drain(grace_s)
     finally:
         await runner.cleanup()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def make_guard(store: Store, settings: ServerSettings) -> Guard:
+    """Return who lets callers in.
+
+    Raises:
+        UsageError: the password file cannot be.
+    """
+    passwords = Htpasswd(settings.htpasswd) if settings.htpasswd else None
+    issuer = None
+    if settings.tokens:
+        issuer = Issuer(make_key(store.root, store.disk, store.tmp), settings.service)
+    return Guard(settings.access, passwords, issuer, settings.external_url, store.clock.now)
+
+
+def server_context(settings: ServerSettings) -> ssl.SSLContext:
+    """Return the server's side of TLS; clients need a certificate where an authority is given.
+
+    Raises:
+        UsageError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # An encrypted key would otherwise ask on the terminal.
+        context.load_cert_chain(settings.cert, settings.key or None, password=lambda: "")
+        if settings.ca:
+            context.load_verify_locations(settings.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, (settings.cert, settings.key, settings.ca)))
+        raise UsageError(f"cannot use the certificates {files}: {error}") from error
+    return context
 
 
 async def until_told() -> None:

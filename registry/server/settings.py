@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pybuild.cache.unlinking import Keeping
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
+from pybuild.registry.server.access import Access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +37,28 @@ class ServerSettings:
     """One server.
 
     Attributes:
+        access: who may do what.
+        htpasswd: the file of those who can log in; empty: nobody need to.
+        tokens: give and take tokens, not Basic alone.
+        service: what the tokens are for.
+        metrics: address at which Prometheus reads the server's numbers; nobody need log in there.
+        cert, key, ca: of TLS; with *ca*, clients must have a certificate of it.
+        external_url: what clients call this server, where they cannot tell: behind a proxy.
         read_only: nothing can be pushed or deleted.
         deletion: tags, manifests and blobs can be deleted.
         collect_every_s: how often what nothing needs is freed; 0: never.
         grace_s: how long a stopping server lets requests finish.
     """
 
+    access: Access = field(default_factory=Access)
+    htpasswd: str = ""
+    tokens: bool = False
+    service: str = "pybuild-registry"
+    metrics: str = ""
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    external_url: str = ""
     read_only: bool = False
     deletion: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -7,104 +7,104 @@ import asyncio
 from aiohttp import web
 
 from pybuild.cache.blobs import BlobMissing
+from pybuild.cache.repositories import is_name
 from pybuild.model.digest import Digest
 from pybuild.registry.server import ranges
+from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.blobs import location
 from pybuild.registry.server.body import pieces, too_large
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Call, parse_digest
+from pybuild.registry.server.routes import Action, parse_digest
 from pybuild.registry.server.spool import OpenUpload
 
 _ALGORITHMS = ("sha256", "sha512")
 
 
-async def begin(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def begin(asked: Asked) -> web.StreamResponse:
     """Answer POST: mount a blob, take it whole, or begin an upload."""
-    query = request.query
+    call, query, spool = asked.call, asked.request.query, asked.hosting.spool
     if "mount" in query:
         digest = parse_digest(query["mount"])
-        if await _mount(hosting, call, query.get("from", ""), digest):
+        if await asyncio.to_thread(_mount, asked, query.get("from", ""), digest):
             return _created(call.name, digest)
     algorithm = query.get("digest-algorithm", "sha256")
     whole = parse_digest(query["digest"]) if "digest" in query else None
     if algorithm not in _ALGORITHMS:
         raise Refusal(400, Code.DIGEST_INVALID, f'digest algorithm "{algorithm[:50]}" is not known')
-    repository = hosting.repository(call.name)
+    repository = asked.repository
     algorithm = whole.algorithm if whole else algorithm
-    id = await asyncio.to_thread(hosting.spool.begin, repository, algorithm)
+    id = await asyncio.to_thread(spool.begin, repository, algorithm)
     if whole is None:
         return web.Response(status=202, headers=_progress(call.name, id, 0))
     try:
-        return await _end(hosting, call.name, id, whole, request)
+        return await _end(asked, id, whole)
     except BaseException:
         # The client never learned the id, so nobody can go on from here.
         try:
-            await asyncio.to_thread(hosting.spool.cancel, id, repository)
+            await asyncio.to_thread(spool.cancel, id, repository)
         except Refusal:
             pass  # it has gone already
         raise
 
 
-async def _mount(hosting: Hosting, call: Call, source: str, digest: Digest) -> bool:
-    def link() -> bool:
-        repositories = hosting.store.repositories
-        try:
-            if not source:
-                named = any(other.has_blob(digest) for other in repositories)
-            else:
-                named = repositories[source].has_blob(digest)
-            if not named:
+def _mount(asked: Asked, source: str, digest: Digest) -> bool:
+    """Link a blob that another repository has, if the caller may have it from there."""
+    repositories = asked.hosting.store.repositories
+    access = asked.hosting.settings.access
+    names = [source] if source else repositories.names()
+    for name in names:
+        if not is_name(name) or not access.permits(asked.caller, name, Action.PULL):
+            continue
+        if repositories[name].has_blob(digest):
+            try:
+                asked.repository.link_blob(digest)
+            except BlobMissing:
                 return False
-            repositories[call.name].link_blob(digest)
-        except (BlobMissing, ValueError):
-            return False
-        return True
-
-    return await asyncio.to_thread(link)
+            asked.hosting.metrics.linked["mount",] += 1
+            return True
+    return False
 
 
-async def status(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def status(asked: Asked) -> web.StreamResponse:
     """Answer GET: how far it has come."""
-    repository = hosting.repository(call.name)
-    offset = await asyncio.to_thread(hosting.spool.reached, call.id, repository)
+    call = asked.call
+    offset = await asyncio.to_thread(asked.hosting.spool.reached, call.id, asked.repository)
     return web.Response(status=204, headers=_progress(call.name, call.id, offset))
 
 
-async def append(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def append(asked: Asked) -> web.StreamResponse:
     """Answer PATCH: the next chunk."""
-    repository = hosting.repository(call.name)
+    hosting, call = asked.hosting, asked.call
     async with hosting.transfer():
-        with hosting.spool.open(call.id, repository) as upload:
-            await _take(hosting, upload, request)
+        with hosting.spool.open(call.id, asked.repository) as upload:
+            await _take(hosting, upload, asked.request)
             offset = upload.offset
     return web.Response(status=202, headers=_progress(call.name, call.id, offset))
 
 
-async def finish(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def finish(asked: Asked) -> web.StreamResponse:
     """Answer PUT: the last chunk, if there is one, and what all of it must be."""
-    if "digest" not in request.query:
+    query = asked.request.query
+    if "digest" not in query:
         raise Refusal(400, Code.DIGEST_INVALID, "the query parameter digest is missing")
-    digest = parse_digest(request.query["digest"])
-    return await _end(hosting, call.name, call.id, digest, request)
+    return await _end(asked, asked.call.id, parse_digest(query["digest"]))
 
 
-async def cancel(hosting: Hosting, call: Call, request: web.Request) -> web.StreamResponse:
+async def cancel(asked: Asked) -> web.StreamResponse:
     """Answer DELETE."""
-    await asyncio.to_thread(hosting.spool.cancel, call.id, hosting.repository(call.name))
+    await asyncio.to_thread(asked.hosting.spool.cancel, asked.call.id, asked.repository)
     return web.Response(status=204)
 
 
-async def _end(
-    hosting: Hosting, name: str, id: str, digest: Digest, request: web.Request
-) -> web.StreamResponse:
-    repository = hosting.repository(name)
+async def _end(asked: Asked, id: str, digest: Digest) -> web.StreamResponse:
+    hosting, repository = asked.hosting, asked.repository
     async with hosting.transfer():
         with hosting.spool.open(id, repository) as upload:
-            await _take(hosting, upload, request)
+            await _take(hosting, upload, asked.request)
             # Not to be interrupted: a thread that renames cannot be called back.
             await asyncio.shield(asyncio.to_thread(upload.commit, repository, digest))
-    return _created(name, digest)
+    return _created(repository.name, digest)
 
 
 async def _take(hosting: Hosting, upload: OpenUpload, request: web.Request) -> None:
@@ -134,6 +134,7 @@ async def _take(hosting: Hosting, upload: OpenUpload, request: web.Request) -> N
         if most is not None and end > most:
             upload.back_to(start)
             raise too_large("the blob", most)
+        hosting.metrics.received_bytes += len(piece)
         await asyncio.to_thread(upload.write, piece)
     if chunk.length is not None and upload.offset - start != chunk.length:
         came = upload.offset - start

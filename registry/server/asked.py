@@ -1,0 +1,37 @@
+"""One request with all that its handler needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pybuild.cache.repositories import Repository
+from pybuild.model.digest import Digest
+from pybuild.registry.server.access import Caller
+from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.routes import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was understood, of a caller who may."""
+
+    hosting: Hosting
+    call: Call
+    request: web.Request
+    caller: Caller
+
+    @property
+    def repository(self) -> Repository:
+        return self.hosting.store.repositories[self.call.name]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest in the path, of those calls that have one."""
+        assert self.call.digest is not None  # `understand` has seen to it
+        return self.call.digest
+
+
+Handler = Callable[[Asked], Awaitable[web.StreamResponse]]

@@ -1,0 +1,151 @@
+"""Who asks, and whether they may; answers 401 with the challenge that clients understand [REG-5]."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pybuild.registry.server.access import Access, Caller
+from pybuild.registry.server.htpasswd import Htpasswd
+from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.routes import Action, Call, Kind
+from pybuild.registry.server.tokens import BadToken, Issuer, granted, wanted
+
+TOKEN_PATH = "/token"
+_ACTIONS = {
+    Action.PULL: "pull",
+    Action.PUSH: "pull,push",
+    Action.DELETE: "delete",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The authentication of one server.
+
+    Attributes:
+        passwords: None: nobody can log in, so everybody is a stranger.
+        issuer: gives and takes tokens; None: Basic alone.
+        external_url: what clients call this server, where they cannot tell.
+    """
+
+    access: Access
+    passwords: Htpasswd | None
+    issuer: Issuer | None
+    external_url: str
+    now: Callable[[], float]
+
+    async def admit(self, request: web.Request, call: Call) -> Caller:
+        """Return who asks for *call*, if they may.
+
+        Raises:
+            Refusal: they may not; 401 where logging in, or another token, may help.
+        """
+        caller = await self._caller(request, call)
+        if call.kind is Kind.BASE:
+            # Clients learn here how to log in, so strangers are told even if there is no need.
+            if self.passwords is not None and not caller.name and caller.granted is None:
+                raise self._challenge(request, call, "log in to this registry")
+            return caller
+        if call.kind is Kind.CATALOG:
+            allowed = caller.catalog and self.access.lists(caller.name)
+        else:
+            assert call.action is not None
+            allowed = self.access.permits(caller, call.name, call.action)
+        if allowed:
+            return caller
+        if self.passwords is not None and caller.granted is not None:
+            raise self._challenge(
+                request, call, "the token does not allow this", "insufficient_scope"
+            )
+        if self.passwords is not None and not caller.name:
+            raise self._challenge(request, call, "log in to this registry")
+        raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_told(call)}")
+
+    async def token(self, request: web.Request) -> web.Response:
+        """Answer a request for a token: GET with Basic, or POST of a form [REG-6].
+
+        Raises:
+            Refusal: a wrong password, or a kind of grant that there is not.
+        """
+        assert self.issuer is not None
+        if request.method == "POST":
+            form = await request.post()
+            if form.get("grant_type") != "password":
+                raise Refusal(400, Code.UNSUPPORTED, "only grant_type=password is known")
+            user, password = str(form.get("username", "")), str(form.get("password", ""))
+            await self._check(request, user, password)
+            scopes = [str(text) for text in form.getall("scope", [])]
+        elif request.method == "GET":
+            header = request.headers.get("Authorization", "")
+            user = await self._basic(request, header) if header else ""
+            scopes = request.query.getall("scope", [])
+        else:
+            raise Refusal(405, Code.UNSUPPORTED, "ask with GET or POST", {"Allow": "GET, POST"})
+        now = self.now()
+        token = self.issuer.issue(user, granted(self.access, user, wanted(scopes)), now)
+        answer = {"token": token, "access_token": token, **self.issuer.terms(now)}
+        return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+    async def _caller(self, request: web.Request, call: Call) -> Caller:
+        header = request.headers.get("Authorization", "")
+        scheme, _, value = header.partition(" ")
+        if not header or self.passwords is None:
+            return Caller()
+        if scheme.lower() == "basic":
+            return Caller(await self._basic(request, header, call))
+        if scheme.lower() == "bearer" and self.issuer is not None:
+            try:
+                return self.issuer.caller(value.strip(), self.now())
+            except BadToken as error:
+                message = f"the token is not valid: {error}"
+                raise self._challenge(request, call, message, "invalid_token") from error
+        raise self._challenge(request, call, f'"{scheme[:30]}" is no way to log in here')
+
+    async def _basic(self, request: web.Request, header: str, call: Call | None = None) -> str:
+        scheme, _, value = header.partition(" ")
+        try:
+            text = base64.b64decode(value.strip(), validate=True).decode("utf-8", "surrogateescape")
+        except (binascii.Error, ValueError):
+            text = ""
+        user, colon, password = text.partition(":")
+        if scheme.lower() != "basic" or not colon:
+            raise self._challenge(request, call, "the Authorization header cannot be read")
+        await self._check(request, user, password, call)
+        return user
+
+    async def _check(
+        self, request: web.Request, user: str, password: str, call: Call | None = None
+    ) -> None:
+        passwords = self.passwords
+        if passwords is None or not user or not await passwords.check(user, password):
+            raise self._challenge(request, call, "unknown user or wrong password")
+
+    def _challenge(
+        self, request: web.Request, call: Call | None, message: str, error: str = ""
+    ) -> Refusal:
+        if self.issuer is None or request.path == TOKEN_PATH:
+            challenge = 'Basic realm="pybuild registry"'
+        else:
+            base = self.external_url.rstrip("/") or f"{request.scheme}://{request.host}"
+            challenge = f'Bearer realm="{base}{TOKEN_PATH}",service="{self.issuer.service}"'
+            scope = _scope(call)
+            challenge += f',scope="{scope}"' if scope else ""
+            challenge += f',error="{error}"' if error else ""
+        return Refusal(401, Code.UNAUTHORIZED, message, {"WWW-Authenticate": challenge})
+
+
+def _scope(call: Call | None) -> str:
+    if call is not None and call.kind is Kind.CATALOG:
+        return "registry:catalog:*"
+    if call is None or call.action is None:
+        return ""
+    return f"repository:{call.name}:{_ACTIONS[call.action]}"
+
+
+def _told(call: Call) -> str:
+    return f"{call.action} {call.name}" if call.name else "list the repositories"

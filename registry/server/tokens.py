@@ -1,0 +1,156 @@
+"""Tokens: what a caller may do, said and signed by this server [REG-5].
+
+JWTs with the claims that registries agree on, so that other servers' clients need not know whose
+they are. They are signed with a secret of the store, HMAC-SHA256: whoever checks them made them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pybuild.cache.jsontext import as_list, as_number, as_object, parse
+from pybuild.cache.repositories import is_name
+from pybuild.registry.server.access import Access, Caller
+from pybuild.registry.server.routes import Action
+
+LIFETIME_S = 300
+_LEEWAY_S = 60.0
+_HEADER = {"alg": "HS256", "typ": "JWT"}
+_CATALOG = ("registry", "catalog")
+_MOST_SCOPES = 64
+
+Grant = tuple[str, str, tuple[str, ...]]
+"""Type, name and actions of one scope."""
+
+
+class BadToken(Exception):
+    """The token is not one of ours, or not any more; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Makes and checks the tokens of one service.
+
+    Attributes:
+        secret: only the store's owner has it.
+        service: what the tokens are for, as challenges say it.
+    """
+
+    secret: bytes
+    service: str
+
+    def issue(self, user: str, access: Sequence[Grant], now: float) -> str:
+        """Return a token that lets *user* do what *access* says, until `LIFETIME_S` from *now*."""
+        claims = {
+            "iss": self.service,
+            "aud": self.service,
+            "sub": user,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now) + LIFETIME_S,
+            "access": [
+                {"type": kind, "name": name, "actions": list(actions)}
+                for kind, name, actions in access
+            ],
+        }
+        signed = f"{_packed(_HEADER)}.{_packed(claims)}"
+        return f"{signed}.{_encoded(self._signature(signed))}"
+
+    def terms(self, now: float) -> dict[str, Any]:
+        """Return how long a token of *now* holds, as its answer says it."""
+        issued = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {"expires_in": LIFETIME_S, "issued_at": issued}
+
+    def caller(self, token: str, now: float) -> Caller:
+        """Return whose token it is, and what it lets do.
+
+        Raises:
+            BadToken: forged, for another service, or not valid now.
+        """
+        signed, _, signature = token.rpartition(".")
+        head, _, body = signed.partition(".")
+        # The algorithm is ours to choose: a token that names another is refused, not obeyed.
+        if as_object(parse(_decoded(head))).get("alg") != _HEADER["alg"]:
+            raise BadToken("it is not one of this registry's")
+        if not hmac.compare_digest(self._signature(signed), _decoded(signature)):
+            raise BadToken("its signature is wrong")
+        return caller_of(as_object(parse(_decoded(body))), self.service, self.service, now)
+
+    def _signature(self, signed: str) -> bytes:
+        return hmac.digest(self.secret, b"token\0" + signed.encode(), "sha256")
+
+
+def caller_of(claims: Mapping[str, Any], issuer: str, service: str, now: float) -> Caller:
+    """Return what verified claims say.
+
+    Raises:
+        BadToken: for another service, or not valid now.
+    """
+    audience = claims.get("aud")
+    if claims.get("iss") != issuer or service not in (audience, *as_list(audience)):
+        raise BadToken("it is for another service")
+    if as_number(claims.get("exp")) < now - _LEEWAY_S:
+        raise BadToken("it has expired")
+    if as_number(claims.get("nbf")) > now + _LEEWAY_S:
+        raise BadToken("it is not valid yet")
+    granted: set[tuple[str, Action]] = set()
+    catalog = False
+    for item in as_list(claims.get("access")):
+        one = as_object(item)
+        kind, name = one.get("type"), one.get("name")
+        actions = as_list(one.get("actions"))
+        catalog |= (kind, name) == _CATALOG and "*" in actions
+        if kind == "repository" and isinstance(name, str):
+            granted.update(
+                (name, action) for action in Action if {action, "*"} & set(map(str, actions))
+            )
+    return Caller(str(claims.get("sub") or ""), frozenset(granted), catalog)
+
+
+def wanted(scopes: Iterable[str]) -> list[Grant]:
+    """Read the scopes of a request for a token; what cannot be one is passed over."""
+    found: list[Grant] = []
+    for text in " ".join(scopes).split()[:_MOST_SCOPES]:
+        kind, _, rest = text.partition(":")
+        name, _, actions = rest.rpartition(":")
+        kind = kind.partition("(")[0]
+        if (kind, name) == _CATALOG or (kind == "repository" and is_name(name)):
+            found.append((kind, name, tuple(dict.fromkeys(actions.split(",")))))
+    return found
+
+
+def granted(access: Access, user: str, scopes: Sequence[Grant]) -> list[Grant]:
+    """Return those actions of *scopes* that *user* may do; less than was asked for is no error."""
+    found: list[Grant] = []
+    for kind, name, actions in scopes:
+        if kind == "registry":
+            kept = tuple(action for action in actions if action == "*" and access.lists(user))
+        else:
+            kept = tuple(
+                action
+                for action in Action
+                if ({action, "*"} & set(actions)) and access.allows(user, name, action)
+            )
+        found.append((kind, name, kept))
+    return found
+
+
+def _packed(value: object) -> str:
+    return _encoded(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
