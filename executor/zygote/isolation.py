@@ -122,24 +122,30 @@ def enter(rootless: bool | None) -> tuple[str, str]:
     if is_root and not rootless:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
+            _keep_mounts_private()
             _rung = ROOT
         except OSError as error:
+            problem = f"cannot make a mount namespace: {error.strerror}"
+            hint = _CONTAINER_HINT
+            if error.errno == errno.EINVAL:
+                problem = "the root directory is a chroot and no mount point"
+                hint = "enter it after: mount --bind DIR DIR"
             if rootless is False or not _may_chroot():
-                raise Fault(
-                    ENVIRONMENT,
-                    f"cannot make a mount namespace: {error.strerror}",
-                    (_CONTAINER_HINT,),
-                ) from error
-            _rung, detail = CHROOT, f"cannot make a mount namespace: {error.strerror}"
+                raise Fault(ENVIRONMENT, problem, (hint,)) from error
+            _rung, detail = CHROOT, problem
     elif rootless is None and _may_chroot() and (problem := _try_user_namespace()):
         _rung, detail = CHROOT, problem
     else:
         _rung, detail = _enter_user_namespace()
-    if mounts():
-        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    else:
+        _keep_mounts_private()
+    if not mounts():
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     return _rung, detail
+
+
+def _keep_mounts_private() -> None:
+    """Let nothing that is mounted from here on be seen outside; EINVAL in a plain chroot."""
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
 def _capabilities() -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
+from tests.harness import ROOT
 
 HERE = "tests.executor.zygote_functions"
 
@@ -195,6 +199,40 @@ def test_isolation_names_the_rung(rootless: bool | None, rung: str) -> None:
         return await workers.isolation(), (await workers.call(f"{HERE}:echo", {}))["rung"]
 
     assert run(body, rootless) == (rung, rung)
+
+
+_PLAIN_CHROOT = """
+for path in /*; do
+    if [ -L "$path" ]; then cp -P "$path" "$1/"
+    elif [ -d "$path" ]; then mkdir "$1$path" && mount --rbind "$path" "$1$path"
+    fi
+done
+root=$1
+shift
+exec chroot "$root" "$@"
+"""
+_SAY_RUNG = """
+from pybuild.executor.zygote.isolation import enter
+print(enter(None))
+"""
+
+
+def test_a_plain_chroot_is_a_rung_of_its_own(tmp_path: Path) -> None:
+    """Nothing can be kept from the outside where the root is no mount point."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is not installed (Debian: util-linux)")
+    program = [sys.executable, "-c", _SAY_RUNG]
+    done = subprocess.run(
+        [unshare, "--mount", "sh", "-ec", _PLAIN_CHROOT, "sh", str(tmp_path), *program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stderr == ""
+    assert done.stdout == "('chroot', 'the root directory is a chroot and no mount point')\n"
 
 
 @pytest.mark.parametrize("rootless", [None, True])
