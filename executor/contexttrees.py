@@ -13,7 +13,7 @@ from typing import Any
 
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.encode import encode_action, encode_local
 from pybuild.executor.flocks import locked
 from pybuild.executor.local import LocalDigester
 from pybuild.executor.workers import Workers
@@ -104,7 +104,7 @@ class ContextTrees:
                 "upper": active.fs,
                 "work": active.work,
                 "mount_dir": covered,
-                "inputs": {"1": {"local": tree.path, "exclude": list(tree.exclude)}},
+                "inputs": {"1": encode_local(tree)},
                 "actions": [encode_action(copy, is_scratch=False)],
             }
             await self._workers.call("pybuild.executor.files.apply:apply", args)

@@ -56,7 +56,7 @@ class LocalDigester:
 
     def _digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
         try:
-            opened = Tree.open(tree.path, tree.exclude, is_local=True)
+            opened = Tree.open(tree.path, tree.exclude, is_local=True, git_modes=tree.git_modes)
         except ValueError as error:
             raise UserError(str(error)) from error
         with opened:

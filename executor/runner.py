@@ -16,7 +16,7 @@ from pybuild.executor.cachemounts import CacheMounts, Seed
 from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
-from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.encode import encode_action, encode_local
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
@@ -234,8 +234,9 @@ class BuildRunner:
             if not isinstance(action, Copy):
                 continue
             source = _input(vertex, inputs, action.input)
+            described: dict[str, Any]
             if isinstance(source, LocalTree):
-                described: dict[str, Any] = {"local": source.path, "exclude": list(source.exclude)}
+                described = encode_local(source)
                 read.setdefault(source, []).append(action.source)
             else:
                 described = {"deltas": await self.ensure(source, emit)}

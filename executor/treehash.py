@@ -226,6 +226,7 @@ class _Digesting:
             body = self._index.get(status) if self._index is not None else None
             if body is None:
                 read, body = self._read(fd, name, path)
+                read = self._tree.seen(read)
                 # With a ledger the status has what is noted; nobody changes such trees.
                 status = read if self._tree.ledger is None else status
         elif kind == stat.S_IFLNK:
@@ -257,7 +258,7 @@ class _Digesting:
             if size == before.st_size and _stamp(before) == _stamp(after):
                 body = state.digest()
                 if self._index is not None:
-                    self._index.put(before, body)
+                    self._index.put(self._tree.seen(before), body)
                 return before, body
         raise _changed(path)
 

@@ -149,12 +149,18 @@ def can_carry(mode: int) -> bool:
 
 
 def amended(
-    status: os.stat_result, owner: Ids | None, node: tuple[int, int] | None = None
+    status: os.stat_result,
+    owner: Ids | None,
+    node: tuple[int, int] | None = None,
+    *,
+    mode: int | None = None,
 ) -> os.stat_result:
     """Return *status* as it would be if the file system had been told."""
-    if owner is None and node is None:
+    if owner is None and node is None and mode is None:
         return status
     fields = list(status)
+    if mode is not None:
+        fields[stat.ST_MODE] = mode
     if owner is not None:
         fields[stat.ST_UID], fields[stat.ST_GID] = owner
     more = {

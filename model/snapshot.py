@@ -25,10 +25,12 @@ class LocalTree:
     Attributes:
         path: absolute path of the root.
         exclude: cleaned ignore patterns. Paths are resolved inside *path*, links too [CTX-4].
+        git_modes: files count, and are copied, with the modes that git would store for them.
     """
 
     path: str
     exclude: tuple[str, ...] = ()
+    git_modes: bool = False
 
 
 Result = Snapshot | LocalTree

@@ -99,6 +99,7 @@ BUILD = Command(
         Option("memory", "memory of RUN, at most (64m)", "BYTES", "m"),
         Option("memory-swap", "memory and swap of RUN together; -1: no limit", "BYTES"),
         Option("metadata-file", "write build result metadata to a file", "FILE"),
+        Option("modes", "modes of context files: keep, or as git stores them: git", "KIND"),
         Option("network", "network mode of RUN: default, none or host", "MODE"),
         Option("no-cache", "do not use stored results"),
         Option("no-cache-filter", "do not use stored results for these stages", "LIST", "", True),

@@ -18,6 +18,8 @@ MAX_DOCKERFILE_BYTES = 64 << 20
 BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
 AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
 
+GIT_MODES = "[internal] context files have the modes that git stores (--modes=keep: their own)"
+
 Files = dict[str, bytes | None]
 
 
@@ -70,7 +72,7 @@ def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
             path = _dockerfile_path(request.context, request.dockerfile, files)
             dockerfile = read_dockerfile(path, files)
             filename = os.path.relpath(path) if request.dockerfile else os.path.basename(path)
-        trees["context"] = local_context(request.context, path, files)
+        trees["context"] = local_context(request, request.context, path, files)
     return BuildInputs(
         dockerfile=dockerfile,
         filename=filename,
@@ -96,17 +98,20 @@ def named_contexts(
             others[name] = source
             continue
         check_directory(source)
-        trees[name] = local_context(source, None, files)
+        trees[name] = local_context(request, source, None, files)
     return trees, others
 
 
-def local_context(path: str, dockerfile: str | None, files: Files) -> LocalTree:
+def local_context(
+    request: BuildRequest, path: str, dockerfile: str | None, files: Files
+) -> LocalTree:
     """Return a directory as its ignore file shows it.
 
     Args:
         dockerfile: path of the Dockerfile, which may have an ignore file of its own.
     """
-    return LocalTree(os.path.realpath(path), _load_ignore(path, dockerfile, files))
+    ignored = _load_ignore(path, dockerfile, files)
+    return LocalTree(os.path.realpath(path), ignored, request.git_modes)
 
 
 def check_directory(path: str) -> None:

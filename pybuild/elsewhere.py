@@ -99,7 +99,7 @@ class _Loader:
 
     def _directory(self, files: Files) -> LocalTree:
         check_directory(self._request.context)
-        return local_context(self._request.context, None, files)
+        return local_context(self._request, self._request.context, None, files)
 
     async def _git(self) -> _Context:
         text, args = self._request.context, self._request.build_args

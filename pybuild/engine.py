@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from pybuild.cache.store import Store
 from pybuild.caching import enter_caching
 from pybuild.config import Settings
 from pybuild.contextkinds import is_at_hand
-from pybuild.contexts import BuildInputs, load_inputs
+from pybuild.contexts import GIT_MODES, BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.elsewhere import load_from_elsewhere
 from pybuild.entitlements import check_entitlements
@@ -44,7 +43,7 @@ from pybuild.frontend.lowering import (
     ResolvedImage,
 )
 from pybuild.frontend.parse import parse_dockerfile
-from pybuild.host import native_platform
+from pybuild.host import SystemClock, native_platform
 from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step, named_only
 from pybuild.model.clock import Clock
@@ -70,13 +69,6 @@ if TYPE_CHECKING:
     from pybuild.registry.credentials import Credentials
     from pybuild.s3bucket import Bucket
     from pybuild.s3options import S3Place
-
-
-class SystemClock:
-    """The real time."""
-
-    def now(self) -> float:
-        return time.time()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +270,9 @@ class Engine:
         if loaded is None:
             loaded = _parsed(await load_from_elsewhere(request, stdin, session, emit))
         inputs, dockerfile = loaded
+        if request.git_modes and inputs.trees:
+            async with internal_step(GIT_MODES, emit, self.clock):
+                pass  # for people to see
         here = native_platform()
         platforms = request.platforms or (here,)
         epochs = Epochs(session.sources, emit, self.clock)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> float:
+        return time.time()
 
 
 def native_platform() -> Platform:

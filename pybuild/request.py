@@ -165,6 +165,7 @@ class BuildRequest:
         cache_from: asked for results that are not here, in this order; *cache_to* is given them.
         allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
         fail_on_miss: let no step run; fail at the first that would have to.
+        git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
         UsageError: an output would remove files, and nobody allowed it [OUT-17].
@@ -195,6 +196,7 @@ class BuildRequest:
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
+    git_modes: bool = False
 
     def __post_init__(self) -> None:
         for output in self.outputs:

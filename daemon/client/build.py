@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from google.protobuf.message import DecodeError
 
+from pybuild.contexts import GIT_MODES
 from pybuild.daemon.client.attrs import FRONTEND, frontend_attrs
 from pybuild.daemon.client.caches import finish_caches, plan_caches
 from pybuild.daemon.client.events import StatusReader
@@ -26,6 +27,8 @@ from pybuild.daemon.client.services import services
 from pybuild.daemon.grpc.channel import Channel, ClientCall
 from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.pb import control as pb
+from pybuild.host import SystemClock
+from pybuild.internal import internal_step
 from pybuild.model.events import Emit
 from pybuild.request import MAY_DELETE, BuildRequest
 from pybuild.result import BuildResult
@@ -45,6 +48,9 @@ async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildRes
     exports = plan(request)
     caches = plan_caches(request, emit)
     async with services(request, exports, caches.stores) as (offered, session):
+        if request.git_modes and offered.directories:
+            async with internal_step(GIT_MODES, emit, SystemClock()):
+                pass  # for people to see
         reader = StatusReader(offered.filenames)
         attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs}
         message = solve_request(request, attrs, exports)

@@ -18,8 +18,12 @@ from pybuild.daemon.grpc.status import Code, RpcError
 METHOD = "/moby.filesync.v1.FileSync/DiffCopy"
 
 
-def file_sync(directories: Mapping[str, str]) -> dict[str, Handler]:
-    """Serve *directories*, by the names that builds use: "context", "dockerfile", ..."""
+def file_sync(directories: Mapping[str, str], *, git_modes: bool = False) -> dict[str, Handler]:
+    """Serve *directories*, by the names that builds use: "context", "dockerfile", ...
+
+    Args:
+        git_modes: files have the modes that git would store, whatever server asks.
+    """
 
     async def handle(call: Call) -> None:
         name = (decoded(call.metadata, "dir-name") or [""])[0]
@@ -35,6 +39,7 @@ def file_sync(directories: Mapping[str, str]) -> dict[str, Handler]:
                     exclude=decoded(call.metadata, "exclude-patterns"),
                     follow=decoded(call.metadata, "followpaths"),
                     attributes=True,
+                    git_modes=git_modes,
                 )
             )
         except ValueError as error:

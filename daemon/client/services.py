@@ -52,7 +52,7 @@ async def services(
             offered.attrs |= await version_control(request.context, os.environ)
         sockets = await stack.enter_async_context(agent_sockets(request.ssh))
         handlers: dict[str, Handler] = {
-            **file_sync(offered.directories),
+            **file_sync(offered.directories, git_modes=request.git_modes),
             **secrets({id: secret.read for id, secret in request.secrets.items()}),
             **auth(DockerCredentials(os.environ)),
             **_where_wanted(offered, sockets, exports, caches or {}),

@@ -17,6 +17,7 @@ from pybuild.daemon.fsutil.followed import followed
 from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.sender import stat_entry
 from pybuild.image.confined import open_beneath
+from pybuild.model.gitmodes import as_git_has_it
 from pybuild.model.patterns import PatternMatcher
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,6 +32,7 @@ class Walk:
         follow: paths, wildcards allowed, that are included with what links on the way lead to.
         keep_owners: tell owners, for what is no directory of a user.
         attributes: tell the extended attributes that belong to a file's content.
+        git_modes: tell the modes that git would store.
 
     Raises:
         ValueError: a pattern is malformed. OSError: the directory cannot be read.
@@ -45,10 +47,12 @@ class Walk:
         follow: Sequence[str] = (),
         keep_owners: bool = False,
         attributes: bool = False,
+        git_modes: bool = False,
     ) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._keep_owners = keep_owners
         self._attributes = attributes
+        self._git_modes = git_modes
         try:
             picked = [*include, *(followed(self._root, follow) if follow else ())]
             self._everything = not include and (not follow or "" in picked)
@@ -127,7 +131,7 @@ class Walk:
         return self._exclude is not None and self._exclude.can_skip_dir(path)
 
     def _entry(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> Stat:
-        mode = status.st_mode
+        mode = as_git_has_it(status.st_mode) if self._git_modes else status.st_mode
         found = stat_entry(path, mode, status.st_size, status.st_mtime_ns)
         if self._keep_owners:
             found.uid, found.gid = status.st_uid, status.st_gid

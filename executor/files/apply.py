@@ -32,7 +32,8 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         base: directories of the base's deltas, base first; none is scratch.
         upper, work: empty directories for overlay, on one file system.
         mount_dir: an empty directory that may be mounted on.
-        inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``.
+        inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``
+            with ``git_modes`` where files are to have those.
         actions: as `encode.encode_action` makes them.
         look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
         userxattr: only where the function runs outside of a zygote; found out otherwise.
@@ -139,7 +140,12 @@ class Mounts:
         """Open an input: a read-only overlay of a snapshot, or a directory of the client."""
         if "local" in source:
             try:
-                return Tree.open(source["local"], source.get("exclude", ()), is_local=True)
+                return Tree.open(
+                    source["local"],
+                    source.get("exclude", ()),
+                    is_local=True,
+                    git_modes=source.get("git_modes", False),
+                )
             except ValueError as error:
                 raise Fault(USER, str(error)) from error
         deltas: list[str] = source["deltas"]

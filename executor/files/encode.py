@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pybuild.model.ops import Copy, FileAction, Mkdir, Mkfile, Owner, Rm, Symlink
+from pybuild.model.snapshot import LocalTree
 
 _SECOND_NS = 1_000_000_000
+
+
+def encode_local(tree: LocalTree) -> dict[str, Any]:
+    """Return a directory of the client as an input of `apply.apply`."""
+    return {"local": tree.path, "exclude": list(tree.exclude), "git_modes": tree.git_modes}
 
 
 def encode_action(action: FileAction, *, is_scratch: bool) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import os
 import stat
 
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image.recorded import amended
+from pybuild.model.gitmodes import as_git_has_it
 
 _PATH_BYTES = 4096  # the kernel's PATH_MAX
 
@@ -116,6 +118,7 @@ class Tree:
         matcher: what it hides; None hides nothing. A hidden directory is seen nevertheless when
             something below it is [E204].
         ledger: what is noted about its files, where the file system cannot have their owners.
+        git_modes: files have the modes that git would store for them (`model.gitmodes`).
     """
 
     def __init__(
@@ -125,10 +128,12 @@ class Tree:
         *,
         is_local: bool = False,
         ledger: Ledger | None = None,
+        git_modes: bool = False,
     ) -> None:
         """Take over *fd*."""
         self.fd = fd
         self.ledger = ledger
+        self.git_modes = git_modes
         self.is_local = is_local
         self.exclude = tuple(exclude)
         self.matcher: PatternMatcher | None = None
@@ -146,10 +151,11 @@ class Tree:
         *,
         is_local: bool = False,
         ledger: Ledger | None = None,
+        git_modes: bool = False,
     ) -> Tree:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return cls(fd, exclude, is_local=is_local, ledger=ledger)
+            return cls(fd, exclude, is_local=is_local, ledger=ledger, git_modes=git_modes)
         except BaseException:
             os.close(fd)
             raise
@@ -242,7 +248,16 @@ class Tree:
     def status(self, fd: int, name: str) -> os.stat_result:
         """Return what is at *name* in the directory *fd*, with what is noted about it."""
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        return status if self.ledger is None else self.ledger.view(fd, name, status)
+        if self.ledger is not None:
+            status = self.ledger.view(fd, name, status)
+        return self.seen(status)
+
+    def seen(self, status: os.stat_result) -> os.stat_result:
+        """Return what the file system says of a file as the tree shows it."""
+        if not self.git_modes:
+            return status
+        mode = as_git_has_it(status.st_mode)
+        return status if mode == status.st_mode else amended(status, None, mode=mode)
 
     def _step(self, fd: int, name: str, path: str, is_dir: bool) -> int:
         try:
@@ -309,6 +324,8 @@ class Tree:
         if self.ledger is not None:
             view = self.ledger.view
             found = [(name, view(fd, name, status)) for name, status in found]
+        if self.git_modes:
+            found = [(name, self.seen(status)) for name, status in found]
         found.sort(key=_by_name)
         if self.matcher is None:
             return found

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pybuild.commands.images import table
 from pybuild.config import load_settings
-from pybuild.engine import SystemClock
+from pybuild.host import SystemClock
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.options import Parsed

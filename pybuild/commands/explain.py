@@ -8,10 +8,10 @@ import sys
 
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
-from pybuild.engine import SystemClock
 from pybuild.explain.history import find_report, reports
 from pybuild.explain.report import BuildReport, StepReport, to_json
 from pybuild.explain.text import list_text, report_text
+from pybuild.host import SystemClock
 from pybuild.model.errors import ExitCode, UsageError, UserError
 from pybuild.options import Parsed
 

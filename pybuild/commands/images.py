@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
-from pybuild.engine import SystemClock
-from pybuild.host import native_platform, platforms_from
+from pybuild.host import SystemClock, native_platform, platforms_from
 from pybuild.image.attestation import UNKNOWN
 from pybuild.image.manifest import parse_config, parse_index, resolve
 from pybuild.model.amounts import human_bytes

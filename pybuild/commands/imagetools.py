@@ -13,8 +13,7 @@ from pybuild.annotations import attributes_of, from_attributes
 from pybuild.cache.store import Store
 from pybuild.commands.template import rendered
 from pybuild.config import load_settings
-from pybuild.engine import SystemClock
-from pybuild.host import platforms_from
+from pybuild.host import SystemClock, platforms_from
 from pybuild.imagecopy import copy_image, copy_parts
 from pybuild.imagefacts import facts
 from pybuild.imageplaces import Place, place_of

@@ -58,7 +58,7 @@ async def _check(parsed: Parsed, host: str, credential: Credential) -> None:
     Raises:
         UserError: it is not accepted. EnvironmentFault: the registry cannot be asked.
     """
-    from pybuild.engine import SystemClock
+    from pybuild.host import SystemClock
     from pybuild.registry.client import Client
     from pybuild.registry.credentials import StaticCredentials
     from pybuild.registry.faults import RegistryFault

@@ -12,7 +12,7 @@ from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commands.images import open_store, table
 from pybuild.config import load_settings
-from pybuild.engine import SystemClock
+from pybuild.host import SystemClock
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError

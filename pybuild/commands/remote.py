@@ -65,7 +65,7 @@ def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Disp
     from pybuild.cache.store import Store
     from pybuild.config import load_settings
     from pybuild.daemon.client.loading import take
-    from pybuild.engine import SystemClock
+    from pybuild.host import SystemClock
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     with Store.open(settings.root, SystemClock()) as store:

@@ -88,6 +88,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         allow=frozenset(parsed.many("allow")),
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
+        git_modes=_has_git_modes(parsed),
         **_caches(parsed),
     )
 
@@ -110,6 +111,17 @@ def _caches(parsed: Parsed) -> _Caches:
         "cache_to": (*to, *(one for one, _ in both)),
         "cache_from": (*found, *(other for _, other in both)),
     }
+
+
+def _has_git_modes(parsed: Parsed) -> bool:
+    """Whether modes of files are those that git stores: asked for, or implied by ``--cache``.
+
+    A cache is for other machines, whose checkouts have another umask.
+    """
+    modes = parsed.one("modes", "git" if parsed.many("cache") else "keep")
+    if modes not in ("git", "keep"):
+        raise UsageError(f'invalid modes "{modes}": one of git, keep')
+    return modes == "git"
 
 
 def _attestations(parsed: Parsed) -> Wanted | None:

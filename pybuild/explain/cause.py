@@ -12,7 +12,7 @@ from pybuild.executor.local import hidden_by, line_of
 from pybuild.explain.report import Miss, Reason
 from pybuild.frontend.ast import Arg, Dockerfile, Env
 from pybuild.model.gitmodes import as_git_has_it
-from pybuild.model.named import KnownInputs
+from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.patterns import PatternMatcher
 from pybuild.solver.difference import Difference, FindListing, differences
 from pybuild.solver.nearest import nearest
@@ -62,7 +62,15 @@ def explain(
     found = nearest(name, parts, rows, names)
     if found is None:
         return Miss(reason=Reason.NEW)
-    told = [_located(one, vertex, found, around) for one in differences(found.parts, parts, find)]
+
+    def listing(digest: str) -> Listing | None:
+        # What did not come to be stored is only known here.
+        own = run.made_of.listings.get(digest)
+        return find(digest) if own is None else own
+
+    told = [
+        _located(one, vertex, found, around) for one in differences(found.parts, parts, listing)
+    ]
     told.sort(key=_is_told_last)
     reason = Reason.CHANGED if told else Reason.UNEXPLAINED
     return Miss(reason=reason, nearest=found.name, place=found.place, differences=tuple(told)).cut()
