@@ -162,6 +162,18 @@ class Blobs:
         except OSError:
             pass  # a read-only store: the caller learns that the blob is damaged all the same
 
+    def proof(self, store: str, repository: str, digest: str) -> str | None:
+        """Return what shows a server on this store that we can read the blob ourselves.
+
+        None when *store*, as the server names it, is another one; see `storekey`.
+        """
+        from pybuild.cache.storekey import identity, proof, read_key
+
+        key = read_key(self._root)
+        if key is None or identity(key) != store:
+            return None
+        return proof(key, repository, digest)
+
     def writer(
         self,
         expected: Digest | None = None,

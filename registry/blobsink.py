@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from os import PathLike
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pybuild.model.digest import Digest
 
@@ -49,6 +49,15 @@ class BlobSource(Protocol):
 
     def path(self, digest: Digest, /) -> str | PathLike[str]:
         """The file that holds the blob."""
+        ...
+
+
+@runtime_checkable
+class Provable(Protocol):
+    """A source that can show a server on the very same store that it may have a blob."""
+
+    def proof(self, store: str, repository: str, digest: Digest, /) -> str | None:
+        """Return the proof for *repository*; None when *store* is another one."""
         ...
 
 

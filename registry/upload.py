@@ -13,10 +13,11 @@ from typing import BinaryIO
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import InternalError
 from pybuild.model.reference import Reference
-from pybuild.registry.blobsink import BlobSource, Progress
+from pybuild.registry.blobsink import BlobSource, Progress, Provable
 from pybuild.registry.challenge import Scopes, pull_scope, push_scope
 from pybuild.registry.faults import ContentFault, RegistryFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.samestore import PROOF, STORE
 from pybuild.registry.transport import RETRIED, Request, Transport, joined
 from pybuild.registry.wire import ConnectionLost, Response
 
@@ -66,9 +67,12 @@ class Upload:
 
     async def run(self, mount_from: Sequence[str]) -> Pushed:
         """Bring the blob there; *mount_from* are paths of repositories on the same host."""
-        if await self.exists():
+        store = await self._look()
+        if store is None:
             return Pushed.PRESENT
-        location = await self._mount(mount_from)
+        location = await self._link(store)
+        if not location and location is not None:
+            location = await self._mount(mount_from)
         if location is None:
             return Pushed.MOUNTED
         if self.fetch is not None:
@@ -105,16 +109,43 @@ class Upload:
 
     async def exists(self) -> bool:
         """Whether the repository has the blob."""
+        return await self._look() is None
+
+    async def _look(self) -> str | None:
+        """Return None when the repository has the blob, else which store the server says to have."""
         request = self._request(
             "HEAD",
             path=f"/{self.reference.path}/blobs/{self.descriptor.digest}",
         )
         async with self.transport.open(request) as response:
-            if response.status == 200:
-                return response.length in (None, self.descriptor.size)
-            if response.status in (404, 405):
-                return False
+            if response.status == 200 and response.length in (None, self.descriptor.size):
+                return None
+            if response.status in (200, 404, 405):
+                return response.headers.get(STORE, "")
             raise self.transport.refusal(request, response)
+
+    async def _link(self, store: str) -> str | None:
+        """Have a server on our own store link the blob; as `_mount`."""
+        digest = self.descriptor.digest
+        if not store or not isinstance(self.source, Provable) or not self.source.has(digest):
+            return ""
+        proof = await asyncio.to_thread(self.source.proof, store, self.reference.path, digest)
+        if proof is None:
+            return ""
+        request = replace(
+            self._request(
+                "POST",
+                path=f"/{self.reference.path}/blobs/uploads/",
+                query=(("mount", str(digest)),),
+            ),
+            headers={PROOF: proof},
+        )
+        async with self.transport.open(request) as response:
+            if response.status == 201:
+                return None
+            if response.status != 202:
+                raise self.transport.refusal(request, response)
+            return self._location(response)
 
     async def _mount(self, mount_from: Sequence[str]) -> str | None:
         """Return None when the blob got mounted, else an upload's place or ""."""

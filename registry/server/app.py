@@ -10,7 +10,9 @@ from time import monotonic
 
 from aiohttp import web
 
+from pybuild.cache.storekey import identity
 from pybuild.model.errors import EnvironmentFault
+from pybuild.registry.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
 from pybuild.registry.server.asked import Asked, Handler
 from pybuild.registry.server.guard import TOKEN_PATH, Guard
@@ -19,7 +21,6 @@ from pybuild.registry.server.metrics import CONTENT_TYPE
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind, understand
 
-_VERSION = ("Docker-Distribution-Api-Version", "registry/2.0")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _HANDLERS: dict[tuple[Kind, str], Handler] = {
     (Kind.BASE, "GET"): discovery.base,
@@ -45,6 +46,7 @@ class Registry:
     def __init__(self, hosting: Hosting, guard: Guard) -> None:
         self.hosting = hosting
         self.guard = guard
+        self._identity = identity(hosting.key)
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,7 +62,7 @@ class Registry:
         """Return what aiohttp serves."""
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self.answer)
-        application.on_response_prepare.append(_sign)
+        application.on_response_prepare.append(self._sign)
         return application
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -108,16 +110,16 @@ class Registry:
         body = self.hosting.metrics.text(gauges).encode()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+        response.headers[STORE] = self._identity
+
     def _allow(self, call: Call) -> None:
         settings = self.hosting.settings
         if call.action in (Action.PUSH, Action.DELETE) and settings.read_only:
             raise Refusal(405, Code.UNSUPPORTED, "this registry is read-only")
         if call.action is Action.DELETE and not settings.deletion:
             raise Refusal(405, Code.UNSUPPORTED, "nothing can be deleted from this registry")
-
-
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers[_VERSION[0]] = _VERSION[1]
 
 
 def _refused(refusal: Refusal) -> web.Response:

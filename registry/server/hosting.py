@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from pybuild.cache.store import Store
+from pybuild.cache.storekey import make_key
 from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.settings import ServerSettings
@@ -21,6 +22,7 @@ class Hosting:
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self.store = store
         self.settings = settings
+        self.key = make_key(store.root, store.disk, store.tmp)
         self.metrics = Metrics()
         self.spool = Spool(store, settings.limits.uploads)
         self._transfers = asyncio.Semaphore(settings.limits.transfers)

@@ -62,6 +62,7 @@ async def put(asked: Asked) -> web.StreamResponse:
     limit = hosting.settings.limits.manifest_bytes
     async with hosting.transfer():
         data = await whole(request, hosting.settings.limits, limit, "the manifest")
+    hosting.metrics.received_bytes += len(data)
     tags = _tags(call, request)
     document, entry = pushed.read(data, request.headers.get("Content-Type", ""), call.digest)
     repository = asked.repository

@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
-from pybuild.cache.store import Store
-from pybuild.cache.storekey import make_key
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
@@ -49,7 +47,7 @@ async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerato
     """
     settings = hosting.settings
     tls = server_context(settings) if settings.cert else None
-    registry = Registry(hosting, make_guard(hosting.store, settings))
+    registry = Registry(hosting, make_guard(hosting))
     numbers = web.Application()
     numbers.router.add_get("/metrics", registry.metrics)
     async with AsyncExitStack() as stack:
@@ -105,17 +103,17 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-def make_guard(store: Store, settings: ServerSettings) -> Guard:
+def make_guard(hosting: Hosting) -> Guard:
     """Return who lets callers in.
 
     Raises:
         UsageError: the password file cannot be.
     """
+    settings = hosting.settings
     passwords = Htpasswd(settings.htpasswd) if settings.htpasswd else None
-    issuer = None
-    if settings.tokens:
-        issuer = Issuer(make_key(store.root, store.disk, store.tmp), settings.service)
-    return Guard(settings.access, passwords, issuer, settings.external_url, store.clock.now)
+    issuer = Issuer(hosting.key, settings.service) if settings.tokens else None
+    now = hosting.store.clock.now
+    return Guard(settings.access, passwords, issuer, settings.external_url, now)
 
 
 def server_context(settings: ServerSettings) -> ssl.SSLContext:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 
 from aiohttp import web
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import is_name
+from pybuild.cache.storekey import proof
 from pybuild.model.digest import Digest
+from pybuild.registry.samestore import PROOF
 from pybuild.registry.server import ranges
 from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.blobs import location
@@ -26,6 +29,8 @@ async def begin(asked: Asked) -> web.StreamResponse:
     call, query, spool = asked.call, asked.request.query, asked.hosting.spool
     if "mount" in query:
         digest = parse_digest(query["mount"])
+        if await asyncio.to_thread(_link, asked, digest):
+            return _created(call.name, digest)
         if await asyncio.to_thread(_mount, asked, query.get("from", ""), digest):
             return _created(call.name, digest)
     algorithm = query.get("digest-algorithm", "sha256")
@@ -46,6 +51,23 @@ async def begin(asked: Asked) -> web.StreamResponse:
         except Refusal:
             pass  # it has gone already
         raise
+
+
+def _link(asked: Asked, digest: Digest) -> bool:
+    """Link a blob of the store for a caller who proves to have the same store."""
+    given = asked.request.headers.get(PROOF, "")
+    hosting, name = asked.hosting, asked.call.name
+    # Bytes: only those may be compared so where somebody may send anything.
+    if not hmac.compare_digest(given.encode(), proof(hosting.key, name, digest).encode()):
+        return False
+    try:
+        with hosting.store.leases.create() as lease:
+            lease.add("blob", digest)
+            asked.repository.link_blob(digest)
+    except BlobMissing:
+        return False
+    hosting.metrics.linked["store",] += 1
+    return True
 
 
 def _mount(asked: Asked, source: str, digest: Digest) -> bool:
