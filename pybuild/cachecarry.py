@@ -1,7 +1,7 @@
 """Carries a build's results away while it goes on, so that one that is killed keeps its work [CCH].
 
 A step that ends wakes the carrier. It looks what is known of the build by then, sends the layers
-that are new, and names them as they arrive, at most once in so long. A failed build waits for what
+that are new, and names them as they arrive, for a third of the time at most. A failed build waits for what
 is on its way, an interrupted one for a moment only.
 """
 
@@ -24,7 +24,8 @@ from pybuild.solver.solution import Progress
 if TYPE_CHECKING:
     from pybuild.engine import Engine
 
-_SPACING_S = 1.0
+_SPACING_S = 0.2
+_SPACING = 2
 _MOST_FAILURES = 3
 _INTERRUPTED_S = 3.0
 
@@ -123,17 +124,18 @@ class _Round:
 
     async def work(self) -> None:
         """Name what has arrived, again and again; a place that fails is left until the end."""
-        failures = 0
+        failures, loop = 0, asyncio.get_running_loop()
         while failures < _MOST_FAILURES:
             await self._dirty.wait()
             self._dirty.clear()
+            began = loop.time()
             try:
                 await self.writer.publish(self._found)
                 failures = 0
             except (PybuildError, OSError, ExceptionGroup):
                 failures += 1
                 self._dirty.set()
-            await asyncio.sleep(_SPACING_S)
+            await asyncio.sleep(max(_SPACING_S, _SPACING * (loop.time() - began)))
 
 
 def _text(error: BaseException) -> str:
