@@ -11,7 +11,7 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
 _DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
-_SETPCAP = 8
+_SETPCAP, _SYS_CHROOT = 8, 18
 _ALL_CAPS = (1 << 64) - 1
 
 
@@ -82,6 +82,10 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
     if not insecure and not recorded and isolation.mounts():
         syscalls.seccomp_filter(_FILTER)
     keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
+    if not isolation.mounts():
+        # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
+        # cannot keeps the step from tracing the builder, too.
+        keep &= ~(1 << _SYS_CHROOT)
     for number in _BOUNDING:
         if not keep >> number & 1 and (PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)

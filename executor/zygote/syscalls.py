@@ -39,6 +39,8 @@ _NUMBERS = {
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_BTIME = 0x800
 AT_RECURSIVE = 0x8000
 
 # clone3, unshare, setns
@@ -272,6 +274,24 @@ def renameat2(old_dir: int, old: Path, new_dir: int, new: Path, flags: int = 0) 
         _int(flags),
         filename=old,
     )
+
+
+def birth_ns(dir_fd: int, name: Path) -> int:
+    """Return when the entry itself was made, -1 where the file system does not say."""
+    buffer = ctypes.create_string_buffer(256)
+    failed = _libc.statx(
+        ctypes.c_int(dir_fd),
+        os.fsencode(name),
+        ctypes.c_int(_AT_SYMLINK_NOFOLLOW),
+        ctypes.c_uint(_STATX_BTIME),
+        buffer,
+    )
+    if failed < 0:
+        _raise(name)
+    # struct statx: the mask of what is there at 0, the time of birth at 80.
+    (mask,) = struct.unpack_from("=I", buffer, 0)
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, 80)
+    return int(seconds * 1_000_000_000 + nanoseconds) if mask & _STATX_BTIME else -1
 
 
 def mknodat(dir_fd: int, name: Path, mode: int, device: int = 0) -> None:

@@ -110,7 +110,8 @@ def without_what_stat_cannot_see(layers: list[dict[str, Entry]]) -> list[dict[st
 
     It does not see that a file was opened for writing and left as it was, which overlay copies up,
     nor that a directory was renamed into its place, which overlay marks as hiding what is below
-    even where nothing is.
+    even where nothing is. Directories with nothing in them of which only the time changed are left
+    out as well.
     """
     merged: dict[str, Entry] = {}
     found: list[dict[str, Entry]] = []
@@ -121,6 +122,10 @@ def without_what_stat_cannot_see(layers: list[dict[str, Entry]]) -> list[dict[st
             if not (merged.get(name) == entry and entry[0] == tarfile.REGTYPE)
             and not (name.endswith(OPAQUE) and name.removesuffix(OPAQUE) not in merged)
         }
+        needed = {name[:at] for name in kept for at, sign in enumerate(name) if sign == "/"}
+        for name in [name for name in kept if merged.get(name) == kept[name]]:
+            if kept[name][0] == tarfile.DIRTYPE and name not in needed:
+                del kept[name]
         found.append(kept)
         merged |= layer
     return found

@@ -1,7 +1,8 @@
 """Runs a program as a container engine runs its root by default: ``python jail.py PROGRAM ARG…``.
 
 The default capabilities, which lack CAP_SYS_ADMIN, and the default system call filter, which
-refuses mounts and namespaces. Both are those that steps get in our own sandbox.
+refuses mounts and namespaces. Both are those that steps get in our own sandbox. It has processes and
+a /proc of its own, so that what a step does to all processes is done to none but those of the test.
 """
 
 from __future__ import annotations
@@ -9,9 +10,30 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__":
-    from pybuild.executor.zygote import isolation, privileges
 
+def main() -> None:
+    from pybuild.executor.zygote import isolation, privileges, syscalls
+
+    syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+    inside = os.fork()
+    if inside:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1]) & 0xFF)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", 0)
     isolation._rung = isolation.ROOT  # pyright: ignore[reportPrivateUsage]
     privileges.confine(0, 0, [], insecure=False)
-    os.execvp(sys.argv[1], sys.argv[1:])
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+    _be_init(sys.argv[1:])
+
+
+def _be_init(command: list[str]) -> None:
+    """Start the program and wait for all that come to have no other parent."""
+    pid = os.posix_spawnp(command[0], command, os.environ)
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+if __name__ == "__main__":
+    main()

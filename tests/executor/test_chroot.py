@@ -98,6 +98,15 @@ def test_ids_are_those_of_the_image_and_the_rest_is_gone(box: Jail) -> None:
     assert (made.st_uid, made.st_gid) == (1000, 1001)
 
 
+def test_the_way_out_of_a_changed_root_is_closed(box: Jail) -> None:
+    """Another chroot(2) with a directory outside of it, and tracing who is outside."""
+    assert "not permitted" in box.sh("mkdir /x; busybox chroot /x /bin/true 2>&1").out
+    caps = box.sh(
+        "ulimit -c > /dev/null; busybox chroot . /bin/true; busybox mount -t proc p /proc"
+    )
+    assert caps.status != 0
+
+
 def test_nobody_stays_behind(box: Jail) -> None:
     done = box.sh("(trap '' TERM HUP; sleep 3217 & exec sleep 3217) > /dev/null 2>&1 & echo x")
     assert (done.status, done.out) == (0, "x\n")

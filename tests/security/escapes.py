@@ -47,6 +47,21 @@ class Escape:
     cve: str = ""
 
 
+# Without namespaces a step has the processes and the network of the container that we are in,
+# without mounts it has no /proc, and copies where others have binds.
+_NOT_IN_A_CONTAINER = {
+    "kill the builder": "the container's processes are the step's, too",
+    "kill everybody": "the container's processes are the step's, too",
+    "sysrq": "there is no /proc",
+    "timers of others": "there is no /proc",
+    "hosts behind a link": "the file that the link leads to is put there",
+    "a part of a cache that is a link to the host": "a directory of the host cannot be bound",
+    "out of a cache": "a directory of the host cannot be bound",
+    "write to a read-only bind": "it is a copy, writes are lost",
+    "change a secret": "it is a file of the step's own",
+    "abstract sockets of the host, network none": "no network but the container's",
+    "out without network": "no network but the container's",
+}
 _DENIED = r"denied|not permitted|read-only|invalid argument|no such|not found|busy|can't"
 
 _ABSTRACT = r"""
@@ -437,6 +452,15 @@ def host_programs() -> tuple[StepMount, ...]:
     )
 
 
+def left_out(rung: str, escape: Escape) -> str:
+    """Return why *escape* is not tried on a rung, "" if it is; docs/rootless.md says it to users."""
+    if rung != "chroot":
+        return ""
+    if escape.python or escape.name.startswith("take hold of the builder's program"):
+        return "programs of the host cannot be mounted, and copying them all takes too long"
+    return _NOT_IN_A_CONTAINER.get(escape.name, "")
+
+
 def run_all(base: str, place: str, rootless: bool | None) -> dict[str, Any]:
     """Try everything and return what each attempt printed, with what became of the canary.
 
@@ -471,13 +495,17 @@ async def _run_all(base: Path, place: Path, rootless: bool | None) -> dict[str, 
             "@PORT@": str(tcp.getsockname()[1]),
         }
         try:
-            found["rung"] = await workers.isolation()
+            found["rung"] = rung = await workers.isolation()
             before = _look(host)
             for number, escape in enumerate(ESCAPES):
+                if left_out(rung, escape):
+                    continue
                 found[escape.name] = done = await _attempt(
                     workers, escape, base, place / str(number), words
                 )
                 done["host"] = "unchanged" if _look(host) == before else "changed"
+            if rung == "chroot":
+                return found  # the filter is the container's own
             script = _CALLS.replace("CALLS", repr(json.dumps(CALLS)), 1)
             calls = Escape(name="calls", script=script, shows="", python=True)
             done = await _attempt(workers, calls, base, place / "calls", words)

@@ -2,7 +2,7 @@
 
 A snapshot or a directory is copied, so that what a step writes there is lost; a cache is the real
 one, moved in and back, because nobody else uses it meanwhile. A secret is a file of the store while
-the step runs, and overwritten after it.
+the step runs, and deleted after it.
 """
 
 from __future__ import annotations
@@ -64,26 +64,21 @@ class Sources:
         return sorted(found, key=lambda one: one[1].split("/"))
 
     def finish(self) -> None:
-        """Keep what is to be kept of copies, and wipe secrets; all is back where it was made."""
-        self.wipe()
+        """Keep what is to be kept of copies, not of secrets; all is back where it was made."""
+        self.forget()
         for path, before, upper in self._kept:
             collect(path, before, upper, userxattr=self._userxattr)
 
-    def wipe(self) -> None:
-        """Overwrite the secrets; idempotent."""
+    def forget(self) -> None:
+        """Delete the secrets; idempotent.
+
+        They are not overwritten: a pipe that somebody still reads may hold the very page (splice).
+        """
         while self._secrets:
-            path = self._secrets.pop()
             try:
-                fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                os.pwrite(fd, bytes(os.fstat(fd).st_size), 0)
-                os.fsync(fd)
-                os.ftruncate(fd, 0)
-            finally:
-                os.close(fd)
-            os.unlink(path)
+                os.unlink(self._secrets.pop())
+            except FileNotFoundError:
+                pass
 
     def _source(self, mount: dict[str, Any], target: str) -> str:
         match mount["type"]:

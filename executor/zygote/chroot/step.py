@@ -97,7 +97,7 @@ class _Step:
                 stubs.take_away(marks)
             sources.finish()
         finally:
-            sources.wipe()
+            sources.forget()
         if not spec["readonly"]:
             collect(root, marks, spec["upper"], userxattr=userxattr)
         return status

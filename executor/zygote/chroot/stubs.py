@@ -18,7 +18,7 @@ from pybuild.image.confined import remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.executor.zygote.copied.scanning import Mark, Marks
+    from pybuild.executor.zygote.copied.scanning import Marks
 
 _AT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -46,7 +46,9 @@ class _Stub:
         self.name = name
         self.source = source
         self.aside = aside
-        status = os.lstat(source)
+        # Held, so that nobody else gets its number when the step deletes it.
+        self.fd = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = os.fstat(self.fd)
         self.inode = (status.st_dev, status.st_ino)
 
 
@@ -164,8 +166,8 @@ class Stubs:
     def _make(self, real: list[str], name: str) -> None:
         parent = self._parent(real)
         os.mkdir(name, 0o755, dir_fd=parent.fd)
-        status = os.stat(name, dir_fd=parent.fd)
-        self._made.append((parent, name, (status.st_dev, status.st_ino)))
+        made = self._parent([*real, name])
+        self._made.append((parent, name, (made.before.st_dev, made.before.st_ino)))
 
     def _settle_parent(self, parent: _Parent, now: os.stat_result, marks: Marks) -> None:
         """Give a directory the time that it had without us."""
@@ -181,14 +183,14 @@ class Stubs:
 
     def _refresh(self, directory: bytes, name: bytes, marks: Marks) -> None:
         """Let the mark of something that is as it was be the one that it has now."""
-        known: Mark | None = marks.get(directory, {}).get(name)
+        known = marks.entries.get(directory, {}).get(name)
         path = os.fsencode(self._root) + b"/" + (directory + b"/" if directory else b"") + name
         try:
             status = os.lstat(path)
         except OSError:
             return
         if known is not None and known[0] == status.st_ino:
-            marks[directory][name] = scanning.mark(status)
+            marks.entries[directory][name] = scanning.mark(status)
 
 
 def _inode(fd: int, name: str) -> tuple[int, int] | None:

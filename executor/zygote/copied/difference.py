@@ -12,7 +12,7 @@ import stat
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.copied.scanning import (
     OPEN_DIR,
-    is_directory,
+    birth,
     linked_mark,
     mark,
     step,
@@ -88,7 +88,7 @@ class _Collecting:
         status = os.fstat(self._fd)
         inner = _Level(name, level.path + name + b"/", status, -1)
         self._levels.append(inner)
-        if self._before[level.path.rstrip(b"/")][name] != self._mark(status):
+        if self._before.entries[level.path.rstrip(b"/")][name] != self._mark(status):
             self._ensure()
         self._compare(inner)
 
@@ -102,7 +102,7 @@ class _Collecting:
             self._fd = step(self._fd, b"..")
 
     def _compare(self, level: _Level) -> None:
-        known = self._before[level.path.rstrip(b"/")]
+        known = self._before.entries[level.path.rstrip(b"/")]
         with os.scandir(self._fd) as entries:
             found = {os.fsencode(e.name): e.stat(follow_symlinks=False) for e in entries}
         for name in sorted(known.keys() - found.keys()):
@@ -112,7 +112,7 @@ class _Collecting:
             if not stat.S_ISDIR(status.st_mode):
                 if was != self._mark(status):
                     os.rename(name, name, src_dir_fd=self._fd, dst_dir_fd=self._ensure())
-            elif was is not None and is_directory(was) and was[0] == status.st_ino:
+            elif self._before.births.get(level.path + name) == birth(self._fd, name, status):
                 level.below.append(name)
             else:
                 self._take_directory(name, status, hides=was is not None)

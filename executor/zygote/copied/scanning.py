@@ -10,13 +10,13 @@ import os
 import stat
 import time
 
+from pybuild.executor.zygote import syscalls
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Mark = tuple[int, ...]
-    Marks = dict[bytes, dict[bytes, Mark]]
-    """By directory and name. A directory that is a key is one of the tree's."""
 
 OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOCK_REALTIME_COARSE = 5
@@ -30,6 +30,14 @@ def mark(status: os.stat_result) -> Mark:
     )
 
 
+def birth(fd: int, name: bytes, status: os.stat_result) -> Mark:
+    """Return what tells a directory from another that has its place and inode number.
+
+    File systems give the numbers of what was deleted out again, ext4 at once.
+    """
+    return status.st_ino, syscalls.birth_ns(fd, name)
+
+
 def linked_mark(status: os.stat_result) -> Mark:
     """`mark` for trees of links: files are replaced there, and their other names count as well.
 
@@ -38,14 +46,23 @@ def linked_mark(status: os.stat_result) -> Mark:
     return mark(status) if stat.S_ISDIR(status.st_mode) else (status.st_ino,)
 
 
-def is_directory(known: Mark) -> bool:
-    return len(known) > 1 and stat.S_ISDIR(known[1])
+class Marks:
+    """What a tree was like.
+
+    Attributes:
+        entries: the mark of each entry, by directory and name; the root's path is empty.
+        births: of each directory that is in the tree, by path.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, dict[bytes, Mark]] = {}
+        self.births: dict[bytes, Mark] = {}
 
 
 def scan(root: str, *, linked: bool = False) -> Marks:
     """Return the marks of everything in the tree *root*, which nobody changes meanwhile."""
     take = linked_mark if linked else mark
-    marks: Marks = {}
+    marks = Marks()
     fd = os.open(root, OPEN_DIR)
     levels: list[tuple[bytes, list[bytes]]] = []
     try:
@@ -79,7 +96,9 @@ def _directory(
             here[name] = take(status)
             if stat.S_ISDIR(status.st_mode):
                 below.append(name)
-    marks[path] = here
+                inside = path + b"/" + name if path else name
+                marks.births[inside] = birth(fd, name, status)
+    marks.entries[path] = here
     return below
 
 
