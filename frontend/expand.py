@@ -6,6 +6,7 @@ as the default of a variable that is set, is expanded all the same, so its error
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
+
+_A_SPACE = re.compile(f"[{SPACE}]")
 
 OnUnset = Callable[[str], None]
 
@@ -80,13 +83,12 @@ def expand_words(
         if not is_split:
             current += text
             continue
-        start = 0
-        for at, char in enumerate(text):
-            if char in SPACE:
-                if word := current + text[start:at]:
-                    words.append(word)
-                current, start = "", at + 1
-        current += text[start:]
+        first, *others = _A_SPACE.split(text)
+        current += first
+        for other in others:
+            if current:
+                words.append(current)
+            current = other
     return [*words, current] if current else words
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from pybuild.model.errors import UserError
 
+# More than any value that a program could be started with; variables in a pattern can make it long.
+_MAX_PATTERN = 256 * 1024
+
 # One character each: a literal one, or None for any.
 _Run = tuple[str | None, ...]
 
@@ -26,6 +29,8 @@ class Glob:
     @classmethod
     def parse(cls, pattern: str) -> Glob:
         """Read *pattern*, in which a backslash makes ``* ? \\ } /`` literal, else is an error."""
+        if len(pattern) > _MAX_PATTERN:
+            raise UserError(f"pattern of more than {_MAX_PATTERN} characters in a substitution")
         runs: list[list[str | None]] = [[]]
         at = 0
         while at < len(pattern):

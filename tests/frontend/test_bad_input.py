@@ -163,6 +163,10 @@ _FILES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: START + b"ARG x=" + b"a" * 50_000 + b"\nENV t=${x//a/$x}\n",
         'failed to process "${x//a/$x}": expansion is longer than',
     ),
+    "a pattern that explodes": (
+        lambda: START + b"ARG x=" + b"a" * 200 + b"\nENV t=${x%${x///${x///${x///a}}}}\n",
+        'failed to process "${x%${x///${x///${x///a}}}}": pattern of more than 262144 characters',
+    ),
     "a variable doubled and copied": (
         lambda: (
             START

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pybuild.frontend.expand import expand, expand_heredoc, expand_words
@@ -186,3 +188,11 @@ def test_heredoc_bodies(body: str, expected: str) -> None:
 def test_bad_heredoc_bodies_are_refused() -> None:
     with pytest.raises(UserError, match="missing '}'"):
         expand_heredoc("${V", {})
+
+
+@pytest.mark.slow
+def test_a_word_that_explodes_is_split_soon() -> None:
+    before = time.process_time()
+    words = expand_words("${x///${x///${x/// a}}}", {"x": "a" * 200})
+    assert set(words) >= {"a", "aa"}
+    assert time.process_time() - before < 2.0
