@@ -21,6 +21,7 @@ from dataclasses import replace
 from pybuild.cache.atomic import fault
 from pybuild.cache.holdings import Count, Holdings, Stated
 from pybuild.cache.locks import locked
+from pybuild.cache.mark import state_of
 from pybuild.cache.prune import sweep
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord
@@ -37,8 +38,7 @@ _LOOK_S = 0.2
 _REST = 2.0
 # How long a new job waits for others to be done with what they were granted.
 _PATIENCE_S = 3.0
-# After freeing in vain: looking through all records again so soon would find the same.
-_BARREN_S = 1.0
+# How long one waits for another process that writes more to be done.
 _YIELD_S = 1.0
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.25
@@ -70,7 +70,7 @@ class Room:
         self._changes, self._looked = 1, 0
         self._found: list[UsageRecord] = []
         self._next_look = 0.0
-        self._barren_until = 0.0
+        self._barren: tuple[int, object] | None = None
         self._over_since = 0.0
         self._fault: EnvironmentFault | None = None
         self._thread: threading.Thread | None = None
@@ -187,7 +187,7 @@ class Room:
         if self._looked == self._changes and not self._asked and self._left() >= size:
             return
         deadline = time.monotonic() + _PATIENCE_S
-        self._barren_until = 0.0  # a build is not failed by what was found a moment ago
+        self._barren = None  # a build is not failed by what was found a moment ago
         while True:
             count = self._look()
             with self._lock:
@@ -212,9 +212,7 @@ class Room:
         changes = self._changes
         count, wanted = self._measured()
         over = count.total(wanted, hopes=True) - self.ceiling
-        if over > 0 and time.monotonic() >= self._barren_until:
-            if not self._evict(over + self.ceiling // 50):
-                self._barren_until = time.monotonic() + _BARREN_S
+        if over > 0 and self._free_some(over):
             self._holdings.forget()
             count, wanted = self._measured()
             over = count.total(wanted, hopes=True) - self.ceiling
@@ -249,6 +247,20 @@ class Room:
         least, most = self.ceiling // _LEAST_SLACK, self.ceiling // _MOST_SLACK
         self._slack = int(min(max(ahead, least), most))
 
+    def _free_some(self, over: int) -> bool:
+        """Free a little more than *over* bytes; tell whether anything was."""
+        if self._store.tmp.sweep() >= over:
+            return True
+        # Looking through all records takes long, and while nothing changes finds the same.
+        thread, seen = threading.get_ident(), (state_of(self._store), self._store.leases.held())
+        if self._barren == (thread, seen):
+            return False
+        if self._evict(over + self.ceiling // 50):
+            self._barren = None
+            return True
+        self._barren = thread, (state_of(self._store), self._store.leases.held())
+        return False
+
     def _evict(self, size: int) -> int:
         """Free *size* bytes, the least valuable first; return what was freed."""
         goal: list[int] = []
@@ -266,7 +278,7 @@ class Room:
                 taken -= record.size
             return chosen
 
-        return self._store.tmp.sweep() + sweep(self._store, choose).freed
+        return sweep(self._store, choose).freed
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Say what holds the space that is wanted."""

@@ -29,8 +29,8 @@ class UsageRecord:
     """One thing that takes space.
 
     Attributes:
-        kind: "delta", "blob", "mount", "memo", "context", "damaged", or "record" (of what is not
-            here).
+        kind: "delta", "blob", "mount", "memo", "context", "damaged", "record" (of what is not
+            here), or "store" (what it needs for itself).
         id: its name within the kind.
         size: bytes on the disk; 0 if it cannot be looked into.
         created, last_used: seconds since the epoch; last_used is never in the future.
@@ -196,6 +196,27 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 )
             )
     return found
+
+
+def overhead(store: Store) -> UsageRecord:
+    """Return what the store needs for itself: records, names, locks, and the space that it keeps.
+
+    No part of `usage`, as no policy is about it.
+    """
+    elsewhere = ("blobs", "contexts", "memo", "mounts", "snapshots", "tmp")
+    names = [name for name in os.listdir(store.root) if name not in elsewhere]
+    return UsageRecord(
+        kind="store",
+        id="store",
+        type=INTERNAL,
+        size=sum(
+            store.measure(os.path.join(store.root, name)).size
+            for name in names
+            if not name.startswith("records.damaged-")
+        ),
+        pinned=True,
+        description="records, names and locks of the store",
+    )
 
 
 def _absent(store: Store, marked: Mark, now: float) -> list[UsageRecord]:

@@ -16,7 +16,7 @@ from pybuild.cache.prune import Policy, Pruned
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
 from pybuild.cache.unlinking import unlink
-from pybuild.cache.usage import UsageRecord, usage
+from pybuild.cache.usage import UsageRecord, overhead, usage
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.engine import Engine
@@ -33,7 +33,7 @@ def du(parsed: Parsed) -> int:
 
     def measure(store: Store) -> list[UsageRecord]:
         picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
-        return [record for record in usage(store) if picks(record)]
+        return [record for record in [*usage(store), overhead(store)] if picks(record)]
 
     return show(parsed, _with_store(parsed, measure))
 
