@@ -63,6 +63,7 @@ class Room:
         self._asked: dict[int, int] = {}
         self._mounts: dict[str, int] = {}
         self._number = 0
+        self._ending: int | None = None
         self._own = Stated()
         self._entries: dict[str, int] = {}
         self._free = 0
@@ -123,7 +124,7 @@ class Room:
             yield
         finally:
             with self._lock:
-                self._writers.pop(number, None)
+                del self._writers[number]
 
     def covers(self, path: str) -> bool:
         """Tell whether *path* is a place that is watched."""
@@ -333,13 +334,16 @@ class Room:
             self._next_look = time.monotonic() + _LOOK_S
 
     def _fail(self, fault: EnvironmentFault) -> None:
-        """End whoever writes most, or the next who begins to."""
+        """End whoever writes most, or the next who begins to; one at a time."""
         with self._lock:
+            if self._ending is not None and self._ending in self._writers:
+                return
             sizes = {n: self._entries.get(entry, 0) for n, (entry, _) in self._writers.items()}
             if not sizes:
                 self._fault = fault if self._own.used > self._slack else None
                 return
-            _, too_much = self._writers.pop(max(sizes, key=lambda number: sizes[number]))
+            self._ending = max(sizes, key=lambda number: sizes[number])
+            _, too_much = self._writers[self._ending]
         too_much(fault)
 
 
