@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -37,10 +36,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace, where: Path, facts: dict[str, str]) -> int:
     site = Site(where)
     kinds = SERVED if options.servers else WORKLOADS
-    found_here = peers.servers if options.servers else partial(peers.find, durable=options.durable)
-    builders = found_here(where)
-    if options.peers is not None:
-        builders = [b for b in builders if b.name in {"pybuild", *options.peers}]
+    if options.servers:
+        builders = peers.servers(where)
+    else:
+        builders = peers.find(where, durable=options.durable, among=options.peers)
     try:
         facts |= {builder.name: _version(builder) for builder in builders}
         wanted = [kinds[name] for name in options.only or kinds]
@@ -82,7 +81,12 @@ def _scale(options: argparse.Namespace, where: Path, facts: dict[str, str]) -> i
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").strip())
     parser.add_argument("--only", type=_names, default=[], help="these workloads, by commas")
-    parser.add_argument("--peers", type=_names, help="only beside these: buildkit, buildah or none")
+    parser.add_argument(
+        "--peers",
+        type=_names,
+        default=peers.PEERS,
+        help="only beside these: buildkit, buildah or none",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measured times of each builder")
     parser.add_argument("--size", type=float, default=1.0, help="a fraction, to try a workload out")
     parser.add_argument(

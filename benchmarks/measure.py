@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks.builder import Builder, CommandFailed
-from benchmarks.memory import Sampler
 from benchmarks.place import settle, trim
+from benchmarks.processes import Sampler, processor_seconds
 from benchmarks.site import Missing, Site
 from benchmarks.workload import Workload
 
@@ -21,12 +21,14 @@ class Figures:
 
     Attributes:
         seconds: one for each round.
+        processor: processor time in each round, the steps' included.
         peak_bytes: the most memory, in a round of its own.
         layer_bytes: of the last result; 0 where layers are not compared.
         failed: why there is nothing more; "" if there is.
     """
 
     seconds: list[float] = field(default_factory=list[float])
+    processor: list[float] = field(default_factory=list[float])
     peak_bytes: int = 0
     layer_bytes: int = 0
     failed: str = ""
@@ -66,8 +68,7 @@ def measure(
     for turn in range(1, rounds + 1):
         first = turn % max(1, len(going))
         for builder in [*going[first:], *going[:first]]:
-            seconds = figures[builder.name].seconds
-            attempt(builder, partial(_timed, workload, builder, turn, seconds))
+            attempt(builder, partial(_timed, workload, builder, turn, figures[builder.name]))
     for builder in list(going):
         attempt(builder, partial(_weighed, workload, builder, rounds + 1, builders, figures))
     for builder in builders:
@@ -76,12 +77,15 @@ def measure(
     return figures
 
 
-def _timed(workload: Workload, builder: Builder, turn: int, seconds: list[float]) -> None:
+def _timed(workload: Workload, builder: Builder, turn: int, figures: Figures) -> None:
     workload.before(builder, turn)
     settle(workload.site.place)
+    daemons = builder.daemons()
+    used = processor_seconds(daemons)
     began = time.perf_counter()
     workload.run(builder)
-    seconds.append(time.perf_counter() - began)
+    figures.seconds.append(time.perf_counter() - began)
+    figures.processor.append(processor_seconds(daemons) - used)
 
 
 def _weighed(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.builder import Builder, CommandFailed, Job, Output, command, one_by_one
 
+PEERS = ("buildkit", "buildah")
 _READY_S = 30.0
 
 # One process that builds all of a list of jobs: what `many` measures of us.
@@ -35,12 +36,13 @@ asyncio.run(main(jobs, sys.argv[1]))
 """
 
 
-def find(place: Path, *, durable: bool = False) -> list[Builder]:
-    """Return pybuild and every peer that this machine has, each with a store in *place*."""
+def find(place: Path, *, durable: bool = False, among: Sequence[str] = PEERS) -> list[Builder]:
+    """Return pybuild and every peer *among* those that this machine has, with stores in *place*."""
     found: list[Builder] = [Pybuild(place / "pybuild", durable=durable)]
-    if shutil.which("buildctl") and (os.environ.get("BUILDKIT_HOST") or shutil.which("buildkitd")):
+    has_server = os.environ.get("BUILDKIT_HOST") or shutil.which("buildkitd")
+    if "buildkit" in among and has_server and shutil.which("buildctl"):
         found.append(BuildKit(place / "buildkit"))
-    if shutil.which("buildah") and os.geteuid() == 0:
+    if "buildah" in among and shutil.which("buildah") and os.geteuid() == 0:
         found.append(Buildah(place / "buildah"))
     return found
 
@@ -49,7 +51,7 @@ def servers(place: Path) -> list[Builder]:
     """Return BuildKit's server and ours, both driven by buildctl."""
     if not shutil.which("buildctl"):
         raise SystemExit("buildctl is needed on PATH")
-    peers = [b for b in find(place) if b.name == "buildkit"]
+    _, *peers = find(place, among=("buildkit",))
     return [BuildKit(place / "served", ours=True), *peers]
 
 
@@ -72,6 +74,8 @@ class Pybuild:
             "PYBUILD_ROOT": str(root),
             "PYBUILD_HOST": "local",
             "PYBUILD_CONFIG": str(config),
+            # An installed package is compiled; a checkout is by its first run, if that may write.
+            "PYTHONDONTWRITEBYTECODE": "",
         }
 
     def version(self) -> str:
@@ -152,7 +156,7 @@ class BuildKit:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none", "PYTHONDONTWRITEBYTECODE": ""},
         )
         log.close()
         deadline = time.monotonic() + _READY_S

@@ -15,9 +15,9 @@ from pathlib import Path
 from benchmarks import plot
 from benchmarks.builder import Job, Output
 from benchmarks.data import write_file, write_tree
-from benchmarks.memory import Sampler
 from benchmarks.peers import Pybuild
 from benchmarks.place import settle, trim
+from benchmarks.processes import Sampler
 
 
 @dataclass(frozen=True, slots=True)

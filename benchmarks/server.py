@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.memory import Sampler
+from benchmarks.processes import Sampler
 
 _CLIENTS, _EACH = 20, 5
 _BUILD_S, _READY_S = 600.0, 60.0

@@ -84,4 +84,5 @@ def test_it_measures_a_workload(tmp_path: Path) -> None:
     assert len(ours["seconds"]) == 1
     assert ours["layer_bytes"] > 1000
     assert ours["peak_bytes"] > 1 << 20
+    assert 0 < ours["processor"][0] < 60
     assert not list(tmp_path.glob("pybuild-bench-*")), "the place is removed"
