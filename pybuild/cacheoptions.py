@@ -1,16 +1,16 @@
-"""Where a build's cache goes to and comes from: ``--cache-to``, ``--cache-from``, ``--cache`` [CCH]."""
+"""Where a build's cache goes to and comes from: ``--cache-to`` and ``--cache-from`` [CCH]."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pybuild.image.cachemerge import Retention
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
-from pybuild.s3options import SOURCE, TARGET, S3Place, attrs_of_url, s3_place
+from pybuild.s3options import SOURCE, TARGET, S3Place, s3_place
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 _LATER = ("azblob", "gha")
@@ -186,28 +186,6 @@ def parse_cache_from(text: str) -> CacheFrom:
     if "src" in attrs:
         attrs["src"] = os.path.abspath(os.path.expanduser(attrs["src"]))
     return cache_from(kind, attrs)
-
-
-def parse_cache(text: str) -> tuple[CacheTo, CacheFrom]:
-    """Read ``--cache URL``: a directory's path, ``s3://…`` or a registry's reference, used both ways.
-
-    Every step is kept there; what goes wrong with it fails no build.
-
-    Raises:
-        UsageError: none of them.
-    """
-    path = text.removeprefix("file://")
-    if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
-        folder = os.path.abspath(os.path.expanduser(path))
-        kind, place, source = "local", {"dest": folder}, {"src": folder}
-    elif text.startswith("s3://"):
-        kind, place = "s3", attrs_of_url(text)
-        source = {name: value for name, value in place.items() if name in SOURCE}
-    else:
-        kind, place = "registry", {"ref": text.removeprefix("registry://")}
-        source = place
-    to = cache_to(kind, {**place, "mode": "max", "ignore-error": "true"})
-    return to, replace(cache_from(kind, source), may_be_empty=True)
 
 
 def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:

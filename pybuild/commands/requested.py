@@ -102,14 +102,18 @@ def _caches(parsed: Parsed) -> _Caches:
     """Read where the cache goes to and comes from; what ``--cache`` names is asked last [CCH]."""
     if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
         return {}
-    from pybuild.cacheoptions import parse_cache, parse_cache_from, parse_cache_to
+    from pybuild.branches import cache_tags
+    from pybuild.cacheoptions import parse_cache_from, parse_cache_to
+    from pybuild.cacheurl import parse_cache
 
-    both = [parse_cache(text) for text in parsed.many("cache")]
+    context = parsed.positionals[0]
+    tags = cache_tags(context if os.path.isdir(context) else ".", os.environ)
+    both = [parse_cache(text, tags) for text in parsed.many("cache")]
     to = [parse_cache_to(text) for text in parsed.many("cache-to")]
     found = [parse_cache_from(text) for text in parsed.many("cache-from")]
     return {
         "cache_to": (*to, *(one for one, _ in both)),
-        "cache_from": (*found, *(other for _, other in both)),
+        "cache_from": (*found, *(one for _, several in both for one in several)),
     }
 
 

@@ -147,3 +147,25 @@ def test_what_is_not_used_for_long_goes(
         machines.build(machines.fresh(), "--cache-to", to + bound, output="type=cacheonly")
         layers.append(len(manifest(registry, ref)["layers"]))
     assert layers == [2, 3, 2, 2], "the base image's, which no registry has, and one a build"
+
+
+def test_a_branch_starts_from_the_one_that_it_came_from(
+    machines: Machines, registry: RegistryProcess, ref: str
+) -> None:
+    """One flag: a name without a tag has a cache for each branch, and looks into the default's."""
+    url = ref.rpartition(":")[0]
+    git = machines.context / ".git"
+    (git / "refs/remotes/origin").mkdir(parents=True)
+    (git / "refs/remotes/origin/HEAD").write_text("ref: refs/remotes/origin/trunk\n")
+    (git / "HEAD").write_text("ref: refs/heads/trunk\n")
+    write(machines.context, Dockerfile=f"{CHAIN}RUN echo trunk\n")
+    machines.build(machines.fresh(), "--cache", url, output="type=cacheonly")
+    trunk = manifest(registry, f"{url}:trunk")
+    (git / "HEAD").write_text("ref: refs/heads/feature/x\n")
+    write(machines.context, Dockerfile=f"{CHAIN}RUN echo feature\n")
+    found = machines.build(machines.fresh(), "--cache", url, output="type=cacheonly")
+    assert found.ran == ["RUN echo feature"]
+    assert "warning" not in found.log.lower()
+    assert manifest(registry, f"{url}:trunk") == trunk
+    found = machines.build(machines.fresh(), "--cache", url, output="type=cacheonly")
+    assert found.ran == []

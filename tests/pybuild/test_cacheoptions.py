@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from pybuild.cacheoptions import parse_cache, parse_cache_from, parse_cache_to
+from pybuild.cacheoptions import parse_cache_from, parse_cache_to
+from pybuild.cacheurl import parse_cache
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 
@@ -35,7 +36,7 @@ def test_imports_as_the_reference_spells_them() -> None:
 
 @pytest.mark.parametrize("path", ["/c", "./c", "../c", "~/c", "file:///c"])
 def test_one_flag_is_a_directory(path: str) -> None:
-    to, found = parse_cache(path)
+    to, (found,) = parse_cache(path)
     expected = os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     assert (to.dest, found.src) == (expected, expected)
     assert to.everything and to.ignore_error and found.may_be_empty
@@ -43,14 +44,14 @@ def test_one_flag_is_a_directory(path: str) -> None:
 
 @pytest.mark.parametrize("ref", ["ghcr.io/a/b:c", "registry://ghcr.io/a/b:c"])
 def test_one_flag_is_a_reference(ref: str) -> None:
-    to, found = parse_cache(ref)
+    to, (found,) = parse_cache(ref)
     assert str(to.ref) == str(found.ref) == "ghcr.io/a/b:c"
     assert to.everything and to.ignore_error and found.may_be_empty
 
 
 def test_one_flag_is_a_bucket() -> None:
     url = "s3://caches/team/app?region=eu-west-1&endpoint_url=http://h:9000&name=main&max-age=3d"
-    to, found = parse_cache(url)
+    to, (found,) = parse_cache(url)
     assert to.s3 is not None and found.s3 is not None
     assert str(to.s3) == str(found) == "s3://caches/team/app/manifests/main"
     assert (to.s3.region, to.s3.path_style, to.s3.endpoint_url) == (
@@ -77,6 +78,23 @@ def test_what_others_wrote_stays_with_max_only() -> None:
     assert not parse_cache_to("type=registry,ref=a/b").merge
     kept = parse_cache_to("type=registry,ref=a/b,mode=max,max-age=36h,max-size=2GB").retention
     assert (kept.max_age_s, kept.max_bytes) == (36 * 3600, 2 * 10**9)
+
+
+def test_one_flag_has_a_cache_for_each_branch() -> None:
+    tags = ("pr-7", "feature", "main")
+    for url, expected in [
+        ("ghcr.io/a/b", "ghcr.io/a/b:{}"),
+        ("localhost:5000/a", "localhost:5000/a:{}"),
+        ("ghcr.io/a/b:{branch}-arm64", "ghcr.io/a/b:{}-arm64"),
+        ("s3://caches/app?region=x", "s3://caches/app/manifests/{}"),
+        ("s3://caches?name=x-{branch}", "s3://caches/manifests/x-{}"),
+    ]:
+        to, found = parse_cache(url, tags)
+        assert str(to.ref or to.s3) == expected.format("pr-7")
+        assert [str(one) for one in found] == [expected.format(tag) for tag in tags]
+        assert all(one.may_be_empty for one in found)
+    for url in ("ghcr.io/a/b:c", "./cache", "s3://caches?name=x"):
+        assert len(parse_cache(url, tags)[1]) == 1
 
 
 @pytest.mark.parametrize(
