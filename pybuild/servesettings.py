@@ -23,6 +23,11 @@ users = ["*"]
 repositories = ["team/*", "home/$user/*"]
 actions = ["pull", "push"]
 
+[registry-server.upstream.hub]
+host = "docker.io"
+fresh = "10m"
+for-all = true
+
 [registry-server.limits]
 manifest = "4MiB"
 blob = "10GiB"
@@ -44,18 +49,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pybuild.cache.filters import parse_size
+from pybuild.cache.repositories import is_name
 from pybuild.cache.unlinking import Keeping
 from pybuild.model.errors import UsageError
+from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Rule
 from pybuild.registry.server.routes import Action
-from pybuild.registry.server.settings import Limits, ServerSettings
+from pybuild.registry.server.settings import Limits, ServerSettings, UpstreamSettings
 from pybuild.table import Table
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
 _KEYS = (
     ("address", "metrics", "external-url", "read-only", "delete", "grace")
-    + ("tls", "auth", "access", "limits", "keep")
+    + ("tls", "auth", "access", "upstream", "limits", "keep")
 )  # fmt: skip
 
 
@@ -117,6 +124,7 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
         deletion=table.boolean("delete", True),
         limits=_limits(limits, keep),
         keeping=read_keeping(table),
+        upstreams=_upstreams(table.child("upstream")),
         collect_every_s=keep.duration("every", default.collect_every_s),
         grace_s=table.duration("grace", default.grace_s),
     )
@@ -143,6 +151,31 @@ def _access(table: Table, has_users: bool) -> Access:
     if rules:
         return Access(tuple(rules))
     return Access((MEMBERS if has_users else ALL,))
+
+
+def _upstreams(table: Table) -> tuple[UpstreamSettings, ...]:
+    found: list[UpstreamSettings] = []
+    for prefix in table.keys_any():
+        one = table.child(prefix)
+        one.only(("host", "fresh", "for-all"))
+        if not is_name(prefix):
+            raise table.wrong(prefix, "named like a repository", prefix)
+        host = one.text("host")
+        try:
+            Reference.parse(f"{host}/x")
+        except ValueError:
+            host = ""
+        if not host:
+            raise one.wrong("host", "a registry's host, such as docker.io", one.text("host"))
+        found.append(
+            UpstreamSettings(
+                prefix=prefix,
+                host=host,
+                fresh_s=one.duration("fresh", 600.0),
+                for_all=one.boolean("for-all", False),
+            )
+        )
+    return tuple(found)
 
 
 def _limits(table: Table, keep: Table) -> Limits:

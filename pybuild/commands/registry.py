@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,12 +12,15 @@ from datetime import UTC, datetime
 from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commands.images import open_store, table
-from pybuild.config import load_settings
+from pybuild.config import Settings, load_settings
 from pybuild.host import SystemClock
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.options import Parsed
+from pybuild.registry.client import Client
+from pybuild.registry.credentials import DockerCredentials
+from pybuild.registry.hosts import Hosts
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening, until_told
 from pybuild.servesettings import Serving, read_serving
@@ -47,12 +51,22 @@ def _serve(parsed: Parsed, rest: Sequence[str]) -> int:
     serving = read_serving(settings.registry_server, parsed)
     with Store.open(settings.root, SystemClock(), warn=_warn) as store:
         # Not uvloop: that has no sendfile, and a registry sends files.
-        asyncio.run(_run(store, serving))
+        asyncio.run(_run(store, serving, settings))
     return 0
 
 
-async def _run(store: Store, serving: Serving) -> None:
-    async with listening(Hosting(store, serving.server), serving.addresses) as taken:
+async def _run(store: Store, serving: Serving, settings: Settings) -> None:
+    # Without mirrors: one of them may be this server.
+    tables = {
+        host: {key: value for key, value in table.items() if key != "mirrors"}
+        for host, table in settings.registries.items()
+    }
+    async with (
+        Client(
+            Hosts(tables), DockerCredentials(os.environ), clock=store.clock, environ=os.environ
+        ) as client,
+        listening(Hosting(store, serving.server, client), serving.addresses) as taken,
+    ):
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
         await until_told()

@@ -98,10 +98,17 @@ class Registry:
         return response
 
     async def _answer(self, call: Call, request: web.Request) -> web.StreamResponse:
+        namespace = request.query.get("ns", "")
+        upstreams = self.hosting.upstreams
+        if upstreams is not None:
+            call = upstreams.translated(call, namespace)
         caller = await self.guard.admit(request, call)
         self._allow(call)
         handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
-        return await handler(Asked(self.hosting, call, request, caller))
+        response = await handler(Asked(self.hosting, call, request, caller))
+        if namespace and upstreams is not None and not response.prepared:
+            response.headers["OCI-Namespace"] = namespace
+        return response
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer with the numbers; for an address of its own."""
@@ -118,6 +125,9 @@ class Registry:
         settings = self.hosting.settings
         if call.action in (Action.PUSH, Action.DELETE) and settings.read_only:
             raise Refusal(405, Code.UNSUPPORTED, "this registry is read-only")
+        upstreams = self.hosting.upstreams
+        if call.action is Action.PUSH and upstreams is not None and upstreams.find(call.name):
+            raise Refusal(405, Code.UNSUPPORTED, f"{call.name} is a cache: push to its registry")
         if call.action is Action.DELETE and not settings.deletion:
             raise Refusal(405, Code.UNSUPPORTED, "nothing can be deleted from this registry")
 

@@ -36,7 +36,10 @@ async def catalog(asked: Asked) -> web.StreamResponse:
 async def tags(asked: Asked) -> web.StreamResponse:
     """List the tags of a repository."""
     repository = asked.repository
-    found = await asyncio.to_thread(repository.tags)
+    upstreams = asked.hosting.upstreams
+    found = await upstreams.tags(asked.call.name) if upstreams is not None else None
+    if found is None:
+        found = await asyncio.to_thread(repository.tags)
     if not found and not repository.exists():
         raise name_unknown(asked.call.name)
     part = page(found, asked.request.query, asked.request.path)

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 
 from pybuild.cache.store import Store
 from pybuild.cache.storekey import make_key
+from pybuild.registry.client import Client
 from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.settings import ServerSettings
 from pybuild.registry.server.spool import Spool
+from pybuild.registry.server.upstream import Upstreams
 
 _TURN_S = 20.0
 
@@ -19,11 +21,21 @@ _TURN_S = 20.0
 class Hosting:
     """The store, what is going on in it, and what may."""
 
-    def __init__(self, store: Store, settings: ServerSettings) -> None:
+    def __init__(
+        self, store: Store, settings: ServerSettings, client: Client | None = None
+    ) -> None:
+        """Begin nothing yet.
+
+        Args:
+            client: asks the upstreams; needed where there are any.
+        """
         self.store = store
         self.settings = settings
         self.key = make_key(store.root, store.disk, store.tmp)
         self.metrics = Metrics()
+        self.upstreams: Upstreams | None = None
+        if settings.upstreams and client is not None:
+            self.upstreams = Upstreams(store, client, settings.upstreams, self.metrics)
         self.spool = Spool(store, settings.limits.uploads)
         self._transfers = asyncio.Semaphore(settings.limits.transfers)
 

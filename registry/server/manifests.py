@@ -31,6 +31,8 @@ async def get(asked: Asked) -> web.StreamResponse:
     allows: it can say better than we that it does not know it.
     """
     call, repository = asked.call, asked.repository
+    if asked.hosting.upstreams is not None:
+        await asked.hosting.upstreams.manifest(call)
 
     def find() -> tuple[Entry, bytes] | None:
         entry = _entry(repository, call)

@@ -53,6 +53,8 @@ async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerato
     async with AsyncExitStack() as stack:
         collector = asyncio.create_task(collect_forever(hosting))
         stack.push_async_callback(_end, collector)
+        if hosting.upstreams is not None:
+            stack.push_async_callback(hosting.upstreams.close)
         taken = await stack.enter_async_context(
             _site(registry.application(), addresses, tls, registry, settings.grace_s)
         )

@@ -33,6 +33,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """Another registry whose images are kept here as they are pulled.
+
+    Attributes:
+        prefix: its repositories are those below this name.
+        host: as references name it.
+        fresh_s: how long what a tag names is not asked again.
+        for_all: names that we do not have are looked for there, as mirrors of Docker's daemon are
+            asked.
+    """
+
+    prefix: str
+    host: str
+    fresh_s: float = 600.0
+    for_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """One server.
 
@@ -46,6 +64,7 @@ class ServerSettings:
         external_url: what clients call this server, where they cannot tell: behind a proxy.
         read_only: nothing can be pushed or deleted.
         deletion: tags, manifests and blobs can be deleted.
+        upstreams: registries that are cached.
         collect_every_s: how often what nothing needs is freed; 0: never.
         grace_s: how long a stopping server lets requests finish.
     """
@@ -63,5 +82,6 @@ class ServerSettings:
     deletion: bool = True
     limits: Limits = field(default_factory=Limits)
     keeping: Keeping = field(default_factory=Keeping)
+    upstreams: tuple[UpstreamSettings, ...] = ()
     collect_every_s: float = 600.0
     grace_s: float = 30.0

@@ -16,9 +16,11 @@ from pybuild.cache.store import Store
 from pybuild.model.clock import Clock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST
 from pybuild.model.digest import Digest
+from pybuild.registry.client import Client
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import ServerSettings
+from tests.registry.conftest import QUICK
 from tests.registry.fakes import WallClock
 
 EMPTY = b"{}"
@@ -48,11 +50,13 @@ class Served:
 
     Attributes:
         host: ``127.0.0.1:<port>``.
+        hosting: of a server in this process.
     """
 
     host: str
     store: Store
     session: aiohttp.ClientSession
+    hosting: Hosting | None = None
 
     async def ask(
         self,
@@ -103,12 +107,13 @@ async def served(
 ) -> AsyncGenerator[Served]:
     """Serve the store at *root*."""
     with Store.open(root, clock or WallClock()) as store:
-        hosting = Hosting(store, settings or ServerSettings(grace_s=0.2))
-        async with (
-            listening(hosting, ["127.0.0.1:0"]) as [host],
-            aiohttp.ClientSession() as session,
-        ):
-            yield Served(host, store, session)
+        async with Client(clock=WallClock(), limits=QUICK) as client:
+            hosting = Hosting(store, settings or ServerSettings(grace_s=0.2), client)
+            async with (
+                listening(hosting, ["127.0.0.1:0"]) as [host],
+                aiohttp.ClientSession() as session,
+            ):
+                yield Served(host, store, session, hosting)
 
 
 def encoded(document: dict[str, Any]) -> bytes:
