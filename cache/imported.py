@@ -7,19 +7,21 @@ image [CCH-16]: its keys are believed, its bytes are compared with their digests
 
 from __future__ import annotations
 
+from pybuild.image.madeof import unpack
+from pybuild.model.named import KnownInputs, MadeOf
 from pybuild.model.record import Record
 from pybuild.model.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from pybuild.cache.leases import Keeper
     from pybuild.cache.store import Store
     from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult
     from pybuild.model.digest import Digest
-    from pybuild.model.named import MadeOf
+    from pybuild.model.named import Listing
 
 LAYER = "layer"
 MADE_FROM = "made-from"
@@ -43,7 +45,6 @@ class ImportedCache:
     Args:
         name: of its source, for people.
         place: where its layers are, as a layer's record has it: ``reference`` or ``layout``.
-        made_of: fetches what its results were made of, if it says so.
     """
 
     def __init__(
@@ -52,10 +53,8 @@ class ImportedCache:
         name: str,
         contents: CacheContents,
         place: Mapping[str, str],
-        made_of: Callable[[], Awaitable[MadeOf]] | None = None,
     ) -> None:
         self.name = name
-        self.made_of = made_of
         self._store = store
         self._place = dict(place)
         self._layers = contents.layers
@@ -71,6 +70,30 @@ class ImportedCache:
     def alias(self, key: Digest) -> Digest | None:
         """Return the content key that a definition key stands for."""
         return self._aliases.get(key)
+
+    def made_of(self, key: Digest) -> str:
+        """Return what a result was made of, packed; empty where the cache does not say."""
+        result = self._results.get(key)
+        return "" if result is None else result.made_of
+
+    def known(self, wanted: Callable[[str], bool]) -> MadeOf:
+        """Return what the results were made of whose names are *wanted*."""
+        found: list[KnownInputs] = []
+        listings: dict[str, Listing] = {}
+        for result in self._results.values():
+            made_of = unpack(result.made_of) if wanted(result.name) else None
+            if made_of is not None:
+                listings |= made_of.listings
+                found.append(
+                    KnownInputs(
+                        key=result.key,
+                        name=result.name,
+                        parts=made_of.parts,
+                        place=self.name,
+                        first=result.created,
+                    )
+                )
+        return MadeOf(tuple(found), listings)
 
     def find(self, key: Digest, lease: Keeper) -> Record | None:
         """Return what is known of *key*; its deltas are leased and can be pulled, or a link.

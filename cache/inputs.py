@@ -63,6 +63,21 @@ class Inputs:
         value = self._records.get(INPUTS, key)
         return None if value is None else read_known(key, value)
 
+    def named(self, key: str) -> NamedInputs | None:
+        """Return it with the files of its contents, as far as they are known.
+
+        Raises:
+            EnvironmentFault: the records cannot be read.
+        """
+        value = self._records.get(INPUTS, key)
+        if value is None:
+            return None
+        listings = {digest: self.listing(digest) for digest in _contents(value)}
+        return NamedInputs(
+            as_object(value.get("parts")),
+            {digest: listing for digest, listing in listings.items() if listing is not None},
+        )
+
     def all(self) -> Iterator[KnownInputs]:
         """Yield what is known of all results there are or were.
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pybuild.cache.imported import FROM_CACHE, LAYER, ImportedCache, is_link
 from pybuild.cache.inputs import Inputs
 from pybuild.cache.jsontext import as_object
+from pybuild.image.madeof import pack
 from pybuild.model.digest import Digest
 from pybuild.model.record import Record
 from pybuild.model.snapshot import Snapshot
@@ -64,6 +65,14 @@ class Results:
                     self.save(record)
                 return record
         return None
+
+    def made_of(self, key: Digest) -> str:
+        """Return what a result was made of, as caches carry it; empty where nobody knows."""
+        own = self.inputs.named(key)
+        if own is not None:
+            return pack(own)
+        found = (cache.made_of(key) for cache in tuple(self._imports))
+        return next((text for text in found if text), "")
 
     def forget(self, delta: str, *, everywhere: bool) -> None:
         """Do not offer results with this delta again: it was found to be gone.

@@ -9,6 +9,7 @@ know of and passes over:
   and no layers is a link: its result is not in the cache, yet keys above it can be found.
 * ``origin`` of a layer: the image that it was pulled from; such a layer is not in the cache.
 * ``name`` and ``seconds`` of a record, for people and for the order of work.
+* ``madeOf``: what its key was made of, to explain misses; not in an image's own config.
 * ``usedAt`` of a record: when some build last had a use for it, so that the rest can go.
 
 Pure. `cacheread` reads what is written here.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pybuild.image.config import encode, format_time
+from pybuild.image.madeof import within_bounds
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 
@@ -54,6 +56,7 @@ class CachedResult:
         layers: diffIDs, base first; empty for a link.
         aliases: definition keys that stand for *key*.
         used: by a build, seconds since the epoch, to within hours; 0 where nobody says.
+        made_of: what its key was made of, packed (`image.madeof`); empty where nobody says.
     """
 
     key: Digest
@@ -63,6 +66,7 @@ class CachedResult:
     used: float = 0.0
     seconds: float = 0.0
     name: str = ""
+    made_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,12 @@ def write_config(contents: CacheContents) -> bytes:
     nodes: dict[tuple[int, Digest], int] = {}
     layers: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
+    latest = sorted(contents.results, key=lambda r: (-r.used, r.key))
+    made_of = within_bounds((result.key, result.made_of) for result in latest)
     for result in sorted(contents.results, key=lambda r: r.key):
         record = _record(result)
+        if result.key in made_of:
+            record["madeOf"] = made_of[result.key]
         at = -1
         for diff_id in result.layers:
             node = nodes.get((at, diff_id))

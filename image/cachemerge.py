@@ -81,7 +81,7 @@ def _joined(result: CachedResult, known: CachedResult | None, now: float) -> Cac
     aliases = tuple(sorted({*result.aliases, *known.aliases}))
     if known.layers and not result.layers:
         return replace(known, aliases=aliases, used=used)
-    return replace(result, aliases=aliases, used=used)
+    return replace(result, aliases=aliases, used=used, made_of=result.made_of or known.made_of)
 
 
 class _Kept:

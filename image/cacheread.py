@@ -14,6 +14,7 @@ from typing import Any
 
 from pybuild.image.cacheconfig import INLINE, MAX_BYTES, CacheContents, CachedLayer, CachedResult
 from pybuild.image.config import parse_time
+from pybuild.image.madeof import MAX_TEXT
 from pybuild.image.manifest import Manifest, diff_ids_of, parse_object
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -204,11 +205,16 @@ def _read_record(item: Any, layers: _Layers) -> CachedResult | None:
         used=parse_time(str(item.get("usedAt") or "")) or 0.0,
         seconds=float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else 0.0,
         name=str(item.get("name") or "")[:1000],
+        made_of=_short(item.get("madeOf")),
     )
 
 
 def _time(found: Mapping[str, Any]) -> float:
     return parse_time(str(found.get("createdAt") or "")) or 0.0
+
+
+def _short(text: Any) -> str:
+    return text if isinstance(text, str) and len(text) <= MAX_TEXT else ""
 
 
 def _is_int(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import FROM_CACHE, LAYER, ORIGIN, is_link
@@ -27,6 +27,7 @@ class StepResult:
     created: float = 0.0
     seconds: float = 0.0
     name: str = ""
+    made_of: str = ""
 
     def cached(self, layers: Sequence[Digest]) -> CachedResult:
         """Return it as others read it: its deltas as layers with these diffIDs."""
@@ -37,6 +38,7 @@ class StepResult:
             created=self.created,
             seconds=self.seconds,
             name=self.name,
+            made_of=self.made_of,
         )
 
 
@@ -83,6 +85,7 @@ def step_results(
                     created=record.created if record else 0.0,
                     seconds=record.seconds if record else 0.0,
                     name=record.name if record else vertex.meta.name,
+                    made_of=results.made_of(key),
                 )
             )
     return found
@@ -95,7 +98,7 @@ def within(found: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list
         if any(set(one.deltas) <= set(stack) for stack in stacks):
             kept.append(one)
         elif one.aliases:
-            kept.append(StepResult(key=one.key, aliases=one.aliases, name=one.name))
+            kept.append(replace(one, deltas=(), created=0.0, seconds=0.0))
     return [one for one in kept if one.deltas or one.aliases]
 
 

@@ -9,7 +9,7 @@ line below an inserted one is no edit of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -48,6 +48,19 @@ class StepName:
     @property
     def verb(self) -> str:
         return self.text.partition(" ")[0]
+
+
+def like(names: Iterable[str]) -> Callable[[str], bool]:
+    """Return whether a name may be that of what is nearest to one of *names*."""
+    parsed = [StepName.parse(name) for name in names]
+    texts = {one.text for one in parsed}
+    places = {(one.stage, one.place, one.verb) for one in parsed if one.place}
+
+    def is_like(name: str) -> bool:
+        other = StepName.parse(name)
+        return other.text in texts or (other.stage, other.place, other.verb) in places
+
+    return is_like
 
 
 def nearest(

@@ -75,6 +75,11 @@ class Account:
     def has_misses(self) -> bool:
         return any(seen.misses for seen in self._seen.values())
 
+    @property
+    def missed_names(self) -> set[str]:
+        """What the vertices are called that ran, or would have had to."""
+        return {vertex.meta.name for seen in self._seen.values() for vertex, _ in seen.misses}
+
     def _of(self, vertex: Digest) -> _Seen:
         return self._seen.setdefault(vertex, _Seen())
 

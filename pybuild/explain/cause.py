@@ -57,8 +57,9 @@ def explain(
         return Miss(reason=Reason.IGNORED)
     name, parts = vertex.meta.name, dict(run.made_of.parts)
     rows = list(known)
-    if any(one.key == run.key and not one.place for one in rows):
-        return Miss(reason=Reason.EVICTED, nearest=name)
+    same = next((one for one in rows if one.key == run.key), None)
+    if same is not None:
+        return Miss(reason=Reason.EVICTED, nearest=same.name, place=same.place)
     found = nearest(name, parts, rows, names)
     if found is None:
         return Miss(reason=Reason.NEW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pybuild.cache.builds import Builds
@@ -17,6 +17,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.ops import Vertex
+from pybuild.solver.nearest import like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +47,7 @@ async def keep(
 ) -> BuildReport | None:
     """Explain what ran, and keep it; None where that fails, which fails no build."""
     try:
-        known: list[KnownInputs] = []
-        found: list[Callable[[str], Listing | None]] = [inputs.listing]
-        if account.has_misses:
-            for cache in imports:
-                if cache.made_of is not None:
-                    rows = await cache.made_of()
-                    known += rows.known
-                    found.append(rows.listings.get)
-        return await asyncio.to_thread(_keep, store, inputs, account, subject, known, found, error)
+        return await asyncio.to_thread(_keep, store, inputs, account, subject, imports, error)
     except PybuildError as fault:
         store.warn(f"cannot keep the build's history: {fault.message}")
         return None
@@ -65,15 +58,22 @@ def _keep(
     inputs: Inputs,
     account: Account,
     subject: Subject,
-    imported: list[KnownInputs],
-    listings: list[Callable[[str], Listing | None]],
+    imports: Iterable[ImportedCache],
     error: str,
 ) -> BuildReport:
-    def find(digest: str) -> Listing | None:
-        return next((found for look in listings if (found := look(digest)) is not None), None)
+    known: list[KnownInputs] = []
+    listings: dict[str, Listing] = {}
+    if account.has_misses:
+        known += inputs.all()
+        wanted = like(account.missed_names)
+        for cache in imports:
+            there = cache.known(wanted)
+            known += there.known
+            listings |= there.listings
 
-    # What is not here is what an import is asked for; here it may be older than what it has.
-    known = [*inputs.all(), *imported] if account.has_misses else []
+    def find(digest: str) -> Listing | None:
+        return listings.get(digest) or inputs.listing(digest)
+
     builds, around = Builds(store), subject.around
     report = BuildReport(
         id=builds.new_id(),

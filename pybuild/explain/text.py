@@ -64,6 +64,8 @@ def _step_lines(step: StepReport) -> list[str]:
 def miss_lines(miss: Miss, name: str) -> list[str]:
     """Return why a step ran, the cause first."""
     match miss.reason:
+        case Reason.EVICTED if miss.place:
+            return [f"evicted: {miss.place} knows it, and its layers are there no more"]
         case Reason.EVICTED:
             return ["evicted: it was built here, and its result was freed since"]
         case Reason.NEW if "] FROM " in name:

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from pybuild.cache.store import Store
+from pybuild.explain.history import find_report
+from pybuild.explain.report import to_json
+from pybuild.host import SystemClock
 from tests.harness import Pybuild, make_base, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -61,8 +65,9 @@ class Site:
         self.pybuild("build", "-q", "--progress=none", "-t", "app", *words, self.context, code=code)
 
     def explained(self) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(self.pybuild("explain", "--format=json").out)
-        return report
+        """What ``explain --format=json`` shows, without a process for it."""
+        with Store.open(self.pybuild.store, SystemClock()) as store:
+            return to_json(find_report(store, ""))
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,6 @@ class Case:
     path: str = ""
     note: str = ""
     options: tuple[str, ...] = ()
-    fails: bool = False
 
 
 def edit(old: str, new: str, name: str = "Dockerfile") -> Callable[[Site], None]:
@@ -442,11 +446,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     where = tmp_path_factory.mktemp("explained")
     site = Site(Pybuild(where / "store"), where / "context")
     make_base(site.pybuild, where / "base", "base")
+    subprocess.run(["cp", "-a", where / "store", where / "fresh"], check=True, timeout=60)
     write(site.context, Dockerfile=DOCKERFILE, **FILES)
     for path in [site.context, *site.context.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     (site.context / "src/link").symlink_to("a")
-    site.build()
+    site.build("--cache-to", f"type=local,mode=max,dest={where / 'cache'}")
     yield where
 
 
@@ -480,7 +485,37 @@ def check(case: Case, report: dict[str, Any]) -> dict[str, Any]:
 def test_a_single_cause_is_named_exactly(site: Site, case: Case) -> None:
     case.mutate(site)
     site.build(*case.options)
-    check(case, site.explained())
+    miss = check(case, site.explained())
+    assert miss["place"] == ""
+
+
+@pytest.mark.parametrize(
+    "case", [one for one in CASES if one.reason != "evicted"], ids=lambda case: case.name
+)
+def test_a_single_cause_is_named_exactly_on_a_machine_that_imports(
+    built: Path, tmp_path: Path, case: Case
+) -> None:
+    """It never built any of this: all that it knows of it is in the cache."""
+    subprocess.run(["cp", "-a", built / "fresh", tmp_path / "store"], check=True, timeout=60)
+    subprocess.run(["cp", "-a", built / "context", tmp_path / "context"], check=True, timeout=60)
+    site = Site(Pybuild(tmp_path / "store"), tmp_path / "context")
+    case.mutate(site)
+    site.build("--cache-from", f"type=local,src={built / 'cache'}", *case.options)
+    miss = check(case, site.explained())
+    assert miss["place"] == ("" if case.reason in ("new", "no-cache") else str(built / "cache"))
+
+
+def test_what_was_imported_and_is_gone_is_told(built: Path, tmp_path: Path) -> None:
+    for name in ("fresh", "cache"):
+        subprocess.run(["cp", "-a", built / name, tmp_path / name], check=True, timeout=60)
+    for path in (tmp_path / "cache/blobs/sha256").iterdir():
+        if path.read_bytes()[:1] != b"{":
+            path.unlink()
+    site = Site(Pybuild(tmp_path / "fresh"), built / "context")
+    site.build("--cache-from", f"type=local,src={tmp_path / 'cache'}")
+    steps = [step for step in site.explained()["steps"] if step["miss"]]
+    assert {step["miss"]["reason"] for step in steps} == {"evicted"}
+    assert "its layers are there no more" in site.pybuild("explain").out
 
 
 def test_nothing_runs_where_no_step_may_miss(site: Site) -> None:
@@ -505,6 +540,8 @@ def test_a_step_that_fails_is_explained_too(site: Site) -> None:
 
 
 def test_builds_and_steps_are_found_by_what_people_call_them(site: Site) -> None:
+    shown = json.loads(site.pybuild("explain", "--format=json").out)
+    assert shown == json.loads(json.dumps(site.explained()))
     site.build("--build-arg=VERSION=2")
     latest, first = site.pybuild("explain", "--list").out.splitlines()[:2]
     assert "8 of 10 steps cached" in latest
