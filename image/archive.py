@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from pybuild.image import tarformat
@@ -117,8 +117,17 @@ def write_oci_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[Named
     out.write(tarformat.END)
 
 
-def write_docker_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[NamedImage]) -> None:
+def write_docker_archive(
+    out: BinaryIO,
+    blob_path: BlobPath,
+    images: Sequence[NamedImage],
+    *,
+    without: Collection[Digest] = (),
+) -> None:
     """Write what ``docker load`` takes: an OCI layout with ``manifest.json`` and ``repositories``.
+
+    Args:
+        without: blobs that the reader has.
 
     Raises:
         UserError: one is an index: the format holds one platform [OUT-4].
@@ -147,7 +156,7 @@ def write_docker_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[Na
             for tag in sorted(tags):
                 repository, _, word = tag.rpartition(":")
                 repositories.setdefault(repository, {})[word] = top
-    _blobs(out, blob_path, images)
+    _blobs(out, blob_path, images, without)
     _member(out, "index.json", _layout_index(_entries(images)))
     _member(out, "manifest.json", encode(listing))
     _member(out, "oci-layout", LAYOUT)
@@ -156,12 +165,17 @@ def write_docker_archive(out: BinaryIO, blob_path: BlobPath, images: Sequence[Na
     out.write(tarformat.END)
 
 
-def _blobs(out: BinaryIO, blob_path: BlobPath, images: Sequence[NamedImage]) -> None:
+def _blobs(
+    out: BinaryIO,
+    blob_path: BlobPath,
+    images: Sequence[NamedImage],
+    without: Collection[Digest] = (),
+) -> None:
     """Write what *images* are made of, once each, in the order of digests."""
     found = {
         blob.digest: blob for image in images for blob in reachable(image.descriptor, blob_path)
     }
-    blobs = [found[digest] for digest in sorted(found)]
+    blobs = [found[digest] for digest in sorted(found) if digest not in without]
     _folders(out, blobs)
     for blob in blobs:
         _blob(out, blob, blob_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,9 @@ async def export_all(
                     await writers.write_tar(engine, output, built)
             case _:
                 title = {"oci": "exporting to oci image format"}.get(output.type)
-                title = title or {"docker": "exporting to docker image format"}.get(output.type)
+                if output.type == "docker":
+                    kind = "docker image format" if output.dest else "docker engine"
+                    title = f"exporting to {kind}"
                 async with internal_step(title or "exporting to image", emit, engine.clock) as step:
                     exported = await _export_image(engine, request, output, built, step)
     return exported
@@ -116,7 +119,9 @@ async def _export_image(
 ) -> Exported:
     names = output_names(request.tags, output)
     made = await make_image(engine, output, built, step, names)
-    if output.type in {"oci", "docker"}:
+    if output.type == "docker" and not output.dest:
+        await _load(engine, output, made, names, step)
+    elif output.type in {"oci", "docker"}:
         await writers.write_archive(engine, output, made.dated, names)
     else:
         await keep_image(engine, output, made, names, step)
@@ -126,6 +131,19 @@ async def _export_image(
         names=tuple(str(name) for name in names),
         metadata=made.metadata(names),
     )
+
+
+async def _load(
+    engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+) -> None:
+    """Give the image to a Docker engine [OUT-4]."""
+    from pybuild.dockeraddress import address_of
+    from pybuild.engineload import load_into
+
+    address = address_of(os.environ, output.attrs.get("context", ""))
+    step.say(f"loading into {address.url}")
+    texts = [str(name) for name in names]
+    await load_into(engine.store, address, made.descriptor, texts, step.say)
 
 
 @dataclass(frozen=True, slots=True)

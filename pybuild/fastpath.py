@@ -40,6 +40,8 @@ def try_cached_build(parsed: Parsed) -> int | None:
     """Answer the build from its memo; None when it has to be looked at in earnest."""
     if any(name in parsed.values for name in _INELIGIBLE):
         return None
+    if parsed.flag("load") and _may_have_engine():
+        return None
     progress = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     if progress not in {"auto", "plain", "tty", "quiet", "none"}:
         return None
@@ -56,6 +58,16 @@ def try_cached_build(parsed: Parsed) -> int | None:
     if quiet:
         sys.stdout.write(f"{found['image_id']}\n")
     return 0
+
+
+def _may_have_engine() -> bool:
+    """Whether there may be a Docker engine that wants the image, too (`pybuild.dockeraddress`)."""
+    if any(name in os.environ for name in ("DOCKER_HOST", "DOCKER_CONTEXT")):
+        return True
+    home = os.environ.get("DOCKER_CONFIG") or os.environ.get("HOME", "") + "/.docker"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    sockets = ("/var/run/docker.sock", runtime + "/docker.sock", home + "/contexts")
+    return any(os.path.exists(path) for path in sockets)
 
 
 def _root(parsed: Parsed) -> str | None:

@@ -35,7 +35,7 @@ _ATTRIBUTES = {
     "image": _LAYERS | _PUSHED,
     "registry": _LAYERS | _PUSHED,
     "oci": _LAYERS | {"tar"},
-    "docker": _LAYERS | {"tar"},
+    "docker": _LAYERS | {"context", "tar"},
     "local": _TREES | {"mode", "platform-split"},
     "tar": _TREES,
 }
@@ -70,6 +70,8 @@ class Output:
                 f'output type={self.type} has no attribute "{name}"',
                 hints=[f"it has: {', '.join(sorted(known))}"] if known else [],
             )
+        if self.dest and "context" in self.attrs:
+            raise UsageError(f"output has a dest, {self.dest}, and a context: one of them")
         if self.dest and self.type in {"image", "registry", "cacheonly"}:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
         if self.attrs.get("mode", "copy") not in ("copy", "delete"):
@@ -216,6 +218,8 @@ class BuildRequest:
 def parse_output(text: str) -> Output:
     """Read ``type=…,dest=…``; a bare path is a local directory, ``-`` a tar on standard output.
 
+    ``type=docker`` without a dest is an engine, as for buildx.
+
     Raises:
         UsageError: unknown type, a field without ``=``, or a type without the dest it needs.
     """
@@ -236,7 +240,7 @@ def parse_output(text: str) -> Output:
         near = get_close_matches(kind, OUTPUT_TYPES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else f": one of {', '.join(OUTPUT_TYPES)}"
         raise UsageError(f'unknown output type "{kind}"{hint}')
-    if kind in {"local", "oci", "docker"} and not dest:
+    if kind in {"local", "oci"} and not dest:
         if kind == "local":
             raise UsageError(f'output "{text}": dest is required for local')
         dest = "-"

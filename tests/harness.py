@@ -60,6 +60,7 @@ class Pybuild:
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env |= {"PYTHONPATH": str(ROOT), "PYBUILD_ROOT": str(self.store)}
         env["PYBUILD_HOST"] = "local"  # whatever builder whoever runs the tests has in use
+        env["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"  # nor whatever engine there is
         # Compiling us anew for each command takes longer than most commands.
         env["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/pybuild-tests-{os.getuid()}"
         if self.config:

@@ -71,6 +71,11 @@ def plan(request: BuildRequest) -> Exports:
                 attrs["push"] = "true"
             case "local":
                 exports.targets[number] = ToDirectory(os.path.abspath(output.dest), output.replaces)
+            case "docker" if not output.dest:
+                raise UsageError(
+                    "type=docker without a dest is an engine here, and the build is elsewhere",
+                    hints=["--load brings the image to this machine and its engine"],
+                )
             case "oci" | "docker" if not output.flag("tar", True):
                 _plan_layout(exports, output, names)
             case "oci" | "docker" | "tar":

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference as Name
 from pybuild.model.snapshot import Snapshot
+from pybuild.piped import Piped
 from pybuild.request import Output
 
 _TITLES = {
@@ -304,58 +305,3 @@ def _facts(made: Made, names: Sequence[Name]) -> dict[str, str]:
     document = json.dumps(made.dated.to_json(), separators=(",", ":")).encode()
     facts["containerimage.descriptor"] = base64.b64encode(document).decode()
     return facts
-
-
-class Piped:
-    """What *work* writes to a descriptor, as pieces; an async context manager.
-
-    Leaving it waits for *work*, and raises what went wrong there.
-    """
-
-    def __init__(self, work: Callable[[int], Awaitable[None]]) -> None:
-        self._work = work
-
-    async def __aenter__(self) -> AsyncIterator[bytes]:
-        self._read, self._write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read, False)
-        self._task = asyncio.ensure_future(self._run())
-        return self._pieces()
-
-    async def __aexit__(self, *exc: object) -> None:
-        if self._read >= 0:
-            os.close(self._read)  # whoever still writes is told so
-            self._read = -1
-        if exc[0] is not None:
-            with suppress(Exception):
-                await self._task
-        else:
-            await self._task
-
-    async def _run(self) -> None:
-        try:
-            await self._work(self._write)
-        finally:
-            os.close(self._write)
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        while True:
-            readable = loop.create_future()
-            loop.add_reader(self._read, _wake, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(self._read)
-            try:
-                data = os.read(self._read, _PIECE_BYTES)
-            except BlockingIOError:
-                continue
-            if not data:
-                break
-            yield data
-        await asyncio.shield(self._task)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

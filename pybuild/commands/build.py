@@ -80,6 +80,11 @@ async def _build(
             result = await engine.build(prepared, emit, describe=describe, explained=explained)
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
+            if parsed.flag("load") and result.image is not None:
+                from pybuild.engineload import load_where_found
+
+                where = (engine.store, engine.clock, os.environ)
+                await load_where_found(*where, result.image, result.names, display.show)
             return result
     except asyncio.CancelledError:
         raise Cancelled("context canceled") from None

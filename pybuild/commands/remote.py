@@ -65,6 +65,7 @@ def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Disp
     from pybuild.cache.store import Store
     from pybuild.config import load_settings
     from pybuild.daemon.client.loading import take
+    from pybuild.engineload import load_where_found
     from pybuild.host import SystemClock
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
@@ -76,6 +77,10 @@ def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Disp
             wanted = replace(request, outputs=(*request.outputs, output))
             result = run(_build(builder, wanted, display))
             take(store, folder, result)
+            if result.image is not None:
+                image = replace(result.image, annotations={})
+                where = (store, SystemClock(), os.environ)
+                run(load_where_found(*where, image, result.names, display.show))
         finally:
             store.discard(folder)
     return result

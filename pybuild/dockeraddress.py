@@ -1,0 +1,82 @@
+"""Which Docker engine ``docker`` would talk to: $DOCKER_HOST, the context in use, the usual socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pybuild.model.errors import UsageError
+
+_SOCKET = "/var/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an engine listens: ``unix://`` or ``tcp://``; *certificates* is a directory, or empty."""
+
+    url: str
+    certificates: str = ""
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether nobody can listen there, as there is no socket."""
+        path = self.url.removeprefix("unix://")
+        return path != self.url and not os.path.exists(path)
+
+
+def address_of(environ: Mapping[str, str], context: str = "") -> Address:
+    """Return the engine's address; whether anybody listens there is another question.
+
+    Args:
+        context: by name, in place of the one in use; ``default`` is the socket.
+
+    Raises:
+        UsageError: there is no such context, or its address cannot be understood.
+    """
+    folder = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", ""), ".docker")
+    wanted = context or environ.get("DOCKER_CONTEXT", "")
+    host = environ.get("DOCKER_HOST", "")
+    if host and not wanted:
+        verifies = environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0", "false")
+        certificates = environ.get("DOCKER_CERT_PATH", "") or folder
+        return _checked(host, certificates if verifies else "")
+    name = wanted or _context_in_use(folder)
+    if name and name != "default":
+        return _context(folder, name)
+    rootless = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), "docker.sock")
+    if not os.path.exists(_SOCKET) and os.path.isabs(rootless) and os.path.exists(rootless):
+        return Address(f"unix://{rootless}")
+    return Address(f"unix://{_SOCKET}")
+
+
+def _checked(url: str, certificates: str) -> Address:
+    if not url.startswith(("unix:///", "tcp://")):
+        raise UsageError(
+            f'Docker engine "{url}": expected unix:///PATH or tcp://HOST:PORT',
+            hints=["write an archive instead: -o type=docker,dest=FILE"],
+        )
+    return Address(url, certificates)
+
+
+def _context_in_use(folder: str) -> str:
+    try:
+        with open(os.path.join(folder, "config.json"), "rb") as file:
+            found: Any = json.load(file).get("currentContext")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def _context(folder: str, name: str) -> Address:
+    hashed = hashlib.sha256(name.encode()).hexdigest()
+    try:
+        with open(os.path.join(folder, "contexts", "meta", hashed, "meta.json"), "rb") as file:
+            host: Any = json.load(file)["Endpoints"]["docker"]["Host"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f'docker context "{name}" not found') from error
+    tls = os.path.join(folder, "contexts", "tls", hashed, "docker")
+    return _checked(str(host), tls if os.path.isdir(tls) else "")
