@@ -26,6 +26,7 @@ from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
 from pybuild.executor.zygote.usernet import NAME_SERVER
+from pybuild.image.overlayfs import is_overlay
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit, Event, LogStream, VertexLog, VertexProgress
@@ -347,7 +348,7 @@ class BuildRunner:
         """Say on what rung we are and, where that is slow, why."""
         rung, detail = await self._workers.isolation(), await self._workers.isolation_detail()
         copies, root = "", self._store.root
-        if rung == "chroot":
+        if rung == "chroot" or await asyncio.to_thread(is_overlay, root):
             reflink = await asyncio.to_thread(can_reflink, os.path.join(root, "tmp"))
             copies = steps.copies_line(reflink, root)
         runtime = await self._workers.runtime()

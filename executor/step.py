@@ -109,6 +109,7 @@ class StepSpec:
         """Return what the zygote must know before the step's process exists."""
         return {
             "network": self.network,
+            "upper": self.upper,
             "limits": {**asdict(self.resources), "pids": self.pids_limit},
         }
 

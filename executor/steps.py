@@ -178,13 +178,19 @@ def rung_line(
         return f"steps are run by {runtime.name} {runtime.version}, {where}\n"
     match rung:
         case "userns":
-            return f"rootless: user namespace with a range of ids{reason}\n"
+            return f"rootless: user namespace with a range of ids{reason}\n" + _no_overlay(copies)
         case "userns-single":
             return f"rootless: user namespace with one id, owners are recorded{reason}\n"
         case "chroot":
             return f"chroot: every step works on a copy of its snapshot, {copies}{reason}\n"
         case _:
-            return ""
+            return _no_overlay(copies)
+
+
+def _no_overlay(copies: str) -> str:
+    if not copies:
+        return ""
+    return f"no overlay in this store: every step works on a copy of its snapshot, {copies}\n"
 
 
 def copies_line(reflink: bool, root: str) -> str:

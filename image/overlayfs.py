@@ -19,7 +19,7 @@ OPAQUE_NAME = b".wh..wh..opq"
 CAPABILITY = "security.capability"
 _NOTED = b"c:0:0"
 _OPAQUE = RESERVED + "opaque"
-_OVERLAYFS_MAGIC = 0x794C7630
+MAGIC = 0x794C7630
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -100,13 +100,18 @@ def set_opaque(fd: int, own: str) -> None:
 
 def is_overlay(path: str | int) -> bool:
     """Whether *path* lies on an overlay, which cannot be the upper directory of another."""
+    return file_system(path) == MAGIC
+
+
+def file_system(path: str | int) -> int:
+    """Return the number of the file system's type, 0 where the kernel does not say."""
     buffer = ctypes.create_string_buffer(256)
     if isinstance(path, int):
         failed = _libc.fstatfs(path, buffer)
     else:
         failed = _libc.statfs(os.fsencode(path), buffer)
     # struct statfs begins with f_type, a long.
-    return not failed and struct.unpack_from("@l", buffer)[0] == _OVERLAYFS_MAGIC
+    return 0 if failed else int(struct.unpack_from("@l", buffer)[0])
 
 
 def to_image(names: list[str], own: str) -> list[tuple[str, str]]:

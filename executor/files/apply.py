@@ -53,7 +53,7 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
-    if base and views.linked():
+    if base and views.needed(upper):
         userxattr = isolation.uses_userxattr()
         changing = views.Changing(base, upper, args["work"], userxattr=userxattr)
         merged = changing.path
@@ -122,7 +122,7 @@ class Mounts:
 
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
-        if upper is None and views.linked():
+        if upper is None and views.needed(self._directory):
             return views.view(self._directory, lowers, userxattr=self._userxattr)
         if not self._count:
             covering = overlay.tmpfs()

@@ -16,6 +16,7 @@ import struct
 import time
 
 from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
+from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.usernet import Usernet
@@ -160,6 +161,7 @@ class _Zygote:
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
         leaf: cgroups.Leaf | None = None
         net = Usernet(False)
+        copied = False
         link = Link(kind == "exec" and isolation.records())
         try:
             if kind == "call":
@@ -169,14 +171,15 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
+                copied = views.needed(details["upper"]) and not isolation.records()
                 net = Usernet(details["network"] == "isolated" and isolation.mounts())
                 leaf = cgroups.make(details["limits"], f"{os.getpid()}-{job}")
-                if isolation.mounts():
-                    flags = sandbox.namespaces(details["network"])
-                    pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
-                else:
+                if copied:
                     pid = os.fork()
                     pidfd = os.pidfd_open(pid) if pid else -1
+                else:
+                    flags = sandbox.namespaces(details["network"])
+                    pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except (OSError, Fault) as error:
             if leaf is not None and not leaf.remove():
                 self.leaving.append(leaf)
@@ -185,7 +188,10 @@ class _Zygote:
             self._refuse(job, fds, error)
             return
         if pid == 0:
-            self._in_child(leaf, fds, link, net)
+            self._in_child(leaf, fds, link, net, copied=copied)
+        if copied:
+            net.abandon()  # its supervisor has it
+            net = Usernet(False)
         net.start(pid)
         syscalls.close_quietly(*fds)
         without_leaf = leaf is not None and not leaf.places
@@ -249,7 +255,13 @@ class _Zygote:
         self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, 0, False, False)))
 
     def _in_child(
-        self, leaf: cgroups.Leaf | None, fds: list[int], link: Link, net: Usernet
+        self,
+        leaf: cgroups.Leaf | None,
+        fds: list[int],
+        link: Link,
+        net: Usernet,
+        *,
+        copied: bool,
     ) -> NoReturn:
         try:
             self._leave_zygote()
@@ -260,10 +272,10 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                if not isolation.mounts():
+                if copied:
                     from pybuild.executor.zygote.chroot import step
 
-                    step.supervise(channel, fds, leaf)
+                    step.supervise(channel, fds, leaf, net)
                 sandbox.become_step(channel, fds, leaf, link.for_step(), net)
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
             _complain(error)

@@ -81,6 +81,14 @@ def _overlay_in_user_namespace(place: str) -> None:
     _overlay_on(place, userxattr=True)
 
 
+def overlay_here(place: str) -> None:
+    """Mount one, on the rung that this process is on."""
+    from pybuild.executor.zygote import isolation
+
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    _overlay_on(place, userxattr=isolation.uses_userxattr())
+
+
 def _overlay_on(place: str, *, userxattr: bool) -> None:
     for name in ("lower", "upper", "work", "root"):
         os.mkdir(f"{place}/{name}")

@@ -96,8 +96,19 @@ def user() -> Iterator[PlainUser]:
         yield made
 
 
-def build(user: PlainUser, name: str, *, more: str = ":", sub_ids: bool = False) -> str:
-    """Build as root or as the user, and return the digest of the manifest."""
+def build(
+    user: PlainUser,
+    name: str,
+    *,
+    more: str = ":",
+    sub_ids: bool = False,
+    on_overlay: bool = False,
+) -> str:
+    """Build as root or as the user, and return the digest of the manifest.
+
+    Args:
+        on_overlay: the store is on an overlay, as in a container, so that no other can write there.
+    """
     here = user.place / name
     (here / "home").mkdir(parents=True)
     context = write(here / "ctx", Dockerfile=DOCKERFILE.replace("@MORE@", more))
@@ -111,8 +122,17 @@ def build(user: PlainUser, name: str, *, more: str = ":", sub_ids: bool = False)
             os.chown(path, UID, UID, follow_symlinks=False)
     attrs = f"type=oci,tar=false,dest={here}/oci,rewrite-timestamp=true"
     words = ["build", "-o", attrs, "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(context)]
+    home, setup = str(here / "home"), ""
+    if on_overlay:
+        for part in ("lower", "upper", "work", "merged"):
+            (here / "overlay" / part).mkdir(parents=True)
+            os.chown(here / "overlay" / part, *((0, 0) if "root" in name else (UID, UID)))
+        home = str(here / "overlay/merged")
+        parts = ",".join(f"{part}dir={here}/overlay/{part}" for part in ("lower", "upper", "work"))
+        setup = f"mount -t overlay -o {parts} overlay {home};"
     user.python(
-        *(MAIN, str(here / "home"), *words),
+        *(MAIN, home, *words),
+        setup=setup,
         sub_ids=sub_ids,
         root=name.startswith("root"),
         jailed=name.startswith("root-jailed"),
@@ -151,3 +171,48 @@ def test_devices_and_replaced_directories_are_the_same_in_a_container(user: Plai
         "chmod 755 /opt/moved; : >> /capped; touch -d @5 /opt; mkfifo /opt/p2; mv /opt/l /opt/l2"
     )
     assert build(user, "root-jailed-more", more=more) == build(user, "root-more", more=more)
+
+
+def test_the_digest_is_the_same_where_the_store_is_on_an_overlay(user: PlainUser) -> None:
+    """In a container it is, whose own root is one: snapshots are copied, deletions are noted."""
+    need_sub_ids()
+    more = "rm -r /opt/copy; mkdir /opt/copy; touch /opt/copy/new; rm /opt/f; mkdir -m 711 /opt/f"
+    digests = {
+        "plain": build(user, "root-plain", more=more),
+        "overlay": build(user, "root-overlay", more=more, on_overlay=True),
+        "jailed": build(user, "root-jailed-overlay", more=more, on_overlay=True),
+        "range": build(user, "range-overlay", more=more, on_overlay=True, sub_ids=True),
+    }
+    assert len(set(digests.values())) == 1, digests
+
+
+USING = """\
+FROM scratch AS base
+ADD base.tar /
+FROM base
+RUN --mount=type=cache,target=/cache,id=c --mount=type=secret,id=s \\
+    cat /run/secrets/s > /dev/null && ls /cache > /seen1 && touch /cache/first
+RUN --mount=type=cache,target=/elsewhere,id=c --mount=type=bind,target=/ctx \\
+    --mount=type=tmpfs,target=/tmp ls /elsewhere /ctx > /seen2 && touch /tmp/x
+RUN --mount=type=bind,from=base,source=/etc,target=/mnt,rw rm /mnt/group && ls /mnt > /seen3
+"""
+
+
+def test_mounts_leave_the_same_in_a_container_that_may_not_mount(user: PlainUser) -> None:
+    digests: list[str] = []
+    for name in ("mounts", "mounts-jailed"):
+        here = user.place / name
+        (here / "home").mkdir(parents=True)
+        context = write(here / "ctx", Dockerfile=USING)
+        (context / "base.tar").write_bytes(base_tar())
+        (here / "secret").write_text("hush")
+        for path in (here, *here.rglob("*")):
+            os.utime(path, (1000, 1000), follow_symlinks=False)
+        attrs = f"type=oci,tar=false,dest={here}/oci,rewrite-timestamp=true"
+        words = ["build", "-o", attrs, "--build-arg", "SOURCE_DATE_EPOCH=1700000000"]
+        words += ["--secret", f"id=s,src={here}/secret", str(context)]
+        jailed = name.endswith("jailed")
+        user.python(MAIN, str(here / "home"), *words, root=True, jailed=jailed)
+        (entry,) = json.loads((here / "oci/index.json").read_text())["manifests"]
+        digests.append(entry["digest"])
+    assert digests[0] == digests[1]

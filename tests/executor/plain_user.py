@@ -107,13 +107,17 @@ class PlainUser:
         sub_ids: bool = False,
         root: bool = False,
         jailed: bool = False,
+        setup: str = "",
     ) -> list[str]:
         """Run a program as the user, or as root, with our package; return the lines it prints.
 
         Args:
             jailed: as root in a container (`jail`).
+            setup: a script of the shell that is run first, as root, in the same mount namespace.
         """
-        command, environment = self.command(main, *args, sub_ids=sub_ids, root=root, jailed=jailed)
+        command, environment = self.command(
+            main, *args, sub_ids=sub_ids, root=root, jailed=jailed, setup=setup
+        )
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=180, check=False, env=environment
         )
@@ -129,6 +133,7 @@ class PlainUser:
         sub_ids: bool = False,
         root: bool = False,
         jailed: bool = False,
+        setup: str = "",
     ) -> tuple[list[str], dict[str, str]]:
         """Return the command line and the environment of a program, see `python`."""
         (self.place / "subid").write_text(f"{UID}:200000:65536\n" if sub_ids else "")
@@ -136,7 +141,7 @@ class PlainUser:
             f"[ -e /etc/{name} ] && mount --bind {self.place}/subid /etc/{name};"
             for name in ("subuid", "subgid")
         )
-        command = ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh"]
+        command = ["unshare", "--mount", "/bin/sh", "-ec", binds + setup + 'exec "$@"', "sh"]
         if jailed:
             command += [PYTHON, JAIL]
         elif not root:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from pybuild.executor.zygote import confined
+from pybuild.executor.zygote import confined, isolation
 from pybuild.executor.zygote.chroot import devices
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
@@ -48,10 +48,14 @@ class Sources:
             Fault: user or environment; what cannot be had without mounts is refused.
         """
         found: list[tuple[str, str]] = []
-        dev = self._path()
-        self.warnings += devices.make(dev)
-        found.append((dev, "/dev"))
-        found += [(self._empty(0o555), target) for target in ("/proc", "/sys")]
+        kernels = ["/proc", "/sys"]
+        if isolation.mounts():
+            kernels.append("/dev")  # each is mounted on
+        else:
+            dev = self._path()
+            self.warnings += devices.make(dev)
+            found.append((dev, "/dev"))
+        found += [(self._empty(0o555), target) for target in kernels]
         for name in ("resolv_conf", "hosts"):
             if spec[name] is not None:
                 path = self._write(spec[name], 0o644, 0, 0)

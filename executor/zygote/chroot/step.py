@@ -1,9 +1,10 @@
-"""A step where nothing may be mounted and no namespace made [SBX].
+"""A step on a copy of its snapshot, where no overlay can be mounted [SBX].
 
-The job's process is a supervisor: it copies the step's root together, starts the step in it by
-chroot(2), kills what the step leaves behind, and moves what was changed into the delta. What this
-does not give is in docs/rootless.md: the step sees the processes and the network of whatever
-container we are in, and can harm what runs in it as root.
+The job's process is a supervisor: it copies the step's root together, starts the step in it, kills
+what the step leaves behind, and moves what was changed into the delta. Where only the store's file
+system is to blame, the step has its namespaces (`namespaced`). Else it is put into its root by
+chroot(2); what this does not give is in docs/rootless.md: the step sees the processes and the
+network of whatever container we are in, and can harm what runs in it as root.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from pybuild.executor.zygote import (
     sandbox,
     syscalls,
     ulimits,
+    usernet,
     users,
     wire,
     worker,
 )
-from pybuild.executor.zygote.chroot import family
+from pybuild.executor.zygote.chroot import family, namespaced
 from pybuild.executor.zygote.chroot.sources import Sources
 from pybuild.executor.zygote.chroot.stubs import Stubs
 from pybuild.executor.zygote.copied import leaves, scanning
@@ -42,14 +44,16 @@ _SIGTERM, _SIGKILL, _SIGALRM = 15, 9, 14
 _GRACE_SECONDS = 0.25  # less than the main process gives us
 
 
-def supervise(channel: RawSocket, fds: list[int], leaf: cgroups.Leaf) -> NoReturn:
+def supervise(
+    channel: RawSocket, fds: list[int], leaf: cgroups.Leaf, net: usernet.Usernet
+) -> NoReturn:
     """Do the step that *channel* asks for and end with its status; arguments as `become_step`'s."""
     status = 1
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         worker.prepare_for_depth()
-        status = _Step(channel, fds, leaf, files, wire.receive_one(channel)).run()
+        status = _Step(channel, fds, leaf, net, files, wire.receive_one(channel)).run()
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         family.end_descendants()
         channel.sendall(wire.frame(worker.fault_message(error)))
@@ -62,12 +66,14 @@ class _Step:
         channel: RawSocket,
         fds: list[int],
         leaf: cgroups.Leaf,
+        net: usernet.Usernet,
         files: tuple[int, int],
         spec: dict[str, Any],
     ) -> None:
         self._channel = channel
         self._fds = fds
         self._leaf = leaf
+        self._net = net
         self._files = files  # how many a step may open: ours is raised
         self._spec = spec
         self._pid = 0
@@ -116,13 +122,20 @@ class _Step:
         signal.signal(_SIGTERM, self._end)
         signal.signal(_SIGALRM, self._end)
         supervisor = os.getpid()
-        self._pid = os.fork()
+        if isolation.mounts():
+            flags = sandbox.namespaces(self._spec["network"])
+            self._pid, pidfd = syscalls.clone3(flags)
+            syscalls.close_quietly(pidfd)
+        else:
+            self._pid = os.fork()
         if self._pid == 0:
             self._become(root, supervisor)
+        self._net.start(self._pid)
         syscalls.close_quietly(*self._fds)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         _, status = os.waitpid(self._pid, 0)
         self._is_ended = True
+        self._net.stop()
         code = os.waitstatus_to_exitcode(status)
         return 128 - code if code < 0 else code
 
@@ -139,7 +152,7 @@ class _Step:
         spec, channel = self._spec, self._channel
         try:
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
-            if os.getppid() != supervisor:
+            if os.getppid() not in (supervisor, 0):  # 0: it is in another pid namespace
                 os._exit(1)
             self._leaf.join_all()
             os.setsid()
@@ -161,12 +174,15 @@ class _Step:
                 os.dup2(fd, number)
             if os.isatty(0):
                 sandbox.take_terminal()
-            os.fchdir(root_fd)
-            os.chroot(".")
-            os.chdir("/")
+            if isolation.mounts():
+                namespaced.enter(spec, root, self._net)
+            else:
+                os.fchdir(root_fd)
+                os.chroot(".")
+                os.chdir("/")
             sandbox.enter_cwd(spec["cwd"], uid, gid)
             os.umask(0o022)
-            privileges.confine(uid, gid, groups, insecure=False)
+            privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
             channel.sendall(wire.frame(("ready",)))
@@ -184,13 +200,17 @@ def _refuse(spec: dict[str, Any]) -> None:
     """
     sandbox.check(spec)
     wanted = ""
-    if spec["network"] in sandbox.OWN_NETWORK:
+    if spec["runtime"]:
+        wanted = "an OCI runtime needs overlay mounts in the store"
+    elif isolation.mounts():
+        pass
+    elif spec["network"] in sandbox.OWN_NETWORK:
         wanted = f"network mode {spec['network']} needs a network namespace"
     elif spec["security"] == "insecure":
         wanted = "security mode insecure needs mounts"
     if wanted:
         raise Fault(
             ENVIRONMENT,
-            f"{wanted}, which this machine does not allow ({isolation.CHROOT} rung)",
+            f"{wanted}, which this machine does not allow (rung {isolation.rung()})",
             ("see pybuild doctor for what would allow it",),
         )

@@ -13,10 +13,14 @@ from pybuild.executor.zygote import isolation, overlay
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
+from pybuild.image import overlayfs
 from pybuild.image.confined import remove
 
 _count = itertools.count()
 _made: list[str] = []
+_tried: dict[int, bool] = {}
+# ext2 to ext4, xfs, btrfs, tmpfs
+_GOOD = (0xEF53, 0x58465342, 0x9123683E, 0x01021994)
 
 
 def view(directory: str, lowers: list[str], *, userxattr: bool) -> str:
@@ -24,7 +28,7 @@ def view(directory: str, lowers: list[str], *, userxattr: bool) -> str:
 
     That is *directory*, which is empty, or one beside it that `discard` removes.
     """
-    if not linked():
+    if not needed(directory):
         overlay.mount_overlay(directory, lowers, None, None, userxattr=userxattr)
         return directory
     path = f"{directory}.view-{os.getpid()}-{next(_count)}"
@@ -34,9 +38,39 @@ def view(directory: str, lowers: list[str], *, userxattr: bool) -> str:
     return path
 
 
-def linked() -> bool:
-    """Whether trees are links here, because nothing can be mounted."""
-    return isolation.in_zygote() and not isolation.mounts()
+def needed(path: str) -> bool:
+    """Whether there can be no overlay in the directory *path*: not on this rung, or not there.
+
+    Where file systems are not known to be good for it, it is tried, once for all our children.
+    """
+    if not isolation.in_zygote():
+        return False
+    if not isolation.mounts():
+        return True
+    kind = overlayfs.file_system(path)
+    if kind in _GOOD:
+        return False
+    if kind == overlayfs.MAGIC:
+        return True
+    device = os.stat(path).st_dev
+    if device not in _tried:
+        _tried[device] = _refused(path)
+    return _tried[device]
+
+
+def _refused(path: str) -> bool:
+    from pybuild.executor.zygote import tries
+
+    place = f"{path}.try-{os.getpid()}"
+    os.mkdir(place, 0o700)
+    try:
+        return bool(tries.outcome(tries.overlay_here, place))
+    finally:
+        folder = os.open(os.path.dirname(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove(folder, os.fsencode(os.path.basename(place)))
+        finally:
+            os.close(folder)
 
 
 class Changing:
