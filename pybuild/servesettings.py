@@ -33,6 +33,7 @@ manifest = "4MiB"
 blob = "10GiB"
 transfers = 64
 uploads = 1000
+connections = 2000
 idle = "60s"
 
 [registry-server.keep]
@@ -96,7 +97,7 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
         (table, _KEYS),
         (tls, ("cert", "key", "ca")),
         (auth, ("htpasswd", "tokens", "service")),
-        (limits, ("manifest", "blob", "transfers", "uploads", "idle")),
+        (limits, ("manifest", "blob", "transfers", "uploads", "connections", "idle")),
         (keep, ("blobs", "released", "untagged", "uploads", "every")),
     ):
         part.only(known)
@@ -190,6 +191,7 @@ def _limits(table: Table, keep: Table) -> Limits:
         blob_bytes=size("blob", default.blob_bytes),
         transfers=table.number("transfers", default.transfers) or default.transfers,
         uploads=table.number("uploads", default.uploads) or default.uploads,
+        connections=table.number("connections", default.connections) or default.connections,
         idle_s=table.duration("idle", default.idle_s),
         upload_kept_s=keep.duration("uploads", default.upload_kept_s),
     )

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commands.images import open_store, table
 from pybuild.config import Settings, load_settings
 from pybuild.host import SystemClock
+from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.options import Parsed
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
@@ -113,11 +115,31 @@ def _rows(store: Store, repository: Repository) -> list[dict[str, str | int]]:
                 "digest": digest,
                 "media_type": entry.descriptor.media_type,
                 "pushed": int(entry.changed),
-                "size": entry.descriptor.size,
+                "size": _size(store, digest),
             }
             for tag in tags.get(digest, [""])
         ]
     return sorted(rows, key=lambda row: (not row["tag"], row["tag"], row["digest"]))
+
+
+def _size(store: Store, digest: Digest) -> int:
+    """Return the bytes of the configs and layers that a manifest or index names, each once."""
+    queue, sizes = [digest], dict[Digest, int]()
+    seen: set[Digest] = set()
+    while queue:
+        current = queue.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        try:
+            document = parse_manifest(store.blobs.read(current))
+        except (BlobMissing, PybuildError):
+            continue
+        if isinstance(document, Index):
+            queue += [child.digest for child in document.manifests]
+        else:
+            sizes.update((blob.digest, blob.size) for blob in (document.config, *document.layers))
+    return sum(sizes.values())
 
 
 def _remove(parsed: Parsed, rest: Sequence[str]) -> int:

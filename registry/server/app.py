@@ -41,12 +41,19 @@ _HANDLERS: dict[tuple[Kind, str], Handler] = {
 
 
 class Registry:
-    """Answers the requests of one server."""
+    """Answers the requests of one server.
+
+    Attributes:
+        signature: headers of every answer.
+    """
 
     def __init__(self, hosting: Hosting, guard: Guard) -> None:
         self.hosting = hosting
         self.guard = guard
-        self._identity = identity(hosting.key)
+        self.signature = {
+            "Docker-Distribution-Api-Version": "registry/2.0",
+            STORE: identity(hosting.key),
+        }
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -58,14 +65,7 @@ class Registry:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
 
-    def application(self) -> web.Application:
-        """Return what aiohttp serves."""
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self.answer)
-        application.on_response_prepare.append(self._sign)
-        return application
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is."""
         metrics = self.hosting.metrics
         begun = monotonic()
@@ -89,6 +89,8 @@ class Registry:
             metrics.in_flight -= 1
             if not metrics.in_flight:
                 self._idle.set()
+        if not response.prepared:
+            response.headers.update(self.signature)
         if self._stopping:
             response.force_close()
         size = response.content_length or 0
@@ -97,29 +99,31 @@ class Registry:
         metrics.answered(kind, method, response.status, monotonic() - begun, size)
         return response
 
-    async def _answer(self, call: Call, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, call: Call, request: web.BaseRequest) -> web.StreamResponse:
         namespace = request.query.get("ns", "")
         upstreams = self.hosting.upstreams
         if upstreams is not None:
             call = upstreams.translated(call, namespace)
         caller = await self.guard.admit(request, call)
         self._allow(call)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: who may not push need not send.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
         response = await handler(Asked(self.hosting, call, request, caller))
         if namespace and upstreams is not None and not response.prepared:
             response.headers["OCI-Namespace"] = namespace
         return response
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer with the numbers; for an address of its own."""
+        if request.path != "/metrics" or request.method != "GET":
+            return web.Response(status=404)
         uploads = await asyncio.to_thread(self.hosting.spool.count)
         gauges = {"uploads": ("Uploads that are begun and not ended.", float(uploads))}
         body = self.hosting.metrics.text(gauges).encode()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
-
-    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
-        response.headers[STORE] = self._identity
 
     def _allow(self, call: Call) -> None:
         settings = self.hosting.settings

@@ -20,7 +20,7 @@ class Asked:
 
     hosting: Hosting
     call: Call
-    request: web.Request
+    request: web.BaseRequest
     caller: Caller
 
     @property

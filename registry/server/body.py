@@ -13,7 +13,7 @@ from pybuild.registry.server.settings import Limits
 PIECE_BYTES = 1 << 20
 
 
-async def pieces(request: web.Request, limits: Limits) -> AsyncIterator[bytes]:
+async def pieces(request: web.BaseRequest, limits: Limits) -> AsyncIterator[bytes]:
     """Yield the body in pieces of about a mebibyte.
 
     When the client goes away in the middle, what came is yielded before the error is raised.
@@ -50,7 +50,7 @@ async def pieces(request: web.Request, limits: Limits) -> AsyncIterator[bytes]:
         yield bytes(batch)
 
 
-async def whole(request: web.Request, limits: Limits, most_bytes: int, what: str) -> bytes:
+async def whole(request: web.BaseRequest, limits: Limits, most_bytes: int, what: str) -> bytes:
     """Return a body that must be short.
 
     Raises:

@@ -39,7 +39,7 @@ class Guard:
     external_url: str
     now: Callable[[], float]
 
-    async def admit(self, request: web.Request, call: Call) -> Caller:
+    async def admit(self, request: web.BaseRequest, call: Call) -> Caller:
         """Return who asks for *call*, if they may.
 
         Raises:
@@ -66,7 +66,7 @@ class Guard:
             raise self._challenge(request, call, "log in to this registry")
         raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_told(call)}")
 
-    async def token(self, request: web.Request) -> web.Response:
+    async def token(self, request: web.BaseRequest) -> web.Response:
         """Answer a request for a token: GET with Basic, or POST of a form [REG-6].
 
         Raises:
@@ -91,7 +91,7 @@ class Guard:
         answer = {"token": token, "access_token": token, **self.issuer.terms(now)}
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
-    async def _caller(self, request: web.Request, call: Call) -> Caller:
+    async def _caller(self, request: web.BaseRequest, call: Call) -> Caller:
         header = request.headers.get("Authorization", "")
         scheme, _, value = header.partition(" ")
         if not header or self.passwords is None:
@@ -106,7 +106,7 @@ class Guard:
                 raise self._challenge(request, call, message, "invalid_token") from error
         raise self._challenge(request, call, f'"{scheme[:30]}" is no way to log in here')
 
-    async def _basic(self, request: web.Request, header: str, call: Call | None = None) -> str:
+    async def _basic(self, request: web.BaseRequest, header: str, call: Call | None = None) -> str:
         scheme, _, value = header.partition(" ")
         try:
             text = base64.b64decode(value.strip(), validate=True).decode("utf-8", "surrogateescape")
@@ -119,14 +119,14 @@ class Guard:
         return user
 
     async def _check(
-        self, request: web.Request, user: str, password: str, call: Call | None = None
+        self, request: web.BaseRequest, user: str, password: str, call: Call | None = None
     ) -> None:
         passwords = self.passwords
         if passwords is None or not user or not await passwords.check(user, password):
             raise self._challenge(request, call, "unknown user or wrong password")
 
     def _challenge(
-        self, request: web.Request, call: Call | None, message: str, error: str = ""
+        self, request: web.BaseRequest, call: Call | None, message: str, error: str = ""
     ) -> Refusal:
         if self.issuer is None or request.path == TOKEN_PATH:
             challenge = 'Basic realm="pybuild registry"'

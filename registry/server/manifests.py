@@ -124,7 +124,7 @@ def _entry(repository: Repository, call: Call) -> Entry | None:
     return repository.manifest(named.digest) if named else None
 
 
-def _tags(call: Call, request: web.Request) -> list[str]:
+def _tags(call: Call, request: web.BaseRequest) -> list[str]:
     if call.tag:
         return [call.tag]
     tags = list(dict.fromkeys(request.query.getall("tag", [])))

@@ -13,6 +13,7 @@ from aiohttp import web
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
+from pybuild.registry.server.connections import Answer, PatientServer
 from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.htpasswd import Htpasswd
@@ -48,36 +49,33 @@ async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerato
     settings = hosting.settings
     tls = server_context(settings) if settings.cert else None
     registry = Registry(hosting, make_guard(hosting))
-    numbers = web.Application()
-    numbers.router.add_get("/metrics", registry.metrics)
     async with AsyncExitStack() as stack:
         collector = asyncio.create_task(collect_forever(hosting))
         stack.push_async_callback(_end, collector)
         if hosting.upstreams is not None:
             stack.push_async_callback(hosting.upstreams.close)
-        taken = await stack.enter_async_context(
-            _site(registry.application(), addresses, tls, registry, settings.grace_s)
-        )
+        taken = await stack.enter_async_context(_site(registry, registry.answer, addresses, tls))
         if settings.metrics:
-            await stack.enter_async_context(_site(numbers, [settings.metrics]))
+            numbers = _site(registry, registry.metrics, [settings.metrics])
+            await stack.enter_async_context(numbers)
         yield taken
 
 
 @asynccontextmanager
 async def _site(
-    application: web.Application,
+    registry: Registry,
+    answer: Answer,
     addresses: Sequence[str],
     tls: ssl.SSLContext | None = None,
-    registry: Registry | None = None,
-    grace_s: float = 1.0,
 ) -> AsyncGenerator[list[str]]:
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        auto_decompress=False,  # a blob is the bytes that were sent
-        keepalive_timeout=_KEEP_ALIVE_S,
-        shutdown_timeout=grace_s,
+    settings = registry.hosting.settings
+    server = PatientServer(
+        answer,
+        most=settings.limits.connections,
+        patience_s=settings.limits.idle_s,
+        keep_alive_s=_KEEP_ALIVE_S,
     )
+    runner = web.ServerRunner(server, shutdown_timeout=settings.grace_s)
     await runner.setup()
     try:
         for address in addresses:
@@ -90,11 +88,10 @@ async def _site(
                 reason = error.strerror or str(error)
                 raise EnvironmentFault(f"cannot listen on {address}: {reason}") from error
         yield [_shown(name) for name in runner.addresses]
-        if registry is not None:
-            # aiohttp takes in no more bytes of bodies once it shuts down, so those come first.
-            for site in list(runner.sites):
-                await site.stop()
-            await registry.drain(grace_s)
+        # aiohttp takes in no more bytes of bodies once it shuts down, so those come first.
+        for site in list(runner.sites):
+            await site.stop()
+        await registry.drain(settings.grace_s)
     finally:
         await runner.cleanup()
 

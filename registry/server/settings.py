@@ -18,7 +18,9 @@ class Limits:
         blob_bytes: of a blob; 0: as large as the disk.
         transfers: bodies that are taken in at once; the next wait for a moment, then get 429.
         uploads: that are begun and not ended.
-        idle_s: without the least number of bytes in that time, a body is given up.
+        connections: at once.
+        idle_s: without a request, or the least number of bytes of a body, in that time, a client is
+            given up.
         least_bytes: in *idle_s*.
         upload_kept_s: an upload that nobody continued goes after that.
     """
@@ -27,6 +29,7 @@ class Limits:
     blob_bytes: int = 0
     transfers: int = 64
     uploads: int = 1000
+    connections: int = 2000
     idle_s: float = 60.0
     least_bytes: int = 16 << 10
     upload_kept_s: float = 24 * 3600.0

@@ -129,7 +129,7 @@ async def _end(asked: Asked, id: str, digest: Digest) -> web.StreamResponse:
     return _created(repository.name, digest)
 
 
-async def _take(hosting: Hosting, upload: OpenUpload, request: web.Request) -> None:
+async def _take(hosting: Hosting, upload: OpenUpload, request: web.BaseRequest) -> None:
     """Append the request's body to *upload*, if it is the part that comes next.
 
     Raises:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from pybuild.cache.repositories import listed
@@ -342,5 +343,72 @@ def test_a_compressed_blob_is_stored_as_it_came(tmp_path: Path) -> None:
                 {"Content-Encoding": "gzip"},
             )
             assert answer.status == 201
+
+    run(work())
+
+
+def test_a_client_that_says_nothing_is_hung_up_on(tmp_path: Path) -> None:
+    settings = ServerSettings(limits=Limits(idle_s=0.1), grace_s=0.2)
+
+    async def work() -> None:
+        async with served(tmp_path, settings) as one:
+            host, _, port = one.host.partition(":")
+            for said in (b"", b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(said)
+                try:
+                    assert await reader.read() == b""
+                except ConnectionResetError:
+                    pass
+                writer.close()
+
+    run(work())
+
+
+def test_connections_are_counted(tmp_path: Path) -> None:
+    settings = ServerSettings(limits=Limits(connections=2), grace_s=0.2)
+
+    async def work() -> None:
+        async with served(tmp_path, settings) as one:
+            host, _, port = one.host.partition(":")
+            kept = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                assert await reader.read() == b""
+            except ConnectionResetError:
+                pass
+            writer.close()
+            for _, other in kept:
+                other.close()
+                await other.wait_closed()
+            while True:
+                try:
+                    assert (await one.ask("GET", "/v2/")).status == 200
+                    break
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.01)
+
+    run(work())
+
+
+def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) -> None:
+    async def first_line(one: Served, path: str) -> bytes:
+        host, _, port = one.host.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = (
+            f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        writer.write(head.encode())
+        line = await reader.readline()
+        writer.close()
+        return line
+
+    async def work() -> None:
+        async with served(tmp_path) as one:
+            path = "/v2/a/manifests/v1"
+            assert await first_line(one, path) == b"HTTP/1.1 100 Continue\r\n"
+            assert b" 400 " in await first_line(one, "/v2/A/manifests/v1")
+        async with served(tmp_path, ServerSettings(read_only=True, grace_s=0.2)) as one:
+            assert b" 405 " in await first_line(one, path)
 
     run(work())
