@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.cacheplaces import CacheTarget, DirectoryCache, RegistryCache
+from pybuild.cachedirectory import DirectoryCache
+from pybuild.cacheplaces import CacheTarget
+from pybuild.cacheregistry import RegistryCache
 from pybuild.cacheresults import StepResult, within
 from pybuild.cachewriter import CacheWriter
 from pybuild.internal import InternalStep, internal_step

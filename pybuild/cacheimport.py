@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import ImportedCache
-from pybuild.cacheplaces import CacheSource, DirectoryCache, RegistryCache
+from pybuild.cachedirectory import DirectoryCache
+from pybuild.cacheplaces import CacheSource
 from pybuild.cachereader import Memo, read_cache
+from pybuild.cacheregistry import RegistryCache
 from pybuild.internal import internal_step
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit

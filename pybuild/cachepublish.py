@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.cacheplaces import ANYTHING, is_passing
 from pybuild.cachereader import Memo, read_cache
+from pybuild.image.archive import REF_NAME
 from pybuild.image.cacheconfig import CACHE_CONFIG, CacheContents, write_config
 from pybuild.image.cachemerge import merged
 from pybuild.image.manifest import build_index, build_manifest, docker_layer_type
@@ -117,9 +118,10 @@ class Publisher:
 
     def _document(self, config: Descriptor, contents: CacheContents) -> tuple[str, str, bytes]:
         wanted = self._wanted
+        notes = {REF_NAME: wanted.ref.tag or ""} if wanted.ref else {}
         layers = list({layer.blob.digest: layer.blob for layer in contents.carried}.values())
         if wanted.image_manifest:
-            data = build_manifest(config, layers, OCI_MANIFEST)
+            data = build_manifest(config, layers, OCI_MANIFEST, annotations=notes)
             return OCI_MANIFEST, "cache image manifest", data
         media_type = OCI_INDEX if wanted.oci_types else DOCKER_INDEX
         if not wanted.oci_types:
@@ -127,4 +129,6 @@ class Publisher:
                 Descriptor(docker_layer_type(one.media_type), one.digest, one.size)
                 for one in layers
             ]
-        return media_type, "cache manifest", build_index([*layers, config], media_type)
+            notes = {}
+        data = build_index([*layers, config], media_type, annotations=notes)
+        return media_type, "cache manifest", data

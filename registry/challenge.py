@@ -75,6 +75,10 @@ def pull_scope(path: str) -> Scopes:
     return Scopes.parse(f"repository:{path}:pull")
 
 
+def delete_scope(path: str) -> Scopes:
+    return Scopes.parse(f"repository:{path}:pull,push,delete")
+
+
 def push_scope(path: str, mount_from: str | None = None) -> Scopes:
     """Push to *path*; reading *mount_from* as well when a blob is to be mounted from there."""
     scopes = Scopes.parse(f"repository:{path}:pull,push")

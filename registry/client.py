@@ -13,7 +13,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
 from pybuild.registry import download, listing, manifests, upload
 from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
-from pybuild.registry.challenge import Scopes, pull_scope, push_scope
+from pybuild.registry.challenge import Scopes, delete_scope, pull_scope, push_scope
 from pybuild.registry.credentials import Credentials, NoCredentials
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
@@ -206,6 +206,24 @@ class Client:
             if said != digest and said.startswith("sha256:"):
                 raise ContentFault(f"push {reference}: manifest {digest}: stored as another one")
         return Descriptor(media_type, digest, len(data))
+
+    async def delete_manifest(self, reference: Reference, digest: Digest) -> None:
+        """Have the registry forget a manifest, and with it every tag that names it [end-9].
+
+        Raises:
+            RegistryFault: it does not, as many never do.
+        """
+        request = Request(
+            endpoint=self._hosts.origin(reference.host),
+            method="DELETE",
+            repository=reference.path,
+            action=f"delete {digest} of {reference.repository}",
+            scopes=delete_scope(reference.path),
+            path=f"/{reference.path}/manifests/{digest}",
+        )
+        async with self._transport.open(request) as response:
+            if response.status not in (200, 202, 204):
+                raise self._transport.refusal(request, response)
 
     async def tags(self, reference: Reference) -> list[str]:
         """Return all tags of a repository, as the registry orders them [end-8]."""

@@ -14,8 +14,11 @@ from urllib.error import HTTPError
 
 import pytest
 
+from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest
+from tests.e2e.remotes import Remote
 from tests.harness import write
+from tests.registry.server.processes import process
 from tests.services import RegistryProcess, has_registry, start_registry
 
 pytestmark = [
@@ -62,6 +65,20 @@ def test_a_build_that_fails_keeps_what_it_made(machines: Machines, place: str) -
     assert "exporting cache" in failed.log
     write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
     found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
+    assert found.ran == ["RUN true"]
+
+
+def test_a_server_carries_what_a_build_that_fails_has_made(
+    machines: Machines, ref: str, tmp_path: Path
+) -> None:
+    """Whoever asks for it: the engine is the same."""
+    write(machines.context, Dockerfile=f"{CHAIN}RUN false\n")
+    (tmp_path / "sockets").mkdir()
+    with daemon(machines.fresh(), tmp_path / "sockets") as server:
+        remote = Remote(tmp_path / "here", host=server.address)
+        machines.build(remote, "--cache", ref, code=1)
+    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
+    found = machines.build(machines.fresh(), "--cache", ref, output="type=cacheonly")
     assert found.ran == ["RUN true"]
 
 
@@ -169,3 +186,18 @@ def test_a_branch_starts_from_the_one_that_it_came_from(
     assert manifest(registry, f"{url}:trunk") == trunk
     found = machines.build(machines.fresh(), "--cache", url, output="type=cacheonly")
     assert found.ran == []
+
+
+def test_what_was_named_on_the_way_is_deleted_where_that_is_allowed(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """A build names its results many times; a registry keeps all that it was ever given."""
+    write(machines.context, Dockerfile=f"{CHAIN}RUN sleep 2; {UUID} > /three\n")
+    with process(tmp_path / "served") as served:
+        place = f"{served.host}/a/b"
+        machines.build(machines.fresh(), "--cache", f"{place}:x", output="type=cacheonly")
+        machines.build(machines.fresh(), "--cache", f"{place}:y", output="type=cacheonly")
+        kept = list((tmp_path / "served/registry/repositories").rglob("manifests/*"))
+        found = machines.build(machines.fresh(), "--cache", f"{place}:x", output="type=cacheonly")
+        assert found.ran == []
+    assert len(kept) == 2, kept

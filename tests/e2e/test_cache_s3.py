@@ -14,6 +14,7 @@ from pybuild.s3bucket import Bucket, S3Fault, S3Object
 from tests.counting import relay
 from tests.e2e.caches import Machines
 from tests.harness import write
+from tests.registry.server.processes import process
 from tests.s3server import S3Server, s3_server, weed
 from tests.services import has_registry, start_registry
 
@@ -108,7 +109,7 @@ def test_layers_of_several_parts_come_back_whole(
 # --- how much -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["registry", "inline", "s3", "directory"])
+@pytest.mark.parametrize("kind", ["registry", "pybuild", "inline", "s3", "directory"])
 def test_two_hundredths_of_a_cache_are_enough_to_know_it_all(
     machines: Machines, s3: S3Server, prefix: str, kind: str, tmp_path: Path
 ) -> None:
@@ -132,7 +133,8 @@ def test_two_hundredths_of_a_cache_are_enough_to_know_it_all(
         )
         assert found.ran == []
         return
-    with start_registry(tmp_path) as registry, relay(s3.port) as to_s3:
+    served = process(tmp_path / "served") if kind == "pybuild" else start_registry(tmp_path)
+    with served as registry, relay(s3.port) as to_s3:
         host, _, port = registry.host.rpartition(":")
         with relay(int(port)) as to_registry:
             ref = f"{host}:{to_registry.port}/show/two:1"
@@ -142,13 +144,14 @@ def test_two_hundredths_of_a_cache_are_enough_to_know_it_all(
                 machines.build(machines.fresh(), "--cache-to", "type=inline", output=push)
                 words = ["--cache-from", ref]
             else:
-                place = ref if kind == "registry" else s3.url(prefix, to_s3.port)
+                place = s3.url(prefix, to_s3.port) if kind == "s3" else ref
                 words = ["--cache", place]
                 machines.build(machines.fresh(), *words, output=only, env=env)
             cached, counter.sent, counter.received = counter.moved, 0, 0
             found = machines.build(machines.fresh(), *words, output=only, env=env)
             assert found.ran == []
             assert cached > 12 << 20
+            print(f"{kind}: {counter.moved} of {cached} bytes")
             assert 0 < counter.moved <= 0.02 * cached
 
 
