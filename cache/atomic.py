@@ -63,16 +63,20 @@ class Disk:
 
     def flush_file_system(self, path: str) -> None:
         """Write everything that the file system of *path* holds back (syncfs)."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.flush_file_system_of(fd)
+        finally:
+            os.close(fd)
+
+    def flush_file_system_of(self, fd: int) -> None:
+        """The same, for the file system of an open directory."""
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if libc.syncfs(fd):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), path)
-        finally:
-            os.close(fd)
+        if libc.syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)

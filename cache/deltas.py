@@ -22,6 +22,7 @@ from pybuild.cache.syncer import Syncer, boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
     from pybuild.cache.room import Room
@@ -210,6 +211,16 @@ class Deltas:
     def flush(self) -> None:
         """Make all deltas of this boot durable, now."""
         self._syncer.flush()
+
+    def flush_after_us(self, hand_over: Callable[[str], object] | None = None) -> None:
+        """Let closing wait for no disk: *hand_over* gets the directory that is to be flushed.
+
+        Args:
+            hand_over: default: a process of its own.
+        """
+        from pybuild.cache.flusher import hand_over as to_a_process
+
+        self._syncer.hand_over = hand_over or to_a_process
 
     def close(self) -> None:
         self._syncer.close()

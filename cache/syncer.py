@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from pybuild.cache.atomic import Disk, Warn
 
-# Commits that come within this time share one flush.
+# Commits that come within this time share one flush. While a flush is going its process cannot end,
+# so one that leaves flushing to another begins with it only when it goes on for long.
 _GATHER_S = 0.5
+_GATHER_FOR_LONG_S = 30.0
 
 
 def boot_id() -> str | None:
@@ -26,7 +28,13 @@ class Syncer:
 
     The first flush of a process also takes what earlier processes of this boot left unmarked
     (*backlog*): they were killed, or ended before they came to it.
+
+    Attributes:
+        hand_over: has the directory flushed by somebody who outlives us, when we close; None: we
+            flush it then.
     """
+
+    hand_over: Callable[[str], object] | None = None
 
     def __init__(
         self,
@@ -90,14 +98,22 @@ class Syncer:
         while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
-            self._stop.wait(_GATHER_S)
-            self.flush()
+            self._stop.wait(_GATHER_FOR_LONG_S if self.hand_over else _GATHER_S)
+            if not self._stop.is_set():
+                self.flush()
 
     def close(self) -> None:
-        """Flush what is left and stop."""
+        """Flush what is left, or have it flushed, and stop."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        if self._pending:
-            self.flush()
+        if not self._pending:
+            return
+        if self.hand_over is not None:
+            try:
+                self.hand_over(self._folder)
+                return
+            except OSError:
+                pass  # then it is ours
+        self.flush()

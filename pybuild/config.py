@@ -117,6 +117,7 @@ class Settings:
     Attributes:
         registries: per host, the table as written; `registry.hosts` knows its keys and checks them.
         max_parallelism: how many steps may run at once; 0 is the default of the machine.
+        durable: a build is done when all of it is on the disk.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.
         cache_max: what the store never takes more than, as written; empty: no ceiling.
@@ -127,6 +128,7 @@ class Settings:
     root: str
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     max_parallelism: int = 0
+    durable: bool = False
     runtime: str = ""
     isolated_network: bool = False
     dns: Dns = Dns()
@@ -180,6 +182,7 @@ def load_settings(
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
         registries=registries,
         max_parallelism=oci.number("max-parallelism"),
+        durable=reader.boolean("durable", False),
         runtime=runtime or oci.text("binary"),
         limits=Limits(
             enabled=oci.boolean("gc", True),
@@ -209,7 +212,8 @@ def load_settings(
     for part, known in (
         (
             reader,
-            ("root", "registry", "worker", "dns", "network", "grpc", "cache", *_DAEMON, *_IGNORED),
+            ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache")
+            + (*_DAEMON, *_IGNORED),
         ),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),

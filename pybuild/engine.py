@@ -407,6 +407,8 @@ class Engine:
                 if cache is not None:
                     told = {"cache.manifest": cache.to_json()}
                     exported = replace(exported, metadata={**exported.metadata, **told})
+        if self.settings.durable:
+            await asyncio.to_thread(self.store.deltas.flush)
         await self._keep_within_limits()
         steps = tuple(
             (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")

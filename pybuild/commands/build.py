@@ -74,6 +74,8 @@ async def _build(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         async with Engine(settings) as engine:
+            if not settings.durable:
+                engine.store.deltas.flush_after_us()
             prepared = await engine.prepare(request, emit)
             signed = await sign(parsed, prepared)
             describe = _describe if request.attestations else None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.atomic import Disk
+from pybuild.cache.flusher import hand_over
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.errors import EnvironmentFault
@@ -98,6 +99,40 @@ def test_next_process_flushes_what_the_last_one_left(
 
 def test_close_flushes(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
+        id = make(store)
+    assert (root / "snapshots" / id / "durable").exists()
+
+
+def test_a_process_of_its_own_flushes_what_is_left(store: Store, root: Path) -> None:
+    left, another_boots = make(store), make(store)
+    forget_durability(store, left)
+    forget_durability(store, another_boots, boot="another")
+    (root / "snapshots" / "stray").mkdir()
+    pid = hand_over(str(root / "snapshots"))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (root / "snapshots" / left / "durable").exists()
+    assert not (root / "snapshots" / another_boots / "durable").exists()
+    assert os.listdir(root / "snapshots" / "stray") == []
+
+
+def test_closing_leaves_the_flush_to_who_was_told_so(root: Path, clock: FakeClock) -> None:
+    handed: list[str] = []
+    with Store.open(root, clock) as store:
+        store.deltas.flush_after_us(handed.append)
+        id = make(store)
+    assert handed == [str(root / "snapshots")]
+    assert not (root / "snapshots" / id / "durable").exists()
+    with Store.open(root, clock) as store:
+        store.deltas.flush_after_us(handed.append)
+    assert len(handed) == 1, "nothing was made, nothing is left to do"
+
+
+def test_closing_flushes_where_nobody_else_can(root: Path, clock: FakeClock) -> None:
+    def fails(folder: str) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with Store.open(root, clock) as store:
+        store.deltas.flush_after_us(fails)
         id = make(store)
     assert (root / "snapshots" / id / "durable").exists()
 
