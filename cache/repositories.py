@@ -226,17 +226,25 @@ class Repository:
 
     # --- manifests and tags --------------------------------------------------------------------
 
-    def put_manifest(self, entry: Entry, tags: Iterable[str] = ()) -> None:
+    def put_manifest(
+        self, entry: Entry, tags: Iterable[str] = (), children: Iterable[Digest] = ()
+    ) -> None:
         """Make a manifest of the store reachable here by its digest and by *tags*; durable.
 
+        Args:
+            children: manifests that must be here, and cannot go any more once this returns.
+
         Raises:
-            BlobMissing: the store does not have it.
+            BlobMissing: the store does not have it, or the repository a child.
             EnvironmentFault: a link cannot be written; no tag points at it then.
         """
         digest = entry.descriptor.digest
         with self._all.exclusively(), self._all.linking():
             if not self._all.blobs.has(digest):
                 raise BlobMissing(digest)
+            for child in children:
+                if self.manifest(child) is None:
+                    raise BlobMissing(child)
             self._make()
             entry = replace(entry, released=False, changed=self._all.clock.now())
             self._write(self._path("manifests", digest), entry.to_json())

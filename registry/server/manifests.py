@@ -15,7 +15,6 @@ from pybuild.registry.server.body import whole
 from pybuild.registry.server.refusal import (
     Code,
     Refusal,
-    blob_unknown,
     manifest_unknown,
     name_unknown,
 )
@@ -72,6 +71,7 @@ async def put(asked: Asked) -> web.StreamResponse:
 
     def keep() -> None:
         def blob_size(digest: Digest) -> int | None:
+            repository.use_blob(digest)  # first: what is used now is not taken away meanwhile
             return hosting.store.blobs.size(digest) if repository.has_blob(digest) else None
 
         def manifest_size(digest: Digest) -> int | None:
@@ -83,12 +83,13 @@ async def put(asked: Asked) -> web.StreamResponse:
             with hosting.store.blobs.writer(digest, len(data), lease=lease) as writer:
                 writer.write(data)
                 writer.commit()
-            repository.put_manifest(entry, tags)
+            repository.put_manifest(entry, tags, pushed.children(document))
 
     try:
         await asyncio.shield(asyncio.to_thread(keep))
     except BlobMissing as error:
-        raise blob_unknown(error.digest) from error
+        message = f"{error.digest} has just been deleted"
+        raise Refusal(400, Code.MANIFEST_BLOB_UNKNOWN, message) from error
     headers = {
         "Location": f"/v2/{call.name}/manifests/{call.tag or digest}",
         "Docker-Content-Digest": digest,

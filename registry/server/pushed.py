@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from pybuild.cache.repositories import Entry
 from pybuild.image.manifest import Index, Manifest, is_foreign, parse_manifest
@@ -12,6 +11,8 @@ from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.registry.server.refusal import Code, Refusal
+
+_MANIFESTS = INDEX_TYPES | MANIFEST_TYPES
 
 SizeOf = Callable[[Digest], int | None]
 """Tells the size of a blob, or of a manifest, that the repository has; None: it has not."""
@@ -37,7 +38,7 @@ def read(data: bytes, content_type: str, expected: Digest | None) -> tuple[Manif
         raise invalid(error.message) from error
     except RecursionError as error:
         raise invalid("it is nested too deeply") from error
-    if said in INDEX_TYPES | MANIFEST_TYPES and said != document.media_type:
+    if said in _MANIFESTS and said != document.media_type:
         raise invalid(f"it is {document.media_type}, but was announced as {said}")
     descriptor = Descriptor(document.media_type, digest, len(data), dict(document.annotations))
     subject = document.subject.digest if document.subject else None
@@ -81,12 +82,10 @@ def _named(
 ) -> Iterator[tuple[Descriptor, str, SizeOf]]:
     if isinstance(document, Index):
         for child in document.manifests:
-            is_manifest = child.media_type in INDEX_TYPES | MANIFEST_TYPES
-            yield (
-                child,
-                "manifest" if is_manifest else "blob",
-                manifest_size if is_manifest else blob_size,
-            )
+            if child.media_type in _MANIFESTS:
+                yield child, "manifest", manifest_size
+            else:
+                yield child, "blob", blob_size
         return
     yield document.config, "config", blob_size
     for layer in document.layers:
@@ -94,9 +93,12 @@ def _named(
             yield layer, "blob", blob_size
 
 
+def children(document: Manifest | Index) -> list[Digest]:
+    """Return the manifests that *document* lists."""
+    if isinstance(document, Manifest):
+        return []
+    return [child.digest for child in document.manifests if child.media_type in _MANIFESTS]
+
+
 def invalid(why: str) -> Refusal:
     return Refusal(400, Code.MANIFEST_INVALID, why)
-
-
-def without_notes(entry: Entry) -> Descriptor:
-    return replace(entry.descriptor, annotations={})

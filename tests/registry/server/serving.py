@@ -107,13 +107,22 @@ async def served(
 ) -> AsyncGenerator[Served]:
     """Serve the store at *root*."""
     with Store.open(root, clock or WallClock()) as store:
-        async with Client(clock=WallClock(), limits=QUICK) as client:
-            hosting = Hosting(store, settings or ServerSettings(grace_s=0.2), client)
-            async with (
-                listening(hosting, ["127.0.0.1:0"]) as [host],
-                aiohttp.ClientSession() as session,
-            ):
-                yield Served(host, store, session, hosting)
+        async with served_from(store, settings) as one:
+            yield one
+
+
+@asynccontextmanager
+async def served_from(
+    store: Store, settings: ServerSettings | None = None
+) -> AsyncGenerator[Served]:
+    """Serve an open store."""
+    async with Client(clock=WallClock(), limits=QUICK) as client:
+        hosting = Hosting(store, settings or ServerSettings(grace_s=0.2), client)
+        async with (
+            listening(hosting, ["127.0.0.1:0"]) as [host],
+            aiohttp.ClientSession() as session,
+        ):
+            yield Served(host, store, session, hosting)
 
 
 def encoded(document: dict[str, Any]) -> bytes:
