@@ -89,6 +89,8 @@ class _Zygote:
     def __init__(self, control: _socket.socket, watch_fd: int) -> None:
         self.control = control
         self.watch_fd = watch_fd
+        # Containers that share a cgroup number their processes alike.
+        self.name = f"{os.getpid()}-{os.stat('/proc/self/ns/pid').st_ino}"
         self.self_pidfd = os.pidfd_open(os.getpid())
         self.poller = select.poll()
         self.poller.register(control.fileno(), select.POLLIN)
@@ -173,7 +175,7 @@ class _Zygote:
 
                 copied = views.needed(details["upper"]) and not isolation.records()
                 net = Usernet(details["network"] == "isolated" and isolation.mounts())
-                leaf = cgroups.make(details["limits"], f"{os.getpid()}-{job}")
+                leaf = cgroups.make(details["limits"], f"{self.name}-{job}")
                 if copied:
                     pid = os.fork()
                     pidfd = os.pidfd_open(pid) if pid else -1

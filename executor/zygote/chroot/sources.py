@@ -48,14 +48,13 @@ class Sources:
             Fault: user or environment; what cannot be had without mounts is refused.
         """
         found: list[tuple[str, str]] = []
-        kernels = ["/proc", "/sys"]
+        kernels = [(self._empty(0o555), "/proc"), (self._empty(0o555), "/sys")]
         if isolation.mounts():
-            kernels.append("/dev")  # each is mounted on
+            kernels.append((self._empty(0o755), "/dev"))  # each is mounted on
         else:
             dev = self._path()
             self.warnings += devices.make(dev)
-            found.append((dev, "/dev"))
-        found += [(self._empty(0o555), target) for target in kernels]
+            kernels.append((dev, "/dev"))
         for name in ("resolv_conf", "hosts"):
             if spec[name] is not None:
                 path = self._write(spec[name], 0o644, 0, 0)
@@ -65,7 +64,8 @@ class Sources:
             if target == "/":
                 raise Fault(USER, 'invalid mount target "/"')
             found.append((self._source(mount, target), target))
-        return sorted(found, key=lambda one: one[1].split("/"))
+        # The kernel's first: a target may lie in them by a link.
+        return kernels + sorted(found, key=lambda one: one[1].split("/"))
 
     def finish(self) -> None:
         """Keep what is to be kept of copies, not of secrets; all is back where it was made."""

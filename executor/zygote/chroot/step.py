@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 
 from pybuild.executor.zygote import (
     cgroups,
@@ -30,7 +31,7 @@ from pybuild.executor.zygote.chroot.stubs import Stubs
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
-from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class _Step:
         os.mkdir(root, 0o755)
         userxattr = isolation.uses_userxattr()
         merge(list(spec["lowers"]), root, leaves.copy_real, userxattr=userxattr)
+        _check_kernels(root)
         marks = scanning.scan(root)
         sources = Sources(spec["work"] + "/sources", userxattr=userxattr)
         stubs = Stubs(root, spec["work"] + "/aside")
@@ -190,6 +192,18 @@ class _Step:
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)
         sandbox.execute(list(spec["args"]), environment)
+
+
+def _check_kernels(root: str) -> None:
+    """Refuse images in which what the kernel's file systems belong in is something else.
+
+    Raises:
+        Fault: user.
+    """
+    for name in ("proc", "dev", "sys"):
+        path = f"{root}/{name}"
+        if os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise Fault(USER, f"/{name} in the image is not a directory")
 
 
 def _refuse(spec: dict[str, Any]) -> None:

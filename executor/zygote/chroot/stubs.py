@@ -99,8 +99,9 @@ class Stubs:
             raise OSError(errno.ENOTDIR, f"the source is {kind}, the target is not")
 
     def settle(self) -> None:
-        """Remember how the directories look with all of it; to be called when all is put."""
+        """Let the directories look as before, and remember that; to be called when all is put."""
         for parent in self._parents.values():
+            os.utime(parent.fd, ns=(parent.before.st_atime_ns, parent.before.st_mtime_ns))
             parent.after = os.fstat(parent.fd)
 
     def take_away(self, marks: Marks) -> None:

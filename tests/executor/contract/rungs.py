@@ -22,7 +22,7 @@ from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.workers import default_pythonpath
 from pybuild.image import recorded
 from pybuild.model import errors
-from tests.executor.plain_user import UID, PlainUser, need_sub_ids, plain_user
+from tests.executor.plain_user import JAIL, UID, PlainUser, need_sub_ids, plain_user
 from tests.executor.sandbox_helpers import Outcome, make_base, skip_unless_possible
 
 _FIRST_SUB_ID = 200000
@@ -54,6 +54,11 @@ class Rung:
         return str(self.options.get("runtime", ""))
 
     @property
+    def is_jailed(self) -> bool:
+        """Whether it runs as root in a container that may neither mount nor make namespaces."""
+        return self.isolation == "chroot"
+
+    @property
     def records(self) -> bool:
         """Whether owners are noted beside the files."""
         return self.isolation == "userns-single"
@@ -68,6 +73,7 @@ RUNGS = (
     Rung("root", "root"),
     Rung("userns", "userns", uid=UID, sub_ids=True, needs="newuidmap"),
     Rung("userns-single", "userns-single", uid=UID),
+    Rung("chroot", "chroot"),
     Rung("crun", "root", {"runtime": "crun"}, needs="crun"),
     Rung("crun-userns", "userns", {"runtime": "crun"}, uid=UID, sub_ids=True, needs="crun"),
     Rung("runc", "root", {"runtime": "runc"}, needs="runc"),
@@ -131,7 +137,8 @@ def _command(rung: Rung, user: PlainUser) -> tuple[list[str], dict[str, str]]:
         return user.command(main, repr(rung.options), sub_ids=rung.sub_ids)
     path = os.pathsep.join(default_pythonpath())
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/"}
-    return [sys.executable, "-c", main, repr(rung.options)], environment
+    jail = [sys.executable, JAIL] if rung.is_jailed else []
+    return [*jail, sys.executable, "-c", main, repr(rung.options)], environment
 
 
 class RungBox:
