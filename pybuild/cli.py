@@ -133,6 +133,13 @@ BUILD = Command(
     ("PATH|URL|-", 1, 1),
 )
 
+# What makes a build another one; where it goes and what is told of it is for verify to say.
+_VERIFIED = frozenset(
+    ("add-host", "allow", "build-arg", "build-context", "cache-from", "file", "label", "modes")
+    + ("network", "no-cache", "platform", "progress", "quiet", "secret", "shm-size", "ssh")
+    + ("target", "ulimit")
+)
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -432,6 +439,17 @@ COMMANDS = {
             "pybuild.commands.run:unpack",
             (Option("rootless", "make the bundle for an unprivileged runtime"), *GLOBAL),
             ("NAME DIR", 2, 2),
+        ),
+        Command(
+            "verify",
+            "Build again without any stored result, and show what differs: step, file, byte.",
+            "pybuild.commands.verify:main",
+            (
+                *(option for option in BUILD.options if option.name in _VERIFIED),
+                Option("format", "output format: text or json", "FORMAT"),
+                *GLOBAL,
+            ),
+            ("PATH|URL", 1, 1),
         ),
     )
 }

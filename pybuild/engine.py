@@ -29,7 +29,6 @@ from pybuild.executor.layers import Layers
 from pybuild.executor.workers import Workers
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
-from pybuild.explain.cause import Surroundings
 from pybuild.explain.text import refusal
 from pybuild.export import Built, export_all, is_delivered
 from pybuild.frontend.ast import Dockerfile
@@ -324,7 +323,12 @@ class Engine:
 
         async def keep(error: str) -> BuildReport | None:
             report = await history.keep(
-                self.store, self.results.inputs, account, _subject(prepared), imports, error
+                self.store,
+                self.results.inputs,
+                account,
+                history.subject_of(prepared),
+                imports,
+                error,
             )
             if report is not None:
                 explained(report)
@@ -466,24 +470,6 @@ class Engine:
                 for wanted, spans in zip(need.requests, need.spans, strict=True)
             }
         return {wanted: task.result() for wanted, task in tasks.items()}
-
-
-def _subject(prepared: Prepared) -> history.Subject:
-    """What is told of a build in the history."""
-    request, inputs = prepared.request, prepared.inputs
-    return history.Subject(
-        context=request.context,
-        dockerfile=inputs.filename,
-        target=request.target,
-        targets=[one.result for one in prepared.lowered],
-        told=prepared.session.loaded,
-        around=Surroundings(
-            dockerfile=prepared.dockerfile,
-            trees=inputs.trees,
-            files=inputs.files,
-            started=prepared.started,
-        ),
-    )
 
 
 def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pybuild.cache.builds import Builds
 from pybuild.cache.imported import ImportedCache
@@ -18,6 +19,9 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.ops import Vertex
 from pybuild.solver.nearest import like
+
+if TYPE_CHECKING:
+    from pybuild.engine import Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,24 @@ class Subject:
     targets: Sequence[Vertex]
     told: Collection[Digest]
     around: Surroundings
+
+
+def subject_of(prepared: Prepared) -> Subject:
+    """Return what is told of a build in the history."""
+    request, inputs = prepared.request, prepared.inputs
+    return Subject(
+        context=request.context,
+        dockerfile=inputs.filename,
+        target=request.target,
+        targets=[one.result for one in prepared.lowered],
+        told=prepared.session.loaded,
+        around=Surroundings(
+            dockerfile=prepared.dockerfile,
+            trees=inputs.trees,
+            files=inputs.files,
+            started=prepared.started,
+        ),
+    )
 
 
 async def keep(

@@ -1,0 +1,89 @@
+"""``pybuild verify``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pybuild.commands.requested import request_from
+from pybuild.config import load_settings
+from pybuild.image.compare import ImageDifference
+from pybuild.model.errors import ExitCode, UsageError
+from pybuild.model.events import Emit, Event
+from pybuild.options import Parsed
+from pybuild.progress.display import make_display
+from pybuild.verifying import Verdict, verify
+
+
+def main(parsed: Parsed) -> int:
+    """Build twice and compare; 0 if the images are one, 1 if they are not."""
+    import uvloop
+
+    form = parsed.one("format", "text")
+    if form not in ("text", "json"):
+        raise UsageError(f'invalid format "{form}": one of text, json')
+    request = request_from(parsed)
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    closers: list[Callable[[], None]] = []
+
+    def listener(which: str) -> Emit:
+        for close in closers:
+            close()
+        display = make_display("quiet" if parsed.flag("quiet") else kind)
+        closers[:] = [display.close]
+        if not parsed.flag("quiet"):
+            sys.stderr.write(f"{which} build\n")
+
+        def show(event: Event) -> None:
+            display.show(event)
+
+        return show
+
+    try:
+        verdict = uvloop.run(verify(settings, request, listener))
+    finally:
+        for close in closers:
+            close()
+    if form == "json":
+        found = [asdict(one) for one in verdict.differences]
+        shown = {"first": verdict.first, "second": verdict.second, "differences": found}
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    else:
+        sys.stdout.write(verdict_text(verdict))
+    return ExitCode.OK if verdict.is_same else ExitCode.BUILD_FAILURE
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return what people read of a verdict."""
+    if verdict.is_same:
+        return f"the same image twice: {verdict.first}\n"
+    lines = [f"two images: {verdict.first}", f"            {verdict.second}"]
+    step: str | None = None
+    for one in verdict.differences:
+        if one.step != step:
+            step = one.step
+            platform = f" ({one.platform})" if one.platform and "/" in one.platform else ""
+            lines += ["", f"{step or 'the image'}{platform}"]
+        lines.append(f"  {_clause(one)}")
+    # What an image is made of is not trusted with the terminal.
+    shown = ["".join(char if char.isprintable() else "?" for char in line) for line in lines]
+    return "\n".join(shown) + "\n"
+
+
+def _clause(one: ImageDifference) -> str:
+    name = f"/{one.path}" if one.step else one.path
+    match one.what:
+        case "content":
+            return f"{name}: byte {one.offset} is {one.was}, then {one.now}"
+        case "only in the first" | "only in the second":
+            return f"{name}: {one.what} build"
+        case "order or padding":
+            return "the same files in another order"
+        case "config":
+            return f"{name}: {one.was}, then {one.now}"
+        case _:
+            return f"{name}: {one.what} is {one.was}, then {one.now}".lstrip(": ")
