@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pybuild.image.config import encode
+from pybuild.model import jsontext
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -230,7 +230,7 @@ def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise EnvironmentFault(f"{what} has {len(data)} bytes, more than {limit}")
     try:
-        value = json.loads(data)
+        value = jsontext.loads(data)
     except (ValueError, RecursionError) as error:
         raise EnvironmentFault(f"{what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):

@@ -6,11 +6,11 @@ the status and the server's own error codes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pybuild.model import jsontext
 from pybuild.model.errors import EnvironmentFault, UserError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -60,7 +60,7 @@ def printable(text: str, limit: int = 300) -> str:
 def error_codes(body: bytes) -> list[tuple[str, str]]:
     """The (code, message) pairs of a distribution error body; empty when it is something else."""
     try:
-        value = json.loads(body)
+        value = jsontext.loads(body)
     except (ValueError, RecursionError):
         return []
     errors: object = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, cast
 
+from pybuild.model import jsontext
 from pybuild.model.descriptor import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -163,7 +163,7 @@ def parse_object(name: str, data: bytes) -> dict[str, Any]:
         ContentFault: it is none.
     """
     try:
-        value = json.loads(data)
+        value = jsontext.loads(data)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
