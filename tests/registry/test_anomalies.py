@@ -26,6 +26,7 @@ from tests.registry.chaos import Chaos, CutAnswer, CutRequest, Fault, Reset, Say
 from tests.registry.conftest import QUICK, client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.registry.servers import proxy_to, serve
+from tests.registry.storm import run as storm
 from tests.services import RegistryProcess
 
 BIG = bytes(range(256)) * 8000  # 2 MB
@@ -76,6 +77,18 @@ def test_push_and_pull_survive_chaos(
     assert len(chaos.happened) >= 3
     assert other_blobs.read(Digest.of(BIG)) == BIG
     assert other_blobs.leftovers() == []
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+def test_rounds_through_a_storm_all_succeed(registry: RegistryProcess, tmp_path: Path) -> None:
+    """A small sample of `tests.registry.storm`, with the client's own limits."""
+    tally = run(storm(8, 5, registry.host, tmp_path), 120)
+    assert tally.failures == []
+    assert sum(n for what, n in tally.happened.items() if what.startswith("reset")) > 15
+    assert {"429", "reset at once", "reset in the answer", "reset in the request"} <= set(
+        tally.happened
+    )
 
 
 @pytest.mark.registry
