@@ -48,7 +48,17 @@ _NUMBERS = (
 _FIELDS = (0, 100, 108, 116, 124, 136, 148, 156, 157, 257, 265, 329, 337, 345)
 _VALUES: tuple[object, ...] = (
     *(None, True, False, 0, -1, 1, 2, 1 << 70, 1.5, float("inf"), "", "x", "sha256:", _DIGEST),
-    *([], {}, [[]], [{}], [None], {"": ""}, "\ud800", "a\nb\x1b[0m", OCI_INDEX, OCI_MANIFEST),
+    *(
+        list[object](),
+        dict[str, object](),
+        [list[object]()],
+        [None],
+        {"": ""},
+        "\ud800",
+        "a\nb\x1b[0m",
+        OCI_INDEX,
+        OCI_MANIFEST,
+    ),
 )
 
 
