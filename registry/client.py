@@ -18,7 +18,7 @@ from pybuild.registry.credentials import Credentials, NoCredentials
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
-from pybuild.registry.transport import Limits, Request, Transport, once_only
+from pybuild.registry.transport import RETRIED, Limits, Request, Transport, once_only
 from pybuild.registry.upload import Fetch, Pushed
 from pybuild.registry.wire import ConnectionLost, Response
 
@@ -258,10 +258,9 @@ class Client:
                 continue
             try:
                 return await ask(mirror)
-            except ConnectionLost:
-                self._resting[mirror.netloc] = self._clock.now() + _MIRROR_REST_S
-            except RegistryFault:
-                pass
+            except RegistryFault as error:
+                if isinstance(error, ConnectionLost) or error.status in RETRIED:
+                    self._resting[mirror.netloc] = self._clock.now() + _MIRROR_REST_S
         return await ask(self._hosts.origin(reference.host))
 
     def _manifest_request(
@@ -308,17 +307,12 @@ class Client:
         request = self._manifest_request(
             endpoint, "GET", reference, expected or reference.tag or "latest", action
         )
-        async with self._transport.open(request) as response:
-            if response.status != 200:
-                raise self._transport.refusal(request, response)
-            try:
-                data = await response.read(manifests.LIMIT_BYTES if size is None else size)
-            except ConnectionLost as error:
-                raise ConnectionLost(f"{name}: {error.message}") from error
-            except RegistryFault as error:
-                raise ContentFault(f"{name}: {error.message}") from error
-            said = _said_digest(response)
-            content_type = response.media_type
+        limit = manifests.LIMIT_BYTES if size is None else size
+        response, data = await self._transport.fetch(request, limit)
+        if response.status != 200:
+            raise self._transport.refusal(request, response)
+        said = _said_digest(response)
+        content_type = response.media_type
         if expected is None:
             expected = said or Digest.of(data)
         manifests.verify(name, data, expected, size)

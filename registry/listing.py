@@ -74,11 +74,11 @@ async def search(transport: Transport, endpoint: Endpoint, term: str, limit: int
         path="/search",
         query=(("q", term), ("n", str(limit))),
     )
-    async with transport.open(request) as response:
-        if response.status == 200:
-            return _found(request.action, await response.read(_LIMIT_BYTES))[:limit]
-        if endpoint.registry == DOCKER_HUB:
-            raise transport.refusal(request, response)
+    response, data = await transport.fetch(request, _LIMIT_BYTES)
+    if response.status == 200:
+        return _found(request.action, data)[:limit]
+    if endpoint.registry == DOCKER_HUB:
+        raise transport.refusal(request, response)
     names = await repositories(transport, endpoint)
     wanted = term.lower()
     return [Found(name=name) for name in names if wanted in name.lower()][:limit]
@@ -91,11 +91,10 @@ async def _pages(
     found: dict[str, None] = {}
     seen: set[str] = set()
     for _ in range(_MOST_PAGES):
-        async with transport.open(request) as response:
-            if response.status != 200:
-                raise transport.refusal(request, response)
-            data = await response.read(_LIMIT_BYTES)
-            following = _next_page(response)
+        response, data = await transport.fetch(request, _LIMIT_BYTES)
+        if response.status != 200:
+            raise transport.refusal(request, response)
+        following = _next_page(response)
         found.update(dict.fromkeys(read(request.action, data)))
         if not following or following in seen:
             break

@@ -19,7 +19,7 @@ from pybuild.model.clock import Clock
 from pybuild.registry.auth import Authenticator
 from pybuild.registry.challenge import Scopes
 from pybuild.registry.credentials import Credentials
-from pybuild.registry.faults import RegistryFault, printable, status_text
+from pybuild.registry.faults import ContentFault, RegistryFault, printable, status_text
 from pybuild.registry.hosts import Endpoint, Hosts, Tls
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.wire import ConnectionLost, NotTls, Response, Wire, origin_of
@@ -41,14 +41,17 @@ class Limits:
     """How long and how often; all of it is bounded.
 
     Attributes:
-        attempts: tries of one request.
+        attempts: tries of one request; at a server that refuses one request in three, ten of them
+            all fail once in 170,000 times, and take half a minute.
+        mirror_attempts: of one at a mirror, after which the origin is asked.
         backoff_s: wait before the second try; doubles, with jitter, up to *backoff_most_s*.
         retry_after_most_s: a server that asks for a longer wait than this is given up.
         connect_s: for one connection, TLS included.
         idle_s: without an answer, or without *idle_bytes* more of a body.
     """
 
-    attempts: int = 6
+    attempts: int = 10
+    mirror_attempts: int = 3
     backoff_s: float = 0.25
     backoff_most_s: float = 8.0
     retry_after_most_s: float = 60.0
@@ -130,13 +133,39 @@ class Transport:
             self._slots[netloc] = slots
         async with slots:
             try:
-                response = await self._persist(lambda: self._authorised(request), request.retry)
+                response = await self._persist(
+                    lambda: self._authorised(request), request.retry, self._attempts(request)
+                )
             except RegistryFault as error:
                 raise self._fault(request, error) from error
             try:
                 yield response
             finally:
                 response.close()
+
+    async def fetch(self, request: Request, limit: int) -> tuple[Response, bytes]:
+        """Send *request* and read all of a small answer; one that was cut is asked for again.
+
+        Returns the answer, closed, and its body; of an error status, see `Response.body`.
+
+        Raises:
+            RegistryFault: no usable answer, after all tries.
+            ContentFault: it is longer than *limit* bytes.
+        """
+        attempts = self._attempts(request)
+        for attempt in range(attempts):
+            async with self.open(request) as response:
+                if response.status >= 400:
+                    return response, response.body
+                try:
+                    return response, await response.read(limit)
+                except ConnectionLost as error:
+                    if attempt + 1 == attempts:
+                        raise self._fault(request, error) from error
+                except RegistryFault as error:
+                    raise ContentFault(f"{_about(request)}: {error.message}") from error
+            await self.pause(attempt)
+        raise AssertionError("the last try returns or raises")
 
     def refusal(self, request: Request, response: Response) -> RegistryFault:
         """The error for an answer that was not hoped for."""
@@ -160,9 +189,16 @@ class Transport:
             f"{_about(request)}: {error.message}", status=error.status, hints=hints[:2]
         )
 
-    async def _persist(self, once: Callable[[], Awaitable[Response]], retry: bool) -> Response:
-        for attempt in range(self.limits.attempts):
-            last = attempt + 1 == self.limits.attempts
+    def _attempts(self, request: Request) -> int:
+        limits = self.limits
+        is_mirror = bool(request.endpoint.namespace)
+        return min(limits.mirror_attempts, limits.attempts) if is_mirror else limits.attempts
+
+    async def _persist(
+        self, once: Callable[[], Awaitable[Response]], retry: bool, attempts: int
+    ) -> Response:
+        for attempt in range(attempts):
+            last = attempt + 1 == attempts
             try:
                 response = await once()
             except ConnectionLost as error:
@@ -314,7 +350,10 @@ class Transport:
         home = origin_of(URL(f"https://{endpoint.netloc}", encoded=True))
         data = urlencode(form).encode()
 
+        body = b""
+
         async def once() -> Response:
+            nonlocal body
             url = start
             for _ in range(_MOST_HOPS):
                 headers = {"Accept": "application/json"}
@@ -333,19 +372,21 @@ class Transport:
                 )
                 location = response.headers.get("Location", "")
                 if method != "GET" or response.status not in _REDIRECTS or not location:
-                    return response
+                    break
                 response.close()
                 url = joined(url, location)
-            raise RegistryFault(f"more than {_MOST_HOPS} redirects")
-
-        try:
-            response = await self._persist(once, True)
+            else:
+                raise RegistryFault(f"more than {_MOST_HOPS} redirects")
             try:
-                if response.status >= 400:
-                    return response.status, response.body
-                return response.status, await response.read(_TOKEN_LIMIT_BYTES)
+                body = response.body
+                if response.status < 400:
+                    body = await response.read(_TOKEN_LIMIT_BYTES)
             finally:
                 response.close()
+            return response
+
+        try:
+            return (await self._persist(once, True, self.limits.attempts)).status, body
         except RegistryFault as error:
             server = printable(f"{start.scheme}://{start.authority}{start.path}")
             raise type(error)(f"token server {server}: {error.message}") from error
