@@ -18,6 +18,11 @@ htpasswd = "/etc/pybuild/htpasswd"
 tokens = true
 service = "registry.example"
 
+[registry-server.auth.issuer]
+name = "auth.example"
+keys = "/etc/pybuild/issuer.pem"
+url = "https://auth.example/token"
+
 [[registry-server.access]]
 users = ["*"]
 repositories = ["team/*", "home/$user/*"]
@@ -93,10 +98,12 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
         UsageError: an unknown key, a value of the wrong type, or what does not fit together.
     """
     tls, auth, limits, keep = (table.child(key) for key in ("tls", "auth", "limits", "keep"))
+    issuer = auth.child("issuer")
     for part, known in (
         (table, _KEYS),
         (tls, ("cert", "key", "ca")),
-        (auth, ("htpasswd", "tokens", "service")),
+        (auth, ("htpasswd", "tokens", "service", "issuer")),
+        (issuer, ("name", "keys", "url")),
         (limits, ("manifest", "blob", "transfers", "uploads", "connections", "idle")),
         (keep, ("blobs", "released", "untagged", "uploads", "every")),
     ):
@@ -111,8 +118,13 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
     tokens = flags.flag("tokens") or auth.boolean("tokens", False)
     if tokens and not htpasswd:
         raise UsageError("tokens need users", hints=["give them with --htpasswd FILE"])
+    if bool(issuer.text("name")) != bool(issuer.text("keys")):
+        raise UsageError("registry-server.auth.issuer needs a name and keys")
     server = ServerSettings(
-        access=_access(table, bool(htpasswd)),
+        access=_access(table, bool(htpasswd or issuer.text("name"))),
+        issuer=issuer.text("name"),
+        issuer_keys=issuer.text("keys"),
+        issuer_url=issuer.text("url"),
         htpasswd=htpasswd,
         tokens=tokens,
         service=auth.text("service") or default.service,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pybuild.registry.server.access import Access, Caller
+from pybuild.registry.server.foreign import ForeignIssuer
 from pybuild.registry.server.htpasswd import Htpasswd
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind
@@ -29,7 +30,9 @@ class Guard:
 
     Attributes:
         passwords: None: nobody can log in, so everybody is a stranger.
-        issuer: gives and takes tokens; None: Basic alone.
+        issuer: gives and takes tokens; None: we make none.
+        foreign: somebody else whose tokens are taken.
+        service: what tokens are for.
         external_url: what clients call this server, where they cannot tell.
     """
 
@@ -38,6 +41,13 @@ class Guard:
     issuer: Issuer | None
     external_url: str
     now: Callable[[], float]
+    foreign: ForeignIssuer | None = None
+    service: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no way to log in, so that everybody is a stranger."""
+        return self.passwords is None and self.foreign is None
 
     async def admit(self, request: web.BaseRequest, call: Call) -> Caller:
         """Return who asks for *call*, if they may.
@@ -48,7 +58,7 @@ class Guard:
         caller = await self._caller(request, call)
         if call.kind is Kind.BASE:
             # Clients learn here how to log in, so strangers are told even if there is no need.
-            if self.passwords is not None and not caller.name and caller.granted is None:
+            if not self.is_open and not caller.name and caller.granted is None:
                 raise self._challenge(request, call, "log in to this registry")
             return caller
         if call.kind is Kind.CATALOG:
@@ -58,11 +68,11 @@ class Guard:
             allowed = self.access.permits(caller, call.name, call.action)
         if allowed:
             return caller
-        if self.passwords is not None and caller.granted is not None:
+        if not self.is_open and caller.granted is not None:
             raise self._challenge(
                 request, call, "the token does not allow this", "insufficient_scope"
             )
-        if self.passwords is not None and not caller.name:
+        if not self.is_open and not caller.name:
             raise self._challenge(request, call, "log in to this registry")
         raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_told(call)}")
 
@@ -94,17 +104,32 @@ class Guard:
     async def _caller(self, request: web.BaseRequest, call: Call) -> Caller:
         header = request.headers.get("Authorization", "")
         scheme, _, value = header.partition(" ")
-        if not header or self.passwords is None:
+        if not header or self.is_open:
             return Caller()
         if scheme.lower() == "basic":
             return Caller(await self._basic(request, header, call))
-        if scheme.lower() == "bearer" and self.issuer is not None:
+        if scheme.lower() == "bearer" and self._takes_tokens:
             try:
-                return self.issuer.caller(value.strip(), self.now())
+                return self._bearer(value.strip())
             except BadToken as error:
                 message = f"the token is not valid: {error}"
                 raise self._challenge(request, call, message, "invalid_token") from error
         raise self._challenge(request, call, f'"{scheme[:30]}" is no way to log in here')
+
+    @property
+    def _takes_tokens(self) -> bool:
+        return self.issuer is not None or self.foreign is not None
+
+    def _bearer(self, token: str) -> Caller:
+        error = BadToken("nobody makes tokens for this registry")
+        if self.issuer is not None:
+            try:
+                return self.issuer.caller(token, self.now())
+            except BadToken as refused:
+                error = refused
+        if self.foreign is not None:
+            return self.foreign.caller(token, self.service, self.now())
+        raise error
 
     async def _basic(self, request: web.BaseRequest, header: str, call: Call | None = None) -> str:
         scheme, _, value = header.partition(" ")
@@ -128,11 +153,14 @@ class Guard:
     def _challenge(
         self, request: web.BaseRequest, call: Call | None, message: str, error: str = ""
     ) -> Refusal:
-        if self.issuer is None or request.path == TOKEN_PATH:
+        if not self._takes_tokens or request.path == TOKEN_PATH:
             challenge = 'Basic realm="pybuild registry"'
         else:
-            base = self.external_url.rstrip("/") or f"{request.scheme}://{request.host}"
-            challenge = f'Bearer realm="{base}{TOKEN_PATH}",service="{self.issuer.service}"'
+            realm = self.foreign.url if self.foreign is not None else ""
+            if not realm:
+                base = self.external_url.rstrip("/") or f"{request.scheme}://{request.host}"
+                realm = base + TOKEN_PATH
+            challenge = f'Bearer realm="{realm}",service="{self.service}"'
             scope = _scope(call)
             challenge += f',scope="{scope}"' if scope else ""
             challenge += f',error="{error}"' if error else ""

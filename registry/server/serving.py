@@ -14,6 +14,7 @@ from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
 from pybuild.registry.server.connections import Answer, PatientServer
+from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.htpasswd import Htpasswd
@@ -106,13 +107,19 @@ def make_guard(hosting: Hosting) -> Guard:
     """Return who lets callers in.
 
     Raises:
-        UsageError: the password file cannot be.
+        UsageError: the file of passwords or keys cannot be.
     """
     settings = hosting.settings
     passwords = Htpasswd(settings.htpasswd) if settings.htpasswd else None
     issuer = Issuer(hosting.key, settings.service) if settings.tokens else None
     now = hosting.store.clock.now
-    return Guard(settings.access, passwords, issuer, settings.external_url, now)
+    foreign = None
+    if settings.issuer:
+        keys = read_keys(settings.issuer_keys)
+        foreign = ForeignIssuer(settings.issuer, keys, settings.issuer_url)
+    return Guard(
+        settings.access, passwords, issuer, settings.external_url, now, foreign, settings.service
+    )
 
 
 def server_context(settings: ServerSettings) -> ssl.SSLContext:

@@ -61,6 +61,8 @@ class ServerSettings:
         access: who may do what.
         htpasswd: the file of those who can log in; empty: nobody need to.
         tokens: give and take tokens, not Basic alone.
+        issuer, issuer_keys, issuer_url: somebody else whose tokens are taken: the name in them,
+            the file of public keys, and where clients get them.
         service: what the tokens are for.
         metrics: address at which Prometheus reads the server's numbers; nobody need log in there.
         cert, key, ca: of TLS; with *ca*, clients must have a certificate of it.
@@ -75,6 +77,9 @@ class ServerSettings:
     access: Access = field(default_factory=Access)
     htpasswd: str = ""
     tokens: bool = False
+    issuer: str = ""
+    issuer_keys: str = ""
+    issuer_url: str = ""
     service: str = "pybuild-registry"
     metrics: str = ""
     cert: str = ""
