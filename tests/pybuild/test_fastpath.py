@@ -40,7 +40,7 @@ def test_a_fully_cached_build_imports_no_heavy_module(pybuild: Pybuild, tmp_path
         "import sys, json\n"
         "sys.argv = ['pybuild', 'build', '-t', 'app', sys.argv[1]]\n"
         "from pybuild.cli import main\n"
-        "status = main()\n"
+        "status = main(sys.argv[1:])\n"
         "print(json.dumps([status, sorted(sys.modules)]))\n"
     )
     done = subprocess.run(
