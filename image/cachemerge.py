@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult
 from pybuild.model.digest import Digest
 
-MOST_RESULTS = 20_000
+MOST_RESULTS = 10_000
 MOST_LAYERS = 8_000
 """As many are named in 2 MB of manifest; registries take 4."""
+MOST_PLACES = 20_000
+"""Of layers on each other: 6 MB of config, which is written again whenever a step has ended."""
 _USE_GRAIN_S = 6 * 3600.0
 """A use is noted once in so long: a build that changes nothing writes nothing."""
 
@@ -95,6 +97,9 @@ class _Kept:
     ) -> None:
         self.results = list(own)
         self._layers = layers
+        self._places: dict[tuple[int, Digest], int] = {}
+        for result in self.results:
+            self._stack(result.layers)
         self._named = {diff_id for result in self.results for diff_id in result.layers}
         self._room = max_bytes - self._size(self._named)
 
@@ -105,12 +110,20 @@ class _Kept:
         if (
             len(self.results) >= MOST_RESULTS
             or len(self._named) + len(more) > MOST_LAYERS
+            or len(self._places) + len(result.layers) > MOST_PLACES
             or (more and size > self._room)
         ):
             return
+        self._stack(result.layers)
         self.results.append(result)
         self._named |= more
         self._room -= size
+
+    def _stack(self, diff_ids: Iterable[Digest]) -> None:
+        """Note where in the document these lie: on the same ones, a layer is written once."""
+        at = -1
+        for diff_id in diff_ids:
+            at = self._places.setdefault((at, diff_id), len(self._places))
 
     def _size(self, diff_ids: Iterable[Digest]) -> int:
         """The bytes that these take in the cache; those of base images take none."""

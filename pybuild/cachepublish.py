@@ -86,11 +86,13 @@ class Publisher:
         contents = mine
         if self._wanted.merge:
             now = self._engine.clock.now()
-            contents = merged(mine, self._there, self._wanted.retention, now)
-        config, data = await self._stored(CACHE_CONFIG, write_config(contents))
+            kept = self._wanted.retention
+            contents = await asyncio.to_thread(merged, mine, self._there, kept, now)
+        data = await asyncio.to_thread(write_config, contents)
+        config, data = await self._stored(CACHE_CONFIG, data)
         made, kind = config, "cache config"
         if self._target.has_manifests:
-            media_type, kind, data = self._document(config, contents)
+            media_type, kind, data = await asyncio.to_thread(self._document, config, contents)
             made, data = await self._stored(media_type, data)
         named = self._named
         if self._merges and named is not None and made.digest == named.digest:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,29 @@ def test_a_bucket_carries_every_step(machines: Machines, s3: S3Server, prefix: s
     assert (again.ran, again.made) == ([], first.made)
     kinds = {key.split("/")[1] for key in objects(s3, prefix)}
     assert kinds == {"blobs", "manifests"}
+
+
+def test_builds_that_write_to_one_name_at_once_lose_nothing(
+    machines: Machines, s3: S3Server, prefix: str
+) -> None:
+    url, env = s3.url(prefix), s3.environment
+    contexts = [
+        write(machines.where / f"job-{number}", Dockerfile=f"FROM base\nRUN echo {number} > /out\n")
+        for number in range(3)
+    ]
+    stores = [machines.fresh() for _ in contexts]
+
+    def build(number: int) -> None:
+        words = ("build", "--cache", url, "-o", "type=cacheonly", contexts[number])
+        stores[number](*words, env=env)
+
+    with ThreadPoolExecutor(len(contexts)) as pool:
+        list(pool.map(build, range(len(contexts))))
+    last = machines.fresh()
+    for context in contexts:
+        machines.context = context
+        found = machines.build(last, "--cache", url, output="type=cacheonly", env=env)
+        assert found.ran == []
 
 
 def test_attributes_are_the_references_own(machines: Machines, s3: S3Server, prefix: str) -> None:

@@ -115,6 +115,17 @@ def test_the_number_is_bounded_whatever_others_write(monkeypatch: pytest.MonkeyP
     assert names(merged(one("mine"), there, Retention(), NOW)) == ["1", "mine"]
 
 
+def test_a_document_never_grows_too_long_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stacks that begin alike are written once; those that do not, each for itself."""
+    monkeypatch.setattr(cachemerge, "MOST_PLACES", 6)
+    layers = [layer(str(number)) for number in range(4)]
+    alike = cache(*((result(str(n), *layers[:n], used=NOW - n), layers[:n]) for n in range(1, 5)))
+    assert names(merged(one("mine"), alike, Retention(), NOW)) == ["1", "2", "3", "mine"]
+    turned = [layers[n:] + layers[:n] for n in range(4)]
+    unlike = cache(*((result(str(n), *turned[n], used=NOW - n), turned[n]) for n in range(4)))
+    assert names(merged(one("mine"), unlike, Retention(), NOW)) == ["0", "mine"]
+
+
 def test_the_order_of_what_is_put_together_leaves_no_trace() -> None:
     first = merged(one("a"), merged(one("b"), CacheContents(), Retention(), NOW), Retention(), NOW)
     second = merged(one("b"), merged(one("a"), CacheContents(), Retention(), NOW), Retention(), NOW)
