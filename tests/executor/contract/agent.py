@@ -18,15 +18,23 @@ from pybuild.model.errors import PybuildError
 
 
 async def _step(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
-    """Run a step, cancel it at its first output if that is asked for; say all that came of it."""
+    """Run a step, cancel it at its first output if that is asked for; say all that came of it.
+
+    Of its output, the first *keep* bytes are kept and all are counted.
+    """
     said = {"stdout": b"", "stderr": b""}
+    keep: int = request.get("keep", 1 << 30)
+    seen = 0
+    before = _resident()
     at_output: float = request.get("cancel", -1.0)
     task: asyncio.Task[Any] | None = None
     cancelled = 0.0
 
     def on_output(stream: str, data: bytes) -> None:
-        nonlocal cancelled
-        said[stream] += data
+        nonlocal cancelled, seen
+        seen += len(data)
+        said[stream] += data[: max(0, keep - len(said[stream]))]
+        time.sleep(request.get("slowly", 0.0))
         if at_output >= 0 and not cancelled and task is not None:
             cancelled = time.monotonic()
             asyncio.get_running_loop().call_later(at_output, task.cancel)
@@ -40,7 +48,12 @@ async def _step(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
         answer["cancelled"] = time.monotonic() - cancelled - at_output
     except PybuildError as error:
         answer["error"] = (type(error).__name__, error.message, tuple(error.hints))
-    return answer
+    return answer | {"seen": seen, "grown": _resident() - before}
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 async def _layer(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:

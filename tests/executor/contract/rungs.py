@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import pickle
@@ -101,8 +100,8 @@ class Agent:
 
 
 @contextmanager
-def agent_on(rung: Rung) -> Generator[Agent]:
-    """Start the agent of a rung in a place that its user can read.
+def place_for(rung: Rung) -> Generator[PlainUser]:
+    """Yield a place that the rung's user can read, with a base that belongs to it.
 
     Raises:
         pytest.skip.Exception: this machine does not offer the rung.
@@ -113,14 +112,34 @@ def agent_on(rung: Rung) -> Generator[Agent]:
     if rung.sub_ids:
         need_sub_ids()
     with plain_user() as user:
-        command, environment = _command(rung, user)
+        if rung.uid == 0:
+            shutil.rmtree(user.lower)
+            make_base(user.lower)
+        yield user
+
+
+def command_on(
+    rung: Rung, user: PlainUser, main: str, *args: str
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a program of the rung's user."""
+    if rung.uid:
+        return user.command(main, *args, sub_ids=rung.sub_ids)
+    path = os.pathsep.join(default_pythonpath())
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/"}
+    jail = [sys.executable, JAIL] if rung.is_jailed else []
+    return [*jail, sys.executable, "-c", main, *args], environment
+
+
+@contextmanager
+def agent_on(rung: Rung) -> Generator[Agent]:
+    """Start the agent of a rung."""
+    with place_for(rung) as user:
+        main = AGENT.read_text(encoding="utf-8")
+        command, environment = command_on(rung, user, main, repr(rung.options))
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         ) as process:
             agent = Agent(rung, user.place, process)
-            if rung.uid == 0:
-                shutil.rmtree(user.lower)
-                make_base(user.lower)
             try:
                 told = agent.ask("about")
                 assert told["rung"] == rung.isolation, told
@@ -129,16 +148,6 @@ def agent_on(rung: Rung) -> Generator[Agent]:
                 assert process.stdin is not None
                 process.stdin.close()
                 process.wait(60)
-
-
-def _command(rung: Rung, user: PlainUser) -> tuple[list[str], dict[str, str]]:
-    main = AGENT.read_text(encoding="utf-8")
-    if rung.uid:
-        return user.command(main, repr(rung.options), sub_ids=rung.sub_ids)
-    path = os.pathsep.join(default_pythonpath())
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/"}
-    jail = [sys.executable, JAIL] if rung.is_jailed else []
-    return [*jail, sys.executable, "-c", main, repr(rung.options)], environment
 
 
 class RungBox:
@@ -150,6 +159,7 @@ class RungBox:
         self.directory = directory
         self.lowers: tuple[Path, ...] = (agent.place / "lower",)
         self._count = itertools.count()
+        self._owned: set[Path] = set()
 
     def lower(self, name: str = "layer") -> Path:
         """Make a directory to be filled with one more delta on top."""
@@ -199,6 +209,10 @@ class RungBox:
         assert "cancelled" in answer, answer
         return answer["cancelled"], answer["said"]["stdout"].decode()
 
+    def watch(self, spec: StepSpec, **how: Any) -> dict[str, Any]:
+        """Run a step and return all that the agent says; see there."""
+        return self._ask(spec, **how)
+
     def layer(self, outcome: Outcome) -> dict[str, TarInfo]:
         """Return the entries of the layer that a step left, by path."""
         path = self.directory / f"layer{next(self._count)}.tar"
@@ -222,18 +236,16 @@ class RungBox:
         return answer
 
     def _own(self, directory: Path) -> None:
-        """Give what the test made (as root) to the rung's user; its own things are already its."""
+        """Give what the test has made since the last step (as root) to the rung's user."""
         if not self.rung.uid:
             return
-        for path in (directory, *directory.rglob("*")):
+        new = [directory] if not self._owned else []
+        for entry in sorted(set(directory.iterdir()) - self._owned):
+            new += [entry, *entry.rglob("*")]
+            self._owned.add(entry)
+        for path in new:
             status = path.lstat()
             if status.st_uid == 0:
                 os.chown(path, self.rung.uid, self.rung.uid, follow_symlinks=False)
                 if status.st_mode & 0o6000:
                     os.chmod(path, status.st_mode & 0o7777)
-
-
-@functools.cache
-def reference() -> dict[str, bytes]:
-    """Keep the first rung's layers, for the others to be compared with."""
-    return {}

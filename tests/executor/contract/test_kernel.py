@@ -92,8 +92,6 @@ def test_shm_size_is_as_asked(box: RungBox) -> None:
 
 def test_device_nodes_can_be_made_and_not_opened(box: RungBox) -> None:
     """[SBX-7] wherever a step can write."""
-    if box.rung.sub_ids:
-        pytest.skip("no user namespace makes device nodes, and here nobody notes them")
     mounts = (StepMount(type=StepMountType.TMPFS, target="/t"),)
     done = [
         box.sh(f"mknod {place} c 1 3 && echo made && cat {place}", mounts=mounts)

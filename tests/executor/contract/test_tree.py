@@ -45,7 +45,9 @@ def test_scratch_gets_its_mount_points_and_shows_no_trace(box: RungBox) -> None:
     program = StepMount(
         type=StepMountType.BIND_PATH, source="/bin/busybox", target="/busybox", readonly=True
     )
-    done = box.run("/busybox", "sh", "-c", "cat /etc/hosts; echo > /kept", mounts=(program,))
+    done = box.run(
+        "/busybox", "sh", "-c", "/busybox cat /etc/hosts; echo > /kept", mounts=(program,)
+    )
     assert done.out == "127.0.0.1 localhost\n"
     assert done.delta() == {"kept": "file"}
 
