@@ -17,6 +17,7 @@ from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
 from pybuild.executor.files.encode import encode_action, encode_local
+from pybuild.executor.kepttrees import KeptTrees
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
@@ -99,6 +100,7 @@ class BuildRunner:
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers: dict[NetworkMode, str] = {}
+        self._trees = KeptTrees(store)
         self._told_rung = False
 
     async def __aenter__(self) -> Self:
@@ -106,6 +108,7 @@ class BuildRunner:
 
     async def __aexit__(self, *exc: object) -> None:
         try:
+            self._trees.close()
             await self._contexts.close()
             if self._owns_sources:
                 await self._sources.close()
@@ -306,8 +309,11 @@ class BuildRunner:
             resolv_conf = await self._resolver(op)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
+            copied = await self._works_on_copies()
+            lent = stack.enter_context(self._trees.lend(lowers, copied=copied))
             step = steps.spec(
                 op,
+                lent,
                 lowers=lowers,
                 upper=active.fs,
                 work=active.work,
@@ -342,13 +348,22 @@ class BuildRunner:
                 message = f"{steps.failed(op)}: {error.message}"
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
             steps.check_exit(op, ended, tail, vertex.meta.spans)
-            return await outputs.commit(kept_mounts(op), ended)
+            results = await outputs.commit(kept_mounts(op), ended)
+            if number in results:
+                lent.done(self._store.deltas.path(results[number].deltas[-1]))
+            return results
+
+    async def _works_on_copies(self) -> bool:
+        """Whether no overlay can be mounted, on this rung or in this store."""
+        if await self._workers.isolation() == "chroot":
+            return True
+        return await asyncio.to_thread(is_overlay, self._store.root)
 
     async def _rung_line(self) -> str:
         """Say on what rung we are and, where that is slow, why."""
         rung, detail = await self._workers.isolation(), await self._workers.isolation_detail()
         copies, root = "", self._store.root
-        if rung == "chroot" or await asyncio.to_thread(is_overlay, root):
+        if await self._works_on_copies():
             reflink = await asyncio.to_thread(can_reflink, os.path.join(root, "tmp"))
             copies = steps.copies_line(reflink, root)
         runtime = await self._workers.runtime()

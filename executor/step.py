@@ -83,6 +83,9 @@ class StepSpec:
         shm_size_bytes: 0 for 64 MiB.
         readonly: the root itself, not what is mounted in it, refuses writes.
         resources: limits of its cgroup; what cannot be enforced is a warning.
+        tree, tree_of: a copy of the first so many of *lowers*, which the step may take over, where
+            it works on a copy.
+        keep: where to leave that copy, as it is after the step; it may not be there then.
         pids_limit: how many processes it may have at once; 0 is the machine's default.
     """
 
@@ -104,6 +107,9 @@ class StepSpec:
     readonly: bool = False
     resources: Resources = field(default_factory=Resources)
     pids_limit: int = 0
+    tree: str = ""
+    tree_of: int = 0
+    keep: str = ""
 
     def start(self) -> Mapping[str, Any]:
         """Return what the zygote must know before the step's process exists."""

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from pybuild.executor import network
+from pybuild.executor.kepttrees import Lent
 from pybuild.executor.ociruntimes import OciRuntime
 from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
@@ -117,6 +118,7 @@ def no_agent(id: str) -> UserError:
 
 def spec(
     op: ExecOp,
+    lent: Lent,
     *,
     lowers: Sequence[str],
     upper: str,
@@ -129,6 +131,7 @@ def spec(
     """Return what the sandbox is asked to do.
 
     Args:
+        lent: a copy to work on, where steps do that.
         isolated: the default network is one of the step's own.
     """
     hostname = op.hostname or network.DEFAULT_HOSTNAME
@@ -150,6 +153,9 @@ def spec(
         shm_size_bytes=op.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
         resources=op.resources,
+        tree=lent.tree,
+        tree_of=lent.tree_of,
+        keep=lent.keep,
     )
 
 

@@ -29,6 +29,7 @@ from pybuild.executor.zygote.chroot import family, namespaced
 from pybuild.executor.zygote.chroot.sources import Sources
 from pybuild.executor.zygote.chroot.stubs import Stubs
 from pybuild.executor.zygote.copied import leaves, scanning
+from pybuild.executor.zygote.copied.applying import apply
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
@@ -85,9 +86,8 @@ class _Step:
         """Return the status, when the delta is complete."""
         spec = self._spec
         root = spec["work"] + "/root"
-        os.mkdir(root, 0o755)
         userxattr = isolation.uses_userxattr()
-        merge(list(spec["lowers"]), root, leaves.copy_real, userxattr=userxattr)
+        self._make_root(root, userxattr=userxattr)
         _check_kernels(root)
         marks = scanning.scan(root)
         sources = Sources(spec["work"] + "/sources", userxattr=userxattr)
@@ -108,11 +108,33 @@ class _Step:
             sources.forget()
         if not spec["readonly"]:
             collect(root, marks, spec["upper"], userxattr=userxattr)
+            if spec["keep"]:
+                apply(spec["upper"], root, leaves.copy_real, userxattr=userxattr)
+                os.rename(root, spec["keep"])
         return status
+
+    def _make_root(self, root: str, *, userxattr: bool) -> None:
+        """Make the tree of the step's deltas, of the one that is given if there is one."""
+        lowers: list[str] = list(self._spec["lowers"])
+        if self._spec["tree"]:
+            os.rename(self._spec["tree"], root)
+            for lower in lowers[self._spec["tree_of"] :]:
+                apply(lower, root, leaves.copy_real, userxattr=userxattr)
+            return
+        os.mkdir(root, 0o755)
+        merge(lowers, root, leaves.copy_real, userxattr=userxattr)
 
     def _warn(self, warnings: list[str]) -> None:
         for text in warnings:
             self._channel.sendall(wire.frame(("warning", text)))
+
+    def _join_cgroups(self) -> None:
+        try:
+            self._leaf.join_all()
+        except FileNotFoundError:
+            # Another zygote has taken it for one that was left behind: copying took a minute.
+            self._leaf.has_pids = False
+            self._warn(["its cgroup was removed meanwhile: its limits are not enforced"])
 
     # --- the step's process -----------------------------------------------------------------------
 
@@ -156,7 +178,7 @@ class _Step:
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
             if os.getppid() not in (supervisor, 0):  # 0: it is in another pid namespace
                 os._exit(1)
-            self._leaf.join_all()
+            self._join_cgroups()
             os.setsid()
             try:
                 syscalls.join_session_keyring("pybuild")
