@@ -41,6 +41,8 @@ _NAMES = {
     "data": "content",
     "mtime": "epoch",
 }
+# What a frontend makes of how a source is written: a difference there says no more.
+_OF_SOURCE = {"allow_empty", "contents_only", "wildcard"}
 _IDENTITIES = {"ImageSource": "base", "OciLayoutSource": "base", "GitSource": "commit"}
 
 
@@ -268,7 +270,10 @@ def _actions(was: list[Any], now: list[Any]) -> Iterator[Difference]:
         return
     for before, after in zip(was, now, strict=True):
         old, new = as_object(before), as_object(after)
-        for name in sorted({*old, *new} - {"input", "selection", "type"}):
+        names = {*old, *new} - {"input", "selection", "type"}
+        if old.get("source") != new.get("source"):
+            names -= _OF_SOURCE
+        for name in sorted(names, key=lambda name: (name != "source", name)):
             if old.get(name) == new.get(name):
                 continue
             kind = old.get("type")

@@ -32,6 +32,12 @@ def build(parsed: Parsed, builder: Builder) -> int:
         raise UsageError(
             "--runtime is the build server's to choose", hints=["start it with --runtime"]
         )
+    for name in ("explain", "fail-on-miss"):
+        if parsed.flag(name):
+            raise UsageError(
+                f"--{name} is about the store of this machine",
+                hints=["a build server does not say what its cache has"],
+            )
     load = bool(parsed.values.pop("load", ["false"])[-1] == "true")
     if parsed.one("cache-max"):
         raise UsageError(

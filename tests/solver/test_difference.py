@@ -9,7 +9,7 @@ import pytest
 
 from pybuild.model.digest import Digest
 from pybuild.model.named import KnownInputs, Listing
-from pybuild.model.ops import ExecOp, Mount, MountType, Vertex
+from pybuild.model.ops import Copy, ExecOp, FileOp, Mount, MountType, Vertex
 from pybuild.solver import keys
 from pybuild.solver.difference import Difference, differences
 from pybuild.solver.listings import MAX_DIFFERENCES, file_differences
@@ -47,6 +47,18 @@ def nothing(_digest: str) -> Listing | None:
 )  # fmt: skip
 def test_one_difference_of_a_run(now: ExecOp, expected: Difference) -> None:
     assert differences(parts(RUN), parts(now), nothing) == [expected]
+
+
+def test_a_copy_is_told_by_what_was_written() -> None:
+    def copied(copy: Copy) -> dict[str, Any]:
+        return {"op": keys.definition_part(FileOp(actions=(copy,)))}
+
+    one = copied(Copy(input=1, source="/config", dest="/etc/tool"))
+    other = copied(Copy(input=1, source="/conf*", dest="/etc/", wildcard=True, allow_empty=True))
+    assert differences(one, other, nothing) == [
+        Difference(field="source", was="/config", now="/conf*"),
+        Difference(field="dest", was="/etc/tool", now="/etc/"),
+    ]
 
 
 def test_a_parent_is_blamed_last_and_a_base_by_its_digest() -> None:
