@@ -73,6 +73,8 @@ class Carrier:
     async def _flush(
         self, one: _Round, found: list[StepResult], emit: Emit, *, interrupted: bool
     ) -> None:
+        if one.writer.failure is not None:
+            raise one.writer.failure  # it is out of reach; whoever waits for an error waits no longer
         if not interrupted and (found or one.sent):
             async with internal_step(one.writer.target.title, emit, self._engine.clock) as step:
                 one.writer.hurry(step)

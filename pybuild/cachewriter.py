@@ -68,6 +68,15 @@ class CacheWriter:
         for _ in range(_AT_ONCE - _MEANWHILE):
             self._places.release()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why nothing of what was tried has come there; None if something has, or is on its way."""
+        tried = self._layers.values()
+        if not tried or any(not task.done() or task.cancelled() for task in tried):
+            return None
+        errors = [task.exception() for task in tried]
+        return errors[0] if None not in errors else None
+
     def send(self, delta: str) -> asyncio.Task[CachedLayer | None]:
         """Begin to bring a layer there; what failed is tried again.
 

@@ -81,6 +81,19 @@ def s3_place(attrs: Mapping[str, str], role: str) -> S3Place:
     )
 
 
+def with_credentials(attrs: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *attrs* with what the environment says, for a server that has another one."""
+    found = dict(attrs)
+    if not found.get("access_key_id"):
+        for name in ("access_key_id", "secret_access_key", "session_token"):
+            if value := environ.get(f"AWS_{name.upper()}"):
+                found[name] = value
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    if region and not found.get("region"):
+        found["region"] = region
+    return found
+
+
 def attrs_of_url(url: str) -> dict[str, str]:
     """Return the attributes that ``s3://bucket/prefix?region=…`` stands for.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pybuild.cacheoptions import CacheFrom
+from pybuild.cacheoptions import CacheFrom, CacheTo
 from pybuild.daemon.client.content import BlobStore
 from pybuild.daemon.pb import control as pb
 from pybuild.image.archive import check_layout, name_in_layout
@@ -16,6 +16,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.request import BuildRequest
+from pybuild.s3options import with_credentials
 
 _MANIFEST = "cache.manifest"
 
@@ -50,7 +51,7 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
     """
     caches = Caches()
     for source in request.cache_from:
-        attrs = dict(source.attrs)
+        attrs = _attrs(source)
         if source.src:
             try:
                 found = LayoutDirectory(source.src).find(source.tag, source.digest)
@@ -66,9 +67,14 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
             os.makedirs(target.dest, exist_ok=True)
             caches.stores[f"local:{target.dest}"] = BlobStore(target.dest, writable=True)
             caches.layouts.append((target.dest, target.tag))
-        entry = pb.CacheOptionsEntry(Type=target.type, Attrs=dict(target.attrs))
+        entry = pb.CacheOptionsEntry(Type=target.type, Attrs=_attrs(target))
         caches.options.Exports.append(entry)
     return caches
+
+
+def _attrs(place: CacheFrom | CacheTo) -> dict[str, str]:
+    """What a server is told of a place; it has no credentials of ours."""
+    return with_credentials(place.attrs, os.environ) if place.s3 else dict(place.attrs)
 
 
 def _warn(source: CacheFrom, error: PybuildError, emit: Emit) -> None:

@@ -68,6 +68,14 @@ def test_a_build_that_fails_keeps_what_it_made(machines: Machines, place: str) -
     assert found.ran == ["RUN true"]
 
 
+def test_a_build_that_fails_does_not_wait_for_a_place_that_is_gone(machines: Machines) -> None:
+    """It was tried while the build went on; the first try and its repetitions were enough."""
+    write(machines.context, Dockerfile=f"{CHAIN}RUN sleep 10; false\n")
+    failed = machines.build(machines.fresh(), "--cache", "127.0.0.1:1/a/b:c", code=1)
+    assert "the cache was not exported: pull 127.0.0.1:1/a/b" in failed.log
+    assert "exporting cache" not in failed.log
+
+
 def test_a_server_carries_what_a_build_that_fails_has_made(
     machines: Machines, ref: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pybuild.cacheoptions import parse_cache_from, parse_cache_to
 from pybuild.cacheurl import parse_cache
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
+from pybuild.s3options import with_credentials
 
 DIGEST = Digest.of(b"x")
 
@@ -71,6 +72,19 @@ def test_one_flag_is_a_bucket() -> None:
 def test_secrets_of_a_bucket_are_not_shown() -> None:
     to = parse_cache_to("type=s3,bucket=abc,access_key_id=k,secret_access_key=hidden")
     assert "hidden" not in repr(to.s3) + str(to.s3)
+
+
+def test_a_server_is_told_the_credentials_of_the_environment() -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "r"}
+    told = with_credentials({"bucket": "abc"}, environ)
+    assert told == {
+        "bucket": "abc",
+        "access_key_id": "k",
+        "secret_access_key": "s",
+        "region": "r",
+    }
+    own = {"access_key_id": "x", "secret_access_key": "y", "region": "z"}
+    assert with_credentials(own, environ) == own
 
 
 def test_what_others_wrote_stays_with_max_only() -> None:
