@@ -98,6 +98,17 @@ def name_in_layout(directory: str, descriptor: Descriptor, tag: str) -> None:
     _write_index(directory, [*kept, _field_order(named)])
 
 
+def list_in_layout(directory: str, entry: Mapping[str, Any]) -> None:
+    """Let a layout's index have *entry*, a descriptor without a name, such as a signature's.
+
+    Raises:
+        UserError: *directory* holds something else than a layout.
+    """
+    known = _other_entries(directory)
+    if all(other.get("digest") != entry["digest"] for other in known):
+        _write_index(directory, [*known, dict(entry)])
+
+
 def _write_index(directory: str, entries: list[Any]) -> None:
     with _replacing(os.path.join(directory, "oci-layout")) as out:
         out.write(LAYOUT)

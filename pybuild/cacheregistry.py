@@ -96,11 +96,14 @@ class RegistryCache:
 
         It says which tag it is for (`cachepublish`), so that no other tag can name the same.
         """
-        from pybuild.registry.faults import RegistryFault
+        from pybuild.registry.faults import RegistryFault, UnresolvedImage
 
         if self._deletes:
+            gone = Reference(self._reference.host, self._reference.path, digest=manifest)
             try:
-                await self._engine.client().delete_manifest(self._reference, manifest)
+                await self._engine.client().delete(gone, refers=False)
+            except UnresolvedImage:
+                pass  # somebody else was here first
             except RegistryFault:
                 self._deletes = False  # it never does, or not for us
 

@@ -69,12 +69,14 @@ async def copy_image(
     progress: Progress,
     *,
     platform: Platform | None = None,
+    referrers: bool = False,
 ) -> Descriptor:
     """Have what *source* names at each of *targets*, under their names.
 
     Args:
         store: blobs pass through it, if they have to; its view keeps them meanwhile.
         platform: only this one, without the index around it.
+        referrers: what refers to any part of it, too, and what refers to that.
 
     Raises:
         UserError: there is nothing of that name, or not for *platform*.
@@ -87,7 +89,31 @@ async def copy_image(
     for target in targets:
         await copy_parts(source, target, plan, store, progress)
         await target.keep(root, data, named=True)
+    if referrers:
+        await _copy_referrers(source, targets, store, progress, plan)
     return root
+
+
+async def _copy_referrers(
+    source: Place, targets: Sequence[Place], store: Store, progress: Progress, plan: Plan
+) -> None:
+    """Have all that refers to the documents of *plan* at *targets*; each after its subject."""
+    known = set(plan.documents)
+    pending = list(plan.documents)
+    while pending:
+        for referrer in await source.referrers(pending.pop(0)):
+            descriptor = referrer.descriptor
+            if descriptor.digest in known:
+                continue  # an attestation that the index has, too; or a ring, were that possible
+            if len(known) >= _MOST_DOCUMENTS:
+                raise EnvironmentFault(f"{source.name}: more than {_MOST_DOCUMENTS} manifests")
+            data = await source.document(descriptor)
+            below = await survey(source, descriptor, data)
+            for target in targets:
+                await copy_parts(source, target, below, store, progress)
+                await target.attach(referrer, data)
+            known.add(descriptor.digest)
+            pending.append(descriptor.digest)
 
 
 async def copy_parts(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.store import Store
-from pybuild.image.archive import check_layout, name_in_layout, write_layout_blob
+from pybuild.image.archive import check_layout, list_in_layout, name_in_layout, write_layout_blob
 from pybuild.layouts import LayoutDirectory, parse_layout
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -20,6 +20,7 @@ from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
     from pybuild.registry.client import Client
+    from pybuild.registry.referrers import Referrer
 
 LAYOUT = "oci-layout://"
 _MAX_DOCUMENT_BYTES = 8 << 20
@@ -62,6 +63,14 @@ class Place(Protocol):
 
     async def keep(self, descriptor: Descriptor, data: bytes, *, named: bool) -> None:
         """Keep a document, whose parts are here, under the place's name or by its digest only."""
+        ...
+
+    async def referrers(self, subject: Digest) -> list[Referrer]:
+        """Return what refers to a manifest: signatures, bills of materials."""
+        ...
+
+    async def attach(self, referrer: Referrer, data: bytes) -> None:
+        """Keep a manifest that refers to one that is here; its parts are."""
         ...
 
 
@@ -121,6 +130,12 @@ class RepositoryPlace:
             target = Reference(target.host, target.path)
         await self._client.push_manifest(target, descriptor.media_type, data)
 
+    async def referrers(self, subject: Digest) -> list[Referrer]:
+        return await self._client.referrers(self.reference, subject)
+
+    async def attach(self, referrer: Referrer, data: bytes) -> None:
+        await self.keep(referrer.descriptor, data, named=False)
+
 
 class LayoutPlace:
     """An image in an OCI layout directory; a new one is made where there is none yet."""
@@ -172,6 +187,16 @@ class LayoutPlace:
 
         await asyncio.to_thread(write)
 
+    async def referrers(self, subject: Digest) -> list[Referrer]:
+        """Of what the index lists, that is: nothing else in a layout can be found by its subject."""
+        path, _, _ = parse_layout(self._text)
+        return await asyncio.to_thread(_referrers_in, LayoutDirectory(path), subject)
+
+    async def attach(self, referrer: Referrer, data: bytes) -> None:
+        directory, _ = self._target()
+        await self.keep(referrer.descriptor, data, named=False)
+        await asyncio.to_thread(list_in_layout, directory, referrer.to_json())
+
     def _target(self) -> tuple[str, str]:
         """The directory and tag to write to.
 
@@ -182,6 +207,17 @@ class LayoutPlace:
         if digest is not None:
             raise UsageError(f"{self.name}: an image cannot be named by a digest")
         return path, tag or "latest"
+
+
+def _referrers_in(layout: LayoutDirectory, subject: Digest) -> list[Referrer]:
+    from pybuild.registry.referrers import subject_of
+
+    found: list[Referrer] = []
+    for entry in layout.entries():
+        referred = subject_of(layout.read(entry, _MAX_DOCUMENT_BYTES), entry.media_type)
+        if referred is not None and referred[0] == subject:
+            found.append(referred[1])
+    return found
 
 
 def _write_document(directory: str, digest: Digest, data: bytes) -> None:

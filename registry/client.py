@@ -8,16 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self, TypeVar
 
 from pybuild.model.clock import Clock
-from pybuild.model.descriptor import Descriptor
+from pybuild.model.descriptor import OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.registry import download, listing, manifests, upload
+from pybuild.registry import download, listing, manifests, referrers, removal, upload
 from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
-from pybuild.registry.challenge import Scopes, delete_scope, pull_scope, push_scope
+from pybuild.registry.challenge import Scopes, pull_scope, push_scope
 from pybuild.registry.credentials import Credentials, NoCredentials
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
+from pybuild.registry.referrers import Referrer
+from pybuild.registry.taglists import TagLists
 from pybuild.registry.transport import RETRIED, Limits, Request, Transport, once_only
 from pybuild.registry.upload import Fetch, Pushed
 from pybuild.registry.wire import ConnectionLost, Response
@@ -66,6 +68,7 @@ class Client:
             jitter=jitter,
         )
         self._resting: dict[str, float] = {}
+        self._tag_lists = TagLists(self._read_list, self._write_list)
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,25 +208,53 @@ class Client:
             said = response.headers.get("Docker-Content-Digest", digest)
             if said != digest and said.startswith("sha256:"):
                 raise ContentFault(f"push {reference}: manifest {digest}: stored as another one")
+            is_listed = "OCI-Subject" in response.headers
+        if not is_listed:
+            await self._tag_lists.add(reference, media_type, data)
         return Descriptor(media_type, digest, len(data))
 
-    async def delete_manifest(self, reference: Reference, digest: Digest) -> None:
-        """Have the registry forget a manifest, and with it every tag that names it [end-9].
+    async def referrers(self, reference: Reference, digest: Digest) -> list[Referrer]:
+        """Return what refers to the manifest *digest*, signatures for example [end-12a].
+
+        Where the registry has no answer, a tag that clients keep has.
+        """
+        origin = self._hosts.origin(reference.host)
+        found = await referrers.listed(self._transport, origin, reference, digest)
+        return await self._tag_lists.of(reference, digest) if found is None else found
+
+    async def delete(self, reference: Reference, *, refers: bool = True) -> None:
+        """Delete the manifest that *reference* has a digest of, else the tag [end-9].
+
+        Args:
+            refers: the manifest may refer to another one, whose list it then leaves.
 
         Raises:
-            RegistryFault: it does not, as many never do.
+            UnresolvedImage: it is not there.
+            RegistryFault: the registry does not do that, as many never do.
         """
-        request = Request(
-            endpoint=self._hosts.origin(reference.host),
-            method="DELETE",
-            repository=reference.path,
-            action=f"delete {digest} of {reference.repository}",
-            scopes=delete_scope(reference.path),
-            path=f"/{reference.path}/manifests/{digest}",
-        )
-        async with self._transport.open(request) as response:
-            if response.status not in (200, 202, 204):
-                raise self._transport.refusal(request, response)
+        origin = self._hosts.origin(reference.host)
+        looks = refers and reference.digest is not None
+        gone = await self._manifest_or_none(reference) if looks else None
+        await removal.delete(self._transport, origin, reference)
+        if gone is not None:
+            await self._tag_lists.drop(reference, gone[0].media_type, gone[1])
+
+    async def _manifest_or_none(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
+        """What the registry itself has."""
+        origin, action = self._hosts.origin(reference.host), f"pull {reference}"
+        try:
+            return await self._manifest_at(origin, reference, None, action)
+        except RegistryFault as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _read_list(self, reference: Reference) -> bytes | None:
+        found = await self._manifest_or_none(reference)
+        return None if found is None else found[1]
+
+    async def _write_list(self, reference: Reference, data: bytes) -> None:
+        await self.push_manifest(reference, OCI_INDEX, data)
 
     async def tags(self, reference: Reference) -> list[str]:
         """Return all tags of a repository, as the registry orders them [end-8]."""

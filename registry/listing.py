@@ -94,7 +94,7 @@ async def _pages(
         response, data = await transport.fetch(request, _LIMIT_BYTES)
         if response.status != 200:
             raise transport.refusal(request, response)
-        following = _next_page(response)
+        following = next_page(response)
         found.update(dict.fromkeys(read(request.action, data)))
         if not following or following in seen:
             break
@@ -103,7 +103,7 @@ async def _pages(
     return list(found)
 
 
-def _next_page(response: Response) -> str:
+def next_page(response: Response) -> str:
     """The next page's URL, when it lies on the same server."""
     match = _NEXT.search(response.headers.get("Link", ""))
     if match is None:

@@ -19,7 +19,13 @@ from pybuild.model.clock import Clock
 from pybuild.registry.auth import Authenticator
 from pybuild.registry.challenge import Scopes
 from pybuild.registry.credentials import Credentials
-from pybuild.registry.faults import ContentFault, RegistryFault, printable, status_text
+from pybuild.registry.faults import (
+    ContentFault,
+    RegistryFault,
+    error_codes,
+    printable,
+    status_text,
+)
 from pybuild.registry.hosts import Endpoint, Hosts, Tls
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.wire import ConnectionLost, NotTls, Response, Wire, origin_of
@@ -266,8 +272,9 @@ class Transport:
             self._settled[key] = scheme
             return result
         result = await self._follow(request, final, header)
-        # A TLS server answers 400 to plain HTTP: then the first scheme only had bad luck.
-        if first and result[0].status == 400:
+        # A TLS server answers 400 to plain HTTP: then the first scheme only had bad luck. A registry
+        # that refuses says why.
+        if first and result[0].status == 400 and not error_codes(result[0].body):
             result[0].close()
             raise ConnectionLost("TLS handshake failed", unsent=True)
         self._settled[key] = final

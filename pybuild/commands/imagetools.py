@@ -1,4 +1,4 @@
-"""``pybuild imagetools``: looks at, joins and copies images where they are [CMD-7, CMD-8]."""
+"""``pybuild imagetools``: looks at, joins, copies and deletes images where they are [CMD-7, CMD-8]."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from pybuild.cache.store import Store
 from pybuild.commands.template import rendered
 from pybuild.config import load_settings
 from pybuild.host import SystemClock, platforms_from
-from pybuild.imagecopy import copy_image, copy_parts
+from pybuild.imagecopy import copy_image, copy_parts, survey
 from pybuild.imagefacts import facts
 from pybuild.imageplaces import Place, place_of
 from pybuild.indexing import Made, make
 from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
+from pybuild.registry.faults import UnresolvedImage, printable
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.referrers import Referrer
 from pybuild.registry.together import together
 
 T = TypeVar("T")
@@ -37,6 +40,7 @@ def main(parsed: Parsed) -> int:
         "inspect": (_inspect, "a NAME", 1, 1),
         "create": (_create, "SOURCE…", 0, 1000),
         "copy": (_copy, "SOURCE TARGET…", 2, 1000),
+        "rm": (_remove, "NAME:TAG or NAME@DIGEST", 1, 1000),
     }
     if verb not in verbs:
         raise UsageError(f'unknown command "imagetools {verb}": one of {", ".join(verbs)}')
@@ -53,6 +57,10 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
         sys.stdout.write(data.decode())
         return 0
     template = parsed.one("format")
+    if parsed.flag("referrers"):
+        listed = _with_client(parsed, partial(_referring, words[0]))
+        sys.stdout.write(_shown_referrers(listed, template))
+        return 0
     if not template:
         place, root, data = _with_client(parsed, partial(_looked, words[0]))
         sys.stdout.write(_shown(place, root, data))
@@ -91,6 +99,36 @@ def _shown(place: Place, root: Descriptor, data: bytes) -> str:
             lines.append("  Annotations:")
             lines += [f"    {key}: {value}" for key, value in sorted(child.annotations.items())]
         lines.append("")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, list[Referrer]]]:
+    """What refers to an image or to a part of it, by its subject."""
+    place = place_of(text, client)
+    plan = await survey(place, *await place.root())
+    subjects = list(reversed(plan.documents))
+    found = await together([place.referrers(subject) for subject in subjects])
+    return place, {subject: items for subject, items in zip(subjects, found, strict=True) if items}
+
+
+def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: str) -> str:
+    place, found = listed
+    if form == "json":
+        body = {str(subject): [one.to_json() for one in items] for subject, items in found.items()}
+        return json.dumps(body, indent=2) + "\n"
+    if form:
+        raise UsageError(f'format "{form}": referrers are shown as text, or as json')
+    lines = [f"Name:      {place.name}", ""]
+    for subject, items in found.items():
+        lines.append(f"Referrers of {subject}:")
+        for one in items:
+            lines.append(f"  Digest:       {one.descriptor.digest}")
+            lines.append(f"  ArtifactType: {printable(one.artifact_type)}")
+            notes = sorted(one.descriptor.annotations.items())
+            lines += [f"  {printable(key)}: {printable(value)}" for key, value in notes]
+            lines.append("")
+    if not found:
+        lines.append("Nothing refers to it.")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -154,11 +192,38 @@ def _copy(parsed: Parsed, words: list[str]) -> int:
                 view,
                 _no_progress,
                 platform=platforms[0] if platforms else None,
+                referrers=parsed.flag("referrers"),
             )
 
     copied = _with_client(parsed, work)
     for target in targets:
         sys.stdout.write(f"{target}@{copied.digest}\n")
+    return 0
+
+
+def _remove(parsed: Parsed, words: list[str]) -> int:
+    """Delete tags, and manifests by their digests, from their registries."""
+    references: list[Reference] = []
+    for text in words:
+        try:
+            reference = Reference.parse(text)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if "@" not in text and ":" not in text.rpartition("/")[2]:
+            raise UsageError(f'"{text}": a tag or a digest is needed', hints=[f"{text}:latest?"])
+        references.append(reference)
+
+    async def work(client: Client) -> None:
+        for reference in references:
+            try:
+                await client.delete(reference)
+            except UnresolvedImage:
+                if not parsed.flag("force"):
+                    raise
+            else:
+                sys.stdout.write(f"Deleted: {reference}\n")
+
+    _with_client(parsed, work)
     return 0
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
+from pybuild.model.reference import Reference
+from pybuild.registry.client import Client
 from tests.harness import Pybuild, write
+from tests.registry.fakes import DirectoryBlobs, WallClock
 from tests.services import RegistryProcess, has_registry, start_registry
 
 pytestmark = [
@@ -133,6 +139,63 @@ def test_copies_keep_every_digest_and_what_is_attested(
     assert "no match for platform linux/s390x" in error
 
 
+def test_what_refers_to_an_image_goes_along_and_can_be_seen(
+    pybuild: Pybuild, context: Path, registry: RegistryProcess, tmp_path: Path
+) -> None:
+    """[end-12a], at a registry without the endpoint, and through a layout."""
+    name = f"{registry.host}/referred:1"
+    pybuild("build", "-t", name, "--push", context)
+    root = inspect(pybuild, name)["manifest"]
+    subject = {key: root[key] for key in ("mediaType", "digest", "size")}
+    signature = refer(registry.host, "referred", "example/signature", subject)
+    note = refer(registry.host, "referred", "example/note", signature)
+    other = Pybuild(tmp_path / "other")
+    layout = f"oci-layout://{tmp_path}/layout:1"
+    back = f"{registry.host}/referred-copy:2"
+    other("imagetools", "copy", "--referrers", name, layout)
+    other("imagetools", "copy", "--referrers", layout, back)
+    for copied in (name, layout, back):
+        done = other("imagetools", "inspect", "--referrers", "--format", "json", copied)
+        [found] = json.loads(done.out)[root["digest"]]
+        assert found["digest"] == signature["digest"]
+        assert found["artifactType"] == "example/signature"
+    by_digest = f"{registry.host}/referred-copy@{signature['digest']}"
+    text = other("imagetools", "inspect", "--referrers", by_digest).out
+    assert f"Referrers of {signature['digest']}:\n  Digest:       {note['digest']}" in text
+    assert "ArtifactType: example/note" in text
+    last = f"{registry.host}/referred-copy@{note['digest']}"
+    assert "Nothing refers to it" in other("imagetools", "inspect", "--referrers", last).out
+
+    assert other("imagetools", "rm", last).out == f"Deleted: {last}\n"
+    assert "Nothing refers to it" in other("imagetools", "inspect", "--referrers", by_digest).out
+    assert f"delete {last}: not found" in other("imagetools", "rm", last, code=1).err
+    assert other("imagetools", "rm", "--force", last).out == ""
+    assert "no tags may delete NAME@DIGEST" in other("imagetools", "rm", back, code=3).err
+
+
+def refer(host: str, path: str, kind: str, subject: dict[str, Any]) -> dict[str, Any]:
+    """Push an artifact about *subject* as a client of the old kind does: with its tag."""
+    blobs = DirectoryBlobs(Path(tempfile.mkdtemp()))
+    empty = Descriptor("application/vnd.oci.empty.v1+json", blobs.put(b"{}"), 2)
+    body = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": kind,
+        "config": empty.to_json(),
+        "layers": [empty.to_json()],
+        "subject": subject,
+    }
+
+    async def push() -> dict[str, Any]:
+        at = Reference(host, path)
+        async with Client(clock=WallClock()) as client:
+            await client.push_blob(at, empty, blobs)
+            made = await client.push_manifest(at, OCI_MANIFEST, json.dumps(body).encode())
+        return made.to_json()
+
+    return asyncio.run(push())
+
+
 def test_what_is_shown(pybuild: Pybuild, context: Path, registry: RegistryProcess) -> None:
     name = f"{registry.host}/shown:1"
     pybuild("build", "--platform", "linux/amd64,linux/arm64", "-t", name, "--push", context)
@@ -163,6 +226,7 @@ def test_what_is_shown(pybuild: Pybuild, context: Path, registry: RegistryProces
         (["create", "-t", "x", "--annotation", "a=1", "y"], "an image that exists cannot be"),
         (["frob"], 'unknown command "imagetools frob"'),
         (["copy", "x"], "expects SOURCE TARGET"),
+        (["rm", "ghcr.io/a/b"], "a tag or a digest is needed"),
         (["inspect", "UPPER"], "must be lowercase"),
     ],
 )
