@@ -22,8 +22,10 @@ from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.options import Parsed
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.hosts import Hosts
+from pybuild.registry.hosts import Hosts, is_loopback
+from pybuild.registry.server.access import EVERYBODY
 from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.routes import Action
 from pybuild.registry.server.serving import listening, until_told
 from pybuild.servesettings import Serving, read_serving
 
@@ -71,8 +73,19 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
     ):
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
+            if _is_open(serving) and not is_loopback(address):
+                _warn(f"anybody who reaches {address} may push and delete; see --htpasswd")
         await until_told()
         sys.stderr.write("registry: stopping\n")
+
+
+def _is_open(serving: Serving) -> bool:
+    """Whether people who did not log in may change something."""
+    rules = serving.server.access.rules
+    changes = {Action.PUSH, Action.DELETE}
+    return not serving.server.read_only and any(
+        EVERYBODY in rule.users and not changes.isdisjoint(rule.actions) for rule in rules
+    )
 
 
 def _list(parsed: Parsed, rest: Sequence[str]) -> int:

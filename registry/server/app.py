@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
+import traceback
 from contextlib import suppress
 from time import monotonic
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from pybuild.cache.storekey import identity
 from pybuild.model.errors import EnvironmentFault
+from pybuild.registry.faults import printable
 from pybuild.registry.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
 from pybuild.registry.server.asked import Asked, Handler
@@ -21,6 +23,7 @@ from pybuild.registry.server.metrics import CONTENT_TYPE
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind, understand
 
+_GONE = 499  # as nginx calls a client that went away
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _HANDLERS: dict[tuple[Kind, str], Handler] = {
     (Kind.BASE, "GET"): discovery.base,
@@ -82,9 +85,17 @@ class Registry:
                 response = await self._answer(call, request)
         except Refusal as refusal:
             response = _refused(refusal)
-        except EnvironmentFault as fault:
-            sys.stderr.write(f"error: {request.method} {request.path}: {fault.message}\n")
-            response = _refused(_failed(fault))
+        except (ConnectionError, web.RequestPayloadError):
+            response = web.Response(status=_GONE)  # for the numbers: nobody is there to read it
+            response.force_close()
+        except (EnvironmentFault, OSError) as error:
+            # The path is anybody's text, and a log may be read on a terminal.
+            asked = printable(f"{request.method} {request.path}")
+            sys.stderr.write(f"error: {asked}: {printable(str(error))}\n")
+            response = _refused(_failed(error))
+        except Exception:  # noqa: BLE001 (a bug costs one request, and is told in full)
+            sys.stderr.write(f"error: bug of the registry:\n{traceback.format_exc()}")
+            response = _refused(Refusal(500, Code.UNSUPPORTED, "the registry has a bug"))
         finally:
             metrics.in_flight -= 1
             if not metrics.in_flight:
@@ -100,9 +111,10 @@ class Registry:
         return response
 
     async def _answer(self, call: Call, request: web.BaseRequest) -> web.StreamResponse:
-        namespace = request.query.get("ns", "")
+        namespace, asked_for = "", call
         upstreams = self.hosting.upstreams
         if upstreams is not None:
+            namespace = request.query.get("ns", "")
             call = upstreams.translated(call, namespace)
         caller = await self.guard.admit(request, call)
         self._allow(call)
@@ -112,7 +124,7 @@ class Registry:
             request.writer.output_size = 0
         handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
         response = await handler(Asked(self.hosting, call, request, caller))
-        if namespace and upstreams is not None and not response.prepared:
+        if namespace and call is not asked_for and not response.prepared:
             response.headers["OCI-Namespace"] = namespace
         return response
 
@@ -141,8 +153,8 @@ def _refused(refusal: Refusal) -> web.Response:
     return web.Response(status=refusal.status, body=refusal.body, headers=headers)
 
 
-def _failed(fault: EnvironmentFault) -> Refusal:
-    cause = fault.__cause__
+def _failed(error: EnvironmentFault | OSError) -> Refusal:
+    cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refusal(507, Code.DENIED, "there is no space left in this registry")
     return Refusal(500, Code.UNSUPPORTED, "the registry failed; its log says why")

@@ -7,10 +7,15 @@ a letter a minute, would use up our descriptors.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+
+from pybuild.registry.faults import printable
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -31,6 +36,7 @@ class PatientServer(web.Server):
         super().__init__(
             self._heard,
             access_log=None,
+            logger=_quiet_logger(),
             auto_decompress=False,  # a blob is the bytes that were sent
             keepalive_timeout=keep_alive_s,
         )
@@ -59,3 +65,21 @@ class PatientServer(web.Server):
         timer = self._silent.pop(handler, None)
         if timer is not None:
             timer.cancel()
+
+
+class _OurOwnFaults(logging.Handler):
+    """Says in a line what went wrong here; what a client did wrong is its own affair."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, HttpProcessingError | ConnectionError):
+            sys.stderr.write(f"error: {record.getMessage()}: {printable(repr(error))}\n")
+
+
+def _quiet_logger() -> logging.Logger:
+    logger = logging.getLogger("pybuild.registry.server")
+    if not logger.handlers:
+        logger.addHandler(_OurOwnFaults())
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+    return logger

@@ -31,6 +31,11 @@ class Serving:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
+    def said(self) -> str:
+        """What it has said, once it has ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
 
 @contextmanager
 def process(root: Path, *flags: str) -> Generator[Serving]:

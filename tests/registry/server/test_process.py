@@ -217,3 +217,31 @@ def test_an_image_pushed_to_it_is_as_it_was(tmp_path: Path) -> None:
     with Store.open(tmp_path, WallClock()) as store, process(tmp_path) as serving:
         digest = run(pushed_image(serving.host, store, "a", "v1", b"layer"))
         assert digest == Digest.of(encoded(image(Digest.of(EMPTY), [Digest.of(b"layer")])))
+
+
+JUNK = (
+    b"\x16\x03\x01 looks like TLS\r\n\r\n",
+    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /v2/%ff%00%0a%1b[31m/tags/list HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v2/_catalog?n=%00&last=%ff HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+    b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"a" * 64 + b" HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Length: 100000\r\n\r\nand no more",
+)
+
+
+def test_what_anybody_sends_is_not_the_logs_affair(tmp_path: Path) -> None:
+    with process(tmp_path) as serving:
+        for junk in JUNK:
+            with connect(serving.host) as one:
+                one.sendall(junk)
+                if not junk.endswith(b"no more"):
+                    status = one.recv(4096).split(b" ")[1]
+                    assert status.startswith(b"4") or b"POST" in junk
+        with connect(serving.host) as one:
+            one.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in one.recv(4096)
+        assert serving.stop() == 0
+        assert serving.said() == "registry: stopping\n"
