@@ -16,7 +16,7 @@ _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 _LATER = ("azblob", "gha")
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
-    + ("ignore-error", "merge", "max-age", "max-size")
+    + ("force-compression", "ignore-error", "merge", "max-age", "max-size")
 )
 _TO = {
     "registry": _FORMAT | {"ref"},
@@ -30,7 +30,7 @@ _FROM = {
     "s3": SOURCE,
 }
 # What BuildKit has besides; naming the default is no harm.
-_UNSUPPORTED = frozenset(("force-compression", "registry.insecure", "reset"))
+_UNSUPPORTED = frozenset(("registry.insecure", "reset"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class CacheTo:
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
         merge: what others have put there stays, within *retention*.
+        force_compression: also of layers that another cache has in another one.
         image_manifest: the cache is an image manifest; otherwise an index.
         attrs: as they were given, for a build server.
     """
@@ -56,6 +57,7 @@ class CacheTo:
     oci_types: bool = True
     compression: str = "gzip"
     level: int | None = None
+    force_compression: bool = False
     ignore_error: bool = False
     merge: bool = False
     retention: Retention = field(default_factory=Retention)
@@ -132,6 +134,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         oci_types=oci_types,
         compression=compression,
         level=_level(attrs),
+        force_compression=_flag(attrs, "force-compression", False),
         ignore_error=_flag(attrs, "ignore-error", False),
         merge=_flag(attrs, "merge", mode == "max"),
         retention=_retention(attrs),

@@ -53,7 +53,9 @@ class CacheWriter:
         self._engine = engine
         self._store = engine.store
         self._step = step
-        self._maker = LayerMaker(engine, wanted.compression, wanted.level)
+        self._maker = LayerMaker(
+            engine, wanted.compression, wanted.level, force=wanted.force_compression
+        )
         self._maker.nice = _NICE
         self._places = asyncio.Semaphore(_MEANWHILE)
         self._layers: dict[str, asyncio.Task[CachedLayer | None]] = {}
@@ -160,12 +162,12 @@ class CacheWriter:
     async def _describe(self, delta: str) -> CachedLayer:
         """Describe a layer; made if it is ours, fetched by nobody if it is not."""
         facts = await asyncio.to_thread(self._store.records.get, LAYER, delta) or {}
-        if "descriptor" in facts:
+        origin = await asyncio.to_thread(is_origins, self._store, delta)
+        if "descriptor" in facts and (origin or not self.wanted.force_compression):
             diff_id = Digest.parse(facts["diff_id"])
             blob = Descriptor.from_json(facts["descriptor"])
         else:
             diff_id, blob = await self._maker.make(delta)
-        origin = await asyncio.to_thread(is_origins, self._store, delta)
         created = await asyncio.to_thread(made_at, self._store, delta)
         plain = Descriptor(blob.media_type, blob.digest, blob.size)
         return CachedLayer(diff_id=diff_id, blob=plain, created=created, origin=origin)

@@ -73,6 +73,21 @@ def test_a_registry_carries_every_step(
     assert f"importing cache manifest from {ref}" in again.log
 
 
+def test_layers_of_another_cache_are_compressed_anew_when_told_to(
+    machines: Machines, registry: RegistryProcess, ref: str
+) -> None:
+    """[CCH-2] Nothing runs for it; both caches give the same files."""
+    first = machines.build(machines.fresh(), "--cache", ref)
+    other = ref[:-1] + "2"
+    to = f"type=registry,ref={other},mode=max,compression=zstd,force-compression=true"
+    found = machines.build(machines.fresh(), "--cache-from", ref, "--cache-to", to)
+    assert (found.ran, found.made) == ([], first.made)
+    kinds = {layer["mediaType"].rpartition("+")[2] for layer in manifest(registry, other)["layers"]}
+    assert kinds == {"zstd"}
+    found = machines.build(machines.fresh(), "--cache-from", other)
+    assert (found.ran, found.made) == ([], first.made)
+
+
 def test_a_directory_carries_every_step(machines: Machines, tmp_path: Path) -> None:
     """[CCH-3] Several tags share a directory, blobs and all."""
     to = f"type=local,dest={tmp_path / 'cache'},mode=max"

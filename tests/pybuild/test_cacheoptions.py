@@ -141,7 +141,7 @@ def test_one_flag_has_a_cache_for_each_branch() -> None:
         ),
         ("type=local,dest=x,oci-mediatypes=false,compression=zstd", "oci-mediatypes=true"),
         ("type=local,dest=x,color=red", 'has no attribute "color"'),
-        ("type=local,dest=x,force-compression=true", "not supported yet"),
+        ("type=local,dest=x,reset=true", "not supported yet"),
         ("type=local,dest=x,mode", "must be a key=value pair"),
     ],
 )
