@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 from pybuild.cache.jsontext import as_list, as_object
@@ -50,6 +51,10 @@ class StepName:
         return self.text.partition(" ")[0]
 
 
+# A store has thousands of names, and each miss of a build is held against all of them.
+_parsed = lru_cache(maxsize=1 << 14)(StepName.parse)
+
+
 def like(names: Iterable[str]) -> Callable[[str], bool]:
     """Return whether a name may be that of what is nearest to one of *names*."""
     parsed = [StepName.parse(name) for name in names]
@@ -82,7 +87,7 @@ def nearest(
     for one in known:
         if _kind(one.parts) != kind:
             continue
-        other = StepName.parse(one.name)
+        other = _parsed(one.name)
         likeness = _likeness(mine, other, taken, same_parent=parent == _parent(one.parts))
         if likeness is not None:
             good.append((likeness, one))

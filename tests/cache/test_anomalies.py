@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.atomic import Disk
+from pybuild.cache.builds import Builds
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
 from pybuild.cache.prune import Policy, prune
@@ -107,6 +108,7 @@ def build(root: Path, disk: Disk) -> None:
         results.save(Record(key=KEY, snapshot=Snapshot((first, second))), made_of)
         results.save_alias(Digest.of(b"definition"), KEY)
         results.load(KEY)
+        Builds(store).put("0123abcd", 1.0, {"steps": []})
         with store.blobs.writer(Digest.of(b"layer"), 5, resume=True) as writer:
             writer.write(b"layer")
             writer.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -487,6 +488,59 @@ def test_a_single_cause_is_named_exactly(site: Site, case: Case) -> None:
     site.build(*case.options)
     miss = check(case, site.explained())
     assert miss["place"] == ""
+
+
+def touch(context: Path) -> None:
+    for path in context.rglob("*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+
+
+def link(context: Path) -> None:
+    os.link(context / "src/a", context.parent / "other-name")
+
+
+def move(site: Site) -> None:
+    elsewhere = site.context.rename(site.context.with_name("elsewhere"))
+    site.context.symlink_to(elsewhere)
+
+
+def give_away(context: Path) -> None:
+    if os.geteuid() == 0:
+        for path in context.rglob("*"):
+            os.chown(path, 12, 34, follow_symlinks=False)
+
+
+SAME: dict[str, tuple[Callable[[Site], None], tuple[str, ...]]] = {
+    "times of files": (file(touch), ()),
+    "owners of files": (file(give_away), ()),
+    "another name for a file": (file(link), ()),
+    "where the context is": (move, ()),
+    "a file that nobody reads": (file(lambda c: (c / "unread").write_text("x")), ()),
+    "an ignored file": (file(lambda c: (c / "src/y.log").write_text("x")), ()),
+    "a proxy": (nothing, ("--build-arg=HTTP_PROXY=http://10.0.0.1:1",)),
+    "value of a secret": (
+        file(lambda c: (c.parent / "secret").write_text("other")),
+        ("--secret=id=s,src=secret",),
+    ),
+    "limits": (nothing, ("--shm-size=1m", "--memory=512m")),
+    "labels": (nothing, ("--label=a=b",)),
+    "metadata": (edit("USER root", "LABEL a=b\nEXPOSE 80\nUSER root\nCMD x\nVOLUME /v"), ()),
+    "comments": (edit("USER root", "# a comment\nUSER root"), ()),
+    "line breaks and casing": (edit("RUN --network=none echo", "run --network=none \\\n echo"), ()),
+    "name of a stage": (edit("tools", "implements"), ()),
+    "id of a context": (nothing, ("--build-context=unused=.",)),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_never_counts_makes_no_step_run(site: Site, name: str) -> None:
+    """[KEY-1, KEY-2, KEY-8]"""
+    mutate, options = SAME[name]
+    (site.context.parent / "secret").write_text("one")
+    mutate(site)
+    # A filter of no stage is seen by the engine alone: no memo answers in its place.
+    words = ["build", "-q", "--fail-on-miss", "--no-cache-filter=", *options]
+    site.pybuild(*words, site.context, cwd=site.context.parent)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""The last builds are remembered, no more than so many, and broken ones are passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache import builds as module
+from pybuild.cache.builds import Builds
+from pybuild.cache.store import Store
+
+
+def test_the_latest_comes_first(store: Store) -> None:
+    kept = Builds(store)
+    assert list(kept.latest()) == []
+    for at in (5.0, 1e9, 7.25):
+        kept.put(kept.new_id(), at, {"at": at})
+    assert [value["at"] for value in kept.latest()] == [1e9, 7.25, 5.0]
+
+
+def test_the_oldest_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BUILDS", 3)
+    kept = Builds(store)
+    for at in range(5):
+        kept.put(kept.new_id(), float(at), {"at": at})
+    assert [value["at"] for value in kept.latest()] == [4, 3, 2]
+    assert len(list((Path(store.root) / "builds").iterdir())) == 3
+
+
+def test_what_is_no_build_is_passed_over(store: Store) -> None:
+    kept = Builds(store)
+    kept.put("0123abcd", 1.0, {"at": 1.0})
+    folder = Path(store.root) / "builds"
+    (folder / "00000000009-00000000").write_text("{")
+    (folder / "00000000008-00000000").write_text("[]")
+    (folder / "notes").write_text("{}")
+    (folder / "00000000007-00000000").mkdir()
+    assert list(kept.latest()) == [{"at": 1.0}]
+
+
+def test_a_time_that_makes_no_sense_is_still_a_name(store: Store) -> None:
+    kept = Builds(store)
+    kept.put("0123abcd", -5.0, {})
+    kept.put("0123abce", 1e30, {})
+    assert len(list(kept.latest())) == 2
