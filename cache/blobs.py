@@ -224,13 +224,14 @@ class Blobs:
         """Give a checked file its name; replaces one that may be damaged. Raises OSError."""
         target = self.path(digest)
         folder = os.path.dirname(target)
-        try:
-            self._disk.rename(path, target)
-        except FileNotFoundError:
-            if os.path.isdir(folder):
-                raise
-            self._disk.mkdir(folder, 0o755)  # sha512's folder is made at need
-            self._disk.rename(path, target)
+        with self._scratch.moving:
+            try:
+                self._disk.rename(path, target)
+            except FileNotFoundError:
+                if os.path.isdir(folder):
+                    raise
+                self._disk.mkdir(folder, 0o755)  # sha512's folder is made at need
+                self._disk.rename(path, target)
         if self._disk.durability == "each":
             self._disk.flush_dir(folder)
 

@@ -124,7 +124,8 @@ class Deltas:
                     self._disk.write(fd, json.dumps(facts, sort_keys=True).encode())
                 finally:
                     os.close(fd)
-                ours = self._rename(active.path, target, id)
+                with self._scratch.moving:
+                    ours = self._rename(active.path, target, id)
                 if ours:
                     self._syncer.add(id, now=self._boot is None)
         except BaseException:

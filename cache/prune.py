@@ -104,7 +104,11 @@ def prune(
         UsageError: a filter is wrong. EnvironmentFault: the store cannot be read or changed.
     """
     rule = policy or Policy()
-    return sweep(store, lambda records: choose(store, rule, records), progress)
+    store.drop_ballast()
+    try:
+        return sweep(store, lambda records: choose(store, rule, records), progress)
+    finally:
+        store.hold_ballast()
 
 
 def sweep(
@@ -121,26 +125,22 @@ def sweep(
     """
     pruned = Pruned()
     before = -1
-    store.drop_ballast()
-    try:
-        while True:
-            try:
-                _prune(store, choose, pruned, progress)
-                return pruned
-            except OSError as error:
-                raise fault(error, "cannot prune", store.root) from error
-            except PybuildError as error:
-                _delete(store, pruned)
-                # On a full disk what was moved away must really go before the rest can.
-                cause = error.__cause__
-                full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-                full = full or "is full" in str(cause)
-                if not full or len(pruned.records) == before:
-                    raise
-                before = len(pruned.records)
-                wait_until_freed(store)
-    finally:
-        store.hold_ballast()
+    while True:
+        try:
+            _prune(store, choose, pruned, progress)
+            return pruned
+        except OSError as error:
+            raise fault(error, "cannot prune", store.root) from error
+        except PybuildError as error:
+            _delete(store, pruned)
+            # On a full disk what was moved away must really go before the rest can.
+            cause = error.__cause__
+            full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = full or "is full" in str(cause)
+            if not full or len(pruned.records) == before:
+                raise
+            before = len(pruned.records)
+            wait_until_freed(store)
 
 
 def _prune(

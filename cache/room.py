@@ -15,17 +15,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from pybuild.cache.atomic import fault
+from pybuild.cache.atomic import faults
+from pybuild.cache.evictor import Evictor
 from pybuild.cache.holdings import Count, Holdings, Stated
 from pybuild.cache.locks import locked
-from pybuild.cache.mark import state_of
-from pybuild.cache.prune import sweep
 from pybuild.cache.store import Store
-from pybuild.cache.usage import UsageRecord
-from pybuild.cache.value import by_value
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import EnvironmentFault, PybuildError
 
@@ -37,12 +34,13 @@ _LOOK_S = 0.2
 # Looking may take a third of the time of one processor, no more.
 _REST = 2.0
 # How long a new job waits for others to be done with what they were granted.
-_PATIENCE_S = 3.0
+_PATIENCE_S = 10.0
 # How long one waits for another process that writes more to be done.
 _YIELD_S = 1.0
 # Room in advance: for what is written in this time, within these parts of the ceiling.
-_AHEAD_S = 0.25
-_LEAST_SLACK, _MOST_SLACK = 128, 16
+_AHEAD_S = 0.5
+_LEAST_SLACK, _MOST_SLACK = 128, 8
+_MOST_SLACK_BYTES = 1 << 30
 
 
 class Room:
@@ -57,6 +55,7 @@ class Room:
         self._slack = ceiling // _LEAST_SLACK
         self._holdings = Holdings(store)
         self._mutex = os.path.join(store.root, "locks", "space")
+        self._evictor = Evictor(store)
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._writers: dict[int, tuple[str, TooMuch]] = {}
@@ -69,12 +68,11 @@ class Room:
         self._free = 0
         self._seen = (0.0, 0)
         self._changes, self._looked = 1, 0
-        self._found: list[UsageRecord] = []
         self._next_look = 0.0
-        self._barren: tuple[int, object] | None = None
         self._over_since = 0.0
         self._fault: EnvironmentFault | None = None
         self._thread: threading.Thread | None = None
+        self._freeing: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = False
 
@@ -125,6 +123,7 @@ class Room:
         finally:
             with self._lock:
                 del self._writers[number]
+            self._evictor.insist()  # what it leaves may be what was wanted
 
     def covers(self, path: str) -> bool:
         """Tell whether *path* is a place that is watched."""
@@ -157,9 +156,10 @@ class Room:
         """Stop watching."""
         self._stop = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in (self._thread, self._freeing):
+            if thread is not None:
+                thread.join()
+        self._thread = None
 
     def _take_number(self) -> int:
         with self._lock:
@@ -188,52 +188,62 @@ class Room:
         if self._looked == self._changes and not self._asked and self._left() >= size:
             return
         deadline = time.monotonic() + _PATIENCE_S
-        self._barren = None  # a build is not failed by what was found a moment ago
+        self._evictor.insist()  # a build is not failed by what was found a moment ago
         while True:
-            count = self._look()
+            count, over = self._look()
             with self._lock:
                 needed = max(size, sum(self._asked.values()))
             if self._own.granted - self._own.used >= needed:
                 return
-            now = time.monotonic()
-            if now >= deadline or not count.others:
+            freed, late = over > 0 and self._free_some(), time.monotonic() >= deadline
+            if late or not (freed or count.others):
                 raise self._exceeded(count)
-            time.sleep(0.05)
+            if not freed:
+                time.sleep(0.05)
 
-    def _look(self) -> Count:
-        """Measure, count, free if needed, and state what we take; return the count."""
-        try:
-            with self._looking, locked(self._mutex):
-                return self._settle()
-        except OSError as error:
-            doing = "cannot keep the store below its ceiling"
-            raise fault(error, doing, self._store.root) from error
+    def _look(self) -> tuple[Count, int]:
+        """Measure, count, and state what we take; return the count, and what we want too much."""
+        with self._looking, self._faults():
+            return self._settle()
 
-    def _settle(self) -> Count:
-        changes = self._changes
-        count, wanted = self._measured()
-        over = count.total(wanted, hopes=True) - self.ceiling
-        if over > 0 and self._free_some(over):
+    def _free_some(self) -> bool:
+        """Make room, a little more than is needed; tell whether to look again."""
+
+        def over() -> int:
             self._holdings.forget()
+            return self._look()[1]
+
+        with self._faults():
+            return self._evictor.free(over, self.ceiling // 50)
+
+    def _faults(self) -> AbstractContextManager[None]:
+        return faults("cannot keep the store below its ceiling", self._store.root)
+
+    def _settle(self) -> tuple[Count, int]:
+        """Take what we want of what is left; return what was more than that, too."""
+        # Short, whatever there is to be freed: who is to be stopped must not wait for it.
+        with locked(self._mutex):
+            changes = self._changes
             count, wanted = self._measured()
             over = count.total(wanted, hopes=True) - self.ceiling
-        granted = max(wanted.used, wanted.granted - max(0, over))
-        self._own = replace(wanted, granted=granted)
-        self._holdings.state(self._own)
+            granted = max(wanted.used, wanted.granted - max(0, over))
+            self._own = replace(wanted, granted=granted)
+            self._holdings.state(self._own)
         self._looked = changes
-        return count
+        return count, over
 
     def _measured(self) -> tuple[Count, Stated]:
         begun = time.monotonic()
         with self._lock:
             asked, names = sum(self._asked.values()), list(self._mounts)
         self._free = _free_bytes(self._store.root)
-        self._entries = self._holdings.own()
-        used = sum(self._entries.values())
-        mounts = {name: self._holdings.mount(name) for name in names}
-        self._adapt(used + sum(mounts.values()))
-        wanted = Stated(used, used + asked + self._slack, mounts)
-        count = self._holdings.count(wanted)
+        with self._store.tmp.moving:  # else what is committed meanwhile is counted twice
+            self._entries = self._holdings.own()
+            used = sum(self._entries.values())
+            mounts = {name: self._holdings.mount(name) for name in names}
+            self._adapt(used + sum(mounts.values()))
+            wanted = Stated(used, used + asked + self._slack, mounts)
+            count = self._holdings.count(wanted)
         now = time.monotonic()
         self._next_look = now + _REST * (now - begun)
         return count, wanted
@@ -245,45 +255,12 @@ class Room:
         passed = max(now - before, _ASK_S)
         # A pause is no end: what was fast a moment ago is so again.
         ahead = max((taken - seen) / passed * _AHEAD_S, self._slack * 0.5 ** (passed / _AHEAD_S))
-        least, most = self.ceiling // _LEAST_SLACK, self.ceiling // _MOST_SLACK
-        self._slack = int(min(max(ahead, least), most))
-
-    def _free_some(self, over: int) -> bool:
-        """Free a little more than *over* bytes; tell whether anything was."""
-        if self._store.tmp.sweep() >= over:
-            return True
-        # Looking through all records takes long, and while nothing changes finds the same.
-        thread, seen = threading.get_ident(), (state_of(self._store), self._store.leases.held())
-        if self._barren == (thread, seen):
-            return False
-        if self._evict(over + self.ceiling // 50):
-            self._barren = None
-            return True
-        self._barren = thread, (state_of(self._store), self._store.leases.held())
-        return False
-
-    def _evict(self, size: int) -> int:
-        """Free *size* bytes, the least valuable first; return what was freed."""
-        goal: list[int] = []
-
-        def choose(records: Sequence[UsageRecord]) -> list[UsageRecord]:
-            self._found = list(records)
-            taken = sum(record.size for record in records)
-            if not goal:
-                goal.append(taken - size)
-            chosen: list[UsageRecord] = []
-            for record in by_value([r for r in records if _can_go(r)], self._store.clock.now()):
-                if taken <= goal[0]:
-                    break
-                chosen.append(record)
-                taken -= record.size
-            return chosen
-
-        return sweep(self._store, choose).freed
+        most = min(self.ceiling // _MOST_SLACK, _MOST_SLACK_BYTES)
+        self._slack = int(min(max(ahead, self.ceiling // _LEAST_SLACK), most))
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Say what holds the space that is wanted."""
-        found = self._found
+        found = self._evictor.found
         parts = {
             "images": sum(r.size for r in found if r.pinned),
             "in use by running builds": sum(r.size for r in found if r.in_use and not r.pinned),
@@ -322,8 +299,10 @@ class Room:
         if time.monotonic() < self._next_look:
             return
         try:
-            count = self._look()
-            over = count.total(self._own, hopes=False) > self.ceiling
+            count, wanted = self._look()
+            if wanted > 0:
+                self._free_soon()
+            over = count.total(self._own, hopes=False) > self.ceiling and self._evictor.is_vain()
             most = max((one.used for one in count.others.values()), default=0)
             # Where another process writes more, it has a moment to end that itself.
             self._over_since = self._over_since or time.monotonic() if over else 0.0
@@ -332,6 +311,23 @@ class Room:
         except PybuildError as error:
             self._store.warn(error.message)
             self._next_look = time.monotonic() + _LOOK_S
+
+    def _free_soon(self) -> None:
+        """Make room in another thread: that takes long, and who writes is to be watched."""
+        if self._freeing is None:
+            self._freeing = threading.Thread(
+                target=self._make_room, name="store-evictor", daemon=True
+            )
+            self._freeing.start()
+
+    def _make_room(self) -> None:
+        try:
+            self._free_some()
+            self.changed()
+        except PybuildError as error:
+            self._store.warn(error.message)
+        finally:
+            self._freeing = None
 
     def _fail(self, fault: EnvironmentFault) -> None:
         """End whoever writes most, or the next who begins to; one at a time."""
@@ -345,10 +341,6 @@ class Room:
             self._ending = max(sizes, key=lambda number: sizes[number])
             _, too_much = self._writers[self._ending]
         too_much(fault)
-
-
-def _can_go(record: UsageRecord) -> bool:
-    return record.reclaimable and record.size > 0 and record.kind != "memo"
 
 
 def _free_bytes(path: str) -> int:

@@ -31,7 +31,11 @@ GRACE_S = 1.0
 
 
 class Scratch:
-    """Gives names in ``tmp/`` and cleans up. Safe to use from threads."""
+    """Gives names in ``tmp/`` and cleans up. Safe to use from threads.
+
+    Attributes:
+        moving: held while something moves from here to its place, and by who counts both.
+    """
 
     def __init__(self, root: str, disk: Disk, clock: Clock, remover: Remover | None) -> None:
         self.path = os.path.join(root, "tmp")
@@ -39,6 +43,7 @@ class Scratch:
         self._clock = clock
         self._remover = remover
         self._lock = threading.Lock()
+        self.moving = threading.Lock()
         self._owner: LiveFile | None = None
         self._janitor: threading.Thread | None = None
         self._wanted = threading.Event()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_number
 from pybuild.cache.mark import Holder, Mark, Name, mark
+from pybuild.cache.mounts import look
 from pybuild.cache.results import RESULT
 from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
@@ -172,6 +173,11 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
             except FileNotFoundError:
                 continue
             changed = min(status.st_mtime, now)
+            described = ""
+            if kind == "mount":
+                mount = look(store, entry.name, set())
+                changed = mount.last_used or changed
+                described = mount.id and f"cache mount {mount.id}"
             found.append(
                 UsageRecord(
                     kind=kind,
@@ -183,7 +189,7 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                     in_use=(kind, entry.name) in marked.leased,
                     use_count=holder.use_count if holder else 0,
                     mutable=kind in ("mount", "context"),
-                    description=holder.description if holder else "",
+                    description=holder.description if holder else described,
                     records=_names([holder] if holder else []),
                 )
             )

@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from pybuild.cache.leases import Lease
+from pybuild.cache.mounts import note_use
 from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.flocks import Held, locked, locked_all, try_lock
@@ -65,10 +66,15 @@ class CacheMounts:
                     may_share = can_share and mount.sharing is CacheSharing.SHARED
                     shared[path] = may_share and shared.get(path, True)
             async with locked_all({p: s for p, s in shared.items() if p not in private}):
-                yield [
+                paths = [
                     await self._directory(name, mount, seed)
                     for name, mount, seed in zip(names, mounts, seeds, strict=True)
                 ]
+                for name in names:
+                    note_use(self._store, name)
+                room = self._store.room
+                with nullcontext() if room is None else room.mounting(names):
+                    yield paths
         finally:
             for held in private.values():
                 held.release()
@@ -88,7 +94,7 @@ class CacheMounts:
                         lock.release()
 
     def _lock(self, name: str) -> str:
-        return os.path.join(self._store.root, "locks", "mount-" + name)
+        return lock_path(self._store, name)
 
     def _private(self, name: str, held: dict[str, Held]) -> str:
         """Take the first directory of this cache that nobody uses."""
@@ -117,7 +123,11 @@ class CacheMounts:
         """Make the cache beside its place and rename it, so that a half-made one is never used."""
         made = self._store.scratch("cache")
         covered = self._store.scratch("mounts")
-        facts = {"id": mount.cache_id or mount.target, "created": self._store.clock.now()}
+        facts = {
+            "id": mount.cache_id or mount.target,
+            "created": self._store.clock.now(),
+            "seeded": seed is not None,
+        }
         await asyncio.to_thread(_begin, made, covered, facts)
         try:
             is_whole = mount.selector in ("", "/")
@@ -159,8 +169,17 @@ def _begin(made: str, covered: str, facts: dict[str, Any]) -> None:
 
 def _name(mount: Mount, seed: Seed | None) -> str:
     """Return the directory's name: the id, and the seed's identity when there is one [MNT-14]."""
-    identity: list[Any] = [mount.cache_id or mount.target]
-    if seed is not None:
-        identity += [list(seed.snapshot.deltas), mount.selector]
-    text = json.dumps(identity, ensure_ascii=True)
+    if seed is None:
+        return name_of(mount.cache_id or mount.target)
+    return name_of(mount.cache_id or mount.target, list(seed.snapshot.deltas), mount.selector)
+
+
+def lock_path(store: Store, name: str) -> str:
+    """Return the file that whoever uses the directory *name* holds a lock on."""
+    return os.path.join(store.root, "locks", "mount-" + name)
+
+
+def name_of(*identity: Any) -> str:
+    """Return the name of the directory with this *identity*: an id, and what seeds it."""
+    text = json.dumps(list(identity), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -157,6 +157,13 @@ COMMANDS = {
             ("add NAME ADDR | use NAME|local | ls | rm NAME | inspect [NAME]", 1, 3),
         ),
         Command(
+            "cache",
+            "Look at, carry and remove cache mounts by their ids.",
+            "pybuild.commands.cachemounts:main",
+            (_FORMAT, *GLOBAL),
+            ("mounts ls | inspect ID | export ID [FILE] | import ID [FILE] | rm ID…", 1, -1),
+        ),
+        Command(
             "daemon",
             "Serve builds to buildctl, docker buildx and other clients of BuildKit.",
             "pybuild.commands.daemon:main",

@@ -54,6 +54,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pybuild.cache.mounts import MountLimit
 from pybuild.paths import config_file, default_root
 from pybuild.table import Table, read_toml
 
@@ -79,14 +80,6 @@ class Limits:
     reserved_space: str = ""
     max_used_space: str = ""
     min_free_space: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountLimit:
-    """How large a cache mount may be after a step, and how long it may lie unused; 0: any."""
-
-    max_bytes: int = 0
-    max_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,7 @@ from pybuild.session import Session
 from pybuild.solver.drive import Solver
 from pybuild.solving import solve
 from pybuild.standardinput import StandardInput
-from pybuild.upkeep import ceiling_of, keep_within
+from pybuild.upkeep import ceiling_of, keep_mounts, keep_within
 
 if TYPE_CHECKING:
     from pybuild.attested import Describe
@@ -434,6 +434,7 @@ class Engine:
     async def _keep_within_limits(self) -> None:
         """Free space if it is time to; a build that is done is not failed by it."""
         try:
+            await asyncio.to_thread(keep_mounts, self.store, self.settings)
             await asyncio.to_thread(keep_within, self.store, self.settings.limits)
         except PybuildError as error:
             self._warn(f"cannot free space: {error.message}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from pybuild.cache.filters import parse_size
+from pybuild.cache.mounts import limit
 from pybuild.cache.prune import Policy, collect, default_policies
 from pybuild.cache.store import Store
 from pybuild.config import Limits, Settings
@@ -16,6 +17,12 @@ from pybuild.config import Limits, Settings
 _EVERY_S = 3600.0
 _NEARLY_FULL = 0.95
 _STAMP = "gc-stamp"
+
+
+def keep_mounts(store: Store, settings: Settings) -> None:
+    """Let cache mounts begin anew that are older or larger than they may be; says which."""
+    for line in limit(store, settings.mounts):
+        store.warn(line)
 
 
 def keep_within(store: Store, limits: Limits) -> int:

@@ -55,7 +55,7 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
                 _short(record),
                 "true" if record.reclaimable else "false",
                 human_bytes(record.size),
-                _since(record.last_used),
+                since(record.last_used),
                 record.description[:60],
             ]
             for record in records
@@ -147,7 +147,8 @@ def _short(record: UsageRecord) -> str:
     return record.id.removeprefix("sha256:").removeprefix("sha256-")[:25]
 
 
-def _since(moment: float) -> str:
+def since(moment: float) -> str:
+    """Return ``3 days ago``; nothing for 0."""
     if not moment:
         return ""
     seconds = max(0, int(time.time() - moment))

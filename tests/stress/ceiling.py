@@ -50,6 +50,7 @@ class Summary:
     ran: int = 0
     highest: int = 0
     samples: int = 0
+    during_large: bool = False
     kept: int = 0
     seconds: float = 0.0
     drift: float = 0.0
@@ -65,7 +66,8 @@ class Summary:
             f"builds      {self.builds} in {self.seconds:.0f} s: {counts}",
             f"steps       {steps}, of which {self.cached} cached",
             f"highest     {self.highest / self.ceiling:.2%} of {self.ceiling / 1e6:.0f} MB",
-            f"            ({self.samples} samples of what the disk says)",
+            f"            ({self.samples} samples of what the disk says; the highest "
+            + ("while a build was too large)" if self.during_large else "in ordinary builds)"),
             f"kept images {self.kept}, each verified",
             f"du and df   differ by {self.drift:.2%} at the end",
             f"wrong       {len(self.wrong)}",
@@ -74,23 +76,34 @@ class Summary:
         return "\n".join(lines) + "\n"
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Sampler:
     """Asks the disk, all the time."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, work: Path) -> None:
         self._place = place
+        self._work = work
         self._empty = used(place)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.highest = self.samples = 0
+        self.running: list[int] = []
 
     def start(self) -> None:
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(0.004):
-            self.highest = max(self.highest, self.now())
             self.samples += 1
+            if (now := self.now()) > self.highest:
+                self.highest = now
+                self.running = [int(p.name) for p in self._work.glob("[0-9]*") if not _size(p)]
 
     def now(self) -> int:
         return used(self._place) - self._empty
@@ -117,15 +130,15 @@ def run(
     plans = Plans(seed, unit, ceiling)
     plans.context(where / "context")
     with ext4(where, ceiling * 5 // 2) as disk:
-        sampler = Sampler(disk)
+        work = where / "work"
+        work.mkdir()
+        sampler = Sampler(disk, work)
         pybuild = Pybuild(disk / "store")
         make_base(pybuild, where / "plain", "plain")
         dockerfile = "FROM plain\nRUN for t in yes head sha256sum printf; do "
         dockerfile += "busybox ln -sf busybox /bin/$t; done; mkdir /files\n"
         pybuild("build", "-t", "base", write(where / "base", Dockerfile=dockerfile))
         sampler.start()
-        work = where / "work"
-        work.mkdir()
         chance = random.Random(seed)
         command = [sys.executable, "-m", "tests.stress.ceiling", "--builder", str(where)]
         command += ["--seed", str(seed), "--ceiling", str(ceiling), "--builds", str(builds)]
@@ -164,6 +177,7 @@ def run(
                 process.wait()
             sampler.close()
         summary.highest, summary.samples = sampler.highest, sampler.samples
+        summary.during_large = any(plans.plan(number).too_large for number in sampler.running)
     summary.seconds = time.monotonic() - begun
     return summary
 

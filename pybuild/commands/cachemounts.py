@@ -1,0 +1,203 @@
+"""``pybuild cache mounts``: the directories of ``RUN --mount=type=cache``, by their ids."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import IO, Any, BinaryIO, TypeVar
+
+from pybuild.cache.atomic import discard, fault
+from pybuild.cache.mounts import CacheMount, find, list_mounts, remove
+from pybuild.cache.store import Store
+from pybuild.commands.disk import since
+from pybuild.commands.images import table
+from pybuild.config import load_settings
+from pybuild.engine import Engine
+from pybuild.executor.mountcarrying import export_mount, import_mount
+from pybuild.model.amounts import human_bytes
+from pybuild.model.errors import UsageError, UserError
+from pybuild.options import Parsed
+
+T = TypeVar("T")
+
+
+def main(parsed: Parsed) -> int:
+    """Do what the words say."""
+    group, *words = parsed.positionals
+    if group != "mounts" or not words:
+        raise UsageError(
+            f'unknown command "cache {" ".join(parsed.positionals)}": try cache mounts'
+        )
+    verb, *rest = words
+    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+        "ls": (_ls, "no arguments", 0, 0),
+        "inspect": (_inspect, "one ID", 1, 1),
+        "export": (_export, "an ID and at most one FILE", 1, 2),
+        "import": (_import, "an ID and at most one FILE", 1, 2),
+        "rm": (_rm, "one ID or more", 1, 1 << 30),
+    }
+    if verb not in verbs:
+        raise UsageError(f'unknown command "cache mounts {verb}": one of {", ".join(verbs)}')
+    function, shape, least, most = verbs[verb]
+    if not least <= len(rest) <= most:
+        raise UsageError(
+            f'"pybuild cache mounts {verb}" expects {shape}, got {len(rest)} arguments'
+        )
+    return function(parsed, rest)
+
+
+def _ls(parsed: Parsed, words: list[str]) -> int:
+    def look(store: Store) -> list[dict[str, Any]]:
+        return [_row(store, mount) for mount in list_mounts(store)]
+
+    rows = _threaded(parsed, look)
+    if parsed.one("format") == "json":
+        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        return 0
+    lines = [["ID", "NAME", "SIZE", "LAST USED", "IN USE"]]
+    lines += [
+        [
+            str(row["id"]),
+            str(row["name"])[:12],
+            human_bytes(row["size"]),
+            since(row["last_used"]),
+            "true" if row["in_use"] else "false",
+        ]
+        for row in rows
+    ]
+    sys.stdout.write(table(lines))
+    return 0
+
+
+def _inspect(parsed: Parsed, words: list[str]) -> int:
+    def look(store: Store) -> list[dict[str, Any]]:
+        return [
+            {**_row(store, mount), "path": os.path.join(store.mounts_dir, mount.name, "fs")}
+            for mount in find(store, words[0])
+        ]
+
+    sys.stdout.write(json.dumps(_threaded(parsed, look), indent=2, sort_keys=True) + "\n")
+    return 0
+
+
+def _export(parsed: Parsed, words: list[str]) -> int:
+    path = words[1] if len(words) > 1 else "-"
+    if path == "-" and sys.stdout.isatty():
+        raise UsageError("a tar is nothing for a terminal", hints=("name a file, or redirect it",))
+
+    async def work(engine: Engine) -> None:
+        mount = _one(await asyncio.to_thread(find, engine.store, words[0]), words[0])
+        if path == "-":
+            await export_mount(engine.store, engine.workers, mount, sys.stdout.fileno())
+            return
+        with _whole_file(path) as file:
+            await export_mount(engine.store, engine.workers, mount, file.fileno())
+
+    _with_engine(parsed, work)
+    return 0
+
+
+def _import(parsed: Parsed, words: list[str]) -> int:
+    path = words[1] if len(words) > 1 else "-"
+
+    async def work(engine: Engine) -> CacheMount:
+        with await asyncio.to_thread(_opened, path) as file:
+            called = "standard input" if path == "-" else path
+            return await import_mount(engine.store, engine.workers, words[0], file.fileno(), called)
+
+    mount = _with_engine(parsed, work)
+    sys.stdout.write(f"{mount.name[:12]}\n")
+    return 0
+
+
+@contextmanager
+def _whole_file(path: str) -> Generator[BinaryIO]:
+    """Give a file to write; it gets its name when all went well."""
+    partial = f"{path}.partial-{os.getpid()}"
+    try:
+        with open(partial, "xb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise fault(error, "cannot export", path) from error
+    finally:
+        discard(partial)
+
+
+def _opened(path: str) -> IO[bytes]:
+    """Open an archive to be read from its beginning, twice: there it says how it is compressed."""
+    try:
+        if path != "-":
+            return open(path, "rb")
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        return file
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _rm(parsed: Parsed, words: list[str]) -> int:
+    def work(store: Store) -> tuple[list[CacheMount], list[str], int]:
+        wanted = [mount for word in words for mount in find(store, word)]
+        gone, freed = remove(store, list(dict.fromkeys(mount.name for mount in wanted)))
+        return [mount for mount in wanted if mount.name not in gone], gone, freed
+
+    left, gone, freed = _threaded(parsed, work)
+    for name in gone:
+        sys.stdout.write(f"{name[:12]}\n")
+    sys.stdout.write(f"Total:\t{human_bytes(freed)}\n")
+    if left:
+        raise UserError(
+            f'cache mount "{left[0].id}" is in use by a build',
+            hints=("try again when it is done",),
+        )
+    return 0
+
+
+def _one(found: list[CacheMount], text: str) -> CacheMount:
+    if len(found) > 1:
+        names = ", ".join(mount.name[:12] for mount in found)
+        raise UserError(
+            f'cache mount "{text}" has {len(found)} directories: {names}',
+            hints=("name one of them instead of the id",),
+        )
+    return found[0]
+
+
+def _row(store: Store, mount: CacheMount) -> dict[str, Any]:
+    return {
+        "id": mount.id,
+        "name": mount.name,
+        "size": store.measure(os.path.join(store.mounts_dir, mount.name)).size,
+        "created": mount.created,
+        "last_used": mount.last_used,
+        "seeded": mount.seeded,
+        "in_use": mount.in_use,
+    }
+
+
+def _threaded(parsed: Parsed, work: Callable[[Store], T]) -> T:
+    """Run *work* in a thread beside an engine: files of other user ids need its workers."""
+
+    async def run(engine: Engine) -> T:
+        return await asyncio.to_thread(work, engine.store)
+
+    return _with_engine(parsed, run)
+
+
+def _with_engine(parsed: Parsed, work: Callable[[Engine], Awaitable[T]]) -> T:
+    import uvloop
+
+    async def run() -> T:
+        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        async with Engine(settings) as engine:
+            return await work(engine)
+
+    return uvloop.run(run())
