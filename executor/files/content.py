@@ -55,12 +55,18 @@ def copy_content(source: int, target: int, status: os.stat_result) -> int:
 def _by_hand(source: int, target: int, size: int) -> int:
     """Copy to the end, or until there is more than *size*: a growing file may have no end."""
     copied = 0
-    while copied <= size and (data := os.read(source, BUFFER_BYTES)):
+    # One more than there should be, so that a read that gives less has seen the end. A file that
+    # says it is empty may be procfs's.
+    room = min(size + 1, BUFFER_BYTES) if size else BUFFER_BYTES
+    while copied <= size and (data := os.read(source, room)):
         copied += len(data)
+        seen_end = copied == size and len(data) < room
         written = os.write(target, data)
         while written < len(data):
             data = data[written:]
             written = os.write(target, data)
+        if seen_end:
+            break
     return copied
 
 
