@@ -12,7 +12,7 @@ import threading
 from contextlib import AbstractContextManager
 
 from pybuild.cache.atomic import Disk, fault
-from pybuild.cache.locks import LiveFile, bury, locked
+from pybuild.cache.locks import LiveFile, bury, is_alive, locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +108,28 @@ class Leases:
     def collecting(self) -> AbstractContextManager[None]:
         """Hold the collection lock, to look at `held` and free; for moments too."""
         return locked(self._collection)
+
+    def holders(self, kind: str, name: str) -> tuple[int, ...]:
+        """Return the ids of the processes whose leases name it, for people.
+
+        Raises:
+            EnvironmentFault: a lease cannot be read.
+        """
+        wanted = f"{kind} {name}\n".encode()
+        found: set[int] = set()
+        try:
+            for entry in os.listdir(self._folder):
+                path, pid = os.path.join(self._folder, entry), entry.partition("-")[0]
+                if not (pid.isdecimal() and is_alive(path)):
+                    continue
+                with open(path, "rb") as file:
+                    if wanted in file.read().splitlines(keepends=True):
+                        found.add(int(pid))
+        except FileNotFoundError:
+            pass  # it has just ended
+        except OSError as error:
+            raise fault(error, "cannot read the leases", self.root) from error
+        return tuple(sorted(found))
 
     def held(self) -> set[tuple[str, str]]:
         """Return what living leases name; buries the dead ones.

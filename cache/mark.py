@@ -80,7 +80,7 @@ def mark(store: Store) -> Mark:
     # The state first: what changes while we look makes this mark stale, never wrongly fresh.
     found = Mark(state=state_of(store), leased=store.leases.held())
     roots = [entry["digest"] for entry in store.images.entries()]
-    _reach(store, roots, found.image_blobs)
+    reach(store, roots, found.image_blobs)
     found.image_blobs |= store.repositories.linked()
     uses = dict(store.records.items(USE))
     results: set[str] = set()
@@ -121,7 +121,7 @@ def _is_spent(store: Store, found: Mark, delta: str, holder: Holder) -> bool:
     )
 
 
-def _reach(store: Store, digests: list[str], reached: set[str]) -> None:
+def reach(store: Store, digests: list[str], reached: set[str]) -> None:
     """Add *digests* and all that the manifests among them name, however deep."""
     queue = list(digests)
     while queue:

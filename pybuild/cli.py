@@ -454,6 +454,13 @@ COMMANDS = {
             ("NAME DIR", 2, 2),
         ),
         Command(
+            "why-kept",
+            "Say which image, build or result holds a thing of the store, and what would free it.",
+            "pybuild.commands.whykept:main",
+            (_FORMAT, *GLOBAL),
+            ("ID|NAME", 1, 1),
+        ),
+        Command(
             "verify",
             "Build again without any stored result, and show what differs: step, file, byte.",
             "pybuild.commands.verify:main",

@@ -35,7 +35,7 @@ def du(parsed: Parsed) -> int:
         picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
         return [record for record in [*usage(store), overhead(store)] if picks(record)]
 
-    return show(parsed, _with_store(parsed, measure))
+    return show(parsed, with_store(parsed, measure))
 
 
 def show(parsed: Parsed, found: list[UsageRecord]) -> int:
@@ -81,7 +81,7 @@ def prune(parsed: Parsed) -> int:
         disk = os.statvfs(store.root)
         return free(store, policy_from(parsed, disk.f_blocks * disk.f_frsize), tell)
 
-    pruned = _with_store(parsed, work)
+    pruned = with_store(parsed, work)
     sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
     return 0
 
@@ -115,7 +115,7 @@ def tell(record: UsageRecord) -> None:
     sys.stdout.write(f"{_short(record)}\t{human_bytes(record.size)}\n")
 
 
-def _with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
+def with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
     """Run *work* in a thread beside an engine: files of other user ids need its workers."""
     import uvloop
 
