@@ -461,18 +461,20 @@ def left_out(rung: str, escape: Escape) -> str:
     return _NOT_IN_A_CONTAINER.get(escape.name, "")
 
 
-def run_all(base: str, place: str, rootless: bool | None) -> dict[str, Any]:
+def run_all(base: str, place: str, rootless: bool | None, runtime: str = "") -> dict[str, Any]:
     """Try everything and return what each attempt printed, with what became of the canary.
 
     Args:
         base: a root file system with busybox.
         place: an empty directory of our own.
+        runtime: an OCI runtime that runs the steps.
     """
     os.environ["CANARY_VARIABLE"] = CANARY
-    return asyncio.run(_run_all(Path(base), Path(place), rootless))
+    workers = Workers(rootless=rootless, runtime=runtime)
+    return asyncio.run(_run_all(Path(base), Path(place), workers))
 
 
-async def _run_all(base: Path, place: Path, rootless: bool | None) -> dict[str, Any]:
+async def _run_all(base: Path, place: Path, workers: Workers) -> dict[str, Any]:
     import socket
 
     host, cache = place / "host", place / "cache"
@@ -481,7 +483,6 @@ async def _run_all(base: Path, place: Path, rootless: bool | None) -> dict[str, 
     cache.mkdir()
     (cache / "link").symlink_to(host)
     name = f"pybuild-escape-{os.getpid()}"
-    workers = Workers(rootless=rootless)
     found: dict[str, Any] = {}
     with socket.socket(socket.AF_UNIX) as listening, socket.create_server(("127.0.0.1", 0)) as tcp:
         listening.bind("\0" + name)

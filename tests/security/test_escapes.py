@@ -21,7 +21,8 @@ from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
-RUNGS = ("root", "container", "userns", "plain user", "plain user with sub-ids")
+_RUNTIMES = ("crun", "runc")
+RUNGS = ("root", "container", "userns", "plain user", "plain user with sub-ids", *_RUNTIMES)
 _PLAIN = 65534
 _USERS = {"plain user": False, "plain user with sub-ids": True}
 
@@ -37,10 +38,14 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return _as_plain_user(tmp_path_factory.mktemp("plain"), with_sub_ids=_USERS[rung])
     if rung == "container":
         return _in_a_container(tmp_path_factory.mktemp(rung))
+    if rung in _RUNTIMES and not shutil.which(rung):
+        pytest.skip(f"needs {rung}")
     place = tmp_path_factory.mktemp(rung)
     base = make_base(tmp_path_factory.mktemp("base"))
     place.chmod(0o755)
-    return escapes.run_all(str(base), str(place), rung == "userns")
+    runtime = rung if rung in _RUNTIMES else ""
+    told = escapes.run_all(str(base), str(place), rung == "userns", runtime)
+    return told | {"runtime": runtime}
 
 
 def _in_a_container(place: Path) -> Found:
@@ -114,6 +119,8 @@ def test_a_step_stays_inside(found: Found, escape: Escape) -> None:
     assert CANARY not in told
     assert "ESCAPED" not in told
     assert done["host"] == "unchanged"
+    if found.get("runtime"):
+        return  # It refuses in its own words.
     assert re.search(escape.shows, told.strip(), re.MULTILINE | re.IGNORECASE), done
 
 
@@ -121,6 +128,8 @@ def test_a_step_stays_inside(found: Found, escape: Escape) -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_is_refused(found: Found, name: str) -> None:
     """[SBX-8]"""
+    if found.get("runtime"):
+        pytest.skip("its library ends the program at a call of x32; see the contract's filter test")
     if found["rung"] == "chroot":
         pytest.skip("the filter is the container's own")
     calls = found["calls"]
