@@ -50,6 +50,7 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
 from pybuild.model.span import Span
+from pybuild.paths import certificate_directories
 from pybuild.registry.hosts import Hosts
 from pybuild.render import unwrap
 from pybuild.request import BuildRequest
@@ -111,7 +112,9 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
-        self._hosts = Hosts(self.settings.registries)
+        self._hosts = Hosts(
+            self.settings.registries, certificate_directories=certificate_directories()
+        )
         self.workers = Workers(runtime=self.settings.runtime)
         self._stack.push_async_callback(self.workers.close)
         self._loop = asyncio.get_running_loop()

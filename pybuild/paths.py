@@ -33,5 +33,13 @@ def config_file(given: str) -> str | None:
     return path if os.path.exists(path) else None
 
 
+def certificate_directories() -> list[str]:
+    """Where docker and podman look for a directory per registry, the user's own last [REG-10]."""
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
+    tops = ["/etc/docker", "/etc/containers"]
+    tops += [os.path.join(config, name) for name in ("docker", "containers")]
+    return [os.path.join(top, "certs.d") for top in tops]
+
+
 def _home() -> str:
     return os.environ.get("HOME") or os.path.expanduser("~")

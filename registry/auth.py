@@ -86,6 +86,10 @@ class Authenticator:
             way += f" again, or as somebody else: it does not accept what {user} sent"
         return [way, *self.problems]
 
+    def user(self, registry: str) -> str:
+        """Whose password *registry* was shown; empty: nobody's."""
+        return self._shown.get(registry, "")
+
     @property
     def problems(self) -> Sequence[str]:
         """Why credentials may be missing; for hints."""
@@ -126,22 +130,41 @@ class Authenticator:
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
                 known.bearer, known.basic = challenge, None
-                asked = Scopes.parse(challenge.parameters.get("scope", ""))
-                wanted = scopes | asked
+                wanted = scopes
+                if scopes.grants:
+                    # At its root a registry has nothing to ask for but an example: ghcr.io does.
+                    wanted |= Scopes.parse(challenge.parameters.get("scope", ""))
                 header = await self._bearer(endpoint, path, known, challenge, wanted)
                 return header if header != sent else None
         for challenge in challenges:
             if challenge.scheme == "basic":
-                credential = await self._credentials.find(endpoint.registry, path)
-                if credential is None or not credential.password:
-                    return None
-                header = _basic(credential)
-                if header == sent:
-                    return None
-                known.basic = header
-                self._shown[endpoint.registry] = printable(credential.username)
-                return header
+                return await self._other_basic(endpoint, path, known, sent)
         return None
+
+    async def renewed(self, endpoint: Endpoint, path: str, sent: str | None) -> str | None:
+        """Return another header after a 403 to the Basic one that was *sent*; None: there is none.
+
+        ECR's passwords are good for twelve hours, and that one has ended it says by 403; whoever keeps
+        them may have another by now.
+        """
+        known = self._known.get((endpoint.registry, endpoint.netloc))
+        if known is None or known.basic is None or sent is None:
+            return None
+        return await self._other_basic(endpoint, path, known, sent)
+
+    async def _other_basic(
+        self, endpoint: Endpoint, path: str, known: _Known, sent: str | None
+    ) -> str | None:
+        """The Basic header that is known by now, if it is another one than was *sent*."""
+        async with known.lock:  # so that many requests ask a helper once
+            if known.basic is not None and known.basic != sent:
+                return known.basic
+            credential = await self._credentials.find(endpoint.registry, path)
+            if credential is None or not credential.password or _basic(credential) == sent:
+                return None
+            known.basic = _basic(credential)
+            self._shown[endpoint.registry] = printable(credential.username)
+            return known.basic
 
     async def _bearer(
         self, endpoint: Endpoint, path: str, known: _Known, challenge: Challenge, scopes: Scopes

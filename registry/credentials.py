@@ -98,13 +98,14 @@ class StaticCredentials:
 
 
 class DockerCredentials:
-    """Reads config.json and auth.json at the first question; asks helpers at each."""
+    """Reads config.json and auth.json when they are new or changed; asks helpers at each question."""
 
     def __init__(self, environ: Mapping[str, str], *, helper_timeout_s: float = 60.0) -> None:
         """*environ* names the files and is what helper programs get."""
         self._environ = dict(environ)
         self._timeout_s = helper_timeout_s
         self._files: list[tuple[str, dict[str, Any]]] | None = None
+        self._stamps: list[tuple[int, int, int] | None] = []
         self._problems: list[str] = []
 
     @property
@@ -112,8 +113,10 @@ class DockerCredentials:
         return tuple(self._problems)
 
     async def find(self, host: str, path: str = "") -> Credential | None:
-        if self._files is None:
-            self._files = await asyncio.to_thread(self._load)
+        # A server outlives many a login: a file that has changed is read again.
+        stamps = _stamps(self._environ)
+        if self._files is None or stamps != self._stamps:
+            self._files, self._stamps = await asyncio.to_thread(self._load), stamps
         for name, config in self._files:
             found = await self._find_in(name, config, host, path)
             if found is not None:
@@ -148,8 +151,7 @@ class DockerCredentials:
         if not helper:
             helper = config.get("credsStore")
         if isinstance(helper, str) and helper:  # pyright: ignore[reportUnknownArgumentType]
-            server = HUB_KEY if host == DOCKER_HUB else host
-            found = await self._ask(helper, server)
+            found = await self._ask(helper, host)
             if found is not None:
                 return found
         auths = config.get("auths")
@@ -164,14 +166,36 @@ class DockerCredentials:
             self._note(f"{name}: the auth of {host} cannot be decoded")
             return None
 
-    async def _ask(self, helper: str, server: str) -> Credential | None:
+    async def _ask(self, helper: str, host: str) -> Credential | None:
+        """Ask a helper by the host's usual name, then by what its list calls the host."""
+        server = HUB_KEY if host == DOCKER_HUB else host
+        answer = await self._run(helper, "get", server)
+        if answer is None:
+            listed = await self._run(helper, "list", "")
+            names = _names(host)
+            other = next((n for n in names if n in (listed or {}) and n != server), None)
+            answer = await self._run(helper, "get", other) if other else None
+        if answer is None:
+            return None
+        username, secret = answer.get("Username"), answer.get("Secret")
+        if not isinstance(username, str) or not isinstance(secret, str):
+            self._note(f"docker-credential-{helper}: its answer cannot be read")
+            return None
+        if not secret:
+            return None
+        if username == "<token>":
+            return Credential(identity_token=secret)
+        return Credential(username=username, password=secret)
+
+    async def _run(self, helper: str, action: str, request: str) -> dict[str, Any] | None:
+        """Have a helper do something; None when it does not know, or cannot."""
         program = f"docker-credential-{helper}"
         if not is_helper_name(helper):
             self._note(f"credential helper {printable(helper)!r}: not a program name")
             return None
         try:
             status, output = await run_helper(
-                helper, "get", server.encode(), self._environ, self._timeout_s
+                helper, action, request.encode(), self._environ, self._timeout_s
             )
         except FileNotFoundError:
             self._note(f"{program}: not found on PATH")
@@ -183,21 +207,20 @@ class DockerCredentials:
             self._note(f"{program}: {error.strerror}")
             return None
         if status != 0:
-            # The words are the protocol's: there is no code for "I know nothing" [REG-4].
-            if b"credentials not found" not in output:
+            # The words are the protocol's: there is no code for "I know nothing" [REG-4]. Some
+            # helpers, ECR's for one, cannot list.
+            if action == "get" and b"credentials not found" not in output:
                 self._note(f"{program}: exit status {status}")
             return None
         try:
             answer = json.loads(output)
-            username, secret = answer["Username"], answer["Secret"]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            self._note(f"{program}: its answer cannot be read")
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            if action == "get":
+                self._note(f"{program}: its answer cannot be read")
             return None
-        if not isinstance(username, str) or not isinstance(secret, str) or not secret:
-            return None
-        if username == "<token>":
-            return Credential(identity_token=secret)
-        return Credential(username=username, password=secret)
+        return cast("dict[str, Any]", answer)
 
     def _note(self, problem: str) -> None:
         if problem not in self._problems:
@@ -221,18 +244,36 @@ def _entry_for(auths: dict[Any, Any], host: str, path: str) -> dict[Any, Any] | 
     keys: list[str] = []
     parts = path.split("/") if path else []
     keys += ["/".join([host, *parts[:count]]) for count in range(len(parts), 0, -1)]
-    hosts = [host]
-    if host == DOCKER_HUB:
-        hosts = [HUB_KEY, "index.docker.io", DOCKER_HUB, "registry-1.docker.io"]
-    for name in hosts:
-        keys += [name]
-        if not name.startswith("https://"):
-            keys += [f"{scheme}://{name}{end}" for scheme in ("https", "http") for end in _ENDS]
-    for key in keys:
+    for key in [*keys, *_names(host)]:
         entry = auths.get(key)
         if isinstance(entry, dict) and entry:  # a helper leaves an empty one as a mark
             return entry  # pyright: ignore[reportUnknownVariableType]
     return None
+
+
+def _names(host: str) -> list[str]:
+    """What *host* is called by those who keep logins, the usual name first."""
+    names: list[str] = []
+    hosts = [host]
+    if host == DOCKER_HUB:
+        hosts = [HUB_KEY, "index.docker.io", DOCKER_HUB, "registry-1.docker.io"]
+    for name in hosts:
+        names += [name]
+        if not name.startswith("https://"):
+            names += [f"{scheme}://{name}{end}" for scheme in ("https", "http") for end in _ENDS]
+    return names
+
+
+def _stamps(environ: Mapping[str, str]) -> list[tuple[int, int, int] | None]:
+    """What tells whether the files have changed."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for name in credential_files(environ):
+        try:
+            status = os.stat(name)
+            stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        except OSError:
+            stamps.append(None)
+    return stamps
 
 
 _ENDS = ("", "/", "/v1/", "/v2/")

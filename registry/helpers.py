@@ -24,7 +24,7 @@ async def run_helper(
     """Run a helper; return its exit status and its (bounded) answer.
 
     Args:
-        action: ``get``, ``store`` or ``erase``.
+        action: ``get``, ``store``, ``erase`` or ``list``.
 
     Raises:
         FileNotFoundError: there is no such program. TimeoutError: it did not end, and was killed.

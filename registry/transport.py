@@ -28,6 +28,7 @@ from pybuild.registry.faults import (
 )
 from pybuild.registry.hosts import Endpoint, Hosts, Tls
 from pybuild.registry.proxies import proxy_for
+from pybuild.registry.ratelimits import RateLimit
 from pybuild.registry.wire import ConnectionLost, NotTls, Response, Wire, origin_of
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ class Transport:
         if status in (401, 403):
             hints = self._auth.hints(request.endpoint.registry)
         elif status == 429:
-            hints = [f"{request.endpoint.registry} limits how often it is asked; try later"]
+            registry = request.endpoint.registry
+            hints = [RateLimit.of(response.headers).hint(registry, self._auth.user(registry))]
         return RegistryFault(
             f"{_about(request)}: {status_text(status, response.body)}",
             status=status,
@@ -215,7 +217,8 @@ class Transport:
                 if response.status not in RETRIED or last or not retry:
                     return response
                 wait = self._wait(response, attempt)
-                if wait > self.limits.retry_after_most_s:
+                in_vain = response.status == 429 and RateLimit.of(response.headers).is_used_up
+                if in_vain or wait > self.limits.retry_after_most_s:
                     return response
                 response.close()
             await self._sleep(wait)
@@ -245,6 +248,13 @@ class Transport:
         # Twice: another request's token may serve this one no longer than until it is tried.
         for _ in range(2):
             response, at_home = await self._settling(request, header)
+            if response.status == 403 and at_home:
+                renewed = await self._auth.renewed(request.endpoint, request.repository, header)
+                if renewed is None:
+                    return response
+                response.close()
+                header = renewed
+                continue
             if response.status != 401 or not at_home:
                 return response
             challenges = response.headers.getall("WWW-Authenticate", [])

@@ -14,6 +14,7 @@ from pybuild.host import SystemClock
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.options import Parsed
+from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
 from pybuild.registry.hosts import Hosts
@@ -88,7 +89,7 @@ def _ask(parsed: Parsed, question: Callable[[Client], Awaitable[T]]) -> T:
 
     async def work() -> T:
         credentials = DockerCredentials(os.environ)
-        hosts = Hosts(settings.registries)
+        hosts = Hosts(settings.registries, certificate_directories=certificate_directories())
         async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
             return await question(client)
 

@@ -23,6 +23,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
+from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
 from pybuild.registry.faults import UnresolvedImage, printable
@@ -278,7 +279,10 @@ def _with_client(parsed: Parsed, work: Callable[[Client], Awaitable[T]]) -> T:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
 
     async def run() -> T:
-        hosts, credentials = Hosts(settings.registries), DockerCredentials(os.environ)
+        hosts, credentials = (
+            Hosts(settings.registries, certificate_directories=certificate_directories()),
+            DockerCredentials(os.environ),
+        )
         async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
             return await work(client)
 

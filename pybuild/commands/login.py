@@ -11,6 +11,7 @@ from pybuild.config import load_settings
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.options import Parsed
+from pybuild.paths import certificate_directories
 
 if TYPE_CHECKING:
     from pybuild.registry.credentials import Credential
@@ -66,7 +67,7 @@ async def _check(parsed: Parsed, host: str, credential: Credential) -> None:
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     client = Client(
-        Hosts(settings.registries),
+        Hosts(settings.registries, certificate_directories=certificate_directories()),
         StaticCredentials({host: credential}),
         clock=SystemClock(),
         environ=os.environ,

@@ -20,6 +20,7 @@ from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.options import Parsed
+from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
 from pybuild.registry.hosts import Hosts, is_loopback
@@ -67,7 +68,10 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
     }
     async with (
         Client(
-            Hosts(tables), DockerCredentials(os.environ), clock=store.clock, environ=os.environ
+            Hosts(tables, certificate_directories=certificate_directories()),
+            DockerCredentials(os.environ),
+            clock=store.clock,
+            environ=os.environ,
         ) as client,
         listening(Hosting(store, serving.server, client), serving.addresses) as taken,
     ):

@@ -6,6 +6,7 @@ import pytest
 
 from pybuild.config import load_settings
 from pybuild.model.errors import UsageError
+from pybuild.paths import certificate_directories
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -76,3 +77,17 @@ def test_mistakes_name_file_key_and_value(tmp_path: Path, text: str, message: st
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         load_settings(str(tmp_path / "none.toml"))
+
+
+def test_certificates_are_looked_for_where_docker_and_podman_have_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """[REG-10]"""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert certificate_directories() == [
+        "/etc/docker/certs.d",
+        "/etc/containers/certs.d",
+        "/home/me/.config/docker/certs.d",
+        "/home/me/.config/containers/certs.d",
+    ]

@@ -7,17 +7,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import Credential, StaticCredentials
 from pybuild.registry.faults import RegistryFault, UnresolvedImage
+from pybuild.registry.hosts import Hosts
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
+from pybuild.registry.transport import Limits
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image
 from tests.registry.servers import TokenServer, serve
+from tests.registry.vendors import Bearer
 from tests.services import RegistryProcess, TokenAuth, has_registry, start_registry
 
 pytestmark = pytest.mark.registry
@@ -197,6 +201,65 @@ def test_tokens_are_refreshed_before_they_end(token_directory: Path, blobs: Dire
 
     run(work())
     assert len(tokens.server.asked) > 2
+
+
+class FourHours(Bearer):
+    """A registry of which every request takes five minutes, and every token is good for ten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 1_000_000.0
+        self.made: dict[str, float] = {}
+
+    def now(self) -> float:
+        return self.time
+
+    async def token(self, request: web.Request) -> web.Response | None:
+        if request.path != self.realm:
+            return None
+        if request.method != "GET":
+            return web.Response(status=405)
+        token = self.issue(request.query.getall("scope", []))
+        self.made[token] = self.time
+        return web.json_response({"token": token, "expires_in": 600})
+
+    def guard(self, request: web.Request) -> web.Response | None:
+        for token, made in self.made.items():
+            if self.time > made + 600:
+                self.tokens.pop(token, None)
+        refusal = super().guard(request)
+        self.time += 300
+        return refusal
+
+
+@pytest.mark.slow
+def test_a_push_of_four_hours_gets_tokens_as_it_needs_them(
+    tmp_path: Path, blobs: DirectoryBlobs, other_blobs: DirectoryBlobs
+) -> None:
+    """By a clock that is turned: none is used that has ended, so nothing but the first is refused."""
+    door = FourHours()
+    image = make_image(blobs, *(bytes([n]) * 1000 for n in range(16)))
+    limits = Limits(backoff_s=0.01, connections_per_host=1)
+
+    async def work() -> None:
+        async with (
+            door.open(tmp_path / "store") as host,
+            Client(
+                Hosts({host: {"http": True}}),
+                StaticCredentials({host: Credential("bob", PASSWORD)}),
+                clock=door,
+                limits=limits,
+            ) as c,
+        ):
+            at = Reference.parse(f"{host}/long/app:1")
+            await push_image(c, blobs, image, [at])
+            await pull_image(c, other_blobs, at, LINUX_AMD64, layers=True)
+
+    run(work(), 60)
+    assert other_blobs.has(image.digest)
+    assert door.time - 1_000_000 > 4 * 3600
+    assert len(door.made) > 20
+    assert door.refused == 1
 
 
 @pytest.mark.slow

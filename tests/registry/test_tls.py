@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.store import Store
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
@@ -15,8 +16,11 @@ from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
+from pybuild.registry.server.hosting import Hosting
+from pybuild.registry.server.serving import listening
+from pybuild.registry.server.settings import ServerSettings
 from tests.registry.conftest import client, run
-from tests.registry.fakes import DirectoryBlobs, make_image
+from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.registry.servers import Authority
 from tests.services import RegistryProcess, ServerTls, has_registry, start_registry
 
@@ -70,6 +74,35 @@ def test_own_authority_is_trusted_where_configured(
 
     run(work())
     assert other_blobs.has(image.digest)
+
+
+def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
+    authority: Authority, blobs: DirectoryBlobs, tmp_path: Path
+) -> None:
+    """[REG-10] ``certs.d/<host>``: ``*.crt``, ``*.cert`` and ``*.key``; a server that wants one."""
+    settings = ServerSettings(
+        cert=str(authority.cert), key=str(authority.key), ca=str(authority.ca), grace_s=0.2
+    )
+    image = make_image(blobs, b"layer")
+
+    async def work() -> None:
+        with Store.open(tmp_path / "store", WallClock()) as store:
+            async with listening(Hosting(store, settings), ["127.0.0.1:0"]) as [host]:
+                directory = tmp_path / "certs.d" / host
+                directory.mkdir(parents=True)
+                shutil.copy(authority.ca, directory / "ca.crt")
+                hosts = Hosts(certificate_directories=[str(tmp_path / "certs.d")])
+                at = Reference.parse(f"{host}/mutual/app:1")
+                async with client(hosts) as c:
+                    with pytest.raises(RegistryFault):
+                        await push_image(c, blobs, image, [at])
+                shutil.copy(authority.cert, directory / "me.cert")
+                shutil.copy(authority.key, directory / "me.key")
+                async with client(hosts) as c:
+                    await push_image(c, blobs, image, [at])
+                    assert (await c.resolve(at)).digest == image.digest
+
+    run(work())
 
 
 def test_unknown_authority_is_refused_even_on_loopback(secure: RegistryProcess) -> None:
