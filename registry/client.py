@@ -144,15 +144,28 @@ class Client:
         sink: BlobSink,
         progress: Progress | None = None,
     ) -> None:
-        """Bring a blob into *sink*, unless it is there; verified, resumed after cuts."""
+        """Bring a blob into *sink*, unless it is there; verified, resumed after cuts.
+
+        Foreign layers are asked for like others, as many registries have them; the addresses in
+        their descriptors are not followed.
+        """
         if sink.has(descriptor.digest):
             return
-        await self._anywhere(
-            reference,
-            lambda at: download.into_sink(
-                self._transport, at, reference, descriptor, sink, progress
-            ),
-        )
+        try:
+            await self._anywhere(
+                reference,
+                lambda at: download.into_sink(
+                    self._transport, at, reference, descriptor, sink, progress
+                ),
+            )
+        except RegistryFault as error:
+            if error.status != 404 or manifests.is_distributable(descriptor.media_type):
+                raise
+            raise RegistryFault(
+                f"pull {reference.repository}: foreign layer {descriptor.digest}: not in the registry",
+                status=404,
+                hints=["push the image with a copy of that layer, or build on another base"],
+            ) from error
 
     async def blob_exists(self, reference: Reference, descriptor: Descriptor) -> bool:
         """Whether the registry itself has a blob in this repository."""

@@ -38,6 +38,11 @@ def is_manifest_type(media_type: str) -> bool:
     return media_type in _KNOWN
 
 
+def is_distributable(media_type: str) -> bool:
+    """Whether a layer may be stored in any registry [IMG-5]."""
+    return ".nondistributable." not in media_type and ".foreign." not in media_type
+
+
 def refuse_schema_1(name: str, media_type: str) -> None:
     """Raises UserError for the retired formats [REG-14]."""
     if media_type in _SCHEMA_1:

@@ -121,14 +121,9 @@ def _survey(blobs: BlobSource, descriptor: Descriptor, plan: _Plan, depth: int) 
         return data
     config, layers = manifests.parts(name, data)
     for blob in (config, *layers):
-        if is_distributable(blob.media_type):
+        if manifests.is_distributable(blob.media_type):
             plan.blobs.setdefault(blob.digest, blob)
     for blob in plan.blobs.values():
         if not blobs.has(blob.digest):
             raise InternalError(f"blob {blob.digest} is not in the store")
     return data
-
-
-def is_distributable(media_type: str) -> bool:
-    """Whether a layer may be stored in any registry [IMG-5]."""
-    return ".nondistributable." not in media_type and ".foreign." not in media_type
