@@ -128,14 +128,14 @@ async def build_async(
 async def run_request(
     request: BuildRequest, settings: Settings, on_event: OnEvent | None = None
 ) -> BuildResult:
-    """Run one checked request on an engine of its own."""
-    from pybuild.engine import Engine
+    """Run one checked request; builds that go on in one event loop share what they have in common."""
+    from pybuild.engines import engine_for
 
     def ignore(event: Event) -> None:
         pass
 
     emit = on_event or ignore
-    async with Engine(settings) as engine:
+    async with engine_for(settings) as engine:
         prepared = await engine.prepare(request, emit)
         return await engine.build(prepared, emit)
 

@@ -108,6 +108,41 @@ def test_several_builds_in_one_loop_and_cancelling_one(
     assert pybuild("run", "quick", "cat", "/q").out == "quick\n"
 
 
+def test_builds_at_once_run_their_common_steps_once(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """KEY-14, between calls of the API; one of them is cancelled, which is nothing to the others."""
+    text = (
+        b"FROM base\nRUN cat /proc/sys/kernel/random/uuid > /id && sleep 1\n"
+        b"ARG N\nRUN echo $N > /n\n"
+    )
+    context = write(tmp_path / "ctx")
+
+    async def build(number: int) -> str:
+        out = tmp_path / f"out{number}"
+        await library.build_async(
+            context,
+            dockerfile=text,
+            build_args={"N": str(number)},
+            outputs=[f"type=local,dest={out}"],
+            root=pybuild.store,
+        )
+        assert (out / "n").read_text() == f"{number}\n"
+        return (out / "id").read_text()
+
+    async def all_of_them() -> list[str]:
+        first = asyncio.create_task(build(0))
+        others = [asyncio.create_task(build(number)) for number in range(1, 5)]
+        await asyncio.sleep(0)  # all have asked for the engine, which nobody has yet
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await asyncio.gather(*others)
+
+    assert len(set(asyncio.run(all_of_them()))) == 1
+    assert leftovers(pybuild.store) == []
+
+
 def test_secrets_are_given_as_bytes(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     text = b"FROM base\nRUN --mount=type=secret,id=s,env=S echo ${#S} > /size\n"
     library.build(
