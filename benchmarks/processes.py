@@ -47,8 +47,12 @@ class Sampler:
 
     def _watch(self) -> None:
         while not self._over.wait(_EVERY_S):
-            members = _descendants(self._roots, self._others) - {os.getpid()}
-            self.peak_bytes = max(self.peak_bytes, sum(map(self._size, members)))
+            parents = _descendants(self._roots, self._others)
+            parents.pop(os.getpid(), None)
+            sizes = {pid: self._size(pid) for pid in parents}
+            # Between vfork and exec a child *is* its parent's memory, and so just as large.
+            total = sum(size for pid, size in sizes.items() if size != sizes.get(parents[pid]))
+            self.peak_bytes = max(self.peak_bytes, total)
 
     def _size(self, pid: int) -> int:
         with suppress(OSError):
@@ -78,18 +82,18 @@ def _stat(pid: int | str) -> list[str]:
     return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
 
 
-def _descendants(roots: Iterable[int], others: set[int]) -> set[int]:
-    """Return *roots* and all that they have started, without *others* and theirs."""
+def _descendants(roots: Iterable[int], others: set[int]) -> dict[int, int]:
+    """Return *roots* and all they have started, without *others* and theirs, with their parents."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 children.setdefault(int(_stat(name)[1]), []).append(int(name))
-    found: set[int] = set()
-    waiting = list(roots)
+    found: dict[int, int] = {}
+    waiting = [(pid, 0) for pid in roots]
     while waiting:
-        pid = waiting.pop()
+        pid, parent = waiting.pop()
         if pid not in found and pid not in others:
-            found.add(pid)
-            waiting += children.get(pid, [])
+            found[pid] = parent
+            waiting += [(child, pid) for child in children.get(pid, ())]
     return found
