@@ -160,11 +160,11 @@ def build_as(user: PlainUser, origin: Path, name: str) -> tuple[list[str], list[
     if not is_root:
         for path in (here, *here.rglob("*")):
             os.chown(path, UID, UID, follow_symlinks=False)
+    # Root's store would be the machine's own.
+    start = [MAIN, str(here / "home"), "--root", str(here / "store")]
     words = ["build", "--modes=git", *export(here / "out"), str(context)]
-    user.python(MAIN, str(here / "home"), *words, root=is_root)
-    report = "\n".join(
-        user.python(MAIN, str(here / "home"), "explain", "--format=json", root=is_root)
-    )
+    user.python(*start, *words, root=is_root)
+    report = "\n".join(user.python(*start, "explain", "--format=json", root=is_root))
     return keys(json.loads(report)), layers(here / "out")
 
 
