@@ -125,8 +125,8 @@ class Leases:
                 with open(path, "rb") as file:
                     if wanted in file.read().splitlines(keepends=True):
                         found.add(int(pid))
-        except FileNotFoundError:
-            pass  # it has just ended
+        except (FileNotFoundError, IsADirectoryError):
+            pass  # it has just ended, or is a stranger's
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
         return tuple(sorted(found))
@@ -148,8 +148,8 @@ class Leases:
                 try:
                     with open(path, "rb") as file:
                         text = file.read()
-                except FileNotFoundError:
-                    continue
+                except (FileNotFoundError, IsADirectoryError):
+                    continue  # ended just now, or a stranger's
                 # A line without its end is still being written: its `add` has not returned.
                 for line in text.decode("utf-8", "replace").split("\n")[:-1]:
                     kind, space, thing = line.partition(" ")

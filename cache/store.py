@@ -156,6 +156,10 @@ class Store:
                 "use that pybuild, or another directory with PYBUILD_ROOT",
             )
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            if os.statvfs(self.root).f_flag & os.ST_RDONLY:
+                self._refuse(
+                    "is on a read-only file system", "put the store elsewhere with PYBUILD_ROOT"
+                )
             owner = os.stat(self.root).st_uid
             self._refuse(
                 f"is not writable for uid {os.geteuid()}; it belongs to uid {owner}",
