@@ -80,6 +80,7 @@ class Carrier:
                 one.writer.hurry(step)
                 await one.writer.send_all(found)
                 await one.writer.publish(found)
+                await one.writer.confirm(found)
         elif one.sent:
             async with asyncio.timeout(_INTERRUPTED_S):
                 await one.writer.publish(found)

@@ -32,6 +32,7 @@ class DirectoryCache:
     title = "exporting cache to client directory"
     is_named_elsewhere = False
     has_manifests = True
+    is_exact = True
 
     def __init__(
         self, engine: Engine, path: str, tag: str = "", digest: Digest | None = None

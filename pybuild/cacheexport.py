@@ -83,6 +83,7 @@ async def _export(
     if made is None:
         step.say("skipping cache export for empty result")
     else:
+        await writer.confirm(found)
         await writer.collect()
     return made
 

@@ -62,6 +62,11 @@ class CacheTarget(Protocol):
         ...
 
     @property
+    def is_exact(self) -> bool:
+        """Whether `finish` can tell for sure that nobody wrote in between."""
+        ...
+
+    @property
     def shared(self) -> CacheSource | None:
         """The same place to read from; None where nobody else can write to it meanwhile."""
         ...

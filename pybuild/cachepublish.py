@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING
 
 from pybuild.cacheplaces import ANYTHING, is_passing
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _TRIES = 20
 _MOST_WAIT_S = 1.0
+_CONFIRMATIONS = 5
+_LEAST_PAUSE_S = 0.1
 
 
 class Publisher:
@@ -46,6 +49,7 @@ class Publisher:
         self._there = CacheContents()
         self._named: Descriptor | None = None
         self.has_written = False
+        self._took_s = 0.0
 
     async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
         """Name *mine*, whose layers are there, beside what others have named.
@@ -60,6 +64,23 @@ class Publisher:
                 return made
             await asyncio.sleep(random.uniform(0, min(_MOST_WAIT_S, 0.05 * 2**attempt)))
         raise EnvironmentFault("others write to this cache all the time", hints=["use more tags"])
+
+    async def confirm(self, mine: CacheContents, step: InternalStep) -> None:
+        """See that *mine* stays named where two writers can miss each other; once, at the end.
+
+        Whoever looked before we wrote and writes after it does so within a pause that is made of
+        how long our own writing took.
+
+        Raises:
+            PybuildError: as `publish`.
+        """
+        if not self._merges or not self.has_written or self._target.is_exact:
+            return
+        for _ in range(_CONFIRMATIONS):
+            before = self._named
+            await asyncio.sleep(max(_LEAST_PAUSE_S, 2 * self._took_s) * random.uniform(1, 1.5))
+            if before == await self.publish(mine, step):
+                return
 
     async def _look(self) -> None:
         """Read what is named there, if it is not what we know already.
@@ -103,7 +124,10 @@ class Publisher:
                 await self._target.put(config, step)
             step.say(f"writing {kind} {made.digest}")
             over = (None if named is None else named.digest) if self._merges else ANYTHING
-            if not await self._target.finish(made, data, over):
+            began = time.monotonic()
+            is_named = await self._target.finish(made, data, over)
+            self._took_s = time.monotonic() - began
+            if not is_named:
                 return None
         except PybuildError as error:
             # A registry that has lost a layer takes no document that names it: do without others'.

@@ -26,6 +26,7 @@ class RegistryCache:
     title = "exporting cache to registry"
     is_named_elsewhere = False
     has_manifests = True
+    is_exact = False
 
     def __init__(self, engine: Engine, reference: Reference) -> None:
         self._engine = engine
@@ -79,7 +80,7 @@ class RegistryCache:
     async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
         """Look before and after: the protocol has no condition for writing a tag.
 
-        Two writers that miss each other both times would have to be within one round trip.
+        Two writers that are within one round trip can miss each other: `Publisher.confirm`.
         """
         if not isinstance(over, Anything) and digest_of(await self.named()) != over:
             return False

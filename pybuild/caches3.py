@@ -37,6 +37,7 @@ class S3Cache:
     title = "exporting cache to Amazon S3"
     is_named_elsewhere = False
     has_manifests = False
+    is_exact = True
 
     def __init__(self, engine: Engine, place: S3Place) -> None:
         self._engine = engine

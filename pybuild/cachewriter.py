@@ -108,6 +108,10 @@ class CacheWriter:
             return None
         return await self._publisher.publish(contents, self._step)
 
+    async def confirm(self, found: Sequence[StepResult]) -> None:
+        """See that these results stay named, whoever else writes; for the end of a build."""
+        await self._publisher.confirm(self._contents(found), self._step)
+
     async def collect(self) -> None:
         """Delete what nobody needs any more, if this build has changed what that is."""
         if not self.wanted.merge or not self._publisher.has_written:

@@ -36,6 +36,7 @@ class SessionCache:
     title = "exporting cache to client directory"
     is_named_elsewhere = True
     has_manifests = True
+    is_exact = True
     shared = None
 
     def __init__(self, scope: Scope, path: str, digest: Digest | None = None) -> None:
