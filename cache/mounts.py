@@ -7,6 +7,7 @@ steps seed it or want it private.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,37 @@ def look(store: Store, name: str, held: set[str]) -> CacheMount:
         last_used=min(used, store.clock.now()),
         in_use=name in held,
     )
+
+
+def begin(store: Store, made: str, facts: Mapping[str, object]) -> None:
+    """Make the beginnings of a mount's directory at *made*, in ``tmp/``; `put` ends it.
+
+    Raises:
+        EnvironmentFault: it cannot be made, or the store is at its ceiling.
+    """
+    if store.room is not None:
+        store.room.prepare()
+    with faults("cannot make a cache mount", store.root):
+        store.disk.mkdir(made)
+        store.disk.mkdir(os.path.join(made, "fs"))
+        fd = store.disk.create(os.path.join(made, "meta.json"))
+        try:
+            store.disk.write(fd, json.dumps(facts, sort_keys=True).encode())
+        finally:
+            os.close(fd)
+
+
+def put(store: Store, made: str, name: str) -> None:
+    """Give what was made its place; what is there goes. Whoever calls holds the mount's lock.
+
+    Raises:
+        EnvironmentFault: it cannot be moved; what is there may be gone then, never half of it.
+    """
+    home = os.path.join(store.mounts_dir, name)
+    if os.path.lexists(home):
+        store.discard(home)
+    with faults("cannot make a cache mount", store.root), store.tmp.moving:
+        store.disk.rename(made, home)
 
 
 def note_use(store: Store, name: str) -> None:

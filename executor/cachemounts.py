@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pybuild.cache.leases import Lease
-from pybuild.cache.mounts import note_use
+from pybuild.cache.mounts import begin, note_use, put
 from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.flocks import Held, locked, locked_all, try_lock
@@ -128,8 +128,9 @@ class CacheMounts:
             "created": self._store.clock.now(),
             "seeded": seed is not None,
         }
-        await asyncio.to_thread(_begin, made, covered, facts)
+        await asyncio.to_thread(os.mkdir, covered, 0o700)
         try:
+            await asyncio.to_thread(begin, self._store, made, facts)
             is_whole = mount.selector in ("", "/")
             args: dict[str, Any] = {
                 "base": [],
@@ -151,20 +152,11 @@ class CacheMounts:
                     "mode": 0o755 if mount.mode is None else mount.mode,
                 }
             await self._workers.call("pybuild.executor.files.apply:apply", args)
-            if os.path.lexists(home):  # left by a prune that was cut short
-                self._store.discard(home)
-            os.rename(made, home)
+            put(self._store, made, os.path.basename(home))
         finally:
             os.rmdir(covered)
             if os.path.lexists(made):
                 self._store.discard(made)
-
-
-def _begin(made: str, covered: str, facts: dict[str, Any]) -> None:
-    for directory in (made, os.path.join(made, "fs"), covered):
-        os.mkdir(directory, 0o700)
-    with open(os.path.join(made, "meta.json"), "w", encoding="utf-8") as file:
-        json.dump(facts, file)
 
 
 def _name(mount: Mount, seed: Seed | None) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import Mapping
 
 from pybuild.cache.atomic import faults
-from pybuild.cache.mounts import CacheMount
+from pybuild.cache.mounts import CacheMount, begin, put
 from pybuild.cache.store import Store
 from pybuild.executor.cachemounts import lock_path, name_of
 from pybuild.executor.flocks import Held, try_lock
@@ -59,13 +57,10 @@ async def import_mount(
             await asyncio.to_thread(lease.add, "mount", name)
             with faults(f'cannot import cache mount "{id}"', store.root):
                 facts = {"id": id, "created": store.clock.now(), "seeded": False}
-                await asyncio.to_thread(_begin, store, made, facts)
+                await asyncio.to_thread(begin, store, made, facts)
                 args = {"target": os.path.join(made, "fs"), "look": _look(home), "name": called}
                 await workers.call("pybuild.executor.mounttars:import_job", args, fds=[archive])
-                if os.path.lexists(home):
-                    store.discard(home)
-                with store.tmp.moving:
-                    store.disk.rename(made, home)
+                put(store, made, name)
     finally:
         held.release()
         if os.path.lexists(made):
@@ -81,18 +76,6 @@ def _hold(store: Store, name: str) -> Held:
             f"cache mount {name[:12]} is in use by a build", hints=("try again when it is done",)
         )
     return held
-
-
-def _begin(store: Store, made: str, facts: Mapping[str, object]) -> None:
-    if store.room is not None:
-        store.room.prepare()
-    store.disk.mkdir(made)
-    store.disk.mkdir(os.path.join(made, "fs"))
-    fd = store.disk.create(os.path.join(made, "meta.json"))
-    try:
-        store.disk.write(fd, json.dumps(facts, sort_keys=True).encode())
-    finally:
-        os.close(fd)
 
 
 def _look(home: str) -> dict[str, int]:

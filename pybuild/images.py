@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.blobs import BlobMissing
@@ -191,9 +192,12 @@ class ImageSourceResolver:
     async def _fetch(self, facts: dict[str, Any], emit: Emit) -> None:
         descriptor = Descriptor.from_json(facts["descriptor"])
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
-        async with lock:
+        async with lock, AsyncExitStack() as stack:
             if self._store.blobs.holds(descriptor):
                 return
+            if self._store.room is not None:
+                room = self._store.room.reserved(descriptor.size)
+                await asyncio.to_thread(stack.enter_context, room)
             layout = facts.get("layout")
             if not (facts.get("reference") or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
