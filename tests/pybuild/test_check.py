@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.cli import BUILD, main
+from pybuild.cli import main
+from pybuild.commandline.building import BUILD
 from pybuild.commands.check import Call, parse_call
 from pybuild.knownimages import KnownImages
 from pybuild.model.errors import UsageError

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pybuild.cli import BUILD, COMMANDS
+from pybuild.commandline import NAMES, find
+from pybuild.commandline.building import BUILD
 from pybuild.options import BadOption, parse, usage
 
 
@@ -50,7 +51,9 @@ def test_mistakes_are_named(words: list[str], message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_a_help_page_naming_each_option(name: str) -> None:
-    page = usage(COMMANDS[name])
-    assert all(f"--{option.name}" in page for option in COMMANDS[name].options)
+    command = find(name)
+    assert command is not None
+    page = usage(command)
+    assert all(f"--{option.name}" in page for option in command.options)

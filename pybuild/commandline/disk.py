@@ -1,0 +1,47 @@
+"""Commands about what the store holds, and how much of the disk it takes."""
+
+from __future__ import annotations
+
+from pybuild.commandline.common import FILTER, FORCE, FORMAT, GLOBAL, REMOTE
+from pybuild.options import Command, Option
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "cache",
+        "Look at, carry and remove cache mounts by their ids.",
+        "pybuild.commands.cachemounts:main",
+        (FORMAT, *GLOBAL),
+        ("mounts ls | inspect ID | export ID [FILE] | import ID [FILE] | rm ID…", 1, -1),
+    ),
+    Command(
+        "du",
+        "Show what the store holds and how much of it can be freed.",
+        "pybuild.commands.disk:du",
+        (FILTER, FORMAT, Option("verbose", "one block a record"), *REMOTE, *GLOBAL),
+        ("", 0, 0),
+    ),
+    Command(
+        "prune",
+        "Remove what no image and no running build needs.",
+        "pybuild.commands.disk:prune",
+        (
+            Option("all", "cached results too, not only what is unreachable", short="a"),
+            FILTER,
+            FORCE,
+            Option("keep-storage", "the same as --max-used-space", "SIZE"),
+            Option("max-used-space", "free until the cache takes no more (10GB, 60%)", "SIZE"),
+            Option("min-free-space", "free until the disk has as much free", "SIZE"),
+            Option("reserved-space", "the cache may always keep this much", "SIZE"),
+            *REMOTE,
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
+        "why-kept",
+        "Say which image, build or result holds a thing of the store, and what would free it.",
+        "pybuild.commands.whykept:main",
+        (FORMAT, *GLOBAL),
+        ("ID|NAME", 1, 1),
+    ),
+)

@@ -1,0 +1,128 @@
+"""Commands about the images of the local store."""
+
+from __future__ import annotations
+
+from pybuild.commandline.common import FORMAT, GLOBAL, PLATFORM, TREES
+from pybuild.options import Command, Option
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "export",
+        "Write the file tree of an image as a tar.",
+        "pybuild.commands.archives:export",
+        (Option("output", "file (default: standard output)", "FILE", "o"), *TREES),
+        ("NAME", 1, 1),
+    ),
+    Command(
+        "history",
+        "Show how an image came about.",
+        "pybuild.commands.images:history",
+        (
+            Option("no-trunc", "do not shorten anything"),
+            Option("quiet", "only ids", short="q"),
+            FORMAT,
+            PLATFORM,
+            *GLOBAL,
+        ),
+        ("NAME", 1, 1),
+    ),
+    Command(
+        "images",
+        "List the images of the local store.",
+        "pybuild.commands.images:images",
+        (
+            Option("digests", "show manifest digests"),
+            Option("no-trunc", "do not shorten ids"),
+            Option("quiet", "only ids", short="q"),
+            FORMAT,
+            *GLOBAL,
+        ),
+        ("[NAME]", 0, 1),
+    ),
+    Command(
+        "import",
+        "Make an image from a tar of a file tree.",
+        "pybuild.commands.archives:import_",
+        (
+            Option("change", "Dockerfile instruction to apply", "INSTRUCTION", "c", True),
+            *TREES,
+        ),
+        ("FILE|URL|- [NAME]", 1, 2),
+    ),
+    Command(
+        "inspect",
+        "Show an image's manifest, config and layers as JSON.",
+        "pybuild.commands.images:inspect",
+        (
+            Option("check", "recompute every digest, diffID and size of the image"),
+            Option("raw", "the manifest's exact bytes"),
+            *GLOBAL,
+        ),
+        ("NAME", 1, 1),
+    ),
+    Command(
+        "load",
+        "Take the images of an archive or an OCI layout into the local store.",
+        "pybuild.commands.archives:load",
+        (
+            Option("input", "archive or directory (default: standard input)", "FILE", "i"),
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
+        "rmi",
+        "Remove names, and with its last name the image, from the local store.",
+        "pybuild.commands.images:rmi",
+        (Option("force", "ignore names that are not there", short="f"), *GLOBAL),
+        ("NAME…", 1, -1),
+    ),
+    Command(
+        "run",
+        "Run a command in an image, in the foreground.",
+        "pybuild.commands.run:main",
+        (
+            Option("entrypoint", "replace the image's entrypoint", "CMD"),
+            Option("env", "set an environment variable", "K[=V]", "e", True),
+            Option("interactive", "accepted: standard input is always ours", short="i"),
+            Option("hostname", "host name of the container", "NAME"),
+            Option("network", "host or none", "MODE"),
+            PLATFORM,
+            Option("publish", "accepted for host networking: ports are the host's", "P", "p", True),
+            Option("read-only", "the root file system cannot be written"),
+            Option("rm", "accepted: what the container wrote never outlives it"),
+            Option("tty", "give the process a terminal of its own", short="t"),
+            Option("user", "user[:group] to run as", "USER", "u"),
+            Option("volume", "bind a directory (host:container[:ro])", "SPEC", "v", True),
+            Option("workdir", "working directory", "DIR", "w"),
+            *GLOBAL,
+        ),
+        ("IMAGE [CMD…]", 1, -1),
+    ),
+    Command(
+        "save",
+        "Write images to an archive, by default for docker load.",
+        "pybuild.commands.archives:save",
+        (
+            Option("format", "docker or oci", "KIND"),
+            Option("output", "file (default: standard output)", "FILE", "o"),
+            PLATFORM,
+            *GLOBAL,
+        ),
+        ("NAME…", 1, -1),
+    ),
+    Command(
+        "tag",
+        "Give an image of the local store another name.",
+        "pybuild.commands.images:tag",
+        GLOBAL,
+        ("SOURCE NAME", 2, 2),
+    ),
+    Command(
+        "unpack",
+        "Unpack an image into an OCI runtime bundle.",
+        "pybuild.commands.run:unpack",
+        (Option("rootless", "make the bundle for an unprivileged runtime"), *GLOBAL),
+        ("NAME DIR", 2, 2),
+    ),
+)
