@@ -16,7 +16,7 @@ from pybuild.image.refusal import refuse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Protocol
+    from typing import Any, BinaryIO, Protocol
 
     class _Compressor(Protocol):
         def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
@@ -69,6 +69,30 @@ class _Gzip:
         head, self._head = self._head, b""
         packed: bytes = self._deflate.flush()
         return head + packed + tail
+
+
+def gzip_member(data: bytes, level: int | None) -> bytes:
+    """Return *data* as one gzip member; the same data in, the same bytes out."""
+    gzip = _Gzip(level)
+    return gzip.compress(data) + gzip.flush()
+
+
+class Digested:
+    """A file that is written to, with the digest and size of what was."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
 
 
 class _Plain:

@@ -80,7 +80,7 @@ def layer_job(
 
     Args:
         args: ``path`` of the delta; ``out``, a file to be made; ``compression`` (gzip, zstd,
-            uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None;
+            estargz, uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None;
             ``nice``, by how much others go first.
         progress: is told ``{"current": uncompressed bytes so far}`` now and then.
 
@@ -105,6 +105,10 @@ def blob_job(
     if args.get("nice"):
         os.nice(int(args["nice"]))  # a worker does one job
     path = args["out"]
+    if args.get("compression") == "estargz":
+        from pybuild.image import estargz
+
+        return estargz.pack(path, args.get("level"), produce, progress)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         sink = BlobSink(fd, args.get("compression") or GZIP, args.get("level"))

@@ -70,12 +70,17 @@ class Index:
 
 
 def layer_media_type(compression: str, *, docker: bool = False) -> str:
-    """Return the media type of a layer compressed by ``gzip``, ``zstd`` or not.
+    """Return the media type of a layer compressed by ``gzip``, ``estargz``, ``zstd`` or not.
 
     Raises:
         ValueError: Docker has no zstd type [OUT-11].
     """
-    oci = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}[compression]
+    oci = {
+        "gzip": OCI_LAYER_GZIP,
+        "estargz": OCI_LAYER_GZIP,
+        "zstd": OCI_LAYER_ZSTD,
+        "uncompressed": OCI_LAYER,
+    }[compression]
     return docker_layer_type(oci) if docker else oci
 
 

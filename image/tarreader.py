@@ -61,10 +61,22 @@ class TarReader:
         """Args:
         read: returns the next piece of the archive, of any length; nothing at its end.
         """
-        self._read = read
+
+        def counted() -> bytes:
+            data = read()
+            self._given += len(data)
+            return data
+
+        self._read = counted
+        self._given = 0
         self._buffer = memoryview(b"")
         self._left = 0
         self._pad = 0
+
+    @property
+    def position(self) -> int:
+        """How far the archive is read: after `next`, where the member's content begins."""
+        return self._given - len(self._buffer)
 
     def next(self) -> Member | None:
         """Return the next member, or None after the last one.

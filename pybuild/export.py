@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 CREATED = "org.opencontainers.image.created"
-_COMPRESSIONS = ("gzip", "uncompressed", "zstd")
+_COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +201,8 @@ async def make_image(
     compression = output.attrs.get("compression", "gzip")
     if compression not in _COMPRESSIONS:
         raise UsageError(f'output compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
-    if compression == "zstd" and not oci_types:
-        raise UsageError("output compression zstd needs oci-mediatypes=true")
+    if compression in ("estargz", "zstd") and not oci_types:
+        raise UsageError(f"output compression {compression} needs oci-mediatypes=true")
     rewrite = output.flag("rewrite-timestamp")
     epochs = [output.epoch(one.lowered.epoch) for one in built]
     if rewrite and None in epochs:

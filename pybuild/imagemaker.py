@@ -152,5 +152,5 @@ class ImageMaker:
 
     def _noted(self, layer: Descriptor) -> Descriptor:
         """*layer* with what says that its times were clamped; Docker's types have no place for it."""
-        notes = {REWRITTEN: str(self._epoch)} if self._oci_types else {}
+        notes = {**layer.annotations, REWRITTEN: str(self._epoch)} if self._oci_types else {}
         return replace(layer, annotations=notes)

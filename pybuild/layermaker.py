@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.imported import LAYER, MADE_FROM
 from pybuild.executor.fetch import LayerGone
+from pybuild.image.estargz import ESTARGZ, TOC_DIGEST
 from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -57,23 +58,27 @@ class LayerMaker:
                 Descriptor.from_json(facts["descriptor"]),
             )
             if self._force and self._is_other(pulled):
-                return diff_id, await self._recompressed(delta, facts, diff_id, pulled)
+                return await self._recompressed(delta, facts, diff_id, pulled)
             return diff_id, pulled
         return await self._made(delta, facts)
 
     def _is_other(self, layer: Descriptor) -> bool:
         """Whether a layer is in another compression, and may be changed [IMG-5]."""
         kind = oci_layer_type(layer.media_type)
+        if self._compression == ESTARGZ and TOC_DIGEST in layer.annotations:
+            return False
+        if self._compression == ESTARGZ:
+            return not is_foreign(kind)
         return kind != layer_media_type(self._compression) and not is_foreign(kind)
 
     async def _recompressed(
         self, delta: str, facts: dict[str, Any], diff_id: Digest, pulled: Descriptor
-    ) -> Descriptor:
+    ) -> tuple[Digest, Descriptor]:
         """The blob of a pulled layer in our compression, made from the one it came in."""
-        made = facts.get("blobs", {}).get(self.kind)
-        if made is not None and self._store.blobs.holds(found := Descriptor.from_json(made)):
-            return found
-        _, descriptor = await self._blob(
+        known = self._known(facts)
+        if known is not None:
+            return known
+        made = await self._blob(
             "pybuild.image.recompress:recompress_job",
             {
                 "path": self._store.blobs.path(pulled.digest),
@@ -81,23 +86,37 @@ class LayerMaker:
                 "max_bytes": _MOST_LAYER_BYTES,
             },
         )
-        blobs = {**facts.get("blobs", {}), self.kind: descriptor.to_json()}
-        await asyncio.to_thread(self._store.records.put, LAYER, delta, {**facts, "blobs": blobs})
-        return descriptor
+        await asyncio.to_thread(self._store.records.put, LAYER, delta, self._noting(facts, *made))
+        return made
+
+    def _known(self, facts: dict[str, Any]) -> tuple[Digest, Descriptor] | None:
+        """The layer in our compression, if *facts* tell of one that is there."""
+        made = facts.get("blobs", {}).get(self.kind)
+        if made is None or not self._store.blobs.holds(found := Descriptor.from_json(made)):
+            return None
+        return Digest.parse(made.get("diff_id") or facts["diff_id"]), found
+
+    def _noting(
+        self, facts: dict[str, Any], diff_id: Digest, descriptor: Descriptor
+    ) -> dict[str, Any]:
+        """*facts* with a layer that was made. The table in eStargz gives that a diffID of its own."""
+        body = descriptor.to_json()
+        own = {"diff_id": str(diff_id)}
+        if self._compression == ESTARGZ:
+            return {**facts, "blobs": {**facts.get("blobs", {}), self.kind: {**body, **own}}}
+        return {**facts, **own, "blobs": {**facts.get("blobs", {}), self.kind: body}}
 
     async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
         """The layer in our compression, written if it was not."""
-        store, kind = self._store, self.kind
-        made = (facts or {}).get("blobs", {}).get(kind)
-        if facts is not None and made is not None:
-            descriptor = Descriptor.from_json(made)
-            if store.blobs.holds(descriptor):
-                return Digest.parse(facts["diff_id"]), descriptor
+        store = self._store
+        known = self._known(facts or {})
+        if known is not None:
+            return known
         diff_id, descriptor = await self.write(delta, None)
-        blobs = {**(facts or {}).get("blobs", {}), kind: descriptor.to_json()}
-        record = {**(facts or {}), "diff_id": diff_id, "blobs": blobs}
+        record = self._noting(facts or {}, diff_id, descriptor)
         await asyncio.to_thread(store.records.put, LAYER, delta, record)
-        await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
+        if self._compression != ESTARGZ:  # whose tree has its table, too
+            await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
         return diff_id, descriptor
 
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
@@ -129,7 +148,8 @@ class LayerMaker:
         except BaseException:
             store.discard(out)
             raise
-        descriptor = Descriptor(layer_media_type(self._compression), digest, size)
+        notes: dict[str, str] = answer.get("annotations") or {}
+        descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
         return Digest.parse(answer["diff_id"]), descriptor
 
 

@@ -39,7 +39,7 @@ _ATTRIBUTES = {
     "local": _TREES | {"mode", "platform-split"},
     "tar": _TREES,
 }
-_LEVELS = {"gzip": 9, "zstd": 22}
+_LEVELS = {"estargz": 9, "gzip": 9, "zstd": 22}
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(("prefer-nondist-layers",))
 
