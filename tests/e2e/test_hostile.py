@@ -288,8 +288,9 @@ def test_a_damaged_base_is_the_environments_fault(
     "spec",
     [
         "type=oci,dest=x,nope=1",
-        "type=oci,dest=x,annotation.a=b",
-        "type=image,force-compression=true",
+        "type=local,dest=x,annotation.a=b",
+        "type=tar,dest=x,force-compression=true",
+        "type=image,prefer-nondist-layers=true",
         "type=image,dest=x",
         "type=tar,dest=x,compression=zstd",
         "type=cacheonly,dest=x",
