@@ -159,6 +159,7 @@ class Workers:
         request = spec.encode()
         runtime = await self.runtime()
         zygote = await self._zygote("exec")
+        self._foresee("call")
         if runtime is not None:
             from pybuild.executor import ocibundle
 
@@ -259,6 +260,17 @@ class Workers:
         if self._zygotes.get(kind) is known:
             self._zygotes[kind] = zygote
         return zygote
+
+    def _foresee(self, kind: str) -> None:
+        """Start the zygote that is going to be asked for: what a step has made is copied or packed.
+
+        A step is rarely too short for that, so nobody waits for it then.
+        """
+        if kind not in self._zygotes:
+            task = asyncio.create_task(self._start(shielded=kind == "exec"))
+            self._zygotes[kind] = task
+            # Who asks for it hears what went wrong; if nobody does, nobody is to.
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _start(self, *, shielded: bool) -> ZygoteProcess:
         zygote = ZygoteProcess(self._rootless, self._pythonpath, shielded=shielded)
