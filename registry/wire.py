@@ -146,6 +146,7 @@ class Wire:
         self._idle_bytes = idle_bytes
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._answered: set[str] = set()
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -198,7 +199,13 @@ class Wire:
             finally:
                 answered = True
         except Exception as error:
-            raise lost(error, self._idle_s, url) from error
+            fault = lost(error, self._idle_s, url)
+            if type(fault) is ConnectionLost and self._may_want_certificate(url, tls):
+                fault.hints = (
+                    f"if {url.authority} wants a certificate of yours, keep it in certs.d",
+                )
+            raise fault from error
+        self._answered.add(url.authority)
         if raw.status < 400:
             return Response(raw, b"", self._idle_s, self._idle_bytes)
         try:
@@ -207,6 +214,10 @@ class Wire:
             raw.close()
             raise
         return Response(raw, text, self._idle_s, self._idle_bytes)
+
+    def _may_want_certificate(self, url: URL, tls: Tls) -> bool:
+        """Whether a cut may mean that: by TLS 1.3 servers hang up when the handshake is done."""
+        return url.scheme == "https" and not tls.keypairs and url.authority not in self._answered
 
     async def _error_body(self, raw: aiohttp.ClientResponse) -> bytes:
         """What an error says; a cut there does not hide the status."""

@@ -94,8 +94,10 @@ def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
                 hosts = Hosts(certificate_directories=[str(tmp_path / "certs.d")])
                 at = Reference.parse(f"{host}/mutual/app:1")
                 async with client(hosts) as c:
-                    with pytest.raises(RegistryFault):
+                    with pytest.raises(RegistryFault) as caught:
                         await push_image(c, blobs, image, [at])
+                    hint = f"if {host} wants a certificate of yours, keep it in certs.d"
+                    assert caught.value.hints == (hint,)
                 shutil.copy(authority.cert, directory / "me.cert")
                 shutil.copy(authority.key, directory / "me.key")
                 async with client(hosts) as c:
