@@ -94,6 +94,9 @@ def _privileges() -> Check:
     uid = os.geteuid()
     if uid:
         return Check("user", State.INFO, f"uid {uid}: steps need a user namespace")
+    if _status("CapEff") >> 21 & 1 and not isolation.is_initial():
+        found = f"root of a user namespace that has {_ids(isolation.ids_here())}"
+        return Check("user", State.INFO, found, "start pybuild outside of the user namespace")
     if _status("CapEff") >> 21 & 1:
         return Check("user", State.OK, "root with CAP_SYS_ADMIN")
     return Check(
@@ -102,6 +105,10 @@ def _privileges() -> Check:
         "root without CAP_SYS_ADMIN, as in a container",
         "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined",
     )
+
+
+def _ids(count: int) -> str:
+    return f"{count} ids" if count > 1 else "one id"
 
 
 def _user_namespaces(problem: str) -> Check:
@@ -138,6 +145,11 @@ def _sub_ids() -> Check:
         login = str(uid)
     counts = [_granted(path, {login, str(uid)}) for path in ("/etc/subuid", "/etc/subgid")]
     found = f"{counts[0]} user ids and {counts[1]} group ids for {login}"
+    if uid == 0 and not isolation.is_initial():
+        here = isolation.ids_here()
+        fix = "" if here > 1 else "start pybuild outside of the user namespace"
+        state = State.INFO if here > 1 else State.MISSING
+        return Check("sub-ids", state, f"{_ids(here)} in this user namespace", fix)
     if min(counts) >= 65536:
         return Check("sub-ids", State.OK, found)
     if uid == 0:
@@ -178,7 +190,7 @@ def _chroot() -> Check:
 
 
 def _overlay(tried: Mapping[str, str]) -> Check:
-    as_root = os.geteuid() == 0 and not tried["mount namespace"]
+    as_root = os.geteuid() == 0 and not tried["mount namespace"] and isolation.is_initial()
     problem = tried["overlay" if as_root else "overlay in user namespace"]
     where = "in the store" if as_root else "in user namespaces, in the store"
     if not problem:

@@ -1,7 +1,8 @@
 """Which rung of isolation this machine allows, found out by climbing it once per zygote.
 
     root           real root: a private mount namespace is all that is needed
-    userns         a user namespace with the range of sub-ids that the system granted
+    userns         a user namespace with the range of sub-ids that the system granted, or that we were
+                   started in
     userns-single  a user namespace that has one id: files can belong to nobody else, so owners are
                    recorded (`recorder`)
     chroot         root in a container that may neither mount nor make namespaces: snapshots are
@@ -40,6 +41,7 @@ CHROOT_CAPS = {
     18: "SYS_CHROOT",
 }
 _HELPER_SECONDS = 10
+_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO: its inode, on every Linux
 
 _CONTAINER_HINT = (
     "in a container: start it with --privileged, or with --cap-add SYS_ADMIN and "
@@ -112,6 +114,7 @@ def enter(rootless: bool | None) -> tuple[str, str]:
     """
     global _rung
     is_root = os.geteuid() == 0 and bool(_capabilities() >> CAP_SYS_ADMIN & 1)
+    is_nested, is_root = is_root and not is_initial(), is_root and is_initial()
     if rootless is False and not is_root:
         raise Fault(
             ENVIRONMENT,
@@ -133,6 +136,11 @@ def enter(rootless: bool | None) -> tuple[str, str]:
             if rootless is False or not _may_chroot():
                 raise Fault(ENVIRONMENT, problem, (hint,)) from error
             _rung, detail = CHROOT, problem
+    elif is_nested and _has_range() and not _try_own_proc():
+        # As good as one that we would make, which could hold no more ids than this one.
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        _keep_mounts_private()
+        _rung, detail = USERNS, "the one that pybuild was started in"
     elif rootless is None and _may_chroot() and (problem := _try_user_namespace()):
         _rung, detail = CHROOT, problem
     else:
@@ -157,6 +165,32 @@ def _capabilities() -> int:
     return 0
 
 
+def is_initial() -> bool:
+    """Whether ids are the machine's, and CAP_SYS_ADMIN is what its name says.
+
+    Root of a user namespace has all capabilities, but no more ids than were mapped, no attributes
+    named ``trusted.``, and no sysfs of a network namespace that is not its own.
+    """
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER_NAMESPACE
+    except OSError:
+        return True  # a kernel without user namespaces
+
+
+def ids_here() -> int:
+    """Return how many users the user namespace of this process has, or groups if those are fewer."""
+    counts: list[int] = []
+    for path in ("/proc/self/uid_map", "/proc/self/gid_map"):
+        with open(path, "rb") as lines:
+            counts.append(sum(int(line.split()[2]) for line in lines))
+    return min(counts)
+
+
+def _has_range() -> bool:
+    with open("/proc/self/setgroups", "rb") as setgroups:
+        return setgroups.read().strip() == b"allow" and ids_here() > 1
+
+
 def _may_chroot() -> bool:
     held = _capabilities()
     return os.geteuid() == 0 and all(held >> number & 1 for number in CHROOT_CAPS)
@@ -169,6 +203,18 @@ def _other_way() -> str:
     held = _capabilities()
     missing = [name for number, name in CHROOT_CAPS.items() if not held >> number & 1]
     return f"or let the container keep the capabilities {', '.join(missing)}"
+
+
+def _try_own_proc() -> str:
+    """Return why steps cannot have a /proc in the user namespace that we are in, "" if they can."""
+    from pybuild.executor.zygote import tries
+
+    def enter(place: str) -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        _keep_mounts_private()
+        tries.own_proc(place)
+
+    return tries.outcome(enter, "/proc")
 
 
 def _try_user_namespace() -> str:

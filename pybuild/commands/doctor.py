@@ -128,6 +128,8 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
         needed = ["user namespaces", "newuidmap", "sub-ids"]
     else:
         needed = ["user namespaces"]
+        if name == "userns":
+            needed.append("sub-ids")  # root of a user namespace has what was mapped
         if os.geteuid() == 0 and checks["chroot"].state is State.OK:
             needed.append("/proc")  # else the build takes the next rung
     for one in needed:

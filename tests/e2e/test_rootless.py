@@ -103,11 +103,13 @@ def build(
     more: str = ":",
     sub_ids: bool = False,
     on_overlay: bool = False,
+    inside: tuple[str, ...] = (),
 ) -> str:
     """Build as root or as the user, and return the digest of the manifest.
 
     Args:
         on_overlay: the store is on an overlay, as in a container, so that no other can write there.
+        inside: what runs the build, as the user.
     """
     here = user.place / name
     (here / "home").mkdir(parents=True)
@@ -133,6 +135,7 @@ def build(
     user.python(
         *(MAIN, home, *words),
         setup=setup,
+        inside=inside,
         sub_ids=sub_ids,
         root=name.startswith("root"),
         jailed=name.startswith("root-jailed"),
@@ -148,6 +151,19 @@ def test_the_digest_is_the_same_as_root_with_a_range_and_with_one_id(user: Plain
         "root": build(user, "root"),
         "range": build(user, "range", sub_ids=True),
         "one": build(user, "one"),
+    }
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_the_digest_is_the_same_as_root_of_a_user_namespace(user: PlainUser) -> None:
+    """Who has all capabilities there and yet only the ids that were mapped."""
+    need_sub_ids()
+    digests = {
+        "root": build(user, "root-outside"),
+        "range": build(
+            user, "nested-range", sub_ids=True, inside=("unshare", "--map-root-user", "--map-auto")
+        ),
+        "one": build(user, "nested-one", inside=("unshare", "--map-root-user")),
     }
     assert len(set(digests.values())) == 1, digests
 

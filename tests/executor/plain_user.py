@@ -108,15 +108,22 @@ class PlainUser:
         root: bool = False,
         jailed: bool = False,
         setup: str = "",
+        inside: tuple[str, ...] = (),
     ) -> list[str]:
         """Run a program as the user, or as root, with our package; return the lines it prints.
 
         Args:
             jailed: as root in a container (`jail`).
             setup: a script of the shell that is run first, as root, in the same mount namespace.
+            inside: a command that runs the program, as the user.
         """
         command, environment = self.command(
-            main, *args, sub_ids=sub_ids, root=root, jailed=jailed, setup=setup
+            *(main, *args),
+            sub_ids=sub_ids,
+            root=root,
+            jailed=jailed,
+            setup=setup,
+            inside=inside,
         )
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=180, check=False, env=environment
@@ -134,6 +141,7 @@ class PlainUser:
         root: bool = False,
         jailed: bool = False,
         setup: str = "",
+        inside: tuple[str, ...] = (),
     ) -> tuple[list[str], dict[str, str]]:
         """Return the command line and the environment of a program, see `python`."""
         (self.place / "subid").write_text(f"{UID}:200000:65536\n" if sub_ids else "")
@@ -146,7 +154,7 @@ class PlainUser:
             command += [PYTHON, JAIL]
         elif not root:
             command += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        command += [PYTHON, "-c", main, *args]
+        command += [*inside, PYTHON, "-c", main, *args]
         return command, {"PATH": os.environ["PATH"], "PYTHONPATH": self._path(), "HOME": "/"}
 
     def _path(self) -> str:

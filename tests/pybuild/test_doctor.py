@@ -84,6 +84,26 @@ def test_root_in_a_container_is_told_why_it_copies(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+@pytest.mark.sandbox
+def test_root_of_a_user_namespace_is_not_taken_for_root(pybuild: Pybuild) -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare")
+    done = subprocess.run(
+        ["unshare", "--map-root-user", *pybuild.command("doctor", "--format=json")],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        env=pybuild.environment,
+    )
+    report = json.loads(done.stdout)
+    assert report["rung"] == "userns-single"
+    assert [(rung["state"], rung["why"]) for rung in report["rungs"][:2]] == [
+        ("not possible", "root of a user namespace that has one id"),
+        ("not possible", "sub-ids: one id in this user namespace"),
+    ]
+
+
+@pytest.mark.slow
 def test_it_finds_what_is_here_and_leaves_nothing(pybuild: Pybuild) -> None:
     done = pybuild("doctor", "--format=json", code=None)
     report = json.loads(done.out)
