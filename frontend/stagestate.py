@@ -18,6 +18,7 @@ from pybuild.frontend.paths import from_windows
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform
+from pybuild.model.secrets import is_secret_name, redacted
 
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
@@ -160,13 +161,18 @@ class StageState:
     ) -> str:
         """Return an instruction's text as progress shows it, variables filled in [UI-1].
 
+        Titles are logged, kept and carried with caches: values that look secret stay out of them.
+
         Args:
             keep: quotes stay, and so do variables without a value, as in a shell's command.
             masks: texts to show in the place of secret values.
         """
         if not self.scope.has_titles:
             return text
-        env: Mapping[str, str] = {**self.env, **masks} if masks else self.env
+        secret = {
+            name: "****" for name, value in self.env.items() if value and is_secret_name(name)
+        }
+        env: Mapping[str, str] = {**self.env, **secret, **(masks or {})}
         try:
             if keep:
                 text = expand(
@@ -176,7 +182,7 @@ class StageState:
                 text = expand(text, env, escape=self.scope.escape)
         except UserError:
             pass  # a name is not worth failing for
-        return upper_keyword(text)
+        return upper_keyword(redacted(text))
 
     def _undefined(self, at: ast.Instruction) -> Callable[[str], None]:
         def report(name: str) -> None:

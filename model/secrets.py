@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 _NAME = re.compile(
     r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)",
@@ -23,6 +24,7 @@ _VALUE = re.compile(
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
 _MARK = "[redacted"
+_TELLING = 6
 
 
 def is_secret_name(name: str) -> bool:
@@ -35,12 +37,22 @@ def redacted(value: str) -> str:
     return _USERINFO.sub(_stand_in, _VALUE.sub(_stand_in, value))
 
 
-def redacted_variable(assignment: str) -> str:
-    """Return ``NAME=value`` without what is secret about it."""
-    name, equals, value = assignment.partition("=")
-    if equals and value and is_secret_name(name):
-        return f"{name}={_hidden(value)}"
-    return f"{name}{equals}{redacted(value)}"
+def redacted_variables(assignments: Iterable[str]) -> list[str]:
+    """Return each ``NAME=value`` without what is secret about it, or about another of them."""
+    split = [assignment.partition("=") for assignment in assignments]
+    secrets = {value for name, _, value in split if value and is_secret_name(name)}
+    # The longest first, as one may be part of another; short ones are parts of anything.
+    repeated = sorted((value for value in secrets if len(value) >= _TELLING), key=len)[::-1]
+    told: list[str] = []
+    for name, equals, value in split:
+        if value and is_secret_name(name):
+            value = _hidden(value)
+        else:
+            for secret in repeated:
+                value = value.replace(secret, _hidden(secret))
+            value = redacted(value)
+        told.append(f"{name}{equals}{value}")
+    return told
 
 
 def _stand_in(found: re.Match[str]) -> str:

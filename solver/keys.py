@@ -41,7 +41,7 @@ from pybuild.model.ops import (
     Vertex,
     encode_op,
 )
-from pybuild.model.secrets import redacted, redacted_variable
+from pybuild.model.secrets import redacted, redacted_variables
 from pybuild.model.selection import ContentDigest, Selection
 
 _MAX_PATTERNS = 500
@@ -342,7 +342,7 @@ def _counted(counts: KeyInput | None) -> dict[str, Any]:
 def _without_secrets(part: Mapping[str, Any]) -> dict[str, Any]:
     told = dict(part)
     if "env" in told:
-        told["env"] = [redacted_variable(item) for item in told["env"]]
+        told["env"] = redacted_variables(told["env"])
     if "args" in told:
         told["args"] = [redacted(item) for item in told["args"]]
     return told

@@ -638,3 +638,17 @@ def test_long_stages_are_lowered_in_linear_time() -> None:
     lowered = build("FROM a\n" + "RUN x\n" * 5_000)
     assert len(lowered.history) == 5_000
     assert len({v.digest for v in walk(lowered.result)}) == 5_001
+
+
+def test_titles_show_no_variable_that_is_called_or_looks_like_a_secret() -> None:
+    """They are logged, kept beside the results and travel with caches [UI-1]."""
+    token = "ghp_" + "a" * 36
+    lowered = build(
+        "FROM scratch\nARG API_TOKEN=hunter2\n"
+        f"ENV PLAIN=seen OTHER={token}\n"
+        "COPY f /$API_TOKEN/$PLAIN\n"
+        "RUN <<EOF\ncurl $API_TOKEN $OTHER $PLAIN\nEOF\n"
+    )
+    names = " ".join(v.meta.name for v in walk(lowered.result))
+    assert "COPY f /****/seen" in names and "RUN <<EOF (curl **** [redacted " in names
+    assert "hunter2" not in names and token not in names
