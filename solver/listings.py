@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ class _Look:
 
 def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
     """Return what differs, sorted by kind of difference and path, at most `MAX_DIFFERENCES`."""
+    was = _as_seen_from(now, was)
     before, after = dict(was), dict(now)
     changed = {path for path, _ in set(was) ^ set(now)}
     found = [
@@ -67,6 +69,40 @@ def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
     ]
     found.sort(key=lambda one: (_ORDER.index(one.what), one.path))
     return found[:MAX_DIFFERENCES]
+
+
+def _as_seen_from(now: Listing, was: Listing) -> Listing:
+    """Return *was* under the directory of *now*, if that is what makes most of it the same files.
+
+    Equal contents share one list, which has the paths that its files had where it was first made:
+    those of a context, say, and not of the stage that they were copied to.
+    """
+    old, new = _root(was), _root(now)
+    if old == new:
+        return was
+    there = dict(now)
+    moved = {_moved(path, old, new): look for path, look in was}
+    if len(moved.keys() & there.keys()) <= len(dict(was).keys() & there.keys()):
+        return was
+    # The root of a tree is in no list.
+    moved.pop("", None)
+    if not old and there.get(new) == "directory":
+        moved[new] = "directory"
+    return tuple(sorted(moved.items()))
+
+
+def _root(listing: Listing) -> str:
+    """Return the directory whose contents are listed."""
+    first = min((path for path, _ in listing), key=len, default="")
+    if dict(listing).get(first) == "directory" and all(
+        path == first or path.startswith(first + "/") for path, _ in listing
+    ):
+        return first
+    return posixpath.commonpath([posixpath.dirname(path) for path, _ in listing]) if listing else ""
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    return posixpath.join(new, posixpath.relpath(path, old or ".")) if path != old else new
 
 
 def _file(path: str, was: str | None, now: str | None) -> Iterator[FileDifference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -158,3 +159,26 @@ def test_an_inserted_line_is_no_edit_of_the_one_that_it_pushed_down() -> None:
     pushed = known("[2/3] RUN make it", RUN)
     assert choose("[2/4] RUN make", pushed, names=("[3/4] RUN make it",)) is None
     assert choose("[2/4] RUN make", known("[2/3] COPY a b", RUN)) is None
+
+
+@pytest.mark.parametrize("root", ["ctx", "deep/er"])
+def test_one_content_listed_at_two_places_differs_by_files_alone(root: str) -> None:
+    """The list that is kept of a content is that of the place where it was first read."""
+    look = "100644 0:0 1 "
+    was: Listing = (("a", look + "00"), ("sub", "040755 0:0 0 00"), ("sub/b", look + "01"))
+    now: Listing = (
+        (root, "directory"),
+        (f"{root}/a", look + "99"),
+        (f"{root}/sub", "040755 0:0 0 00"),
+        (f"{root}/sub/b", look + "01"),
+    )
+    there = [(one.what, one.path) for one in file_differences(was, now)]
+    back = [(one.what, one.path) for one in file_differences(now, was)]
+    assert there == [("content", f"{root}/a")]
+    assert back == [("content", "a")]
+
+
+def test_a_secret_in_another_variable_is_no_more_shown_than_in_its_own() -> None:
+    env = ("API_TOKEN=hunter2hunter2", "URL=https://x/?k=hunter2hunter2", "A=1")
+    told = json.dumps(parts(replace(RUN, env=env)))
+    assert "hunter2" not in told and told.count("[redacted") == 2 and '"A=1"' in told
