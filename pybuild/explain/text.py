@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 
@@ -100,15 +101,16 @@ def difference_text(one: Difference) -> str:
         case "env" | "arg" if what != "order":
             return f"{kind.upper()} {what} {_change(one)}{note}"
         case "mount" if what in ("added", "removed"):
-            return f"the {one.was or one.now} mount at {one.path} was {what}{note}"
+            return f"the {one.was or one.now} mount at {_path(one.path)} was {what}{note}"
         case "mount":
-            return f"option {what} of the mount at {one.path} {_change(one)}{note}"
+            return f"option {what} of the mount at {_path(one.path)} {_change(one)}{note}"
         case "base":
             return f"the base image {one.path} {_change(one)}{note}".replace("  ", " ")
         case "commit" | "url":
             return f"what {one.path or 'the source'} stands for {_change(one)}{note}"
         case "content":
-            return f"the content of {one.path} differs (its files are not listed){note}"
+            what = f"content of {_path(one.path)}" if one.path else "content"
+            return f"the {what} differs (its files are not listed){note}"
         case "parent":
             if one.was == one.now:
                 return f"the step below is another one: {_one_line(one.now or '')}{note}"
@@ -118,7 +120,7 @@ def difference_text(one: Difference) -> str:
 
 
 def _file(what: str, one: Difference) -> str:
-    name = f"/{one.path}"
+    name = f"/{_path(one.path)}"
     match what:
         case "added":
             return f"{name} was added ({one.now})"
@@ -144,6 +146,11 @@ def _change(one: Difference) -> str:
 
 def _quoted(text: str | None) -> str:
     return f'"{_one_line(text or "")}"'
+
+
+def _path(text: str) -> str:
+    """Return a path so that no two look alike, whatever bytes are in it."""
+    return "".join(char if char.isprintable() else repr(os.fsencode(char))[2:-1] for char in text)
 
 
 def _one_line(text: str) -> str:
