@@ -80,7 +80,9 @@ def save(root: str, key: str, content: dict[str, Any]) -> None:
     os.makedirs(directory, exist_ok=True)
     temporary = os.path.join(directory, f".tmp-{os.getpid()}-{key[:12]}")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, **content}, file)
+        # A newer pybuild may have made the store another one since, which is not for us to read.
+        version = _file_digest(os.path.join(root, "store.json"))
+        json.dump({"format": FORMAT, "store": version, **content}, file)
     os.replace(temporary, os.path.join(directory, key))
 
 
@@ -99,7 +101,8 @@ def holds(memo: dict[str, Any], root: str) -> bool:
     """Whether everything is still as the memo says; cheapest questions first."""
     try:
         return (
-            all(_file_digest(path) == digest for path, digest in memo["files"])
+            _file_digest(os.path.join(root, "store.json")) == memo["store"]
+            and all(_file_digest(path) == digest for path, digest in memo["files"])
             and all(_resolution(path) == digest for path, digest in memo["resolutions"])
             and all(os.stat(path).st_size == size for path, size in memo["present"])
             and _names_hold(root, memo["image"]["digest"], memo["names"])

@@ -147,3 +147,17 @@ def test_a_damaged_memo_is_no_memo(tmp_path: Path) -> None:
     found = memo.load(str(tmp_path), "k")
     assert found is not None
     assert not memo.holds(found, str(tmp_path))
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_store_that_a_newer_pybuild_has_taken_over_is_not_answered_from(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    make_base(pybuild, tmp_path / "base", "base")
+    context = write(tmp_path / "ctx", Dockerfile="FROM base\nRUN true\n")
+    for _ in range(2):
+        pybuild("build", "-t", "app", context)
+    (pybuild.store / "store.json").write_text('{"version": 99}')
+    found = pybuild("build", "-t", "app", context, code=3)
+    assert "made by a newer pybuild" in found.err
