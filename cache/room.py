@@ -84,8 +84,17 @@ class Room:
         Raises:
             EnvironmentFault: there is none, and nothing can be freed.
         """
-        self._await(self._slack // 4)
+        self._await(max(1, self._slack // 4))
         self._start()
+
+    def settle(self) -> None:
+        """Count what was written faster than anybody looked, before it is kept.
+
+        Raises:
+            EnvironmentFault: it was too much, and nothing can be freed.
+        """
+        if self._left() < 0:
+            self._await(1)
 
     @contextmanager
     def reserved(self, size: int) -> Generator[None]:

@@ -44,6 +44,7 @@ async def bounded(room: Room | None, path: str) -> AsyncGenerator[None]:
     with room.writing(path, too_much):
         try:
             yield
+            await asyncio.to_thread(room.settle)
         except asyncio.CancelledError:
             if faults and task.uncancel() <= before:
                 raise faults[0] from None

@@ -230,3 +230,23 @@ def test_extents_count_blocks_and_each_file_once_over_all_trees(tmp_path: Path) 
     assert not first.alone
     assert not second.alone
     assert abs(first.size + second.size - measure(str(tmp_path))) < 50_000
+
+
+def test_what_was_written_before_anybody_looked_is_not_kept(root: Path, clock: FakeClock) -> None:
+    with Store.open(root, clock) as store:
+        store.keep_below(CEILING)
+        room = store.room
+        assert room is not None
+        active = store.deltas.begin()
+        told: list[EnvironmentFault] = []
+        with room.writing(active.fs, told.append):
+            Path(active.fs, "file").write_bytes(bytes(CEILING))
+            with pytest.raises(EnvironmentFault, match=r"ceiling of 40.00MB"):
+                room.settle()
+
+
+def test_a_ceiling_of_one_byte_is_one(root: Path, clock: FakeClock) -> None:
+    with Store.open(root, clock) as store:
+        store.keep_below(1)
+        with pytest.raises(EnvironmentFault, match="would take more than its ceiling of 1B"):
+            store.deltas.begin()
