@@ -32,7 +32,8 @@ def main(parsed: Parsed) -> int:
     group, *words = parsed.positionals
     if group != "mounts" or not words:
         raise UsageError(
-            f'unknown command "cache {" ".join(parsed.positionals)}": try cache mounts'
+            f'unknown command "cache {" ".join(parsed.positionals)}"',
+            hints=("pybuild cache mounts ls | inspect | export | import | rm",),
         )
     verb, *rest = words
     verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
