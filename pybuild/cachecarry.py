@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.cacheresults import StepResult, step_results
-from pybuild.cachewriter import CacheWriter
+from pybuild.cachewriter import CacheWriter, told
 from pybuild.internal import internal_step
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.ops import Vertex
-from pybuild.render import unwrap
 from pybuild.solver.solution import Progress
 
 if TYPE_CHECKING:
@@ -142,5 +141,5 @@ class _Round:
 
 
 def _text(error: BaseException) -> str:
-    cause = unwrap(error)
+    cause = told(error)
     return cause.message if isinstance(cause, PybuildError) else str(cause)

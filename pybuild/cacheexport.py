@@ -9,13 +9,12 @@ from pybuild.cachedirectory import DirectoryCache
 from pybuild.cacheplaces import CacheTarget
 from pybuild.cacheregistry import RegistryCache
 from pybuild.cacheresults import StepResult, within
-from pybuild.cachewriter import CacheWriter
+from pybuild.cachewriter import CacheWriter, told
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event
-from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.cacheoptions import CacheTo
@@ -66,9 +65,9 @@ async def export_caches(
                 if written is not None and not named:
                     made, named = written, writer.target.is_named_elsewhere
         except Exception as error:
-            cause = unwrap(error)
+            cause = told(error)
             if not writer.wanted.ignore_error or not isinstance(cause, PybuildError):
-                raise
+                raise cause from error
             emit(BuildWarning(message=f"the cache was not exported: {cause.message}"))
     return made
 

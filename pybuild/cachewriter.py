@@ -20,8 +20,9 @@ from pybuild.internal import InternalStep
 from pybuild.layermaker import LayerMaker, made_at
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import EnvironmentFault, PybuildError
 from pybuild.model.events import Event
+from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.cacheoptions import CacheTo
@@ -195,3 +196,12 @@ def _deltas(found: Iterable[StepResult]) -> list[str]:
 
 def _quiet(_event: Event) -> None:
     """Fetching what is to be exported is part of the export."""
+
+
+def told(error: BaseException) -> BaseException:
+    """Return what to say of an error of writing: a directory may be full, or not ours to write."""
+    cause = unwrap(error)
+    if not isinstance(cause, OSError) or cause.strerror is None:
+        return cause
+    place = f"{cause.filename}: " if cause.filename else ""
+    return EnvironmentFault(f"cannot write the cache: {place}{cause.strerror.lower()}")

@@ -304,6 +304,14 @@ def test_an_export_that_fails_fails_the_build_unless_told_otherwise(
     assert found.made
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null"])
+def test_a_cache_that_cannot_be_written_costs_a_warning(machines: Machines, place: str) -> None:
+    """[CCH-10] With ``--cache``; a directory is full, read-only or somebody else's."""
+    found = machines.build(machines.fresh(), "--cache", place)
+    assert f"the cache was not exported: cannot write the cache: {place}" in found.log
+    assert found.made and found.log.count("was not exported") == 1
+
+
 # --- by a server ----------------------------------------------------------------------------------
 
 
