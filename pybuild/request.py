@@ -317,15 +317,22 @@ def parse_hosts(items: list[str]) -> tuple[tuple[str, str], ...]:
 
 
 def parse_ulimits(items: list[str]) -> tuple[tuple[str, int, int], ...]:
-    """Read ``name=soft[:hard]``."""
+    """Read ``name=soft[:hard]``, -1 for no limit [BLD-23]."""
+    if not items:
+        return ()
+    from pybuild.executor.zygote import ulimits
+
     limits: list[tuple[str, int, int]] = []
     for item in items:
         name, _, values = item.partition("=")
         soft, _, hard = values.partition(":")
         try:
-            limits.append((name, int(soft), int(hard or soft)))
+            limit = (name, int(soft), int(hard or soft))
         except ValueError:
             raise UsageError(f'invalid ulimit "{item}": expected name=soft[:hard]') from None
+        if problem := ulimits.problem(*limit):
+            raise UsageError(problem)
+        limits.append(limit)
     return tuple(sorted(limits))
 
 
@@ -336,9 +343,12 @@ def parse_size(text: str, what: str) -> int:
     number = lowered.rstrip("bkmgti")
     unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
     try:
-        return int(float(number) * units[unit])
+        size = float(number) * units[unit]
+        if not 0 <= size < 1 << 63:  # nor inf, which float() knows
+            raise ValueError
     except (ValueError, KeyError):
         raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
+    return int(size)
 
 
 def parse_limits(given: Mapping[str, str], pairs: list[str], parent: str) -> Resources:

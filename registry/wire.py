@@ -200,7 +200,7 @@ class Wire:
                 answered = True
         except Exception as error:
             fault = lost(error, self._idle_s, url)
-            if type(fault) is ConnectionLost and self._may_want_certificate(url, tls):
+            if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
                 fault.hints = (
                     f"if {url.authority} wants a certificate of yours, keep it in certs.d",
                 )
@@ -215,8 +215,12 @@ class Wire:
             raise
         return Response(raw, text, self._idle_s, self._idle_bytes)
 
-    def _may_want_certificate(self, url: URL, tls: Tls) -> bool:
+    def _may_want_certificate(
+        self, url: URL, tls: Tls, error: Exception, fault: ConnectionLost
+    ) -> bool:
         """Whether a cut may mean that: by TLS 1.3 servers hang up when the handshake is done."""
+        if fault.unsent or isinstance(error, TimeoutError):
+            return False  # there was no such host, or it said nothing
         return url.scheme == "https" and not tls.keypairs and url.authority not in self._answered
 
     async def _error_body(self, raw: aiohttp.ClientResponse) -> bytes:

@@ -12,6 +12,18 @@ _LIMITS = (
     *("sigpending", "msgqueue", "nice", "rtprio", "rttime"),
 )
 _UNLIMITED = -1
+_MOST = (1 << 63) - 1
+
+
+def problem(name: str, soft: int, hard: int) -> str:
+    """Return what is wrong with a limit whatever the machine, "" if nothing is."""
+    if name not in _LIMITS:
+        return f'ulimit "{name}" is not one of {", ".join(sorted(_LIMITS))}'
+    if not all(_UNLIMITED <= value <= _MOST for value in (soft, hard)):
+        return f"ulimit {name}={soft}:{hard}: a limit is a number up to {_MOST}, or -1 for none"
+    if _above(soft, hard):
+        return f"ulimit {name}={soft}:{hard}: soft limit is above the hard limit"
+    return ""
 
 
 def apply(limits: list[tuple[str, int, int]]) -> list[str]:
@@ -21,14 +33,12 @@ def apply(limits: list[tuple[str, int, int]]) -> list[str]:
     what it asks for, so it goes on with what is possible.
 
     Raises:
-        Fault: user; an unknown name, or a soft limit above the hard one.
+        Fault: user; see `problem`.
     """
     warnings: list[str] = []
     for name, soft, hard in limits:
-        if name not in _LIMITS:
-            raise Fault(USER, f'ulimit "{name}" is not one of {", ".join(sorted(_LIMITS))}')
-        if _above(soft, hard):
-            raise Fault(USER, f"ulimit {name}={soft}:{hard}: soft limit is above the hard limit")
+        if wrong := problem(name, soft, hard):
+            raise Fault(USER, wrong)
         number = _LIMITS.index(name)
         try:
             resource.setrlimit(number, (soft, hard))

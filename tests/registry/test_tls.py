@@ -107,6 +107,18 @@ def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
     run(work())
 
 
+@pytest.mark.slow
+def test_a_host_that_is_not_there_is_not_said_to_want_a_certificate() -> None:
+    async def work() -> None:
+        async with client() as c:
+            with pytest.raises(RegistryFault) as caught:
+                await c.resolve(Reference.parse("pybuild.invalid/a/b:1"))
+            assert "no such host" in caught.value.message
+            assert caught.value.hints == ()
+
+    run(work())
+
+
 def test_unknown_authority_is_refused_even_on_loopback(secure: RegistryProcess) -> None:
     """A certificate that does not verify is no reason to go on without one."""
 
