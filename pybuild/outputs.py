@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 from pybuild.request import Output
+from pybuild.wholefile import whole_file
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
@@ -106,35 +106,3 @@ async def write_archive(
     write = write_oci_archive if output.type == "oci" else write_docker_archive
     with whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:
         await asyncio.to_thread(write, file, blobs.path, [NamedImage(descriptor, texts)])
-
-
-@contextmanager
-def whole_file(dest: str) -> Generator[int]:
-    """Give a descriptor to write *dest* through; it gets its name when all went well.
-
-    Raises:
-        UsageError: standard output is a terminal.
-    """
-    if dest == "-":
-        if sys.stdout.isatty():
-            raise UsageError("dest file is required: refusing to write a tar file to a terminal")
-        sys.stdout.flush()
-        yield 1
-        return
-    path = os.path.abspath(dest)
-    if os.path.isdir(path):
-        raise UsageError(f"output destination {dest} is a directory")
-    if not os.path.isdir(os.path.dirname(path)):
-        raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
-    # In a directory that others may write to, a name they can guess could be a link of theirs.
-    temporary = f"{path}.tmp-{os.urandom(8).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o666)
-    try:
-        yield fd
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)

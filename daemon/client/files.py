@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from pybuild.daemon.client.filesend import Output as Sink
 from pybuild.model.errors import UsageError
+from pybuild.wholefile import open_in_place, open_part, place_of
 
 _STDOUT = 1
 
@@ -23,12 +24,8 @@ def archive_opener(dest: str) -> Callable[[Mapping[str, str]], Sink]:
         if sys.stdout.isatty():
             raise UsageError("dest file is required: refusing to write a tar file to a terminal")
         return lambda facts: _StandardOutput()
-    path = os.path.abspath(dest)
-    if os.path.isdir(path):
-        raise UsageError(f"output destination {dest} is a directory")
-    if not os.path.isdir(os.path.dirname(path)):
-        raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
-    return lambda facts: _WholeFile(path)
+    path, is_replaceable = place_of(dest)
+    return lambda facts: _WholeFile(path) if is_replaceable else _InPlace(path)
 
 
 class _WholeFile:
@@ -36,10 +33,7 @@ class _WholeFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # In a directory that others may write to, a name they can guess could be a link of theirs.
-        self._part = f"{path}.tmp-{os.urandom(8).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self._part, flags, 0o666)
+        self._part, self._fd = open_part(path)
 
     def write(self, data: bytes, /) -> None:
         _write(self._fd, data)
@@ -55,6 +49,24 @@ class _WholeFile:
             self._fd = -1
         with suppress(FileNotFoundError):
             os.unlink(self._part)
+
+
+class _InPlace:
+    """A device or a pipe."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = open_in_place(path)
+
+    def write(self, data: bytes, /) -> None:
+        _write(self._fd, data)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def abort(self) -> None:
+        self.close()
 
 
 class _StandardOutput:

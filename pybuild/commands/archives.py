@@ -32,7 +32,7 @@ def save(parsed: Parsed) -> int:
     """Write images of the store to an archive, for ``docker load`` unless told otherwise."""
     from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
     from pybuild.image.manifest import resolve
-    from pybuild.outputs import whole_file
+    from pybuild.wholefile import whole_file
 
     kind = parsed.one("format", "docker")
     if kind not in ("docker", "oci"):

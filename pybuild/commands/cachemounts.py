@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, TypeVar
 
-from pybuild.cache.atomic import discard, fault
+from pybuild.cache.atomic import fault
 from pybuild.cache.mounts import CacheMount, find, list_mounts, remove
 from pybuild.cache.store import Store
 from pybuild.commands.disk import since
@@ -23,6 +23,7 @@ from pybuild.executor.mountcarrying import export_mount, import_mount
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError, UserError
 from pybuild.options import Parsed
+from pybuild.wholefile import whole_file
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ def _export(parsed: Parsed, words: list[str]) -> int:
         if path == "-":
             await export_mount(engine.store, engine.workers, mount, sys.stdout.fileno())
             return
-        with _whole_file(path) as file:
+        with _exported(path) as file:
             await export_mount(engine.store, engine.workers, mount, file.fileno())
 
     _with_engine(parsed, work)
@@ -118,17 +119,13 @@ def _import(parsed: Parsed, words: list[str]) -> int:
 
 
 @contextmanager
-def _whole_file(path: str) -> Generator[BinaryIO]:
+def _exported(path: str) -> Generator[BinaryIO]:
     """Give a file to write; it gets its name when all went well."""
-    partial = f"{path}.partial-{os.getpid()}"
     try:
-        with open(partial, "xb") as file:
+        with whole_file(path) as fd, os.fdopen(os.dup(fd), "wb") as file:
             yield file
-        os.replace(partial, path)
     except OSError as error:
         raise fault(error, "cannot export", path) from error
-    finally:
-        discard(partial)
 
 
 def _opened(path: str) -> IO[bytes]:
