@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NeedsLowers", "apply_job", "apply_layer"]
 
 _TELL_EVERY = 4 << 20
+_NO_ROOM = "the disk of the store has room for no more: pybuild prune, or another one with --root"
 
 
 def apply_layer(
@@ -97,7 +98,7 @@ def apply_job(
         return data
 
     try:
-        source = LayerSource(read, args.get("max_bytes"))
+        source = LayerSource(read, args.get("max_bytes"), _NO_ROOM)
         stats = apply_layer(
             source.read,
             target,

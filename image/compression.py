@@ -198,13 +198,17 @@ class LayerSource:
     The media type is not asked: registries serve gzip under plain types and the other way round.
     """
 
-    def __init__(self, read: Callable[[int], bytes], max_bytes: int | None = None) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], max_bytes: int | None = None, *hints: str
+    ) -> None:
         """Args:
         read: returns up to that many bytes of the blob, nothing at its end.
         max_bytes: how long the uncompressed stream may be.
+        hints: why it may not be longer.
         """
         self._read = read
         self._max = max_bytes
+        self._hints = hints
         self._inner = hashlib.sha256()
         self._outer = hashlib.sha256()
         self._plain = False
@@ -243,7 +247,8 @@ class LayerSource:
         data = next(self._pieces, b"")
         self.size += len(data)
         if self._max is not None and self.size > self._max:
-            raise refuse(f"layer is larger than {self._max} bytes when uncompressed")
+            text = f"layer is larger than {self._max} bytes when uncompressed"
+            raise refuse(text, *self._hints)
         self._inner.update(data)
         return data
 

@@ -113,14 +113,16 @@ async def build_async(
         target=target,
         build_args=dict(build_args or {}),
         named_contexts=dict(build_contexts or {}),
-        platforms=tuple(_parsed(Platform.parse, text) for text in platforms),
-        tags=tuple(_parsed(Reference.parse, text) for text in tags),
-        outputs=tuple(o if isinstance(o, Output) else parse_output(o) for o in outputs),
+        platforms=tuple(_parsed(Platform.parse, text) for text in _several("platforms", platforms)),
+        tags=tuple(_parsed(Reference.parse, text) for text in _several("tags", tags)),
+        outputs=tuple(
+            o if isinstance(o, Output) else parse_output(o) for o in _several("outputs", outputs)
+        ),
         no_cache=no_cache,
         pull=pull,
         labels=dict(labels or {}),
         secrets={name: _secret(name, value) for name, value in (secrets or {}).items()},
-        ssh=parse_agents(ssh),
+        ssh=parse_agents(_several("ssh", ssh)),
     )
     return await run_request(request, load_settings(root=os.fspath(root)), on_event)
 
@@ -149,6 +151,13 @@ def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:
         return uvloop.run(work)
     work.close()
     raise UsageError("build() cannot run inside an event loop: await build_async() there")
+
+
+def _several(name: str, given: Sequence[T]) -> Sequence[T]:
+    """Refuse a lone string, which is a sequence too: of one-letter names."""
+    if isinstance(given, str):
+        raise UsageError(f"{name}: expected a list of strings, got {given!r}")
+    return given
 
 
 def _parsed(parse: Callable[[str], T], text: str) -> T:

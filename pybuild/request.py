@@ -223,6 +223,8 @@ def parse_output(text: str) -> Output:
     Raises:
         UsageError: unknown type, a field without ``=``, or a type without the dest it needs.
     """
+    if not text:
+        raise UsageError('invalid output "": expected type=…,dest=… or a directory')
     if "=" not in text:
         return Output(type="tar", dest="-") if text == "-" else Output(type="local", dest=text)
     attrs: dict[str, str] = {}

@@ -55,6 +55,9 @@ def test_errors_are_exceptions_with_spans_status_and_log(
     assert caught.value.status == 9
     assert caught.value.log_tail == ("words",)
     assert caught.value.spans[0].first_line == 2
+    for wrong in ({"tags": "app"}, {"outputs": "type=cacheonly"}, {"platforms": "linux/amd64"}):
+        with pytest.raises(UsageError, match="expected a list of strings, got '"):
+            library.build(context, root=pybuild.store, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="unknown instruction"):
         library.build(context, dockerfile=b"FORM x\n", root=pybuild.store)
     with pytest.raises(UsageError, match="invalid reference"):

@@ -289,6 +289,7 @@ def test_a_damaged_base_is_the_environments_fault(
     [
         "type=oci,dest=x,nope=1",
         "type=local,dest=x,annotation.a=b",
+        "",
         "type=tar,dest=x,force-compression=true",
         "type=image,prefer-nondist-layers=true",
         "type=image,dest=x",

@@ -254,8 +254,9 @@ def test_damaged_compression_is_refused(tmp_path: Path, case: str) -> None:
 def test_bombs_stop_at_the_limit(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     bomb = pack(tar(entry(b"x", content=bytes(60_000_000))))
     assert len(bomb) < 100_000
-    with pytest.raises(EnvironmentFault, match="layer is larger than 9000000 bytes"):
+    with pytest.raises(EnvironmentFault, match="layer is larger than 9000000 bytes") as caught:
         apply_blob(tmp_path, bomb, max_bytes=9_000_000)
+    assert "the disk of the store has room for no more" in caught.value.hints[0]
     assert os.listdir(tmp_path / "o") == []
 
 
