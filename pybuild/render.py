@@ -21,7 +21,7 @@ def report(error: BaseException, out: TextIO) -> int:
     error = unwrap(error)
     if not isinstance(error, PybuildError):
         if isinstance(error, OSError) and error.strerror:
-            where = f"{error.filename}: " if error.filename else ""
+            where = f"{error.filename}: " if error.filename else _without_directory()
             out.write(f"error: {where}{error.strerror.lower()}\n")
             return ExitCode.ENVIRONMENT
         out.write(f"error: internal: {type(error).__name__}: {error}\n")
@@ -32,6 +32,15 @@ def report(error: BaseException, out: TextIO) -> int:
     # A step's last words and a Dockerfile's lines are not trusted with the terminal.
     out.write(without_controls(told) if out.isatty() else told)
     return error.exit_code
+
+
+def _without_directory() -> str:
+    """Return what relative paths then fail for."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current directory is gone: "
+    return ""
 
 
 def unwrap(error: BaseException) -> BaseException:

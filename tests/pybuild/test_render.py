@@ -1,6 +1,8 @@
 """Error text, to the letter (STYLE section 6)."""
 
+import os
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +81,14 @@ def test_every_error_class_has_an_exit_code_of_its_kind() -> None:
         ExitCode.INTERNAL,
         ExitCode.CANCELLED,
     }
+
+
+def test_a_directory_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        os.path.abspath(".")
+    told = "error: the current directory is gone: no such file or directory\n"
+    assert rendered(caught.value) == (told, ExitCode.ENVIRONMENT)
