@@ -28,11 +28,16 @@ _FLAGS: dict[str, Predicate] = {
     "private": lambda record: not record.shared,
 }
 _TEXTS: dict[str, Callable[[UsageRecord], Sequence[str]]] = {
-    "id": lambda record: (record.id,),
+    "id": lambda record: (record.id, shown_id(record.id)),  # the second is what `du` lists
     "type": lambda record: (record.type,),
     "description": lambda record: (record.description,),
     "parents": lambda record: record.parents,
 }
+
+
+def shown_id(id: str) -> str:
+    """Return an id as lists show it."""
+    return id.removeprefix("sha256:").removeprefix("sha256-")[:25]
 
 
 def parse_size(text: str, disk_bytes: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from pybuild.cache.filters import parse_filters, parse_size
+from pybuild.cache.filters import parse_filters, parse_size, shown_id
 from pybuild.cache.prune import Policy, Pruned
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
@@ -52,7 +52,7 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
         rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "DESCRIPTION"]]
         rows += [
             [
-                _short(record),
+                shown_id(record.id),
                 "true" if record.reclaimable else "false",
                 human_bytes(record.size),
                 since(record.last_used),
@@ -112,7 +112,7 @@ def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
 
 def tell(record: UsageRecord) -> None:
     """Print what was freed."""
-    sys.stdout.write(f"{_short(record)}\t{human_bytes(record.size)}\n")
+    sys.stdout.write(f"{shown_id(record.id)}\t{human_bytes(record.size)}\n")
 
 
 def with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
@@ -141,10 +141,6 @@ def confirmed(parsed: Parsed) -> bool:
     sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-def _short(record: UsageRecord) -> str:
-    return record.id.removeprefix("sha256:").removeprefix("sha256-")[:25]
 
 
 def since(moment: float) -> str:

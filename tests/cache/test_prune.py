@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.filters import parse_duration, parse_filters, parse_size
+from pybuild.cache.filters import parse_duration, parse_filters, parse_size, shown_id
 from pybuild.cache.mark import Mark, mark
 from pybuild.cache.prune import (
     Policy,
@@ -330,7 +330,8 @@ def test_filters(
 
 
 def test_filter_by_id(store: Store, builder: Builder) -> None:
-    one, two = builder.layer(), builder.layer()
+    one, two, three = builder.layer(), builder.layer(), builder.layer()
+    assert ids(prune(store, Policy(filters=(f"id={shown_id(three)}",)))) == [three]
     assert ids(prune(store, Policy(filters=(f"id={one}",)))) == [one]
     assert ids(prune(store, Policy(filters=(f"id~=^{two[:8]}",)))) == [two]
 
