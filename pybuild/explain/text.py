@@ -41,11 +41,11 @@ def refusal(report: BuildReport) -> str:
 
 def _headline(report: BuildReport) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.at))
-    target = f" target {report.target}" if report.target else ""
+    target = f" target {_path(report.target)}" if report.target else ""
     cached = sum(step.status is Status.CACHED for step in report.steps)
     return (
-        f"build {report.id}  {when}  {report.seconds:.1f}s  {report.context} "
-        f"({report.dockerfile}{target}): {cached} of {len(report.steps)} steps cached"
+        f"build {report.id}  {when}  {report.seconds:.1f}s  {_path(report.context)} "
+        f"({_path(report.dockerfile)}{target}): {cached} of {len(report.steps)} steps cached"
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.explain.text import difference_text
+from pybuild.explain.report import BuildReport
+from pybuild.explain.text import difference_text, list_text
 from pybuild.solver.difference import Difference
 
 
@@ -24,3 +25,12 @@ def test_names_of_files_are_escaped_and_stay_apart(path: str, shown: str) -> Non
 def test_contents_without_a_name_are_told_without_one() -> None:
     told = difference_text(Difference(field="content", was="sha256:1", now="sha256:2"))
     assert told == "the content differs (its files are not listed)"
+
+
+def test_a_build_takes_one_line_whatever_its_files_are_called() -> None:
+    report = BuildReport(
+        id="1", at=0, seconds=0, context="a\nb", dockerfile="D\x1b[31m", target="t\n"
+    )
+    line = list_text([report])
+    assert line.endswith("\n") and line[:-1].isprintable()
+    assert r"a\nb (D\x1b[31m target t\n)" in line
