@@ -22,7 +22,7 @@ async def export_mount(store: Store, workers: Workers, mount: CacheMount, out: i
     Raises:
         UserError: a build uses it. EnvironmentFault: it cannot be read, or *out* not written.
     """
-    held = _hold(store, mount.name)
+    held = _hold(store, mount.name, mount.id)
     try:
         with store.leases.create() as lease:
             await asyncio.to_thread(lease.add, "mount", mount.name)
@@ -51,7 +51,7 @@ async def import_mount(
     name = name_of(id)
     home = os.path.join(store.mounts_dir, name)
     made = store.scratch("cache")
-    held = _hold(store, name)
+    held = _hold(store, name, id)
     try:
         with store.leases.create() as lease:
             await asyncio.to_thread(lease.add, "mount", name)
@@ -69,11 +69,11 @@ async def import_mount(
     return CacheMount(name=name, id=id, seeded=False, created=now, last_used=now, in_use=False)
 
 
-def _hold(store: Store, name: str) -> Held:
+def _hold(store: Store, name: str, id: str) -> Held:
     held = try_lock(lock_path(store, name))
     if held is None:
         raise UserError(
-            f"cache mount {name[:12]} is in use by a build", hints=("try again when it is done",)
+            f'cache mount "{id}" is in use by a build', hints=("try again when it is done",)
         )
     return held
 

@@ -156,7 +156,7 @@ def test_a_mount_in_use_is_neither_exported_nor_removed(pybuild: Pybuild, tmp_pa
         assert held is not None
         for words in (["export", "go", str(tmp_path / "x.tar")], ["rm", "go"]):
             refused = pybuild("cache", "mounts", *words, code=1)
-            assert "is in use by a build" in refused.err
+            assert '" is in use by a build' in refused.err
         pybuild("cache", "mounts", "import", "go", code=1, stdin=_tar(("other", _plain)))
         held.release()
     assert not (tmp_path / "x.tar").exists()
