@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -120,6 +121,18 @@ def write(context: Path, **files: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return context
+
+
+def remove_store(store: Path) -> None:
+    """Delete a store right after a command: who flushes it after that may still mark what it holds."""
+    for _ in range(100):
+        try:
+            shutil.rmtree(store)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    raise AssertionError(f"somebody keeps writing to {store}")
 
 
 def leftovers(store: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT, leftovers
+from tests.harness import ROOT, leftovers, remove_store
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -93,7 +93,7 @@ def place() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path)
+        remove_store(path)
 
 
 def front_door(where: Path, python: str, paths: Sequence[Path]) -> Path:

@@ -22,7 +22,7 @@ import pytest
 from pybuild.image.validate import assert_valid
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from tests.harness import ROOT, Done, Pybuild, leftovers, write
+from tests.harness import ROOT, Done, Pybuild, leftovers, remove_store, write
 from tests.services import RegistryProcess, has_registry, start_registry
 
 pytestmark = [
@@ -116,7 +116,7 @@ def world(debian_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         served = f"{registry.host}/library/debian:bookworm-slim"
         maker("build", "-t", served, "--push", "--metadata-file", where / "base.json", context)
         base = json.loads((where / "base.json").read_text())["containerimage.digest"]
-        shutil.rmtree(maker.store)
+        remove_store(maker.store)
 
         builder = Pybuild(where / "builder", config)
         web, stage = f"{registry.host}/apps/web:1", f"{registry.host}/apps/build:1"
