@@ -5,6 +5,7 @@ Archives are sorted, without times and owners: the same image gives the same byt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def write_oci_layout(
 
 
 def write_layout_blob(directory: str, blob: Descriptor, blob_path: BlobPath) -> None:
-    """Write a blob into an OCI layout directory, unless it is there.
+    """Write a blob into an OCI layout directory, unless it is there; one cut short is not.
 
     Raises:
         EnvironmentFault: it is missing or does not have its size or digest.
@@ -71,8 +72,9 @@ def write_layout_blob(directory: str, blob: Descriptor, blob_path: BlobPath) -> 
     folder = os.path.join(directory, "blobs", blob.digest.algorithm)
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, blob.digest.hex)
-    if os.path.exists(target):
-        return
+    with contextlib.suppress(OSError):
+        if os.stat(target).st_size == blob.size:
+            return
     with _replacing(target) as out:
         for piece in _checked(blob, blob_path):
             out.write(piece)

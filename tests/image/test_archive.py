@@ -124,6 +124,18 @@ def test_layout_keeps_other_images_and_moves_tags(
     assert layout == '{"imageLayoutVersion":"1.0.0"}'
 
 
+def test_a_blob_of_a_layout_that_was_cut_short_is_written_anew(
+    tmp_path: Path, blobs: Blobs, trees: list[Path]
+) -> None:
+    image, out = make_image(blobs, trees), tmp_path / "out"
+    write_oci_layout(str(out), blobs.path, image, ["a:1"])
+    whole = {path: path.read_bytes() for path in (out / "blobs/sha256").iterdir()}
+    for path, data in whole.items():
+        path.write_bytes(data[:-1])
+    write_oci_layout(str(out), blobs.path, image, ["a:1"])
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
 def test_directory_with_other_things_is_not_written_to(
     tmp_path: Path, blobs: Blobs, trees: list[Path]
 ) -> None:
