@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cached_property
 
@@ -165,6 +165,8 @@ class Store:
                 f"is not writable for uid {os.geteuid()}; it belongs to uid {owner}",
                 "put the store elsewhere with PYBUILD_ROOT",
             )
+        # What copies stores from machine to machine may leave empty directories out.
+        self._make_directories()
 
     def _version(self) -> int | None:
         """Return the version of the store that is there; None if there is none yet."""
@@ -196,16 +198,19 @@ class Store:
                     f'is not a pybuild store: it holds "{strangers[0]}"',
                     "name an empty directory or one that does not exist",
                 )
-        for names, mode in ((_PRIVATE, 0o700), (_PUBLIC, 0o755)):
-            for name in names:
-                try:
-                    self.disk.mkdir(os.path.join(self.root, name), mode)
-                except FileExistsError:
-                    pass
+        self._make_directories()
         self.hold_ballast()
         self._file("oci-layout", _LAYOUT)
         self.images.create()
         self._file("store.json", json.dumps({"version": VERSION}).encode() + b"\n")
+
+    def _make_directories(self) -> None:
+        for names, mode in ((_PRIVATE, 0o700), (_PUBLIC, 0o755)):
+            for name in names:
+                path = os.path.join(self.root, name)
+                if not os.path.isdir(path):
+                    with suppress(FileExistsError):
+                        self.disk.mkdir(path, mode)
 
     def _file(self, name: str, data: bytes) -> None:
         path = os.path.join(self.root, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def test_reopened_store_has_everything(root: Path, clock: FakeClock) -> None:
         assert store.blobs.has(digest)
         assert store.deltas.has(id)
         assert store.records.get("k", "x") == {"a": 1}
+
+
+def test_directories_that_a_copy_left_out_are_made_again(root: Path, clock: FakeClock) -> None:
+    Store.open(root, clock).close()
+    for name in ("locks", "tmp", "leases", "records"):
+        shutil.rmtree(root / name)
+    with Store.open(root, clock) as store:
+        Path(store.deltas.begin().fs, "file").write_bytes(b"x")
 
 
 def test_opening_lists_nothing(
