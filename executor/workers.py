@@ -8,6 +8,7 @@ because a module costs more to import than to inherit.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -141,12 +142,15 @@ class Workers:
         on_output: OnOutput,
         *,
         stdio: tuple[int, int, int] | None = None,
+        on_start: Callable[[Callable[[int], None]], None] | None = None,
     ) -> StepExit:
         """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
 
         With *stdio*, the step has these three descriptors of the caller as its standard streams,
         and *on_output* gets nothing of its own. Without, its standard input is empty [RUN-2].
         What the step has to go on without is said first, as a line of ``"stderr"``.
+        *on_start* is given what sends a signal to the step's first process; one that is meant to
+        end it does so even if the process does not catch it.
 
         Returns when the step's whole pid namespace is gone and all of its output was handed on.
         Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
@@ -187,6 +191,8 @@ class Workers:
             finally:
                 for fd in write_ends:
                     os.close(fd)
+            if on_start is not None:
+                on_start(functools.partial(zygote.kill, job))
             async with bounded(self.room, spec.upper):
                 ended = await _attend(
                     zygote,

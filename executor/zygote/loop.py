@@ -31,6 +31,8 @@ else:
 _MAX_FDS = 253  # SCM_MAX_FD
 _REMOVE_AGAIN_MS = 20
 SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2
+SIGHUP, SIGQUIT = 1, 3
+_ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)
 
 
 def main(control_fd: int, watch_fd: int, rootless: bool | None) -> NoReturn:
@@ -291,8 +293,8 @@ class _Zygote:
         pid = self.children[pidfd].pid
         # The kernel does not deliver to a namespace's first process what it does not catch; to
         # wait out a grace time for that would be wasted.
-        if number == SIGTERM and not _catches(pid, number):
-            number = SIGKILL
+        if number in _ENDING and not _catches(pid, number):
+            number = SIGTERM if _catches(pid, SIGTERM) else SIGKILL
         try:
             syscalls.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,6 +28,9 @@ from pybuild.model.snapshot import Snapshot
 from pybuild.options import Parsed
 from pybuild.request import parse_pairs
 from pybuild.terminal import own_terminal
+
+_STOP_SECONDS = 10.0
+_ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
 def main(parsed: Parsed) -> int:
@@ -54,30 +57,52 @@ async def _run(parsed: Parsed) -> int:
             wants_terminal = parsed.flag("tty") and os.isatty(0)
             with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
                 return await _follow(
-                    engine.workers.run_step(spec, lambda _stream, _data: None, stdio=stdio)
+                    lambda on_start: engine.workers.run_step(
+                        spec, lambda _stream, _data: None, stdio=stdio, on_start=on_start
+                    )
                 )
         finally:
             engine.store.deltas.abort(active)
 
 
-async def _follow(running: Coroutine[Any, Any, StepExit]) -> int:
-    """Wait for the process; being told to end ends it, with the status a shell would give."""
-    step = asyncio.create_task(running)
-    ended_by: list[signal.Signals] = []
+async def _follow(
+    run: Callable[[Callable[[Callable[[int], None]], None]], Coroutine[Any, Any, StepExit]],
+) -> int:
+    """Wait for the process, hand it our signals, and return its status.
+
+    Whoever is told to end has as long as ``docker stop`` gives; being told again ends it at once.
+    """
+    send: list[Callable[[int], None]] = []
+    told: list[signal.Signals] = []
+    step = asyncio.create_task(run(send.append))
+    loop = asyncio.get_running_loop()
+
+    def hand_on(number: signal.Signals) -> None:
+        told.append(number)
+        if send:
+            send[0](int(number))
+        else:
+            step.cancel()
 
     def end(number: signal.Signals) -> None:
-        ended_by.append(number)
-        step.cancel()
+        if _ENDING.isdisjoint(told):
+            hand_on(number)
+            loop.call_later(_STOP_SECONDS, step.cancel)
+        else:
+            step.cancel()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         loop.add_signal_handler(number, end, number)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, hand_on, number)
     try:
-        return (await step).status
+        status = (await step).status
     except asyncio.CancelledError:
-        if not ended_by:
+        if not told:
             raise Cancelled("context canceled") from None
-        return 128 + ended_by[0]
+        return 128 + told[-1]
+    # What does not catch a signal that ends others is killed.
+    return 128 + told[-1] if told and status == 128 + signal.SIGKILL else status
 
 
 async def find_image(

@@ -1,0 +1,67 @@
+"""`pybuild run` and signals: the process gets them, and its status is ours [RUN-21]."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.harness import Pybuild
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+_WAITS = "echo up; while :; do sleep 0.05; done"
+
+
+def run(pybuild: Pybuild, base: str, script: str, *numbers: signal.Signals) -> tuple[int, str]:
+    """Return the status and what was said by a script to which signals are sent once it is up."""
+    with subprocess.Popen(
+        pybuild.command("run", base, "sh", "-c", script),
+        env=pybuild.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.3)
+        said = process.communicate(timeout=30)[0]
+        return process.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_process_that_catches_a_signal_ends_as_it_likes(
+    pybuild: Pybuild, base: str, number: signal.Signals
+) -> None:
+    name = number.name.removeprefix("SIG")
+    script = f"trap 'sleep 1; echo {name}; exit 5' {name}; {_WAITS}"
+    assert run(pybuild, base, script, number) == (5, f"{name}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_does_not_catch_it_is_ended(
+    pybuild: Pybuild, base: str, number: signal.Signals
+) -> None:
+    """As the first of its namespace the kernel would not give it to it."""
+    assert run(pybuild, base, _WAITS, number) == (128 + number, "")
+
+
+def test_being_told_twice_ends_what_will_not(pybuild: Pybuild, base: str) -> None:
+    script = f"trap 'echo no' INT TERM; {_WAITS}"
+    started = time.monotonic()
+    status, said = run(pybuild, base, script, signal.SIGINT, signal.SIGINT)
+    assert status == 128 + signal.SIGINT
+    assert said.startswith("no\n")
+    assert time.monotonic() - started < 9  # long before its time is over
+
+
+def test_a_reload_is_not_an_end(pybuild: Pybuild, base: str) -> None:
+    script = f"trap 'echo again' HUP; trap 'exit 3' TERM; {_WAITS}"
+    assert run(pybuild, base, script, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM) == (
+        3,
+        "again\nagain\n",
+    )
