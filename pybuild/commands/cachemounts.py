@@ -107,6 +107,8 @@ def _export(parsed: Parsed, words: list[str]) -> int:
 
 def _import(parsed: Parsed, words: list[str]) -> int:
     path = words[1] if len(words) > 1 else "-"
+    if not words[0]:
+        raise UsageError("a cache mount needs an ID")
 
     async def work(engine: Engine) -> CacheMount:
         with await asyncio.to_thread(_opened, path) as file:

@@ -22,6 +22,7 @@ from pybuild.config import load_settings
 from pybuild.engine import Engine
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
+from pybuild.model.printable import printable
 from pybuild.options import Parsed
 from pybuild.servesettings import read_keeping
 
@@ -46,7 +47,7 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
         return 0
     if parsed.flag("verbose"):
         for record in records:
-            lines = [f"{key}:\t{value}" for key, value in _as_json(record).items()]
+            lines = [f"{key}:\t{printable(str(value))}" for key, value in _as_json(record).items()]
             sys.stdout.write("\n".join(lines) + "\n\n")
     else:
         rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "DESCRIPTION"]]

@@ -17,6 +17,7 @@ from pybuild.model.amounts import human_bytes
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.printable import printable
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 
@@ -193,7 +194,8 @@ def _is_reference(name: str) -> bool:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, three spaces apart."""
+    """Columns, three spaces apart, one line a row."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "".join(line.rstrip() + "\n" for line in lines)

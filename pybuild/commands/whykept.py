@@ -8,6 +8,7 @@ import sys
 from pybuild.cache.kept import Kept, command_of, why_kept
 from pybuild.commands.disk import since, with_store
 from pybuild.model.amounts import human_bytes
+from pybuild.model.printable import printable
 from pybuild.options import Parsed
 
 
@@ -34,7 +35,7 @@ def _text(kept: Kept) -> str:
     if kept.place is not None:
         lines.append(f"  next to go {kept.place} before it")
     lines.append(f"  way out    {kept.way_out}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _json(kept: Kept) -> dict[str, object]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 
 from pybuild.explain.report import BuildReport, Miss, Reason, Status, StepReport
+from pybuild.model.printable import printable
 from pybuild.solver.difference import Difference
 
 _WORDS = {
@@ -41,11 +41,11 @@ def refusal(report: BuildReport) -> str:
 
 def _headline(report: BuildReport) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.at))
-    target = f" target {_path(report.target)}" if report.target else ""
+    target = f" target {printable(report.target)}" if report.target else ""
     cached = sum(step.status is Status.CACHED for step in report.steps)
     return (
-        f"build {report.id}  {when}  {report.seconds:.1f}s  {_path(report.context)} "
-        f"({_path(report.dockerfile)}{target}): {cached} of {len(report.steps)} steps cached"
+        f"build {report.id}  {when}  {report.seconds:.1f}s  {printable(report.context)} "
+        f"({printable(report.dockerfile)}{target}): {cached} of {len(report.steps)} steps cached"
     )
 
 
@@ -101,15 +101,15 @@ def difference_text(one: Difference) -> str:
         case "env" | "arg" if what != "order":
             return f"{kind.upper()} {what} {_change(one)}{note}"
         case "mount" if what in ("added", "removed"):
-            return f"the {one.was or one.now} mount at {_path(one.path)} was {what}{note}"
+            return f"the {one.was or one.now} mount at {printable(one.path)} was {what}{note}"
         case "mount":
-            return f"option {what} of the mount at {_path(one.path)} {_change(one)}{note}"
+            return f"option {what} of the mount at {printable(one.path)} {_change(one)}{note}"
         case "base":
             return f"the base image {one.path} {_change(one)}{note}".replace("  ", " ")
         case "commit" | "url":
             return f"what {one.path or 'the source'} stands for {_change(one)}{note}"
         case "content":
-            what = f"content of {_path(one.path)}" if one.path else "content"
+            what = f"content of {printable(one.path)}" if one.path else "content"
             return f"the {what} differs (its files are not listed){note}"
         case "parent":
             if one.was == one.now:
@@ -120,7 +120,7 @@ def difference_text(one: Difference) -> str:
 
 
 def _file(what: str, one: Difference) -> str:
-    name = f"/{_path(one.path)}"
+    name = f"/{printable(one.path)}"
     match what:
         case "added":
             return f"{name} was added ({one.now})"
@@ -146,11 +146,6 @@ def _change(one: Difference) -> str:
 
 def _quoted(text: str | None) -> str:
     return f'"{_one_line(text or "")}"'
-
-
-def _path(text: str) -> str:
-    """Return a path so that no two look alike, whatever bytes are in it."""
-    return "".join(char if char.isprintable() else repr(os.fsencode(char))[2:-1] for char in text)
 
 
 def _one_line(text: str) -> str:

@@ -161,3 +161,11 @@ def test_a_mount_in_use_is_neither_exported_nor_removed(pybuild: Pybuild, tmp_pa
         held.release()
     assert not (tmp_path / "x.tar").exists()
     assert rows(pybuild)[0]["name"] == name
+
+
+def test_ids_are_whatever_somebody_wrote_and_take_one_line_each(pybuild: Pybuild) -> None:
+    pybuild("cache", "mounts", "import", "\x1b[31mred\nline", stdin=_tar(("kept", _plain)))
+    for words in (["cache", "mounts", "ls"], ["du"], ["du", "--verbose"]):
+        shown = pybuild(*words).out
+        assert r"\x1b[31mred\nline" in shown and "\x1b" not in shown
+    assert "needs an ID" in pybuild("cache", "mounts", "import", "", code=2).err
