@@ -412,7 +412,8 @@ def parse_secret(text: str) -> Secret:
         return Secret(id=name, read=lambda: content)
     source = os.path.abspath(os.path.expanduser(path or name))
     if not os.path.isfile(source):
-        raise UsageError(f'secret "{name}": {source}: no such file')
+        what = "no regular file" if os.path.exists(source) else "no such file"
+        raise UsageError(f'secret "{name}": {source}: {what}')
     if os.path.getsize(source) > 500 * 1024:
         raise UsageError(f'secret "{name}": {source}: larger than 500 KiB')
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.request import Output
+from pybuild.request import Output, parse_secret
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,10 @@ def test_levels() -> None:
         Output(type="oci", attrs={"compression": "zstd", "compression-level": "22"}).level() == 22
     )
     assert Output(type="oci").level() is None
+
+
+def test_a_directory_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no regular file"):
+        parse_secret(f"id=x,src={tmp_path}")
+    with pytest.raises(UsageError, match="no such file"):
+        parse_secret(f"id=x,src={tmp_path}/not-here")
