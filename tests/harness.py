@@ -124,7 +124,7 @@ def write(context: Path, **files: str) -> Path:
 
 
 def remove_store(store: Path) -> None:
-    """Delete a store right after a command: who flushes it after that may still mark what it holds."""
+    """Delete a store, or a part of it, right after a command: who flushes it after that may still mark what it holds."""
     for _ in range(100):
         try:
             shutil.rmtree(store)

@@ -85,6 +85,7 @@ MOUNT_ATTR_NOEXEC = 0x08
 MOUNT_ATTR_STRICTATIME = 0x20
 
 # openat2
+_OPEN_TRIES = 1000
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -252,8 +253,21 @@ def mount_setattr(mount_fd: int, set_: int, clear: int = 0, *, recursive: bool =
 
 
 def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) -> int:
-    """Open *path* below *dir_fd* under the rules of *resolve*; O_CLOEXEC is added."""
+    """Open *path* below *dir_fd* under the rules of *resolve*; O_CLOEXEC is added.
+
+    The kernel gives up on a ``..`` that must not leave its root whenever anything at all was renamed or
+    mounted on the machine meanwhile (EAGAIN), and leaves it to its caller to try again.
+    """
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_OPEN_TRIES):
+        try:
+            return _openat2(dir_fd, path, how)
+        except BlockingIOError:
+            os.sched_yield()
+    return _openat2(dir_fd, path, how)
+
+
+def _openat2(dir_fd: int, path: Path, how: bytes) -> int:
     return _call(
         "openat2",
         _int(dir_fd),

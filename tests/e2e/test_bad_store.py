@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Pybuild, leftovers, write
+from tests.harness import Pybuild, leftovers, remove_store, write
 from tests.stress.disks import ext4, why_not
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -55,12 +55,12 @@ def cut_database(store: Path) -> None:
 
 
 def lose_newest_snapshot(store: Path) -> None:
-    shutil.rmtree(deltas(store)[-1])
+    remove_store(deltas(store)[-1])
 
 
 def lose_all_snapshots(store: Path) -> None:
     for path in deltas(store):
-        shutil.rmtree(path)
+        remove_store(path)
 
 
 def put_foreign_files(store: Path) -> None:
@@ -74,7 +74,7 @@ def put_foreign_files(store: Path) -> None:
 
 def lose_locks_and_leases(store: Path) -> None:
     for folder in ("locks", "leases", "tmp"):
-        shutil.rmtree(store / folder)
+        remove_store(store / folder)
         (store / folder).mkdir()
 
 
