@@ -60,6 +60,7 @@ _KNOWN = frozenset(
         "oci-layout",
         "store.json",
         "lost+found",
+        "overlay-attributes",
     }
 )
 

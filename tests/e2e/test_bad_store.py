@@ -175,3 +175,14 @@ def test_a_disk_that_fills_up_anywhere_in_a_build_loses_nothing(
         there("build", "-t", "full", full)
         assert there("inspect", "--check", "full").code == 0
         assert leftovers(there.store) == []
+
+
+def test_a_store_that_lost_its_version_file_is_taken_up_again(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """All that a build leaves in a store is known as a store's."""
+    context = write(tmp_path / "ctx", Dockerfile=f"FROM {base}\nRUN true\n")
+    pybuild("build", context)
+    (pybuild.store / "store.json").unlink()
+    pybuild("build", context)
+    assert (pybuild.store / "store.json").exists()
