@@ -141,6 +141,29 @@ class TestEngine:
         assert "Docker engine at unix:///nonexistent/docker.sock" in error
         pybuild("build", "-t", "x", "--load", context)  # nobody there: the store alone
 
+    def test_docker_runs_what_it_was_given(
+        self, pybuild: Pybuild, base: str, docker: Engine, tmp_path: Path
+    ) -> None:
+        """Owners, the user and the command are those of the image."""
+        if shutil.which("docker") is None:
+            pytest.skip("docker is not installed")
+        text = "FROM base\nRUN echo x > /x && chown 12:34 /x\nUSER 7\n"
+        text += 'CMD ["busybox", "sh", "-c", "busybox stat -c %u:%g /x; busybox id -u"]\n'
+        context = write(tmp_path / "ctx", Dockerfile=text)
+        pybuild("build", "-t", "runs:1", "--load", context, env=docker.env)
+        command = ["docker", "run", "--rm", "--network", "none", "runs:1"]
+        done = subprocess.run(
+            command,
+            env={"PATH": os.environ["PATH"], **docker.env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if "OCI runtime" in done.stderr or "cgroup" in done.stderr:
+            pytest.skip(f"this machine starts no containers: {done.stderr.strip()[-200:]}")
+        assert (done.returncode, done.stdout) == (0, "12:34\n7\n"), done.stderr
+
 
 def test_the_address_is_the_one_docker_uses(tmp_path: Path) -> None:
     home = tmp_path / ".docker"
