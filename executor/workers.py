@@ -235,6 +235,8 @@ class Workers:
         zygotes, self._zygotes = list(self._zygotes.values()), {}
         for zygote in zygotes:
             if isinstance(zygote, asyncio.Task):
+                if zygote.cancelled():  # with the event loop that it was begun in
+                    continue
                 try:
                     zygote = await zygote
                 except PybuildError:
@@ -254,7 +256,7 @@ class Workers:
                 known = None
         if isinstance(known, ZygoteProcess):
             return known
-        if known is None:
+        if known is None or known.cancelled():
             known = asyncio.create_task(self._start(shielded=kind == "exec"))
             self._zygotes[kind] = known
         try:

@@ -136,6 +136,26 @@ def test_closing_ends_running_steps(box: Box) -> None:
     asyncio.run(body())
 
 
+def test_an_event_loop_may_end_while_a_helper_is_being_started(box: Box) -> None:
+    """What was begun ahead ends with its loop; the next one begins anew, and closing is no error."""
+    workers = Workers()
+
+    async def cut_short() -> None:
+        step = asyncio.create_task(workers.run_step(box.spec("true"), lambda _, __: None))
+        while len(workers._zygotes) < 2:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+
+    async def use() -> int:
+        return (await workers.run_step(box.spec("true"), lambda _, __: None)).status
+
+    asyncio.run(cut_short())
+    assert asyncio.run(use()) == 0
+    asyncio.run(cut_short())
+    asyncio.run(workers.close())
+
+
 def test_a_failing_output_callback_ends_the_step(box: Box) -> None:
     def on_output(stream: str, data: bytes) -> None:
         raise RuntimeError("the caller's own")
