@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from pybuild.commands.images import find, open_store
+from pybuild.commands.images import find, open_store, parse_reference
 from pybuild.host import native_platform, platforms_from
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError, UserError
@@ -113,7 +113,7 @@ def import_(parsed: Parsed) -> int:
     from pybuild.request import BuildRequest
 
     source, *names = parsed.positionals
-    tags = tuple(_reference(name) for name in names)
+    tags = tuple(parse_reference(name) for name in names)
     changes = [_checked_change(change) for change in parsed.many("change")]
     with tempfile.TemporaryDirectory(prefix="pybuild-import-") as context:
         if "://" in source:
@@ -139,7 +139,7 @@ def _source(parsed: Parsed, name: str) -> tuple[str, dict[str, str]]:
     with open_store(parsed) as store:
         found = store.images.resolve(name)
         if found is None or _name(store, name):
-            return str(_reference(name)), {}
+            return str(parse_reference(name)), {}
         return "image", {"image": f"oci-layout://{store.root}@{found.digest}"}
 
 
@@ -209,13 +209,6 @@ def _platform(parsed: Parsed) -> Platform | None:
     if len(found) > 1:
         raise UsageError(f"{parsed.one('platform')}: one platform at a time")
     return found[0] if found else None
-
-
-def _reference(text: str) -> Reference:
-    try:
-        return Reference.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _name(store: Store, text: str) -> str:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
-from pybuild.commands.images import table
-from pybuild.config import load_settings
-from pybuild.host import SystemClock
+from pybuild.commands.images import parse_reference, table
+from pybuild.commands.registryclient import with_client
 from pybuild.model.errors import UsageError
-from pybuild.model.reference import DOCKER_HUB, Reference
+from pybuild.model.reference import DOCKER_HUB
 from pybuild.options import Parsed
-from pybuild.paths import certificate_directories
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.hosts import Hosts
 from pybuild.registry.listing import Found
 
-T = TypeVar("T")
 _MOST_RESULTS = 100
 
 
 def tags(parsed: Parsed) -> int:
     """Print the tags of a repository, one a line."""
-    try:
-        reference = Reference.parse(parsed.positionals[0])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    found = _ask(parsed, lambda client: client.tags(reference))
+    reference = parse_reference(parsed.positionals[0])
+    found = with_client(parsed, lambda client: client.tags(reference))
     if parsed.one("format") == "json":
         listed = {"name": reference.repository, "tags": found}
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
@@ -43,7 +31,7 @@ def search(parsed: Parsed) -> int:
     """Print the repositories of a registry, Docker Hub unless one is named, that a word finds."""
     host, term = _where(parsed.positionals[0])
     limit = _limit(parsed.one("limit", "25"))
-    found = _ask(parsed, lambda client: client.search(host, term, limit))
+    found = with_client(parsed, lambda client: client.search(host, term, limit))
     prefix = "" if host == DOCKER_HUB else f"{host}/"
     if parsed.one("format") == "json":
         sys.stdout.write("".join(_json_line(prefix, one) for one in found))
@@ -80,17 +68,3 @@ def _limit(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_RESULTS:
         raise UsageError(f'invalid limit "{text}": expected 1 to {_MOST_RESULTS}')
     return int(text)
-
-
-def _ask(parsed: Parsed, question: Callable[[Client], Awaitable[T]]) -> T:
-    import uvloop
-
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-
-    async def work() -> T:
-        credentials = DockerCredentials(os.environ)
-        hosts = Hosts(settings.registries, certificate_directories=certificate_directories())
-        async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
-            return await question(client)
-
-    return uvloop.run(work())

@@ -45,7 +45,7 @@ def images(parsed: Parsed) -> int:
     with open_store(parsed) as store:
         rows = [row for name, descriptor in _flat(store) if (row := _row(store, name, descriptor))]
         if parsed.positionals:
-            wanted = _reference(parsed.positionals[0])
+            wanted = parse_reference(parsed.positionals[0])
             rows = [row for row in rows if row["repository"] == wanted.repository]
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
@@ -160,7 +160,7 @@ def _shortened(text: str, width: int) -> str:
 def tag(parsed: Parsed) -> int:
     """Give an image one more name."""
     source, name = parsed.positionals
-    reference = _reference(name)
+    reference = parse_reference(name)
     with open_store(parsed) as store:
         store.images.tag(str(reference), find(store, source))
     return 0
@@ -176,7 +176,7 @@ def rmi(parsed: Parsed) -> int:
                 if parsed.flag("force"):
                     continue
                 raise
-            if _is_reference(name) and store.images.untag(name) is not None:
+            if _isparse_reference(name) and store.images.untag(name) is not None:
                 sys.stdout.write(f"Untagged: {Reference.parse(name)}\n")
                 continue
             for held in store.images.remove(descriptor.digest):
@@ -185,7 +185,7 @@ def rmi(parsed: Parsed) -> int:
     return 0
 
 
-def _is_reference(name: str) -> bool:
+def _isparse_reference(name: str) -> bool:
     try:
         Reference.parse(name)
     except ValueError:
@@ -201,7 +201,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
-def _reference(text: str) -> Reference:
+def parse_reference(text: str) -> Reference:
+    """Read a name that somebody typed.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         return Reference.parse(text)
     except ValueError as error:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from pybuild.annotations import attributes_of, from_attributes
 from pybuild.cache.store import Store
+from pybuild.commands.images import open_store
+from pybuild.commands.registryclient import with_client
 from pybuild.commands.template import rendered
-from pybuild.config import load_settings
-from pybuild.host import SystemClock, platforms_from
+from pybuild.host import platforms_from
 from pybuild.imagecopy import copy_image, copy_parts, survey
 from pybuild.imagefacts import facts
 from pybuild.imageplaces import Place, place_of
@@ -23,15 +23,10 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
-from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client
-from pybuild.registry.credentials import DockerCredentials
 from pybuild.registry.faults import UnresolvedImage, printable
-from pybuild.registry.hosts import Hosts
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.together import together
-
-T = TypeVar("T")
 
 
 def main(parsed: Parsed) -> int:
@@ -54,19 +49,19 @@ def main(parsed: Parsed) -> int:
 def _inspect(parsed: Parsed, words: list[str]) -> int:
     """Show an image; ``--raw`` its document, ``--format`` what a template asks for."""
     if parsed.flag("raw"):
-        _, data = _with_client(parsed, lambda client: place_of(words[0], client).root())
+        _, data = with_client(parsed, lambda client: place_of(words[0], client).root())
         sys.stdout.write(data.decode())
         return 0
     template = parsed.one("format")
     if parsed.flag("referrers"):
-        listed = _with_client(parsed, partial(_referring, words[0]))
+        listed = with_client(parsed, partial(_referring, words[0]))
         sys.stdout.write(_shown_referrers(listed, template))
         return 0
     if not template:
-        place, root, data = _with_client(parsed, partial(_looked, words[0]))
+        place, root, data = with_client(parsed, partial(_looked, words[0]))
         sys.stdout.write(_shown(place, root, data))
         return 0
-    found = _with_client(parsed, lambda client: facts(place_of(words[0], client)))
+    found = with_client(parsed, lambda client: facts(place_of(words[0], client)))
     if template == "json":
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
@@ -152,12 +147,12 @@ def _create(parsed: Parsed, words: list[str]) -> int:
         sources = [place_of(text, client) for text in texts]
         made = await make(sources, notes, platforms=platforms, prefer_index=prefer_index)
         if not is_dry:
-            with _store(parsed) as store, store.view() as view:
+            with open_store(parsed) as store, store.view() as view:
                 targets = [place_of(name, client) for name in names]
                 await together([_put(made, target, view) for target in targets])
         return made
 
-    made = _with_client(parsed, work)
+    made = with_client(parsed, work)
     if is_dry:
         sys.stdout.write(json.dumps(json.loads(made.data), indent=2) + "\n")
         return 0
@@ -186,7 +181,7 @@ def _copy(parsed: Parsed, words: list[str]) -> int:
         )
 
     async def work(client: Client) -> Descriptor:
-        with _store(parsed) as store, store.view() as view:
+        with open_store(parsed) as store, store.view() as view:
             return await copy_image(
                 place_of(source, client),
                 [place_of(target, client) for target in targets],
@@ -196,7 +191,7 @@ def _copy(parsed: Parsed, words: list[str]) -> int:
                 referrers=parsed.flag("referrers"),
             )
 
-    copied = _with_client(parsed, work)
+    copied = with_client(parsed, work)
     for target in targets:
         sys.stdout.write(f"{target}@{copied.digest}\n")
     return 0
@@ -224,7 +219,7 @@ def _remove(parsed: Parsed, words: list[str]) -> int:
             else:
                 sys.stdout.write(f"Deleted: {reference}\n")
 
-    _with_client(parsed, work)
+    with_client(parsed, work)
     return 0
 
 
@@ -266,24 +261,3 @@ def _write_metadata(file: str, made: Made, names: list[str]) -> None:
 
 def _no_progress(_id: str, _current: int, _total: int) -> None:
     """Copies say what they did when they are done."""
-
-
-def _store(parsed: Parsed) -> Store:
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-    return Store.open(settings.root, SystemClock())
-
-
-def _with_client(parsed: Parsed, work: Callable[[Client], Awaitable[T]]) -> T:
-    import uvloop
-
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-
-    async def run() -> T:
-        hosts, credentials = (
-            Hosts(settings.registries, certificate_directories=certificate_directories()),
-            DockerCredentials(os.environ),
-        )
-        async with Client(hosts, credentials, clock=SystemClock(), environ=os.environ) as client:
-            return await work(client)
-
-    return uvloop.run(run())

@@ -7,11 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pybuild.config import load_settings
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.options import Parsed
-from pybuild.paths import certificate_directories
 
 if TYPE_CHECKING:
     from pybuild.registry.credentials import Credential
@@ -30,11 +28,8 @@ def login(parsed: Parsed) -> int:
     username, password = _asked(parsed, host)
     credential = Credential(username, password)
 
-    async def work() -> str:
-        await _check(parsed, host, credential)
-        return await Logins(os.environ).save(host, credential)
-
-    where = uvloop.run(work())
+    _check(parsed, host, credential)
+    where = uvloop.run(Logins(os.environ).save(host, credential))
     sys.stdout.write(f"Login Succeeded: {host}, kept in {where}\n")
     return 0
 
@@ -53,34 +48,25 @@ def logout(parsed: Parsed) -> int:
     return 0
 
 
-async def _check(parsed: Parsed, host: str, credential: Credential) -> None:
+def _check(parsed: Parsed, host: str, credential: Credential) -> None:
     """Show *credential* at the registry's door.
 
     Raises:
         UserError: it is not accepted. EnvironmentFault: the registry cannot be asked.
     """
-    from pybuild.host import SystemClock
-    from pybuild.registry.client import Client
+    from pybuild.commands.registryclient import with_client
     from pybuild.registry.credentials import StaticCredentials
     from pybuild.registry.faults import RegistryFault
-    from pybuild.registry.hosts import Hosts
 
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-    client = Client(
-        Hosts(settings.registries, certificate_directories=certificate_directories()),
-        StaticCredentials({host: credential}),
-        clock=SystemClock(),
-        environ=os.environ,
-    )
-    async with client:
-        try:
-            await client.check_login(host)
-        except RegistryFault as error:
-            if error.status not in (401, 403):
-                raise
-            raise UserError(
-                f"{host} does not accept user name and password of {credential.username}"
-            ) from error
+    try:
+        static = StaticCredentials({host: credential})
+        with_client(parsed, lambda client: client.check_login(host), static)
+    except RegistryFault as error:
+        if error.status not in (401, 403):
+            raise
+        raise UserError(
+            f"{host} does not accept user name and password of {credential.username}"
+        ) from error
 
 
 def _host(parsed: Parsed) -> str:

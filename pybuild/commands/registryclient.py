@@ -1,0 +1,40 @@
+"""Asks registries on behalf of a command: with the configuration's hosts, and logins as docker keeps them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pybuild.config import load_settings
+from pybuild.host import SystemClock
+from pybuild.options import Parsed
+from pybuild.paths import certificate_directories
+from pybuild.registry.client import Client
+from pybuild.registry.credentials import Credentials, DockerCredentials
+from pybuild.registry.hosts import Hosts
+
+T = TypeVar("T")
+
+
+def with_client(
+    parsed: Parsed,
+    work: Callable[[Client], Awaitable[T]],
+    credentials: Credentials | None = None,
+) -> T:
+    """Run *work* in an event loop of its own, with a client that is closed after it."""
+    import uvloop
+
+    settings = load_settings(parsed.one("config"), parsed.one("root"))
+
+    async def run() -> T:
+        client = Client(
+            Hosts(settings.registries, certificate_directories=certificate_directories()),
+            credentials or DockerCredentials(os.environ),
+            clock=SystemClock(),
+            environ=os.environ,
+        )
+        async with client:
+            return await work(client)
+
+    return uvloop.run(run())
