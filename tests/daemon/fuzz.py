@@ -14,36 +14,14 @@ import random
 import sys
 import time
 import traceback
-from collections import Counter
-from dataclasses import dataclass, field
 
 from tests.daemon.fuzz_inputs import changed, seeds
 from tests.daemon.fuzz_targets import TARGETS, Loud
+from tests.fuzz.tally import Tally
 
 LIMIT_S = 1.0  # of processor time, for one input
 _HANG_S = 20.0  # by the clock: nothing waits for anything here
 _WEIGHTS = {"server": 5, "client": 3, "grpc_server": 5, "grpc_client": 4, "parsers": 3}
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run did.
-
-    Attributes:
-        outcomes: by target and what came out.
-        findings: what must not happen, with the input.
-    """
-
-    inputs: int = 0
-    slowest_s: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    findings: list[str] = field(default_factory=list[str])
-
-    def __str__(self) -> str:
-        lines = [f"{self.inputs} inputs, slowest {self.slowest_s:.3f} s"]
-        lines += [f"{len(self.outcomes)} outcomes, {len(self.findings)} findings"]
-        lines += [f"{count:8} {outcome}" for outcome, count in self.outcomes.most_common(40)]
-        return "\n".join(lines + self.findings)
 
 
 async def run(inputs: int, seed: int) -> Tally:

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def make_base(base: Path) -> Path:
     return base
 
 
+def step_spec(
+    place: Path, lowers: Sequence[Path], args: tuple[str, ...], changes: Mapping[str, Any]
+) -> StepSpec:
+    """Return a step on *lowers* that leaves its changes in the new directory *place*."""
+    (place / "upper").mkdir(parents=True)
+    (place / "work").mkdir()
+    known: dict[str, Any] = {
+        "lowers": tuple(str(p) for p in lowers),
+        "upper": str(place / "upper"),
+        "work": str(place / "work"),
+        "args": args,
+        "resolv_conf": b"nameserver 192.0.2.1\n",
+        "hosts": b"127.0.0.1 localhost\n",
+    }
+    return StepSpec(**{**known, **changes})
+
+
 class Box:
     """Runs steps on a stack of deltas and keeps what they leave."""
 
@@ -62,17 +80,7 @@ class Box:
 
     def spec(self, *args: str, **changes: Any) -> StepSpec:
         place = self.directory / f"step{next(self._count)}"
-        (place / "upper").mkdir(parents=True)
-        (place / "work").mkdir()
-        known: dict[str, Any] = {
-            "lowers": tuple(str(p) for p in self.lowers),
-            "upper": str(place / "upper"),
-            "work": str(place / "work"),
-            "args": args,
-            "resolv_conf": b"nameserver 192.0.2.1\n",
-            "hosts": b"127.0.0.1 localhost\n",
-        }
-        return StepSpec(**(known | changes))
+        return step_spec(place, self.lowers, args, changes)
 
     def run(self, *args: str, **changes: Any) -> Outcome:
         return self.run_spec(self.spec(*args, **changes))

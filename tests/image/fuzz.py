@@ -16,9 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pybuild.image import confined
@@ -29,6 +27,7 @@ from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.registry import manifests
 from pybuild.registry.faults import error_codes, status_text
 from pybuild.registry.platforms import candidates
+from tests.fuzz.tally import Tally
 from tests.image.fuzz_inputs import document, layer
 
 LIMIT_S = 2.0  # of processor time, for one input
@@ -37,27 +36,6 @@ _MAX_BYTES = 1 << 20
 
 class Escape(Exception):
     """Something outside of the root is not as it was."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run did.
-
-    Attributes:
-        outcomes: by target and what came out.
-        findings: what must not happen, with the input.
-    """
-
-    inputs: int = 0
-    slowest_s: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    findings: list[str] = field(default_factory=list[str])
-
-    def __str__(self) -> str:
-        lines = [f"{self.inputs} inputs, slowest {self.slowest_s:.3f} s"]
-        lines += [f"{len(self.outcomes)} outcomes, {len(self.findings)} findings"]
-        lines += [f"{count:8} {outcome}" for outcome, count in self.outcomes.most_common(40)]
-        return "\n".join(lines + self.findings)
 
 
 class Arena:

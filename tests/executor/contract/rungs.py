@@ -22,7 +22,7 @@ from pybuild.executor.workers import default_pythonpath
 from pybuild.image import recorded
 from pybuild.model import errors
 from tests.executor.plain_user import JAIL, UID, PlainUser, need_sub_ids, plain_user
-from tests.executor.sandbox_helpers import Outcome, make_base, skip_unless_possible
+from tests.executor.sandbox_helpers import Outcome, make_base, skip_unless_possible, step_spec
 
 _FIRST_SUB_ID = 200000
 AGENT = Path(__file__).with_name("agent.py")
@@ -181,17 +181,7 @@ class RungBox:
 
     def spec(self, *args: str, **changes: Any) -> StepSpec:
         place = self.directory / f"step{next(self._count)}"
-        (place / "upper").mkdir(parents=True)
-        (place / "work").mkdir()
-        known: dict[str, Any] = {
-            "lowers": tuple(str(p) for p in self.lowers),
-            "upper": str(place / "upper"),
-            "work": str(place / "work"),
-            "args": args,
-            "resolv_conf": b"nameserver 192.0.2.1\n",
-            "hosts": b"127.0.0.1 localhost\n",
-        }
-        return StepSpec(**(known | changes))
+        return step_spec(place, self.lowers, args, changes)
 
     def run(self, *args: str, **changes: Any) -> Outcome:
         spec = self.spec(*args, **changes)
