@@ -1,16 +1,18 @@
 """Carries a build's results away while it goes on, so that one that is killed keeps its work [CCH].
 
 A step that ends wakes the carrier. It looks what is known of the build by then, sends the layers
-that are new, and names them as they arrive, for a third of the time at most. A failed build waits for what
-is on its way, an interrupted one for a moment only.
+that are new, and names them as they arrive, for half of the time at most. A step is announced as
+done when it has been named. A failed build waits for what is on its way, an interrupted one for a
+moment only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pybuild.cacheannounce import Announcements
 from pybuild.cacheresults import StepResult, step_results
 from pybuild.cachewriter import CacheWriter, told
 from pybuild.internal import internal_step
@@ -18,13 +20,13 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.ops import Vertex
-from pybuild.solver.solution import Progress
+from pybuild.solver.solution import Known, Progress
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
 
-_SPACING_S = 0.2
-_SPACING = 2
+_SPACING_S = 0.05
+_SPACING = 1
 _MOST_FAILURES = 3
 _INTERRUPTED_S = 3.0
 
@@ -38,12 +40,13 @@ class Carrier:
         self._followed: list[tuple[Sequence[Vertex], Progress]] = []
         self._known: dict[Digest, StepResult] = {}
         self._found: list[StepResult] = []
-        self._rounds = [_Round(writer) for writer in writers]
+        self._held = Announcements(engine.clock, self._carried)
+        self._rounds = [_Round(writer, self._settle) for writer in writers]
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, targets: Sequence[Vertex]) -> Progress:
         """Return what is to be told while *targets* are solved."""
-        progress = Progress(self._news.set)
+        progress = Progress(self._news.set, self._held.hold)
         self._followed.append((targets, progress))
         if not self._tasks:
             works = [self._watch(), *(one.work() for one in self._rounds)]
@@ -58,6 +61,16 @@ class Carrier:
 
     async def flush(self, emit: Emit, *, interrupted: bool) -> None:
         """Name what a build has made that came to no end; raises nothing that it met."""
+        try:
+            await self._flush_all(emit, interrupted=interrupted)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Announce what is still kept back, now that nothing more will be carried."""
+        self._held.release()
+
+    async def _flush_all(self, emit: Emit, *, interrupted: bool) -> None:
         await self.stop()
         if not self._followed:
             return
@@ -78,11 +91,11 @@ class Carrier:
             async with internal_step(one.writer.target.title, emit, self._engine.clock) as step:
                 one.writer.hurry(step)
                 await one.writer.send_all(found)
-                await one.writer.publish(found)
+                await one.publish(found)
                 await one.writer.confirm(found)
         elif one.sent:
             async with asyncio.timeout(_INTERRUPTED_S):
-                await one.writer.publish(found)
+                await one.publish(found)
 
     async def _watch(self) -> None:
         while True:
@@ -94,50 +107,103 @@ class Carrier:
 
     async def _look(self) -> list[StepResult]:
         """Return all results that are known by now; mere links only tell of what is done."""
+        done = self._held.unseen()
+        all_known: list[Known] = []
         for targets, progress in self._followed:
             known = await progress.known()
+            all_known.append(known)
             found = await asyncio.to_thread(
                 step_results, self._engine.results, [known], targets, self._known
             )
             self._known |= {one.key: one for one in found if one.deltas}
+        over = all(one.has_given_up for one in self._rounds)
+        self._held.sort(done, all_known, () if over else self._known.keys())
+        self._settle()
         return list(self._known.values())
+
+    def _settle(self) -> None:
+        if all(one.has_given_up for one in self._rounds):
+            self._held.release()
+        else:
+            self._held.settle()
+
+    def _carried(self, key: Digest) -> int | None:
+        """Return how many bytes the result of *key* took, once it is wherever it can come."""
+        sizes = [one.named.get(key) for one in self._rounds if not one.has_given_up]
+        if None in sizes:
+            return None
+        return max((size for size in sizes if size is not None), default=None)
 
 
 class _Round:
-    """What one writer is given, and names."""
+    """What one writer is given, and names.
 
-    def __init__(self, writer: CacheWriter) -> None:
+    Args:
+        settle: called when more has been named, or no more will be.
+
+    Attributes:
+        named: how many bytes went there for each result that is found there, by key.
+        has_given_up: the place takes nothing at present; the end of the build tries again.
+    """
+
+    def __init__(self, writer: CacheWriter, settle: Callable[[], None]) -> None:
         self.writer = writer
         self.sent: set[str] = set()
+        self.named: dict[Digest, int] = {}
+        self.has_given_up = False
+        self._settle = settle
         self._found: list[StepResult] = []
         self._dirty = asyncio.Event()
 
     def offer(self, found: list[StepResult]) -> None:
         """Send what is new in *found*."""
         self._found = found
+        if self.has_given_up:
+            return
         for delta in {delta for one in found for delta in one.deltas} - self.sent:
             self.sent.add(delta)
             self.writer.send(delta).add_done_callback(self._arrived)
         self._dirty.set()
 
     def _arrived(self, task: asyncio.Task[object]) -> None:
-        if not task.cancelled() and task.exception() is None:  # the end of the build tries again
+        if task.cancelled():
+            return
+        if task.exception() is None:
             self._dirty.set()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.has_given_up = True
+        self._settle()
 
     async def work(self) -> None:
         """Name what has arrived, again and again; a place that fails is left until the end."""
         failures, loop = 0, asyncio.get_running_loop()
-        while failures < _MOST_FAILURES:
+        while not self.has_given_up:
             await self._dirty.wait()
             self._dirty.clear()
             began = loop.time()
             try:
-                await self.writer.publish(self._found)
+                await self.publish(self._found)
                 failures = 0
             except (PybuildError, OSError, ExceptionGroup):
                 failures += 1
                 self._dirty.set()
+                if failures == _MOST_FAILURES:
+                    self._give_up()
             await asyncio.sleep(max(_SPACING_S, _SPACING * (loop.time() - began)))
+
+    async def publish(self, found: Sequence[StepResult]) -> None:
+        """Name what is there of *found*.
+
+        Raises:
+            PybuildError: it cannot be written.
+        """
+        arrived = self.writer.arrived(found)
+        await self.writer.publish(found)
+        self.named |= arrived
+        self._settle()
 
 
 def _text(error: BaseException) -> str:

@@ -98,6 +98,20 @@ class CacheWriter:
         """
         await asyncio.gather(*(self.send(delta) for delta in _deltas(found)))
 
+    def arrived(self, found: Iterable[StepResult]) -> dict[Digest, int]:
+        """Return the keys of what `publish` names in full now, each with its last layer's size.
+
+        A layer that cannot be had any more, from wherever it came, is not waited for.
+        """
+        sizes: dict[Digest, int] = {}
+        for one in found:
+            tasks = [self._layers.get(delta) for delta in one.deltas]
+            layers = [task.result() for task in tasks if task is not None and _is_there(task)]
+            if len(layers) == len(one.deltas):
+                last = layers[-1] if layers else None
+                sizes[one.key] = 0 if last is None or last.origin else last.blob.size
+        return sizes
+
     async def publish(self, found: Sequence[StepResult]) -> Descriptor | None:
         """Name what is there of these results; return the manifest, None if that is nothing.
 
@@ -135,7 +149,7 @@ class CacheWriter:
         layers: dict[str, CachedLayer] = {}
         for delta in _deltas(found):
             task = self._layers.get(delta)
-            if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            if task is None or not _is_there(task):
                 continue
             layer = task.result()
             if layer is not None:
@@ -192,6 +206,10 @@ class CacheWriter:
 
 def _deltas(found: Iterable[StepResult]) -> list[str]:
     return sorted({delta for one in found for delta in one.deltas})
+
+
+def _is_there(task: asyncio.Task[CachedLayer | None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _quiet(_event: Event) -> None:

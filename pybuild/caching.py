@@ -112,6 +112,8 @@ class Caching:
         found = await self._found(solutions, targets)
         made = await export_caches(self._engine, self._writers, found, stacks, emit)
         self._is_exported = True
+        if self._carrier is not None:
+            self._carrier.end()
         return made
 
     async def _found(

@@ -269,7 +269,8 @@ class Solver:
             case Tell(phase=Phase.COMPLETED):
                 # Who has heard that a step is done may count on its result, also after kill -9.
                 build = self._builds[what.job]
-                self._scribe.after(partial(build.say, self._event(what)))
+                announce = build.progress.announce
+                self._scribe.after(partial(announce, what.vertex, self._event(what), build.say))
                 build.progress.told()
             case Tell():
                 build = self._builds[what.job]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pybuild.model.digest import Digest
+from pybuild.model.events import Emit, Event
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Result
 from pybuild.solver import keys
@@ -97,15 +98,27 @@ class Solution(Known):
         return self._solved[vertex.digest]
 
 
+Announce = Callable[[Vertex, Event, Emit], None]
+"""Says, through the `Emit`, that a vertex is done: now, or when somebody else may count on it."""
+
+
+def at_once(_vertex: Vertex, event: Event, emit: Emit) -> None:
+    """Nobody keeps results but this store, which has them."""
+    emit(event)
+
+
 class Progress:
     """A window on a build that is being solved; what was last seen through it stays.
 
     Args:
         told: called on the event loop whenever there is a result more.
+        announce: called on the event loop when a vertex is done and its result stored. What stands
+            on it goes on meanwhile.
     """
 
-    def __init__(self, told: Callable[[], None]) -> None:
+    def __init__(self, told: Callable[[], None], announce: Announce = at_once) -> None:
         self.told = told
+        self.announce = announce
         self._look: Callable[[], Known] = Known
         self._written: Callable[[], Awaitable[None]] | None = None
 

@@ -24,7 +24,7 @@ from tests.harness import Pybuild, make_base, write
 from tests.services import start_registry
 
 _LINE = re.compile(r"#(\d+) (.*)")
-LONGEST_S = 6.0
+LONGEST_S = 3.2
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Kill:
     """One build that was killed, and the build after it.
 
     Attributes:
-        finished: steps that had ended by then.
-        lost_ages_s: of those that had to run again: how long before the kill each had ended.
+        finished: steps that had been announced as done by then.
+        lost_ages_s: of those that had to run again: how long before the kill each was announced.
         ended: the build was done before it was to be killed.
     """
 
@@ -122,7 +122,7 @@ def _run(machines: Machines, place: str, moment_s: float | None) -> tuple[Watche
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=200, help="builds that were not done by then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", action="store_true", help="instead of a registry")
     options = parser.parse_args()
@@ -136,7 +136,8 @@ def main() -> int:
         registry = None
         began = time.monotonic()
         try:
-            for number in range(options.kills):
+            while sum(not one.ended for one in found) < options.kills:
+                number = len(found)
                 if not number % 20 and not options.directory:  # one lives five minutes
                     if registry is not None:
                         registry.stop()
@@ -153,13 +154,13 @@ def main() -> int:
     ages = sorted(age for one in killed for age in one.lost_ages_s)
     whole = sum(not one.lost_ages_s for one in killed)
     print(f"{len(killed)} builds killed of {len(found)}, {time.monotonic() - began:.0f} s")
-    print(f"steps that had ended by then: {sum(one.finished for one in killed)}")
+    print(f"steps that were announced as done by then: {sum(one.finished for one in killed)}")
     print(f"builds that lost none of them: {whole}")
-    print(f"ended steps that ran again: {len(ages)}")
+    print(f"announced steps that ran again: {len(ages)}")
     if ages:
-        print(f"they had ended before the kill by: median {ages[len(ages) // 2]:.2f} s,")
+        print(f"they were announced before the kill by: median {ages[len(ages) // 2]:.2f} s,")
         print(f"  longest {ages[-1]:.2f} s")
-    return 0
+    return 1 if ages else 0
 
 
 if __name__ == "__main__":
