@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.cache.atomic import discard
 from pybuild.cache.locks import is_alive
 from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
 
 _SUFFIX = ".space"
 # What changes in place is small, or is measured by who changes it; it is looked at this often.

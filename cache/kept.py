@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from pybuild.cache.mark import mark, reach
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.cache.value import by_value, value
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.cache.blobs import BlobMissing
@@ -18,6 +18,7 @@ from pybuild.cache.inputs import INPUTS, LISTING
 from pybuild.cache.jsontext import as_list, as_number, as_object, parse
 from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")

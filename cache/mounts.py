@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pybuild.cache.atomic import faults
 from pybuild.cache.jsontext import as_number, as_object, parse
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 TYPE_CHECKING = False

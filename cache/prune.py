@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.cache.atomic import fault, faults
 from pybuild.cache.filters import parse_filters
@@ -18,6 +18,7 @@ from pybuild.cache.mark import Mark, Name, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
 from pybuild.cache.value import by_value
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 
 Choose = Callable[[Sequence[UsageRecord]], list[UsageRecord]]

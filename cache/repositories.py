@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.cache.atomic import Disk, faults, write_file
 from pybuild.cache.blobs import BlobMissing, Blobs
@@ -29,6 +29,7 @@ from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked
 from pybuild.cache.scratch import Scratch
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 

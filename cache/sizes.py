@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+
+from pybuild.model.dataclass import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

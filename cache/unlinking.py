@@ -8,7 +8,7 @@ link's any more is freed by `prune`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
@@ -16,6 +16,7 @@ from pybuild.cache.jsontext import parse
 from pybuild.cache.mark import Mark, mark, state_of
 from pybuild.cache.repositories import Entry, Repository
 from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
 _MANIFEST_BYTES = 8 << 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_number
@@ -13,6 +12,7 @@ from pybuild.cache.mounts import look
 from pybuild.cache.results import RESULT
 from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
 
 REGULAR = "regular"
 CONTENT = "content"

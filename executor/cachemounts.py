@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.cache.leases import Lease
@@ -17,6 +16,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.flocks import Held, locked, locked_all, try_lock
 from pybuild.executor.workers import Workers
+from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import CacheSharing, Copy, Mount
 from pybuild.model.snapshot import Snapshot
 

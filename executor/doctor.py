@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pybuild.executor.zygote import hierarchies, isolation
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault
 
 _SECONDS = 20.0

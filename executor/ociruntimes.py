@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault
 
 KNOWN = ("crun", "runc", "youki")

@@ -8,12 +8,13 @@ has the rest ready.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from pybuild.cache.deltas import ActiveDelta
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.step import StepExit
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, Vertex, encode_op
 from pybuild.model.snapshot import Snapshot

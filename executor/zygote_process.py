@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.executor.interpreter import copy_interpreter, library_path
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 
 _BOOT = (

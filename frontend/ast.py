@@ -6,8 +6,9 @@ stand as written, because expansion needs the environment at that line [EXP-18].
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.span import Span
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.frontend import ast
 from pybuild.frontend.evaluate import Evaluator
@@ -14,6 +14,7 @@ from pybuild.frontend.lower import check_options, plan
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import Draft, parse_dockerfile
 from pybuild.frontend.stagestate import StageState
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import GitSource, HttpSource, Vertex
 from pybuild.model.platform import Platform

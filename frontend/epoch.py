@@ -7,7 +7,7 @@ says so in `LowerOptions.epochs`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import NamedContexts, RemoteContext
@@ -22,6 +22,7 @@ from pybuild.frontend.expand import expand
 from pybuild.frontend.giturl import is_http, parse_git_url
 from pybuild.frontend.lowering import LowerOptions
 from pybuild.frontend.transfer import remote_source
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import (
     GitSource,

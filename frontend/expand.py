@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pybuild.frontend.globs import Glob
 from pybuild.frontend.gotext import quote
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:

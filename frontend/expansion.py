@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from pybuild.frontend.lalr import Grammar, Token
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 # More pieces than this in one text is an attack on the builder's time.

@@ -9,8 +9,8 @@ A backtracking engine asked the same question can be kept busy for years.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 # More than any value that a program could be started with; variables in a pattern can make it long.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypedDict, cast
 
@@ -21,6 +21,7 @@ from pybuild.frontend.healthchecks import interval_ns, retries
 from pybuild.frontend.heredocs import heredoc_of_word, heredocs_of_line
 from pybuild.frontend.lalr import Grammar, Refused, Token
 from pybuild.frontend.suggest import did_you_mean
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.span import Span
 

@@ -6,9 +6,8 @@ cursor: `LineReader.next_line`, then `LineReader.heredoc_body` as often as that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pybuild.frontend.expand import SPACE
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
 

@@ -8,7 +8,7 @@ more than once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import NamedContexts, VertexContext
@@ -32,6 +32,7 @@ from pybuild.frontend.scans import scanned_trees
 from pybuild.frontend.stages import Node, StageGraph
 from pybuild.frontend.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import check_frontend
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import LocalSource, walk
 from pybuild.model.span import Span

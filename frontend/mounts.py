@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pybuild.frontend import ast, paths
 from pybuild.frontend.suggest import did_you_mean
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import CacheSharing, MountType
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.frontend import ast
 from pybuild.frontend.environment import automatic_args
@@ -16,6 +16,7 @@ from pybuild.frontend.lower import plan
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.stages import Node
 from pybuild.frontend.stagestate import BuildScope
+from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import ExecOp, MountType, walk
 from pybuild.model.span import Span
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")

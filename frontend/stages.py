@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import ImageContext, NamedContext, NamedContexts
@@ -12,6 +12,7 @@ from pybuild.frontend.expand import expand
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.frontend.mounts import mount_sources
 from pybuild.frontend.suggest import did_you_mean, nearest
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference

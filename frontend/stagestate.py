@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.frontend import ast
 from pybuild.frontend.environment import NOT_EXPORTED, Environment
@@ -15,6 +15,7 @@ from pybuild.frontend.lint.variables import undefined_variable
 from pybuild.frontend.lowering import LowerOptions
 from pybuild.frontend.names import StepNames, upper_keyword
 from pybuild.frontend.paths import from_windows
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.image.config import encode
 from pybuild.image.manifest import OCI_EMPTY, build_manifest
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform

@@ -7,9 +7,10 @@ for long, or there is no room.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
 MOST_RESULTS = 10_000

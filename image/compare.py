@@ -9,8 +9,9 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import IO, Any
+
+from pybuild.model.dataclass import dataclass
 
 _PIECE = 1 << 20
 _NEAR = 16

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.image.config import encode
 from pybuild.model import jsontext
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_INDEX,

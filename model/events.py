@@ -7,9 +7,10 @@ name, stage and inputs come once, with `BuildStarted` or `VertexAdded`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.span import Span
 

@@ -7,8 +7,10 @@ It is never part of a key and decides nothing. Secrets are left out of it where 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from pybuild.model.dataclass import dataclass
 
 Listing = tuple[tuple[str, str], ...]
 """What a selection holds: ``(path, look)``, sorted by path.

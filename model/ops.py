@@ -9,11 +9,12 @@ marked ``compare=False``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from pybuild.model.dataclass import dataclass
 
 _ARCH_ALIASES = {
     "x86_64": ("amd64", ""),

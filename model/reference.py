@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
 _PATH = re.compile(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
 MIN_MEMORY_BYTES = 4 << 20

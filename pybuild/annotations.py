@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import FROM_CACHE, LAYER, ORIGIN, is_link
 from pybuild.cache.results import Results
 from pybuild.image.cacheconfig import CacheContents, CachedResult, write_inline
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, walk
 from pybuild.solver.solution import Known

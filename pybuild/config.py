@@ -51,10 +51,11 @@ mode = "isolated"  # or "host", the default
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.cache.mounts import MountLimit
+from pybuild.model.dataclass import dataclass
 from pybuild.paths import config_file, default_root
 from pybuild.table import Table, read_toml
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.contextkinds import ContextKind, is_remote_name, kind_of
 from pybuild.frontend.ignore import parse_ignore
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.snapshot import LocalTree

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
 _SOCKET = "/var/run/docker.sock"

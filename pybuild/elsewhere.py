@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
 
 from pybuild.abandon import abandonable
 from pybuild.contextkinds import ContextKind, git_context, kind_of
@@ -26,6 +25,7 @@ from pybuild.contexts import (
 from pybuild.executor.files.archives import is_archive
 from pybuild.executor.sources.download import shown_url
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http, without_credentials
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta

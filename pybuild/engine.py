@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pybuild import memo
@@ -46,6 +46,7 @@ from pybuild.host import SystemClock, native_platform
 from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step, named_only
 from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk

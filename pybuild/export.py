@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
@@ -16,6 +16,7 @@ from pybuild.image.config import format_time
 from pybuild.image.manifest import build_index
 from pybuild.imagemaker import Image, ImageMaker
 from pybuild.internal import InternalStep, internal_step
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UsageError, UserError

@@ -6,12 +6,13 @@ Digests do not change: documents are copied byte by byte, children before parent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from pybuild.cache.store import Store
 from pybuild.image.manifest import MAX_DEPTH, Manifest, is_foreign, parse_manifest
 from pybuild.imageplaces import Place, Progress
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.annotations import Annotations, Place
@@ -13,6 +13,7 @@ from pybuild.image.cacheconfig import INLINE
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
 from pybuild.layermaker import LayerMaker, made_at
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,

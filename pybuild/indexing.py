@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.annotations import Annotations, Place
 from pybuild.image.attestation import REFERENCE_DIGEST
 from pybuild.image.manifest import Index, Manifest, build_index, parse_config, parse_manifest
 from pybuild.imagecopy import Plan, survey
 from pybuild.imageplaces import Place as ImagePlace
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import (
     DOCKER_INDEX,
     INDEX_TYPES,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, urlsplit
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
 SOURCE = frozenset(

@@ -52,11 +52,10 @@ every = "10m"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pybuild.cache.filters import parse_size
 from pybuild.cache.repositories import is_name
 from pybuild.cache.unlinking import Keeping
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed

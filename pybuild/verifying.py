@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
@@ -18,6 +18,7 @@ from pybuild.cache.store import Store
 from pybuild.config import Settings
 from pybuild.engine import Engine
 from pybuild.image.compare import ImageDifference, compare_layouts
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit

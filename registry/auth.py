@@ -11,12 +11,13 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.challenge import Challenge, Scopes, parse_challenges
 from pybuild.registry.credentials import Credential, Credentials, TokenSource
 from pybuild.registry.faults import RegistryFault, printable, status_text

@@ -13,9 +13,10 @@ import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, cast, runtime_checkable
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.faults import printable
 from pybuild.registry.helpers import is_helper_name, run_helper

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.registry import manifests
 from pybuild.registry.challenge import Scopes, pull_scope

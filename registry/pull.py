@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError

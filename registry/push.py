@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB
 
 _VALUE = re.compile(r"\s*(\d{1,9})(?:\s*;\s*w\s*=\s*(\d{1,9}))?")

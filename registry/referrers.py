@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference

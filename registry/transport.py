@@ -10,12 +10,13 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.auth import Authenticator
 from pybuild.registry.challenge import Scopes
 from pybuild.registry.credentials import Credentials

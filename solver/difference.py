@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.cache.jsontext import as_list, as_object
+from pybuild.model.dataclass import dataclass
 from pybuild.model.named import Listing
 from pybuild.solver.listings import file_differences
 

@@ -13,11 +13,12 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 from pybuild.model.events import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.named import Listing
 
 MAX_DIFFERENCES = 100

@@ -7,9 +7,10 @@ tickets that were cancelled meanwhile are ignored, so the driver needs no care a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
 from pybuild.cache.jsontext import as_list, as_object
+from pybuild.model.dataclass import dataclass
 from pybuild.model.named import KnownInputs
 from pybuild.solver.difference import differences, source_name
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.cacheoptions import CacheFrom, CacheTo
 from pybuild.daemon.client.content import BlobStore
 from pybuild.daemon.pb import control as pb
 from pybuild.image.archive import check_layout, name_in_layout
 from pybuild.layouts import LayoutDirectory
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit

@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from pybuild.daemon.grpc.calls import Call, Handler, unary
 from pybuild.daemon.grpc.metadata import Metadata
@@ -25,6 +24,7 @@ from pybuild.daemon.pb.content import (
     WriteContentRequest,
     WriteContentResponse,
 )
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from pybuild.builders import Builder
 from pybuild.cache.prune import Policy
@@ -14,6 +13,7 @@ from pybuild.daemon.client.failures import failure
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.times import seconds_of
+from pybuild.model.dataclass import dataclass
 
 _PATIENCE_S = 20.0
 

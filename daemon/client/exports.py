@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.daemon.client.attrs import csv_line
@@ -15,6 +15,7 @@ from pybuild.daemon.client.files import archive_opener
 from pybuild.daemon.client.filesend import ToDirectory, ToStream
 from pybuild.daemon.pb import control as pb
 from pybuild.image.archive import LAYOUT, write_oci_layout
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError

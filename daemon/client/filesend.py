@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import unwrap
 from pybuild.daemon.session.inflow import Inflow
+from pybuild.model.dataclass import dataclass
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 _FACT = "exporter-md-"

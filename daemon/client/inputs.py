@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.contextkinds import ContextKind, git_context, is_remote_name, kind_of
 from pybuild.contexts import AMBIGUOUS, BOTH_STDIN, MAX_DOCKERFILE_BYTES, check_directory
@@ -15,6 +15,7 @@ from pybuild.daemon.client.upload import Input
 from pybuild.frontend.giturl import is_http
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.layouts import LayoutDirectory, parse_layout
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput

@@ -6,7 +6,6 @@ import base64
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs
@@ -18,6 +17,7 @@ from pybuild.frontend.contexts import VertexContext
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.internal import InternalStep, internal_step
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import Vertex

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from pybuild.attest.sbom import CORE
@@ -34,6 +34,7 @@ from pybuild.frontend.lowering import ImageRequest, Lowered, LowerOptions, NeedI
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform
 from pybuild.image.attestation import SPDX
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.attest.sources import Image
+from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import Vertex
 
 

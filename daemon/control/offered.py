@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from pybuild.attest.attestation import MAX_BYTES, About, Attestation, from_client
 from pybuild.attesting import unbundle
 from pybuild.daemon.pb import gateway as pb
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:

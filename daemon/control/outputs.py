@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.attest.attestation import Attestation
@@ -31,6 +30,7 @@ from pybuild.image.archive import (
     write_oci_archive,
 )
 from pybuild.internal import InternalStep, internal_step
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference as Name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.predicate import DOCKERFILE_VERSION, Facts
@@ -13,6 +13,7 @@ from pybuild.attest.sources import Image, Sources, sources_of
 from pybuild.daemon.control.looks import Look
 from pybuild.daemon.llb.steps import describe, local_vertex
 from pybuild.host import native_platform
+from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
 from pybuild.model.platform import Platform
 

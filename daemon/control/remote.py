@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pybuild.contextkinds import git_context
@@ -12,6 +11,7 @@ from pybuild.daemon.session.upload import HOST
 from pybuild.executor.files.archives import is_archive
 from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
 from pybuild.frontend.paths import clean
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import Snapshot

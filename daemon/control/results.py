@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from pybuild.daemon.control.offered import Offered, read_offered
@@ -14,6 +14,7 @@ from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.ops import Definition
 from pybuild.frontend.environment import parse_epoch
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Vertex
 from pybuild.model.platform import Platform

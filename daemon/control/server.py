@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.predicate import PREDICATE_V1
@@ -25,6 +25,7 @@ from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Sessions
 from pybuild.frontend.giturl import without_credentials
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ have. Names are bytes here. `tests/daemon` holds this against the classes of `py
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from pybuild.model.dataclass import dataclass
 
 STAT, REQ, DATA, FIN, ERR = range(5)
 END_OF_LIST = b""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from pybuild.daemon.fsutil import gomode
@@ -29,6 +28,7 @@ from pybuild.daemon.fsutil.packet import (
     decode,
     encode_request,
 )
+from pybuild.model.dataclass import dataclass
 
 _CUT = 512
 

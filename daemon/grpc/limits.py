@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.daemon.http2.settings import Http2Limits
+from pybuild.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

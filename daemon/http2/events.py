@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from pybuild.model.dataclass import dataclass
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 """A header list: names in lower case, in order, pseudo-header fields first."""

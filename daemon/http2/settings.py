@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
 from pybuild.daemon.http2.errors import ConnectionFault, ErrorCode
+from pybuild.model.dataclass import dataclass
 
 DEFAULT_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1

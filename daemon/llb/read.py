@@ -7,7 +7,6 @@ by calling `read` again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 
 from pybuild.daemon.llb import execs, files, graph, names
 from pybuild.daemon.llb.graph import Edge, Entry, Graph
@@ -22,6 +21,7 @@ from pybuild.daemon.llb.queries import (
 )
 from pybuild.daemon.llb.sources import Found, read_source
 from pybuild.daemon.pb import ops as pb
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError
 from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMeta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.daemon.llb import writeexec, writefiles
 from pybuild.daemon.llb.graph import Edge
@@ -12,6 +12,7 @@ from pybuild.daemon.llb.names import CUSTOM
 from pybuild.daemon.llb.queries import LocalQuery
 from pybuild.daemon.llb.sources import write_git, write_http, write_local
 from pybuild.daemon.pb import ops as pb
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from pybuild.daemon.pb import rpcstatus, wellknown
+from pybuild.model.dataclass import dataclass
 
 _PREFIX = "github.com/moby/buildkit/"
 _OWN = "pybuild/"

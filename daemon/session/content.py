@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -25,6 +24,7 @@ from pybuild.daemon.pb.content import (
 )
 from pybuild.daemon.session.failures import failed
 from pybuild.daemon.session.sessions import Session
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 

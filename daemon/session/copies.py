@@ -22,13 +22,13 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.cache.leases import Lease
 from pybuild.cache.locks import same_file
 from pybuild.cache.store import Store
 from pybuild.executor.local import index_file
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 
 KIND = "context"

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote_plus
@@ -25,6 +24,7 @@ from pybuild.daemon.session.sessions import Session
 from pybuild.daemon.session.threads import finish_in
 from pybuild.executor.local import index_file
 from pybuild.executor.statindex import StatIndex
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 
 T = TypeVar("T")

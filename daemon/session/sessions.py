@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from pybuild.daemon.grpc.calls import Call
 from pybuild.daemon.grpc.channel import Channel, ClientCall
@@ -18,6 +17,7 @@ from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.grpc.tunnel import ByteStream
 from pybuild.daemon.session.bytesmessage import CallBytes
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 HEALTH = "/grpc.health.v1.Health/Check"

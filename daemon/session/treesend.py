@@ -12,7 +12,6 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from pybuild.daemon.fsutil import gomode
@@ -21,6 +20,7 @@ from pybuild.daemon.fsutil.receiver import PeerFailed, Refused, order_key
 from pybuild.daemon.fsutil.sender import Sender, Source
 from pybuild.daemon.fsutil.walk import Walk
 from pybuild.executor.zygote.copied.views import view
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 _HEAD = struct.Struct("<I")

@@ -12,10 +12,11 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from pybuild.executor.workers import Workers
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 
 _LIST, _SIGN = 11, 13

@@ -12,10 +12,10 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -26,6 +25,7 @@ from pybuild.executor.sources.gitjobs import basic
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps import Secrets, no_agent
 from pybuild.executor.workers import Workers
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource

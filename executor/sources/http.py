@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps import Secrets
 from pybuild.executor.workers import Workers
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import HttpSource

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pybuild.frontend.lint.rule import Rule
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 # The name of the build arg that replaces the directive.

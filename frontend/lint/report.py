@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from pybuild.frontend import ast
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lint.rule import Rule
 from pybuild.frontend.suggest import nearest
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span

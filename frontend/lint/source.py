@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pybuild.frontend import ast
 from pybuild.frontend.expand import SPACE
 from pybuild.frontend.lines import LineReader, LogicalLine, split_lines
+from pybuild.model.dataclass import dataclass
 
 _BOM = b"\xef\xbb\xbf"
 _WORD = re.compile(r"[^\t\v\f\r ]+")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.image.attestation import Statement, Subject
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 MAX_BYTES = 40 << 20

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.attest.options import V02, Provenance
 from pybuild.attest.request import scrubbed, take_vcs
 from pybuild.attest.sources import Sources
 from pybuild.image.config import format_time
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform

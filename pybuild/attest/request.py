@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pybuild.attest.redact import without_secrets
 from pybuild.attest.sources import Sources
 from pybuild.frontend.giturl import parse_git_url
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 # They depend on the machine that builds, or ask for what does not change the result.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from pybuild import checkviews
@@ -19,6 +18,7 @@ from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import parse_dockerfile
 from pybuild.host import native_platform, platforms_from
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
 from pybuild.options import Parsed
 from pybuild.request import (

@@ -9,12 +9,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
 from pybuild.executor.workers import Workers, default_pythonpath
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError
 from pybuild.options import Parsed
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.jsontext import as_list, as_object
 from pybuild.executor.local import hidden_by, line_of
 from pybuild.explain.report import Miss, Reason
 from pybuild.frontend.ast import Arg, Dockerfile, Env
+from pybuild.model.dataclass import dataclass
 from pybuild.model.gitmodes import as_git_has_it
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.patterns import PatternMatcher

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.cache.builds import Builds
@@ -14,6 +13,7 @@ from pybuild.cache.store import Store
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
 from pybuild.explain.report import BuildReport, from_json, to_json
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.named import KnownInputs, Listing

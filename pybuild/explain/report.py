@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
 
 from pybuild.cache.jsontext import as_list, as_number, as_object
+from pybuild.model.dataclass import dataclass
 from pybuild.solver.difference import Difference
 
 FORMAT = 1

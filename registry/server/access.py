@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.routes import Action
 
 EVERYBODY = "anonymous"

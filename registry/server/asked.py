@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from pybuild.cache.repositories import Repository
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.registry.server.access import Caller
 from pybuild.registry.server.hosting import Hosting

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.registry.server.access import Caller
 from pybuild.registry.server.tokens import BadToken, Unpacked, caller_of, unpacked

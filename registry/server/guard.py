@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.access import Access, Caller
 from pybuild.registry.server.foreign import ForeignIssuer
 from pybuild.registry.server.htpasswd import Htpasswd

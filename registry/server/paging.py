@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.refusal import Code, Refusal
 
 MOST = 10_000

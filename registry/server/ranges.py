@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.refusal import Code, Refusal
 
 # The specification's form, and HTTP's own.

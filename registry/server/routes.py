@@ -7,10 +7,10 @@ sees any other text as one of these, so no path can lead anywhere.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pybuild.cache.repositories import is_name, is_tag
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.registry.server.refusal import Code, Refusal, digest_invalid, manifest_unknown
 

@@ -7,7 +7,7 @@ instead of pushes. Nothing is had from upstream that no manifest names which was
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from pybuild.cache.blobs import BlobMissing
@@ -15,6 +15,7 @@ from pybuild.cache.images import references
 from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.repositories import Repository, is_name
 from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
