@@ -87,8 +87,8 @@ def _ours(size: int, frame: int) -> None:
         pieces: list[bytes] = []
         for event in _move(client, server):
             assert isinstance(event, Data)
-            pieces.append(bytes(event.data))
-            server.consumed(stream_id, len(event.data))
+            pieces.append(b"".join(event.pieces))
+            server.consumed(stream_id, event.size)
         assert len(b"".join(pieces)) == BATCH * (len(PREFIX) + len(MESSAGE))
         _move(server, client)
 
@@ -100,7 +100,7 @@ def _our_calls(calls: int) -> None:
         client.send_data(stream_id, SMALL, end=True)
         for event in _move(client, server):
             if isinstance(event, Data):
-                server.consumed(stream_id, len(event.data))
+                server.consumed(stream_id, event.size)
         server.send_headers(stream_id, RESPONSE)
         server.send_data(stream_id, SMALL)
         server.answer(stream_id, TRAILERS)

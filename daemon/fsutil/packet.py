@@ -95,6 +95,30 @@ def decode(message: bytes) -> Packet:
     return Packet(type, id, data, stat)
 
 
+def plain_data(message: bytes) -> tuple[int, int] | None:
+    """Return the file's number and where its data begin, if this is DATA as everybody writes it.
+
+    Most packets are; what else there may be `decode` knows.
+    """
+    end = len(message)
+    id = 0
+    at = 2
+    try:
+        if message[:2] != b"\x08\x02":
+            return None
+        if at < end and message[at] == 0x18:
+            id, at = _varint(message, at + 1)
+        if at < end:
+            if message[at] != 0x22:
+                return None
+            size, at = _varint(message, at + 1)
+            if not size or at + size != end:
+                return None
+    except (IndexError, Malformed):
+        return None
+    return id & 0xFFFFFFFF, at
+
+
 def _stat(message: bytes, at: int, end: int) -> Stat:
     numbers = [0] * 10
     path = linkname = b""

@@ -27,6 +27,7 @@ from pybuild.daemon.fsutil.packet import (
     Stat,
     decode,
     encode_request,
+    plain_data,
 )
 from pybuild.model.dataclass import dataclass
 
@@ -115,23 +116,34 @@ class Receiver:
         pieces: list[memoryview] = []
         current = -1
         for message in messages:
-            try:
-                packet = decode(message)
-            except Malformed as error:
-                raise Refused(str(error)) from None
-            if packet.type == DATA and packet.data:
-                if packet.id != current:
+            plain = plain_data(message)
+            if plain is None:
+                try:
+                    packet = decode(message)
+                except Malformed as error:
+                    raise Refused(str(error)) from None
+                if packet.type != DATA:
                     self._data(current, pieces)
-                    current, pieces = packet.id, []
-                    self._expect(current)
-                pieces.append(packet.data)
+                    current, pieces = -1, []
+                    self._take(packet)
+                    continue
+                id, data = packet.id, packet.data
+            else:
+                id, at = plain
+                data = memoryview(message)[at:]
+            if id != current:
+                self._data(current, pieces)
+                current, pieces = id, []
+                self._expect(id)
+            if data:
+                pieces.append(data)
                 if len(pieces) == 64:
                     self._data(current, pieces)
                     pieces = []
-                continue
-            self._data(current, pieces)
-            current, pieces = -1, []
-            self._take(packet)
+            else:
+                self._data(current, pieces)
+                current, pieces = -1, []
+                self._end(id)
         self._data(current, pieces)
         return self._take_outgoing()
 
@@ -147,8 +159,6 @@ class Receiver:
             raise Refused("a packet after the last one")
         if packet.type == STAT:
             self._stat(packet.stat)
-        elif packet.type == DATA:
-            self._end(packet.id)
         elif packet.type == FIN:
             if not self._said_fin:
                 raise Refused("the end came before all files were there")

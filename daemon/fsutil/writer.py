@@ -227,16 +227,17 @@ class TreeWriter:
             data = data[os.write(fd, data) :]
 
     def _create(self, id: int) -> int:
-        path = self._expected[id][0].path
-        folder, _, name = path.rpartition(b"/")
+        entry, mode = self._expected[id]
+        folder, _, name = entry.path.rpartition(b"/")
         parent = self._dir(folder)
+        # With its last permissions at once, unless the umask is against it: a call less in the end.
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode & 0o777, dir_fd=parent)
         except FileExistsError:
             os.unlink(name, dir_fd=parent)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode & 0o777, dir_fd=parent)
         self._open[id] = fd
-        if self._index is not None and not self._expected[id][0].xattrs:
+        if self._index is not None and not entry.xattrs:
             self._digests[id] = body_state([])
         return fd
 
@@ -251,11 +252,14 @@ class TreeWriter:
                 os.fchown(fd, entry.uid, entry.gid)
             for name, value in entry.xattrs.items():
                 set_own(fd, name, value)
-            os.fchmod(fd, stat.S_IMODE(mode))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            there = os.fstat(fd)
+            if there.st_mode != mode:
+                os.fchmod(fd, stat.S_IMODE(mode))
+                there = os.fstat(fd)
             digest = self._digests.pop(id, None)
             if digest is not None and self._index is not None:
-                self._index.put(os.fstat(fd), digest.digest())
+                self._index.put(there, digest.digest())
         finally:
             os.close(fd)
         self.written += 1

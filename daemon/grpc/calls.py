@@ -53,6 +53,14 @@ class Call(Flow):
         """
         return await self._next()
 
+    async def receive_all(self) -> list[bytes]:
+        """Return all messages that are here, at least one; none where `receive` returns None.
+
+        Raises:
+            RpcError: as `receive` does.
+        """
+        return await self._all()
+
     async def send_headers(self, metadata: Metadata | None = None) -> None:
         """Send the response's headers before there is a message; once."""
         if self._answered:

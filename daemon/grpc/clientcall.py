@@ -31,17 +31,17 @@ class ClientCall(Flow):
         self._done = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def send(self, message: Buffer) -> None:
-        """Send a message; waits while there is no room.
+    async def send(self, *messages: Buffer) -> None:
+        """Send one or more messages; waits while there is no room.
 
-        *message* belongs to the call from now on and must not change.
+        They belong to the call from now on and must not change.
 
         Raises:
             RpcError: the call has ended; CANCELLED if it had ended well, without reading on.
         """
         if self._unheard is not None:
             raise self._unheard
-        await self._put(message)
+        await self._put(*messages)
 
     async def half_close(self) -> None:
         """Send no more; nothing happens if the call has ended."""
@@ -58,6 +58,14 @@ class ClientCall(Flow):
             RpcError: it ended otherwise.
         """
         return await self._next()
+
+    async def receive_all(self) -> list[bytes]:
+        """Return all messages that are here, at least one; none where `receive` returns None.
+
+        Raises:
+            RpcError: as `receive` does.
+        """
+        return await self._all()
 
     async def headers(self) -> Metadata:
         """Return the response's headers, as soon as they come.

@@ -52,7 +52,7 @@ class Flow:
 
     def on_data(self, event: Data) -> None:
         """Take a piece of the body."""
-        size = len(event.data)
+        size = event.size
         inbox = self._inbox
         if self._over is not None:
             self._link.connection.consumed(self._id, size)
@@ -60,7 +60,7 @@ class Flow:
         before = inbox.cost
         try:
             try:
-                inbox.feed(event.data)
+                inbox.feed(event.pieces, size)
             finally:
                 self._link.unread += inbox.cost - before
             if event.end:
@@ -98,12 +98,40 @@ class Flow:
         Raises:
             RpcError: the call ended otherwise.
         """
+        if not await self._arrived():
+            return None
+        inbox = self._inbox
+        message, size = inbox.messages.popleft()
+        inbox.size -= size
+        self._link.unread -= size + MESSAGE_COST
+        self._consumed(size)
+        return message
+
+    async def _all(self) -> list[bytes]:
+        """Return all messages that are here, at least one; none after the last one.
+
+        Raises:
+            RpcError: the call ended otherwise.
+        """
+        if not await self._arrived():
+            return []
+        inbox = self._inbox
+        found = list(inbox.messages)
+        inbox.messages.clear()
+        size = sum([size for _, size in found])
+        inbox.size -= size
+        self._link.unread -= size + MESSAGE_COST * len(found)
+        self._consumed(size)
+        return [message for message, _ in found]
+
+    async def _arrived(self) -> bool:
+        """Wait for a message; tell whether there is one, or the call has ended well."""
         inbox = self._inbox
         while not inbox.messages:
             if self._over is not None:
                 raise self._over
             if inbox.ended:
-                return None
+                return False
             if self._arrival is not None:
                 raise RuntimeError("two tasks receive on one call")
             self._give_back_partial()
@@ -112,21 +140,21 @@ class Flow:
                 await self._arrival
             finally:
                 self._arrival = None
-        message, size = inbox.messages.popleft()
-        inbox.size -= size
-        self._link.unread -= size + MESSAGE_COST
-        self._consumed(size)
-        return message
+        return True
 
-    async def _put(self, message: Buffer) -> None:
-        """Send a message, and return when all of it has gone to the transport.
+    async def _put(self, *messages: Buffer) -> None:
+        """Send messages, and return when all of them have gone to the transport.
 
         Raises:
             RpcError: the call has ended.
         """
-        size = len(message)
+        pieces: list[Buffer] = []
+        for message in messages:
+            pieces += (prefix(len(message)), message)
+        if len(messages) > 1:
+            pieces = [b"".join(pieces)]
         try:
-            queued = self._link.connection.send_data(self._id, prefix(size), message)
+            queued = self._link.connection.send_data(self._id, *pieces)
         except StreamGone:
             raise self._unheard or RpcError(Code.CANCELLED, "the call has ended") from None
         self._link.wants_flush()
@@ -225,7 +253,7 @@ class Link:
                 if flow is not None:
                     flow.on_data(event)
                 else:
-                    connection.consumed(event.stream_id, len(event.data))
+                    connection.consumed(event.stream_id, event.size)
             else:
                 self._rare(event)
         self.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
+from collections.abc import Iterable
 
 from pybuild.daemon.grpc.status import Code, RpcError
 
@@ -63,13 +64,24 @@ class Inbox:
             return len(self._head)
         return PREFIX_BYTES + self._total - self._left
 
-    def feed(self, data: memoryview) -> None:
-        """Take a piece of the body; nothing of *data* is kept but copies.
+    def feed(self, pieces: Iterable[memoryview], size: int) -> None:
+        """Take the next pieces of the body, *size* bytes; nothing of them is kept but copies.
 
         Raises:
             RpcError: a message is too long, or compressed in a way that is not known.
         """
-        self.size += len(data)
+        self.size += size
+        take = self.messages.append
+        for data in pieces:
+            # Most messages fill a piece, as Go frames them.
+            if self._body is None and not self._head and len(data) >= PREFIX_BYTES:
+                flag, length = _PREFIX.unpack_from(data)
+                if not flag and PREFIX_BYTES + length == len(data) and length <= self._most:
+                    take((bytes(data[PREFIX_BYTES:]), len(data)))
+                    continue
+            self._feed(data)
+
+    def _feed(self, data: memoryview) -> None:
         at, end = 0, len(data)
         while at < end:
             if self._body is None:

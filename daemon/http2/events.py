@@ -26,14 +26,16 @@ class Headers:
 
 @dataclass(slots=True)
 class Data:
-    """A piece of a body; frames arrive in pieces as the bytes come in.
+    """The next part of a body: whatever of it came in a row, of however many frames.
 
     Attributes:
-        data: without padding; a view that is valid until the connection is given more bytes.
+        pieces: without padding; views that are valid until the connection is given more bytes.
+        size: bytes in them.
     """
 
     stream_id: int
-    data: memoryview
+    pieces: list[memoryview]
+    size: int
     end: bool
 
 

@@ -36,6 +36,7 @@ class StreamTable:
         self._receive_window = limits.connection_window
         self._owed = 0
         self._idle = Patience(limits.patience, 1_000, clock)
+        self._useful = 0  # frames with data since patience was last asked for
         self._resets = Patience(limits.resets, 100, clock)
 
     def _open(self, stream_id: int) -> Stream | None:
@@ -139,9 +140,10 @@ class StreamTable:
 
     def _spend(self, points: int, why: str) -> None:
         """Count a frame that brings nothing; who is sent something may well answer a lot."""
-        if self.out.frames_sent:
-            self._idle.earn(10 * self.out.frames_sent)
-            self.out.frames_sent = 0
+        useful = self._useful + self.out.frames_sent
+        if useful:
+            self._idle.earn(10 * useful)
+            self._useful = self.out.frames_sent = 0
         self._idle.spend(points, why)
 
     def _goodbye(self, code: ErrorCode, debug: bytes) -> bytes:

@@ -14,6 +14,8 @@ class Messages(Protocol):
 
     async def receive(self) -> bytes | None: ...
 
+    async def receive_all(self) -> list[bytes]: ...
+
     async def send(self, message: bytes, /) -> None: ...
 
 
@@ -58,10 +60,10 @@ class CallBytes:
         """Return some bytes, none at the end; a call that failed has ended, too."""
         while not self._is_closed:
             try:
-                message = await self._call.receive()
-                if message is None:
+                messages = await self._call.receive_all()
+                if not messages:
                     return b""
-                data = unwrap(message)
+                data = b"".join(map(unwrap, messages))
             except Malformed as error:
                 raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
             if data:

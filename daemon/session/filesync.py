@@ -166,8 +166,8 @@ class LocalSync:
                     except (Refused, OSError) as error:
                         await call.send(encode_error(str(error)))
                         raise
-                    for answer in answers:
-                        await call.send(answer)
+                    if answers:
+                        await call.send(*answers)
                     on_progress(receiver.received)
                 await call.half_close()
                 if await inflow.take():

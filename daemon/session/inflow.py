@@ -57,9 +57,9 @@ class Inflow:
 
     async def _read(self) -> None:
         try:
-            while (message := await self._call.receive()) is not None:
-                self._messages.append(message)
-                self._size += len(message) + _COST
+            while messages := await self._call.receive_all():
+                self._messages += messages
+                self._size += sum(map(len, messages)) + _COST * len(messages)
                 self._more.set()
                 if self._size > _MOST:
                     self._room.clear()

@@ -93,10 +93,10 @@ def _follow(
                 case Data():
                     if not seen or (seen[-1].what, seen[-1].stream_id) != ("body", event.stream_id):
                         seen.append(Seen("body", event.stream_id))
-                    seen[-1].body += bytes(event.data)
+                    seen[-1].body += b"".join(event.pieces)
                     seen[-1].end |= event.end
                     if answers:
-                        connection.consumed(event.stream_id, len(event.data))
+                        connection.consumed(event.stream_id, event.size)
                 case Headers():
                     seen.append(Seen(repr(event), event.stream_id))
                     if answers and not connection.client and event.end:
@@ -247,7 +247,7 @@ async def _parsers(data: bytes, rng: random.Random) -> str:
                 inbox = Inbox(5_000)
                 inbox.encoding = b"gzip"
                 for piece in _pieces(data, rng):
-                    inbox.feed(memoryview(piece))
+                    inbox.feed((memoryview(piece),), len(piece))
                 inbox.end()
                 assert all(len(message) <= 5_000 for message, _ in inbox.messages)
             case 2:

@@ -353,11 +353,11 @@ def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
 
 def test_message_in_frames_of_one_byte_takes_no_more_than_its_bytes() -> None:
     inbox = Inbox(1 << 20)
-    inbox.feed(memoryview(prefix(20_000)))
+    inbox.feed((memoryview(prefix(20_000)),), 5)
     tracemalloc.start()
     try:
         for _ in range(19_999):
-            inbox.feed(memoryview(b"x"))
+            inbox.feed((memoryview(b"x"),), 1)
         assert tracemalloc.get_traced_memory()[0] < 40_000
     finally:
         tracemalloc.stop()

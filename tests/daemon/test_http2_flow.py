@@ -264,8 +264,8 @@ def test_two_connections_carry_random_bodies_in_random_pieces() -> None:
             size = rng.choice((1, 7, 1_000, 50_000))
             for event in theirs.receive(wire[:size]):
                 if isinstance(event, Data):
-                    got[event.stream_id] += event.data
-                    theirs.consumed(event.stream_id, len(event.data))
+                    got[event.stream_id] += b"".join(event.pieces)
+                    theirs.consumed(event.stream_id, event.size)
                 assert isinstance(event, Data | Headers)
                 if event.end:
                     ended.add(event.stream_id)
