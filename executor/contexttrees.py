@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pybuild.cache.leases import Lease
@@ -53,6 +54,8 @@ class ContextTrees:
         Raises:
             UserError: it is not.
         """
+        if tree.held:
+            return
         wanted = set(paths)
         for selection, before in list(self._digests.get(tree, {}).items()):
             if selection.path not in wanted:
@@ -63,6 +66,21 @@ class ContextTrees:
                     f"{_difference(before, now)} in {tree.path} changed while it was being copied",
                     hints=("build again when nothing writes to it",),
                 )
+
+    async def lower(self, tree: LocalTree) -> str | None:
+        """Return a directory that a step may see instead of a copy of *tree*; None if there is none.
+
+        What the client left out of what it sent is not there. But the key of the step counts only
+        what our patterns let through, so nothing else may be there either.
+        """
+        if not tree.mountable:
+            return None
+        if tree.exclude:
+            whole = Selection(path="/", contents_only=False, keep_owner=False)
+            shown = await self.digest(tree, whole)
+            if shown.digest != (await self.digest(replace(tree, exclude=()), whole)).digest:
+                return None
+        return tree.path
 
     async def snapshot(self, tree: LocalTree, path: str = "/") -> tuple[Snapshot, str]:
         """Return a snapshot that holds *path* of *tree*, and where in it that is.

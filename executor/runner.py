@@ -440,6 +440,8 @@ class BuildRunner:
         source = _input(vertex, inputs, mount.input)
         selector = mount.selector
         if isinstance(source, LocalTree):
+            if lower := await self._contexts.lower(source):
+                return steps.bind_mount(mount, (lower,), selector or "/")
             source, selector = await self._contexts.snapshot(source, selector or "/")
         return steps.bind_mount(mount, await self.ensure(source, emit), selector or "/")
 

@@ -22,15 +22,21 @@ class Snapshot:
 class LocalTree:
     """A directory of the client, read in place: never copied into the store as a whole.
 
+    It may also be the store's own copy of what a distant client has sent.
+
     Attributes:
         path: absolute path of the root.
         exclude: cleaned ignore patterns. Paths are resolved inside *path*, links too [CTX-4].
         git_modes: files count, and are copied, with the modes that git would store for them.
+        held: nobody changes it while the build goes on.
+        mountable: and a step may see it as it lies, if nothing is hidden: all of it is root's.
     """
 
     path: str
     exclude: tuple[str, ...] = ()
     git_modes: bool = False
+    held: bool = False
+    mountable: bool = False
 
 
 Result = Snapshot | LocalTree

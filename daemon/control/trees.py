@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pybuild.daemon.control.looks import note_files
 from pybuild.daemon.llb.queries import LocalQuery
-from pybuild.daemon.session.filesync import LocalRequest, LocalSync
+from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.files.selecting import find
 from pybuild.executor.files.tree import Tree
@@ -46,7 +46,7 @@ class ClientTrees:
         self._session_ids: dict[str, str] = {}
         self._queries: dict[str, LocalQuery] = {}
         self._parts: dict[str, tuple[str, ...]] = {}
-        self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[str]] = {}
+        self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[Received]] = {}
 
     def call(self, source: str, name: str) -> None:
         """Say what the client calls the directory of a local source."""
@@ -111,13 +111,12 @@ class ClientTrees:
                 follow=query.follow,
                 hint=query.shared_key,
             )
-            return LocalTree(await self._fetch(wanted, tell, query.session), op.exclude)
+            return _held(await self._fetch(wanted, tell, query.session), op)
         name = self._names.get(op.name, op.name)
         request = LocalRequest(
             name=name, exclude=op.exclude, follow=self._parts.get(op.name, ()), hint="tree"
         )
-        path = await self._fetch(request, tell)
-        return LocalTree(path, op.exclude)
+        return _held(await self._fetch(request, tell), op)
 
     async def files(
         self, name: str, wanted: Sequence[str], limit: int, step: InternalStep
@@ -134,12 +133,14 @@ class ClientTrees:
         note_files(name, wanted)
         request = LocalRequest(name=name, follow=tuple(wanted), hint="files", keep=False)
         try:
-            path = await self._fetch(request, tell)
+            path = (await self._fetch(request, tell)).path
         except UserError as error:
             raise NoDirectory(error.message) from error
         return await asyncio.to_thread(_read_all, path, wanted, limit)
 
-    async def _fetch(self, request: LocalRequest, tell: TellProgress, session: str = "") -> str:
+    async def _fetch(
+        self, request: LocalRequest, tell: TellProgress, session: str = ""
+    ) -> Received:
         """Fetch once from a session; unnamed, from the one that has the directory."""
         asked = session or self._session_id(request.name)
         task = self._fetched.get((asked, request))
@@ -148,7 +149,7 @@ class ClientTrees:
             self._fetched[asked, request] = task
         return await asyncio.shield(task)
 
-    async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> str:
+    async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> Received:
         session = self._session
         if session is None or id != session.id:
             session = await self._find(id) if id else None
@@ -159,7 +160,7 @@ class ClientTrees:
             self._sync.fetch(session, request, lambda now: tell(shown, now, 0, False))
         )
         tell(shown, received.transferred, 0, True)
-        return received.path
+        return received
 
     async def close(self) -> None:
         """Give the directories back; idempotent."""
@@ -168,6 +169,10 @@ class ClientTrees:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._stack.aclose()
+
+
+def _held(received: Received, op: LocalSource) -> LocalTree:
+    return LocalTree(received.path, op.exclude, held=True, mountable=not received.foreign)
 
 
 def _read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:

@@ -49,6 +49,7 @@ class TreeWriter:
     Attributes:
         skipped: sockets, which mean nothing elsewhere.
         written: files written. removed: entries deleted that the peer has no more.
+        foreign: entries with an owner other than root.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TreeWriter:
         self.skipped = 0
         self.written = 0
         self.removed = 0
+        self.foreign = 0
 
     # --- the list ---------------------------------------------------------------------------------
 
@@ -87,6 +89,8 @@ class TreeWriter:
         path = stat_.path
         if mode & 0o6000 and not self._keeps_powers:
             mode = self._without_powers(stat_, mode)
+        if self._owns and (stat_.uid or stat_.gid):
+            self.foreign += 1
         folder, _, name = path.rpartition(b"/")
         levels = self._levels
         while levels[-1][0] != folder:

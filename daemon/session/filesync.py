@@ -62,6 +62,7 @@ class Received:
     Attributes:
         path: of a directory that holds exactly what the client sent.
         transferred: bytes that had to move. files: files that had to. entries: in the tree.
+        foreign: entries that do not belong to root.
         short: files that were not as long as announced: unreadable for the client, or changing.
     """
 
@@ -69,6 +70,7 @@ class Received:
     transferred: int
     files: int
     entries: int
+    foreign: int = 0
     short: tuple[str, ...] = ()
 
 
@@ -188,6 +190,7 @@ class LocalSync:
             transferred=receiver.received,
             files=receiver.wanted,
             entries=receiver.entries,
+            foreign=writer.foreign,
             short=tuple(shown(path) for path in receiver.short),
         )
 

@@ -101,6 +101,37 @@ def test_a_directory_and_a_tar_come_back(remote: Remote, tmp_path: Path) -> None
         assert tar.getnames() == ["d", "d/f"]
 
 
+def test_a_mounted_directory_is_seen_as_a_copy_of_it_would_be(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[MNT-5, CP-7] The server mounts what it received; nothing of a step's stays there."""
+    show = "find . -not -name . | sort | xargs stat -c '%n %F %a %u:%g'; cat sub/f link"
+    context = write(
+        tmp_path / "c",
+        **{
+            "Dockerfile": "FROM base\n"
+            f"RUN --mount=target=/c cd /c && ({show}) > /1 && ! touch /c/x\n"
+            "RUN --mount=target=/c,rw cd /c && rm -r sub && echo mine > a && touch new && cat a > /2\n"
+            f"RUN --mount=target=/c cd /c && ({show}) > /3\n"
+            "RUN --mount=source=link,target=/l cat /l > /4\n",
+            "a": "a",
+            "sub/f": "f",
+            "no": "n",
+            ".dockerignore": "no\n",
+        },
+    )
+    (context / "link").symlink_to("sub/f")
+    (context / "sub/f").chmod(0o640)
+    saw: list[list[str]] = []
+    for run in (pybuild, remote, remote):
+        out = tmp_path / f"out{len(saw)}"
+        run("build", "--no-cache", "-o", out, context)
+        saw.append([(out / name).read_text() for name in "1234"])
+    assert saw[0] == saw[1] == saw[2]
+    assert saw[0][0] == saw[0][2] and "./no" not in saw[0][0]
+    assert saw[0][1] == "mine\n" and saw[0][3] == "f"
+
+
 def test_a_server_deletes_here_only_what_we_allow(remote: Remote, tmp_path: Path) -> None:
     """OUT-17: the entitlement is ours and not the server's to grant."""
     context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY f /f\n", f="f")
