@@ -49,20 +49,18 @@ def tar_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Write ``trees`` as a tar to the descriptor handed over, each below its ``prefix``."""
+    from pybuild.image.compression import write_all
+    from pybuild.image.cut import Cut
     from pybuild.image.export_fs import trees_tar
 
-    out = fds[0]
+    fd = fds[0]
     trees: list[dict[str, Any]] = args["trees"]
 
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(out, view) :]
-
+    out = Cut.into(lambda data: write_all(fd, data))
     ledgers = {tree.get("prefix", ""): ledger for tree in trees if (ledger := _ledger(tree))}
     # Mounted one after the other, perhaps on top of each other.
     roots = ((tree.get("prefix", ""), _mount(tree), tree.get("epoch")) for tree in trees)
-    trees_tar(roots, write, userxattr=trees[0]["userxattr"], ledgers=ledgers)
+    trees_tar(roots, out, userxattr=trees[0]["userxattr"], ledgers=ledgers)
     return {}
 
 

@@ -23,18 +23,15 @@ def export_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Write the tree at ``path`` to the descriptor handed over: the same tree, the same bytes."""
+    from pybuild.image.compression import write_all
+    from pybuild.image.cut import Cut
     from pybuild.image.export_fs import trees_tar
 
-    out = fds[0]
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(out, view) :]
-
+    fd = fds[0]
+    out = Cut.into(lambda data: write_all(fd, data))
     ledger = Mounts("", None).ledger([args["path"]])
     ledgers = {} if ledger is None else {"": ledger}
-    trees_tar([("", args["path"], None)], write, userxattr=ledger is not None, ledgers=ledgers)
+    trees_tar([("", args["path"], None)], out, userxattr=ledger is not None, ledgers=ledgers)
     return {}
 
 

@@ -1,27 +1,17 @@
-"""Compressors and decompressors of layers, hashing what goes in and what comes out.
-
-A layer's digest depends on every detail here [OUT-10], so: ISA-L makes the gzip streams and nothing
-replaces it when it is missing; the gzip header is constant (no name, no time, unknown system);
-and because ISA-L's and zstd's output depends on how the input is cut (seen with ISA-L 2.31), the
-input is cut into pieces of exactly `PIECE` bytes whatever the caller's writes look like.
-"""
+"""How layers are compressed, and their decompression; `blobsink` is the other direction."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 
+from pybuild.image.gzipblocks import isal
 from pybuild.image.refusal import refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO, Protocol
-
-    class _Compressor(Protocol):
-        def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
-        def flush(self) -> bytes: ...
-
+    from typing import BinaryIO
 
 PIECE = 1 << 20
 GZIP, ZSTD, UNCOMPRESSED = "gzip", "zstd", "uncompressed"
@@ -31,50 +21,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # 128 MiB, what zstd's own tools accept without being asked.
 _ZSTD_WINDOW = 1 << 27
-_ZSTD_LEVEL = 3
 _ZSTD_FEED = 2048
-
-
-def gzip_level(level: int | None) -> int:
-    """Map gzip's levels 0 to 9 to ISA-L's 0 to 3; None is the default, ISA-L's 2 [OUT-10].
-
-    Raises:
-        ValueError: outside 0 to 9.
-    """
-    if level is None:
-        return 2
-    if not 0 <= level <= 9:
-        raise ValueError(f"compression level {level} for gzip: expected 0 to 9")
-    return min(level, 2) if level < 7 else 3
-
-
-class _Gzip:
-    def __init__(self, level: int | None) -> None:
-        isal = _isal()
-        self._crc32 = isal.crc32
-        self._deflate = isal.compressobj(gzip_level(level), isal.DEFLATED, -15)
-        self._crc = 0
-        self._length = 0
-        self._head = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-
-    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes:
-        self._crc = self._crc32(data, self._crc)
-        self._length += len(data)
-        head, self._head = self._head, b""
-        packed: bytes = self._deflate.compress(data)
-        return head + packed
-
-    def flush(self) -> bytes:
-        tail = self._crc.to_bytes(4, "little") + (self._length & 0xFFFFFFFF).to_bytes(4, "little")
-        head, self._head = self._head, b""
-        packed: bytes = self._deflate.flush()
-        return head + packed + tail
-
-
-def gzip_member(data: bytes, level: int | None) -> bytes:
-    """Return *data* as one gzip member; the same data in, the same bytes out."""
-    gzip = _Gzip(level)
-    return gzip.compress(data) + gzip.flush()
 
 
 class Digested:
@@ -93,95 +40,6 @@ class Digested:
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
-
-
-class _Plain:
-    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes:
-        return bytes(data)
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def _compressor(compression: str, level: int | None) -> _Compressor:
-    if compression == GZIP:
-        return _Gzip(level)
-    if compression == ZSTD:
-        import zstandard
-
-        if level is not None and not 0 <= level <= 22:
-            raise ValueError(f"compression level {level} for zstd: expected 0 to 22")
-        return zstandard.ZstdCompressor(
-            level=_ZSTD_LEVEL if level is None else level,
-            write_checksum=True,
-            write_content_size=False,
-            threads=0,
-        ).compressobj()
-    if compression == UNCOMPRESSED:
-        return _Plain()
-    raise ValueError(f'compression "{compression}": expected one of {", ".join(COMPRESSIONS)}')
-
-
-def _isal() -> Any:
-    try:
-        from isal import isal_zlib
-    except ImportError as error:
-        raise refuse(
-            "the Python package isal is not installed: layers cannot be compressed or unpacked",
-            "pip install isal; another compressor would give other digests",
-        ) from error
-    return isal_zlib
-
-
-class BlobSink:
-    """Writes a stream to a file descriptor, compressed, and digests both sides on the way."""
-
-    def __init__(self, fd: int, compression: str = GZIP, level: int | None = None) -> None:
-        self._fd = fd
-        self._compressor = _compressor(compression, level)
-        self._plain = compression == UNCOMPRESSED
-        self._inner = hashlib.sha256()
-        self._outer = hashlib.sha256()
-        self._pending = bytearray()
-        self.uncompressed_size = 0
-        self.size = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes, any number of them."""
-        if not self._pending and len(data) == PIECE:
-            self._piece(data)
-            return
-        pending = self._pending
-        pending += data
-        if len(pending) < PIECE:
-            return
-        view = memoryview(pending)
-        whole = len(pending) // PIECE * PIECE
-        for start in range(0, whole, PIECE):
-            self._piece(view[start : start + PIECE])
-        self._pending = bytearray(view[whole:])
-
-    def finish(self) -> tuple[str, str]:
-        """End the stream; return the digests of what came in and of what was written."""
-        if self._pending:
-            self._piece(self._pending)
-            self._pending = bytearray()
-        self._emit(self._compressor.flush())
-        outer = self._inner if self._plain else self._outer
-        return "sha256:" + self._inner.hexdigest(), "sha256:" + outer.hexdigest()
-
-    def _piece(self, data: bytes | bytearray | memoryview) -> None:
-        self._inner.update(data)
-        self.uncompressed_size += len(data)
-        self._emit(data if self._plain else self._compressor.compress(data))
-
-    def _emit(self, data: bytes | bytearray | memoryview) -> None:
-        if not data:
-            return
-        if not self._plain:
-            self._outer.update(data)
-        self.size += len(data)
-        write_all(self._fd, data)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -285,8 +143,8 @@ def _through(first: bytes, more: Callable[[], bytes]) -> Iterator[bytes]:
 
 
 def _gunzip(data: bytes, more: Callable[[], bytes]) -> Iterator[bytes]:
-    isal = _isal()
-    member = isal.decompressobj(31)
+    isal_zlib = isal()
+    member = isal_zlib.decompressobj(31)
     try:
         while True:
             out = member.decompress(data, PIECE)
@@ -297,14 +155,14 @@ def _gunzip(data: bytes, more: Callable[[], bytes]) -> Iterator[bytes]:
                 data = member.unused_data or more()
                 if not data:
                     return
-                member = isal.decompressobj(31)
+                member = isal_zlib.decompressobj(31)
                 continue
             data = member.unconsumed_tail
             if not data and not out:
                 data = more()
                 if not data:
                     raise refuse("gzip stream ends early")
-    except isal.error as error:
+    except isal_zlib.error as error:
         raise refuse(f"damaged gzip stream: {error}") from error
 
 

@@ -17,7 +17,9 @@ import tempfile
 import time
 
 from pybuild.image import tarformat
-from pybuild.image.compression import PIECE, Digested, gzip_member
+from pybuild.image.compression import Digested
+from pybuild.image.cut import PIECE, Cut
+from pybuild.image.gzipblocks import gzip_member
 from pybuild.image.refusal import refuse
 from pybuild.image.tarreader import Member, TarReader
 
@@ -46,7 +48,7 @@ _KINDS = {
 def pack(
     path: str,
     level: int | None,
-    produce: Callable[[Callable[[bytes], None]], None],
+    produce: Callable[[Cut], None],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Write the layer tar that *produce* makes to the new file *path*, as eStargz.
@@ -55,15 +57,13 @@ def pack(
     Returns what `layertar.blob_job` does, and the ``annotations`` that a descriptor must have.
     """
     with tempfile.TemporaryFile(dir=os.path.dirname(path)) as tar:
-
-        def keep(data: bytes) -> None:
-            tar.write(data)
-
-        produce(keep)
+        out = Cut.into(tar.write)
+        produce(out)
+        out.end()
         tar.seek(0)
-        with open(path, "xb") as out:
+        with open(path, "xb") as file:
             try:
-                return _Packer(out, level, progress).run(tar)
+                return _Packer(file, level, progress).run(tar)
             except BaseException:
                 os.unlink(path)
                 raise

@@ -18,34 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from pybuild.image.cut import Cut
+
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 
 
-def tree_tar(
-    root_dir: str,
-    out: Callable[[bytes], None],
-    *,
-    epoch: int | None = None,
-    userxattr: bool = False,
-) -> None:
-    """Write a plain, sorted tar of the tree in *root_dir*, owners as in the image.
-
-    Args:
-        epoch: the modification time of everything, in seconds [REP-2].
-        userxattr: the tree is mounted inside a user namespace.
-    """
-    trees_tar([("", root_dir, epoch)], out, userxattr=userxattr)
-
-
 def trees_tar(
     roots: Iterable[tuple[str, str, int | None]],
-    out: Callable[[bytes], None],
+    out: Cut,
     *,
     userxattr: bool = False,
     ledgers: dict[str, Ledger] | None = None,
 ) -> None:
-    """Write several trees as `tree_tar` does: each below its prefix, with its epoch [OUT-6]."""
+    """Write a plain, sorted tar of trees, owners as in the image [OUT-6].
+
+    Args:
+        roots: of each, the directory of the archive that it becomes, or none; where it lies; the
+            modification time of everything, in seconds [REP-2].
+        userxattr: they are mounted inside a user namespace.
+    """
     write_trees(roots, out, userxattr=userxattr, ledgers=ledgers)
 
 

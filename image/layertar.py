@@ -13,7 +13,8 @@ import os
 import stat
 
 from pybuild.image import overlayfs, recorded, tarformat
-from pybuild.image.compression import GZIP, PIECE, BlobSink
+from pybuild.image.blobsink import BlobSink
+from pybuild.image.compression import GZIP
 from pybuild.image.refusal import refuse, reject, shown
 
 TYPE_CHECKING = False
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from pybuild.image.cut import Cut
+
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def write_layer(
     root_dir: str,
-    out: Callable[[bytes], None],
+    out: Cut,
     *,
     userxattr: bool,
     clamp_mtime: int | None = None,
@@ -35,7 +38,7 @@ def write_layer(
     """Write the layer tar of the delta in *root_dir*.
 
     Args:
-        out: is given the archive piece by piece.
+        out: is given the archive, and ended.
         userxattr: overlayfs' attributes are ``user.overlay.*``, as in user namespaces.
         clamp_mtime: later modification times become this one, in seconds [REP-3].
 
@@ -52,7 +55,7 @@ def write_layer(
 
 def write_trees(
     roots: Iterable[tuple[str, str, int | None]],
-    out: Callable[[bytes], None],
+    out: Cut,
     *,
     userxattr: bool,
     ledgers: dict[str, recorded.Ledger] | None = None,
@@ -63,6 +66,7 @@ def write_trees(
         roots: the directory of the archive that a tree becomes, or none; where it lies, which is
             opened when the one before is done; the modification time of everything, in seconds,
             or None.
+        out: is given the archive, and ended.
         ledgers: by prefix, what is noted about a tree; filled at the latest when the tree is.
     """
     walk = _Walk(out, overlayfs.namespace(userxattr), delta=False)
@@ -99,7 +103,7 @@ def layer_job(
 def blob_job(
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
-    produce: Callable[[Callable[[bytes], None]], None],
+    produce: Callable[[Cut], None],
 ) -> dict[str, Any]:
     """Write what *produce* makes to ``args["out"]``, compressed; no file is left on failure."""
     if args.get("nice"):
@@ -111,18 +115,14 @@ def blob_job(
         return estargz.pack(path, args.get("level"), produce, progress)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        sink = BlobSink(fd, args.get("compression") or GZIP, args.get("level"))
-        told = 0
-
-        def out(data: bytes) -> None:
-            nonlocal told
-            sink.write(data)
-            if sink.uncompressed_size - told >= 8 * PIECE:
-                told = sink.uncompressed_size
-                progress({"current": told})
-
-        produce(out)
-        diff_id, digest = sink.finish()
+        with BlobSink(
+            fd,
+            args.get("compression") or GZIP,
+            args.get("level"),
+            tell=lambda current: progress({"current": current}),
+        ) as sink:
+            produce(sink)
+            diff_id, digest = sink.finish()
     except BaseException:
         os.unlink(path)
         raise
@@ -139,7 +139,7 @@ def blob_job(
 class _Walk:
     def __init__(
         self,
-        out: Callable[[bytes], None],
+        out: Cut,
         own: str,
         *,
         delta: bool,
@@ -154,8 +154,6 @@ class _Walk:
         """What is noted about the tree: only in a user namespace may there be anything."""
         self._noted = False  # whether deletions may be files with a note
         self._links: dict[tuple[int, int], bytes] = {}
-        self._parts: list[bytes] = []
-        self._held = 0
 
     def run(self, root_dir: str, prefix: bytes = b"", mtime: int | None = None) -> None:
         """Write what is in *root_dir*, below the directory *prefix* if there is one."""
@@ -164,7 +162,7 @@ class _Walk:
         top = b""
         if prefix:
             top = prefix + b"/"
-            self._emit(
+            self._out.write(
                 tarformat.entry(top, tarformat.DIRECTORY, mode=0o755, mtime=self._mtime or 0)
             )
         fd = os.open(root_dir, _OPEN_DIR)
@@ -201,8 +199,8 @@ class _Walk:
             os.close(fd)
 
     def end(self) -> None:
-        self._emit(tarformat.END)
-        self._flush()
+        self._out.write(tarformat.END)
+        self._out.end()
 
     def _list(self, fd: int, prefix: bytes, opaque: bool) -> list[bytes]:
         """Write the directory's markers; return the names of the rest, last first."""
@@ -223,10 +221,10 @@ class _Walk:
                         continue
                 rest.append(name)
         if opaque:
-            self._emit(tarformat.entry(prefix + overlayfs.OPAQUE_NAME, tarformat.REGULAR))
+            self._out.write(tarformat.entry(prefix + overlayfs.OPAQUE_NAME, tarformat.REGULAR))
         for name in sorted(gone):
             whiteout = prefix + overlayfs.WHITEOUT_PREFIX + name
-            self._emit(tarformat.entry(whiteout, tarformat.REGULAR))
+            self._out.write(tarformat.entry(whiteout, tarformat.REGULAR))
         rest.sort(reverse=True)
         return rest
 
@@ -287,17 +285,12 @@ class _Walk:
                 self._check(listed)
             xattrs = self._xattrs(fd, listed)
             self._put(path, tarformat.REGULAR, status, size=size, xattrs=xattrs)
-            left = size
-            while left:
-                data = os.read(fd, min(left, PIECE))
-                if not data:
-                    raise refuse(f"{shown(path)} changed while it was archived")
-                left -= len(data)
-                self._emit(data)
+            if not self._out.read_from(fd, size):
+                raise refuse(f"{shown(path)} changed while it was archived")
         finally:
             os.close(fd)
         if size % tarformat.BLOCK:
-            self._emit(tarformat.padding(size))
+            self._out.write(tarformat.padding(size))
 
     def _xattrs(self, fd: int, listed: list[str]) -> dict[str, bytes] | None:
         if not listed:
@@ -321,7 +314,7 @@ class _Walk:
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
         is_device = kind in (tarformat.CHAR, tarformat.BLOCKDEV)
-        self._emit(
+        self._out.write(
             tarformat.entry(
                 path,
                 kind,
@@ -336,17 +329,6 @@ class _Walk:
                 xattrs=xattrs,
             )
         )
-
-    def _emit(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._held += len(data)
-        if self._held >= PIECE:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._out(b"".join(self._parts))
-        self._parts.clear()
-        self._held = 0
 
 
 def _step(fd: int, name: bytes) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybuild.image.cut import Cut
+
 
 def recompress_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
@@ -29,9 +31,9 @@ def recompress_job(
     with open(args["path"], "rb", buffering=0) as file:
         source = LayerSource(file.read, args["max_bytes"])
 
-        def produce(out: Callable[[bytes], None]) -> None:
+        def produce(out: Cut) -> None:
             while piece := source.read():
-                out(piece)
+                out.write(piece)
             if source.diff_id != args["diff_id"]:
                 raise refuse(f"layer {args['diff_id']}: its blob holds {source.diff_id}")
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import random
+import zlib
 from pathlib import Path
 
 import pytest
 
-from pybuild.image.compression import BlobSink, LayerSource, gzip_level
+from pybuild.image.blobsink import BlobSink
+from pybuild.image.compression import LayerSource
+from pybuild.image.cut import PIECE, Cut
+from pybuild.image.gzipblocks import GzipBlocks, gzip_level
 
 DATA = b"".join(hashlib.sha256(bytes([n % 251])).digest() * (n % 7) for n in range(40_000))
 
@@ -33,7 +39,7 @@ def blob(path: Path, compression: str, level: int | None, cut: int) -> tuple[byt
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
 def test_cutting_the_input_differently_changes_nothing(tmp_path: Path, compression: str) -> None:
     """ISA-L's own output does change, which is why the sink cuts anew."""
-    found = {blob(tmp_path / "b", compression, None, cut)[0] for cut in (999_983, 1 << 20, 65536)}
+    found = {blob(tmp_path / "b", compression, None, cut)[0] for cut in (999_983, PIECE, 65536)}
     assert len(found) == 1
     data = found.pop()
     pieces = iter([data[:3], data[3:]])
@@ -67,3 +73,85 @@ def test_empty_stream_is_a_valid_blob(tmp_path: Path) -> None:
     BlobSink(fd, "gzip").finish()
     os.close(fd)
     assert gzip.decompress((tmp_path / "b").read_bytes()) == b""
+
+
+def test_how_many_threads_compress_changes_nothing(tmp_path: Path) -> None:
+    """OUT-10, REP-4: and each block is compressed knowing what precedes it, as in one go."""
+    rng = random.Random(1)
+    words = [rng.randbytes(rng.randint(1, 6)).hex().encode() for _ in range(2000)]
+    data = b" ".join(rng.choices(words, k=600_000))
+    found: set[bytes] = set()
+    for threads in (1, 2, 7):
+        fd = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with BlobSink(fd, threads=threads) as sink:
+            sink.write(data)
+            sink.finish()
+        os.close(fd)
+        found.add((tmp_path / "b").read_bytes())
+    (whole,) = found
+    assert gzip.decompress(whole) == data
+    assert zlib.decompressobj(31).decompress(whole) == data
+    blocks = GzipBlocks(None)
+    apart = [
+        blocks.block(memoryview(data)[at : at + PIECE], b"") for at in range(0, len(data), PIECE)
+    ]
+    assert len(whole) < sum(map(len, apart)) - 1000 * len(apart)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
+def test_where_no_thread_can_be_had_one_does_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str
+) -> None:
+    usual = blob(tmp_path / "b", compression, None, PIECE)[0]
+
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    assert blob(tmp_path / "b", compression, None, PIECE)[0] == usual
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
+def test_a_full_disk_is_told_and_ends_all_work(compression: str) -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with (
+            pytest.raises(OSError, match="No space left"),
+            BlobSink(fd, compression) as sink,
+        ):
+            for _ in range(50):
+                sink.write(bytes(PIECE + 1))
+            sink.finish()
+    finally:
+        os.close(fd)
+
+
+def test_a_stream_that_is_given_up_is_not_written_to_later(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
+    try:
+        with pytest.raises(KeyError), BlobSink(fd) as sink:
+            sink.write(bytes(9 * PIECE))
+            raise KeyError
+        size = os.fstat(fd).st_size
+        with pytest.raises(KeyError), BlobSink(fd):
+            raise KeyError
+        assert os.fstat(fd).st_size == size
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("before", [0, 5, PIECE - 1])
+def test_files_are_read_into_the_stream(tmp_path: Path, before: int) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    out = io.BytesIO()
+    cut = Cut.into(out.write)
+    cut.write(DATA[:before])
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        assert cut.read_from(fd, 3)
+        assert cut.read_from(fd, len(DATA) - 3)
+        assert not cut.read_from(fd, 1)  # it has no more
+    finally:
+        os.close(fd)
+    cut.end()
+    assert out.getvalue() == DATA[:before] + DATA

@@ -198,7 +198,7 @@ def test_many_entries_without_content_are_not_held_at_once(
 ) -> None:
     monkeypatch.setattr(estargz, "CHUNK", 4096)
     tar = b"".join(tarformat.entry(b"d%d/" % n, b"5") for n in range(100)) + tarformat.END
-    answer = estargz.pack(str(tmp_path / "out"), None, lambda out: out(tar), lambda _: None)
+    answer = estargz.pack(str(tmp_path / "out"), None, lambda out: out.write(tar), lambda _: None)
     blob = (tmp_path / "out").read_bytes()
     assert blob.count(b"\x1f\x8b\x08\0\0\0\0\0\0\xff") > 5
     assert len(json.loads(table(blob)[1])["entries"]) == 100

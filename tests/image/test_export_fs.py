@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image.export_fs import copy_tree, copy_tree_job, leaf_paths, tree_tar, trees_tar
+from pybuild.image.cut import Cut
+from pybuild.image.export_fs import copy_tree, copy_tree_job, leaf_paths, trees_tar
 from pybuild.model.errors import UserError
 
 from .trees import look, root_only, void
@@ -80,13 +81,13 @@ def test_epoch_is_the_time_of_everything(tmp_path: Path) -> None:
     assert {path.lstat().st_mtime for path in (tmp_path / "out").rglob("*")} == {1500}
 
 
-def test_tree_tar_is_plain_and_repeats(tmp_path: Path) -> None:
+def test_tar_of_a_tree_is_plain_and_repeats(tmp_path: Path) -> None:
     plant(tmp_path / "in")
     made: list[bytes] = []
     for _ in range(2):
-        pieces: list[bytes] = []
-        tree_tar(str(tmp_path / "in"), pieces.append, epoch=1500)
-        made.append(b"".join(pieces))
+        out = io.BytesIO()
+        trees_tar([("", str(tmp_path / "in"), 1500)], Cut.into(out.write))
+        made.append(out.getvalue())
     assert made[0] == made[1]
     with tarfile.open(fileobj=io.BytesIO(made[0])) as archive:
         names = archive.getnames()
@@ -98,10 +99,10 @@ def test_tar_of_several_trees_has_a_directory_for_each(tmp_path: Path) -> None:
     """OUT-6, REP-2."""
     plant(tmp_path / "one")
     plant(tmp_path / "two")
-    pieces: list[bytes] = []
+    out = io.BytesIO()
     roots = [("a_b", str(tmp_path / "one"), None), ("c_d_e", str(tmp_path / "two"), 1500)]
-    trees_tar(roots, pieces.append)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+    trees_tar(roots, Cut.into(out.write))
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
         members = {member.name: member for member in archive.getmembers()}
     names = ["d", "d/e", "d/e/.wh.kept", "d/file", "fifo", "link", "z"]
     expected = ["a_b", *(f"a_b/{name}" for name in names)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.image import overlayfs, recorded
+from pybuild.image.cut import Cut
 from pybuild.image.layertar import write_layer
 
 
@@ -44,9 +45,9 @@ def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> No
         pytest.skip(f"no user attributes here: {error.strerror}")
     finally:
         os.close(fd)
-    pieces: list[bytes] = []
-    write_layer(str(delta), pieces.append, userxattr=True)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+    out = io.BytesIO()
+    write_layer(str(delta), Cut.into(out.write), userxattr=True)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         found = {m.name: (m.type, m.uid, m.gid, m.devmajor, m.pax_headers) for m in tar}
     assert found["f"] == (b"0", 33, 44, 0, {})
     assert found["l"] == (b"2", 5, 6, 0, {})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.image.apply import apply_layer
+from pybuild.image.cut import Cut
 from pybuild.image.layertar import write_layer
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners, devices, trusted.*")
@@ -64,9 +65,7 @@ def look(root: Path, *, xattrs: bool = True) -> dict[bytes, Entry]:
 def layer_of(root: Path, *, userxattr: bool = False, clamp_mtime: int | None = None) -> bytes:
     """Return the layer tar of *root*."""
     out = io.BytesIO()
-    write_layer(
-        str(root), lambda data: void(out.write(data)), userxattr=userxattr, clamp_mtime=clamp_mtime
-    )
+    write_layer(str(root), Cut.into(out.write), userxattr=userxattr, clamp_mtime=clamp_mtime)
     return out.getvalue()
 
 
