@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from pybuild.cache.ingest import Follower
     from pybuild.model.descriptor import Descriptor
 
 DEFAULT_LIMIT = 64 << 20
@@ -50,6 +51,13 @@ class Blobs:
         self._scratch = scratch
         self._leases = leases
         self._own = own
+        self._follower: Follower | None = None
+
+    def followed_by(self, follower: Follower) -> Self:
+        """Return the same blobs; *follower* is told of all that is written to them, piece by piece."""
+        twin = copy(self)
+        twin._follower = follower
+        return twin
 
     def leased_by(self, lease: Lease) -> Self:
         """Return the same blobs; what is written and nobody else leases is *lease*'s."""
@@ -189,7 +197,15 @@ class Blobs:
                 needs *expected*. ``writer.offset`` says how many bytes are there already.
         """
         return BlobWriter(
-            self, self._disk, self._scratch, self._root, expected, size, resume, lease
+            self,
+            self._disk,
+            self._scratch,
+            self._root,
+            expected,
+            size,
+            resume,
+            lease,
+            self._follower,
         )
 
     def adopt(self, path: str, digest: Digest, size: int, lease: Lease | None = None) -> None:

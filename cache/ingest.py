@@ -14,9 +14,25 @@ from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Protocol, Self
 
     from pybuild.cache.blobs import Blobs
+
+    class Follower(Protocol):
+        """Reads a blob while it is written; told of it by the thread that writes."""
+
+        def begun(self, fd: int) -> None:
+            """What comes can be read from *fd*, which is the follower's to close."""
+            ...
+
+        def grown(self) -> None:
+            """There is more."""
+            ...
+
+        def ended(self) -> None:
+            """Nothing more comes, whether it is all or not."""
+            ...
+
 
 _CHUNK = 1 << 20
 
@@ -40,6 +56,7 @@ class BlobWriter:
         size: int | None,
         resume: bool,
         lease: Lease | None,
+        follower: Follower | None,
     ) -> None:
         if resume and expected is None:
             raise ValueError("only a blob whose digest is known can be resumed")
@@ -53,6 +70,7 @@ class BlobWriter:
         self._lease = blobs.lease_for(lease)
         self._doing = f"cannot store blob {expected}" if expected else "cannot store a blob"
         self._hash = hashlib.new(self._expected.algorithm if self._expected else "sha256")
+        self._follower = follower
         self._fd = -1
         self._path = ""
         self._keep = False
@@ -66,6 +84,11 @@ class BlobWriter:
             if not (self._resume and self._take_up()):
                 self._path = self._scratch.name()
                 self._fd = self._disk.create(self._path, 0o644)
+        if self._follower is not None:
+            try:
+                self._follower.begun(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                self._follower = None  # it looks when everything is there
         return self
 
     def _take_up(self) -> bool:
@@ -114,6 +137,8 @@ class BlobWriter:
             raise self._mismatch(f"got more than {self._size} bytes")
         with faults(self._doing, self._root):
             self._disk.write(self._fd, data)
+        if self._follower is not None:
+            self._follower.grown()
         self._hash.update(data)
         self.offset += len(data)
 
@@ -150,3 +175,5 @@ class BlobWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._follower is not None:
+            self._follower.ended()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.events import Emit
+
+if TYPE_CHECKING:
+    from pybuild.cache.ingest import Follower
 
 
 class LayerGone(EnvironmentFault):
@@ -28,8 +31,19 @@ class LayerGone(EnvironmentFault):
 class Fetcher(Protocol):
     """Brings the blobs of pulled layers."""
 
-    async def fetch(self, delta: str, emit: Emit) -> None:
+    async def fetch(
+        self,
+        delta: str,
+        emit: Emit,
+        *,
+        follower: Follower | None = None,
+        is_compared: bool = False,
+    ) -> None:
         """Bring the compressed blob of the pulled layer *delta* into the store.
+
+        Args:
+            follower: told of the blob while it comes, where it comes piece by piece.
+            is_compared: the caller compares what it holds with its diffID.
 
         What the layer is stands in the store's records: kind "layer", key *delta*, value
         ``{"diff_id", "descriptor", "reference", "parents"}``, written when its image was resolved.

@@ -16,6 +16,7 @@ from typing import Any
 from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
+from pybuild.executor.ahead import Ahead
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.flocks import locked
 from pybuild.executor.storeform import settle
@@ -28,6 +29,8 @@ from pybuild.model.events import Emit
 from pybuild.model.snapshot import Snapshot
 
 _LAYER_PREFIX = "sha256-"
+_APPLY = "pybuild.image.apply:apply_job"
+_APART_BYTES = 1 << 20  # below that a process costs more than it wins
 
 
 class Layers:
@@ -158,8 +161,6 @@ class Layers:
         descriptor = Descriptor.from_json(facts["descriptor"])
         store = self._store
         await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
-        if not store.blobs.holds(descriptor):
-            await self._fetcher.fetch(delta, emit)
         rung = await self._workers.isolation()
         args: dict[str, Any] = {
             "blob": store.blobs.path(descriptor.digest),
@@ -167,16 +168,23 @@ class Layers:
             "record_owners": rung == "userns-single",
             "lowers": None,
             "diff_id": facts["diff_id"],
-            "digest": str(descriptor.digest),
             "size": descriptor.size,
             # A bomb must not fill the disk: the store keeps a twentieth of what is free.
             "max_bytes": _free_bytes(store.root) * 19 // 20,
+            "apart": descriptor.size >= _APART_BYTES and _has_two_processors(),
         }
         active = await asyncio.to_thread(store.deltas.begin)
         try:
-            args["target"] = active.fs
+            done: dict[str, Any] | None = None
+            if store.blobs.holds(descriptor):
+                args["digest"] = str(descriptor.digest)
+            else:
+                done = await self._fetched(delta, {**args, "target": active.fs}, emit)
+            if done is None:
+                store.deltas.abort(active)
+                active = await asyncio.to_thread(store.deltas.begin)
+                done = await self._workers.call(_APPLY, {**args, "target": active.fs})
             name = names[0]
-            done = await self._workers.call("pybuild.image.apply:apply_job", args)
             if done["needs_lowers"]:
                 if len(names) == 1:
                     raise EnvironmentFault(
@@ -185,7 +193,7 @@ class Layers:
                     )
                 args["lowers"] = [await task for task in below]
                 name = names[-1]
-                done = await self._workers.call("pybuild.image.apply:apply_job", args)
+                done = await self._workers.call(_APPLY, {**args, "target": active.fs})
                 if done["needs_lowers"]:
                     raise InternalError(f"layer {delta} asks for lowers that it was given")
                 # What is unpacked is held and described like the layer itself.
@@ -196,6 +204,15 @@ class Layers:
             raise
         await asyncio.to_thread(store.deltas.commit, active, name, meta, self._lease)
         return store.deltas.path(name)
+
+    async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
+        """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
+        ahead = Ahead(lambda fds: self._workers.call(_APPLY, args, fds=fds))
+        try:
+            await self._fetcher.fetch(delta, emit, follower=ahead, is_compared=True)
+            return await ahead.outcome()
+        finally:
+            await ahead.stop()
 
 
 def _done(path: str) -> asyncio.Future[str]:
@@ -211,6 +228,10 @@ def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return error  # pyright: ignore[reportUnknownVariableType]
+
+
+def _has_two_processors() -> bool:
+    return len(os.sched_getaffinity(0)) > 1
 
 
 def _free_bytes(path: str) -> int:

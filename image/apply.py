@@ -13,6 +13,8 @@ from pybuild.image import confined
 from pybuild.image.attributes import OPEN_DIR
 from pybuild.image.compression import LayerSource
 from pybuild.image.delta import Delta, NeedsLowers
+from pybuild.image.forkedsource import ForkedSource
+from pybuild.image.growing import Growing
 from pybuild.image.refusal import refuse, shown
 from pybuild.image.tarreader import TarReader
 
@@ -23,12 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NeedsLowers", "apply_job", "apply_layer"]
 
-_TELL_EVERY = 4 << 20
 _NO_ROOM = "the disk of the store has room for no more: pybuild prune, or another one with --root"
 
 
 def apply_layer(
-    stream: Callable[[], bytes],
+    stream: Callable[[], bytes | memoryview],
     root_dir: str,
     *,
     userxattr: bool,
@@ -71,34 +72,35 @@ def apply_layer(
 def apply_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Unpack a layer blob into a directory, checking both of its digests in the same pass.
+    """Unpack a layer blob into a directory, checking its digests in the same pass.
 
     Args:
-        args: ``blob``, a path (or the first of *fds*); ``target``, an existing empty directory;
+        args: ``blob``, a path, or else the first of *fds*; ``target``, an existing empty directory;
             ``userxattr``; ``lowers`` or None; ``diff_id`` and ``digest``, checked where given;
             ``size`` of the blob, checked where given; ``max_bytes`` uncompressed, or None;
-            ``record_owners``. ``media_type`` is accepted and not believed.
-        progress: is told ``{"current": compressed bytes so far}`` now and then.
+            ``record_owners``; ``apart``: decompress in a process of its own. ``media_type`` is
+            accepted and not believed.
+        fds: two: the blob and what tells that it grows, see `Growing`.
 
-    Returns ``{"diff_id", "digest", "size", "needs_lowers", …counts}``, *size* being that of the
+    Returns ``{"diff_id", "size", "needs_lowers", …counts}``, *size* being that of the
     uncompressed tar. Where ``needs_lowers`` is true nothing else is there and the target is empty
     again, as it also is after an error.
     """
     target = args["target"]
-    fd = os.dup(fds[0]) if fds else os.open(args["blob"], os.O_RDONLY | os.O_CLOEXEC)
-    taken = told = 0
+    blob = os.dup(fds[0]) if fds else os.open(args["blob"], os.O_RDONLY | os.O_CLOEXEC)
 
-    def read(size: int) -> bytes:
-        nonlocal taken, told
-        data = os.read(fd, size)
-        taken += len(data)
-        if taken - told >= _TELL_EVERY:
-            told = taken
-            progress({"current": taken})
-        return data
+    def opened() -> LayerSource:
+        read: Callable[[int], bytes] = lambda size: os.read(blob, size)
+        if len(fds) > 1:
+            read = Growing(blob, fds[1], args["size"]).read
+        checked = args.get("digest") is not None
+        return LayerSource(read, args.get("max_bytes"), _NO_ROOM, digests_blob=checked)
 
+    apart: ForkedSource | None = None
     try:
-        source = LayerSource(read, args.get("max_bytes"), _NO_ROOM)
+        if args.get("apart"):
+            apart = ForkedSource(opened, [blob, *fds[1:]])
+        source = apart or opened()
         stats = apply_layer(
             source.read,
             target,
@@ -114,17 +116,13 @@ def apply_job(
             return {"needs_lowers": True, "path": str(error)}
         raise
     finally:
-        os.close(fd)
-    return {
-        "diff_id": source.diff_id,
-        "digest": source.digest,
-        "size": source.size,
-        "needs_lowers": False,
-        **stats,
-    }
+        if apart is not None:
+            apart.close()
+        os.close(blob)
+    return {"diff_id": source.diff_id, "size": source.size, "needs_lowers": False, **stats}
 
 
-def _compare(args: dict[str, Any], source: LayerSource) -> None:
+def _compare(args: dict[str, Any], source: LayerSource | ForkedSource) -> None:
     size = args.get("size")
     if size is not None and size != source.compressed_size:
         raise refuse(f"layer blob has {source.compressed_size} bytes, expected {size}")

@@ -57,14 +57,20 @@ class LayerSource:
     """
 
     def __init__(
-        self, read: Callable[[int], bytes], max_bytes: int | None = None, *hints: str
+        self,
+        read: Callable[[int], bytes],
+        max_bytes: int | None = None,
+        *hints: str,
+        digests_blob: bool = True,
     ) -> None:
         """Args:
         read: returns up to that many bytes of the blob, nothing at its end.
         max_bytes: how long the uncompressed stream may be.
         hints: why it may not be longer.
+        digests_blob: also the blob's own digest is wanted; else `digest` is empty.
         """
         self._read = read
+        self._digests_blob = digests_blob
         self._max = max_bytes
         self._hints = hints
         self._inner = hashlib.sha256()
@@ -91,7 +97,7 @@ class LayerSource:
         # Small, because each gzip member copies what follows it: a stream of a million empty
         # members must not cost a million copies of a large piece.
         data = self._read(PIECE // 16)
-        if not self._plain:
+        if self._digests_blob and not self._plain:
             self._outer.update(data)
         self.compressed_size += len(data)
         return data
@@ -118,6 +124,8 @@ class LayerSource:
     @property
     def digest(self) -> str:
         """The digest of the blob as far as it was read."""
+        if not self._digests_blob:
+            return ""
         return self.diff_id if self._plain else "sha256:" + self._outer.hexdigest()
 
     @property

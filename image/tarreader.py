@@ -57,12 +57,13 @@ class Member:
 class TarReader:
     """Iterates over a stream's members; content must be taken before the next one is asked for."""
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
+    def __init__(self, read: Callable[[], bytes | memoryview]) -> None:
         """Args:
-        read: returns the next piece of the archive, of any length; nothing at its end.
+        read: returns the next piece of the archive, of any length; nothing at its end. A piece
+            may be gone with the next call.
         """
 
-        def counted() -> bytes:
+        def counted() -> bytes | memoryview:
             data = read()
             self._given += len(data)
             return data

@@ -35,6 +35,7 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
+    from pybuild.cache.ingest import Follower
     from pybuild.registry.client import Client
 
 _MOST_LAYER_BYTES = 1 << 38  # a bomb of more takes too long to defuse
@@ -154,7 +155,14 @@ class ImageSourceResolver:
             raise EnvironmentFault(f"{descriptor.digest} is an index where a manifest belongs")
         return document
 
-    async def fetch(self, delta: str, emit: Emit) -> None:
+    async def fetch(
+        self,
+        delta: str,
+        emit: Emit,
+        *,
+        follower: Follower | None = None,
+        is_compared: bool = False,
+    ) -> None:
         """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
         facts = self._store.records.get(LAYER, delta)
         if facts is None:
@@ -163,14 +171,14 @@ class ImageSourceResolver:
                 hints=["build with --pull to resolve the base image again"],
             )
         if not facts.get(FROM_CACHE):
-            await self._fetch(facts, emit)
+            await self._fetch(facts, emit, follower)
             return
         try:
-            await self._fetch(facts, emit)
+            await self._fetch(facts, emit, follower)
         except PybuildError as error:
             missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
             raise LayerGone(delta, error.message, everywhere=not missing) from error
-        if not facts.get("checked"):
+        if not facts.get("checked") and not is_compared:
             await self._check(delta, facts)
 
     async def _check(self, delta: str, facts: dict[str, Any]) -> None:
@@ -189,7 +197,7 @@ class ImageSourceResolver:
         known = {**facts, "checked": True}
         await asyncio.to_thread(self._store.records.put, LAYER, delta, known)
 
-    async def _fetch(self, facts: dict[str, Any], emit: Emit) -> None:
+    async def _fetch(self, facts: dict[str, Any], emit: Emit, follower: Follower | None) -> None:
         descriptor = Descriptor.from_json(facts["descriptor"])
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock, AsyncExitStack() as stack:
@@ -216,9 +224,10 @@ class ImageSourceResolver:
             reference = Reference.parse(facts["reference"])
             title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
             async with internal_step(title, emit, self._store.clock) as step:
-                await self._client().pull_blob(
-                    reference, descriptor, self._store.blobs, step.transfer
-                )
+                blobs = self._store.blobs
+                if follower is not None:
+                    blobs = blobs.followed_by(follower)
+                await self._client().pull_blob(reference, descriptor, blobs, step.transfer)
 
 
 def _diff_id(path: str) -> str:

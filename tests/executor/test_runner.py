@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +52,9 @@ from pybuild.model.span import Span
 from tests.executor.filetrees import Entry, Link, Spec, build
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 
+if TYPE_CHECKING:
+    from pybuild.cache.ingest import Follower
+
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 SCRATCH = Vertex(ScratchSource())
@@ -72,7 +75,14 @@ class Shelf:
         self.fetched: list[str] = []
         self.store: Store | None = None
 
-    async def fetch(self, delta: str, emit: Emit) -> None:
+    async def fetch(
+        self,
+        delta: str,
+        emit: Emit,
+        *,
+        follower: Follower | None = None,
+        is_compared: bool = False,
+    ) -> None:
         assert self.store is not None
         self.fetched.append(delta)
         facts = self.store.records.get("layer", delta)
@@ -81,7 +91,14 @@ class Shelf:
         if data is None:
             raise EnvironmentFault(f"nobody has {delta}")
         await asyncio.sleep(0)
-        self.store.blobs.put(data)
+        blobs = self.store.blobs
+        if follower is not None:
+            blobs = blobs.followed_by(follower)
+        with blobs.writer(Digest(facts["descriptor"]["digest"]), len(data)) as writer:
+            writer.write(data[: len(data) // 2])
+            await asyncio.sleep(0)
+            writer.write(data[len(data) // 2 :])
+            writer.commit()
 
 
 class Site:
@@ -662,6 +679,25 @@ def test_image_is_unpacked_only_when_its_files_are_needed_and_only_once(site: Ru
         assert sorted(s.shelf.fetched) == sorted(result.deltas)
         digest = await s.runner.content_digest(result, Selection(path="/d"))
         assert [path for path, _ in digest.entries] == ["d", "d/a", "d/b"]
+
+    site(body)
+
+
+def test_layer_that_turns_out_wrong_when_it_has_come_leaves_nothing(site: Run) -> None:
+    """It was unpacked while it came; its diffID is right, and its blob is not what was asked for."""
+
+    async def body(s: Site) -> None:
+        result = await s.run(image(s, layer([("d", None), ("d/a", "1")])))
+        assert isinstance(result, Snapshot)
+        ((digest, data),) = s.shelf.blobs.items()
+        s.shelf.blobs[digest] = data[:-1] + bytes([data[-1] ^ 1])
+        with pytest.raises(EnvironmentFault, match=f"blob {digest}: got sha256:"):
+            await s.runner.ensure(result)
+        assert not any(s.store.deltas.has(delta) for delta in result.deltas)
+        assert not s.store.blobs.has(digest)
+        s.shelf.blobs[digest] = data
+        (path,) = await s.runner.ensure(result)
+        assert os.listdir(path) == ["d"]
 
     site(body)
 

@@ -72,6 +72,7 @@ class Arena:
             "lowers": rng.choice((None, [], [str(self._lower)])),
             "record_owners": rng.random() < 0.2,
             "max_bytes": _MAX_BYTES,
+            "apart": rng.random() < 0.1,
         }
         try:
             result = apply_job(args, [], lambda _: None)

@@ -241,21 +241,25 @@ SPOIL: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("case", SPOIL)
-def test_damaged_compression_is_refused(tmp_path: Path, case: str) -> None:
+def test_damaged_compression_is_refused(tmp_path: Path, case: str, apart: bool) -> None:
     make, message = SPOIL[case]
     with pytest.raises(EnvironmentFault, match=message):
-        apply_blob(tmp_path, make())
+        apply_blob(tmp_path, make(), apart=apart)
     assert os.listdir(tmp_path / "o") == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
-def test_bombs_stop_at_the_limit(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_bombs_stop_at_the_limit(
+    tmp_path: Path, pack: Callable[[bytes], bytes], apart: bool
+) -> None:
     bomb = pack(tar(entry(b"x", content=bytes(60_000_000))))
     assert len(bomb) < 100_000
     with pytest.raises(EnvironmentFault, match="layer is larger than 9000000 bytes") as caught:
-        apply_blob(tmp_path, bomb, max_bytes=9_000_000)
+        apply_blob(tmp_path, bomb, max_bytes=9_000_000, apart=apart)
     assert "the disk of the store has room for no more" in caught.value.hints[0]
     assert os.listdir(tmp_path / "o") == []
 
