@@ -10,7 +10,9 @@ import json
 import os
 import sys
 
-_CODE = "import sys; sys.path[:0] = sys.argv[1:]; from pybuild.cache.flusher import main; main()"
+import pybuild
+
+_CODE = "import sys; sys.path += sys.argv[1:]; from pybuild.cache.flusher import main; main()"
 _FOLDER = 3  # behind the standard streams, of which Python refuses directories
 
 
@@ -29,7 +31,9 @@ def hand_over(folder: str) -> int:
         (os.POSIX_SPAWN_OPEN, _FOLDER, folder, os.O_RDONLY | os.O_DIRECTORY, 0)
     ]
     files += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    words = [sys.executable, "-I", "-S", "-c", _CODE, *filter(None, sys.path)]
+    # A checkout that is installed in place is found by a hook of site's, not by the path alone.
+    places = [os.path.dirname(os.path.abspath(path)) for path in pybuild.__path__]
+    words = [sys.executable, "-I", "-S", "-c", _CODE, *places, *filter(None, sys.path)]
     return os.posix_spawn(sys.executable, words, os.environ, file_actions=files, setsid=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,11 @@ def test_close_flushes(root: Path, clock: FakeClock) -> None:
     assert (root / "snapshots" / id / "durable").exists()
 
 
-def test_a_process_of_its_own_flushes_what_is_left(store: Store, root: Path) -> None:
+def test_a_process_of_its_own_flushes_what_is_left(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As for a command of a package that is installed in place.
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not os.path.isdir(f"{p}/pybuild")])
     left, another_boots = make(store), make(store)
     forget_durability(store, left)
     forget_durability(store, another_boots, boot="another")
