@@ -27,7 +27,7 @@ def keep_mounts(store: Store, settings: Settings) -> None:
 
 def keep_within(store: Store, limits: Limits) -> int:
     """Free what the limits want freed, if it is time to look; returns the bytes freed."""
-    if not limits.enabled or not _is_due(store):
+    if not limits.enabled or not _is_due(store, limits):
         return 0
     return collect(store, policies(store, limits)).freed
 
@@ -36,7 +36,7 @@ def policies(store: Store, limits: Limits) -> list[Policy]:
     """The default rules, with what the configuration says in place of their numbers."""
     disk = os.statvfs(store.root)
     size = disk.f_blocks * disk.f_frsize
-    if not (limits.reserved_space or limits.max_used_space or limits.min_free_space):
+    if not _has_own(limits):
         return default_policies(store)
 
     def parsed(text: str) -> int | None:
@@ -58,14 +58,20 @@ def ceiling_of(store: Store, settings: Settings) -> int:
     return parse_size(settings.cache_max, disk.f_blocks * disk.f_frsize)
 
 
-def _is_due(store: Store) -> bool:
+def _has_own(limits: Limits) -> bool:
+    return bool(limits.reserved_space or limits.max_used_space or limits.min_free_space)
+
+
+def _is_due(store: Store, limits: Limits) -> bool:
     """Whether it is an hour since the last look, or the disk is nearly full; notes the look."""
     path = os.path.join(store.root, _STAMP)
     now = store.clock.now()
-    try:
-        age = now - os.stat(path).st_mtime
-    except FileNotFoundError:
-        age = _EVERY_S  # a new store is looked at once, while that is cheap
+    age = _age(path, now)
+    if age is None:
+        # A store just made has nothing that the default rules want freed, and its first build
+        # should not be kept waiting while all that it has pulled is measured.
+        made = None if _has_own(limits) else _age(os.path.join(store.root, "store.json"), now)
+        age = _EVERY_S if made is None else made
     disk = os.statvfs(store.root)
     full = 1 - disk.f_bavail / max(1, disk.f_blocks) > _NEARLY_FULL
     if 0 <= age < _EVERY_S and not full:
@@ -73,3 +79,10 @@ def _is_due(store: Store) -> bool:
     with open(path, "a"):
         os.utime(path, (now, now))
     return True
+
+
+def _age(path: str, now: float) -> float | None:
+    try:
+        return now - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def test_the_ceiling_is_kept_once_an_hour(tmp_path: Path) -> None:
         assert keep_within(store, limits) == 0
         clock.advance(3600)
         assert keep_within(store, limits) >= 1 << 20
+
+
+def test_a_store_just_made_is_first_looked_through_when_it_is_an_hour_old(tmp_path: Path) -> None:
+    """Its first build should not wait while what it has pulled is measured."""
+    clock = FakeClock(time.time() + 60)
+    stamp = tmp_path / "s/gc-stamp"
+    with Store.open(tmp_path / "s", clock) as store:
+        keep_within(store, Limits())
+        assert not stamp.exists()
+        keep_within(store, Limits(max_used_space="1GB"))
+        assert stamp.exists()
+        stamp.unlink()
+        clock.advance(3700)
+        keep_within(store, Limits())
+        assert stamp.exists()
 
 
 def test_nothing_is_freed_below_the_ceiling_or_when_told_not_to(tmp_path: Path) -> None:
