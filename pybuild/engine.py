@@ -30,7 +30,7 @@ from pybuild.executor.workers import Workers
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
-from pybuild.export import Built, export_all, is_delivered
+from pybuild.export import export_all, is_delivered, results_of
 from pybuild.frontend.ast import Dockerfile
 from pybuild.frontend.epoch import EpochSource
 from pybuild.frontend.lower import lower
@@ -52,6 +52,7 @@ from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
 from pybuild.model.span import Span
 from pybuild.paths import certificate_directories
+from pybuild.pushahead import importing_ahead
 from pybuild.registry.hosts import Hosts
 from pybuild.render import unwrap
 from pybuild.request import BuildRequest
@@ -371,8 +372,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.close, session)
             stack.enter_context(_sources(prepared.inputs.filename, prepared.dockerfile.lines))
-            if request.no_cache or request.no_cache_filter:
-                # What this makes replaces results that memos stand for [KEY-11].
+            if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
                 stack.callback(memo.forget, self.settings.root)
             async with runner:
                 targets = [one.result for one in prepared.lowered]
@@ -385,36 +385,22 @@ class Engine:
                     named_only(watch),
                     whole=is_delivered(request),
                     progress=caching.follow(targets),
-                    missed=account.missed,
+                    missed=importing_ahead(request, account.missed),
                 )
                 inline = await caching.inline([solution], targets)
-                platforms = request.platforms or (native_platform(),)
-                built = [
-                    Built(
-                        lowered=one,
-                        result=solution.of(one.result).result,
-                        is_one_of_many=request.multi_platform,
-                        key=str(platform),
-                        inline_cache=results,
-                    )
-                    for one, platform, results in zip(
-                        prepared.lowered, platforms, inline, strict=True
-                    )
-                ]
+                built = results_of(request, prepared.lowered, solution, inline)
                 if request.attestations:
                     from pybuild.attested import Attestor
 
                     attestor = Attestor(self, prepared, runner, solution, describe, watch)
                     built = await attestor.attest(built)
                     exported = await export_all(self, request, built, emit)
-                    told = await attestor.metadata(os.environ)
-                    exported = replace(exported, metadata={**exported.metadata, **told})
+                    exported = exported.telling(await attestor.metadata(os.environ))
                 else:
                     exported = await export_all(self, request, built, emit)
                 cache = await caching.export([solution], targets, emit)
                 if cache is not None:
-                    told = {"cache.manifest": cache.to_json()}
-                    exported = replace(exported, metadata={**exported.metadata, **told})
+                    exported = exported.telling({"cache.manifest": cache.to_json()})
         if self.settings.durable:
             await asyncio.to_thread(self.store.deltas.flush)
         await self._keep_within_limits()

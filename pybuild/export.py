@@ -12,6 +12,7 @@ from pybuild import outputs as writers
 from pybuild.annotations import Annotations, Place
 from pybuild.cacheresults import StepResult
 from pybuild.frontend.lowering import Lowered
+from pybuild.host import native_platform
 from pybuild.image.config import format_time
 from pybuild.image.manifest import build_index
 from pybuild.imagemaker import Image, ImageMaker
@@ -29,6 +30,7 @@ from pybuild.whereabouts import known_places, note_pushed
 if TYPE_CHECKING:
     from pybuild.attest.attestation import Attestation
     from pybuild.engine import Engine
+    from pybuild.solver.solution import Solution
 
 CREATED = "org.opencontainers.image.created"
 _COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
@@ -70,6 +72,26 @@ class Built:
         return self.result
 
 
+def results_of(
+    request: BuildRequest,
+    lowered: Sequence[Lowered],
+    solution: Solution,
+    inline: Sequence[tuple[StepResult, ...] | None],
+) -> list[Built]:
+    """Return what was built for each platform; *inline* is their `Built.inline_cache`."""
+    platforms = request.platforms or (native_platform(),)
+    return [
+        Built(
+            lowered=one,
+            result=solution.of(one.result).result,
+            is_one_of_many=request.multi_platform,
+            key=str(platform),
+            inline_cache=results,
+        )
+        for one, platform, results in zip(lowered, platforms, inline, strict=True)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """What the outputs left behind."""
@@ -78,6 +100,10 @@ class Exported:
     image_id: Digest | None = None
     names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def telling(self, more: Mapping[str, Any]) -> Exported:
+        """Return the same, with *more* to say of it."""
+        return replace(self, metadata={**self.metadata, **more})
 
 
 def is_delivered(request: BuildRequest) -> bool:
@@ -316,7 +342,7 @@ async def keep_image(
             step.say(f"naming to {name}")
         if not names:
             await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor)
-    if output.type == "registry" or output.flag("push"):
+    if output.pushes:
         insecure = output.flag("registry.insecure")
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)
 

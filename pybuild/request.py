@@ -84,6 +84,11 @@ class Output:
             raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
 
     @property
+    def pushes(self) -> bool:
+        """Whether it goes to a registry."""
+        return self.type == "registry" or self.flag("push")
+
+    @property
     def is_image(self) -> bool:
         """Whether it has manifests, as opposed to bare files."""
         return self.type in {"image", "registry", "oci", "docker"}
