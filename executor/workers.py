@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pybuild
 from pybuild.executor.bounded import AT_ONCE, bounded
+from pybuild.executor.launch import Ahead, default_pythonpath
 from pybuild.executor.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
@@ -34,16 +33,6 @@ OnOutput = Callable[[str, bytes], None]
 OnProgress = Callable[[dict[str, Any]], None]
 
 
-def default_pythonpath() -> list[str]:
-    """Return where a worker finds what this process has imported or could import.
-
-    The interpreter's own directories come first in the zygote, so a checkout's top-level folders
-    cannot hide a standard module.
-    """
-    parents = [os.path.dirname(os.path.abspath(path)) for path in pybuild.__path__]
-    return list(dict.fromkeys([*parents, *(p for p in sys.path if os.path.isabs(p))]))
-
-
 class Workers:
     """Runs steps and calls. One per engine; use from one event loop at a time.
 
@@ -51,6 +40,7 @@ class Workers:
         rootless: True: in a user namespace even as root; False: never; None: when not root.
         pythonpath: directories that workers import from; default: this process's.
         runtime: the OCI runtime that runs steps, by name or path; empty: our own sandbox.
+        ahead: zygotes that were started already.
 
     Attributes:
         room: what jobs may write of, where the store has a ceiling.
@@ -64,7 +54,9 @@ class Workers:
         rootless: bool | None = None,
         pythonpath: Sequence[str] | None = None,
         runtime: str = "",
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead = ahead
         self._rootless = rootless
         self._wanted_runtime = runtime
         self._runtime: OciRuntime | None = None
@@ -233,15 +225,7 @@ class Workers:
     async def close(self) -> None:
         """End both zygotes with all their jobs. The next use starts new ones."""
         zygotes, self._zygotes = list(self._zygotes.values()), {}
-        for zygote in zygotes:
-            if isinstance(zygote, asyncio.Task):
-                if zygote.cancelled():  # with the event loop that it was begun in
-                    continue
-                try:
-                    zygote = await zygote
-                except PybuildError:
-                    continue
-            await zygote.stop()
+        await asyncio.gather(*map(_stop, zygotes))
 
     async def _zygote(self, kind: str) -> ZygoteProcess:
         """Return the living zygote for *kind*, starting it once however many ask for it."""
@@ -257,7 +241,7 @@ class Workers:
         if isinstance(known, ZygoteProcess):
             return known
         if known is None or known.cancelled():
-            known = asyncio.create_task(self._start(shielded=kind == "exec"))
+            known = asyncio.create_task(self._start(kind))
             self._zygotes[kind] = known
         try:
             zygote = await asyncio.shield(known)
@@ -275,15 +259,31 @@ class Workers:
         A step is rarely too short for that, so nobody waits for it then.
         """
         if kind not in self._zygotes:
-            task = asyncio.create_task(self._start(shielded=kind == "exec"))
+            task = asyncio.create_task(self._start(kind))
             self._zygotes[kind] = task
             # Who asks for it hears what went wrong; if nobody does, nobody is to.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    async def _start(self, *, shielded: bool) -> ZygoteProcess:
-        zygote = ZygoteProcess(self._rootless, self._pythonpath, shielded=shielded)
+    async def _start(self, kind: str) -> ZygoteProcess:
+        zygote = ZygoteProcess(
+            self._rootless,
+            self._pythonpath,
+            shielded=kind == "exec",
+            launched=self._ahead.take(kind) if self._ahead else None,
+        )
         await zygote.start()
         return zygote
+
+
+async def _stop(zygote: asyncio.Task[ZygoteProcess] | ZygoteProcess) -> None:
+    if isinstance(zygote, asyncio.Task):
+        if zygote.cancelled():  # with the event loop that it was begun in
+            return
+        try:
+            zygote = await zygote
+        except PybuildError:
+            return
+    await zygote.stop()
 
 
 class _Stream:

@@ -7,23 +7,17 @@ import marshal
 import os
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pybuild.executor.interpreter import copy_interpreter, library_path
+from pybuild.executor.interpreter import library_path
+from pybuild.executor.launch import Launched, launch
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 
-_BOOT = (
-    "import sys; "
-    "sys.path += sys.argv[4:]; "
-    "from pybuild.executor.zygote.loop import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]), {'yes': True, 'no': False}.get(sys.argv[3]))"
-)
 _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -72,10 +66,16 @@ class ZygoteProcess:
 
     Args:
         shielded: it runs a copy of the interpreter (`executor.interpreter`).
+        launched: one that was started already, in the same way.
     """
 
     def __init__(
-        self, rootless: bool | None, pythonpath: Sequence[str], *, shielded: bool = False
+        self,
+        rootless: bool | None,
+        pythonpath: Sequence[str],
+        *,
+        shielded: bool = False,
+        launched: Launched | None = None,
     ) -> None:
         self.rung = ""
         self.rung_detail = ""
@@ -83,6 +83,7 @@ class ZygoteProcess:
         self._rootless = rootless
         self._shielded = shielded
         self._exit = 0
+        self._launched = launched
         self._pythonpath = list(pythonpath)
         self._jobs: dict[str, Job] = {}
         self._count = 0
@@ -108,12 +109,18 @@ class ZygoteProcess:
     async def _start(self, environment: Mapping[str, str]) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        launched, self._launched = self._launched, None
         try:
-            self._spawn(environment)
+            launched = launched or launch(
+                self._rootless, self._pythonpath, shielded=self._shielded, environment=environment
+            )
         except OSError as error:
             raise EnvironmentFault(
                 describe_os_error(error, "cannot start the sandbox helper")
             ) from error
+        self._process, self._control = launched.process, launched.control
+        self._stderr = launched.stderr
+        self._control.setblocking(False)
         self.alive = True
         self._loop.add_reader(self._control.fileno(), self._on_readable)
         try:
@@ -128,58 +135,37 @@ class ZygoteProcess:
             await self.stop()
             raise
 
-    def _spawn(self, environment: Mapping[str, str]) -> None:
-        if not sys.executable:
-            raise InternalError("sys.executable is empty: no interpreter to start the zygote with")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stderr = os.memfd_create("pybuild-zygote-stderr", os.MFD_CLOEXEC)
-        # The control socket's end says that we are gone, unless something that we forked holds a
-        # copy; the pidfd says it in any case.
-        watch = os.pidfd_open(os.getpid())
-        rootless = {True: "yes", False: "no", None: "auto"}[self._rootless]
-        fds = (theirs.fileno(), watch)
-        command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless]
-        program = -1
-        try:
-            program = copy_interpreter() if self._shielded else -1
-            self._process = subprocess.Popen(
-                command + self._pythonpath,
-                # By our descriptor, as one of its own would stay open in it.
-                executable=f"/proc/{os.getpid()}/fd/{program}" if self._shielded else None,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                pass_fds=fds,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C in the terminal reaches us alone.
-            )
-        except BaseException:
-            ours.close()
-            os.close(self._stderr)
-            raise
-        finally:
-            theirs.close()
-            os.close(watch)
-            if program >= 0:
-                os.close(program)
-        ours.setblocking(False)
-        self._control = ours
-
     async def stop(self) -> None:
         """End the zygote and all its jobs; returns when they are gone. Idempotent."""
         if self.alive:
             self._disconnect(EnvironmentFault("the sandbox helper was stopped"))
         if self._process.returncode is None:
-            loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(None, self._process.wait, _STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+                await asyncio.wait_for(self._ended(), _STOP_SECONDS)
+            except TimeoutError:
                 self._process.kill()
-                await loop.run_in_executor(None, self._process.wait)
+                await self._ended()
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
+
+    async def _ended(self) -> None:
+        """Wait for the process's end; `Popen.wait` with a limit of time sleeps in between."""
+        loop = asyncio.get_running_loop()
+        pidfd = os.pidfd_open(self._process.pid)
+        over: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        loop.add_reader(pidfd, tell)
+        try:
+            await over
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._process.wait()
 
     def rebind(self) -> None:
         """Follow the caller into another event loop, should the one we were started in be over."""

@@ -156,9 +156,19 @@ def _run(command: Command, parsed: Parsed) -> int:
         from pybuild.fastpath import try_cached_build
 
         status = try_cached_build(parsed)
-        if status is not None:
-            return status
+        return _build(target, parsed) if status is None else status
     return _call(target, parsed)
+
+
+def _build(target: str, parsed: Parsed) -> int:
+    """Build, by workers that get ready while we import what a build needs."""
+    from pybuild.executor.launch import Ahead
+
+    ahead = Ahead()
+    try:
+        return _call(target, parsed, ahead)
+    finally:
+        ahead.end()
 
 
 def _asks(parsed: Parsed) -> bool:

@@ -66,6 +66,7 @@ from pybuild.upkeep import ceiling_of, keep_mounts, keep_within
 if TYPE_CHECKING:
     from pybuild.attested import Describe
     from pybuild.cache.imported import ImportedCache
+    from pybuild.executor.launch import Ahead
     from pybuild.explain.report import BuildReport
     from pybuild.registry.client import Client
     from pybuild.registry.credentials import Credentials
@@ -101,10 +102,16 @@ class Engine:
     """A store, workers, a solver and a registry client, for any number of builds.
 
     Use as an async context manager; leaving it ends the workers and closes the store.
+
+    Args:
+        ahead: workers that were started already.
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, ahead: Ahead | None = None
+    ) -> None:
         self.settings = settings
+        self._ahead = ahead
         self.clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._client: Client | None = None
@@ -117,7 +124,7 @@ class Engine:
         self._hosts = Hosts(
             self.settings.registries, certificate_directories=certificate_directories()
         )
-        self.workers = Workers(runtime=self.settings.runtime)
+        self.workers = Workers(runtime=self.settings.runtime, ahead=self._ahead)
         self._stack.push_async_callback(self.workers.close)
         self._loop = asyncio.get_running_loop()
         self.store = Store.open(

@@ -35,11 +35,12 @@ SIGHUP, SIGQUIT = 1, 3
 _ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)
 
 
-def main(control_fd: int, watch_fd: int, rootless: bool | None) -> NoReturn:
+def main(control_fd: int, watch_fd: int, rootless: bool | None, foreseen: str) -> NoReturn:
     """Run until the main process closes its end of the control socket, or ends.
 
     Args:
         watch_fd: a pidfd of the main process.
+        foreseen: a module to import before the first job asks for it.
     """
     os.set_inheritable(control_fd, False)
     os.set_inheritable(watch_fd, False)
@@ -57,6 +58,7 @@ def main(control_fd: int, watch_fd: int, rootless: bool | None) -> NoReturn:
         control.send(marshal.dumps(("dead", ENVIRONMENT, message, [])))
         os._exit(0)
     control.send(marshal.dumps(("ready", rung, detail)))
+    worker.preload(foreseen)
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     zygote = _Zygote(control, watch_fd)

@@ -24,10 +24,15 @@ from pybuild.result import BuildResult
 
 if TYPE_CHECKING:
     from pybuild.attest.predicate import Definition
+    from pybuild.executor.launch import Ahead
 
 
-def main(parsed: Parsed) -> int:
-    """Run one build as the command line asks for it; returns the exit code."""
+def main(parsed: Parsed, ahead: Ahead | None = None) -> int:
+    """Run one build as the command line asks for it; returns the exit code.
+
+    Args:
+        ahead: workers that were started already; those that the build does not take stay.
+    """
     import uvloop
 
     request = request_from(parsed)
@@ -42,7 +47,7 @@ def main(parsed: Parsed) -> int:
     display = make_display(kind)
     explained: list[BuildReport] = []
     try:
-        result = uvloop.run(_build(request, settings, parsed, display, explained.append))
+        result = uvloop.run(_build(request, settings, parsed, display, explained.append, ahead))
     finally:
         display.close()
         if explained and parsed.flag("explain"):
@@ -61,6 +66,7 @@ async def _build(
     parsed: Parsed,
     display: Display,
     explained: Callable[[BuildReport], None],
+    ahead: Ahead | None,
 ) -> BuildResult:
     shown: list[Event] = []
 
@@ -73,7 +79,7 @@ async def _build(
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        async with Engine(settings) as engine:
+        async with Engine(settings, ahead=ahead) as engine:
             if not settings.durable:
                 engine.store.deltas.flush_after_us()
             prepared = await engine.prepare(request, emit)

@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
-from pybuild.executor.workers import Workers, default_pythonpath
+from pybuild.executor.launch import default_pythonpath
+from pybuild.executor.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError
 from pybuild.options import Parsed

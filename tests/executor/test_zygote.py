@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pybuild.executor.launch import Ahead
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 from tests.harness import ROOT
@@ -249,3 +251,66 @@ def test_overlay_of_older_kernels(tmp_path: Path, rootless: bool | None) -> None
     assert result["names"] == ["first", "last", "new"]
     assert list((base / "target").iterdir()) == []
     assert [p.name for p in (base / "upper").iterdir()] == ["new"]
+
+
+# --- started ahead --------------------------------------------------------------------------------
+
+
+def _have_processors(monkeypatch: pytest.MonkeyPatch, numbers: set[int]) -> None:
+    def affinity(_pid: int) -> set[int]:
+        return numbers
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
+
+
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    _have_processors(monkeypatch, {0, 1})
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_workers_take_what_was_started_ahead_and_the_rest_is_ended() -> None:
+    ahead = Ahead()
+    pids = {kind: launched.process.pid for kind, launched in ahead.waiting.items()}
+    assert sorted(pids) == ["call", "exec"]
+
+    async def body() -> None:
+        workers = Workers(ahead=ahead)
+        try:
+            assert (await workers.call(f"{HERE}:echo", {}))["parent"] == pids["call"]
+            os.kill(pids["call"], signal.SIGKILL)
+            while is_running(pids["call"]):
+                await asyncio.sleep(0)
+            with suppress(EnvironmentFault):  # that one may be noticed by the call itself
+                await workers.call(f"{HERE}:echo", {})
+            assert (await workers.call(f"{HERE}:echo", {}))["parent"] not in pids.values()
+        finally:
+            await workers.close()
+
+    asyncio.run(body())
+    assert is_running(pids["exec"])
+    ahead.end()
+    assert not is_running(pids["exec"])
+    assert ahead.take("exec") is None
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_what_cannot_be_started_ahead_is_told_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    ahead = Ahead()
+    assert not ahead.waiting
+
+    async def body() -> None:
+        workers = Workers(ahead=ahead)
+        with pytest.raises(EnvironmentFault, match="cannot start the sandbox helper"):
+            await workers.call(f"{HERE}:echo", {})
+        await workers.close()
+
+    asyncio.run(body())
+
+
+def test_nothing_is_started_ahead_on_a_single_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    _have_processors(monkeypatch, {0})
+    assert not Ahead().waiting

@@ -17,7 +17,7 @@ Progress = Callable[[dict[str, Any]], None]
 def echo(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
     for number in range(args.get("count", 0)):
         progress({"number": number})
-    return {"args": args, "pid": os.getpid(), "rung": isolation.rung()}
+    return {"args": args, "pid": os.getpid(), "parent": os.getppid(), "rung": isolation.rung()}
 
 
 def read_fds(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:

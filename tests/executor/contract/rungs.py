@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.launch import default_pythonpath
 from pybuild.executor.step import StepExit, StepSpec
-from pybuild.executor.workers import default_pythonpath
 from pybuild.image import recorded
 from pybuild.model import errors
 from tests.executor.plain_user import JAIL, UID, PlainUser, need_sub_ids, plain_user
