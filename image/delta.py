@@ -171,7 +171,9 @@ class Delta:
     # --- entries ----------------------------------------------------------------------------------
 
     def _file(self, fd: int, path: bytes, base: bytes, member: Member, reader: TarReader) -> None:
-        file = self._retry(fd, path, base, lambda: os.open(base, CREATE, 0o600, dir_fd=fd))
+        # Its mode is what it should be, but for the umask and the bits that only chmod should set.
+        mode = member.mode & 0o777
+        file = self._retry(fd, path, base, lambda: os.open(base, CREATE, mode, dir_fd=fd))
         try:
             for piece in reader.chunks():
                 write_all(file, piece)
@@ -181,16 +183,16 @@ class Delta:
             os.close(file)
 
     def _directory(self, fd: int, path: bytes, base: bytes, member: Member) -> None:
-        fresh = False
+        fresh, mode = False, member.mode & 0o777
         try:
-            os.mkdir(base, 0o700, dir_fd=fd)
+            os.mkdir(base, mode, dir_fd=fd)
         except FileExistsError:
             status = os.stat(base, dir_fd=fd, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 # Deleted or replaced first: what is below must not show through.
                 self._named = None
                 os.unlink(base, dir_fd=fd)
-                os.mkdir(base, 0o700, dir_fd=fd)
+                os.mkdir(base, mode, dir_fd=fd)
                 fresh = True
         inner = os.open(base, OPEN_DIR, dir_fd=fd)
         try:

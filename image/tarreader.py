@@ -8,6 +8,8 @@ extended header changes nothing, and an archive may end without its blocks of ze
 
 from __future__ import annotations
 
+from zlib import adler32
+
 from pybuild.image.refusal import refuse, shown
 
 TYPE_CHECKING = False
@@ -176,13 +178,18 @@ class TarReader:
 
 def _checksum(header: bytes) -> None:
     stored = _number(header, 148, 156, "checksum")
-    total = sum(header) - sum(header[148:156]) + 8 * 32
+    total = _sum(header[:256]) + _sum(header[256:]) - sum(header[148:156]) + 8 * 32
     if stored == total:
         return
     # Some old writers added the bytes up as signed.
     high = sum(1 for byte in header[:148] + header[156:] if byte > 127)
     if stored != total - 256 * high:
         raise refuse("tar header has a wrong checksum: not a tar archive, or damaged")
+
+
+def _sum(half: bytes) -> int:
+    """Add up at most 256 bytes, as the half of Adler-32 that is a plain sum, in C; `sum` is slow."""
+    return (adler32(half) & 0xFFFF) - 1
 
 
 def _number(header: bytes, start: int, end: int, what: str) -> int:

@@ -337,6 +337,31 @@ def test_base_256_numbers_are_read(tmp_path: Path) -> None:
     assert (status.st_uid, status.st_gid, status.st_mtime) == (3_000_000, 4_000_000_000, -5)
 
 
+@root_only
+def test_owners_and_modes_hold_whatever_files_are_born_with(tmp_path: Path) -> None:
+    """The umask takes bits away, and a directory with set-group-id gives its group on."""
+    data = tar_of(
+        info("d", tarfile.DIRTYPE, mode=0o2770, gid=7),
+        info("d/open", tarfile.REGTYPE, mode=0o666),
+        info("d/own", tarfile.REGTYPE, mode=0o6755, uid=5, gid=6),
+        info("d/closed", tarfile.REGTYPE, mode=0),
+        info("d/sub", tarfile.DIRTYPE, mode=0o777),
+    )
+    before = os.umask(0o077)
+    try:
+        unpack(data, tmp_path / "out")
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat() for path in (tmp_path / "out").rglob("*")}
+    assert {name: (s.st_uid, s.st_gid, s.st_mode & 0o7777) for name, s in found.items()} == {
+        "d": (0, 7, 0o2770),
+        "open": (0, 0, 0o666),
+        "own": (5, 6, 0o6755),
+        "closed": (0, 0, 0),
+        "sub": (0, 0, 0o777),
+    }
+
+
 # --- the job --------------------------------------------------------------------------------------
 
 
