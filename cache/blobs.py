@@ -108,8 +108,9 @@ class Blobs:
         path = self.path(digest)
         with faults(f"cannot store blob {digest}", self._root):
             try:
-                if os.stat(path).st_size == len(data):
-                    return digest
+                with open(path, "rb") as file:
+                    if file.read(len(data) + 1) == data:  # what is damaged is written anew
+                        return digest
             except FileNotFoundError:
                 pass
             flush = self._disk.durability == "each"

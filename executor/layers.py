@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
@@ -140,9 +141,18 @@ class Layers:
             except LayerGone:
                 raise
             except PybuildError as error:
+                if await asyncio.to_thread(self._is_damaged, facts):  # then it is fetched again
+                    return await self._unpack(delta, names, facts, below, emit)
                 if facts.get(FROM_CACHE):  # what it holds is not what it should be
                     raise LayerGone(delta, error.message) from error
                 raise
+
+    def _is_damaged(self, facts: dict[str, Any]) -> bool:
+        """Tell whether the store has other bytes than a layer's digest says; they are removed."""
+        try:
+            return not self._store.blobs.verify(facts["descriptor"]["digest"])
+        except BlobMissing:
+            return False
 
     def _find(self, names: tuple[str, ...]) -> str | None:
         for name in names:

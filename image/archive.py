@@ -23,7 +23,7 @@ from pybuild.image.manifest import (
 )
 from pybuild.model.descriptor import OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import DamagedBlob, EnvironmentFault, UserError
 from pybuild.model.reference import Reference
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -63,8 +63,13 @@ def write_oci_layout(
     _write_index(directory, kept + entries)
 
 
-def write_layout_blob(directory: str, blob: Descriptor, blob_path: BlobPath) -> None:
+def write_layout_blob(
+    directory: str, blob: Descriptor, blob_path: BlobPath, *, again: bool = False
+) -> None:
     """Write a blob into an OCI layout directory, unless it is there; one cut short is not.
+
+    Args:
+        again: what is there is known to be damaged.
 
     Raises:
         EnvironmentFault: it is missing or does not have its size or digest.
@@ -73,7 +78,7 @@ def write_layout_blob(directory: str, blob: Descriptor, blob_path: BlobPath) -> 
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, blob.digest.hex)
     with contextlib.suppress(OSError):
-        if os.stat(target).st_size == blob.size:
+        if not again and os.stat(target).st_size == blob.size:
             return
     with _replacing(target) as out:
         for piece in _checked(blob, blob_path):
@@ -235,7 +240,11 @@ def _read(descriptor: Descriptor, blob_path: BlobPath) -> bytes:
 
 
 def _checked(blob: Descriptor, blob_path: BlobPath) -> Iterator[bytes]:
-    """Yield a blob's bytes; its size and digest are right once this ends [IMG-22]."""
+    """Yield a blob's bytes; its size and digest are right once this ends [IMG-22].
+
+    Raises:
+        DamagedBlob: they are not.
+    """
     import hashlib
 
     hasher = hashlib.new(blob.digest.algorithm)
@@ -245,15 +254,18 @@ def _checked(blob: Descriptor, blob_path: BlobPath) -> Iterator[bytes]:
             while piece := file.read(_PIECE):
                 size += len(piece)
                 if size > blob.size:
-                    raise EnvironmentFault(f"blob {blob.digest} is longer than {blob.size} bytes")
+                    reason = f"is longer than {blob.size} bytes"
+                    raise DamagedBlob(f"blob {blob.digest} {reason}", digest=blob.digest)
                 hasher.update(piece)
                 yield piece
     except FileNotFoundError as error:
-        raise EnvironmentFault(f"blob {blob.digest} is missing from the store") from error
+        reason = "is missing from the store"
+        raise DamagedBlob(f"blob {blob.digest} {reason}", digest=blob.digest) from error
     if size != blob.size or hasher.hexdigest() != blob.digest.hex:
-        raise EnvironmentFault(
+        raise DamagedBlob(
             f"blob {blob.digest}: got {blob.digest.algorithm}:{hasher.hexdigest()} "
-            f"after {size} of {blob.size} bytes"
+            f"after {size} of {blob.size} bytes",
+            digest=blob.digest,
         )
 
 

@@ -5,6 +5,7 @@
     │   ├── UsageError       the command line or the configuration file      exit 2
     │   └── StepError        a RUN ended with a non-zero status              exit 1
     ├── EnvironmentFault     disk, kernel, registry, network                 exit 3
+    │   └── DamagedBlob      bytes that are not what they are stored under   exit 3
     ├── InternalError        our bug                                         exit 4
     └── Cancelled            Ctrl-C, or the client went away                 exit 130
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
+from pybuild.model.digest import Digest
 from pybuild.model.span import Span
 
 
@@ -44,6 +46,9 @@ class PybuildError(Exception):
         self.hints = tuple(hints)
         self.sources: Mapping[str, Sequence[str]] = {}
         """Lines of the files that *spans* name, where they are not simply on disk."""
+
+    def __str__(self) -> str:
+        return self.message  # which may have been added to on the way
 
     def with_spans(self, spans: Sequence[Span]) -> PybuildError:
         """Say where it happened, unless a place nearer to the cause is known; returns self."""
@@ -90,6 +95,14 @@ class EnvironmentFault(PybuildError):
     """The machine, the network or another server failed us."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+class DamagedBlob(EnvironmentFault):
+    """What the store has under a digest is other bytes, or is not there."""
+
+    def __init__(self, message: str, *, digest: Digest) -> None:
+        super().__init__(message)
+        self.digest = digest
 
 
 class InternalError(PybuildError):

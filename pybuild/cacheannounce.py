@@ -7,9 +7,9 @@ what will not be carried is announced at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit, Event, VertexProgress
 from pybuild.model.ops import Vertex
@@ -70,7 +70,8 @@ class Announcements:
         for one in list(self._held):
             size = None if one.key is None else self._carried(one.key)
             if size is not None:
-                self._tell(one, size, done=True)
+                if size:  # or it is a base image's, which is where it came from
+                    self._tell(one, size, done=True)
                 self._announce(one)
 
     def release(self) -> None:

@@ -39,6 +39,7 @@ class DirectoryCache:
     ) -> None:
         self._store = engine.store
         self._clock = engine.clock
+        self._damaged = engine.images.damaged
         self._path = path
         self._tag = tag
         self._digest = digest
@@ -64,6 +65,8 @@ class DirectoryCache:
 
     async def has(self, blob: Descriptor) -> bool:
         path = os.path.join(self._path, "blobs", blob.digest.algorithm, blob.digest.hex)
+        if (self._path, blob.digest) in self._damaged:
+            return False
         try:
             os.utime(path)  # whoever collects garbage sees that it is wanted
             return os.stat(path).st_size == blob.size
@@ -71,8 +74,11 @@ class DirectoryCache:
             return False
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
+        place = (self._path, blob.digest)
+        again = place in self._damaged
         path = self._store.blobs.path
-        await asyncio.to_thread(write_layout_blob, self._path, blob, path)
+        await asyncio.to_thread(write_layout_blob, self._path, blob, path, again=again)
+        self._damaged.discard(place)
         step.transfer(blob.digest, blob.size, blob.size)
 
     async def named(self) -> Descriptor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import LAYER
@@ -18,6 +19,7 @@ from pybuild.executor.fetch import LayerGone
 from pybuild.image.cacheconfig import CacheContents, CachedLayer
 from pybuild.internal import InternalStep
 from pybuild.layermaker import LayerMaker, made_at
+from pybuild.mending import mended
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
@@ -170,12 +172,15 @@ class CacheWriter:
     async def _bring(self, delta: str) -> CachedLayer | None:
         async with self._places:
             try:
-                layer = await self._describe(delta)
-                if not layer.origin:
-                    await self._put(layer.blob, delta)
+                return await mended(partial(self._bring_whole, delta), self._store.blobs, _quiet)
             except LayerGone as error:
                 self._step.say(f"left out: {error.message}")
                 return None
+
+    async def _bring_whole(self, delta: str) -> CachedLayer:
+        layer = await self._describe(delta)
+        if not layer.origin:
+            await self._put(layer.blob, delta)
         return layer
 
     async def _describe(self, delta: str) -> CachedLayer:
@@ -193,8 +198,8 @@ class CacheWriter:
 
     async def _put(self, blob: Descriptor, delta: str) -> None:
         async with self._blobs.setdefault(blob.digest, asyncio.Lock()):
-            if blob.digest in self._there:
-                return
+            if blob.digest in self._there and not self._engine.images.damaged:
+                return  # what was there may have been read since, and found to be damaged
             if await self.target.has(blob):
                 self._step.transfer(blob.digest, blob.size, blob.size, done=True)
             else:

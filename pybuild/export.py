@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pybuild import outputs as writers
@@ -17,6 +18,7 @@ from pybuild.image.config import format_time
 from pybuild.image.manifest import build_index
 from pybuild.imagemaker import Image, ImageMaker
 from pybuild.internal import InternalStep, internal_step
+from pybuild.mending import mended
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
@@ -26,6 +28,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.request import BuildRequest, Output
 from pybuild.whereabouts import known_places, note_pushed
+from pybuild.wholefile import is_stream
 
 if TYPE_CHECKING:
     from pybuild.attest.attestation import Attestation
@@ -133,7 +136,10 @@ async def export_all(
                     kind = "docker image format" if output.dest else "docker engine"
                     title = f"exporting to {kind}"
                 async with internal_step(title or "exporting to image", emit, engine.clock) as step:
-                    exported = await _export_image(engine, request, output, built, step)
+                    export = partial(_export_image, engine, request, output, built, step)
+                    exported = await mended(
+                        export, engine.store.blobs, emit, repeatable=not is_stream(output.dest)
+                    )
     return exported
 
 

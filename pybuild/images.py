@@ -37,6 +37,7 @@ from pybuild.model.reference import Reference
 if TYPE_CHECKING:
     from pybuild.cache.ingest import Follower
     from pybuild.registry.client import Client
+    from pybuild.registry.pull import ResolvedManifest
 
 _MOST_LAYER_BYTES = 1 << 38  # a bomb of more takes too long to defuse
 Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
@@ -48,6 +49,7 @@ class ImageSourceResolver:
     Attributes:
         used: what was asked for and found, and whether the local store had it under that name; a
             memo of the build holds while these answers would be the same.
+        damaged: blobs of layout directories that turned out not to be what their names say.
         lenders: who copies a blob into the store from what is no directory here, by the name that
             a layer's record has as its layout.
     """
@@ -58,6 +60,7 @@ class ImageSourceResolver:
         self.resolutions = Resolutions(store.root)
         self._fetching: dict[str, asyncio.Lock] = {}
         self.used: list[tuple[ImageRequest, Digest, bool]] = []
+        self.damaged: set[tuple[str, Digest]] = set()
         self.lenders: dict[str, Lender] = {}
 
     async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
@@ -77,15 +80,42 @@ class ImageSourceResolver:
         if manifest is None and not pull:
             manifest = self._whole(self.resolutions.get(reference, platform), platform)
         if manifest is None:
-            from pybuild.registry.pull import resolve_image
-
-            found = await resolve_image(self._client(), reference, platform)
+            found = await self._ask(reference, platform)
             for data in (found.config_bytes, found.manifest_bytes, *reversed(found.indexes)):
                 await asyncio.to_thread(self._store.blobs.put, data)
             manifest = found.manifest
             self.resolutions.put(reference, platform, manifest)
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
+
+    async def _ask(self, reference: Reference, platform: Platform) -> ResolvedManifest:
+        """Ask the registry; where there is none to ask, what is wrong with ours is the news."""
+        from pybuild.registry.pull import resolve_image
+
+        try:
+            return await resolve_image(self._client(), reference, platform)
+        except PybuildError as error:
+            lacks = await asyncio.to_thread(self._lacks, str(reference))
+            if lacks:
+                error.message = f"the store has {reference.familiar}, but {lacks}: {error.message}"
+                error.hints += (f"build, load or pull {reference.familiar} again",)
+            raise
+
+    def _lacks(self, name: str) -> str:
+        """Return which document of an image of the store is gone or was damaged, if one is."""
+        try:
+            found = self._store.images.resolve(name)
+            while found is not None:
+                document = parse_manifest(self._store.blobs.read(found.digest), found.media_type)
+                if isinstance(document, Manifest):
+                    self._store.blobs.read(document.config.digest)
+                    return ""
+                found = next(iter(document.manifests), None)
+        except BlobMissing as missing:
+            return str(missing)
+        except PybuildError as error:
+            return error.message
+        return ""
 
     def _of_layout(self, request: ImageRequest) -> ResolvedImage:
         """Take the manifest and config out of a layout directory; layers are left in it [NC-1]."""
@@ -219,7 +249,11 @@ class ImageSourceResolver:
                 title = f"[internal] copy {descriptor.digest.short} of {layout}"
                 async with internal_step(title, emit, self._store.clock):
                     source = await asyncio.to_thread(LayoutDirectory, layout)
-                    await asyncio.to_thread(source.copy, descriptor, self._store)
+                    try:
+                        await asyncio.to_thread(source.copy, descriptor, self._store)
+                    except PybuildError:
+                        self.damaged.add((layout, descriptor.digest))  # or gone, as good as that
+                        raise
                 return
             reference = Reference.parse(facts["reference"])
             title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
@@ -227,7 +261,18 @@ class ImageSourceResolver:
                 blobs = self._store.blobs
                 if follower is not None:
                     blobs = blobs.followed_by(follower)
-                await self._client().pull_blob(reference, descriptor, blobs, step.transfer)
+                try:
+                    await self._client().pull_blob(reference, descriptor, blobs, step.transfer)
+                except PybuildError as error:
+                    error.message = (
+                        f"layer {descriptor.digest} of {reference.familiar} is not in the store and"
+                        f" cannot be fetched: {error.message}"
+                    )
+                    error.hints += (
+                        f"push the image to {reference.host} again, if that lost or damaged it",
+                        "or build or load it here",
+                    )
+                    raise
 
 
 def _diff_id(path: str) -> str:

@@ -34,6 +34,15 @@ def place_of(dest: str) -> tuple[str, bool]:
     return path, True
 
 
+def is_stream(dest: str) -> bool:
+    """Tell whether what is written to *dest* cannot be taken back: standard output, a pipe."""
+    try:
+        mode = os.stat(dest).st_mode
+    except OSError:
+        return dest == "-"
+    return dest == "-" or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def open_part(path: str) -> tuple[str, int]:
     """Return the name and the descriptor of a new file beside *path*."""
     # In a directory that others may write to, a name they can guess could be a link of theirs.

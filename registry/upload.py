@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import InternalError
+from pybuild.model.errors import DamagedBlob, InternalError
 from pybuild.model.reference import Reference
 from pybuild.registry.blobsink import BlobSource, Progress, Provable
 from pybuild.registry.challenge import Scopes, pull_scope, push_scope
@@ -95,6 +96,10 @@ class Upload:
                 else:
                     await self._in_one_piece(location, body)
                 return Pushed.UPLOADED
+            except RegistryFault as error:
+                if error.status == 400:
+                    await asyncio.to_thread(self._compare, path, error)
+                raise
             except _StartAgain as again:
                 if attempt + 1 == _UPLOAD_TRIES:
                     raise again.error from again
@@ -107,6 +112,19 @@ class Upload:
             if await self.exists():  # perhaps only the answer was lost
                 return Pushed.UPLOADED
         raise AssertionError("the last try returns or raises")
+
+    def _compare(self, path: str, error: RegistryFault) -> None:
+        """Read again what was refused: the fault may be ours.
+
+        Raises:
+            DamagedBlob: the bytes are not what the digest says.
+        """
+        digest = self.descriptor.digest
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, digest.algorithm).hexdigest()
+        if found != digest.hex:
+            reason = f"the store has {digest.algorithm}:{found}"
+            raise DamagedBlob(f"blob {digest}: {reason}", digest=digest) from error
 
     async def exists(self) -> bool:
         """Whether the repository has the blob."""

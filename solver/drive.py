@@ -407,7 +407,7 @@ class Solver:
     async def _run_now(self, what: Run, runner: Runner) -> Ran:
         self._feed(Began(what.ticket))
         began = self._clock.now()
-        emit = partial(self._pass_on, what.ticket)
+        emit = partial(self._pass_on, what.ticket, what.vertex.digest)
         result = await runner.run(what.vertex, what.inputs, emit)
         now = self._clock.now()
         return Ran(ticket=what.ticket, result=result, seconds=max(0.0, now - began), created=now)
@@ -423,11 +423,15 @@ class Solver:
             case _:
                 return self._lines["sources"]
 
-    def _pass_on(self, ticket: int, event: Event) -> None:
-        """Give what a run emits to every job that watches it, under its own vertex."""
+    def _pass_on(self, ticket: int, ran: Digest, event: Event) -> None:
+        """Give what a run emits to every job that watches it, under its own vertex.
+
+        What is said of other vertices than the one that *ran*, such as a layer that is pulled for
+        it, is theirs.
+        """
         for job, vertex in self._state.audience(ticket):
             build = self._builds[job]
-            if isinstance(event, BuildWarning) or event.vertex == vertex.digest:
+            if isinstance(event, BuildWarning) or event.vertex != ran:
                 build.say(event)
             else:
                 build.say(replace(event, vertex=vertex.digest))

@@ -337,6 +337,25 @@ def test_logs_reach_every_job_that_watches_under_its_own_vertex() -> None:
     go(work)
 
 
+def test_what_is_said_of_other_vertices_while_one_runs_is_theirs() -> None:
+    async def work() -> None:
+        pulled = Digest.of(b"a layer")
+
+        class Pulling(FakeRunner):
+            async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
+                emit(VertexAdded(vertex=pulled, name="pull"))
+                return await super().run(vertex, inputs, emit)
+
+        step = run("make", image())
+        heard: list[Event] = []
+        await solver().solve([step], Pulling(), heard.append)
+        added = [e for e in heard if isinstance(e, VertexAdded)]
+        assert {e.name for e in added if e.vertex == pulled} == {"pull"}
+        assert {e.name for e in added if e.vertex == step.digest} == {"make"}
+
+    go(work)
+
+
 class FaultyRecords(MemoryRecords):
     def load(self, key: Digest) -> Record | None:
         raise OSError("database disk image is malformed")
