@@ -17,9 +17,9 @@ from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.ahead import Ahead
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.flocks import locked
+from pybuild.executor.oncoming import Oncoming
 from pybuild.executor.storeform import settle
 from pybuild.executor.workers import Workers
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
@@ -217,12 +217,12 @@ class Layers:
 
     async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
-        ahead = Ahead(lambda fds: self._workers.call(_APPLY, args, fds=fds))
+        oncoming = Oncoming(lambda fds: self._workers.call(_APPLY, args, fds=fds))
         try:
-            await self._fetcher.fetch(delta, emit, follower=ahead, is_compared=True)
-            return await ahead.outcome()
+            await self._fetcher.fetch(delta, emit, follower=oncoming, is_compared=True)
+            return await oncoming.outcome()
         finally:
-            await ahead.stop()
+            await oncoming.stop()
 
 
 def _done(path: str) -> asyncio.Future[str]:

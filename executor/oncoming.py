@@ -16,7 +16,7 @@ from pybuild.model.errors import PybuildError
 Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
 
 
-class Ahead:
+class Oncoming:
     """Follows a blob on its way into the store (`cache.ingest.Follower`) and has it unpacked.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pybuild.executor.ahead import Ahead
+from pybuild.executor.oncoming import Oncoming
 from pybuild.model.errors import EnvironmentFault
 
 Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
@@ -21,14 +21,14 @@ def attempt(tmp_path: Path, unpack: Unpack, senders: int = 1, *, stops: bool = F
 
     async def body() -> Any:
         open_before = set(os.listdir("/proc/self/fd"))
-        ahead = Ahead(unpack)
+        oncoming = Oncoming(unpack)
         for _ in range(senders):
-            ahead.begun(os.open(path, os.O_RDONLY))
+            oncoming.begun(os.open(path, os.O_RDONLY))
             await asyncio.sleep(0)
-            ahead.grown()
-            ahead.ended()
-        outcome = "stopped" if stops else await ahead.outcome()
-        await ahead.stop()
+            oncoming.grown()
+            oncoming.ended()
+        outcome = "stopped" if stops else await oncoming.outcome()
+        await oncoming.stop()
         await asyncio.sleep(0)
         assert set(os.listdir("/proc/self/fd")) == open_before
         return outcome
