@@ -8,6 +8,7 @@ says so in `LowerOptions.epochs`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import NamedContexts, RemoteContext
@@ -33,6 +34,9 @@ from pybuild.model.ops import (
     Vertex,
     walk,
 )
+
+if TYPE_CHECKING:
+    from pybuild.model.policy import Policies
 
 CONTEXT = "context"
 _SOURCES = (GitSource, HttpSource, ImageSource, LocalSource, OciLayoutSource)
@@ -122,6 +126,10 @@ def _find(
     except ValueError:
         named = None
     if named is not None:
+        if options.policies:
+            from pybuild.frontend.sourced import ruled_context
+
+            named = ruled_context(options.policies, named)
         op = named.source if isinstance(named, RemoteContext) else None
         return _source(word, op, f"{EPOCH} named context {word}")
     for stage in dockerfile.stages:
@@ -170,7 +178,7 @@ def _stage_source(
                     if value is not None:
                         env.set(item.name, value)
             case ast.Add() if found is None:
-                found = _added(instruction, env, escape)
+                found = _added(instruction, env, escape, options.policies)
             case ast.Add():
                 raise UserError(f"{EPOCH} stage must contain exactly one remote ADD")
             case _:
@@ -183,7 +191,9 @@ def _stage_source(
     return found
 
 
-def _added(at: ast.Add, env: Environment, escape: str) -> GitSource | HttpSource:
+def _added(
+    at: ast.Add, env: Environment, escape: str, policies: Policies | None
+) -> GitSource | HttpSource:
     if len(at.sources) != 1 or not isinstance(at.sources[0], str):
         raise UserError(f"{EPOCH} stage must contain exactly one remote ADD source")
     name = expand(at.sources[0], env, escape=escape)
@@ -191,4 +201,4 @@ def _added(at: ast.Add, env: Environment, escape: str) -> GitSource | HttpSource
     git = parse_git_url(name)
     if git is None and not is_http(name):
         raise UserError(f"{EPOCH} stage source must be a single HTTP(S) or Git ADD")
-    return remote_source(at, name, git, checksum)
+    return remote_source(at, name, git, checksum, policies)

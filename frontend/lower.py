@@ -104,6 +104,7 @@ def plan(
         scope=scope.globals,
         target_platform=options.target_platform,
         default_platform=options.build_platform,
+        policies=options.policies,
     )
     target = graph.target(options.target)
     while True:

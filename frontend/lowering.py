@@ -17,6 +17,7 @@ from pybuild.model.span import Span
 
 if TYPE_CHECKING:
     from pybuild.frontend.contexts import VertexContext
+    from pybuild.model.policy import Policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class LowerOptions:
         context: what stands for the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
         hostname: of steps; the build arg for it wins [EV-12].
+        policies: judge every source before it is asked for [POL-5].
         epochs: what a word that was given for SOURCE_DATE_EPOCH stands for, in seconds; None where
             it has no time (`pybuild.frontend.epoch`).
     """
@@ -63,6 +65,7 @@ class LowerOptions:
     context: Vertex | None = None
     multi_platform: bool = False
     hostname: str = ""
+    policies: Policies | None = None
     epochs: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from pybuild.frontend import ast
 from pybuild.frontend.contexts import ImageContext, NamedContext, NamedContexts
@@ -17,6 +18,9 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
+
+if TYPE_CHECKING:
+    from pybuild.model.policy import Policies
 
 # As for the instructions of a file: a few that are multiplied must not keep a daemon busy.
 MAX_TRIGGERS = 10_000
@@ -112,7 +116,9 @@ class StageGraph:
         scope: Mapping[str, str],
         target_platform: Platform,
         default_platform: Platform,
+        policies: Policies | None = None,
     ) -> None:
+        self._policies = policies
         self._contexts = contexts
         self._scope = scope
         self._escape = dockerfile.directives.escape
@@ -159,7 +165,7 @@ class StageGraph:
         if start.name:
             context = self._contexts.find(start.name, platform or self._target_platform)
         if context is not None:
-            node.origin, node.replaced = context, True
+            node.origin, node.replaced = self._ruled(context), True
         else:
             node.origin = self._by_name.get(base) or self._outside(base, platform)
         return node
@@ -172,14 +178,25 @@ class StageGraph:
             return Scratch()
         context = self._contexts.find(name, platform or self._target_platform)
         if context is not None:
-            return context
+            return self._ruled(context)
         try:
-            return RegistryImage(Reference.parse(name))
+            reference = Reference.parse(name)
         except ValueError as error:
             hints: tuple[str, ...] = ()
             if name.lower() in self._by_name:  # FROM Base after FROM x AS Base [FROM-4]
                 hints = (f"stage names are lower case; did you mean {name.lower()}?",)
             raise UserError(f'failed to parse stage name "{name}": {error}', hints=hints) from error
+        found = self._ruled(ImageContext(name, reference))
+        if isinstance(found, ImageContext) and found.reference and not found.layout:
+            return RegistryImage(found.reference)
+        return found
+
+    def _ruled(self, context: NamedContext) -> NamedContext:
+        if not self._policies:
+            return context
+        from pybuild.frontend.sourced import ruled_context
+
+        return ruled_context(self._policies, context)
 
     def _step(self, instruction: ast.Instruction, *, triggered: bool = False) -> Step:
         sources: tuple[Node | None, ...] = ()

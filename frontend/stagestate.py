@@ -68,6 +68,12 @@ class BuildScope:
         if name == "context" and self.options.context is not None:
             return self.options.context
         if name not in self._locals:
+            if (
+                name == "context" and self.options.policies
+            ):  # others are judged where they are named
+                from pybuild.frontend.sourced import ruled_local
+
+                ruled_local(self.options.policies, name)
             title = "[internal] load build context"
             if name != "context":
                 title = f"[context {name}] load from client"

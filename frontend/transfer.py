@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pybuild.frontend import ast, paths
 from pybuild.frontend.giturl import GitUrl, file_name, is_http, parse_git_url
@@ -27,6 +28,9 @@ from pybuild.model.ops import (
 from pybuild.model.patterns import PatternMatcher
 from pybuild.model.patterns import match as match_pattern
 
+if TYPE_CHECKING:
+    from pybuild.model.policy import Policies
+
 _OCTAL = re.compile(r"[0-7]+\Z", re.ASCII)
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[ugo]|[rwxXst]*))+\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
@@ -48,7 +52,7 @@ def apply_transfer(
     shown_dest = expand(at.dest)
     parents = bool(at.flag_bool("parents"))
     checksum = expand(at.flag("checksum") or "")
-    remotes = _remotes(at, keyword, names, checksum)
+    remotes = _remotes(at, keyword, names, checksum, state.scope.options.policies)
     if not at.flag("from"):
         ignored = state.scope.options.local_excludes.get("context", ())
         here = [name for name in names if name not in remotes]
@@ -202,7 +206,7 @@ def _mode(text: str) -> int | str | None:
 
 
 def _remotes(
-    at: ast.Copy | ast.Add, keyword: str, names: list[str], checksum: str
+    at: ast.Copy | ast.Add, keyword: str, names: list[str], checksum: str, policies: Policies | None
 ) -> dict[str, HttpSource | GitSource]:
     """Return the sources that are no paths, by how they are written [ADD-4..10].
 
@@ -216,7 +220,7 @@ def _remotes(
             continue
         if keyword == "COPY":
             raise UserError(f"source can't be a {'URL' if git is None else 'git ref'} for COPY")
-        remotes[name] = remote_source(at, name, git, checksum)
+        remotes[name] = remote_source(at, name, git, checksum, policies)
     if checksum and keyword == "ADD":
         if len(at.sources) != 1:
             raise UserError("checksum can't be specified for multiple sources")
@@ -226,14 +230,19 @@ def _remotes(
 
 
 def remote_source(
-    at: ast.Copy | ast.Add, url: str, git: GitUrl | None, checksum: str
+    at: ast.Copy | ast.Add, url: str, git: GitUrl | None, checksum: str, policies: Policies | None
 ) -> HttpSource | GitSource:
     """Return the source that *url* of an ADD stands for; *git* is what it says of a repository.
 
     Raises:
-        UserError: the checksum is none, or it and flags contradict the URL.
+        UserError: the checksum is none, it and flags contradict the URL, or a policy refuses it.
     """
-    return _http(url, checksum) if git is None else _git(at, git, checksum)
+    found = _http(url, checksum) if git is None else _git(at, git, checksum)
+    if not policies:
+        return found
+    from pybuild.frontend.sourced import ruled
+
+    return ruled(policies, found)
 
 
 def _http(url: str, checksum: str) -> HttpSource:

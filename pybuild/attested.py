@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.attestation import Attestation
-from pybuild.attest.options import Provenance, Sbom
+from pybuild.attest.options import Provenance, Sbom, Wanted
 from pybuild.attest.predicate import (
     DOCKERFILE_FRONTEND,
     DOCKERFILE_VERSION,
@@ -75,6 +75,7 @@ class Attestor:
         if not wanted:
             return list(built)
         asked = Asked(frontend=DOCKERFILE_FRONTEND, args=await _args(self._prepared.request))
+        wanted = self._ruled(wanted)
         scanner = await self._scanner(wanted.sbom) if wanted.sbom else None
         found: list[Built] = []
         for one in built:
@@ -104,6 +105,15 @@ class Attestor:
                 self._known,
             )
         return found
+
+    def _ruled(self, wanted: Wanted) -> Wanted:
+        policies = self._prepared.request.policies
+        if not policies or wanted.sbom is None:
+            return wanted
+        from pybuild.frontend.sourced import ruled_image
+
+        generator = ruled_image(policies, wanted.sbom.generator)
+        return replace(wanted, sbom=replace(wanted.sbom, generator=generator))
 
     async def _scanner(self, sbom: Sbom) -> ResolvedImage:
         title = f"[internal] load metadata for {sbom.generator}"

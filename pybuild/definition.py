@@ -34,4 +34,5 @@ def lower_options(
         local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
         multi_platform=request.multi_platform,
         platform_explicit=bool(request.platforms),
+        policies=request.policies,
     )

@@ -25,10 +25,11 @@ from pybuild.contexts import (
 from pybuild.executor.files.archives import is_archive
 from pybuild.executor.sources.download import shown_url
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http, without_credentials
+from pybuild.frontend.sourced import ruled
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
-from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
+from pybuild.model.ops import Copy, FileOp, GitSource, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.request import BuildRequest
 from pybuild.session import Session
@@ -108,17 +109,23 @@ class _Loader:
             mtime="commit" if args.get("SOURCE_DATE_EPOCH") else "",
         )
         name = f"[internal] load git source {without_credentials(text)}"
-        vertex = Vertex(op, meta=VertexMeta(name=name))
+        vertex = Vertex(self._ruled(op), meta=VertexMeta(name=name))
         return _Context(vertex, await self._session.tree(vertex, self._emit))
 
     async def _http(self) -> _Context:
         op = HttpSource(url=self._request.context, filename=CONTEXT_FILE)
-        vertex = Vertex(op, meta=VertexMeta(name="[internal] load remote build context"))
+        vertex = Vertex(
+            self._ruled(op), meta=VertexMeta(name="[internal] load remote build context")
+        )
         tree = await self._session.tree(vertex, self._emit)
         head = await self._session.read(tree, CONTEXT_FILE, _HEAD) or b""
         if is_archive(head):
             return await self._unpacked(vertex)
         return _Context(vertex, tree, CONTEXT_FILE)
+
+    def _ruled(self, op: GitSource | HttpSource) -> GitSource | HttpSource:
+        policies = self._request.policies
+        return ruled(policies, op) if policies else op
 
     async def _standard_input(self) -> _Context:
         if self._request.dockerfile == "-":
@@ -166,7 +173,7 @@ class _Loader:
     async def _dockerfile_of_url(self, url: str) -> tuple[bytes, str]:
         op = HttpSource(url=url, filename="Dockerfile")
         shown = shown_url(url)
-        vertex = Vertex(op, meta=VertexMeta(name=f"[internal] load {shown}"))
+        vertex = Vertex(self._ruled(op), meta=VertexMeta(name=f"[internal] load {shown}"))
         tree = await self._session.tree(vertex, self._emit)
         data = await self._session.read(tree, "Dockerfile", MAX_DOCKERFILE_BYTES + 1) or b""
         return _bounded(data, shown), file_name(url)

@@ -27,6 +27,7 @@ _INELIGIBLE = (
     "push",
     "output",
     "secret",
+    "source-policy-file",
     "ssh",
     "allow",
     "cache",
@@ -40,6 +41,8 @@ def try_cached_build(parsed: Parsed) -> int | None:
     """Answer the build from its memo; None when it has to be looked at in earnest."""
     if any(name in parsed.values for name in _INELIGIBLE):
         return None
+    if any(name in os.environ for name in memo.POLICY_VARIABLES):
+        return None  # what a policy says of a source is not in the memo
     if parsed.flag("load") and _may_have_engine():
         return None
     progress = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))

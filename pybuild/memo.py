@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pybuild.options import Parsed
 
 FORMAT = 3
+# Where the rules for sources are, if no option says it [POL-1].
+POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 
 # These change how a build is told, not what it does.
 _TELLING = frozenset(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
     from pybuild.cacheoptions import CacheFrom, CacheTo
     from pybuild.executor.sources.agents import SshAgent
+    from pybuild.model.policy import Policies
 
 MAY_DELETE = "buildx.local.delete"
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
@@ -173,6 +174,7 @@ class BuildRequest:
         cache_from: asked for results that are not here, in this order; *cache_to* is given them.
         allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
         fail_on_miss: let no step run; fail at the first that would have to.
+        policies: judge every source of the build [POL].
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -205,6 +207,7 @@ class BuildRequest:
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
     git_modes: bool = False
+    policies: Policies | None = None
 
     def __post_init__(self) -> None:
         for output in self.outputs:

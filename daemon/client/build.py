@@ -24,6 +24,7 @@ from pybuild.daemon.client.exports import (
 )
 from pybuild.daemon.client.failures import failure
 from pybuild.daemon.client.services import services
+from pybuild.daemon.control.policies import write_policies
 from pybuild.daemon.grpc.channel import Channel, ClientCall
 from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.pb import control as pb
@@ -88,6 +89,9 @@ def solve_request(
         Exporters=exports.exporters,
         Cache=pb.CacheOptions(),
     )
+    if request.policies:
+        (policy,) = write_policies(request.policies)
+        message.SourcePolicy.CopyFrom(policy)
     if exports.exporters:  # for servers that know of one exporter only
         first = exports.exporters[0]
         message.ExporterDeprecated = first.Type

@@ -15,6 +15,7 @@ from pybuild.attesting import provenance, provenance_document
 from pybuild.daemon.control.offered import load_offered, sbom_of
 from pybuild.daemon.control.results import Reference, Result
 from pybuild.frontend.lowering import ImageRequest
+from pybuild.frontend.sourced import ruled_image
 from pybuild.host import native_platform
 from pybuild.image.attestation import SPDX
 from pybuild.internal import internal_step
@@ -44,6 +45,8 @@ async def scan_reference(
     Raises:
         UserError: there is no such scanner.
     """
+    if scope.policies:
+        sbom = replace(sbom, generator=ruled_image(scope.policies, sbom.generator))
     request = ImageRequest(sbom.generator, native_platform())
     title = f"[internal] load metadata for {sbom.generator}"
     async with internal_step(title, scope.emit, scope.engine.clock):

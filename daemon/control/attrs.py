@@ -14,6 +14,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
+from pybuild.model.policy import Policies
 from pybuild.model.resources import Resources, parse_resources
 
 _NETWORKS = {
@@ -56,6 +57,7 @@ class Attrs:
         cache_imports: ``(type, attributes)``.
         attestations: the lists and the provenance to be made of the result.
         request: id of a sub-request, such as ``frontend.lint``.
+        policies: not an attribute: what the request says of sources.
     """
 
     filename: str = "Dockerfile"
@@ -85,6 +87,7 @@ class Attrs:
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
     attestations: Wanted = field(default_factory=Wanted)
     request: str = ""
+    policies: Policies | None = None
 
 
 def read_attrs(given: Mapping[str, str]) -> Attrs:

@@ -76,6 +76,7 @@ class BridgeService:
             dict(request.FrontendOpt),
             request.Definition if request.HasField("Definition") else None,
             dict(request.FrontendInputs),
+            request.SourcePolicies,
         )
         if request.Evaluate:
             async with asyncio.TaskGroup() as group:

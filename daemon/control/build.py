@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from pybuild.daemon.control.llbload import load_definition
 from pybuild.daemon.control.looks import Look, looking
 from pybuild.daemon.control.lowered import gateway_config, lowered_from
 from pybuild.daemon.control.outputs import Deliverable, export_all
+from pybuild.daemon.control.policies import read_policies
 from pybuild.daemon.control.provenance import Ledger, Solve
 from pybuild.daemon.control.results import CONFIG, Reference, Result
 from pybuild.daemon.control.scope import Scope
@@ -35,10 +36,12 @@ from pybuild.daemon.pb.errors import (
     status_of,
 )
 from pybuild.daemon.pb.ops import Definition
+from pybuild.daemon.pb.sourcepolicy import Policy
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex
+from pybuild.model.policy import Policies
 from pybuild.render import unwrap
 
 if TYPE_CHECKING:
@@ -134,6 +137,7 @@ class Build:
                 allow=allow,
                 emit=self.teller.emit,
             ) as scope:
+                scope.policies = self._policies()
                 self._scope = scope
                 scope.files = self.files
                 try:
@@ -148,6 +152,15 @@ class Build:
         finally:
             self.ready.set()  # who waits to work for it need not wait longer
             self._server.producers.forget(self.ref)
+
+    def _policies(self) -> Policies | None:
+        request = self.request
+        if request.SourcePolicySession:  # what it would refuse must not be built unasked
+            raise UserError(
+                "policies that a session decides about are not supported",
+                hints=("give the rules as a source policy",),
+            )
+        return read_policies([request.SourcePolicy] if request.HasField("SourcePolicy") else [])
 
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
@@ -201,36 +214,44 @@ class Build:
         opts: Mapping[str, str],
         definition: Definition | None,
         inputs: Mapping[str, Definition],
+        policies: Iterable[Policy] = (),
     ) -> Result:
         """Run a frontend, or take a definition as it is; the trees are made later.
+
+        Args:
+            policies: judge its sources beside those of the build.
 
         Raises:
             PybuildError: it cannot be done.
         """
         scope = self.scope
+        rules = read_policies(policies, scope.policies)
         if not frontend:
             if definition is None or not len(definition.defs):
                 return Result()
-            vertex = await load_definition(definition, scope)
+            vertex = await load_definition(definition, scope, rules)
             result = Result(single=Reference(vertex, scope.snapshot, lambda: definition))
             self.ledger.solves.append(Solve(asked=None, references=tuple(result.references())))
         else:
-            result = await self._dockerfile(_unwrapped(frontend, opts), inputs)
+            result = await self._dockerfile(_unwrapped(frontend, opts), inputs, rules)
         for reference in result.references():
             self.references[reference.id] = reference
         return result
 
     async def _dockerfile(
-        self, opts: Mapping[str, str], inputs: Mapping[str, Definition]
+        self,
+        opts: Mapping[str, str],
+        inputs: Mapping[str, Definition],
+        policies: Policies | None,
     ) -> Result:
         scope, look = self.scope, Look()
         producers = self._server.producers
         asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
-        self.attrs = attrs = read_attrs(opts)
+        self.attrs = attrs = replace(read_attrs(opts), policies=policies)
         await scope.imports.add(attrs.cache_imports)
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():
-            vertices[name] = await load_definition(given, scope)
+            vertices[name] = await load_definition(given, scope, policies)
         with looking(look):
             answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
         self.lowered |= answer.lowered

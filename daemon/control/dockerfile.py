@@ -200,4 +200,5 @@ def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerO
         context=definition.context,
         multi_platform=attrs.multi_platform,
         hostname=attrs.hostname,
+        policies=attrs.policies,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+from pybuild.daemon.control.policies import ruled_source
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.llb.queries import (
     Answer,
@@ -19,14 +21,20 @@ from pybuild.frontend.lowering import ImageRequest
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ImageSource, OciLayoutSource, Vertex
+from pybuild.model.policy import Policies
 from pybuild.model.span import Span
 
 
-async def load_definition(definition: Definition, scope: Scope) -> Vertex:
+async def load_definition(
+    definition: Definition, scope: Scope, policies: Policies | None = None
+) -> Vertex:
     """Return the vertex that *definition* results in.
 
+    Args:
+        policies: judge its sources, where that are others than those of the whole build.
+
     Raises:
-        UserError: it is none, or asks for what is not there.
+        UserError: it is none, asks for what is not there, or for what a policy refuses.
     """
 
     async def resolve(need: NeedAnswers) -> Answers:
@@ -38,7 +46,11 @@ async def load_definition(definition: Definition, scope: Scope) -> Vertex:
         return {query: task.result() for query, task in tasks.items()}
 
     found = await read_with(
-        definition, platform=native_platform(), resolve=resolve, call=scope.trees.name_of
+        definition,
+        platform=native_platform(),
+        resolve=resolve,
+        call=scope.trees.name_of,
+        rule=partial(ruled_source, policies=policies or scope.policies),
     )
     scope.files.update(found.files)
     return found.result

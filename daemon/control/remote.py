@@ -11,9 +11,10 @@ from pybuild.daemon.session.upload import HOST
 from pybuild.executor.files.archives import is_archive
 from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
 from pybuild.frontend.paths import clean
+from pybuild.frontend.sourced import ruled
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
-from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
+from pybuild.model.ops import Copy, FileOp, GitSource, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import Snapshot
 
 _HEAD_BYTES = 512
@@ -48,11 +49,11 @@ async def load_context(scope: Scope, attrs: Attrs) -> RemoteContext:
             mtime="commit" if attrs.build_args.get("SOURCE_DATE_EPOCH") else "",
         )
         name = f"[internal] load git source {without_credentials(url)}"
-        vertex = Vertex(git, meta=VertexMeta(name=name))
+        vertex = Vertex(_ruled(attrs, git), meta=VertexMeta(name=name))
         return RemoteContext(vertex, await scope.snapshot(vertex))
     if is_http(url):
         op = HttpSource(url=url, filename=CONTEXT_FILE)
-        return await _file(scope, op, "[internal] load remote build context")
+        return await _file(scope, _ruled(attrs, op), "[internal] load remote build context")
     raise UserError(f"invalid context {without_credentials(url)}")
 
 
@@ -71,7 +72,11 @@ async def _uploaded(scope: Scope, url: str) -> RemoteContext:
     return await _file(scope, op, "[internal] load build context from the client")
 
 
-async def _file(scope: Scope, op: HttpSource, name: str) -> RemoteContext:
+def _ruled(attrs: Attrs, op: GitSource | HttpSource) -> GitSource | HttpSource:
+    return ruled(attrs.policies, op) if attrs.policies else op
+
+
+async def _file(scope: Scope, op: GitSource | HttpSource, name: str) -> RemoteContext:
     """An archive is unpacked; anything else is the Dockerfile."""
     vertex = Vertex(op, meta=VertexMeta(name=name))
     tree = await scope.snapshot(vertex)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.session.filesync import LocalSync
     from pybuild.daemon.session.sessions import Session
     from pybuild.engine import Engine
+    from pybuild.model.policy import Policies
 
 
 class Scope:
@@ -57,6 +58,7 @@ class Scope:
         delivers: what is solved is wanted itself, not only that it is made.
         imports: the caches that it looks into.
         caching: where what it makes is carried to.
+        policies: judge all its sources.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Scope:
         self.delivers = True
         self.imports = Imports(self)
         self.caching: Caching | None = None
+        self.policies: Policies | None = None
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
             self.store,

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from pybuild.attest.sources import Image
 from pybuild.daemon.control.looks import note_image
+from pybuild.daemon.control.policies import read_policies, ruled_source
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import gateway as pb
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
+from pybuild.daemon.pb.ops import SourceOp
 from pybuild.daemon.pb.times import timestamp
 from pybuild.daemon.session.upload import HOST
 from pybuild.frontend.giturl import CONTEXT_FILE, parse_git_url
@@ -36,10 +38,13 @@ async def resolve_image_config(
         UserError: no such image.
     """
     platform = request.Platform if request.HasField("Platform") else None
-    digest, config = await _image(
-        scope, request.Ref, platform, request.ResolveMode, request.LogName
-    )
-    return pb.ResolveImageConfigResponse(Digest=digest, Config=config, Ref=request.Ref)
+    source = SourceOp(identifier=_IMAGE + request.Ref)
+    ruled_source(source, read_policies(request.SourcePolicies, scope.policies))
+    if not source.identifier.startswith(_IMAGE):
+        raise UserError(f"source policy: image {request.Ref} is to be {source.identifier}")
+    name = source.identifier.removeprefix(_IMAGE)
+    digest, config = await _image(scope, name, platform, request.ResolveMode, request.LogName)
+    return pb.ResolveImageConfigResponse(Digest=digest, Config=config, Ref=name)
 
 
 async def resolve_source_meta(
@@ -50,6 +55,7 @@ async def resolve_source_meta(
     Raises:
         UserError: it is of a kind without such facts, or not there.
     """
+    ruled_source(request.Source, read_policies(request.SourcePolicies, scope.policies))
     response = pb.ResolveSourceMetaResponse()
     response.Source.CopyFrom(request.Source)
     identifier = request.Source.identifier

@@ -23,7 +23,7 @@ from pybuild.daemon.llb.sources import Found, read_source
 from pybuild.daemon.pb import ops as pb
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.errors import InternalError
+from pybuild.model.errors import InternalError, PybuildError
 from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMeta
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
@@ -79,6 +79,7 @@ def read(
     platform: Platform,
     answers: Answers | None = None,
     call: Call | None = None,
+    rule: Callable[[pb.SourceOp], None] = lambda source: None,
 ) -> ReadDefinition | NeedAnswers:
     """Return the vertices of *definition*, or what must be answered first.
 
@@ -86,12 +87,13 @@ def read(
         platform: of ops that name none.
         call: names a directory of the client, where definitions are read beside each other; the
             same text for equal queries alone.
+        rule: judges each source before it is read, and may put another in its place.
 
     Raises:
         UserError: it is no definition, or asks for what we do not have.
     """
     checked = graph.parse(definition)
-    sources = _Sources(checked, platform, call)
+    sources = _Sources(checked, platform, call, rule)
     answers = answers or {}
     missing = {query: spans for query, spans in sources.asked.items() if query not in answers}
     if missing:
@@ -106,15 +108,17 @@ async def read_with(
     platform: Platform,
     resolve: Callable[[NeedAnswers], Awaitable[Answers]],
     call: Call | None = None,
+    rule: Callable[[pb.SourceOp], None] = lambda source: None,
 ) -> ReadDefinition:
     """Do `read`, with *resolve* to answer what it needs.
 
     Raises:
         UserError: as `read`; and what *resolve* raises.
     """
-    found = read(definition, platform=platform, call=call)
+    found = read(definition, platform=platform, call=call, rule=rule)
     if isinstance(found, NeedAnswers):
-        found = read(definition, platform=platform, answers=await resolve(found), call=call)
+        answers = await resolve(found)
+        found = read(definition, platform=platform, answers=answers, call=call, rule=rule)
     if isinstance(found, NeedAnswers):
         raise InternalError(f"no answer for {found.queries[0]}")
     return found
@@ -135,7 +139,13 @@ def _platform(op: pb.Op, default: Platform) -> Platform:
 class _Sources:
     """All sources, what has to be asked about them, and a name for each local one."""
 
-    def __init__(self, checked: Graph, platform: Platform, call: Call | None) -> None:
+    def __init__(
+        self,
+        checked: Graph,
+        platform: Platform,
+        call: Call | None,
+        rule: Callable[[pb.SourceOp], None],
+    ) -> None:
         self._call = call
         self.found: dict[Digest, Found] = {}
         self.asked: dict[Query, tuple[Span, ...]] = {}
@@ -144,6 +154,10 @@ class _Sources:
         for entry in checked.entries.values():
             if entry.op.WhichOneof("op") != "source":
                 continue
+            try:
+                rule(entry.op.source)
+            except PybuildError as error:
+                raise error.with_spans(entry.spans) from error.__cause__
             found = self.found[entry.digest] = read_source(entry, _platform(entry.op, platform))
             if isinstance(found, ImageQuery | LayoutQuery | UploadQuery):
                 self.asked[found] = (*self.asked.get(found, ()), *entry.spans)

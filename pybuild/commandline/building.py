@@ -92,6 +92,12 @@ BUILD = Command(
         RUNTIME,
         Option("sbom", "shorthand for --attest=type=sbom: generator=IMAGE or false", "SPEC"),
         Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
+        Option(
+            "source-policy-file",
+            "rules that allow, refuse or replace sources, as JSON "
+            "(default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)",
+            "FILE",
+        ),
         Option("shm-size", "size of /dev/shm", "BYTES"),
         Option(
             "ssh",

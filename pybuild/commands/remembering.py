@@ -38,7 +38,14 @@ async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | Non
     request = prepared.request
     plain = all(o.type == "image" and all(map(is_attribute, o.attrs)) for o in request.outputs)
     fresh = request.no_cache or request.no_cache_filter or request.pull or request.attestations
-    if not plain or fresh or request.secrets or request.ssh or memo.key_of(parsed) is None:
+    if (
+        not plain
+        or fresh
+        or request.policies
+        or request.secrets
+        or request.ssh
+        or memo.key_of(parsed) is None
+    ):
         return None
     if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
         return None

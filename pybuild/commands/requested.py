@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, TypedDict
 
 from pybuild.host import platforms_from
+from pybuild.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
 from pybuild.model.reference import Reference
@@ -33,6 +34,7 @@ from pybuild.result import BuildResult
 if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
     from pybuild.cacheoptions import CacheFrom, CacheTo
+    from pybuild.model.policy import Policies
 
 
 def request_from(parsed: Parsed) -> BuildRequest:
@@ -89,8 +91,21 @@ def request_from(parsed: Parsed) -> BuildRequest:
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
         git_modes=_has_git_modes(parsed),
+        policies=_policies(parsed),
         **_caches(parsed),
     )
+
+
+def _policies(parsed: Parsed) -> Policies | None:
+    """Read the rules for sources: those that are named, else those of the environment [POL-1]."""
+    path = parsed.one("source-policy-file") or next(
+        (os.environ[name] for name in POLICY_VARIABLES if os.environ.get(name)), ""
+    )
+    if not path:
+        return None
+    from pybuild.policyfile import read_policy_file
+
+    return read_policy_file(path)
 
 
 class _Caches(TypedDict, total=False):

@@ -132,6 +132,49 @@ def test_a_mounted_directory_is_seen_as_a_copy_of_it_would_be(
     assert saw[0][1] == "mine\n" and saw[0][3] == "f"
 
 
+def test_policies_judge_sources_here_and_there(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[POL-1, POL-4, POL-5] The rules of a file, or of the environment; a cached build, too."""
+    context = write(tmp_path / "c", Dockerfile="FROM base AS one\nRUN true\n")
+    other = write(tmp_path / "other", f="x")
+    from_test = {
+        "action": "CONVERT",
+        "selector": {"identifier": "docker-image://docker.io/library/nowhere:*"},
+        "updates": {"identifier": "local://test"},
+    }
+    deny = {"action": "DENY", "selector": {"identifier": "docker-image://*"}}
+    path = tmp_path / "policy.json"
+    with site() as web:
+        web.files["/f"] = b"x"
+        for run in (pybuild, remote):
+            run("build", context)
+            path.write_text(json.dumps({"rules": [deny]}))
+            for words, given in (
+                (("--source-policy-file", path), {}),
+                ((), {"EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": str(path)}),
+                ((), {"BUILDKIT_SOURCE_POLICY": str(path)}),
+            ):
+                done = run("build", *words, context, env=given, code=1)
+                assert 'source "docker-image://docker.io/library/base:latest" denied' in done.err
+                assert ">>> FROM base AS one" in done.err
+            path.write_text(json.dumps({"rules": [deny, from_test]}))
+            out = tmp_path / f"out-{run.store.name}"
+            others = ("--build-context", f"test={other}", "-o", out)
+            text = b"FROM nowhere AS n\nFROM scratch\nCOPY --from=n f /g\n"
+            run("build", "--source-policy-file", path, *others, "-f", "-", context, stdin=text)
+            assert (out / "g").read_text() == "x"
+            secret = {"action": "DENY", "selector": {"identifier": f"{web.url}/*"}}
+            path.write_text(json.dumps({"rules": [secret]}))
+            asked = len(web.asked)
+            done = run("build", "--source-policy-file", path, f"{web.url}/f", code=1)
+            assert f'source "{web.url}/f" denied by policy' in done.err
+            assert len(web.asked) == asked
+            path.write_text("{}}")
+            done = run("build", "--source-policy-file", path, context, code=2)
+            assert f"source policy {path}: " in done.err and "Traceback" not in done.err
+
+
 def test_a_server_deletes_here_only_what_we_allow(remote: Remote, tmp_path: Path) -> None:
     """OUT-17: the entitlement is ours and not the server's to grant."""
     context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY f /f\n", f="f")

@@ -1,0 +1,200 @@
+"""Source policies: rules that allow, refuse or replace what a build is made of [POL-1..5].
+
+A source is an identifier such as ``docker-image://docker.io/library/alpine:3.20`` and attributes, in
+the words of LLB. Frontends and readers of definitions ask for each source that they come upon, so
+that what was refused is never asked for, and what was replaced is seen nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+
+from pybuild.model import regex, wildcard
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
+
+_MOST_CHANGES = 20
+_MOST_CHARS = 4096  # of an identifier: patterns can double it each time
+_KINDS = {
+    "docker-image": "image.",
+    "git": "git.",
+    "http": "http.",
+    "https": "http.",
+    "local": "local.",
+    "oci-layout": "oci.",
+}
+_FULL_URL = "git.fullurl"
+
+
+class Action(StrEnum):
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    CONVERT = "CONVERT"
+
+
+class MatchType(StrEnum):
+    WILDCARD = "WILDCARD"
+    EXACT = "EXACT"
+    REGEX = "REGEX"
+
+
+class Condition(StrEnum):
+    EQUAL = "EQUAL"
+    NOTEQUAL = "NOTEQUAL"
+    MATCHES = "MATCHES"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a rule looks at, and what it may replace."""
+
+    identifier: str
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an attribute has to be; one that is not there is empty."""
+
+    key: str
+    value: str
+    condition: Condition = Condition.EQUAL
+
+    def holds(self, attrs: Mapping[str, str]) -> bool:
+        found = attrs.get(self.key, "")
+        if self.condition is Condition.MATCHES:
+            return regex.search(self.value, found)
+        return (found == self.value) == (self.condition is Condition.EQUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Picks sources: by the very identifier, or what it means as a pattern."""
+
+    identifier: str
+    match_type: MatchType = MatchType.WILDCARD
+    constraints: tuple[Constraint, ...] = ()
+
+    def picks(self, source: Source) -> bool:
+        if not all(constraint.holds(source.attrs) for constraint in self.constraints):
+            return False
+        identifier = source.identifier
+        if identifier == self.identifier:
+            return True
+        match self.match_type:
+            case MatchType.EXACT:
+                return False
+            case MatchType.WILDCARD:
+                return wildcard.groups(self.identifier, identifier) is not None
+            case MatchType.REGEX:
+                return regex.search(self.identifier, identifier)
+
+    def written(self, identifier: str, template: str) -> str:
+        """Return *template* with what the pattern's groups matched in *identifier*."""
+        match self.match_type:
+            case MatchType.EXACT:
+                return template
+            case MatchType.WILDCARD:
+                found = wildcard.groups(self.identifier, identifier)
+                return identifier if found is None else wildcard.expand(template, found)
+            case MatchType.REGEX:
+                return regex.replace(self.identifier, identifier, template)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a source becomes; an identifier that is empty is that of the selector."""
+
+    identifier: str = ""
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    action: Action
+    selector: Selector
+    updates: Update | None = None
+
+    def convert(self, source: Source) -> Source:
+        if self.updates is None:
+            raise UserError(
+                f"source policy: {self.selector.identifier}: missing destination for convert rule",
+                hints=("say in updates what becomes of it",),
+            )
+        template = self.updates.identifier or self.selector.identifier
+        identifier = self.selector.written(source.identifier, template[:_MOST_CHARS])
+        if max(len(template), len(identifier)) > _MOST_CHARS:
+            raise UserError(f"source policy: an identifier of more than {_MOST_CHARS} characters")
+        identifier = identifier or source.identifier
+        attrs = dict(source.attrs)
+        if identifier != source.identifier:
+            # The whole URL of a repository stands in an attribute, too, and wins there: who
+            # replaces what people read means what is fetched.
+            attrs.pop(_FULL_URL, None)
+            attrs = _of_kind(identifier, attrs)
+        return Source(identifier, {**attrs, **self.updates.attrs})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules in order: the last that allows or denies decides, one that changes something at once."""
+
+    rules: tuple[Rule, ...]
+
+    def judge(self, source: Source) -> Source:
+        """Return what takes the place of *source*, or itself.
+
+        Raises:
+            UserError: it is refused.
+        """
+        denied = False
+        for rule in self.rules:
+            if not rule.selector.picks(source):
+                continue
+            if rule.action is Action.CONVERT:
+                changed = rule.convert(source)
+                if changed != source:
+                    return changed
+            else:
+                denied = rule.action is Action.DENY
+        if denied:
+            raise UserError(f'source "{source.identifier}" denied by policy')
+        return source
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Those of a request and of what it is part of; each of them has to agree."""
+
+    all: tuple[Policy, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    def __add__(self, others: Policies) -> Policies:
+        return Policies(self.all + others.all)
+
+    def apply(self, source: Source) -> Source:
+        """Return what is to be used instead of *source*; most often itself.
+
+        Raises:
+            UserError: a policy refuses it, or replacements have no end.
+        """
+        first = source
+        for _ in range(_MOST_CHANGES + 1):
+            before = source
+            for policy in self.all:
+                source = policy.judge(source)
+                if source != before:
+                    break
+            if source == before:
+                return source
+        raise UserError(f'source "{first.identifier}": too many mutations by source policies')
+
+
+def _of_kind(identifier: str, attrs: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what means nothing to a source of another kind."""
+    prefix = _KINDS.get(identifier.partition("://")[0], "")
+    return {name: value for name, value in attrs.items() if name.startswith(prefix)}

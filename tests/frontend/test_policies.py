@@ -1,0 +1,106 @@
+"""Policies judge every source that a Dockerfile names, before anybody asks for it [POL-3, POL-5]."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.frontend.lowering import Lowered
+from pybuild.model.errors import UserError
+from pybuild.model.ops import GitSource, HttpSource, ImageSource, LocalSource, Op, walk
+from pybuild.model.policy import Action, MatchType, Policies, Policy, Rule, Selector, Update
+from tests.frontend.lowering import build
+
+SOURCES = (GitSource, HttpSource, ImageSource, LocalSource)
+
+
+def policy(*rules: Rule) -> Policies:
+    return Policies((Policy(rules),))
+
+
+def instead(identifier: str, to: str, **attrs: str) -> Policies:
+    update = Update(to, {name.replace("_", "."): value for name, value in attrs.items()})
+    return policy(Rule(Action.CONVERT, Selector(identifier), update))
+
+
+def sources(lowered: Lowered) -> list[Op]:
+    return [vertex.op for vertex in walk(lowered.result) if isinstance(vertex.op, SOURCES)]
+
+
+@pytest.mark.parametrize(
+    ("text", "identifier", "line"),
+    [
+        ("FROM alpine\n", "docker-image://docker.io/library/alpine:latest", 1),
+        ("FROM scratch\nCOPY --from=a/b:1 /x /\n", "docker-image://docker.io/a/b:1", 2),
+        ("FROM a\nRUN --mount=from=b true\n", "docker-image://docker.io/library/b:latest", 2),
+        ("FROM scratch\nADD https://x.example/f /\n", "https://x.example/f", 2),
+        ("FROM scratch\nADD https://x.example/r.git#v1 /\n", "git://x.example/r.git#v1", 2),
+        ("FROM scratch\nADD git@x.example:a/r.git /\n", "git://x.example/a/r.git", 2),
+        ("FROM scratch\nCOPY f /\n", "local://context", 2),
+    ],
+)
+def test_what_is_refused_is_refused_where_it_is_named(
+    text: str, identifier: str, line: int
+) -> None:
+    refused = policy(Rule(Action.DENY, Selector(identifier, MatchType.EXACT)))
+    with pytest.raises(UserError) as caught:
+        build(text, policies=refused)
+    assert caught.value.message == f'source "{identifier}" denied by policy'
+    assert [span.first_line for span in caught.value.spans] == [line]
+
+
+def test_an_image_that_is_replaced_is_never_asked_for() -> None:
+    asked: list[str] = []
+    other = instead("docker-image://docker.io/library/*", "docker-image://m.example/$1")
+    lowered = build("FROM alpine:3 AS x\nRUN true\n", policies=other, asked=asked)
+    assert asked == ["m.example/alpine:3 linux/amd64"]
+    (source,) = sources(lowered)
+    assert isinstance(source, ImageSource) and source.reference.host == "m.example"
+
+
+def test_an_image_may_become_a_directory_of_the_client() -> None:
+    asked: list[str] = []
+    other = instead("docker-image://docker.io/library/alpine:latest", "local://test")
+    text = "FROM scratch AS r\nFROM scratch\nCOPY --from=r /foo /\n"
+    contexts = {"r": "docker-image://alpine"}
+    lowered = build(text, policies=other, asked=asked, named_contexts=contexts)
+    assert asked == []
+    assert sources(lowered) == [LocalSource(name="test")]
+
+
+def test_files_keep_their_names_and_get_checksums() -> None:
+    checksum = "sha256:" + "a" * 64
+    pinned = instead("https://x.example/*", "https://m.example/$1", http_checksum=checksum)
+    (source,) = sources(build("FROM scratch\nADD https://x.example/f /\n", policies=pinned))
+    assert source == HttpSource(url="https://m.example/f", checksum=checksum, filename="f")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_repositories_keep_what_is_wanted_of_them() -> None:
+    other = instead("git://x.example/*", "git://m.example/$1", git_checksum="abc")
+    text = "FROM scratch\nADD --keep-git-dir=true https://x.example/r.git#v1:sub /\n"
+    (source,) = sources(build(text, policies=other))
+    assert source == GitSource(
+        remote="https://m.example/r.git",
+        ref="v1",
+        subdir="sub",
+        keep_git_dir=True,
+        checksum="abc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("docker-image://alpine", "cannot be replaced by"),
+        ("nothing", "is no source"),
+        ("ftp://x.example/", "is no source"),
+    ],
+)
+def test_replacements_that_cannot_be(to: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build("FROM scratch\nADD https://x.example/f /\n", policies=instead("https://*", to))
+
+
+def test_an_attribute_that_nothing_knows_is_no_rule_that_is_missed() -> None:
+    wrong = instead("https://x.example/f", "https://x.example/f", http_chekcsum="x")
+    with pytest.raises(UserError, match='has no attribute "http.chekcsum"'):
+        build("FROM scratch\nADD https://x.example/f /\n", policies=wrong)

@@ -1,0 +1,76 @@
+"""Policies in files: the protocol's JSON, and what is wrong with what is none [POL-1]."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pybuild.daemon.control.policies import read_policies, write_policies
+from pybuild.model.errors import UsageError
+from pybuild.policyfile import parse_policy, read_policy_file
+
+FULL = {
+    "version": 1,
+    "rules": [
+        {"action": "DENY", "selector": {"identifier": "*"}},
+        {
+            "action": "ALLOW",
+            "selector": {
+                "identifier": "https://x/.*",
+                "matchType": "REGEX",
+                "constraints": [{"key": "http.checksum", "value": "", "condition": "NOTEQUAL"}],
+            },
+        },
+        {
+            "action": "CONVERT",
+            "selector": {"identifier": "docker-image://a", "matchType": "EXACT"},
+            "updates": {"identifier": "docker-image://b", "attrs": {"k": "v"}},
+        },
+    ],
+}
+
+
+def test_names_and_numbers_mean_the_same() -> None:
+    text = json.dumps(FULL)
+    numbers = text
+    for number, names in enumerate((("ALLOW", "EQUAL"), ("DENY", "NOTEQUAL"), ("CONVERT",))):
+        for name in names:
+            numbers = numbers.replace(f'"{name}"', str(number))
+    numbers = numbers.replace("matchType", "match_type").replace('"EXACT"', "1")
+    assert parse_policy(numbers.replace('"REGEX"', "2").encode()) == parse_policy(text.encode())
+
+
+def test_a_policy_goes_over_the_wire_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text(json.dumps(FULL))
+    policies = read_policy_file(str(tmp_path / "p"))
+    assert read_policies(write_policies(policies)) == policies
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "Expecting"),
+        ("[]", "the policy is no object"),
+        ('{"rule": []}', 'the policy has no field "rule"'),
+        ('{"version": 2}', "version 2: only 1 is known"),
+        ('{"rules": {}}', "rules is no list"),
+        ('{"rules": [{"action": "DENY"}]}', "rule 1 has no selector"),
+        ('{"rules": [{"action": "NO", "selector": {}}]}', 'rule 1: action "NO": one of ALLOW'),
+        ('{"rules": [{"action": 3, "selector": {}}]}', 'rule 1: action "3"'),
+        ('{"rules": [{"action": "CONVERT", "selector": {}}]}', "missing destination"),
+        ('{"rules": [{"selector": {"identifier": 1}}]}', "rule 1: selector: identifier is no text"),
+        ("[" * 100_000, "too deep"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"source policy {path}: .*{words}"):
+        read_policy_file(str(path))
+
+
+def test_a_policy_that_is_not_there_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read source policy .*: no such file"):
+        read_policy_file(str(tmp_path / "none"))
