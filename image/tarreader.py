@@ -24,6 +24,9 @@ _MAX_SIZE = 1 << 62
 _MAX_ID = (1 << 32) - 2
 _MAX_TIME_NS = (1 << 63) - 1
 _XATTR = b"SCHILY.xattr."
+# Numbers by the bytes they were read from: modes, owners and times are few in one archive.
+_known: dict[bytes, int] = {}
+_MOST_KNOWN = 4096
 
 
 class Member:
@@ -177,7 +180,7 @@ class TarReader:
 
 
 def _checksum(header: bytes) -> None:
-    stored = _number(header, 148, 156, "checksum")
+    stored = _parsed(header[148:156], "checksum")
     total = _sum(header[:256]) + _sum(header[256:]) - sum(header[148:156]) + 8 * 32
     if stored == total:
         return
@@ -195,6 +198,15 @@ def _sum(half: bytes) -> int:
 def _number(header: bytes, start: int, end: int, what: str) -> int:
     """Read octal digits or GNU's base-256."""
     field = header[start:end]
+    value = _known.get(field)
+    if value is None:
+        value = _parsed(field, what)
+        if len(_known) < _MOST_KNOWN:
+            _known[field] = value
+    return value
+
+
+def _parsed(field: bytes, what: str) -> int:
     if field[0] & 0x80:
         negative = field[0] & 0x40
         value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
