@@ -17,6 +17,7 @@ from copy import copy
 from pybuild.cache.atomic import Disk, Warn, faults
 from pybuild.cache.jsontext import as_object, parse
 from pybuild.cache.leases import Lease
+from pybuild.cache.patches import whole_of, with_wholes
 from pybuild.cache.scratch import Scratch
 from pybuild.cache.syncer import Syncer, boot_id
 
@@ -159,12 +160,16 @@ class Deltas:
             pass  # it stays under our name in tmp/, and goes when this process ends
 
     def path(self, id: str) -> str:
-        """Return the directory of changes, whether it exists or not.
+        """Return the directory of changes, whether it exists or not; of a patch, its own.
 
         Raises:
             ValueError: *id* is no name for a delta.
         """
         return os.path.join(self._directory(id), "fs")
+
+    def directories(self, id: str) -> list[str]:
+        """Return the directories that make up the delta, base first: two for a patch."""
+        return [self.path(one) for one in with_wholes([id])]
 
     def _directory(self, id: str) -> str:
         if not _ID.match(id):
@@ -176,9 +181,16 @@ class Deltas:
         directory = self._directory(id)
         if not os.path.isdir(os.path.join(directory, "fs")):
             return False
+        whole = whole_of(id)
+        if whole is not None and not self.has(whole):
+            return False
         if os.path.exists(os.path.join(directory, DURABLE)):
             return True
         return self._boot is not None and self.meta(id).get("boot") == self._boot
+
+    def has_name(self, id: object) -> bool:
+        """Tell whether *id*, of which nothing is known, is the name of a delta that is there."""
+        return isinstance(id, str) and _ID.match(id) is not None and self.has(id)
 
     def meta(self, id: str) -> dict[str, Any]:
         """Return ``created`` (seconds since the epoch), ``boot``, and what `commit` was given.

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 
 from pybuild.cache.atomic import Disk, fault
 from pybuild.cache.locks import LiveFile, bury, is_alive, locked
+from pybuild.cache.patches import whole_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,12 +111,11 @@ class Leases:
         return locked(self._collection)
 
     def holders(self, kind: str, name: str) -> tuple[int, ...]:
-        """Return the ids of the processes whose leases name it, for people.
+        """Return the ids of the processes whose leases name it, or a patch of it, for people.
 
         Raises:
             EnvironmentFault: a lease cannot be read.
         """
-        wanted = f"{kind} {name}\n".encode()
         found: set[int] = set()
         try:
             for entry in os.listdir(self._folder):
@@ -123,7 +123,7 @@ class Leases:
                 if not (pid.isdecimal() and is_alive(path)):
                     continue
                 with open(path, "rb") as file:
-                    if wanted in file.read().splitlines(keepends=True):
+                    if (kind, name) in _named(file.read()):
                         found.add(int(pid))
         except (FileNotFoundError, IsADirectoryError):
             pass  # it has just ended, or is a stranger's
@@ -150,11 +150,23 @@ class Leases:
                         text = file.read()
                 except (FileNotFoundError, IsADirectoryError):
                     continue  # ended just now, or a stranger's
-                # A line without its end is still being written: its `add` has not returned.
-                for line in text.decode("utf-8", "replace").split("\n")[:-1]:
-                    kind, space, thing = line.partition(" ")
-                    if space:
-                        found.add((kind, thing))
+                found |= _named(text)
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
         return found
+
+
+def _named(text: bytes) -> set[tuple[str, str]]:
+    """Return what a lease's file keeps: with a patch, what that changes.
+
+    A line without its end is still being written: its `add` has not returned.
+    """
+    found: set[tuple[str, str]] = set()
+    for line in text.decode("utf-8", "replace").split("\n")[:-1]:
+        kind, space, thing = line.partition(" ")
+        if space:
+            found.add((kind, thing))
+            whole = whole_of(thing) if kind == "delta" else None
+            if whole is not None:
+                found.add((kind, whole))
+    return found

@@ -16,6 +16,7 @@ from pybuild.cache.images import references
 from pybuild.cache.imported import LAYER
 from pybuild.cache.inputs import INPUTS, LISTING
 from pybuild.cache.jsontext import as_list, as_number, as_object, parse
+from pybuild.cache.patches import COPIED, with_wholes
 from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
@@ -33,7 +34,7 @@ class Holder:
 
     Attributes:
         name: kind and key in `Records`.
-        deltas, blobs: what it names; there or not.
+        deltas, blobs: what it names, and what patches among it change; there or not.
         seconds: how long it takes to make again; 0 where nobody knows.
     """
 
@@ -89,7 +90,7 @@ def mark(store: Store) -> Mark:
         results.add(key)
         _add(found, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
-        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, LISTING):
+        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, LISTING, COPIED):
             continue
         for key, value in store.records.items(kind):
             _add(found, _other(kind, key, value))
@@ -103,6 +104,11 @@ def mark(store: Store) -> Mark:
         (ALIAS, key)
         for key, value in store.records.items(ALIAS)
         if value.get("target") not in results
+    ]
+    found.leftover += [
+        (COPIED, key)
+        for key, value in store.records.items(COPIED)
+        if not store.deltas.has_name(value.get("delta"))
     ]
     found.leftover += [
         name
@@ -155,7 +161,7 @@ def _result(key: str, value: dict[str, Any], use: dict[str, Any]) -> Holder:
     created = as_number(value.get("at"), as_number(value.get("created")))
     return Holder(
         name=(RESULT, key),
-        deltas=tuple(str(id) for id in as_list(value.get("deltas"))),
+        deltas=with_wholes(str(id) for id in as_list(value.get("deltas"))),
         description=str(value.get("name") or ""),
         created=created,
         last_used=max(created, as_number(use.get("at"))),
@@ -169,7 +175,7 @@ def _other(kind: str, key: str, value: dict[str, Any]) -> Holder:
     times = [as_number(value.get(name)) for name in ("at", "created", "used", "last_used")]
     return Holder(
         name=(kind, key),
-        deltas=(key,) if kind == LAYER else (),
+        deltas=with_wholes([key]) if kind == LAYER else (),
         blobs=tuple(sorted(set(_digests(value)))),
         description=str(value.get("name") or value.get("description") or ""),
         created=as_number(value.get("created"), times[0]),

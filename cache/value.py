@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pybuild.cache.patches import whole_of
 from pybuild.cache.usage import UsageRecord
 
 # What nobody has timed, such as a pulled layer or a cache mount, is thought of as fetched again.
@@ -31,7 +32,7 @@ def by_value(records: Sequence[UsageRecord], now: float) -> list[UsageRecord]:
     """Sort, the least valuable first; nothing before what lies on it.
 
     A delta is worth at least what the most valuable one on it is: that would be lost with it.
-    Among equals the one with fewer records lies higher up.
+    Among equals the one with fewer records lies higher up, and a patch on what it changes.
     """
     worth = {(r.kind, r.id): value(r, now) if r.records else 0.0 for r in records}
     # A raised value is passed on to what lies below; each round goes down one delta at least.
@@ -46,7 +47,14 @@ def by_value(records: Sequence[UsageRecord], now: float) -> list[UsageRecord]:
                     worth[below] = worth[record.kind, record.id]
                     changed = True
 
-    def order(record: UsageRecord) -> tuple[float, int, str, str]:
-        return worth[record.kind, record.id], len(record.records), record.kind, record.id
+    def order(record: UsageRecord) -> tuple[float, int, bool, str, str]:
+        is_whole = whole_of(record.id) is None
+        return (
+            worth[record.kind, record.id],
+            len(record.records),
+            is_whole,
+            record.kind,
+            record.id,
+        )
 
     return sorted(records, key=order)

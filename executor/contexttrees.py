@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action, encode_local
 from pybuild.executor.flocks import locked
 from pybuild.executor.local import LocalDigester
+from pybuild.executor.treefacts import TreeFacts
 from pybuild.executor.workers import Workers
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -36,6 +38,7 @@ class ContextTrees:
         self._lease = lease
         self._digester = LocalDigester(os.path.join(store.root, "statindex"))
         self._digests: dict[LocalTree, dict[Selection, ContentDigest]] = {}
+        self._facts: dict[tuple[LocalTree, Selection], TreeFacts] = {}
 
     async def digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
         """Digest what *selection* picks; the same question gets the same answer in one build.
@@ -45,8 +48,36 @@ class ContextTrees:
         """
         known = self._digests.setdefault(tree, {})
         if selection not in known:
-            known[selection] = await asyncio.to_thread(self._digester.digest, tree, selection)
+            facts = self._facts[tree, selection] = TreeFacts()
+            known[selection] = await asyncio.to_thread(
+                self._digester.digest, tree, selection, facts
+            )
         return known[selection]
+
+    def facts(self, tree: LocalTree, path: str) -> tuple[Selection, TreeFacts] | None:
+        """Return what the contents of the directory *path* were made of when they were digested."""
+        for (known, selection), facts in self._facts.items():
+            if known == tree and selection.path == path and facts.plain:
+                return selection, facts
+        return None
+
+    async def verify_some(
+        self, tree: LocalTree, selection: Selection, only: Mapping[str, Sequence[str]]
+    ) -> None:
+        """See that *only* some of what was digested is still there as it was, times included.
+
+        Args:
+            only: names in each directory, by its path below the selected one.
+
+        Raises:
+            UserError: it is not.
+        """
+        now = await asyncio.to_thread(self._digester.facts, tree, selection, only)
+        paths = [f"{above}/{name}".lstrip("/") for above, names in only.items() for name in names]
+        path = now.differs(self._facts[tree, selection], ["", *paths])
+        if path is not None:
+            shown = posixpath.join("/", selection.path, path)
+            raise _changed(tree, f'"{shown}"')
 
     async def verify(self, tree: LocalTree, paths: Sequence[str]) -> None:
         """See that what was digested under *paths* is still there as it was.
@@ -60,12 +91,12 @@ class ContextTrees:
         for selection, before in list(self._digests.get(tree, {}).items()):
             if selection.path not in wanted:
                 continue
-            now = await asyncio.to_thread(self._digester.digest, tree, selection)
+            facts = TreeFacts()
+            now = await asyncio.to_thread(self._digester.digest, tree, selection, facts)
             if now.digest != before.digest:
-                raise UserError(
-                    f"{_difference(before, now)} in {tree.path} changed while it was being copied",
-                    hints=("build again when nothing writes to it",),
-                )
+                raise _changed(tree, _difference(before, now))
+            if facts != self._facts[tree, selection]:
+                self._facts[tree, selection].plain = False  # a time is not what was noted
 
     async def lower(self, tree: LocalTree) -> str | None:
         """Return a directory that a step may see instead of a copy of *tree*; None if there is none.
@@ -150,6 +181,13 @@ class ContextTrees:
     async def close(self) -> None:
         """Keep what was learnt about files for the next build."""
         await asyncio.to_thread(self._digester.save)
+
+
+def _changed(tree: LocalTree, what: str) -> UserError:
+    return UserError(
+        f"{what} in {tree.path} changed while it was being copied",
+        hints=("build again when nothing writes to it",),
+    )
 
 
 def _difference(before: ContentDigest, now: ContentDigest) -> str:

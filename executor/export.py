@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def layer_job(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Make the layer blob of a patch and the delta that it changes: of one tree, as both hide nothing.
+
+    Args:
+        args: as `image.layertar.layer_job` has them, with what `_mount` needs in place of ``path``.
+    """
+    from pybuild.image import layertar
+
+    return layertar.layer_job({**args, "path": _mount(args)}, fds, progress)
+
+
 def local_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:

@@ -43,7 +43,9 @@ class Layers:
         self._fetcher = fetcher
         self._lease = lease
         self._settled = False  # whether the store's deltas are of our form
-        self._whole: dict[tuple[str, ...], str] = {}  # directories that were found, by their names
+        self._whole: dict[
+            tuple[str, ...], list[str]
+        ] = {}  # directories that were found, by their names
 
     def of_image(self, manifest: Digest) -> Snapshot:
         """Return the snapshot that an image's manifest stands for; nothing is unpacked.
@@ -89,7 +91,7 @@ class Layers:
         return _LAYER_PREFIX + diff_id.hex
 
     async def ensure(self, deltas: Sequence[str], emit: Emit) -> list[str]:
-        """Return the directories of *deltas*, base first, each whole and leased.
+        """Return the directories that make up *deltas*, base first, each whole and leased.
 
         Raises:
             EnvironmentFault: a layer can be neither found nor fetched, or is damaged; or the
@@ -107,7 +109,7 @@ class Layers:
         ]
         if new:
             await asyncio.to_thread(self._lease.add_all, new)
-        found: list[asyncio.Future[str]] = []
+        found: list[asyncio.Future[list[str]]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for delta, names in zip(deltas, candidates, strict=True):
@@ -120,11 +122,15 @@ class Layers:
             raise _first(several) from None
         paths = [one.result() for one in found]
         self._whole.update(zip(candidates, paths, strict=True))
-        return paths
+        return [path for one in paths for path in one]
 
     async def _present(
-        self, delta: str, names: tuple[str, ...], below: tuple[asyncio.Future[str], ...], emit: Emit
-    ) -> str:
+        self,
+        delta: str,
+        names: tuple[str, ...],
+        below: tuple[asyncio.Future[list[str]], ...],
+        emit: Emit,
+    ) -> list[str]:
         found = self._find(names)
         if found is not None:
             return found
@@ -154,10 +160,10 @@ class Layers:
         except BlobMissing:
             return False
 
-    def _find(self, names: tuple[str, ...]) -> str | None:
+    def _find(self, names: tuple[str, ...]) -> list[str] | None:
         for name in names:
             if self._store.deltas.has(name):
-                return self._store.deltas.path(name)
+                return self._store.deltas.directories(name)
         return None
 
     async def _unpack(
@@ -165,9 +171,9 @@ class Layers:
         delta: str,
         names: tuple[str, ...],
         facts: dict[str, Any],
-        below: tuple[asyncio.Future[str], ...],
+        below: tuple[asyncio.Future[list[str]], ...],
         emit: Emit,
-    ) -> str:
+    ) -> list[str]:
         descriptor = Descriptor.from_json(facts["descriptor"])
         store = self._store
         await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
@@ -201,7 +207,7 @@ class Layers:
                         f"layer {delta} refers to files of the layers below it in its own image, "
                         f"which are not below it here: {done['path']}"
                     )
-                args["lowers"] = [await task for task in below]
+                args["lowers"] = [path for task in below for path in await task]
                 name = names[-1]
                 done = await self._workers.call(_APPLY, {**args, "target": active.fs})
                 if done["needs_lowers"]:
@@ -213,7 +219,7 @@ class Layers:
             store.deltas.abort(active)
             raise
         await asyncio.to_thread(store.deltas.commit, active, name, meta, self._lease)
-        return store.deltas.path(name)
+        return [store.deltas.path(name)]
 
     async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
@@ -225,9 +231,9 @@ class Layers:
             await oncoming.stop()
 
 
-def _done(path: str) -> asyncio.Future[str]:
-    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    future.set_result(path)
+def _done(paths: list[str]) -> asyncio.Future[list[str]]:
+    future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    future.set_result(paths)
     return future
 
 

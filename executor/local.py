@@ -6,12 +6,14 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.statindex import StatIndex
-from pybuild.executor.treehash import UNREADABLE_HINT, NotFound, tree_digest
+from pybuild.executor.treefacts import TreeFacts
+from pybuild.executor.treehash import UNREADABLE_HINT, NotFound, add_facts, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -32,29 +34,33 @@ class LocalDigester:
         self._lock = threading.Lock()
         self._indexes: dict[str, tuple[threading.Lock, StatIndex]] = {}
 
-    def digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
-        """Digest what *selection* picks from *tree*.
+    def digest(
+        self, tree: LocalTree, selection: Selection, facts: TreeFacts | None = None
+    ) -> ContentDigest:
+        """Digest what *selection* picks from *tree*; *facts* are filled as by `tree_digest`.
 
         Raises:
             UserError: a path is not there [CP-4], or changes all the time.
             EnvironmentFault: the directory cannot be read.
         """
-        try:
-            return self._digest(tree, selection)
-        except NotFound as missing:
-            raise not_found(tree, missing) from missing
-        except Fault as fault:
-            kind = EnvironmentFault if fault.kind == ENVIRONMENT else UserError
-            raise kind(fault.message, hints=fault.hints) from fault
-        except OSError as error:
-            name = f": {os.fsdecode(error.filename)}" if error.filename else ""
-            reason = (error.strerror or str(error)).lower()
-            message = f"cannot read context {tree.path}{name}: {reason}"
-            if isinstance(error, PermissionError):
-                raise UserError(message, hints=(UNREADABLE_HINT,)) from error
-            raise EnvironmentFault(message) from error
+        with _told(tree), self._opened(tree) as (opened, index):
+            digest, entries = tree_digest(opened, asdict(selection), index, facts)
+        return ContentDigest(Digest(digest), tuple(entries))
 
-    def _digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
+    def facts(
+        self, tree: LocalTree, selection: Selection, only: Mapping[str, Sequence[str]]
+    ) -> TreeFacts:
+        """Look again at some of what *selection* picks, as `treehash.add_facts` has them.
+
+        Raises: as `digest` does.
+        """
+        found = TreeFacts()
+        with _told(tree), self._opened(tree) as (opened, index):
+            add_facts(found, opened, asdict(selection), index, only)
+        return found
+
+    @contextmanager
+    def _opened(self, tree: LocalTree) -> Generator[tuple[Tree, StatIndex]]:
         try:
             opened = Tree.open(tree.path, tree.exclude, is_local=True, git_modes=tree.git_modes)
         except ValueError as error:
@@ -63,8 +69,7 @@ class LocalDigester:
             lock, index = self._index(tree.path)
             with lock:
                 index.begin()
-                digest, entries = tree_digest(opened, asdict(selection), index)
-        return ContentDigest(Digest(digest), tuple(entries))
+                yield opened, index
 
     def _index(self, path: str) -> tuple[threading.Lock, StatIndex]:
         with self._lock:
@@ -80,6 +85,25 @@ class LocalDigester:
         for lock, index in indexes:
             with lock:
                 index.save()
+
+
+@contextmanager
+def _told(tree: LocalTree) -> Generator[None]:
+    """Word what goes wrong while *tree* is read."""
+    try:
+        yield
+    except NotFound as missing:
+        raise not_found(tree, missing) from missing
+    except Fault as fault:
+        kind = EnvironmentFault if fault.kind == ENVIRONMENT else UserError
+        raise kind(fault.message, hints=fault.hints) from fault
+    except OSError as error:
+        name = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        reason = (error.strerror or str(error)).lower()
+        message = f"cannot read context {tree.path}{name}: {reason}"
+        if isinstance(error, PermissionError):
+            raise UserError(message, hints=(UNREADABLE_HINT,)) from error
+        raise EnvironmentFault(message) from error
 
 
 def index_file(folder: str, path: str) -> str:

@@ -16,7 +16,7 @@ from pybuild.executor.cachemounts import CacheMounts, Seed
 from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
-from pybuild.executor.files.encode import encode_action, encode_local
+from pybuild.executor.fileops import FileOps
 from pybuild.executor.kepttrees import KeptTrees
 from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
@@ -97,6 +97,7 @@ class BuildRunner:
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
         self._contexts = ContextTrees(store, workers, self._lease)
+        self._files = FileOps(store, self._contexts, self._lease, self._call, self._can_patch)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers: dict[NetworkMode, str] = {}
@@ -231,24 +232,10 @@ class BuildRunner:
         self, vertex: Vertex, op: FileOp, inputs: Sequence[Result], emit: Emit
     ) -> Snapshot:
         base = await self.snapshot(_input(vertex, inputs, 0))
-        is_scratch = isinstance(vertex.inputs[0].op, ScratchSource)
-        sources: dict[str, Any] = {}
-        read: dict[LocalTree, list[str]] = {}
-        for action in op.actions:
-            if not isinstance(action, Copy):
-                continue
-            source = _input(vertex, inputs, action.input)
-            described: dict[str, Any]
-            if isinstance(source, LocalTree):
-                described = encode_local(source)
-                read.setdefault(source, []).append(action.source)
-            else:
-                described = {"deltas": await self.ensure(source, emit)}
-            sources[str(action.input)] = described
-        args: dict[str, Any] = {
-            "base": await self.ensure(base, emit),
-            "inputs": sources,
-            "actions": [encode_action(action, is_scratch=is_scratch) for action in op.actions],
+        sources = {
+            action.input: _input(vertex, inputs, action.input)
+            for action in op.actions
+            if isinstance(action, Copy)
         }
 
         def on_progress(update: dict[str, Any]) -> None:
@@ -261,17 +248,19 @@ class BuildRunner:
                 )
             )
 
-        active = await asyncio.to_thread(self._store.deltas.begin)
-        try:
-            args |= {"upper": active.fs, "work": active.work}
-            await self._call("pybuild.executor.files.apply:apply", args, on_progress=on_progress)
-            for tree, paths in read.items():
-                await self._contexts.verify(tree, ["/", *paths])
-        except BaseException:
-            self._store.deltas.abort(active)
-            raise
-        delta = await asyncio.to_thread(self._store.deltas.commit, active, None, None, self._lease)
-        return Snapshot((*base.deltas, delta))
+        return await self._files.run(
+            op,
+            base,
+            sources,
+            lambda snapshot: self.ensure(snapshot, emit),
+            on_progress,
+            is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
+        )
+
+    async def _can_patch(self) -> bool:
+        """Whether a copy may become a patch: there are overlays, and no notes about owners."""
+        rung = await self._workers.isolation()
+        return rung in ("root", "userns") and not await self._works_on_copies()
 
     # --- exec -------------------------------------------------------------------------------------
 

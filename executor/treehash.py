@@ -21,9 +21,11 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.treefacts import TreeFacts
 
     _Entry = tuple[bytes, bytes, str, str]
 
@@ -61,20 +63,24 @@ class NotFound(Fault):
 
 
 def tree_digest(
-    tree: Tree, selection: dict[str, Any], index: FileIndex | None = None
+    tree: Tree,
+    selection: dict[str, Any],
+    index: FileIndex | None = None,
+    facts: TreeFacts | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return ``sha256:…`` over what *selection* picks from *tree*, and the entries by path.
 
     Args:
         selection: the fields of `model.selection.Selection`.
         index: asked before a file is read.
+        facts: filled, and *plain* afterwards if what was picked is the contents of one directory.
 
     The entries are ``(path, look)`` as `model.named` has them; none when they are too many.
 
     Raises:
         NotFound: a path without wildcard is not there. Fault: user or environment.
     """
-    work = _Digesting(tree, selection, index)
+    work = _Digesting(tree, selection, index, facts)
     work.run()
     entries = sorted(work.found)
     total = hashlib.sha256(_FORMAT)
@@ -86,11 +92,37 @@ def tree_digest(
     return "sha256:" + total.hexdigest(), listed
 
 
+def add_facts(
+    facts: TreeFacts,
+    tree: Tree,
+    selection: dict[str, Any],
+    index: FileIndex | None,
+    only: Mapping[str, Sequence[str]],
+) -> None:
+    """Fill *facts* as `tree_digest` does, but with the names of *only* in each directory alone.
+
+    Args:
+        only: by the directory's path below the one that is selected; what is gone is passed over.
+
+    Raises: as `tree_digest` does.
+    """
+    _Digesting(tree, selection, index, facts, only).run()
+
+
 class _Digesting:
-    def __init__(self, tree: Tree, selection: dict[str, Any], index: FileIndex | None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        selection: dict[str, Any],
+        index: FileIndex | None,
+        facts: TreeFacts | None = None,
+        only: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._tree = tree
         self._selection = selection
         self._index = index
+        self._facts = facts
+        self._only = only
         self._keep_owner: bool = selection["keep_owner"]
         self._exclude: tuple[str, ...] = tuple(selection["exclude"])
         self._picker = Picker(self._exclude)
@@ -102,10 +134,16 @@ class _Digesting:
         path: str = self._selection["path"]
         wildcard: bool = self._selection["wildcard"]
         pivot = self._selection.get("parents_pivot")
+        if self._facts is not None and (
+            pivot is not None or self._exclude or not self._selection["contents_only"]
+        ):
+            self._facts.plain = False
         if pivot is not None:
             self._parents(path, wildcard, pivot)
             return
         sources = select(self._tree, path, wildcard=wildcard)
+        if self._facts is not None and not (len(sources) == 1 and not sources[0].is_match):
+            self._facts.plain = False
         for source in sources:
             try:
                 place = find(self._tree, source.path, follow=self._selection["follow_links"])
@@ -127,6 +165,8 @@ class _Digesting:
     def _one(self, place: Place, key: str, name: str, is_match: bool) -> None:
         assert place.status is not None
         if not place.is_dir:
+            if self._facts is not None:
+                self._facts.plain = False
             digest, look = self._entry(place.fd, place.name, place.status, place.path)
             self.found.append((os.fsencode(key), digest, place.path, look))
             return
@@ -141,6 +181,9 @@ class _Digesting:
                 body = _body_of(counted_xattrs(fd))
                 digest, look = _digest(place.status, self._keep_owner, body)
             self.found.append((os.fsencode(prefix), digest, place.path, look))
+            if self._facts is not None:
+                attributes = bool(counted_xattrs(fd))
+                self._facts.add("", place.status, digest, attributes=attributes)
             self._directory(fd, place.path, prefix, "", None)
         finally:
             os.close(fd)
@@ -180,7 +223,7 @@ class _Digesting:
     ) -> None:
         above = path + "/" if path else ""
         below = relative + "/" if relative else ""
-        for name, status in self._tree.entries(fd, path):
+        for name, status in self._listed(fd, path, relative):
             inner = below + name
             picked = self._picker.picks(inner)
             if stat.S_ISDIR(status.st_mode):
@@ -191,6 +234,19 @@ class _Digesting:
                     pending.settle(self.found)
                 digest, look = self._entry(fd, name, status, above + name)
                 self.found.append((os.fsencode(prefix + inner), digest, above + name, look))
+                if self._facts is not None:
+                    self._facts.add(inner, status, digest)
+
+    def _listed(self, fd: int, path: str, relative: str) -> Iterable[tuple[str, os.stat_result]]:
+        if self._only is None:
+            return self._tree.entries(fd, path)
+        found: list[tuple[str, os.stat_result]] = []
+        for name in self._only.get(relative, ()):
+            try:
+                found.append((name, self._tree.status(fd, name)))
+            except FileNotFoundError:
+                continue
+        return found
 
     def _inner(
         self,
@@ -211,6 +267,8 @@ class _Digesting:
             body = _body_of(counted_xattrs(below))
             digest, look = _digest(status, self._keep_owner, body)
             entry = (os.fsencode(prefix + relative), digest, path, look)
+            if self._facts is not None:
+                self._facts.add(relative, status, digest, attributes=bool(body))
             # A directory that is not picked itself counts as soon as something below it does.
             own = _Pending(entry, pending)
             if picked:

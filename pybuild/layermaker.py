@@ -121,14 +121,13 @@ class LayerMaker:
 
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
         """Write a delta's layer as a blob; later times become *clamp*."""
-        return await self._blob(
-            "pybuild.image.layertar:layer_job",
-            {
-                "path": self._store.deltas.path(delta),
-                "userxattr": await self._engine.userxattr(),
-                "clamp_mtime": clamp,
-            },
-        )
+        directories = self._store.deltas.directories(delta)
+        told: dict[str, Any] = {"clamp_mtime": clamp}
+        if len(directories) > 1:
+            told |= await self._engine.tree_args(directories)
+            return await self._blob("pybuild.executor.export:layer_job", told)
+        told |= {"path": directories[0], "userxattr": await self._engine.userxattr()}
+        return await self._blob("pybuild.image.layertar:layer_job", told)
 
     async def _blob(self, job: str, args: dict[str, Any]) -> tuple[Digest, Descriptor]:
         """Have *job* write a blob in our compression, and keep it; returns its diffID too."""

@@ -104,7 +104,7 @@ class Session:
         Raises:
             UserError: there is something that is no file.
         """
-        deltas = [self.store.deltas.path(name) for name in tree.deltas]
+        deltas = [path for name in tree.deltas for path in self.store.deltas.directories(name)]
         covered = self.store.scratch("mounts")
         os.mkdir(covered, 0o700)
         args = {"deltas": deltas, "path": path, "limit": limit, "mount_dir": covered}

@@ -8,6 +8,7 @@ import sys
 
 from pybuild.executor.files import archives, edits, owners, unpack
 from pybuild.executor.files.copying import Copier, give
+from pybuild.executor.files.refreshing import Refresher, is_additive
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
@@ -34,9 +35,11 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         mount_dir: an empty directory that may be mounted on.
         inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``
             with ``git_modes`` where files are to have those.
-        actions: as `encode.encode_action` makes them.
+        actions: as `encode.encode_action` makes them; a copy with ``changed`` as `Refresher` has it.
         look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
         userxattr: only where the function runs outside of a zygote; found out otherwise.
+
+    Returns ``additive``, as `refreshing.is_additive` has it, where it is ``asked``.
 
     Needs a private mount namespace: mounts are left for its end.
 
@@ -74,7 +77,9 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
             changing.collect()
         if target.ledger is not None:
             target.ledger.save(upper, merged if changing is None else None)
-    return {}
+    if not args.get("asked"):
+        return {}
+    return {"additive": is_additive(upper, userxattr=mounts.userxattr)}
 
 
 def _raise_file_limit() -> None:
@@ -111,7 +116,7 @@ class Mounts:
 
     def __init__(self, directory: str, userxattr: bool | None) -> None:
         self._directory = directory
-        self._userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
+        self.userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
         self._count = 0
 
     def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
@@ -123,7 +128,7 @@ class Mounts:
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
         if upper is None and views.needed(self._directory):
-            return views.view(self._directory, lowers, userxattr=self._userxattr)
+            return views.view(self._directory, lowers, userxattr=self.userxattr)
         if not self._count:
             covering = overlay.tmpfs()
             try:
@@ -133,7 +138,7 @@ class Mounts:
         self._count += 1
         target = f"{self._directory}/{self._count}"
         os.mkdir(target)
-        overlay.mount_overlay(target, lowers, upper, work, userxattr=self._userxattr)
+        overlay.mount_overlay(target, lowers, upper, work, userxattr=self.userxattr)
         return target
 
     def tree(self, source: dict[str, Any]) -> Tree:
@@ -219,7 +224,7 @@ class _Work:
         if not action["make_parents"]:
             edits.need_parent(self._target, action["dest"])
         tree = self._tree(action["input"])
-        copier = Copier(
+        copier = (Refresher if "changed" in action else Copier)(
             tree,
             self._target,
             owner=owner,
@@ -229,6 +234,8 @@ class _Work:
             mtime_ns=mtime_ns,
             progress=lambda done: self._progress({"copied_bytes": done}),
         )
+        if isinstance(copier, Refresher):
+            copier.changed = action["changed"]
         dest: str = action["dest"]
         pivot = action["parents_pivot"]
         if pivot is not None:

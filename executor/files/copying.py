@@ -118,14 +118,14 @@ def make_node(fd: int, name: str, mode: int, device: int, *, ledger: Ledger | No
         os.mknod(name, mode, device, dir_fd=fd)
 
 
-class _Dir:
+class Dir:
     """A directory being copied; its counterpart is made when first needed [CP-33]."""
 
     __slots__ = ("_made", "_parent", "fd", "name", "path", "source", "status", "target")
 
     def __init__(
         self,
-        parent: _Dir | None,
+        parent: Dir | None,
         name: str,
         source: int,
         status: os.stat_result,
@@ -252,7 +252,7 @@ class Copier:
             into = target.open_dir()
             try:
                 assert place.status is not None
-                top = _Dir(None, "", source, place.status, into, target.path)
+                top = Dir(None, "", source, place.status, into, target.path)
                 self._links.clear()
                 self._entries(top, place.path, "")
                 if self._mtime_ns is None:
@@ -267,19 +267,19 @@ class Copier:
     def _one(self, place: Place, target: Place) -> None:
         """Copy a single path to a place that is no directory, or a directory onto another."""
         assert place.status is not None
-        holder = _Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
+        holder = Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
         self._links.clear()
         # The source keeps its own name, the target has another.
         self._entry(holder, place.name, place.status, place.path, "", target.name)
 
-    def _entries(self, node: _Dir, path: str, relative: str) -> None:
+    def _entries(self, node: Dir, path: str, relative: str) -> None:
         prefix = path + "/" if path else ""
         below = relative + "/" if relative else ""
         for name, status in self._source.entries(node.source, path):
             self._entry(node, name, status, prefix + name, below + name, name)
 
     def _entry(
-        self, node: _Dir, name: str, status: os.stat_result, path: str, relative: str, new: str
+        self, node: Dir, name: str, status: os.stat_result, path: str, relative: str, new: str
     ) -> None:
         included = self._picker.picks(relative)
         kind = stat.S_IFMT(status.st_mode)
@@ -301,7 +301,7 @@ class Copier:
 
     def _directory(
         self,
-        node: _Dir,
+        node: Dir,
         name: str,
         status: os.stat_result,
         path: str,
@@ -313,7 +313,7 @@ class Copier:
             source = os.open(name, OPEN_DIR, dir_fd=node.source)
         except (FileNotFoundError, NotADirectoryError, OSError) as error:
             raise self._changed(path, error) from error
-        inner = _Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
+        inner = Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
         try:
             if included:
                 self._found = True
@@ -328,7 +328,7 @@ class Copier:
 
     def _file(
         self,
-        node: _Dir,
+        node: Dir,
         name: str,
         status: os.stat_result,
         path: str,
@@ -400,7 +400,7 @@ class Copier:
 
     def _link(
         self,
-        node: _Dir,
+        node: Dir,
         name: str,
         status: os.stat_result,
         target: int,

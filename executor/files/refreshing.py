@@ -1,0 +1,60 @@
+"""Do an earlier copy again, for what has changed of its source since.
+
+The earlier copy lies below what is written here, so everything is already there but the changes, and
+overlay brings up the directories that they are in.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pybuild.executor.files.copying import Copier
+from pybuild.image import overlayfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pybuild.executor.files.copying import Dir
+
+
+class Refresher(Copier):
+    """A `Copier` of one directory's contents that passes over what has not changed.
+
+    Attributes:
+        changed: the names in each directory, by its path below the source, that are copied; a
+            directory stands here if it or something below it has changed.
+    """
+
+    changed: Mapping[str, Sequence[str]]
+
+    def _entries(self, node: Dir, path: str, relative: str) -> None:
+        prefix = path + "/" if path else ""
+        below = relative + "/" if relative else ""
+        for name in self.changed.get(relative, ()):
+            try:
+                status = self._source.status(node.source, name)
+            except FileNotFoundError as error:
+                raise self._changed(prefix + name, error) from error
+            self._entry(node, name, status, prefix + name, below + name, name)
+
+
+def is_additive(upper: str, *, userxattr: bool) -> bool:
+    """Tell whether a delta hides nothing that lies below it but files that it has itself.
+
+    Older kernels make every new directory opaque, though there is nothing for it to hide.
+    """
+    own = overlayfs.namespace(userxattr)
+    queue = [upper]
+    while queue:
+        with os.scandir(queue.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if overlayfs.is_opaque(entry.path, own, noted=False):
+                        return False
+                    queue.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False) and overlayfs.is_whiteout(
+                    entry.stat(follow_symlinks=False), noted=False
+                ):
+                    return False
+    return True
