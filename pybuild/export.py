@@ -26,6 +26,7 @@ from pybuild.model.errors import InternalError, UsageError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Result, Snapshot
+from pybuild.pushahead import PushAhead
 from pybuild.request import BuildRequest, Output
 from pybuild.whereabouts import known_places, note_pushed
 from pybuild.wholefile import is_stream
@@ -151,7 +152,9 @@ async def _export_image(
     step: InternalStep,
 ) -> Exported:
     names = output_names(request.tags, output)
-    made = await make_image(engine, output, built, step, names)
+    async with PushAhead(engine, output, names, step) as ahead:
+        made = await make_image(engine, output, built, step, names, ahead)
+        await ahead.settled()
     if output.type == "docker" and not output.dest:
         await _load(engine, output, made, names, step)
     elif output.type in {"oci", "docker"}:
@@ -218,11 +221,13 @@ async def make_image(
     built: Sequence[Built],
     step: InternalStep,
     names: Sequence[Reference] = (),
+    ahead: PushAhead | None = None,
 ) -> Made:
     """Make the image that *output* describes; an index for several platforms or attestations.
 
     Args:
         names: of the image, for attestations.
+        ahead: sends layers somewhere while they are made.
 
     Raises:
         UsageError: a compression that there is not, or attestations or annotations in Docker's types.
@@ -251,6 +256,7 @@ async def make_image(
             rewrite=rewrite,
             force=output.flag("force-compression"),
             annotations=notes,
+            ahead=ahead,
         )
         for one, epoch in zip(built, epochs, strict=True)
     ]

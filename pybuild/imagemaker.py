@@ -26,6 +26,7 @@ from pybuild.model.digest import Digest
 if TYPE_CHECKING:
     from pybuild.engine import Engine
     from pybuild.export import Built
+    from pybuild.pushahead import PushAhead
 
 NO_ANNOTATIONS = Annotations()
 REWRITTEN = "buildkit/rewritten-timestamp"
@@ -54,6 +55,7 @@ class ImageMaker:
         rewrite: bool = False,
         force: bool = False,
         annotations: Annotations = NO_ANNOTATIONS,
+        ahead: PushAhead | None = None,
     ) -> None:
         self._annotations = annotations
         self._epoch = epoch
@@ -62,7 +64,7 @@ class ImageMaker:
         self._store = engine.store
         self._built = built
         self._oci_types = oci_types
-        self._layers = LayerMaker(engine, compression, level, force=force)
+        self._layers = LayerMaker(engine, compression, level, force=force, ahead=ahead)
 
     async def make(self) -> Image:
         """Write what is missing and return the image."""

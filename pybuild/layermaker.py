@@ -15,6 +15,7 @@ from pybuild.model.digest import Digest
 if TYPE_CHECKING:
     from pybuild.cache.store import Store
     from pybuild.engine import Engine
+    from pybuild.pushahead import PushAhead
 
 
 _MOST_LAYER_BYTES = 1 << 40
@@ -25,15 +26,23 @@ class LayerMaker:
 
     Args:
         force: pulled layers in another compression are made anew in this one [OUT-10].
+        ahead: sends what is made somewhere meanwhile.
 
     Attributes:
         nice: how far the work stands back behind everything else of this machine.
     """
 
     def __init__(
-        self, engine: Engine, compression: str, level: int | None, *, force: bool = False
+        self,
+        engine: Engine,
+        compression: str,
+        level: int | None,
+        *,
+        force: bool = False,
+        ahead: PushAhead | None = None,
     ) -> None:
         self._force = force
+        self._ahead = ahead
         self.nice = 0
         self.kind = f"{compression}-{level}"
         self._engine = engine
@@ -139,8 +148,12 @@ class LayerMaker:
             "level": self._level,
             "nice": self.nice,
         }
+        follower = None if self._ahead is None else self._ahead.follow(out)
+        on_progress = None if follower is None else follower.grown
         try:
-            answer = await self._engine.workers.call(job, {**args, **wanted})
+            answer = await self._engine.workers.call(
+                job, {**args, **wanted}, on_progress=on_progress
+            )
             digest = Digest.parse(answer["digest"])
             size = int(answer["size"])
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
@@ -149,6 +162,8 @@ class LayerMaker:
             raise
         notes: dict[str, str] = answer.get("annotations") or {}
         descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
+        if follower is not None:
+            follower.complete(descriptor)
         return Digest.parse(answer["diff_id"]), descriptor
 
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
+    from pybuild.engine import Engine
+    from pybuild.internal import InternalStep
     from pybuild.model.ops import Vertex
-    from pybuild.request import BuildRequest
+    from pybuild.registry.earlyupload import GrowingFile
+    from pybuild.request import BuildRequest, Output
     from pybuild.solver.drive import OnMiss
     from pybuild.solver.messages import Run
+
+_WORTH_BYTES = 4 << 20
+"""A blob that has become so large is sent before it is whole."""
+_AT_ONCE = 2  # a client has four connections to a host, and needs some for what is whole
 
 
 def importing_ahead(request: BuildRequest, missed: OnMiss) -> OnMiss:
@@ -38,3 +50,74 @@ def _import() -> None:
     with suppress(Exception):  # who needs it meets the error, and says what it means
         for module in ("aiohttp", "pybuild.registry.push"):
             import_module(module)
+
+
+class PushAhead:
+    """Layers that are sent to where *output* pushes while they are made. A context.
+
+    They go to the repository of the first name; the others mount from there [OUT-12].
+    """
+
+    def __init__(
+        self, engine: Engine, output: Output, names: Sequence[Reference], step: InternalStep
+    ) -> None:
+        is_plain = output.pushes and not output.flag("registry.insecure")
+        self._target = names[0] if names and is_plain else None
+        self._engine = engine
+        self._step = step
+        self._sending: set[asyncio.Task[bool]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._sending:
+            task.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    def follow(self, path: str) -> Follower:
+        """Watch a blob's file that will be written at *path*."""
+        return Follower(self, path)
+
+    async def settled(self) -> None:
+        """Wait until what was sent is there, or given up."""
+        await asyncio.gather(*self._sending)
+
+    def send(self, path: str) -> GrowingFile | None:
+        """Begin to send the file at *path*; None: it is not worth it, or not now."""
+        going = sum(not task.done() for task in self._sending)
+        if self._target is None or going == _AT_ONCE or os.stat(path).st_size < _WORTH_BYTES:
+            return None
+        from pybuild.registry.earlyupload import GrowingFile
+
+        file = GrowingFile(path)
+        self._sending.add(asyncio.create_task(self._send(self._target, file)))
+        return file
+
+    async def _send(self, target: Reference, file: GrowingFile) -> bool:
+        try:
+            return await self._engine.client().push_early(target, file, self._step.transfer)
+        finally:
+            file.close()
+
+
+class Follower:
+    """One blob that is written."""
+
+    def __init__(self, ahead: PushAhead, path: str) -> None:
+        self._ahead = ahead
+        self._path = path
+        self._file: GrowingFile | None = None
+
+    def grown(self, _: dict[str, Any]) -> None:
+        """Say that there is more of it."""
+        if self._file is None:
+            self._file = self._ahead.send(self._path)
+        else:
+            self._file.grown()
+
+    def complete(self, descriptor: Descriptor) -> None:
+        """Say what it has become."""
+        if self._file is not None:
+            self._file.complete(descriptor)

@@ -15,6 +15,7 @@ from pybuild.registry import download, listing, manifests, referrers, removal, u
 from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
 from pybuild.registry.challenge import Scopes, pull_scope, push_scope
 from pybuild.registry.credentials import Credentials, NoCredentials
+from pybuild.registry.earlyupload import EarlyUpload, GrowingFile
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
@@ -198,6 +199,19 @@ class Client:
             fetch=fetch,
         )
         return await one.run(mount_from)
+
+    async def push_early(
+        self, reference: Reference, file: GrowingFile, progress: Progress | None = None
+    ) -> bool:
+        """Send a blob that is still written; return whether the repository has it in the end."""
+        one = EarlyUpload(
+            transport=self._transport,
+            endpoint=self._hosts.origin(reference.host),
+            reference=reference,
+            file=file,
+            progress=progress,
+        )
+        return await one.run()
 
     async def push_manifest(self, reference: Reference, media_type: str, data: bytes) -> Descriptor:
         """Store *data* under the tag of *reference*, or under its digest when there is no tag."""

@@ -77,6 +77,7 @@ class Request:
         path: below the endpoint's prefix, with a leading slash; unquoted, without a query.
         url: in place of *path*: where an answer told us to go on.
         action: what it is for, in errors: ``push ghcr.io/acme/app:1``.
+        length: of the body; None: it is known when the body ends.
         retry: whether a try that may have had an effect may be repeated.
     """
 
@@ -90,7 +91,7 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Body | None = None
-    length: int = 0
+    length: int | None = 0
     retry: bool = True
 
 

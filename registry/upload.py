@@ -16,11 +16,12 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import DamagedBlob, InternalError
 from pybuild.model.reference import Reference
 from pybuild.registry.blobsink import BlobSource, Progress, Provable
-from pybuild.registry.challenge import Scopes, pull_scope, push_scope
+from pybuild.registry.challenge import pull_scope, push_scope
 from pybuild.registry.faults import ContentFault, RegistryFault
 from pybuild.registry.hosts import Endpoint
-from pybuild.registry.samestore import PROOF, STORE
-from pybuild.registry.transport import RETRIED, Request, Transport, joined
+from pybuild.registry.samestore import PROOF
+from pybuild.registry.transport import RETRIED, Request, Transport
+from pybuild.registry.uploading import Uploading
 from pybuild.registry.wire import ConnectionLost, Response
 
 _PIECE_BYTES = 1 << 20
@@ -51,16 +52,13 @@ class _StartAgain(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Uploading):
     """One blob on its way to one repository.
 
     Attributes:
         fetch: brings the blob into *source*, should it have to be sent at all.
     """
 
-    transport: Transport
-    endpoint: Endpoint
-    reference: Reference
     descriptor: Descriptor
     source: BlobSource
     progress: Progress | None
@@ -69,7 +67,7 @@ class Upload:
 
     async def run(self, mount_from: Sequence[str]) -> Pushed:
         """Bring the blob there; *mount_from* are paths of repositories on the same host."""
-        store = await self._look()
+        store = await self.look(self.descriptor)
         if store is None:
             return Pushed.PRESENT
         location = await self._link(store)
@@ -90,7 +88,7 @@ class Upload:
         for attempt in range(_UPLOAD_TRIES):
             body = FileBody(path, self)
             try:
-                location = location or await self._begin()
+                location = location or await self.begin()
                 if chunk_bytes:
                     await self._in_chunks(location, body, chunk_bytes)
                 else:
@@ -128,20 +126,7 @@ class Upload:
 
     async def exists(self) -> bool:
         """Whether the repository has the blob."""
-        return await self._look() is None
-
-    async def _look(self) -> str | None:
-        """Return None when the repository has the blob, else which store the server says to have."""
-        request = self._request(
-            "HEAD",
-            path=f"/{self.reference.path}/blobs/{self.descriptor.digest}",
-        )
-        async with self.transport.open(request) as response:
-            if response.status == 200 and response.length in (None, self.descriptor.size):
-                return None
-            if response.status in (200, 404, 405):
-                return response.headers.get(STORE, "")
-            raise self.transport.refusal(request, response)
+        return await self.look(self.descriptor) is None
 
     async def _link(self, store: str) -> str | None:
         """Have a server on our own store link the blob; as `_mount`."""
@@ -152,7 +137,7 @@ class Upload:
         if proof is None:
             return ""
         request = replace(
-            self._request(
+            self.request(
                 "POST",
                 path=f"/{self.reference.path}/blobs/uploads/",
                 query=(("mount", str(digest)),),
@@ -164,14 +149,14 @@ class Upload:
                 return None
             if response.status != 202:
                 raise self.transport.refusal(request, response)
-            return self._location(response)
+            return self.location_of(response)
 
     async def _mount(self, mount_from: Sequence[str]) -> str | None:
         """Return None when the blob got mounted, else an upload's place or ""."""
         places = [path for path in dict.fromkeys(mount_from) if path != self.reference.path]
         location = ""
         for place in places[:_MOST_MOUNT_TRIES]:
-            request = self._request(
+            request = self.request(
                 "POST",
                 path=f"/{self.reference.path}/blobs/uploads/",
                 query=(("mount", str(self.descriptor.digest)), ("from", place)),
@@ -181,26 +166,19 @@ class Upload:
                 async with self.transport.open(request) as response:
                     if response.status == 201:
                         return None
-                    begun = self._location(response) if response.status == 202 else ""
+                    begun = self.location_of(response) if response.status == 202 else ""
             except RegistryFault as error:
                 if error.status not in (401, 403, 404):
                     raise
                 continue  # we may push here, yet not read there
             if location:
-                await self._cancel(location)
+                await self.cancel(location)
             location = begun or location
         return location
 
-    async def _begin(self) -> str:
-        request = self._request("POST", path=f"/{self.reference.path}/blobs/uploads/")
-        async with self.transport.open(request) as response:
-            if response.status != 202:
-                raise self.transport.refusal(request, response)
-            return self._location(response)
-
     async def _in_one_piece(self, location: str, body: FileBody) -> None:
         request = replace(
-            self._request("PUT", url=self._with_digest(location)),
+            self.request("PUT", url=self.finishing(location, self.descriptor.digest)),
             headers={"Content-Type": "application/octet-stream"},
             body=lambda: body.read(0, self.descriptor.size),
             length=self.descriptor.size,
@@ -226,7 +204,7 @@ class Upload:
         while offset < size:
             length = min(chunk_bytes, size - offset)
             request = replace(
-                self._request("PATCH", url=location),
+                self.request("PATCH", url=location),
                 headers={
                     "Content-Type": "application/octet-stream",
                     "Content-Range": f"{offset}-{offset + length - 1}",
@@ -239,7 +217,7 @@ class Upload:
                 async with self.transport.open(request) as response:
                     if response.status not in (202, 204):
                         raise self.transport.refusal(request, response)
-                    location = self._location(response)
+                    location = self.location_of(response)
                     minimum = response.headers.get("OCI-Chunk-Min-Length", "")
                     if minimum.isascii() and minimum.isdigit():
                         chunk_bytes = max(chunk_bytes, int(minimum[:12]))
@@ -254,16 +232,18 @@ class Upload:
                     raise _StartAgain(error) from error
                 await self.transport.pause(failures)
                 location, offset = await self._status(location, error)
-        await self._finish(self._request("PUT", url=self._with_digest(location), retry=False))
+        await self._finish(
+            self.request("PUT", url=self.finishing(location, self.descriptor.digest), retry=False)
+        )
 
     async def _status(self, location: str, cause: RegistryFault) -> tuple[str, int]:
         """Ask how far an upload has come [end-13]."""
-        request = self._request("GET", url=location)
+        request = self.request("GET", url=location)
         try:
             async with self.transport.open(request) as response:
                 if response.status not in (202, 204):
                     raise _StartAgain(cause)
-                place = self._location(response) if "Location" in response.headers else location
+                place = self.location_of(response) if "Location" in response.headers else location
                 return place, self._reached(response, 0)
         except RegistryFault:
             raise _StartAgain(cause) from cause
@@ -276,33 +256,8 @@ class Upload:
         # "0-0" is what servers say of an upload without any byte, too.
         count = int(match[1]) + 1 if int(match[1]) else min(otherwise, 1)
         if count > self.descriptor.size:
-            raise ContentFault(f"{self._action}: upload reached byte {count} of fewer")
+            raise ContentFault(f"{self.action}: upload reached byte {count} of fewer")
         return count
-
-    async def _cancel(self, location: str) -> None:
-        try:
-            async with self.transport.open(self._request("DELETE", url=location)):
-                pass
-        except RegistryFault:
-            pass  # it times out over there [DST-10]
-
-    def _location(self, response: Response) -> str:
-        """Where an upload goes on: absolute, and never down from TLS to plain HTTP."""
-        text = response.headers.get("Location", "")
-        if not text:
-            raise ContentFault(f"{self._action}: the upload has no Location")
-        target = joined(response.url, text)
-        if response.url.scheme == "https" and target.scheme == "http":
-            # Registries behind a TLS terminator may not know that they are.
-            if target.authority != response.url.authority:
-                raise ContentFault(f"{self._action}: the upload goes to plain HTTP")
-            return "https" + str(target)[len("http") :]
-        return str(target)
-
-    def _with_digest(self, location: str) -> str:
-        algorithm, _, text = self.descriptor.digest.partition(":")
-        location = location.partition("#")[0]
-        return f"{location}{'&' if '?' in location else '?'}digest={algorithm}%3A{text}"
 
     def _same_digest(self, response: Response) -> None:
         said = response.headers.get("Docker-Content-Digest")
@@ -312,34 +267,8 @@ class Upload:
             and said.startswith(self.descriptor.digest.algorithm + ":")
         ):
             raise ContentFault(
-                f"{self._action}: blob {self.descriptor.digest}: stored under another digest"
+                f"{self.action}: blob {self.descriptor.digest}: stored under another digest"
             )
-
-    @property
-    def _action(self) -> str:
-        return f"push {self.reference}"
-
-    def _request(
-        self,
-        method: str,
-        *,
-        path: str = "",
-        url: str = "",
-        query: tuple[tuple[str, str], ...] = (),
-        scopes: Scopes | None = None,
-        retry: bool = True,
-    ) -> Request:
-        return Request(
-            endpoint=self.endpoint,
-            method=method,
-            repository=self.reference.path,
-            action=self._action,
-            scopes=scopes or push_scope(self.reference.path),
-            path=path,
-            url=url,
-            query=query,
-            retry=retry,
-        )
 
 
 class FileBody:

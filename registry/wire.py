@@ -162,9 +162,9 @@ class Wire:
         tls: Tls,
         proxy: str | None,
         body: AsyncIterator[bytes] | None,
-        length: int,
+        length: int | None,
     ) -> Response:
-        """Make one try; follows nothing, retries nothing.
+        """Make one try; follows nothing, retries nothing. A *length* of None is not known yet.
 
         Raises:
             ConnectionLost: worth another try.
@@ -173,8 +173,10 @@ class Wire:
         session = self._open_session()
         loop = asyncio.get_running_loop()
         sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
-        if body is not None or method in ("POST", "PUT", "PATCH"):
-            sent["Content-Length"] = str(length if body is not None else 0)
+        if body is None:
+            length = 0
+        if length is not None and (body is not None or method in ("POST", "PUT", "PATCH")):
+            sent["Content-Length"] = str(length)
         alarm = asyncio.timeout(self._connect_s + self._idle_s)
 
         def touch() -> None:
@@ -190,7 +192,7 @@ class Wire:
                         method,
                         url,
                         headers=sent,
-                        data=_watched(body, touch) if body is not None and length else None,
+                        data=_watched(body, touch) if body is not None and length != 0 else None,
                         ssl=context,
                         proxy=proxy,
                         allow_redirects=False,

@@ -42,3 +42,25 @@ def test_one_changed_layer_moves_hardly_more_than_itself(pybuild: Pybuild, tmp_p
         layer = inspected["layers"][-1]["size"]
         assert 600_000 <= layer <= moved <= 1.05 * layer, f"{moved / layer:.4f} of {layer} bytes"
         print(f"moved {moved} bytes for a layer of {layer}: {moved / layer:.4f}")
+
+
+def test_a_large_layer_is_sent_while_it_is_made(pybuild: Pybuild, tmp_path: Path) -> None:
+    """And only once. What the registry has at the end is not sent again either."""
+    data = random.Random(6).randbytes(30_000_000)
+    context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY big small /\n", small="s\n")
+    (context / "big").write_bytes(data)
+    with start_registry(tmp_path) as registry, relay(int(registry.host.rpartition(":")[2])) as way:
+        names = [f"127.0.0.1:{way.port}/team/{word}:1" for word in ("one", "two")]
+        pybuild("build", "--push", *(f"-t{name}" for name in names), str(context))
+        assert 30_000_000 < way.moved < 1.01 * 30_000_000
+        asked = registry.log.read_text()
+        assert asked.count("http.request.method=PATCH") == 1
+        (context / "small").write_text("t\n")
+        pybuild("build", "--push", "-t", names[1], str(context))
+        assert registry.log.read_text().count("http.request.method=PATCH") == 2
+        for name in names:
+            pybuild("rmi", "--force", name)
+            pybuild(
+                "build", "--output", str(tmp_path / "out"), "-", stdin=f"FROM {name}\n".encode()
+            )
+            assert (tmp_path / "out/big").read_bytes() == data
