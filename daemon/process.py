@@ -65,6 +65,7 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
             **ControlService(server).handlers(),
             **BridgeService(server).handlers(),
             **ContentService(server).handlers(),
+            **server.accounts.handlers(),
             **health(),
         }
         grpc = GrpcServer(handlers)

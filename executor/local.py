@@ -145,6 +145,8 @@ def hidden_by(tree: LocalTree, path: str) -> str | None:
     """Return the pattern that hides *path*, where something is there and hidden."""
     if not tree.exclude:
         return None
+    if tree.held:  # what is hidden of a copy that a client sent is not there
+        return (_last_match(tree, path) or None) if _hides(tree, path) else None
     try:
         with Tree.open(tree.path, tree.exclude, is_local=True) as opened:
             opened.locate(path, follow=False).close()
@@ -153,6 +155,12 @@ def hidden_by(tree: LocalTree, path: str) -> str | None:
     except (Fault, OSError, ValueError):
         pass
     return None
+
+
+def _hides(tree: LocalTree, path: str) -> bool:
+    from pybuild.model.patterns import PatternMatcher
+
+    return PatternMatcher(tree.exclude).matches(path)
 
 
 def _last_match(tree: LocalTree, path: str) -> str:

@@ -27,6 +27,7 @@ _REMOTELY = {
     "pybuild.commands.build:main": "pybuild.commands.remote:build",
     "pybuild.commands.disk:du": "pybuild.commands.remotedisk:du",
     "pybuild.commands.disk:prune": "pybuild.commands.remotedisk:prune",
+    "pybuild.commands.explain:main": "pybuild.commands.remoteexplain:main",
 }
 
 

@@ -22,6 +22,8 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
     }
     attrs |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
     attrs |= {f"label:{name}": value for name, value in request.labels.items()}
+    if request.fail_on_miss:
+        attrs["pybuild.fail-on-miss"] = "true"
     if request.target:
         attrs["target"] = request.target
     if request.platforms:

@@ -40,8 +40,13 @@ _HOLD_S = 0.05
 _LAST_WORDS_S = 0.2
 
 
-async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildResult:
+async def build(
+    channel: Channel, request: BuildRequest, emit: Emit, *, ref: str = ""
+) -> BuildResult:
     """Let the server behind *channel* do *request*; a cancelled task cancels it there.
+
+    Args:
+        ref: what the server shall know the build by; any name of its own by default.
 
     Raises:
         PybuildError: as a build in this process.
@@ -57,6 +62,7 @@ async def build(channel: Channel, request: BuildRequest, emit: Emit) -> BuildRes
         message = solve_request(request, attrs, exports)
         message.Cache.CopyFrom(caches.options)
         message.Session = session.id
+        message.Ref = ref or message.Ref
         try:
             async with following(channel, message.Ref, reader, emit), session.open(channel):
                 data = await channel.unary(SERVICE + "Solve", message.SerializeToString())

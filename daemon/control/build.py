@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.attest.request import Asked
 from pybuild.attest.sources import Sources
+from pybuild.daemon.control.accounts import Told
 from pybuild.daemon.control.attestations import attested, history_provenance
 from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attestations, read_attrs
 from pybuild.daemon.control.caches import exports_of, imports_of, told
@@ -37,18 +38,24 @@ from pybuild.daemon.pb.errors import (
 )
 from pybuild.daemon.pb.ops import Definition
 from pybuild.daemon.pb.sourcepolicy import Policy
+from pybuild.explain.account import Account, MissRefused
+from pybuild.explain.text import refusal
+from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.events import Event
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex
 from pybuild.model.policy import Policies
 from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.daemon.control.server import BuildServer
+    from pybuild.explain.report import BuildReport
 
 DOCKERFILE = "dockerfile.v0"
 GATEWAY = "gateway.v0"
+NO_MISS = "pybuild.fail-on-miss"  # of our own clients: let nothing run
 _READY_S = 10.0
 _BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
 
@@ -85,6 +92,8 @@ class Build:
             server.engine.clock.now(),
         )
         self.provenance: dict[str, bytes] = {}
+        refuse = request.FrontendAttrs.get(NO_MISS) == "true"
+        self.told = Told(account=Account(refuse=refuse), started=server.engine.clock.now())
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._scope: Scope | None = None
@@ -135,23 +144,42 @@ class Build:
                 find=find,
                 sync=self._server.sync,
                 allow=allow,
-                emit=self.teller.emit,
+                emit=self._emit,
             ) as scope:
                 scope.policies = self._policies()
+                scope.missed = self.told.account.missed
                 self._scope = scope
                 scope.files = self.files
                 try:
-                    return await self._run(scope)
+                    facts = await self._run(scope)
                 finally:
                     self.ready.clear()
                     self._scope = None
+                    self.told.targets = [one.vertex for one in self.references.values()]
+                    self.told.trees = dict(scope.trees.seen)
+                    self.told.imports = scope.imports.found
                     for reference in self.references.values():
                         await reference.close()
+            self._explain("")
+            return facts
         except Exception as error:
+            cause = unwrap(error)
+            text = cause.message if isinstance(cause, PybuildError | RpcError) else str(cause)
+            explained = self._explain(text)
+            if isinstance(cause, MissRefused) and (report := await explained) is not None:
+                cause.message += refusal(report)  # it waits for the reason, as nothing else does
             raise self.error(error) from error
         finally:
             self.ready.set()  # who waits to work for it need not wait longer
             self._server.producers.forget(self.ref)
+
+    def _emit(self, event: Event) -> None:
+        self.told.account.watch(event)
+        self.teller.emit(event)
+
+    def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
+        """Begin to find out why steps ran; who is asked for that waits for it."""
+        return self._server.accounts.keep(self.ref, self.told, error)
 
     def _policies(self) -> Policies | None:
         request = self.request
@@ -248,12 +276,16 @@ class Build:
         producers = self._server.producers
         asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
         self.attrs = attrs = replace(read_attrs(opts), policies=policies)
+        told = self.told
+        told.context = without_credentials(attrs.context) or attrs.context_key
+        told.filename, told.target = attrs.filename, attrs.target
         await scope.imports.add(attrs.cache_imports)
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():
             vertices[name] = await load_definition(given, scope, policies)
         with looking(look):
             answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
+        told.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
         self.lowered |= answer.lowered
         references = tuple(answer.result.references())
         self.ledger.solves.append(Solve(asked=asked, references=references, looked=look))

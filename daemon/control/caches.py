@@ -24,6 +24,7 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.events import BuildWarning
 
 if TYPE_CHECKING:
+    from pybuild.cache.imported import ImportedCache
     from pybuild.daemon.control.scope import Scope
 
 MANIFEST = "cache.manifest"
@@ -141,6 +142,7 @@ class Imports:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self.memo: Memo = {}
+        self.found: list[ImportedCache] = []
         self._asked: set[str] = set()
         self._lock = asyncio.Lock()
 
@@ -167,6 +169,7 @@ class Imports:
                     scope.emit(BuildWarning(message=text))
             if sources:
                 caches = await import_caches(scope.engine, sources, self.memo, scope.emit)
+                self.found += caches
                 scope.find_in(caches)
 
 

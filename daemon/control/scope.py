@@ -33,6 +33,7 @@ from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, 
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.proxies import proxy_for
+from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.solution import Solution
 from pybuild.solving import solve
 
@@ -59,6 +60,7 @@ class Scope:
         imports: the caches that it looks into.
         caching: where what it makes is carried to.
         policies: judge all its sources.
+        missed: told of what is about to run.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Scope:
         self.imports = Imports(self)
         self.caching: Caching | None = None
         self.policies: Policies | None = None
+        self.missed: OnMiss = goes_on
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
             self.store,
@@ -141,6 +144,7 @@ class Scope:
             named_only(self.emit),
             whole=self.delivers,
             progress=None if self.caching is None else self.caching.follow(targets),
+            missed=self.missed,
         )
         self._solutions.append(solution)
         return solution

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.predicate import PREDICATE_V1
+from pybuild.daemon.control.accounts import Accounts
 from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
 from pybuild.daemon.control.producers import Producers
@@ -59,6 +60,7 @@ class BuildServer:
         self.sync = LocalSync(engine.store, keep_unnamed=True)
         self.history = History(engine.store.root)
         self.producers = Producers()
+        self.accounts = Accounts(engine)
         self._builds: dict[str, Build] = {}
         self._arrived = asyncio.Event()
 
@@ -202,6 +204,7 @@ class BuildServer:
     async def close(self) -> None:
         """End all sessions; builds have ended before."""
         await self.sessions.close()
+        await self.accounts.settled()
         await asyncio.to_thread(self.sync.close)
 
     # --- about us ---------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ class ClientTrees:
         self._session_ids: dict[str, str] = {}
         self._queries: dict[str, LocalQuery] = {}
         self._parts: dict[str, tuple[str, ...]] = {}
+        self.seen: dict[str, LocalTree] = {}
+        """The directories that were fetched, by their local sources."""
         self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[Received]] = {}
 
     def call(self, source: str, name: str) -> None:
@@ -111,12 +113,13 @@ class ClientTrees:
                 follow=query.follow,
                 hint=query.shared_key,
             )
-            return _held(await self._fetch(wanted, tell, query.session), op)
+            tree = _held(await self._fetch(wanted, tell, query.session), op)
+            return self.seen.setdefault(op.name, tree)
         name = self._names.get(op.name, op.name)
         request = LocalRequest(
             name=name, exclude=op.exclude, follow=self._parts.get(op.name, ()), hint="tree"
         )
-        return _held(await self._fetch(request, tell), op)
+        return self.seen.setdefault(op.name, _held(await self._fetch(request, tell), op))
 
     async def files(
         self, name: str, wanted: Sequence[str], limit: int, step: InternalStep

@@ -167,6 +167,7 @@ COMMANDS: tuple[Command, ...] = (
             Option("fail-on-miss", "exit with 1 if a step was not cached"),
             Option("format", "output format: text or json", "FORMAT"),
             Option("list", "list the builds that are known, the latest first"),
+            *REMOTE,
             *GLOBAL,
         ),
         ("[BUILD] [STEP]", 0, 2),

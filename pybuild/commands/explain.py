@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 
 from pybuild.cache.store import Store
 from pybuild.config import load_settings
@@ -18,24 +19,37 @@ from pybuild.options import Parsed
 
 def main(parsed: Parsed) -> int:
     """Show a build of the history; returns the exit code."""
+
+    def read() -> list[BuildReport]:
+        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        if not os.path.isdir(settings.root):
+            raise UserError(f"no build is known here: there is no store at {settings.root}")
+        with Store.open(settings.root, SystemClock()) as store:
+            return list(reports(store))
+
+    return show(parsed, read)
+
+
+def show(parsed: Parsed, read: Callable[[], list[BuildReport]]) -> int:
+    """Show what *read* finds, as the command line says; returns the exit code.
+
+    Args:
+        read: gives the builds that are known, the latest first.
+    """
     kind = parsed.one("format", "text")
     if kind not in ("text", "json"):
         raise UsageError(f'invalid format "{kind}": one of text, json')
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-    if not os.path.isdir(settings.root):
-        raise UserError(f"no build is known here: there is no store at {settings.root}")
-    with Store.open(settings.root, SystemClock()) as store:
-        if parsed.flag("list"):
-            found = list(reports(store))
-            text = (
-                json.dumps([to_json(report) for report in found], indent=2) + "\n"
-                if kind == "json"
-                else list_text(found)
-            )
-            sys.stdout.write(text)
-            return ExitCode.OK
-        build, step = _words(store, parsed.positionals)
-        report = find_report(store, build)
+    known = read()
+    if parsed.flag("list"):
+        text = (
+            json.dumps([to_json(report) for report in known], indent=2) + "\n"
+            if kind == "json"
+            else list_text(known)
+        )
+        sys.stdout.write(text)
+        return ExitCode.OK
+    build, step = _words(known, parsed.positionals)
+    report = find_report(known, build)
     chosen = _chosen(report, step) if step else list(report.steps)
     if kind == "json":
         shown = to_json(report)
@@ -49,13 +63,13 @@ def main(parsed: Parsed) -> int:
     return ExitCode.BUILD_FAILURE if missed else ExitCode.OK
 
 
-def _words(store: Store, words: list[str]) -> tuple[str, str]:
+def _words(known: list[BuildReport], words: list[str]) -> tuple[str, str]:
     """Tell the build from the step: a single word that is no build's id is a step of the latest."""
     if len(words) == 2:
         return words[0], words[1]
     if not words:
         return "", ""
-    is_build = any(report.id.startswith(words[0]) for report in reports(store))
+    is_build = any(report.id.startswith(words[0]) for report in known)
     return (words[0], "") if is_build else ("", words[0])
 
 

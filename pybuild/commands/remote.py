@@ -17,6 +17,7 @@ from pybuild.builders import Builder
 from pybuild.commands.requested import request_from, write_results
 from pybuild.daemon.client.build import build as remote_build
 from pybuild.daemon.client.connect import connected
+from pybuild.explain.report import BuildReport
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
@@ -32,12 +33,6 @@ def build(parsed: Parsed, builder: Builder) -> int:
         raise UsageError(
             "--runtime is the build server's to choose", hints=["start it with --runtime"]
         )
-    for name in ("explain", "fail-on-miss"):
-        if parsed.flag(name):
-            raise UsageError(
-                f"--{name} is about the store of this machine",
-                hints=["a build server does not say what its cache has"],
-            )
     load = bool(parsed.values.pop("load", ["false"])[-1] == "true")
     if parsed.one("cache-max"):
         raise UsageError(
@@ -48,25 +43,52 @@ def build(parsed: Parsed, builder: Builder) -> int:
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)
+    explained: list[BuildReport] | None = [] if parsed.flag("explain") else None
     try:
         if load:
-            result = _load(parsed, builder, request, display)
+            result = _load(parsed, builder, request, display, explained)
         else:
-            result = run(_build(builder, request, display))
+            result = run(_build(builder, request, display, explained))
     finally:
         display.close()
+        if explained:
+            from pybuild.explain.text import report_text
+
+            sys.stderr.write(report_text(explained[0]))
     write_results(parsed, result)
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")
     return 0
 
 
-async def _build(builder: Builder, request: BuildRequest, display: Display) -> BuildResult:
+async def _build(
+    builder: Builder,
+    request: BuildRequest,
+    display: Display,
+    explained: list[BuildReport] | None,
+) -> BuildResult:
+    """Build, and put why steps ran into *explained*, also where that fails."""
     async with connected(builder) as channel:
-        return await remote_build(channel, request, display.show)
+        if explained is None and not request.fail_on_miss:
+            return await remote_build(channel, request, display.show)
+        from pybuild.daemon.client.explain import reports
+
+        ref = os.urandom(16).hex()
+        await reports(channel, ref=ref)  # or nothing runs for the sake of what cannot be said
+        try:
+            return await remote_build(channel, request, display.show, ref=ref)
+        finally:
+            if explained is not None:
+                explained += await reports(channel, ref=ref)
 
 
-def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Display) -> BuildResult:
+def _load(
+    parsed: Parsed,
+    builder: Builder,
+    request: BuildRequest,
+    display: Display,
+    explained: list[BuildReport] | None,
+) -> BuildResult:
     """Build there, and take the image into the store here (``--load``)."""
     from pybuild.cache.store import Store
     from pybuild.config import load_settings
@@ -81,7 +103,7 @@ def _load(parsed: Parsed, builder: Builder, request: BuildRequest, display: Disp
         try:
             output = Output(type="oci", dest=folder, attrs={"tar": "false"})
             wanted = replace(request, outputs=(*request.outputs, output))
-            result = run(_build(builder, wanted, display))
+            result = run(_build(builder, wanted, display, explained))
             take(store, folder, result)
             if result.image is not None:
                 image = replace(result.image, annotations={})

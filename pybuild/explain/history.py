@@ -122,13 +122,16 @@ def reports(store: Store) -> Iterator[BuildReport]:
             continue  # a newer pybuild's
 
 
-def find_report(store: Store, text: str) -> BuildReport:
+def find_report(known: Iterable[BuildReport], text: str) -> BuildReport:
     """Return the build that *text* names: the start of its id; the latest where it is empty.
+
+    Args:
+        known: the latest first.
 
     Raises:
         UserError: there is none, or more than one.
     """
-    found = [report for report in reports(store) if report.id.startswith(text)]
+    found = [report for report in known if report.id.startswith(text)]
     if not found:
         if not text:
             raise UserError("no build is known here", hints=["pybuild build keeps a history"])

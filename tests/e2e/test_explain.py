@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.explain.history import find_report
+from pybuild.explain.history import find_report, reports
 from pybuild.explain.report import to_json
 from pybuild.host import SystemClock
 from tests.harness import Pybuild, make_base, write
@@ -68,7 +68,7 @@ class Site:
     def explained(self) -> dict[str, Any]:
         """What ``explain --format=json`` shows, without a process for it."""
         with Store.open(self.pybuild.store, SystemClock()) as store:
-            return to_json(find_report(store, ""))
+            return to_json(find_report(reports(store), ""))
 
 
 @dataclass(frozen=True)

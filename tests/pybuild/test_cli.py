@@ -43,13 +43,6 @@ def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--explain", "--fail-on-miss"])
-def test_what_only_our_own_store_can_answer_is_refused_with_a_server(option: str) -> None:
-    done = pybuild("-H", "unix:///nosuch", "build", option, ".")
-    assert done.returncode == 2
-    assert f"error: {option} is about the store of this machine" in done.stderr
-
-
 def test_global_options_may_stand_before_the_command(tmp_path: Path) -> None:
     done = pybuild("--root", str(tmp_path / "store"), "images", "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

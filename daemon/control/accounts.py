@@ -1,0 +1,127 @@
+"""Why steps of a server's builds ran: kept as a build in process keeps it, and told to who asks.
+
+BuildKit's API has no place for that, so this is a service of our own beside it, in JSON:
+``/pybuild.v1.Explain/Reports`` is asked for ``{}`` (the latest build), ``{"ref": …}`` (of one request)
+or ``{"all": true}``, and answers with a message a build, the latest first. Like the history of
+builds it is for everybody who may build here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pybuild.cache.builds import Builds
+from pybuild.cache.jsontext import as_object, parse
+from pybuild.daemon.grpc.calls import Call, Handler
+from pybuild.explain import history
+from pybuild.explain.account import Account
+from pybuild.explain.cause import Surroundings
+from pybuild.explain.report import BuildReport
+from pybuild.frontend.parse import parse_dockerfile
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError
+from pybuild.model.ops import Vertex
+from pybuild.model.snapshot import LocalTree
+
+if TYPE_CHECKING:
+    from pybuild.cache.imported import ImportedCache
+    from pybuild.engine import Engine
+
+METHOD = "/pybuild.v1.Explain/Reports"
+_MOST_REFS = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Told:
+    """What is known of one build while it goes on.
+
+    Attributes:
+        targets: what was solved.
+        trees: of the client, as far as they were fetched.
+    """
+
+    account: Account
+    started: float
+    context: str = "context"
+    filename: str = ""
+    target: str = ""
+    dockerfile: bytes = b""
+    targets: list[Vertex] = field(default_factory=list[Vertex])
+    trees: Mapping[str, LocalTree] = field(default_factory=dict[str, LocalTree])
+    imports: Sequence[ImportedCache] = ()
+
+    def subject(self) -> history.Subject:
+        try:
+            parsed = parse_dockerfile(self.dockerfile, self.filename) if self.dockerfile else None
+        except PybuildError:
+            parsed = None  # the build has said what is wrong with it
+        return history.Subject(
+            context=self.context,
+            dockerfile=self.filename,
+            target=self.target,
+            targets=self.targets,
+            told=(),
+            around=Surroundings(
+                dockerfile=parsed, trees=self.trees, files={}, started=self.started
+            ),
+        )
+
+
+class Accounts:
+    """The reports of one server's builds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._going: set[asyncio.Task[BuildReport | None]] = set()
+        self._ids: OrderedDict[str, str] = OrderedDict()
+
+    def keep(self, ref: str, told: Told, error: str) -> asyncio.Task[BuildReport | None]:
+        """Explain a build that has ended, beside whatever comes next."""
+        task = asyncio.create_task(self._keep(ref, told, error))
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+        return task
+
+    async def _keep(self, ref: str, told: Told, error: str) -> BuildReport | None:
+        engine = self._engine
+        inputs = engine.results.inputs
+        subject = await asyncio.to_thread(told.subject)
+        report = await history.keep(
+            engine.store, inputs, told.account, subject, told.imports, error
+        )
+        if report is not None:
+            self._ids[ref] = report.id
+            if len(self._ids) > _MOST_REFS:
+                self._ids.popitem(last=False)
+        return report
+
+    async def settled(self) -> None:
+        """Wait until what has ended so far is kept."""
+        await asyncio.gather(*self._going, return_exceptions=True)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {METHOD: self._reports}
+
+    async def _reports(self, call: Call) -> None:
+        asked = as_object(parse(await call.receive() or b"{}"))
+        await call.send_headers()
+        await self.settled()
+        async for value in self._wanted(asked):
+            await call.send(json.dumps(value, separators=(",", ":")).encode())
+
+    async def _wanted(self, asked: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+        ref = asked.get("ref")
+        most = None if ref is not None or asked.get("all") else 1
+        rows = islice(Builds(self._engine.store).latest(), most)
+        while (value := await asyncio.to_thread(next, rows, None)) is not None:
+            if ref is None:
+                yield value
+            elif value.get("id") == self._ids.get(str(ref)):
+                yield value
+                return
