@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def target_of(engine: Engine, wanted: CacheTo) -> CacheTarget:
     """Return where an export is written, on this machine's side."""
     if wanted.ref is not None:
-        return RegistryCache(engine, wanted.ref)
+        return RegistryCache(engine, wanted.ref, needed=not wanted.ignore_error)
     if wanted.s3 is not None:
         from pybuild.caches3 import S3Cache
 

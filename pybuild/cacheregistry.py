@@ -21,15 +21,20 @@ _MOST_PLACES = 8
 
 
 class RegistryCache:
-    """A name in a registry."""
+    """A name in a registry.
+
+    Args:
+        needed: the build fails without it, so it is worth waiting for.
+    """
 
     title = "exporting cache to registry"
     is_named_elsewhere = False
     has_manifests = True
     is_exact = False
 
-    def __init__(self, engine: Engine, reference: Reference) -> None:
+    def __init__(self, engine: Engine, reference: Reference, *, needed: bool = False) -> None:
         self._engine = engine
+        self._client = engine.client if needed else engine.cache_client
         self._reference = reference
         self._ours: Digest | None = None
         self._deletes = True
@@ -43,17 +48,17 @@ class RegistryCache:
         return self
 
     async def root(self) -> tuple[Descriptor, bytes]:
-        return await self._engine.client().manifest(self._reference)
+        return await self._client().manifest(self._reference)
 
     async def read(self, blob: Descriptor, limit: int) -> bytes:
         from pybuild.registry.manifests import is_manifest_type
 
         if is_manifest_type(blob.media_type):
-            return (await self._engine.client().manifest(self._reference, blob))[1]
-        return await self._engine.client().blob(self._reference, blob, limit=limit)
+            return (await self._client().manifest(self._reference, blob))[1]
+        return await self._client().blob(self._reference, blob, limit=limit)
 
     async def has(self, blob: Descriptor) -> bool:
-        return await self._engine.client().blob_exists(self._reference, blob)
+        return await self._client().blob_exists(self._reference, blob)
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
         store = self._engine.store
@@ -61,9 +66,7 @@ class RegistryCache:
         near = [other for place in places for other in self._engine.near(place)]
         start = self._reference.host + "/"
         mounts = [p.removeprefix(start) for p in near if p.startswith(start)]
-        await self._engine.client().push_blob(
-            self._reference, blob, store.blobs, mounts, step.transfer
-        )
+        await self._client().push_blob(self._reference, blob, store.blobs, mounts, step.transfer)
         here = self._reference.repository
         if here not in places:
             known = {"repositories": [here, *places][:_MOST_PLACES]}
@@ -73,7 +76,7 @@ class RegistryCache:
         from pybuild.registry.faults import UnresolvedImage
 
         try:
-            return await self._engine.client().resolve(self._reference, at_origin=True)
+            return await self._client().resolve(self._reference, at_origin=True)
         except UnresolvedImage:
             return None
 
@@ -84,7 +87,7 @@ class RegistryCache:
         """
         if not isinstance(over, Anything) and digest_of(await self.named()) != over:
             return False
-        await self._engine.client().push_manifest(self._reference, made.media_type, data)
+        await self._client().push_manifest(self._reference, made.media_type, data)
         if not isinstance(over, Anything) and digest_of(await self.named()) != made.digest:
             return False
         ours, self._ours = self._ours, made.digest
@@ -102,7 +105,7 @@ class RegistryCache:
         if self._deletes:
             gone = Reference(self._reference.host, self._reference.path, digest=manifest)
             try:
-                await self._engine.client().delete(gone, refers=False)
+                await self._client().delete(gone, refers=False)
             except UnresolvedImage:
                 pass  # somebody else was here first
             except RegistryFault:

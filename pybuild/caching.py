@@ -110,11 +110,12 @@ class Caching:
             if (solved := solution.get(target)) is not None and isinstance(solved.result, Snapshot)
         ]
         found = await self._found(solutions, targets)
-        made = await export_caches(self._engine, self._writers, found, stacks, emit)
-        self._is_exported = True
-        if self._carrier is not None:
-            self._carrier.end()
-        return made
+        self._is_exported = True  # or why not is told by then
+        try:
+            return await export_caches(self._engine, self._writers, found, stacks, emit)
+        finally:
+            if self._carrier is not None:
+                self._carrier.end()
 
     async def _found(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex]

@@ -115,6 +115,7 @@ class Engine:
         self.clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._client: Client | None = None
+        self._cache_client: Client | None = None
         self._mountpoint: str | None = None
         self._sessions: set[Session] = set()
         self.buckets: dict[S3Place, Bucket] = {}
@@ -140,7 +141,7 @@ class Engine:
         if ceiling:
             self.store.keep_below(ceiling)
             self.workers.room = self.store.room
-        self.images = ImageSourceResolver(self.store, self.client)
+        self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
         self.rolling = RollingLease(self.store.leases)
         self._stack.callback(self.rolling.close)
         self.results = Results(self.store, self.rolling)
@@ -157,6 +158,12 @@ class Engine:
             self._client = self._client_of(self._hosts)
             self._stack.push_async_callback(self._client.close)
         return self._client
+
+    def cache_client(self) -> Client:
+        """The same for caches, which a build does not wait for as it does for images."""
+        if self._cache_client is None:
+            self._cache_client = self.client().impatient()
+        return self._cache_client
 
     def credentials(self) -> Credentials:
         """What registries are told of who asks."""

@@ -46,6 +46,9 @@ Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
 class ImageSourceResolver:
     """Finds images: the local store, then what was resolved before, then the registry [FROM-18].
 
+    Args:
+        cache_client: for layers of caches, if another one is.
+
     Attributes:
         used: what was asked for and found, and whether the local store had it under that name; a
             memo of the build holds while these answers would be the same.
@@ -54,9 +57,15 @@ class ImageSourceResolver:
             a layer's record has as its layout.
     """
 
-    def __init__(self, store: Store, client: Callable[[], Client]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: Callable[[], Client],
+        cache_client: Callable[[], Client] | None = None,
+    ) -> None:
         self._store = store
         self._client = client
+        self._cache_client = cache_client or client
         self.resolutions = Resolutions(store.root)
         self._fetching: dict[str, asyncio.Lock] = {}
         self.used: list[tuple[ImageRequest, Digest, bool]] = []
@@ -261,8 +270,9 @@ class ImageSourceResolver:
                 blobs = self._store.blobs
                 if follower is not None:
                     blobs = blobs.followed_by(follower)
+                client = self._cache_client() if facts.get(FROM_CACHE) else self._client()
                 try:
-                    await self._client().pull_blob(reference, descriptor, blobs, step.transfer)
+                    await client.pull_blob(reference, descriptor, blobs, step.transfer)
                 except PybuildError as error:
                     error.message = (
                         f"layer {descriptor.digest} of {reference.familiar} is not in the store and"

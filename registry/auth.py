@@ -11,6 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -78,6 +79,12 @@ class Authenticator:
         self._clock = clock
         self._known: dict[tuple[str, str], _Known] = {}
         self._shown: dict[str, str] = {}  # by registry, the user whose password was sent
+
+    def through(self, fetcher: TokenFetcher) -> Authenticator:
+        """Return one that knows and learns the same, and reaches token servers by *fetcher*."""
+        twin = copy(self)
+        twin._fetcher = fetcher
+        return twin
 
     def hints(self, registry: str) -> list[str]:
         """What to do about a refusal by *registry*."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from typing import Self, TypeVar
 
 from pybuild.model.clock import Clock
@@ -19,6 +20,7 @@ from pybuild.registry.earlyupload import EarlyUpload, GrowingFile
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
+from pybuild.registry.patience import Patience
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.taglists import TagLists
 from pybuild.registry.transport import RETRIED, Limits, Request, Transport, once_only
@@ -28,6 +30,8 @@ from pybuild.registry.wire import ConnectionLost, Response
 T = TypeVar("T")
 
 _MIRROR_REST_S = 60.0
+_BUDGET_S = 5.0
+_IMPATIENT = Limits(attempts=5, backoff_most_s=2.0, retry_after_most_s=_BUDGET_S)
 
 
 class Client:
@@ -70,6 +74,18 @@ class Client:
         )
         self._resting: dict[str, float] = {}
         self._tag_lists = TagLists(self._read_list, self._write_list)
+
+    def impatient(self, patience: Patience | None = None) -> Client:
+        """Return a client over the same connections for what a build can do without.
+
+        Args:
+            patience: by default a host that fails for a few seconds is given up for a minute.
+        """
+        twin = copy(self)
+        patience = patience or Patience(_BUDGET_S)
+        twin._transport = self._transport.impatient(_IMPATIENT, patience)
+        twin._tag_lists = TagLists(twin._read_list, twin._write_list)
+        return twin
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from pybuild.registry.faults import (
     status_text,
 )
 from pybuild.registry.hosts import Endpoint, Hosts, Tls
+from pybuild.registry.patience import Patience
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.ratelimits import RateLimit
 from pybuild.registry.wire import ConnectionLost, NotTls, Response, Wire, origin_of
@@ -118,8 +120,16 @@ class Transport:
         self._sleep = sleep
         self._jitter = jitter
         self._wire = Wire(self.limits.connect_s, self.limits.idle_s, self.limits.idle_bytes)
+        self._patience: Patience | None = None
         self._settled: dict[str, str] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+
+    def impatient(self, limits: Limits, patience: Patience) -> Transport:
+        """Return a transport over the same connections, for what can be done without."""
+        twin = copy(self)
+        twin.limits, twin._patience = limits, patience
+        twin._auth = self._auth.through(twin)
+        return twin
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -143,7 +153,10 @@ class Transport:
         async with slots:
             try:
                 response = await self._persist(
-                    lambda: self._authorised(request), request.retry, self._attempts(request)
+                    netloc,
+                    lambda: self._authorised(request),
+                    request.retry,
+                    self._attempts(request),
                 )
             except RegistryFault as error:
                 raise self._fault(request, error) from error
@@ -205,26 +218,45 @@ class Transport:
         return min(limits.mirror_attempts, limits.attempts) if is_mirror else limits.attempts
 
     async def _persist(
-        self, once: Callable[[], Awaitable[Response]], retry: bool, attempts: int
+        self, host: str, once: Callable[[], Awaitable[Response]], retry: bool, attempts: int
     ) -> Response:
+        patience, began = self._patience, 0.0
         for attempt in range(attempts):
             last = attempt + 1 == attempts
+            if patience is not None:
+                patience.check(host)
+                began = patience.now()
             try:
                 response = await once()
             except ConnectionLost as error:
+                wait = self.backoff(attempt)
+                if patience is not None:
+                    patience.failed(host, began, error.message)
+                    last = last or patience.is_over(host, wait)
                 if last or attempt + 1 >= error.tries or not (retry or error.unsent):
                     raise
-                wait = self.backoff(attempt)
             else:
-                if response.status not in RETRIED or last or not retry:
+                is_good = response.status not in RETRIED
+                wait = 0.0 if is_good else self._wait(response, attempt)
+                if patience is not None and is_good:
+                    patience.answered(host)
+                elif patience is not None:
+                    patience.failed(host, began, status_text(response.status, response.body))
+                    last = last or patience.is_over(host, wait)
+                if is_good or last or not retry:
                     return response
-                wait = self._wait(response, attempt)
                 in_vain = response.status == 429 and RateLimit.of(response.headers).is_used_up
                 if in_vain or wait > self.limits.retry_after_most_s:
                     return response
                 response.close()
             await self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _idle_s(self, method: str) -> float | None:
+        """Return how long an answer may take; one to an upload takes as long as others."""
+        if self._patience is None or method not in ("GET", "HEAD"):
+            return None
+        return self._patience.budget_s
 
     async def pause(self, attempt: int) -> None:
         """Wait as long as before the try that follows number *attempt*, counted from 0."""
@@ -321,6 +353,7 @@ class Transport:
                 proxy=self._proxy(url),
                 body=body() if body is not None else None,
                 length=request.length,
+                idle_s=self._idle_s(method),
             )
             location = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not location:
@@ -388,6 +421,7 @@ class Transport:
                     proxy=self._proxy(url),
                     body=once_only(data) if form else None,
                     length=len(data),
+                    idle_s=self._idle_s("GET"),
                 )
                 location = response.headers.get("Location", "")
                 if method != "GET" or response.status not in _REDIRECTS or not location:
@@ -405,7 +439,8 @@ class Transport:
             return response
 
         try:
-            return (await self._persist(once, True, self.limits.attempts)).status, body
+            answer = await self._persist(start.authority, once, True, self.limits.attempts)
+            return answer.status, body
         except RegistryFault as error:
             server = printable(f"{start.scheme}://{start.authority}{start.path}")
             raise type(error)(f"token server {server}: {error.message}") from error

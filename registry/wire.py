@@ -163,8 +163,12 @@ class Wire:
         proxy: str | None,
         body: AsyncIterator[bytes] | None,
         length: int | None,
+        idle_s: float | None = None,
     ) -> Response:
         """Make one try; follows nothing, retries nothing. A *length* of None is not known yet.
+
+        Args:
+            idle_s: give up sooner than usual, connecting included.
 
         Raises:
             ConnectionLost: worth another try.
@@ -177,11 +181,12 @@ class Wire:
             length = 0
         if length is not None and (body is not None or method in ("POST", "PUT", "PATCH")):
             sent["Content-Length"] = str(length)
-        alarm = asyncio.timeout(self._connect_s + self._idle_s)
+        alarm = asyncio.timeout(self._connect_s + self._idle_s if idle_s is None else idle_s)
+        idle_s = self._idle_s if idle_s is None else idle_s
 
         def touch() -> None:
             if alarm.when() is not None and not answered and not alarm.expired():
-                alarm.reschedule(loop.time() + self._idle_s)
+                alarm.reschedule(loop.time() + idle_s)
 
         answered = False
         context = self._context(tls) if url.scheme == "https" else True
@@ -201,7 +206,7 @@ class Wire:
             finally:
                 answered = True
         except Exception as error:
-            fault = lost(error, self._idle_s, url)
+            fault = lost(error, idle_s, url)
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
                 fault.hints = (
                     f"if {url.authority} wants a certificate of yours, keep it in certs.d",
@@ -209,13 +214,13 @@ class Wire:
             raise fault from error
         self._answered.add(url.authority)
         if raw.status < 400:
-            return Response(raw, b"", self._idle_s, self._idle_bytes)
+            return Response(raw, b"", idle_s, self._idle_bytes)
         try:
             text = await self._error_body(raw)
         except BaseException:
             raw.close()
             raise
-        return Response(raw, text, self._idle_s, self._idle_bytes)
+        return Response(raw, text, idle_s, self._idle_bytes)
 
     def _may_want_certificate(
         self, url: URL, tls: Tls, error: Exception, fault: ConnectionLost

@@ -27,7 +27,7 @@ class Guest(Engine):
         self._stack.enter_context(host.rolling.during())
         self.results = host.results
         self.solver = host.solver
-        self.images = ImageSourceResolver(self.store, self.client)
+        self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
         self._mountpoint = host.mount_dir()
 
     async def __aenter__(self) -> Self:

@@ -200,3 +200,36 @@ def test_layers_that_are_not_as_promised_are_made_again(
     assert "its step runs" in found.log
     assert spoilt
     assert found.made.endswith("more\n")
+
+
+def test_a_registry_that_only_fails_is_asked_a_few_times_in_a_build(machines: Machines) -> None:
+    """Not thirty seconds for each of the importing, the carrying and the exporting."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(f"{request.method} {request.path}")
+        return web.Response(status=500)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    with serving(application) as url:
+        place = f"{url.removeprefix('http://')}/down/cache:1"
+        found = machines.build(machines.fresh(), "--cache", place)
+    assert len(found.ran) == 2
+    assert len(asked) <= 20, asked
+    assert f"cannot import the cache from {place}" in found.log
+    assert found.log.count("the cache was not exported") == 1
+    assert "carrying to the cache" not in found.log.replace("carrying to the cache 0B", "")
+
+
+def test_an_export_that_fails_the_build_is_told_once(machines: Machines) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=403)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", refuse)
+    with serving(application) as url:
+        to = f"type=registry,mode=max,ref={url.removeprefix('http://')}/down/cache:1"
+        log = machines.build(machines.fresh(), "--cache-to", to, code=3).log
+    assert "error: " in log
+    assert "the cache was not exported" not in log
