@@ -67,6 +67,7 @@ class Deltas:
         self._own = own
         self._clock = clock
         self._boot = boot_id()
+        self._whole: set[str] = set()  # known to be so, in this boot, if they are there
         self._syncer = Syncer(disk, self._folder, self._undurable, self._mark, warn)
 
     def leased_by(self, lease: Lease) -> Self:
@@ -128,6 +129,8 @@ class Deltas:
                 with self._scratch.moving:
                     ours = self._rename(active.path, target, id)
                 if ours:
+                    if self._boot is not None:
+                        self._whole.add(id)
                     self._syncer.add(id, now=self._boot is None)
         except BaseException:
             self.abort(active)
@@ -179,14 +182,19 @@ class Deltas:
     def has(self, id: str) -> bool:
         """Tell whether the delta is there and whole. To rely on it, lease it first."""
         directory = self._directory(id)
-        if not os.path.isdir(os.path.join(directory, "fs")):
+        if not os.path.isdir(directory + "/fs"):
             return False
         whole = whole_of(id)
         if whole is not None and not self.has(whole):
             return False
-        if os.path.exists(os.path.join(directory, DURABLE)):
-            return True
-        return self._boot is not None and self.meta(id).get("boot") == self._boot
+        # The rest is asked once: each step of a chain makes us look at all deltas below it.
+        if id not in self._whole:
+            if not os.path.exists(os.path.join(directory, DURABLE)) and (
+                self._boot is None or self.meta(id).get("boot") != self._boot
+            ):
+                return False
+            self._whole.add(id)
+        return True
 
     def has_name(self, id: object) -> bool:
         """Tell whether *id*, of which nothing is known, is the name of a delta that is there."""

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,13 +53,15 @@ def test_commit_of_a_taken_id_keeps_the_first(store: Store) -> None:
     assert Path(store.deltas.path("sha256-aa"), "file").read_text() == "first"
 
 
-def test_commit_replaces_the_ruin_of_another_boot(store: Store) -> None:
-    make(store, "sha256-aa", "first")
-    forget_durability(store, "sha256-aa", boot="another")
-    assert not store.deltas.has("sha256-aa")
-    make(store, "sha256-aa", "second")
-    assert store.deltas.has("sha256-aa")
-    assert Path(store.deltas.path("sha256-aa"), "file").read_text() == "second"
+def test_commit_replaces_the_ruin_of_another_boot(root: Path, clock: FakeClock) -> None:
+    with Store.open(root, clock) as store:
+        make(store, "sha256-aa", "first")
+        forget_durability(store, "sha256-aa", boot="another")
+    with Store.open(root, clock) as store:
+        assert not store.deltas.has("sha256-aa")
+        make(store, "sha256-aa", "second")
+        assert store.deltas.has("sha256-aa")
+        assert Path(store.deltas.path("sha256-aa"), "file").read_text() == "second"
 
 
 def forget_durability(store: Store, id: str, boot: str | None = None) -> None:
@@ -79,13 +82,43 @@ def test_flushed_delta_survives_a_power_failure(store: Store, root: Path) -> Non
     assert store.deltas.has(id)
 
 
-def test_unflushed_delta_counts_for_this_boot_only(store: Store) -> None:
+def test_unflushed_delta_counts_for_this_boot_only(
+    store: Store, root: Path, clock: FakeClock
+) -> None:
     id = make(store)
     forget_durability(store, id)
-    assert store.deltas.has(id)
+    with Store.open(root, clock) as another:
+        assert another.deltas.has(id)
     forget_durability_again = Path(store.deltas.path(id)).parent / "meta.json"
     forget_durability_again.write_text("")  # as a file whose blocks never reached the disk
+    with Store.open(root, clock) as another:
+        assert not another.deltas.has(id)
+
+
+def test_what_was_whole_and_is_gone_is_not_had(store: Store) -> None:
+    id = make(store)
+    assert store.deltas.has(id)
+    store.deltas.take_away(id)
     assert not store.deltas.has(id)
+
+
+def test_whether_a_delta_is_whole_is_read_once(
+    store: Store, root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step of a chain asks for all that are below it."""
+    mine, theirs = make(store), make(store)
+    forget_durability(store, theirs)
+    read: list[str] = []
+    with Store.open(root, clock) as another:
+        meta = another.deltas.meta
+
+        def spy(id: str) -> dict[str, Any]:
+            read.append(id)
+            return meta(id)
+
+        monkeypatch.setattr(another.deltas, "meta", spy)
+        assert all(another.deltas.has(id) for id in (mine, theirs, mine, theirs))
+    assert read == [theirs]
 
 
 def test_next_process_flushes_what_the_last_one_left(

@@ -428,12 +428,15 @@ def test_what_a_result_was_made_of_outlives_it_and_holds_nothing(store: Store, r
     assert known.name == "step"
 
 
-def test_ruin_of_another_boot_is_freed(store: Store, builder: Builder, root: Path) -> None:
+def test_ruin_of_another_boot_is_freed(
+    store: Store, builder: Builder, root: Path, clock: FakeClock
+) -> None:
     id = builder.layer()
     (root / "snapshots" / id / "durable").unlink()
     (root / "snapshots" / id / "meta.json").write_text("")
-    assert not store.deltas.has(id)
-    assert ids(prune(store)) == [id]
+    with Store.open(root, clock) as after:
+        assert not after.deltas.has(id)
+        assert ids(prune(after)) == [id]
 
 
 def test_unreadable_index_frees_nothing(store: Store, builder: Builder, root: Path) -> None:
