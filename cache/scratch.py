@@ -28,6 +28,9 @@ INGEST_KEPT_S = 24 * 3600.0
 # How long closing lets the janitor finish. The leavings of a build are small and gone in
 # milliseconds; a big tree is left to the next process.
 GRACE_S = 1.0
+# What is thrown away within this time is deleted together: each sweep lists everything, and a janitor
+# that runs after each step of a build takes the interpreter from the next one.
+_GATHER_S = 0.05
 
 
 class Scratch:
@@ -48,6 +51,7 @@ class Scratch:
         self._janitor: threading.Thread | None = None
         self._wanted = threading.Event()
         self._idle = threading.Event()
+        self._hurry = threading.Event()
         self._stop = False
 
     def name(self, label: str = "") -> str:
@@ -103,6 +107,7 @@ class Scratch:
             pass
         while not self._stop:
             self._wanted.wait()
+            self._hurry.wait(_GATHER_S)
             self._wanted.clear()
             try:
                 self.sweep()
@@ -167,6 +172,7 @@ class Scratch:
 
     def close(self) -> None:
         """Let the janitor finish what is quickly done, and own nothing any more."""
+        self._hurry.set()
         if self._janitor is not None:
             self._idle.wait(GRACE_S)
         self._stop = True

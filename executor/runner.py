@@ -103,6 +103,7 @@ class BuildRunner:
         self._resolvers: dict[NetworkMode, str] = {}
         self._trees = KeptTrees(store)
         self._told_rung = False
+        self._common = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,6 +111,8 @@ class BuildRunner:
     async def __aexit__(self, *exc: object) -> None:
         try:
             self._trees.close()
+            if self._common:
+                self._store.discard(self._common)
             await self._contexts.close()
             if self._owns_sources:
                 await self._sources.close()
@@ -306,6 +309,7 @@ class BuildRunner:
                 lowers=lowers,
                 upper=active.fs,
                 work=active.work,
+                common=self._common_of_steps(),
                 mounts=[*devices.mounts, *mounts],
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,
@@ -341,6 +345,12 @@ class BuildRunner:
             if number in results:
                 lent.done(self._store.deltas.path(results[number].deltas[-1]))
             return results
+
+    def _common_of_steps(self) -> str:
+        if not self._common:
+            self._common = self._store.scratch("steps")
+            os.makedirs(self._common + "/root")
+        return self._common
 
     async def _works_on_copies(self) -> bool:
         """Whether no overlay can be mounted, on this rung or in this store."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -73,6 +73,8 @@ class StepSpec:
         upper: an empty directory that takes the changes; it is the new delta afterwards.
         work: an empty directory on the same file system as *upper*, for this step alone; whatever
             is in it afterwards is rubbish for the caller to delete, in a worker.
+        common: a directory on the same file system, with an empty directory ``root``, where steps
+            of a build keep what is alike in all of them; "" for none.
         env: ``NAME=value``; a later one wins. HOME and PATH are added when absent.
         cwd: absolute; created if missing, owned by the user [SBX-16].
         user: ``user[:group]``, names looked up in the tree's passwd and group [USR-1].
@@ -94,6 +96,7 @@ class StepSpec:
     upper: str
     work: str
     args: tuple[str, ...]
+    common: str = ""
     env: tuple[str, ...] = ()
     cwd: str = "/"
     user: str = ""
@@ -122,10 +125,12 @@ class StepSpec:
 
     def encode(self) -> dict[str, Any]:
         """Return what the process is sent: dicts, tuples, strings, numbers, bytes."""
-        encoded: dict[str, Any] = {**asdict(self), "runtime": None}
-        for mount in encoded["mounts"]:
-            mount["type"] = str(mount["type"].value)
-        return encoded
+        encoded: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
+        mounts = [{**asdict(mount), "type": mount.type.value} for mount in self.mounts]
+        return {**encoded, "mounts": mounts, "resources": asdict(self.resources), "runtime": None}
+
+
+_NAMES = [field.name for field in fields(StepSpec)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,10 @@ class Prepared:
 
 
 class Files:
-    """A tmpfs of this step, for what the engine writes: hosts, resolv.conf, secrets."""
+    """A tmpfs of this step, for what the engine writes: hosts, resolv.conf, secrets.
+
+    It is mounted on *path* until something else is: the files are mounts by then.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path

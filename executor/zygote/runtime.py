@@ -92,7 +92,7 @@ def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str]]:
     if own_network:
         sandbox.loopback_up()
     layout = rootfs.Layout(spec["work"])
-    prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
+    prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
     targets = [(path, True) for path in ("/proc", "/dev", "/sys")]
     targets += [(p.target, p.directory) for p in prepared if not sandbox.is_kernels(p.target)]
     root_fd = rootfs.mount_root(

@@ -153,8 +153,8 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     syscalls.sethostname(spec["hostname"])
     if spec["network"] in OWN_NETWORK:
         loopback_up()
-    layout = rootfs.Layout(spec["work"])
-    prepared = mounts.prepare(spec, layout, mounts.Files(layout.files))
+    layout = rootfs.Layout(spec["work"], spec["common"])
+    prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
     targets = [("/proc", True), ("/dev", True), ("/sys", True)]
     targets += [(p.target, p.directory) for p in prepared if not is_kernels(p.target)]
     root_fd = rootfs.mount_root(

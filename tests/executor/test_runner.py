@@ -112,13 +112,14 @@ class Site:
         self.trees: dict[str, LocalTree] = {}
         self.secrets: dict[str, Callable[[], bytes]] = {}
         self.events: list[Event] = []
+        self.others: list[BuildRunner] = []
         self.runner = BuildRunner(
             store, workers, fetcher=shelf, locals=self.trees, secrets=self.secrets
         )
 
     def again(self, allow: frozenset[str] = frozenset()) -> BuildRunner:
-        """Another build on the same store."""
-        return BuildRunner(
+        """Another build on the same store, which ends with the test."""
+        runner = BuildRunner(
             self.store,
             self.workers,
             fetcher=self.shelf,
@@ -126,6 +127,8 @@ class Site:
             secrets=self.secrets,
             allow=allow,
         )
+        self.others.append(runner)
+        return runner
 
     def local(self, spec: Spec, exclude: Sequence[str] = (), name: str = "context") -> LocalTree:
         tree = LocalTree(str(build(self.root / name, spec)), tuple(exclude))
@@ -216,6 +219,8 @@ def site(tmp_path: Path) -> Iterator[Callable[[Body], Site]]:
                     here = Site(tmp_path, store, workers, shelf)
                     async with here.runner:
                         await body(here)
+                    for runner in here.others:
+                        await runner.__aexit__(None, None, None)
                     assert here.leftovers() == []
                     return here
                 finally:
@@ -751,3 +756,35 @@ def test_layer_that_nobody_has_is_a_fault(site: Run) -> None:
 
 def test_worker_function_is_where_the_runner_says() -> None:
     assert apply_files.__module__ == "pybuild.executor.files.apply"
+
+
+def test_steps_at_once_share_mount_points_and_leave_none(site: Run) -> None:
+    async def body(s: Site) -> None:
+        base = await s.base()
+        script = "[ -s /etc/hosts ] && [ -d /proc/self ] && echo $N > /own"
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(s.shell(script, base, env=("PATH=/bin", f"N={n}")))
+                for n in range(8)
+            ]
+        for number, task in enumerate(tasks):
+            top = s.top(task.result())
+            assert sorted(os.listdir(top)) == ["own"]
+            assert (top / "own").read_text() == f"{number}\n"
+
+    site(body)
+
+
+def test_all_of_a_tree_seems_to_be_on_one_file_system(site: Run) -> None:
+    """Else ``tar --one-file-system`` in a step would leave files out."""
+
+    async def body(s: Site) -> None:
+        base = await s.base()
+        first = await s.shell(
+            "mkdir /d && echo > /d/f && stat -c %d / /d /d/f /bin/sh > /seen", base
+        )
+        second = await s.shell("stat -c %d / /d /d/f /bin/sh /seen > /seen-again", first)
+        for snapshot, name in ((first, "seen"), (second, "seen-again")):
+            assert len(set((s.top(snapshot) / name).read_text().split())) == 1
+
+    site(body)
