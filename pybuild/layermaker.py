@@ -154,16 +154,15 @@ class LayerMaker:
             answer = await self._engine.workers.call(
                 job, {**args, **wanted}, on_progress=on_progress
             )
-            digest = Digest.parse(answer["digest"])
-            size = int(answer["size"])
+            digest, size = Digest.parse(answer["digest"]), int(answer["size"])
+            notes: dict[str, str] = answer.get("annotations") or {}
+            descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
+            if follower is not None:
+                follower.complete(descriptor)
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
         except BaseException:
             store.discard(out)
             raise
-        notes: dict[str, str] = answer.get("annotations") or {}
-        descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
-        if follower is not None:
-            follower.complete(descriptor)
         return Digest.parse(answer["diff_id"]), descriptor
 
 
