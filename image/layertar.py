@@ -169,7 +169,7 @@ class _Walk:
         self._noted = overlayfs.is_overlay(fd)
         try:
             xattrs = os.listxattr(fd)
-            levels: list[tuple[bytes, list[bytes], int]] = [
+            levels: list[tuple[bytes, list[tuple[bytes, bool]], int]] = [
                 (top, self._list(fd, top, self._is_opaque(fd, xattrs)), os.fstat(fd).st_ino)
             ]
             while levels:
@@ -181,8 +181,11 @@ class _Walk:
                         if os.fstat(fd).st_ino != levels[-1][2]:
                             raise refuse(f"{shown(prefix)} was moved while it was archived")
                     continue
-                name = names.pop()
+                name, is_file = names.pop()
                 path = prefix + name
+                if is_file and self.ledger is None:
+                    self._file(fd, name, path)
+                    continue
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
                     self._leaf(fd, name, path, status)
@@ -202,13 +205,14 @@ class _Walk:
         self._out.write(tarformat.END)
         self._out.end()
 
-    def _list(self, fd: int, prefix: bytes, opaque: bool) -> list[bytes]:
-        """Write the directory's markers; return the names of the rest, last first."""
-        rest: list[bytes] = []
+    def _list(self, fd: int, prefix: bytes, opaque: bool) -> list[tuple[bytes, bool]]:
+        """Write the directory's markers; return the rest, last first: names, whether it is a file."""
+        rest: list[tuple[bytes, bool]] = []
         gone: list[bytes] = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
+                is_file = entry.is_file(follow_symlinks=False)
                 if self._delta:
                     if name.startswith(overlayfs.WHITEOUT_PREFIX):
                         raise reject(
@@ -216,10 +220,11 @@ class _Walk:
                             'names that begin with ".wh." mean deletion there',
                             "remove or rename it in the step that makes it",
                         )
-                    if self._is_gone(fd, name, entry):
+                    # The type comes with the listing; only what may be a deletion costs a stat.
+                    if (not is_file or self._noted) and self._is_gone(fd, name, entry):
                         gone.append(name)
                         continue
-                rest.append(name)
+                rest.append((name, is_file))
         if opaque:
             self._out.write(tarformat.entry(prefix + overlayfs.OPAQUE_NAME, tarformat.REGULAR))
         for name in sorted(gone):
@@ -229,10 +234,7 @@ class _Walk:
         return rest
 
     def _is_gone(self, fd: int, name: bytes, entry: os.DirEntry[str]) -> bool:
-        # The type comes with the listing; only devices cost a stat, files where notes stand for them.
         if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
-            return False
-        if entry.is_file(follow_symlinks=False) and not self._noted:
             return False
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         return overlayfs.is_whiteout(status, fd, name, noted=self._noted)
@@ -258,11 +260,8 @@ class _Walk:
         mode = status.st_mode
         if stat.S_ISSOCK(mode):
             return
-        if status.st_nlink > 1:
-            first = self._links.setdefault((status.st_dev, status.st_ino), path)
-            if first is not path:
-                self._put(path, tarformat.HARDLINK, status, link=first)
-                return
+        if status.st_nlink > 1 and self._is_linked(path, status):
+            return
         if stat.S_ISREG(mode):
             self._file(fd, name, path, status)
         elif stat.S_ISLNK(mode):
@@ -276,14 +275,31 @@ class _Walk:
         else:
             raise refuse(f"{shown(path)} has an unknown file type {stat.S_IFMT(mode):o}")
 
-    def _file(self, dir_fd: int, name: bytes, path: bytes, status: os.stat_result) -> None:
-        size = status.st_size
+    def _is_linked(self, path: bytes, status: os.stat_result) -> bool:
+        """Write a hard link if the file has come before by another name."""
+        first = self._links.setdefault((status.st_dev, status.st_ino), path)
+        if first is path:
+            return False
+        self._put(path, tarformat.HARDLINK, status, link=first)
+        return True
+
+    def _file(
+        self, dir_fd: int, name: bytes, path: bytes, status: os.stat_result | None = None
+    ) -> None:
+        """Write a file; what is not known of it is asked of it, which is cheaper than of its name."""
         fd = os.open(name, _OPEN_FILE, dir_fd=dir_fd)
         try:
+            if status is None:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise refuse(f"{shown(path)} changed while it was archived")
+                if status.st_nlink > 1 and self._is_linked(path, status):
+                    return
             listed = os.listxattr(fd)
             if listed and self._delta:
                 self._check(listed)
             xattrs = self._xattrs(fd, listed)
+            size = status.st_size
             self._put(path, tarformat.REGULAR, status, size=size, xattrs=xattrs)
             if not self._out.read_from(fd, size):
                 raise refuse(f"{shown(path)} changed while it was archived")

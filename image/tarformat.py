@@ -6,6 +6,8 @@ them so, and one name then has one encoding. Times are whole seconds, see `layer
 
 from __future__ import annotations
 
+from zlib import adler32
+
 BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO = (b"%d" % n for n in range(7))
 
@@ -99,6 +101,13 @@ def _ustar(
         size,
         mtime,
     )
+    known = None if link or major or minor or prefix else _PLAIN_BACKS.get(kind)
+    back, rest = known or _back(kind, link, major, minor, prefix)
+    return b"%s%06o\0 %s" % (front, _sum(front) + rest + 8 * 32, back)
+
+
+def _back(kind: bytes, link: bytes, major: int, minor: int, prefix: bytes) -> tuple[bytes, int]:
+    """Return what follows the checksum in a header, but for a blank, and the sum of its bytes."""
     back = b"%s%sustar\x0000%s%07o\0%07o\0%s" % (
         kind,
         link.ljust(100, b"\0"),
@@ -107,7 +116,16 @@ def _ustar(
         minor,
         prefix.ljust(167, b"\0"),
     )
-    return b"%s%06o\0 %s" % (front, sum(front) + sum(back) + 8 * 32, back)
+    return back, _sum(back[:256]) + _sum(back[256:])
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of at most 256 bytes: of so few, Adler's checksum has it, at once."""
+    return (adler32(data) & 0xFFFF) - 1
+
+
+_KINDS = (REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO)
+_PLAIN_BACKS = {kind: _back(kind, b"", 0, 0, b"") for kind in _KINDS}
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:

@@ -297,3 +297,23 @@ def test_setuid_and_sticky_bits_are_kept(tmp_path: Path) -> None:
     os.chmod(tmp_path / "s", 0o6755)
     assert members(layer_of(tmp_path))["s"].mode == 0o6755
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o6755
+
+
+@pytest.mark.parametrize("kind", [b"0", b"1", b"2", b"3", b"5", b"L"])
+def test_checksums_are_right_for_bytes_as_large_as_can_be(kind: bytes) -> None:
+    """IMG-16: they are added up in parts that cannot overflow what adds them."""
+    most = 0o77777777777
+    data = tarformat.entry(
+        b"\xff" * 155 + b"/" + b"\xff" * 100,
+        kind,
+        mode=0o7777,
+        uid=0o7777777,
+        gid=0o7777777,
+        size=most,
+        mtime=most,
+        link=b"\xff" * 100,
+        major=0o7777777,
+        minor=0o7777777,
+    )
+    assert len(data) == tarformat.BLOCK
+    assert int(data[148:154], 8) == sum(data[:148]) + 8 * 32 + sum(data[156:])
