@@ -3,6 +3,10 @@
 One small file per context. A file's entry counts only while device, inode, size, times and mode
 are the same. Its bytes might still change without that: within one tick of the clock that stamps
 files. So nothing is remembered that was changed less than a tick before it was read.
+
+An index of a million files is read by every build that has that context, so it is neither parsed nor
+held as a million objects: it is columns, sorted by a number made of device and inode, and a file is
+looked up in them by bisection.
 """
 
 from __future__ import annotations
@@ -11,22 +15,29 @@ import hashlib
 import os
 import struct
 import time
+from array import array
+from bisect import bisect_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MAGIC = b"pbsi\0\0\0\1"
-_HEAD = struct.Struct("<8sQ")
-# Device, inode, size, mtime, ctime, mode, generation last seen, digest.
-_RECORD = struct.Struct("<QQQqqII32s")
+_MAGIC = b"pbsi\0\0\0\2"
+# Magic, generation, number of files; then their numbers, the generations that saw them last, and records.
+_HEAD = struct.Struct("<8sIQ")
+# Device, inode, size, mtime, ctime, mode; the digest follows.
+_STAMP = struct.Struct("<QQQqqI")
+_DIGEST_BYTES = 32
+_RECORD_BYTES = _STAMP.size + _DIGEST_BYTES
 _KEPT_GENERATIONS = 16
+# So many new ones are held as objects before they are sorted in.
+_MOST_NEW = 50_000
 # The kernel stamps with a clock of up to 10 ms; some file systems keep whole (even) seconds.
 TICK_NS = 20_000_000
 COARSE_TICK_NS = 2_100_000_000
-
-_Key = tuple[int, int]
-_Stamp = tuple[int, int, int, int]
+# Spreads devices over all numbers: inodes are small, and often the same on several devices.
+_SPREAD = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
 
 
 class StatIndex:
@@ -39,7 +50,10 @@ class StatIndex:
         """
         self._path = path
         self._now_ns = now_ns
-        self._known: dict[_Key, tuple[_Stamp, int, bytes]] = {}
+        self._numbers = array("Q")
+        self._seen = array("I")
+        self._records = bytearray()
+        self._new: dict[int, bytes] = {}
         self._generation = 0
         self._is_dirty = False
         self._reading_ns = now_ns()
@@ -50,42 +64,96 @@ class StatIndex:
         self._reading_ns = self._now_ns()
 
     def get(self, status: os.stat_result) -> bytes | None:
-        key = (status.st_dev, status.st_ino)
-        found = self._known.get(key)
-        if found is None or found[0] != _stamp(status):
+        number = (status.st_dev * _SPREAD + status.st_ino) & _MASK
+        stamp = _stamp(status)
+        if self._new:
+            record = self._new.get(number)
+            if record is not None:
+                return record[_STAMP.size :] if record.startswith(stamp) else None
+        at = bisect_left(self._numbers, number)
+        start = at * _RECORD_BYTES
+        if not self._records.startswith(stamp, start):  # nor is there any behind the last one
             return None
-        if found[1] != self._generation:
-            self._known[key] = (found[0], self._generation, found[2])
-        return found[2]
+        self._seen[at] = self._generation
+        return bytes(self._records[start + _STAMP.size : start + _RECORD_BYTES])
 
     def put(self, status: os.stat_result, body: bytes) -> None:
         """Remember *body*, unless the file is too young for its times to tell it from an edit."""
-        key = (status.st_dev, status.st_ino)
+        number = (status.st_dev * _SPREAD + status.st_ino) & _MASK
         ctime_ns = status.st_ctime_ns
         tick = TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
         if ctime_ns + tick >= self._reading_ns:
-            if self._known.pop(key, None) is not None:
-                self._is_dirty = True
+            self._forget(number)
             return
-        self._known[key] = (_stamp(status), self._generation, body)
         self._is_dirty = True
+        record = _stamp(status) + body
+        at = self._find(number)
+        if at is None:
+            self._new[number] = record
+            if len(self._new) > _MOST_NEW:
+                self._sort_in()
+        else:
+            self._records[at * _RECORD_BYTES : (at + 1) * _RECORD_BYTES] = record
+            self._seen[at] = self._generation
+
+    def _find(self, number: int) -> int | None:
+        at = bisect_left(self._numbers, number)
+        return at if at < len(self._numbers) and self._numbers[at] == number else None
+
+    def _forget(self, number: int) -> None:
+        at = self._find(number)
+        if at is not None:
+            # Nothing that stat says is all zeros.
+            self._records[at * _RECORD_BYTES : (at + 1) * _RECORD_BYTES] = bytes(_RECORD_BYTES)
+            self._is_dirty = True
+        self._new.pop(number, None)
+
+    def _sort_in(self) -> None:
+        """Put the new ones in their places."""
+        numbers, seen, records = array("Q"), array("I"), bytearray()
+        done = 0
+        for number in sorted(self._new):
+            at = bisect_left(self._numbers, number, done)
+            numbers += self._numbers[done:at]
+            seen += self._seen[done:at]
+            records += self._records[done * _RECORD_BYTES : at * _RECORD_BYTES]
+            numbers.append(number)
+            seen.append(self._generation)
+            records += self._new[number]
+            done = at
+        numbers += self._numbers[done:]
+        seen += self._seen[done:]
+        records += self._records[done * _RECORD_BYTES :]
+        self._numbers, self._seen, self._records = numbers, seen, records
+        self._new.clear()
+
+    def _drop_old(self) -> None:
+        """Forget the files that nobody has met for long."""
+        oldest = self._generation - _KEPT_GENERATIONS
+        if not self._seen or min(self._seen) >= oldest:
+            return
+        kept = [at for at, seen in enumerate(self._seen) if seen >= oldest]
+        size = _RECORD_BYTES
+        self._records = bytearray().join(self._records[at * size : (at + 1) * size] for at in kept)
+        self._numbers = array("Q", (self._numbers[at] for at in kept))
+        self._seen = array("I", (self._seen[at] for at in kept))
 
     def save(self) -> None:
         """Write the index if it has changed; the last writer wins. A failure costs only time."""
         if not self._is_dirty:
             return
-        generation = self._generation
-        parts = [_HEAD.pack(_MAGIC, generation)]
-        for (dev, ino), ((size, mtime, ctime, mode), seen, body) in self._known.items():
-            if generation - seen <= _KEPT_GENERATIONS:
-                parts.append(_RECORD.pack(dev, ino, size, mtime, ctime, mode, seen, body))
-        data = b"".join(parts)
+        self._sort_in()
+        self._drop_old()
+        digest = hashlib.sha256()
         tmp = f"{self._path}.{os.getpid()}.{os.urandom(4).hex()}"
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             with open(tmp, "xb") as file:
-                file.write(data)
-                file.write(hashlib.sha256(data).digest())
+                head = _HEAD.pack(_MAGIC, self._generation, len(self._numbers))
+                for part in (head, self._numbers, self._seen, self._records):
+                    digest.update(part)
+                    file.write(part)
+                file.write(digest.digest())
             os.replace(tmp, self._path)
         except OSError:
             try:
@@ -98,21 +166,32 @@ class StatIndex:
     def _load(self) -> None:
         try:
             with open(self._path, "rb") as file:
-                data = file.read()
-        except OSError:
+                magic, generation, count = _HEAD.unpack(head := file.read(_HEAD.size))
+                size = _HEAD.size + count * (8 + 4 + _RECORD_BYTES) + _DIGEST_BYTES
+                if magic != _MAGIC or os.fstat(file.fileno()).st_size != size:
+                    return
+                numbers, seen = array("Q"), array("I")
+                numbers.fromfile(file, count)
+                seen.fromfile(file, count)
+                records = bytearray(count * _RECORD_BYTES)
+                file.readinto(records)
+                digest = hashlib.sha256(head)
+                for part in (numbers, seen, records):
+                    digest.update(part)
+                if file.read() != digest.digest():
+                    return
+        except (OSError, EOFError, struct.error):
             return
-        body = memoryview(data)[:-32]
-        if len(data) < _HEAD.size + 32 or (len(body) - _HEAD.size) % _RECORD.size:
-            return
-        magic, generation = _HEAD.unpack_from(body)
-        if magic != _MAGIC or hashlib.sha256(body).digest() != data[-32:]:
-            return
-        for dev, ino, size, mtime, ctime, mode, seen, digest in _RECORD.iter_unpack(
-            body[_HEAD.size :]
-        ):
-            self._known[dev, ino] = ((size, mtime, ctime, mode), seen, digest)
+        self._numbers, self._seen, self._records = numbers, seen, records
         self._generation = generation + 1
 
 
-def _stamp(status: os.stat_result) -> _Stamp:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode
+def _stamp(status: os.stat_result) -> bytes:
+    return _STAMP.pack(
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_mode,
+    )

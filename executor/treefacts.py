@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-_MAGIC = b"pbtf\0\0\0\1"
+_MAGIC = b"pbtf\0\0\0\2"
 _HEAD = struct.Struct("<8sQ")
-# Whether it is a directory, mtime, size, digest.
-_FACT = struct.Struct("<?qQ32s")
+# Whether it is a directory, size, mtime; what it is by its content digest follows.
+_FACT = struct.Struct("<?Qq")
+_WHAT_BYTES = 60
+_FACT_BYTES = _FACT.size + _WHAT_BYTES
 # Above that many entries the facts of a tree would take more memory than they save time.
 _MOST = 300_000
 # Making a file costs about as much as copying so many bytes.
@@ -41,7 +43,7 @@ class TreeFacts:
         self._facts: dict[str, bytes] = {}
 
     def add(
-        self, path: str, status: os.stat_result, digest: bytes, *, attributes: bool = False
+        self, path: str, status: os.stat_result, what: bytes, *, attributes: bool = False
     ) -> None:
         """Take in one entry; *path* is relative, and empty for the directory itself."""
         kind = stat.S_IFMT(status.st_mode)
@@ -54,7 +56,7 @@ class TreeFacts:
             self.plain = status.st_nlink == 1 and kind in (stat.S_IFREG, stat.S_IFLNK)
         size = 0 if is_dir else status.st_size
         self.cost += 1 + size // _FILE_BYTES
-        self._facts[path] = _FACT.pack(is_dir, status.st_mtime_ns, size, digest)
+        self._facts[path] = _FACT.pack(is_dir, size, status.st_mtime_ns) + what
         if len(self._facts) > _MOST:
             self.plain = False
         if not self.plain:
@@ -83,7 +85,7 @@ class TreeFacts:
                 if was[0] != fact[0]:
                     return None
             changed.add(path)
-            cost += 1 + _FACT.unpack(fact)[2] // _FILE_BYTES
+            cost += 1 + _FACT.unpack_from(fact)[1] // _FILE_BYTES
         if kept != len(earlier._facts):
             return None
         return changed, cost
@@ -111,9 +113,9 @@ class TreeFacts:
         magic, count = _HEAD.unpack_from(body)
         if magic != _MAGIC:
             return None
-        end = _HEAD.size + count * _FACT.size
+        end = _HEAD.size + count * _FACT_BYTES
         paths = bytes(body[end:]).decode("utf-8", "surrogateescape").split("\0")
-        facts = [data[at : at + _FACT.size] for at in range(_HEAD.size, end, _FACT.size)]
+        facts = [data[at : at + _FACT_BYTES] for at in range(_HEAD.size, end, _FACT_BYTES)]
         found = cls()
         found._facts = dict(zip(paths, facts, strict=True)) if count else {}
         return found

@@ -1,9 +1,9 @@
 """Content digests: one number for what a selection of a tree holds [KEY-2, KEY-12, KEY-17].
 
-The digest is over a sorted list of entries, so it does not depend on the order in which they were
-met. An entry is its path relative to the selection, and its digest: type, mode, owner, size, link
-target, device number, extended attributes, bytes. Times, inodes and hard-link counts never count,
-nor does where the tree lies.
+The digest is over the entries in the order of a walk that sorts names in each directory, so no list of
+them is held. An entry is its path relative to the selection, and what it is: type, mode, owner, size,
+device number, and a digest of link target, extended attributes and bytes. Times, inodes and hard-link
+counts never count, nor does where the tree lies.
 
 Lean: used in the main process for directories of the client, and in workers for snapshots.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 
 from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
 from pybuild.executor.files.selecting import Picker, find, select
@@ -21,13 +22,13 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from pybuild.executor.files.tree import Place, Tree
     from pybuild.executor.treefacts import TreeFacts
 
-    _Entry = tuple[bytes, bytes, str, str]
+    _Entry = tuple[str, bytes, str, str]
 
     class FileIndex(Protocol):
         """Remembers digests of files by what stat says of them."""
@@ -44,7 +45,13 @@ MAX_LISTED = 100_000
 MAX_SENT = 3000
 """As many of a snapshot, whose list comes from a worker and is kept beside its digest."""
 UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
-_FORMAT = b"pybuild.tree.v1\0"
+_FORMAT = b"pybuild.tree.v2\0"
+# Type and mode, owner, group, size, device number; a digest follows, so all are as long.
+_LOOK = struct.Struct("<IIIQQ")
+_NOTHING = bytes(32)
+_DIRECTORY = b"directory".ljust(_LOOK.size + 32)
+_DANGLING = b"dangling".ljust(_LOOK.size + 32)
+_BATCH = 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
 
@@ -82,14 +89,7 @@ def tree_digest(
     """
     work = _Digesting(tree, selection, index, facts)
     work.run()
-    entries = sorted(work.found)
-    total = hashlib.sha256(_FORMAT)
-    for key, digest, _, _ in entries:
-        total.update(b"%d:%s%s" % (len(key), key, digest))
-    listed: list[tuple[str, str]] = []
-    if len(entries) <= (MAX_LISTED if tree.is_local else MAX_SENT):
-        listed = sorted((shown, look) for _, _, shown, look in entries if shown)
-    return "sha256:" + total.hexdigest(), listed
+    return "sha256:" + work.total(), sorted(work.listed or ())
 
 
 def add_facts(
@@ -126,9 +126,30 @@ class _Digesting:
         self._keep_owner: bool = selection["keep_owner"]
         self._exclude: tuple[str, ...] = tuple(selection["exclude"])
         self._picker = Picker(self._exclude)
-        # The key that sorts and counts, the entry's digest; for people its path inside the tree
-        # and its look.
-        self.found: list[_Entry] = []
+        self._total = hashlib.sha256(_FORMAT)
+        self._batch: list[bytes] = []
+        self._has_any = False
+        self._most = MAX_LISTED if tree.is_local else MAX_SENT
+        self.listed: list[tuple[str, str]] | None = []
+        """What counts, for people: its path inside the tree and its look; None: too many."""
+
+    def total(self) -> str:
+        """Return the digest of all that was found, in hex."""
+        self._total.update(b"".join(self._batch))
+        self._batch.clear()
+        return self._total.hexdigest()
+
+    def _count(self, key: str, what: bytes, path: str, look: str) -> None:
+        """Take in an entry: the key by which it counts, what it is; for people path and look."""
+        # No name has a NUL, and what follows it is as long each time.
+        self._batch.append(b"%s\0%s" % (key.encode("utf-8", "surrogateescape"), what))
+        self._has_any = True
+        if len(self._batch) >= _BATCH:
+            self.total()
+        if self.listed is not None and path:
+            self.listed.append((path, look))
+            if len(self.listed) > self._most:
+                self.listed = None
 
     def run(self) -> None:
         path: str = self._selection["path"]
@@ -150,8 +171,7 @@ class _Digesting:
             except FileNotFoundError as error:
                 if source.is_match:
                     # A dangling link. The copy will fail, and must not hit what once did not.
-                    dangling = _sha256(b"dangling")
-                    self.found.append((os.fsencode(source.key), dangling, source.path, "dangling"))
+                    self._count(source.key, _DANGLING, source.path, "dangling")
                     continue
                 raise NotFound("/" + source.path, getattr(error, "path", None)) from error
             with place:
@@ -167,8 +187,8 @@ class _Digesting:
         if not place.is_dir:
             if self._facts is not None:
                 self._facts.plain = False
-            digest, look = self._entry(place.fd, place.name, place.status, place.path)
-            self.found.append((os.fsencode(key), digest, place.path, look))
+            what, look = self._entry(place.fd, place.name, place.status, place.path)
+            self._count(key, what, place.path, look)
             return
         fd = _open_dir(place)
         try:
@@ -176,14 +196,14 @@ class _Digesting:
             prefix = key + "/" if is_match or not self._selection["contents_only"] else ""
             if self._selection["contents_only"]:
                 # That it is a directory counts even when empty, what it looks like does not.
-                digest, look = _sha256(b"directory"), "directory"
+                what, look = _DIRECTORY, "directory"
             else:
                 body = _body_of(counted_xattrs(fd))
-                digest, look = _digest(place.status, self._keep_owner, body)
-            self.found.append((os.fsencode(prefix), digest, place.path, look))
+                what, look = _what(place.status, self._keep_owner, body)
+            self._count(prefix, what, place.path, look)
             if self._facts is not None:
                 attributes = bool(counted_xattrs(fd))
-                self._facts.add("", place.status, digest, attributes=attributes)
+                self._facts.add("", place.status, what, attributes=attributes)
             self._directory(fd, place.path, prefix, "", None)
         finally:
             os.close(fd)
@@ -206,7 +226,7 @@ class _Digesting:
                     self._directory(fd, place.path, prefix, "", None)
                 finally:
                     os.close(fd)
-        if not self.found and not wildcard and pattern:
+        if not self._has_any and not wildcard and pattern:
             raise NotFound(path, self._hidden(path))
 
     def _hidden(self, path: str) -> str | None:
@@ -231,11 +251,11 @@ class _Digesting:
                     self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
             elif picked:
                 if pending is not None:
-                    pending.settle(self.found)
-                digest, look = self._entry(fd, name, status, above + name)
-                self.found.append((os.fsencode(prefix + inner), digest, above + name, look))
+                    pending.settle(self._count)
+                what, look = self._entry(fd, name, status, above + name)
+                self._count(prefix + inner, what, above + name, look)
                 if self._facts is not None:
-                    self._facts.add(inner, status, digest)
+                    self._facts.add(inner, status, what)
 
     def _listed(self, fd: int, path: str, relative: str) -> Iterable[tuple[str, os.stat_result]]:
         if self._only is None:
@@ -265,14 +285,14 @@ class _Digesting:
             raise _unreadable(path, error) from error
         try:
             body = _body_of(counted_xattrs(below))
-            digest, look = _digest(status, self._keep_owner, body)
-            entry = (os.fsencode(prefix + relative), digest, path, look)
+            what, look = _what(status, self._keep_owner, body)
+            entry = (prefix + relative, what, path, look)
             if self._facts is not None:
-                self._facts.add(relative, status, digest, attributes=bool(body))
+                self._facts.add(relative, status, what, attributes=bool(body))
             # A directory that is not picked itself counts as soon as something below it does.
             own = _Pending(entry, pending)
             if picked:
-                own.settle(self.found)
+                own.settle(self._count)
             self._directory(below, path, prefix, relative, own)
         finally:
             os.close(below)
@@ -292,7 +312,7 @@ class _Digesting:
             body = _sha256(os.fsencode(target))
         else:
             body = b""
-        return _digest(status, self._keep_owner, body, target)
+        return _what(status, self._keep_owner, body, target)
 
     def _read(self, fd: int, name: str, path: str) -> tuple[os.stat_result, bytes]:
         for _ in range(_TRIES):
@@ -330,28 +350,27 @@ class _Pending:
         self._entry: _Entry | None = entry
         self._above = above
 
-    def settle(self, found: list[_Entry]) -> None:
+    def settle(self, count: Callable[[str, bytes, str, str], None]) -> None:
         if self._entry is not None:
             if self._above is not None:
-                self._above.settle(found)
-            found.append(self._entry)
+                self._above.settle(count)
+            count(*self._entry)
             self._entry = None
 
 
-def _digest(
+def _what(
     status: os.stat_result, keep_owner: bool, body: bytes, target: str = ""
 ) -> tuple[bytes, str]:
-    """Return the digest of an entry and its look."""
+    """Return what an entry is, as it counts, and its look."""
     kind = stat.S_IFMT(status.st_mode)
     # Links have no permissions, and file systems make up sizes for all but files.
-    mode = 0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode)
-    owner = f"{status.st_uid} {status.st_gid}" if keep_owner else "0 0"
+    mode = kind | (0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode))
+    uid, gid = (status.st_uid, status.st_gid) if keep_owner else (0, 0)
     size = status.st_size if kind == stat.S_IFREG else 0
     device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
-    head = f"{kind:o} {mode:o} {owner} {size} {device}:"
-    seen = f">{target}" if target else body[:8].hex() if body else str(device)
-    look = f"{kind | mode:06o} {owner.replace(' ', ':')} {size} {seen}"
-    return _sha256(head.encode() + body), look
+    seen = f">{target}" if target else body[:8].hex() if body else device
+    look = f"{mode:06o} {uid}:{gid} {size} {seen}"
+    return _LOOK.pack(mode, uid, gid, size, device) + (body or _NOTHING), look
 
 
 def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]

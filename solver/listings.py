@@ -61,9 +61,12 @@ class _Look:
 
 def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
     """Return what differs, sorted by kind of difference and path, at most `MAX_DIFFERENCES`."""
-    was = _as_seen_from(now, was)
+    different = set(was) ^ set(now)
+    if len(different) > len(now):  # where most is the same, nothing has moved
+        was = _as_seen_from(now, was)
+        different = set(was) ^ set(now)
     before, after = dict(was), dict(now)
-    changed = {path for path, _ in set(was) ^ set(now)}
+    changed = {path for path, _ in different}
     found = [
         one for path in sorted(changed) for one in _file(path, before.get(path), after.get(path))
     ]
