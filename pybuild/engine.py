@@ -51,6 +51,7 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
 from pybuild.model.span import Span
+from pybuild.outputchecks import check_outputs
 from pybuild.paths import certificate_directories
 from pybuild.pushahead import importing_ahead
 from pybuild.registry.hosts import Hosts
@@ -269,6 +270,7 @@ class Engine:
         Raises:
             UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
         """
+        check_outputs(request)
         session = self.session(request)
         try:
             return await self._prepare(request, session, emit)

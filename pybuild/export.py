@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pybuild.solver.solution import Solution
 
 CREATED = "org.opencontainers.image.created"
-_COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,14 +232,7 @@ async def make_image(
         UsageError: a compression that there is not, or attestations or annotations in Docker's types.
     """
     notes = output.annotations()
-    oci_types = output.flag("oci-mediatypes", output.type != "docker" or bool(notes.items))
-    if notes.items and not oci_types:
-        raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
-    compression = output.attrs.get("compression", "gzip")
-    if compression not in _COMPRESSIONS:
-        raise UsageError(f'output compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
-    if compression in ("estargz", "zstd") and not oci_types:
-        raise UsageError(f"output compression {compression} needs oci-mediatypes=true")
+    oci_types = output.oci_types
     rewrite = output.flag("rewrite-timestamp")
     epochs = [output.epoch(one.lowered.epoch) for one in built]
     if rewrite and None in epochs:
@@ -250,7 +242,7 @@ async def make_image(
             engine,
             one,
             oci_types,
-            compression,
+            output.compression,
             output.level(),
             epoch=epoch,
             rewrite=rewrite,
@@ -343,7 +335,7 @@ async def keep_image(
     """Name the image in the store, and push it, as *output* says."""
     by_digest = output.flag("push-by-digest")
     if by_digest:
-        _check_tagless(names)
+        check_tagless(names)
     if output.flag("store", True):
         canonical = [Reference(n.host, n.path, digest=made.descriptor.digest) for n in names]
         kept = [] if by_digest else list(names)
@@ -359,7 +351,7 @@ async def keep_image(
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)
 
 
-def _check_tagless(names: Sequence[Reference]) -> None:
+def check_tagless(names: Sequence[Reference]) -> None:
     """Refuse tags where only the digest is to name the image.
 
     Raises:

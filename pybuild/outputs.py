@@ -99,8 +99,6 @@ async def write_archive(
     blobs = engine.store.blobs
     texts = [str(name) for name in names]
     if not output.flag("tar", True):
-        if output.type == "docker":
-            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
         await asyncio.to_thread(write_oci_layout, output.dest, blobs.path, descriptor, texts)
         return
     write = write_oci_archive if output.type == "oci" else write_docker_archive

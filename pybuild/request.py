@@ -42,6 +42,12 @@ _ATTRIBUTES = {
     "tar": _TREES,
 }
 _LEVELS = {"estargz": 9, "gzip": 9, "zstd": 22}
+_COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
+_FLAGS = frozenset(
+    ("attestation-inline", "force-compression", "name-canonical", "oci-artifact", "oci-mediatypes")
+    + ("platform-split", "push", "push-by-digest", "registry.insecure", "rewrite-timestamp")
+    + ("store", "tar", "unpack")
+)
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(("prefer-nondist-layers",))
 
@@ -78,11 +84,31 @@ class Output:
             raise UsageError(f"output type={self.type} has no dest: {self.dest}")
         if self.attrs.get("mode", "copy") not in ("copy", "delete"):
             raise UsageError(f'output mode "{self.attrs["mode"]}": expected copy or delete')
+        for name in sorted(_FLAGS & self.attrs.keys()):
+            self.flag(name)
         self.epoch(None)
+        if self.compression not in _COMPRESSIONS:
+            names = ", ".join(_COMPRESSIONS)
+            raise UsageError(f'output compression "{self.compression}": one of {names}')
         self.level()
-        self.annotations()
+        if self.annotations().items and not self.oci_types:
+            raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
+        if self.compression in ("estargz", "zstd") and not self.oci_types:
+            raise UsageError(f"output compression {self.compression} needs oci-mediatypes=true")
+        if self.type == "docker" and not self.flag("tar", True):
+            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
         if self.flag("rewrite-timestamp") and self.flag("unpack"):
             raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
+
+    @property
+    def compression(self) -> str:
+        """Of new layers [OUT-10]."""
+        return self.attrs.get("compression", "gzip")
+
+    @property
+    def oci_types(self) -> bool:
+        """Whether manifests and configs have OCI's media types; annotations do not go without."""
+        return self.flag("oci-mediatypes", self.type != "docker" or bool(self.annotations().items))
 
     @property
     def pushes(self) -> bool:

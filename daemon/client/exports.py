@@ -20,6 +20,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.reference import Reference
+from pybuild.outputchecks import check_places
 from pybuild.request import BuildRequest, Output
 
 EXPORT = "export"
@@ -54,6 +55,7 @@ def plan(request: BuildRequest) -> Exports:
         UsageError: one that cannot be written. UserError: a directory that is no layout.
     """
     exports = Exports()
+    check_places(request.outputs)
     for output in request.outputs or (Output(type="image"),):
         if output.type == "cacheonly":
             continue
@@ -88,8 +90,6 @@ def plan(request: BuildRequest) -> Exports:
 
 
 def _plan_layout(exports: Exports, output: Output, names: tuple[str, ...]) -> None:
-    if output.type == "docker":
-        raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
     if exports.store is not None:
         raise UsageError("a server can write only one output with tar=false")
     path = os.path.abspath(output.dest)

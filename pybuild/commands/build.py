@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.commands.remembering import remember, sign
-from pybuild.commands.requested import request_from, write_results
+from pybuild.commands.requested import check_result_files, request_from, write_results
 from pybuild.config import Settings, load_settings
 from pybuild.engine import Engine
 from pybuild.explain.report import BuildReport
@@ -36,6 +36,7 @@ def main(parsed: Parsed, ahead: Ahead | None = None) -> int:
     import uvloop
 
     request = request_from(parsed)
+    check_result_files(parsed)
     settings = load_settings(
         parsed.one("config"),
         parsed.one("root"),

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pybuild.builders import Builder
-from pybuild.commands.requested import request_from, write_results
+from pybuild.commands.requested import check_result_files, request_from, write_results
 from pybuild.daemon.client.build import build as remote_build
 from pybuild.daemon.client.connect import connected
 from pybuild.explain.report import BuildReport
@@ -40,6 +40,7 @@ def build(parsed: Parsed, builder: Builder) -> int:
             hints=("start the server with it: pybuild daemon --cache-max SIZE",),
         )
     request = request_from(parsed)
+    check_result_files(parsed)
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)

@@ -190,6 +190,20 @@ def _reference(text: str) -> Reference:
         raise UsageError(f'invalid tag "{text}": {error}') from error
 
 
+def check_result_files(parsed: Parsed) -> None:
+    """See that ``--iidfile`` and ``--metadata-file`` can be written, before there is an id.
+
+    Raises:
+        UsageError, EnvironmentFault: one cannot be.
+    """
+    named = [path for name in ("iidfile", "metadata-file") if (path := parsed.one(name))]
+    if named:
+        from pybuild.outputchecks import check_file
+
+        for path in named:
+            check_file(path)
+
+
 def write_results(parsed: Parsed, result: BuildResult) -> None:
     """Write ``--iidfile`` and ``--metadata-file``."""
     iidfile = parsed.one("iidfile")

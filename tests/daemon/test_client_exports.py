@@ -72,7 +72,6 @@ def test_what_cannot_be_written_is_refused_before_anything_is_built(tmp_path: Pa
     cases: list[tuple[Output, type[Exception]]] = [
         (Output(type="tar", dest=str(tmp_path)), UsageError),
         (Output(type="oci", dest=str(tmp_path / "no/such")), UsageError),
-        (Output(type="docker", dest=str(tmp_path / "d"), attrs=layout), UsageError),
         (Output(type="oci", dest=str(tmp_path / "full"), attrs=layout), UserError),
         (Output(type="image", attrs={"name": f"a@{IMAGE}"}), UsageError),
         (Output(type="image", attrs={"name": "A B"}), UsageError),

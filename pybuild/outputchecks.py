@@ -1,0 +1,128 @@
+"""Refuses outputs that cannot be written, before anything is built for them [OUT].
+
+Nothing is made here: whether a place takes files is tried with files that have no name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from pybuild.annotations import Place
+from pybuild.image.archive import check_layout
+from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.wholefile import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.request import BuildRequest, Output
+
+_NOT_HERE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+
+
+def check_outputs(request: BuildRequest) -> None:
+    """Look where the result of *request* is to go. Touches the disk.
+
+    Raises:
+        UsageError: an output means nothing for this build; or as `check_places`.
+        EnvironmentFault: as `check_places`.
+    """
+    is_index = request.multi_platform or request.attestations is not None
+    for output in request.outputs:
+        if output.is_image:
+            _check_names(request, output)
+            notes = output.annotations()
+            if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
+                raise UsageError(
+                    "index annotations not supported for single platform export",
+                    hints=[
+                        "annotate the manifest",
+                        "several platforms or attestations make an index",
+                    ],
+                )
+    check_places(request.outputs)
+
+
+def check_places(outputs: Sequence[Output]) -> None:
+    """Look at the files and directories that *outputs* name.
+
+    Raises:
+        UsageError: something else is in their place.
+        EnvironmentFault: nothing can be written there.
+    """
+    for output in outputs:
+        if output.dest == "-":
+            if sys.stdout is not None and sys.stdout.isatty():
+                raise UsageError(
+                    "dest file is required: refusing to write a tar file to a terminal"
+                )
+        elif output.type == "local" or (output.dest and not output.flag("tar", True)):
+            _check_directory(output)
+        elif output.dest:
+            check_file(output.dest)
+
+
+def check_file(dest: str) -> None:
+    """Look whether a file can be written whole; raises as `check_places`."""
+    path, is_replaceable = place_of(dest)
+    if is_replaceable:
+        _try(os.path.dirname(path), dest)
+
+
+def _check_names(request: BuildRequest, output: Output) -> None:
+    from pybuild.export import check_tagless, output_names
+
+    names = output_names(request.tags, output)
+    if output.flag("push-by-digest"):
+        check_tagless(names)
+    if output.pushes and not names:
+        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+
+
+def _check_directory(output: Output) -> None:
+    """Look at the directory, or at the one that it would be made in."""
+    path = os.path.abspath(output.dest)
+    while True:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            parent = os.path.dirname(path)
+            if os.path.islink(path) or parent == path:
+                raise UsageError(f"output directory {output.dest}: {path} leads nowhere") from None
+            path = parent
+            continue
+        except NotADirectoryError:
+            path = os.path.dirname(path)
+            continue
+        except OSError as error:
+            raise _refusal(output.dest, error) from error
+        break
+    if not stat.S_ISDIR(mode):
+        raise UsageError(f"output directory {output.dest}: {path} is not a directory")
+    if output.type == "oci":
+        check_layout(output.dest)
+    _try(path, output.dest)
+
+
+def _try(directory: str, dest: str) -> None:
+    """Make a file without a name in *directory*; where that is unknown, one that is gone at once."""
+    try:
+        try:
+            os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            with tempfile.TemporaryFile(dir=directory):
+                pass
+    except OSError as error:
+        raise _refusal(dest, error) from error
+
+
+def _refusal(dest: str, error: OSError) -> EnvironmentFault:
+    reason = (error.strerror or str(error)).lower()
+    return EnvironmentFault(f"cannot write output {dest}: {reason}")
