@@ -20,6 +20,8 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree
 
+_HIDDEN = 'the ignore file excludes it with "{}"'
+
 
 class LocalDigester:
     """Digests selections of local trees; blocking, meant for a thread; thread-safe.
@@ -114,10 +116,14 @@ def index_file(folder: str, path: str) -> str:
 
 def not_found(tree: LocalTree, missing: NotFound) -> UserError:
     """Word the error for a source that is not in a local tree, with the pattern that hides it."""
-    hints: tuple[str, ...] = ()
-    if missing.hidden is not None:
-        hints = (_why_hidden(tree, missing.hidden),)
-    return missing_source(tree.path, missing.path, hints)
+    if not tree.held:
+        hints = () if missing.hidden is None else (_why_hidden(tree, missing.hidden),)
+        return missing_source(tree.path, missing.path, hints)
+    # Where we keep a copy of what a client sent is nobody's business, and means nothing to him.
+    pattern = hidden_by(tree, missing.path.strip("/"))
+    hints = () if pattern is None else (_HIDDEN.format(pattern),)
+    ref = hashlib.sha256(os.fsencode(tree.path)).hexdigest()[:25]
+    return missing_source(ref, missing.path, hints)
 
 
 def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
@@ -137,7 +143,7 @@ def _why_hidden(tree: LocalTree, path: str) -> str:
     except OSError:
         line = None
     if line is None:
-        return f'the ignore file excludes it with "{pattern}"'
+        return _HIDDEN.format(pattern)
     return f'.dockerignore line {line} ("{pattern}") excludes it'
 
 

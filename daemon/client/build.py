@@ -67,6 +67,8 @@ async def build(
             async with following(channel, message.Ref, reader, emit), session.open(channel):
                 data = await channel.unary(SERVICE + "Solve", message.SerializeToString())
         except RpcError as error:
+            if exports.faults:
+                raise exports.faults[0] from error
             raise failure(error, reader, offered.filenames) from error
         response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
         await asyncio.to_thread(finish, exports, response)

@@ -18,7 +18,7 @@ from pybuild.image.archive import LAYOUT, write_oci_layout
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UsageError, UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.outputchecks import check_places
 from pybuild.request import BuildRequest, Output
@@ -36,6 +36,7 @@ class Exports:
         targets: what takes their output, by number.
         layout: the OCI layout directory that one of them writes, with the image's names.
         store: where the blobs of that layout go.
+        faults: what went wrong here while outputs were taken.
     """
 
     exporters: list[pb.Exporter] = field(default_factory=list[pb.Exporter])
@@ -46,6 +47,7 @@ class Exports:
     names: tuple[str, ...] = ()
     store: BlobStore | None = None
     image_names: tuple[str, ...] = ()
+    faults: list[PybuildError] = field(default_factory=list[PybuildError])
 
 
 def plan(request: BuildRequest) -> Exports:

@@ -17,6 +17,7 @@ from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.bytesmessage import unwrap
 from pybuild.daemon.session.inflow import Inflow
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import EnvironmentFault, PybuildError
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 _FACT = "exporter-md-"
@@ -53,10 +54,32 @@ class ToStream:
     open: Callable[[Mapping[str, str]], Output | None]
 
 
-def file_send(targets: Mapping[int, ToDirectory | ToStream]) -> dict[str, Handler]:
-    """Take the outputs of a build's exporters, by their numbers."""
+class _Fault(Exception):
+    """Something of this machine, as a build in this process would say it."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(what)
+        self.cause = EnvironmentFault(f"{what}: {(error.strerror or str(error)).lower()}")
+
+
+def file_send(
+    targets: Mapping[int, ToDirectory | ToStream], faults: list[PybuildError] | None = None
+) -> dict[str, Handler]:
+    """Take the outputs of a build's exporters, by their numbers.
+
+    Args:
+        faults: gets what goes wrong here; the server can only tell that something did.
+    """
 
     async def handle(call: Call) -> None:
+        try:
+            await take(call)
+        except _Fault as error:
+            if faults is not None:
+                faults.append(error.cause)
+            raise RpcError(Code.UNKNOWN, error.cause.message) from error
+
+    async def take(call: Call) -> None:
         number = call.metadata.get("buildkit-attachable-exporter-id") or "0"
         target = targets.get(int(number)) if number.isdecimal() else None
         if target is None:
@@ -98,7 +121,7 @@ async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> Non
     except Malformed as error:
         raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
     except OSError as error:
-        raise RpcError(Code.UNKNOWN, f"cannot write the result: {error.strerror}") from error
+        raise _Fault("cannot write the result", error) from error
     finally:
         if not done:
             output.abort()
@@ -108,7 +131,7 @@ async def _tree(call: Call, path: str, *, replaces: bool) -> None:
     try:
         writer = await asyncio.to_thread(_writer, path, replaces)
     except OSError as error:
-        raise RpcError(Code.UNKNOWN, f"cannot write to {path}: {error.strerror}") from error
+        raise _Fault(path, error) from error
     try:
         receiver = Receiver(writer)
         async with Inflow(call) as inflow:
@@ -120,7 +143,10 @@ async def _tree(call: Call, path: str, *, replaces: bool) -> None:
                     await call.send(answer)
             await asyncio.to_thread(writer.finish)
             await inflow.take()
-    except (Refused, OSError) as error:
+    except OSError as error:
+        await call.send(encode_error(str(error)))
+        raise _Fault(path, error) from error
+    except Refused as error:
         await call.send(encode_error(str(error)))
         raise RpcError(Code.UNKNOWN, str(error)) from error
     except PeerFailed as error:

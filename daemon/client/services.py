@@ -78,7 +78,7 @@ def _where_wanted(
     if sockets:
         handlers |= ssh(sockets)
     if exports is not None and exports.targets:
-        handlers |= file_send(exports.targets)
+        handlers |= file_send(exports.targets, exports.faults)
     return handlers
 
 

@@ -46,6 +46,27 @@ def test_errors_are_those_of_a_build_in_this_process(
     assert there.code and "Built:" in there.err
 
 
+def test_outputs_that_cannot_be_written_here_fail_as_in_this_process(
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base\n")
+    words = ("build", "--progress", "none", "-o", "/proc/nothing", context)
+    here, there = pybuild(*words, code=3), remote(*words, code=3)
+    assert there.err == here.err == "error: /proc/nothing: no such file or directory\n"
+
+
+def test_a_path_that_was_not_sent_is_told_without_where_the_server_keeps_it(
+    there: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[CP-4, IGN-3]"""
+    files = {"Dockerfile": "FROM base\nCOPY a.md /\n", "a.md": "x", ".dockerignore": "*.md\n"}
+    context = write(tmp_path / "c", **files)
+    done = remote("build", "--progress", "none", context, code=1)
+    assert "failed to calculate checksum of ref " in done.err and '"/a.md": not found' in done.err
+    assert 'hint: the ignore file excludes it with "*.md"' in done.err
+    assert str(there.store) not in done.err
+
+
 LINTED = "FROM base AS Build\nARG a=1\nRUN echo $b\nMAINTAINER me\n"
 
 
