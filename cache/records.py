@@ -106,6 +106,14 @@ class Records:
         if not self._do("write", write, False):
             self._fail("write", "the database is damaged, and so was the new one")
 
+    def prepare(self) -> None:
+        """Open the database as for a write.
+
+        Raises:
+            EnvironmentFault: it cannot be opened.
+        """
+        self._do("open", lambda _cache: None, None)
+
     def delete(self, kind: str, key: str) -> None:
         """Remove the record if it is there.
 

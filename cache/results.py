@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pybuild.cache.imported import FROM_CACHE, LAYER, ImportedCache, is_link
 from pybuild.cache.inputs import Inputs
@@ -39,6 +39,13 @@ class Results:
         self._lease = lease or store.lease
         self._imports: list[ImportedCache] = []
         self.inputs = Inputs(store.records, store.clock)
+
+    def prepare(self) -> None:
+        """Open the database for writing, which takes milliseconds; whoever writes meets its faults."""
+        from pybuild.model.errors import EnvironmentFault
+
+        with suppress(EnvironmentFault):
+            self._store.records.prepare()
 
     @contextmanager
     def importing(self, caches: Sequence[ImportedCache]) -> Generator[None]:

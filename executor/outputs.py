@@ -59,7 +59,10 @@ class Outputs:
 
     async def begin(self, number: int, base: Snapshot) -> ActiveDelta:
         """Make an empty delta for a mount whose tree is *base* at first."""
-        active = await asyncio.to_thread(self._store.deltas.begin)
+        deltas = self._store.deltas
+        # Three empty directories take less than a thread's turn, which each step would wait for;
+        # below a ceiling it may have to wait for space.
+        active = await asyncio.to_thread(deltas.begin) if deltas.room else deltas.begin()
         self._active[number] = (active, base)
         return active
 

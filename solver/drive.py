@@ -91,6 +91,10 @@ class Budgets:
         )
 
 
+# When what runs first has started, and takes longer than the store does to get ready: then that is
+# done meanwhile. Before, it would keep the interpreter from starting the rest.
+_PREPARE_AFTER_S = 0.03
+
 OnMiss = Callable[[Vertex, Run], None]
 """Told of a vertex that is about to run, and may raise to refuse that."""
 
@@ -162,6 +166,7 @@ class Solver:
         }
         self._builds: dict[str, _Build] = {}
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
+        self._is_prepared = False
         self._names = (f"job-{number}" for number in itertools.count(1))
 
     async def solve(
@@ -387,6 +392,11 @@ class Solver:
         else:
             self._feed(ran)
 
+    def _prepare_store(self, key: Digest) -> None:
+        """Have the store ready for results by the time that there are some."""
+        if self._builds:
+            self._scribe.put(key, self._store.prepare)
+
     def _tell_of_miss(self, what: Run) -> None:
         """Tell every job that waits for it; it runs unless all of them refuse.
 
@@ -405,6 +415,10 @@ class Solver:
             raise refusals[-1]
 
     async def _run_now(self, what: Run, runner: Runner) -> Ran:
+        if not self._is_prepared:
+            self._is_prepared = True
+            prepare = partial(self._prepare_store, what.vertex.digest)
+            asyncio.get_running_loop().call_later(_PREPARE_AFTER_S, prepare)
         self._feed(Began(what.ticket))
         began = self._clock.now()
         emit = partial(self._pass_on, what.ticket, what.vertex.digest)

@@ -54,6 +54,9 @@ class MemoryRecords:
     def seconds(self, vertex: Digest) -> float | None:
         return self.durations.get(vertex)
 
+    def prepare(self) -> None:
+        pass
+
     def save_seconds(self, vertex: Digest, seconds: float) -> None:
         self.durations[vertex] = seconds
 

@@ -53,6 +53,10 @@ class Runner(Protocol):
 class RecordStore(Protocol):
     """Keeps records. Methods may block for milliseconds; the driver calls them in a thread."""
 
+    def prepare(self) -> None:
+        """Do now what the first write would have to do first; writes are to come. Never raises."""
+        ...
+
     def load(self, key: Digest) -> Record | None:
         """Return the record if every delta it names is whole and now leased; else None."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -121,6 +122,33 @@ def test_a_step_is_told_done_when_its_result_is_stored() -> None:
         await solver(Watched()).solve([top], FakeRunner(), seen.append)
         assert sum(isinstance(e, VertexCompleted) for e in seen) == 4
         assert not early
+
+    go(work)
+
+
+def test_the_store_gets_ready_once_while_the_first_step_runs() -> None:
+    ready = threading.Event()
+    calls: list[str] = []
+
+    class Slow(MemoryRecords):
+        def prepare(self) -> None:
+            calls.append("prepare")
+            ready.set()
+
+        def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+            calls.append(record.name)
+            super().save(record, made_of)
+
+    async def wait(vertex: Vertex) -> None:
+        if vertex.meta.name == "one":
+            assert await asyncio.to_thread(ready.wait, 10)
+
+    async def work() -> None:
+        await solver(Slow()).solve(
+            [run("two", run("one", image()))], FakeRunner(pause=wait), ignore
+        )
+        assert calls.index("prepare") < calls.index("one")
+        assert calls.count("prepare") == 1
 
     go(work)
 
