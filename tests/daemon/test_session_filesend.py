@@ -86,7 +86,7 @@ def test_a_client_that_cannot_take_it_says_why() -> None:
 
     async def run() -> None:
         async with connected(file_send({0: ToStream(lambda facts: output)})) as session:
-            with pytest.raises(UserError, match="No space left"):
+            with pytest.raises(UserError, match="no space left"):
                 await send_stream(session, _pieces(*[b"x" * (1 << 20)] * 20))
             with pytest.raises(UserError, match="nothing is wanted of exporter '3'"):
                 await send_stream(session, _pieces(b"x"), exporter=3)
