@@ -31,6 +31,7 @@ from pybuild.daemon.pb import control as pb
 from pybuild.host import SystemClock
 from pybuild.internal import internal_step
 from pybuild.model.events import Emit
+from pybuild.outputchecks import check_outputs
 from pybuild.request import MAY_DELETE, BuildRequest
 from pybuild.result import BuildResult
 
@@ -51,6 +52,7 @@ async def build(
     Raises:
         PybuildError: as a build in this process.
     """
+    await asyncio.to_thread(check_outputs, request)
     exports = plan(request)
     caches = plan_caches(request, emit)
     async with services(request, exports, caches.stores) as (offered, session):

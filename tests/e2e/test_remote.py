@@ -161,9 +161,9 @@ def test_policies_judge_sources_here_and_there(
             path.write_text(json.dumps({"rules": [deny, from_test]}))
             out = tmp_path / f"out-{run.store.name}"
             others = ("--build-context", f"test={other}", "-o", out)
-            text = b"FROM nowhere AS n\nFROM scratch\nCOPY --from=n f /g\n"
+            text = b"FROM nowhere AS n\nFROM scratch\nCOPY --from=n f /instead\n"
             run("build", "--source-policy-file", path, *others, "-f", "-", context, stdin=text)
-            assert (out / "g").read_text() == "x"
+            assert (out / "instead").read_text() == "x"
             secret = {"action": "DENY", "selector": {"identifier": f"{web.url}/*"}}
             path.write_text(json.dumps({"rules": [secret]}))
             asked = len(web.asked)

@@ -52,7 +52,7 @@ def test_outputs_that_cannot_be_written_here_fail_as_in_this_process(
     context = write(tmp_path / "c", Dockerfile="FROM base\n")
     words = ("build", "--progress", "none", "-o", "/proc/nothing", context)
     here, there = pybuild(*words, code=3), remote(*words, code=3)
-    assert there.err == here.err == "error: /proc/nothing: no such file or directory\n"
+    assert there.err == here.err and "/proc/nothing: no such file or directory" in here.err
 
 
 def test_a_path_that_was_not_sent_is_told_without_where_the_server_keeps_it(
