@@ -15,6 +15,7 @@ from pybuild.image.compression import COMPRESSIONS, GZIP, UNCOMPRESSED, ZSTD, wr
 from pybuild.image.cut import PIECE, Cut
 from pybuild.image.gzipblocks import HEAD, WINDOW, GzipBlocks, tail
 from pybuild.image.pipeline import Piece, Pipeline
+from pybuild.image.writeback import Writeback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class BlobSink(Cut):
         self._fd = fd
         self._format = _format(compression, level, threads)
         self._tell = tell
+        self._writeback = Writeback(fd)
         self._pipeline: Pipeline | None = None
         self._is_alone = False
         self._inner = hashlib.sha256()
@@ -131,6 +133,7 @@ class BlobSink(Cut):
             self._outer.update(data)
         self.size += len(data)
         write_all(self._fd, data)
+        self._writeback.reached(self.size)
 
 
 def _format(compression: str, level: int | None, threads: int | None) -> _Format:

@@ -16,6 +16,7 @@ from pybuild.image.blobsink import BlobSink
 from pybuild.image.compression import LayerSource
 from pybuild.image.cut import PIECE, Cut
 from pybuild.image.gzipblocks import GzipBlocks, gzip_level
+from pybuild.image.writeback import STRIDE, Writeback
 
 DATA = b"".join(hashlib.sha256(bytes([n % 251])).digest() * (n % 7) for n in range(40_000))
 
@@ -155,3 +156,17 @@ def test_files_are_read_into_the_stream(tmp_path: Path, before: int) -> None:
         os.close(fd)
     cut.end()
     assert out.getvalue() == DATA[:before] + DATA
+
+
+def test_a_large_blob_is_on_its_way_to_the_disk_while_it_is_made(tmp_path: Path) -> None:
+    """Which changes nothing in it, and is left out where it cannot be."""
+    fd = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
+    with BlobSink(fd, "uncompressed") as sink:
+        sink.write(bytes(STRIDE + PIECE))
+        assert sink.finish()[0] == "sha256:" + hashlib.sha256(bytes(STRIDE + PIECE)).hexdigest()
+    os.close(fd)
+    assert (tmp_path / "b").stat().st_size == STRIDE + PIECE
+    reader, writer = os.pipe()
+    Writeback(writer).reached(STRIDE)
+    os.close(reader)
+    os.close(writer)
