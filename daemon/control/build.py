@@ -25,6 +25,7 @@ from pybuild.daemon.control.results import CONFIG, Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Journal, Teller
 from pybuild.daemon.control.subrequests import UnknownRequest
+from pybuild.daemon.control.trace import Trace
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.llb.write import write
 from pybuild.daemon.pb import control as pb
@@ -69,10 +70,17 @@ class Build:
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         files: whole files that errors may name lines of.
+        told, trace: follow it, for those who ask later why its steps ran, and when.
         ready: set when the gateway service may work for it, or never will.
     """
 
-    def __init__(self, server: BuildServer, request: pb.SolveRequest, owner: str = "") -> None:
+    def __init__(
+        self,
+        server: BuildServer,
+        request: pb.SolveRequest,
+        owner: str = "",
+        traceparent: str = "",
+    ) -> None:
         self.ref = request.Ref
         self.owner = owner
         self.request = request
@@ -94,6 +102,7 @@ class Build:
         self.provenance: dict[str, bytes] = {}
         refuse = request.FrontendAttrs.get(NO_MISS) == "true"
         self.told = Told(account=Account(refuse=refuse), started=server.engine.clock.now())
+        self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._scope: Scope | None = None
@@ -175,6 +184,7 @@ class Build:
 
     def _emit(self, event: Event) -> None:
         self.told.account.watch(event)
+        self.trace.watch(event)
         self.teller.emit(event)
 
     def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:

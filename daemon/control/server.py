@@ -16,11 +16,12 @@ from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
 from pybuild.daemon.control.producers import Producers
 from pybuild.daemon.control.status import Journal
+from pybuild.daemon.control.trace import TRACE_TYPE
 from pybuild.daemon.control.workers import worker
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.rpcstatus import Status
-from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Sessions
@@ -79,11 +80,14 @@ class BuildServer:
 
     # --- builds -----------------------------------------------------------------------------------
 
-    async def solve(self, request: pb.SolveRequest, owner: str = "") -> pb.SolveResponse:
+    async def solve(
+        self, request: pb.SolveRequest, owner: str = "", traceparent: str = ""
+    ) -> pb.SolveResponse:
         """Run one build to its end.
 
         Args:
             owner: the subject of the client's certificate; nobody else may drive its build.
+            traceparent: what the client's own trace has the build as a part of.
 
         Raises:
             RpcError: it failed.
@@ -92,7 +96,7 @@ class BuildServer:
             raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
         if request.Ref in self._builds:
             raise RpcError(Code.UNKNOWN, f"job ID {request.Ref} exists")
-        build = Build(self, request, owner)
+        build = Build(self, request, owner, traceparent)
         self._builds[request.Ref] = build
         self._tell_arrived()
         record = pb.BuildHistoryRecord(
@@ -144,6 +148,10 @@ class BuildServer:
             blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
             told = record.Results[key] if key else record.Result
             told.Attestations.append(blob)
+        error = record.error.message if record.HasField("error") else ""
+        spans = build.trace.document(seconds_of(record.CompletedAt), error)
+        trace = await asyncio.to_thread(self.history.add_blob, spans, TRACE_TYPE)
+        record.trace.CopyFrom(trace)
         pieces = build.journal.pieces()
         logs = await asyncio.to_thread(self.history.add_pieces, pieces, STATUS_TYPE)
         record.logs.CopyFrom(logs)

@@ -46,7 +46,9 @@ class ControlService:
 
     async def _solve(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.SolveRequest(), data)
-        response = await self._server.solve(request, call.peer.subject or "")
+        response = await self._server.solve(
+            request, call.peer.subject or "", call.metadata.get("traceparent") or ""
+        )
         return response.SerializeToString()
 
     async def _status(self, call: Call) -> None:
