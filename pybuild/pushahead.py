@@ -48,7 +48,7 @@ def importing_ahead(request: BuildRequest, missed: OnMiss) -> OnMiss:
 
 def _import() -> None:
     with suppress(Exception):  # who needs it meets the error, and says what it means
-        for module in ("aiohttp", "pybuild.registry.push"):
+        for module in ("yarl", "pybuild.registry.push"):
             import_module(module)
 
 

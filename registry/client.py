@@ -20,12 +20,13 @@ from pybuild.registry.earlyupload import EarlyUpload, GrowingFile
 from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
+from pybuild.registry.lost import ConnectionLost
 from pybuild.registry.patience import Patience
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.taglists import TagLists
 from pybuild.registry.transport import RETRIED, Limits, Request, Transport, once_only
 from pybuild.registry.upload import Fetch, Pushed
-from pybuild.registry.wire import ConnectionLost, Response
+from pybuild.registry.wire import Response
 
 T = TypeVar("T")
 

@@ -13,9 +13,10 @@ from pybuild.registry.blobsink import BlobSink, Progress
 from pybuild.registry.challenge import pull_scope
 from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import ConnectionLost
 from pybuild.registry.threads import finished_in_thread
 from pybuild.registry.transport import Request, Transport
-from pybuild.registry.wire import ConnectionLost, Response
+from pybuild.registry.wire import Response
 
 _BATCH_BYTES = 1 << 20
 _ENOUGH_BYTES = 64 << 10  # a try that brought this much was not in vain

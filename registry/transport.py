@@ -1,7 +1,6 @@
 """One request to a registry, made to happen: retries, redirects, logins, time limits [REG-11].
 
-aiohttp is imported when the first request is made, and not before: it costs more than a whole
-cached build.
+yarl is imported when the first request is made, and not before.
 """
 
 from __future__ import annotations
@@ -29,10 +28,11 @@ from pybuild.registry.faults import (
     status_text,
 )
 from pybuild.registry.hosts import Endpoint, Hosts, Tls
+from pybuild.registry.lost import ConnectionLost, NotTls
 from pybuild.registry.patience import Patience
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.ratelimits import RateLimit
-from pybuild.registry.wire import ConnectionLost, NotTls, Response, Wire, origin_of
+from pybuild.registry.wire import Response, Wire, origin_of
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -304,11 +304,16 @@ class Transport:
 
     async def _settling(self, request: Request, header: str | None) -> tuple[Response, bool]:
         """Send once; find out first whether the host speaks TLS, where both are allowed."""
+        from yarl import URL
+
         endpoint = request.endpoint
         key = endpoint.netloc
         settled = self._settled.get(key)
         *first, final = (settled,) if settled in endpoint.schemes else endpoint.schemes
         for scheme in first:
+            url = URL(f"{scheme}://{key}", encoded=True)
+            if self._proxy(url) is None and await self._wire.is_plain(url):
+                continue
             try:
                 result = await self._follow(request, scheme, header)
             except NotTls:

@@ -19,10 +19,11 @@ from pybuild.registry.blobsink import BlobSource, Progress, Provable
 from pybuild.registry.challenge import pull_scope, push_scope
 from pybuild.registry.faults import ContentFault, RegistryFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import ConnectionLost
 from pybuild.registry.samestore import PROOF
 from pybuild.registry.transport import RETRIED, Request, Transport
 from pybuild.registry.uploading import Uploading
-from pybuild.registry.wire import ConnectionLost, Response
+from pybuild.registry.wire import Response
 
 _PIECE_BYTES = 1 << 20
 _FALLBACK_CHUNK_BYTES = 8 << 20  # for servers that find one piece too large

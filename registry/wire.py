@@ -1,84 +1,67 @@
-"""HTTP as aiohttp speaks it: one try of one request, with its failures sorted.
+"""HTTP: one try of one request, with its failures sorted, on connections that are kept.
 
-The only module that touches aiohttp, which it imports with the first request.
+What reads answers is imported with the first request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from pybuild.registry.faults import RegistryFault, printable
+from pybuild.registry.dialing import basic, bracketed, is_plain, proxy_lines
+from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Tls
+from pybuild.registry.lost import ConnectionLost, lost
+from pybuild.registry.pool import Pool, Route
 from pybuild.registry.tls import make_context
 
 if TYPE_CHECKING:
-    import aiohttp
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDict
     from yarl import URL
+
+    from pybuild.registry.answer import Answer
+    from pybuild.registry.connection import Connection
 
 USER_AGENT = "pybuild/0.1"
 _ERROR_BODY_BYTES = 64 << 10
-_READ_BUFFER_BYTES = 1 << 20
-_DIALS = 3  # a host that is not there should be said soon
-
-
-class ConnectionLost(RegistryFault):
-    """No connection, a cut one or silence; worth another try.
-
-    Attributes:
-        unsent: the request surely had no effect.
-        tries: how many tries are worth it in all.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        hints: Sequence[str] = (),
-        unsent: bool = False,
-        tries: int = 1000,
-    ) -> None:
-        super().__init__(message, status=status, hints=hints)
-        self.unsent = unsent
-        self.tries = tries
-
-
-class NotTls(ConnectionLost):
-    """The TLS handshake failed in a way that a plain HTTP server causes."""
+_PLAIN_S = 1.0  # who does not say so at once is asked as others are
 
 
 class Response:
     """An answer; its body is read at most once.
 
     Attributes:
+        url: where it came from.
         body: of an error status, its first 64 KiB; else empty.
     """
 
     def __init__(
-        self, raw: aiohttp.ClientResponse, body: bytes, idle_s: float, idle_bytes: int
+        self,
+        url: URL,
+        answer: Answer,
+        connection: Connection,
+        give_back: Callable[[Connection], None],
+        idle_s: float,
+        idle_bytes: int,
     ) -> None:
-        self._raw = raw
+        self.url = url
+        self.body = b""
+        self._answer = answer
+        self._connection: Connection | None = connection
+        self._give_back = give_back
         self._idle_s = idle_s
         self._idle_bytes = idle_bytes
-        self.body = body
 
     @property
     def status(self) -> int:
-        return self._raw.status
+        return self._answer.status
 
     @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        return self._raw.headers
-
-    @property
-    def url(self) -> URL:
-        return self._raw.url
+    def headers(self) -> CIMultiDict[str]:
+        return self._answer.headers
 
     @property
     def media_type(self) -> str:
@@ -98,12 +81,14 @@ class Response:
             ConnectionLost: it was cut, or came too slowly.
         """
         loop = asyncio.get_running_loop()
-        content = self._raw.content
+        connection = self._connection
+        if connection is None:
+            return
         received, mark, deadline = 0, 0, loop.time() + self._idle_s
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    data = await content.readany()
+                    data = await connection.read()
             except Exception as error:
                 raise lost(error, self._idle_s) from error
             if not data:
@@ -129,29 +114,49 @@ class Response:
                 raise RegistryFault(f"answer is longer than {limit} bytes")
         return bytes(parts)
 
+    async def keep_body(self) -> None:
+        """Read what an error says into `body`; a cut there does not hide the status."""
+        self._idle_s, idle_s = min(self._idle_s, 10.0), self._idle_s
+        parts = bytearray()
+        try:
+            async for data in self.chunks():
+                parts += data
+                if len(parts) > _ERROR_BODY_BYTES:
+                    break
+        except RegistryFault:
+            pass
+        self._idle_s = idle_s
+        self.body = bytes(parts[:_ERROR_BODY_BYTES])
+
     def close(self) -> None:
         """Give the connection back, or drop it when there is a rest in it; idempotent."""
-        if self._raw.content.at_eof():
-            self._raw.release()
-        else:
-            self._raw.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._give_back(connection)
 
 
 class Wire:
-    """The session and its TLS contexts."""
+    """All connections and their TLS contexts."""
 
     def __init__(self, connect_s: float, idle_s: float, idle_bytes: int) -> None:
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._idle_bytes = idle_bytes
-        self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._answered: set[str] = set()
+        self._pool = Pool(connect_s, self._context)
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close all connections; idempotent."""
+        await self._pool.close()
+
+    async def is_plain(self, url: URL) -> bool:
+        """Whether a server that may or may not speak TLS surely does not: it says so at once."""
+        try:
+            async with asyncio.timeout(_PLAIN_S):
+                return await is_plain(url)
+        except TimeoutError:
+            return False
 
     async def send(
         self,
@@ -174,13 +179,7 @@ class Wire:
             ConnectionLost: worth another try.
             RegistryFault: not.
         """
-        session = self._open_session()
         loop = asyncio.get_running_loop()
-        sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
-        if body is None:
-            length = 0
-        if length is not None and (body is not None or method in ("POST", "PUT", "PATCH")):
-            sent["Content-Length"] = str(length)
         alarm = asyncio.timeout(self._connect_s + self._idle_s if idle_s is None else idle_s)
         idle_s = self._idle_s if idle_s is None else idle_s
 
@@ -189,19 +188,20 @@ class Wire:
                 alarm.reschedule(loop.time() + idle_s)
 
         answered = False
-        context = self._context(tls) if url.scheme == "https" else True
+        sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
+        watched = _watched(body, touch) if body is not None and length != 0 else None
+        if watched is not None and length is None:
+            sent["Transfer-Encoding"] = "chunked"
+            watched = _chunked(watched)
+        elif body is not None or method in ("POST", "PUT", "PATCH"):
+            sent["Content-Length"] = str(length if body is not None else 0)
+        head = _head(method, url, sent, proxy)
+        secure = url.scheme == "https"
+        route = Route(url.raw_host or "", url.port or 0, tls if secure else None, proxy or "")
         try:
             try:
                 async with alarm:
-                    raw = await session.request(
-                        method,
-                        url,
-                        headers=sent,
-                        data=_watched(body, touch) if body is not None and length != 0 else None,
-                        ssl=context,
-                        proxy=proxy,
-                        allow_redirects=False,
-                    )
+                    connection, answer = await self._pool.ask(url, route, method, head, watched)
                     answered = True
             finally:
                 answered = True
@@ -213,14 +213,18 @@ class Wire:
                 )
             raise fault from error
         self._answered.add(url.authority)
-        if raw.status < 400:
-            return Response(raw, b"", idle_s, self._idle_bytes)
-        try:
-            text = await self._error_body(raw)
-        except BaseException:
-            raw.close()
-            raise
-        return Response(raw, text, idle_s, self._idle_bytes)
+
+        def give_back(connection: Connection) -> None:
+            self._pool.give_back(route, connection)
+
+        response = Response(url, answer, connection, give_back, idle_s, self._idle_bytes)
+        if answer.status >= 400:
+            try:
+                await response.keep_body()
+            except BaseException:
+                response.close()
+                raise
+        return response
 
     def _may_want_certificate(
         self, url: URL, tls: Tls, error: Exception, fault: ConnectionLost
@@ -230,36 +234,6 @@ class Wire:
             return False  # there was no such host, or it said nothing
         return url.scheme == "https" and not tls.keypairs and url.authority not in self._answered
 
-    async def _error_body(self, raw: aiohttp.ClientResponse) -> bytes:
-        """What an error says; a cut there does not hide the status."""
-        response = Response(raw, b"", min(self._idle_s, 10.0), self._idle_bytes)
-        parts = bytearray()
-        try:
-            async for data in response.chunks():
-                parts += data
-                if len(parts) > _ERROR_BODY_BYTES:
-                    break
-        except RegistryFault:
-            pass
-        return bytes(parts[:_ERROR_BODY_BYTES])
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            import aiohttp
-
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=self._connect_s, sock_read=None
-                ),
-                # Digests are of the bytes as they are; cookies are nobody's business here.
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=_READ_BUFFER_BYTES,
-                requote_redirect_url=False,
-            )
-        return self._session
-
     def _context(self, tls: Tls) -> ssl.SSLContext:
         context = self._contexts.get(tls)
         if context is None:
@@ -267,74 +241,53 @@ class Wire:
         return context
 
 
-async def _watched(body: AsyncIterator[bytes], touch: Callable[[], None]) -> AsyncIterator[bytes]:
-    async for data in body:
+def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) -> bytes:
+    """Write what comes before a body.
+
+    Raises:
+        RegistryFault: a URL or header that would become something else on the wire.
+    """
+    from yarl import URL
+
+    if not url.raw_host:
+        raise RegistryFault("not a URL")
+    place = bracketed(url.raw_host)
+    if url.port is not None and not url.is_default_port():
+        place += f":{url.port}"
+    lines = [f"Host: {place}", *(f"{name}: {value}" for name, value in headers.items())]
+    if url.user and "Authorization" not in headers:
+        lines.append(f"Authorization: {basic(url)}")
+    target = url.raw_path_qs or "/"
+    if proxy and url.scheme == "http":
+        target = f"http://{place}{target}"
+        lines += proxy_lines(URL(proxy))
+    if any(ord(char) <= 32 or ord(char) >= 127 for char in target):
+        raise RegistryFault("not a URL")
+    if any(char in line for line in lines for char in "\r\n\0"):
+        raise RegistryFault("a header with a line break")
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode()
+
+
+async def _watched(body: AsyncIterator[bytes], touch: Callable[[], None]) -> AsyncGenerator[bytes]:
+    try:
+        async for data in body:
+            touch()
+            yield data
         touch()
-        yield data
-    touch()
+    finally:
+        if isinstance(body, AsyncGenerator):  # what it has open is closed now, not at some time
+            await body.aclose()
 
 
-def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
-    """Sort what went wrong below HTTP; programming errors come back as they are."""
-    import aiohttp
-
-    where = f" ({printable(url.authority)})" if url is not None else ""
-    match error:
-        case RegistryFault():
-            return error
-        case aiohttp.ClientConnectorCertificateError():
-            cause = error.certificate_error
-            reason = getattr(cause, "verify_message", "") or str(cause)
-            return RegistryFault(
-                f"certificate verify failed: {printable(reason)}{where}",
-                hints=[f'give its authority as ca of registry."{url.authority}"'] if url else [],
-            )
-        case aiohttp.ClientConnectorSSLError():
-            reason = _tls_reason(error.os_error)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING"):
-                return NotTls(
-                    f"server gave HTTP response to HTTPS client{where}",
-                    hints=[f'set http = true for registry."{url.authority}"'] if url else [],
-                    unsent=True,
-                    tries=1,
-                )
-            return NotTls(f"TLS: {printable(reason.lower().replace('_', ' '))}{where}", unsent=True)
-        case aiohttp.ClientConnectorError():
-            os_error = error.os_error
-            if isinstance(os_error, socket.gaierror):
-                return ConnectionLost(f"no such host{where}", unsent=True, tries=_DIALS)
-            reason = _os_reason(os_error, "cannot connect")
-            secure = url is not None and url.scheme == "https"
-            if secure and isinstance(os_error, ConnectionResetError | BrokenPipeError):
-                return NotTls(f"{reason}{where}", unsent=True)
-            if secure and url is not None and url.explicit_port is None:
-                return NotTls(f"{reason}{where}", unsent=True)
-            return ConnectionLost(f"{reason}{where}", unsent=True, tries=_DIALS)
-        case aiohttp.InvalidURL():
-            return RegistryFault("not a URL")
-        case aiohttp.ClientHttpProxyError():
-            return RegistryFault(f"proxy answers {error.status}{where}")
-        case aiohttp.ServerTimeoutError() | TimeoutError():
-            return ConnectionLost(f"no answer for {idle_s:g} s{where}")
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
-            return ConnectionLost(f"connection cut{where}")
-        case aiohttp.ClientOSError() | OSError():
-            return ConnectionLost(f"{_os_reason(error, 'connection cut')}{where}")
-        case aiohttp.ClientError() | ValueError():
-            return RegistryFault(f"answer cannot be read: {printable(str(error), 120)}{where}")
-        case _:
-            return error
-
-
-def _os_reason(error: OSError, otherwise: str) -> str:
-    """The system's words for it; asyncio has its own, with addresses in them."""
-    if error.errno and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return otherwise
-
-
-def _tls_reason(error: object) -> str:
-    return str(getattr(error, "reason", None) or error)
+async def _chunked(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Give each piece its length, and the body its end [RFC 9112, 7.1]."""
+    async with aclosing(body):
+        async for data in body:
+            if data:  # an empty chunk would be the end
+                yield b"%x\r\n" % len(data)
+                yield data
+                yield b"\r\n"
+    yield b"0\r\n\r\n"
 
 
 def origin_of(url: URL) -> tuple[str, str, int]:

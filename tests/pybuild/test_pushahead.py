@@ -22,7 +22,7 @@ async def main(output):
 
 kind, *flags = sys.argv[1:]
 asyncio.run(main(Output(type=kind, attrs=dict.fromkeys(flags, "true"))))
-print("aiohttp" in sys.modules, "pybuild.registry.push" in sys.modules)
+print("yarl" in sys.modules, "pybuild.registry.push" in sys.modules)
 """
 
 

@@ -1,0 +1,333 @@
+"""Requests on real sockets: connections that are kept, proxies, bodies, early and late answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from yarl import URL
+
+from pybuild.registry.faults import RegistryFault
+from pybuild.registry.hosts import Tls
+from pybuild.registry.lost import ConnectionLost
+from pybuild.registry.wire import Response, Wire
+from tests.registry.servers import Authority
+from tests.services import ServerTls, has_registry, start_registry
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs on either loop: commands have uvloop, programs that use us what they like."""
+    return asyncio.run if request.param == "asyncio" else uvloop.run
+
+
+@asynccontextmanager
+async def listening(serve: Serve) -> AsyncGenerator[str]:
+    """Serve each connection on a free port; yields ``host:port``."""
+
+    serving: set[asyncio.Task[None]] = set()
+
+    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(quietly, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving)
+
+
+@asynccontextmanager
+async def wire(idle_s: float = 5.0) -> AsyncGenerator[Wire]:
+    one = Wire(5.0, idle_s, 1)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def get(wire: Wire, url: str, method: str = "GET", **more: Any) -> Response:
+    told: dict[str, Any] = {"tls": Tls(), "proxy": None, "body": None, "length": 0, **more}
+    return await wire.send(method, URL(url, encoded=True), more.pop("headers", {}), **told)
+
+
+def test_a_connection_whose_answer_was_read_is_used_again(run: Run) -> None:
+    heads: list[list[bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append([])
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            heads[-1].append(head)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            for _ in range(2):
+                response = await get(w, f"http://{host}/v2/?a=b%20c")
+                assert await response.read(10) == b"abc"
+                response.close()
+            (await get(w, f"http://{host}/unread")).close()
+            (await get(w, f"http://{host}/new")).close()
+        assert [len(one) for one in heads] == [3, 1]
+        assert heads[0][0].startswith(f"GET /v2/?a=b%20c HTTP/1.1\r\nHost: {host}\r\n".encode())
+
+    run(body())
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(run: Run) -> None:
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(EMPTY)
+        if count == 1:
+            await reader.readuntil(b"\r\n\r\n")  # and hangs up
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            for _ in range(2):
+                response = await get(w, f"http://{host}/")
+                assert await response.read(10) == b""
+                response.close()
+        assert count == 2
+
+    run(body())
+
+
+def test_an_early_answer_ends_the_sending_of_a_body(run: Run) -> None:
+    closed = False
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal closed
+        try:
+            while True:
+                yield bytes(1 << 16)
+                await asyncio.sleep(0)
+        finally:
+            closed = True
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        await reader.read()
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            response = await get(w, f"http://{host}/", "PUT", body=endless(), length=1 << 40)
+            assert (response.status, response.body) == (413, b"big")
+            response.close()
+            await asyncio.sleep(0.05)
+            assert closed
+
+    run(body())
+
+
+@pytest.mark.parametrize("pieces", [[b"a" * 70_000, b"", b"b"], []])
+def test_a_body_whose_length_is_not_known_goes_in_chunks(run: Run, pieces: list[bytes]) -> None:
+    found = bytearray()
+
+    async def some() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"\r\nTransfer-Encoding: chunked\r\n" in head and b"Content-Length" not in head
+        while size := int(await reader.readline(), 16):
+            found.extend(await reader.readexactly(size))
+            assert await reader.readexactly(2) == b"\r\n"
+        await reader.readuntil(b"\r\n")
+        writer.write(EMPTY)
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            (await get(w, f"http://{host}/", "PATCH", body=some(), length=None)).close()
+        assert bytes(found) == b"".join(pieces)
+
+    run(body())
+
+
+def test_a_body_that_fails_fails_the_request(run: Run) -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise RegistryFault("the file is gone")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            with pytest.raises(RegistryFault, match="the file is gone"):
+                await get(w, f"http://{host}/", "PUT", body=failing(), length=100)
+
+    run(body())
+
+
+def test_a_large_body_waits_for_its_reader(run: Run) -> None:
+    """What nobody has read yet stays with the server."""
+    size, sent = 64 << 20, 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+        while sent < size:
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+            sent += 1 << 20
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            response = await get(w, f"http://{host}/")
+            await asyncio.sleep(0.2)
+            assert sent < 32 << 20
+            count = 0
+            async for data in response.chunks():
+                count += len(data)
+            assert count == size
+            response.close()
+
+    run(body())
+
+
+def test_a_server_that_says_nothing_is_given_up(run: Run) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        await reader.read()
+
+    async def body() -> None:
+        async with listening(serve) as host, wire(idle_s=0.1) as w:
+            response = await get(w, f"http://{host}/")
+            with pytest.raises(ConnectionLost, match=r"no answer for 0\.1 s"):
+                await response.read(10)
+            response.close()
+
+    run(body())
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/\x7f"])
+def test_urls_that_would_be_something_else_on_the_wire_are_refused(run: Run, path: str) -> None:
+    async def body() -> None:
+        async with wire() as w:
+            with pytest.raises(RegistryFault, match="not a URL"):
+                await get(w, f"http://127.0.0.1:1{path}")
+
+    run(body())
+
+
+def test_a_handshake_that_is_abandoned_leaves_nothing(run: Run) -> None:
+    """As when another request of the same push has failed."""
+    ended = False
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal ended
+        await reader.read()
+        ended = True
+
+    async def body() -> None:
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with listening(serve) as host, wire() as w:
+            asking = asyncio.create_task(get(w, f"https://{host}/"))
+            await asyncio.sleep(0.1)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert asking.cancelled()
+            await asyncio.sleep(0.05)
+            del asking
+            gc.collect()
+            assert (ended, told) == (True, [])
+
+    run(body())
+
+
+# --- proxies --------------------------------------------------------------------------------------
+
+
+def test_plain_requests_name_the_whole_url_to_a_proxy(run: Run) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(EMPTY)
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            (await get(w, "http://example.com/v2/?x=y", proxy=f"http://me:pw@{host}")).close()
+        assert heads[0].startswith(b"GET http://example.com/v2/?x=y HTTP/1.1\r\nHost: example.com")
+        assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in heads[0]
+
+    run(body())
+
+
+@pytest.mark.registry
+def test_tls_goes_through_a_tunnel(run: Run, tmp_path: Path) -> None:
+    if not has_registry():
+        pytest.skip("docker-registry is not installed")
+    authority = Authority.make(tmp_path)
+    tls = Tls(ca=(str(authority.ca),))
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"CONNECT ")
+        host, _, port = head.split()[1].decode().rpartition(":")
+        further = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            await asyncio.gather(pipe(reader, further[1]), pipe(further[0], writer))
+        finally:
+            further[1].close()
+
+    async def body() -> None:
+        async with listening(serve) as proxy, wire() as w:
+            for _ in range(2):
+                url = f"https://{secure.host}/v2/"
+                response = await get(w, url, tls=tls, proxy=f"http://{proxy}")
+                assert (response.status, await response.read(100)) == (200, b"{}")
+                response.close()
+
+    with start_registry(tmp_path, tls=ServerTls(authority.cert, authority.key)) as secure:
+        run(body())
+
+
+def test_a_proxy_that_refuses_is_named_by_its_status(run: Run) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno")
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            with pytest.raises(RegistryFault, match="proxy answers 407"):
+                await get(w, "https://example.com/v2/", proxy=f"http://{host}")
+        assert heads[0].startswith(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n")
+
+    run(body())
