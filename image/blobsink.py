@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _ZSTD_LEVEL = 3
 _MOST_THREADS = 8
+_MOST_ZSTD_THREADS = 4
+_MOST_ZSTD_LEVEL = 9  # compressed by several threads
 
 
 class BlobSink(Cut):
@@ -137,12 +139,12 @@ class BlobSink(Cut):
 
 
 def _format(compression: str, level: int | None, threads: int | None) -> _Format:
+    if threads is None:
+        threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     if compression == GZIP:
-        if threads is None:
-            threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         return _Gzip(level, threads)
     if compression == ZSTD:
-        return _Zstd(level)
+        return _Zstd(level, threads)
     if compression == UNCOMPRESSED:
         return _Plain()
     raise ValueError(f'compression "{compression}": expected one of {", ".join(COMPRESSIONS)}')
@@ -170,19 +172,26 @@ class _Gzip:
 
 
 class _Zstd:
-    head = b""
-    threads = 1  # the stream is one, packed in its order
+    """zstd with threads of its own: as many as it likes, once there is one, give the same bytes.
 
-    def __init__(self, level: int | None) -> None:
+    Each holds several windows, which are large at high levels: then there is none.
+    """
+
+    head = b""
+    threads = 1  # of ours: its stream is one, written in its order
+
+    def __init__(self, level: int | None, threads: int) -> None:
         import zstandard
 
-        if level is not None and not 0 <= level <= 22:
+        if level is None:
+            level = _ZSTD_LEVEL
+        if not 0 <= level <= 22:
             raise ValueError(f"compression level {level} for zstd: expected 0 to 22")
         self._stream = zstandard.ZstdCompressor(
-            level=_ZSTD_LEVEL if level is None else level,
+            level=level,
             write_checksum=True,
             write_content_size=False,
-            threads=0,
+            threads=max(1, min(threads, _MOST_ZSTD_THREADS)) if level <= _MOST_ZSTD_LEVEL else 0,
         ).compressobj()
 
     def pack(self, piece: Piece) -> bytes:

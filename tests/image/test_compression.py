@@ -76,20 +76,37 @@ def test_empty_stream_is_a_valid_blob(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "b").read_bytes()) == b""
 
 
-def test_how_many_threads_compress_changes_nothing(tmp_path: Path) -> None:
-    """OUT-10, REP-4: and each block is compressed knowing what precedes it, as in one go."""
-    rng = random.Random(1)
-    words = [rng.randbytes(rng.randint(1, 6)).hex().encode() for _ in range(2000)]
-    data = b" ".join(rng.choices(words, k=600_000))
+def compressed(path: Path, compression: str, data: bytes, level: int | None = None) -> bytes:
+    """Compress with several numbers of threads; return what all of them make."""
     found: set[bytes] = set()
-    for threads in (1, 2, 7):
-        fd = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with BlobSink(fd, threads=threads) as sink:
+    for threads in (0, 1, 2, 7):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with BlobSink(fd, compression, level, threads=threads or None) as sink:
             sink.write(data)
             sink.finish()
         os.close(fd)
-        found.add((tmp_path / "b").read_bytes())
+        found.add(path.read_bytes())
     (whole,) = found
+    return whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [None, 9, 10])
+def test_how_many_threads_zstd_has_changes_nothing(tmp_path: Path, level: int | None) -> None:
+    data = DATA * 8  # several jobs of 8 MB
+    whole = compressed(tmp_path / "b", "zstd", data, level)
+    pieces = iter([whole])
+    source = LayerSource(lambda _: next(pieces, b""))
+    source.drain()
+    assert source.diff_id == "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def test_how_many_threads_compress_changes_nothing(tmp_path: Path) -> None:
+    """OUT-10, REP-4: and each block of gzip is compressed knowing what precedes it, as in one go."""
+    rng = random.Random(1)
+    words = [rng.randbytes(rng.randint(1, 6)).hex().encode() for _ in range(2000)]
+    data = b" ".join(rng.choices(words, k=600_000))
+    whole = compressed(tmp_path / "b", "gzip", data)
     assert gzip.decompress(whole) == data
     assert zlib.decompressobj(31).decompress(whole) == data
     blocks = GzipBlocks(None)
