@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.statindex import StatIndex
 from pybuild.executor.treefacts import TreeFacts
+from pybuild.executor.treefiles import KnownFiles
 from pybuild.executor.treehash import UNREADABLE_HINT, NotFound, add_facts, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.digest import Digest
@@ -34,7 +35,7 @@ class LocalDigester:
         self._folder = folder
         self._now_ns = now_ns
         self._lock = threading.Lock()
-        self._indexes: dict[str, tuple[threading.Lock, StatIndex]] = {}
+        self._indexes: dict[str, tuple[threading.Lock, StatIndex, KnownFiles]] = {}
 
     def digest(
         self, tree: LocalTree, selection: Selection, facts: TreeFacts | None = None
@@ -45,8 +46,8 @@ class LocalDigester:
             UserError: a path is not there [CP-4], or changes all the time.
             EnvironmentFault: the directory cannot be read.
         """
-        with _told(tree), self._opened(tree) as (opened, index):
-            digest, entries = tree_digest(opened, asdict(selection), index, facts)
+        with _told(tree), self._opened(tree) as (opened, index, known):
+            digest, entries = tree_digest(opened, asdict(selection), index, facts, known)
         return ContentDigest(Digest(digest), tuple(entries))
 
     def facts(
@@ -57,36 +58,39 @@ class LocalDigester:
         Raises: as `digest` does.
         """
         found = TreeFacts()
-        with _told(tree), self._opened(tree) as (opened, index):
+        with _told(tree), self._opened(tree) as (opened, index, _):
             add_facts(found, opened, asdict(selection), index, only)
         return found
 
     @contextmanager
-    def _opened(self, tree: LocalTree) -> Generator[tuple[Tree, StatIndex]]:
+    def _opened(self, tree: LocalTree) -> Generator[tuple[Tree, StatIndex, KnownFiles]]:
         try:
             opened = Tree.open(tree.path, tree.exclude, is_local=True, git_modes=tree.git_modes)
         except ValueError as error:
             raise UserError(str(error)) from error
         with opened:
-            lock, index = self._index(tree.path)
+            lock, index, known = self._index(tree.path)
             with lock:
                 index.begin()
-                yield opened, index
+                known.begin(index.reading_ns)
+                yield opened, index, known
 
-    def _index(self, path: str) -> tuple[threading.Lock, StatIndex]:
+    def _index(self, path: str) -> tuple[threading.Lock, StatIndex, KnownFiles]:
         with self._lock:
             if path not in self._indexes:
                 file = index_file(self._folder, path)
-                self._indexes[path] = (threading.Lock(), StatIndex(file, self._now_ns))
+                index = StatIndex(file, self._now_ns)
+                self._indexes[path] = (threading.Lock(), index, KnownFiles(files_file(file)))
             return self._indexes[path]
 
     def save(self) -> None:
         """Keep what was learnt for the next build."""
         with self._lock:
             indexes = list(self._indexes.values())
-        for lock, index in indexes:
+        for lock, index, known in indexes:
             with lock:
                 index.save()
+                known.save()
 
 
 @contextmanager
@@ -112,6 +116,11 @@ def index_file(folder: str, path: str) -> str:
     """Return where the index of the tree at *path* is kept in *folder*; who removes a tree for
     good removes it, too."""
     return os.path.join(folder, hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
+
+
+def files_file(index: str) -> str:
+    """Return where what is known of whole directories is kept, beside a tree's index."""
+    return index + ".files"
 
 
 def not_found(tree: LocalTree, missing: NotFound) -> UserError:

@@ -40,8 +40,18 @@ _SPREAD = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
+def is_old_enough(ctime_ns: int, reading_ns: int) -> bool:
+    """Tell whether a later change of a file that was read at that time shows in its times."""
+    tick = TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
+    return ctime_ns + tick < reading_ns
+
+
 class StatIndex:
-    """One context's index. Not for use by two threads at once."""
+    """One context's index. Not for use by two threads at once.
+
+    Attributes:
+        reading_ns: what is read was read after this moment.
+    """
 
     def __init__(self, path: str, now_ns: Callable[[], int] = time.time_ns) -> None:
         """Args:
@@ -56,12 +66,12 @@ class StatIndex:
         self._new: dict[int, bytes] = {}
         self._generation = 0
         self._is_dirty = False
-        self._reading_ns = now_ns()
+        self.reading_ns = now_ns()
         self._load()
 
     def begin(self) -> None:
         """Say that a scan begins: what is read from now on was read after this moment."""
-        self._reading_ns = self._now_ns()
+        self.reading_ns = self._now_ns()
 
     def get(self, status: os.stat_result) -> bytes | None:
         number = (status.st_dev * _SPREAD + status.st_ino) & _MASK
@@ -80,9 +90,7 @@ class StatIndex:
     def put(self, status: os.stat_result, body: bytes) -> None:
         """Remember *body*, unless the file is too young for its times to tell it from an edit."""
         number = (status.st_dev * _SPREAD + status.st_ino) & _MASK
-        ctime_ns = status.st_ctime_ns
-        tick = TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
-        if ctime_ns + tick >= self._reading_ns:
+        if not is_old_enough(status.st_ctime_ns, self.reading_ns):
             self._forget(number)
             return
         self._is_dirty = True

@@ -1,7 +1,7 @@
 """Content digests: one number for what a selection of a tree holds [KEY-2, KEY-12, KEY-17].
 
-The digest is over the entries in the order of a walk that sorts names in each directory, so no list of
-them is held. An entry is its path relative to the selection, and what it is: type, mode, owner, size,
+The digest is over the entries in the order of a walk that sorts names in each directory, files first, so
+no list of them is held. An entry is its path relative to the selection, and what it is: type, mode, owner, size,
 device number, and a digest of link target, extended attributes and bytes. Times, inodes and hard-link
 counts never count, nor does where the tree lies.
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 
 from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
 from pybuild.executor.files.selecting import Picker, find, select
 from pybuild.executor.files.tree import OPEN_DIR
+from pybuild.executor.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from pybuild.executor.files.tree import Place, Tree
     from pybuild.executor.treefacts import TreeFacts
+    from pybuild.executor.treefiles import Files, KnownFiles
 
     _Entry = tuple[str, bytes, str, str]
+    _Listed = list[tuple[str, os.stat_result]]
 
     class FileIndex(Protocol):
         """Remembers digests of files by what stat says of them."""
@@ -45,13 +47,10 @@ MAX_LISTED = 100_000
 MAX_SENT = 3000
 """As many of a snapshot, whose list comes from a worker and is kept beside its digest."""
 UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
-_FORMAT = b"pybuild.tree.v2\0"
-# Type and mode, owner, group, size, device number; a digest follows, so all are as long.
-_LOOK = struct.Struct("<IIIQQ")
+_FORMAT = b"pybuild.tree.v3\0"
 _NOTHING = bytes(32)
-_DIRECTORY = b"directory".ljust(_LOOK.size + 32)
-_DANGLING = b"dangling".ljust(_LOOK.size + 32)
-_BATCH = 1024
+_DIRECTORY = b"directory".ljust(WHAT_BYTES)
+_DANGLING = b"dangling".ljust(WHAT_BYTES)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
 
@@ -74,6 +73,7 @@ def tree_digest(
     selection: dict[str, Any],
     index: FileIndex | None = None,
     facts: TreeFacts | None = None,
+    known: KnownFiles | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return ``sha256:…`` over what *selection* picks from *tree*, and the entries by path.
 
@@ -81,15 +81,16 @@ def tree_digest(
         selection: the fields of `model.selection.Selection`.
         index: asked before a file is read.
         facts: filled, and *plain* afterwards if what was picked is the contents of one directory.
+        known: remembers the files of whole directories.
 
     The entries are ``(path, look)`` as `model.named` has them; none when they are too many.
 
     Raises:
         NotFound: a path without wildcard is not there. Fault: user or environment.
     """
-    work = _Digesting(tree, selection, index, facts)
+    work = _Digesting(tree, selection, index, facts, known)
     work.run()
-    return "sha256:" + work.total(), sorted(work.listed or ())
+    return "sha256:" + work.total.hexdigest(), sorted(work.listed or ())
 
 
 def add_facts(
@@ -106,7 +107,7 @@ def add_facts(
 
     Raises: as `tree_digest` does.
     """
-    _Digesting(tree, selection, index, facts, only).run()
+    _Digesting(tree, selection, index, facts, None, only).run()
 
 
 class _Digesting:
@@ -116,38 +117,44 @@ class _Digesting:
         selection: dict[str, Any],
         index: FileIndex | None,
         facts: TreeFacts | None = None,
+        known: KnownFiles | None = None,
         only: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._tree = tree
         self._selection = selection
         self._index = index
         self._facts = facts
+        self._known = known
         self._only = only
         self._keep_owner: bool = selection["keep_owner"]
         self._exclude: tuple[str, ...] = tuple(selection["exclude"])
         self._picker = Picker(self._exclude)
-        self._total = hashlib.sha256(_FORMAT)
-        self._batch: list[bytes] = []
+        self._flags = self._keep_owner | tree.git_modes << 1
         self._has_any = False
         self._most = MAX_LISTED if tree.is_local else MAX_SENT
+        self.total = hashlib.sha256(_FORMAT)
         self.listed: list[tuple[str, str]] | None = []
         """What counts, for people: its path inside the tree and its look; None: too many."""
-
-    def total(self) -> str:
-        """Return the digest of all that was found, in hex."""
-        self._total.update(b"".join(self._batch))
-        self._batch.clear()
-        return self._total.hexdigest()
 
     def _count(self, key: str, what: bytes, path: str, look: str) -> None:
         """Take in an entry: the key by which it counts, what it is; for people path and look."""
         # No name has a NUL, and what follows it is as long each time.
-        self._batch.append(b"%s\0%s" % (key.encode("utf-8", "surrogateescape"), what))
+        self.total.update(b"one\0%s\0%s" % (key.encode("utf-8", "surrogateescape"), what))
         self._has_any = True
-        if len(self._batch) >= _BATCH:
-            self.total()
-        if self.listed is not None and path:
-            self.listed.append((path, look))
+        self._list([(path, look)] if path else [])
+
+    def _count_files(self, key: str, files: Files, path: str) -> None:
+        """Take in the files of a directory, by its key and path."""
+        # No name is empty, so what follows the second NUL in a row is as long as their number says.
+        name = key.encode("utf-8", "surrogateescape")
+        self.total.update(b"all\0%s\0%s\0%s" % (name, files.names, files.whats))
+        self._has_any = True
+        if self.listed is not None:
+            self._list(files.listed(path + "/" if path else ""))
+
+    def _list(self, entries: list[tuple[str, str]]) -> None:
+        if self.listed is not None:
+            self.listed += entries
             if len(self.listed) > self._most:
                 self.listed = None
 
@@ -158,13 +165,13 @@ class _Digesting:
         if self._facts is not None and (
             pivot is not None or self._exclude or not self._selection["contents_only"]
         ):
-            self._facts.plain = False
+            self._facts.give_up()
         if pivot is not None:
             self._parents(path, wildcard, pivot)
             return
         sources = select(self._tree, path, wildcard=wildcard)
         if self._facts is not None and not (len(sources) == 1 and not sources[0].is_match):
-            self._facts.plain = False
+            self._facts.give_up()
         for source in sources:
             try:
                 place = find(self._tree, source.path, follow=self._selection["follow_links"])
@@ -186,8 +193,8 @@ class _Digesting:
         assert place.status is not None
         if not place.is_dir:
             if self._facts is not None:
-                self._facts.plain = False
-            what, look = self._entry(place.fd, place.name, place.status, place.path)
+                self._facts.give_up()
+            what, look, _ = self._entry(place.fd, place.name, place.status, place.path)
             self._count(key, what, place.path, look)
             return
         fd = _open_dir(place)
@@ -203,7 +210,7 @@ class _Digesting:
             self._count(prefix, what, place.path, look)
             if self._facts is not None:
                 attributes = bool(counted_xattrs(fd))
-                self._facts.add("", place.status, what, attributes=attributes)
+                self._facts.add_directory("", place.status, what, attributes=attributes)
             self._directory(fd, place.path, prefix, "", None)
         finally:
             os.close(fd)
@@ -241,21 +248,45 @@ class _Digesting:
     def _directory(
         self, fd: int, path: str, prefix: str, relative: str, pending: _Pending | None
     ) -> None:
-        above = path + "/" if path else ""
         below = relative + "/" if relative else ""
-        for name, status in self._listed(fd, path, relative):
+        directories: _Listed = []
+        listed: _Listed = []
+        for item in self._listed(fd, path, relative):
+            (directories if stat.S_ISDIR(item[1].st_mode) else listed).append(item)
+        if self._picker.is_choosy:
+            listed = [item for item in listed if self._picker.picks(below + item[0])]
+        if listed:
+            if pending is not None:
+                pending.settle(self._count)
+            files = self._files(fd, path, listed)
+            self._count_files(prefix + relative, files, path)
+            if self._facts is not None:
+                self._facts.add_files(relative, files)
+        above = path + "/" if path else ""
+        for name, status in directories:
             inner = below + name
             picked = self._picker.picks(inner)
-            if stat.S_ISDIR(status.st_mode):
-                if picked or self._picker.may_pick_below(inner):
-                    self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
-            elif picked:
-                if pending is not None:
-                    pending.settle(self._count)
-                what, look = self._entry(fd, name, status, above + name)
-                self._count(prefix + inner, what, above + name, look)
-                if self._facts is not None:
-                    self._facts.add(inner, status, what)
+            if picked or self._picker.may_pick_below(inner):
+                self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
+
+    def _files(self, fd: int, path: str, listed: _Listed) -> Files:
+        """Return what *listed* files of the directory at *path* come to."""
+        known = self._known if self._only is None else None
+        signature = b""
+        if known is not None:
+            signature = signature_of(listed, self._flags)
+            found = known.find(path, signature)
+            if found is not None:
+                return found
+        maker = FilesMaker()
+        above = path + "/" if path else ""
+        for name, status in listed:
+            what, look, status = self._entry(fd, name, status, above + name)
+            maker.add(name, what, look, status)
+        files = maker.made()
+        if known is not None:
+            known.keep(path, signature, listed, files)
+        return files
 
     def _listed(self, fd: int, path: str, relative: str) -> Iterable[tuple[str, os.stat_result]]:
         if self._only is None:
@@ -288,7 +319,7 @@ class _Digesting:
             what, look = _what(status, self._keep_owner, body)
             entry = (prefix + relative, what, path, look)
             if self._facts is not None:
-                self._facts.add(relative, status, what, attributes=bool(body))
+                self._facts.add_directory(relative, status, what, attributes=bool(body))
             # A directory that is not picked itself counts as soon as something below it does.
             own = _Pending(entry, pending)
             if picked:
@@ -297,7 +328,10 @@ class _Digesting:
         finally:
             os.close(below)
 
-    def _entry(self, fd: int, name: str, status: os.stat_result, path: str) -> tuple[bytes, str]:
+    def _entry(
+        self, fd: int, name: str, status: os.stat_result, path: str
+    ) -> tuple[bytes, str, os.stat_result]:
+        """Return what an entry is, its look, and the status that they are by."""
         kind = stat.S_IFMT(status.st_mode)
         target = ""
         if kind == stat.S_IFREG:
@@ -312,7 +346,7 @@ class _Digesting:
             body = _sha256(os.fsencode(target))
         else:
             body = b""
-        return _what(status, self._keep_owner, body, target)
+        return *_what(status, self._keep_owner, body, target), status
 
     def _read(self, fd: int, name: str, path: str) -> tuple[os.stat_result, bytes]:
         for _ in range(_TRIES):
@@ -370,7 +404,7 @@ def _what(
     device = status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
     seen = f">{target}" if target else body[:8].hex() if body else device
     look = f"{mode:06o} {uid}:{gid} {size} {seen}"
-    return _LOOK.pack(mode, uid, gid, size, device) + (body or _NOTHING), look
+    return LOOK.pack(mode, uid, gid, size, device) + (body or _NOTHING), look
 
 
 def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]

@@ -27,7 +27,7 @@ from typing import Any
 from pybuild.cache.leases import Lease
 from pybuild.cache.locks import same_file
 from pybuild.cache.store import Store
-from pybuild.executor.local import index_file
+from pybuild.executor.local import files_file, index_file
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 
@@ -240,8 +240,10 @@ class Copies:
 
 def forget(store: Store, tree: str) -> None:
     """Remove a tree and what is remembered of its files; its readers have to be done."""
-    with suppress(OSError):
-        os.unlink(index_file(os.path.join(store.root, "statindex"), tree))
+    index = index_file(os.path.join(store.root, "statindex"), tree)
+    for path in (index, files_file(index)):
+        with suppress(OSError):
+            os.unlink(path)
     store.discard(tree)
 
 

@@ -130,6 +130,9 @@ class Picker:
     """Which entries below a selected directory are meant: ``--exclude`` and ``--parents``.
 
     Paths are relative to that directory, which is itself the empty path and always meant.
+
+    Attributes:
+        is_choosy: some are not meant.
     """
 
     def __init__(self, exclude: Sequence[str] = (), include: str = "") -> None:
@@ -142,6 +145,7 @@ class Picker:
         self._exclude = _matcher(exclude) if exclude else None
         self._include = _matcher((include,)) if include else None
         self._parts = include.split("/")
+        self.is_choosy = bool(exclude or include)
 
     def picks(self, path: str) -> bool:
         if not path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from operator import itemgetter
 
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.recorded import amended
@@ -326,7 +327,7 @@ class Tree:
             found = [(name, view(fd, name, status)) for name, status in found]
         if self.git_modes:
             found = [(name, self.seen(status)) for name, status in found]
-        found.sort(key=_by_name)
+        found.sort(key=itemgetter(0))
         if self.matcher is None:
             return found
         prefix = path + "/" if path else ""
@@ -342,10 +343,6 @@ class Tree:
 def _parts(path: str) -> list[str]:
     """Return the components of *path*, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
-
-
-def _by_name(item: tuple[str, os.stat_result]) -> str:
-    return item[0]
 
 
 def _changed(path: str) -> Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ class HandClock:
         return newest + self.add_ns
 
 
-def digester(tmp_path: Path, clock: HandClock) -> LocalDigester:
+def digester(tmp_path: Path, clock: Callable[[], int]) -> LocalDigester:
     return LocalDigester(str(tmp_path / "statindex"), clock)
 
 
@@ -106,14 +107,15 @@ def test_same_size_and_mtime_do_not_hide_an_edit(tmp_path: Path) -> None:
     assert index.digest(LocalTree(str(root)), Selection()) != before
 
 
+@pytest.mark.parametrize("kind", ["", ".files"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
-def test_damaged_index_only_costs_time(tmp_path: Path, damage: str) -> None:
+def test_damaged_index_only_costs_time(tmp_path: Path, damage: str, kind: str) -> None:
     root = build(tmp_path / "ctx", SPEC)
     clock = HandClock(root)
     first = digester(tmp_path, clock)
     before = first.digest(LocalTree(str(root)), Selection())
     first.save()
-    (path,) = (tmp_path / "statindex").iterdir()
+    path = _index(tmp_path, kind)
     data = bytearray(path.read_bytes())
     if damage == "truncated":
         del data[len(data) // 2 :]
@@ -137,9 +139,82 @@ def test_index_forgets_what_is_long_gone(tmp_path: Path) -> None:
         index = digester(tmp_path, clock)
         index.digest(LocalTree(str(root)), Selection())
         index.save()
-        (path,) = (tmp_path / "statindex").iterdir()
+        path = _index(tmp_path)
         sizes.append(path.stat().st_size)
     assert sizes[-1] < sizes[0]
+
+
+def _index(place: Path, kind: str = "") -> Path:
+    (path,) = [p for p in (place / "statindex").iterdir() if p.suffix == kind]
+    return path
+
+
+class Counted:
+    """Counts the files that are looked up one by one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        get = StatIndex.get
+
+        def counting(index: StatIndex, status: os.stat_result) -> bytes | None:
+            self.count += 1
+            return get(index, status)
+
+        monkeypatch.setattr(StatIndex, "get", counting)
+
+
+def test_files_of_unchanged_directories_are_not_looked_at_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build(tmp_path / "ctx", {f"d{n % 3}/f{n}": str(n) for n in range(30)} | {"l": Link("x")})
+    clock = HandClock(root)
+    first = digester(tmp_path, clock)
+    before = first.digest(LocalTree(str(root)), Selection(keep_owner=False))
+    first.save()
+    counted = Counted(monkeypatch)
+    again = digester(tmp_path, clock)
+    assert again.digest(LocalTree(str(root)), Selection(keep_owner=False)) == before
+    assert counted.count == 0
+    (root / "d1/f1").write_text("X")
+    after = again.digest(LocalTree(str(root)), Selection(keep_owner=False))
+    assert counted.count == 10
+    assert {path for path, _ in set(before.entries) ^ set(after.entries)} == {"d1/f1"}
+    # How they look depends on how they are looked at.
+    owned = again.digest(LocalTree(str(root)), Selection())
+    assert owned == digester(tmp_path / "other", clock).digest(LocalTree(str(root)), Selection())
+    git = LocalTree(str(root), git_modes=True)
+    (root / "d0/f0").chmod(0o600)
+    assert again.digest(git, Selection()) == owned
+    assert again.digest(LocalTree(str(root)), Selection()) != owned
+
+
+def test_young_files_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may change once more in the tick of the clock in which it was changed."""
+    root = build(tmp_path / "ctx", {"old/a": "a", "young/b": "b"})
+    newest = max(p.lstat().st_ctime_ns for p in root.rglob("*"))
+    for age, count in ((TICK_NS // 2, 2), (COARSE_TICK_NS * 2, 0)):
+        place = tmp_path / str(count)
+
+        def clock(age: int = age) -> int:
+            return newest + age
+
+        first = digester(place, clock)
+        before = first.digest(LocalTree(str(root)), Selection())
+        first.save()
+        counted = Counted(monkeypatch)
+        again = digester(place, clock)
+        assert again.digest(LocalTree(str(root)), Selection()) == before
+        assert counted.count == count
+
+
+def test_hidden_files_do_not_stand_for_others(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a": "a", "b": "b"})
+    clock = HandClock(root)
+    index = digester(tmp_path, clock)
+    trees = [LocalTree(str(root), exclude) for exclude in ((), ("a",), ("b",), ())]
+    found = [index.digest(tree, Selection()).digest for tree in trees]
+    assert found[0] == found[3]
+    assert len(set(found)) == 3
 
 
 def test_error_names_the_ignore_line(tmp_path: Path) -> None:
