@@ -47,7 +47,7 @@ class Builds:
         store = self._store
         name = f"{int(at * 1000) & 0xFFF_FFFF_FFFF:011x}-{id}"
         data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-        with faults("cannot keep the build's history", store.root):
+        with faults("cannot write it", store.root):
             with suppress(FileExistsError):
                 store.disk.mkdir(self._folder, 0o700)
             path = os.path.join(self._folder, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from pybuild.cache.atomic import Disk, fault
 from pybuild.cache.locks import LiveFile, bury, is_alive, locked
@@ -86,10 +86,15 @@ class Lease:
 
 
 class Leases:
-    """All promises about one store, of all processes."""
+    """All promises about one store, of all processes.
+
+    Attributes:
+        read_only: nothing can be promised, and we free nothing.
+    """
 
     def __init__(self, root: str, disk: Disk) -> None:
         self.root = root
+        self.read_only = False
         self._disk = disk
         self._folder = os.path.join(root, "leases")
         self._collection = os.path.join(root, "locks", "collection")
@@ -99,12 +104,14 @@ class Leases:
         return Lease(self)
 
     def write(self, lease: Lease, text: bytes) -> None:
+        if self.read_only:
+            return
         with self.guard():
             lease.write(self._disk, self._folder, text)
 
     def guard(self) -> AbstractContextManager[None]:
         """Keep everybody from freeing anything meanwhile; for moments, not while working."""
-        return locked(self._collection, shared=True)
+        return nullcontext() if self.read_only else locked(self._collection, shared=True)
 
     def collecting(self) -> AbstractContextManager[None]:
         """Hold the collection lock, to look at `held` and free; for moments too."""

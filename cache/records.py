@@ -40,7 +40,12 @@ class RecordTooLarge(ValueError):
 
 
 class Records:
-    """The records of one store. Safe to use from threads and processes at once."""
+    """The records of one store. Safe to use from threads and processes at once.
+
+    Attributes:
+        read_only: read without diskcache, which writes when it opens; there may be no space, or
+            no right, to. A database that turns out damaged is rebuilt all the same, if that can be.
+    """
 
     def __init__(self, root: str, disk: Disk, warn: Warn) -> None:
         self._root = root
@@ -49,6 +54,7 @@ class Records:
         self._mutex = os.path.join(root, "locks", "records")
         self._disk = disk
         self._warn = warn
+        self.read_only = False
         self._lock = threading.RLock()
         self._cache: Any = None
         self._opened: tuple[int, int] | None = None
@@ -77,14 +83,12 @@ class Records:
         if not os.path.exists(self._database):
             return True, None
         import sqlite3
-        from contextlib import closing
 
         try:
-            with closing(sqlite3.connect(self._database, timeout=_BUSY_S)) as connection:
-                row = connection.execute(f"{_SELECT} AND key = ?", (name,)).fetchone()
+            rows = self._selected(f"{_SELECT} AND key = ?", (name,))
         except sqlite3.Error:
             return False, None  # diskcache will meet it too, and then it is dealt with
-        return True, None if row is None else row[1]
+        return True, rows[0][1] if rows else None
 
     def put(self, kind: str, key: str, value: Mapping[str, Any]) -> None:
         """Store *value*, in place of what was there.
@@ -136,22 +140,22 @@ class Records:
             EnvironmentFault: the database cannot be read, for another reason than damage.
         """
         prefix = _name(kind, "")
-        rows: list[tuple[str, str]] = self._do("read", lambda _cache: self._rows(prefix), [])
-        for name, text in rows:
+        for name, text in self._all(prefix):
             value = _decode(name, text)
             if value is not None:
                 yield name[len(prefix) :], value
 
     def kinds(self) -> list[str]:
         """Return the kinds that have records, sorted."""
-        rows: list[tuple[str, str]] = self._do("read", lambda _cache: self._rows(""), [])
-        return sorted({name.partition(":")[0] for name, _ in rows if ":" in name})
+        return sorted({name.partition(":")[0] for name, _ in self._all("") if ":" in name})
 
     def version(self) -> object:
         """Return a value that changes when another thread or process changed any record.
 
-        Comparable only with values of the same thread.
+        Comparable only with values of the same thread. Who only reads sees no changes.
         """
+        if self.read_only:
+            return None
         return self._do(
             "read",
             lambda cache: (
@@ -161,16 +165,38 @@ class Records:
             None,
         )
 
-    def _rows(self, prefix: str) -> list[tuple[str, str]]:
-        """Read keys and texts in one go: diskcache's own iteration asks for each row twice."""
+    def _all(self, prefix: str) -> list[tuple[str, str]]:
+        """Return keys and texts in one go: diskcache's own iteration asks for each row twice."""
         import sqlite3
-        from contextlib import closing
 
         select = f"{_SELECT} AND key >= ? AND key < ? ORDER BY key"
         # The character after ":" ends the range of a kind.
         upper = prefix[:-1] + ";" if prefix else "\U0010ffff"
-        with closing(sqlite3.connect(self._database, timeout=_BUSY_S)) as connection:
-            return connection.execute(select, (prefix, upper)).fetchall()
+        if self.read_only:
+            try:
+                found = os.path.exists(self._database)
+                return self._selected(select, (prefix, upper)) if found else []
+            except sqlite3.Error:
+                pass  # as above
+        return self._do("read", lambda _cache: self._selected(select, (prefix, upper)), [])
+
+    def _selected(self, query: str, values: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Return what a query finds, on a connection of its own. Raises sqlite3.Error."""
+        import sqlite3
+        from contextlib import closing
+
+        try:
+            with closing(sqlite3.connect(self._database, timeout=_BUSY_S)) as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            if not self.read_only:
+                raise
+            # No place for the files beside it that a reader keeps, too: take it as it lies there.
+            from urllib.parse import quote
+
+            where = f"file:{quote(self._database)}?immutable=1"
+            with closing(sqlite3.connect(where, uri=True)) as connection:
+                return connection.execute(query, values).fetchall()
 
     def _do(self, doing: str, action: Callable[[Any], T], otherwise: T) -> T:
         """Run *action* on the database; if that is damaged, rebuild it and try once more."""

@@ -71,11 +71,13 @@ class Store:
     Attributes:
         root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
         contexts_dir: directories received from clients; made by who first keeps one.
+        read_only: nothing here can be written, by us at least; only of stores opened to read.
         lease: what this object itself wrote and nobody else leased, until `close`.
         room: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
     room: Room | None = None
+    read_only = False
 
     def __init__(
         self,
@@ -115,10 +117,13 @@ class Store:
         warn: Warn = lambda message: None,
         remover: Remover | None = None,
         measurer: Measurer | None = None,
+        to_read: bool = False,
     ) -> Self:
         """Open the store at *root*, making it if there is none.
 
         Args:
+            to_read: for who only looks: a full disk, a read-only file system or a store of
+                somebody else, readable, will do.
             disk: how to write; tests make it fail.
             warn: told what was wrong and mended, in a line; may be called from any thread.
             remover: deletes a directory tree that needs privileges of a worker; called from a
@@ -131,7 +136,7 @@ class Store:
         path: str = os.path.abspath(root)
         store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover, measurer=measurer)
         try:
-            store._prepare()
+            store._prepare(to_read)
         except OSError as error:
             store.close()
             raise fault(error, f"cannot open the store {path}", path) from error
@@ -147,7 +152,9 @@ class Store:
 
         return Repositories(self.root, self.disk, self.tmp, self.blobs, self.leases, self.clock)
 
-    def _prepare(self) -> None:
+    def _prepare(self, to_read: bool) -> None:
+        if to_read:
+            self.records.read_only = True
         version = self._version()
         if version is None:
             self._create()
@@ -157,6 +164,9 @@ class Store:
                 "use that pybuild, or another directory with PYBUILD_ROOT",
             )
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            if to_read and version is not None and os.access(self.root, os.R_OK | os.X_OK):
+                self.read_only = self.leases.read_only = True
+                return
             if os.statvfs(self.root).f_flag & os.ST_RDONLY:
                 self._refuse(
                     "is on a read-only file system", "put the store elsewhere with PYBUILD_ROOT"

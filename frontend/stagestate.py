@@ -19,7 +19,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform
-from pybuild.model.secrets import is_secret_name, redacted
+from pybuild.model.secrets import is_secret_name, redacted, secret_values
 
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
@@ -156,6 +156,7 @@ class StageState:
             spans=(at.span,),
             ignore_cache=ignorable and self.ignore_cache,
             stage=self.label,
+            secrets=secret_values(self.env) if self.scope.has_titles else (),
         )
 
     def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
@@ -189,6 +190,8 @@ class StageState:
                 text = expand(text, env, escape=self.scope.escape)
         except UserError:
             pass  # a name is not worth failing for
+        for value in secret_values(self.env):  # by way of another variable, or as it is
+            text = text.replace(value, "****")
         return upper_keyword(redacted(text))
 
     def _undefined(self, at: ast.Instruction) -> Callable[[str], None]:

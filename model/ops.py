@@ -339,12 +339,14 @@ class VertexMeta:
         spans: the Dockerfile lines that made it.
         ignore_cache: do not look for a stored result (``--no-cache``); the new one is stored.
         stage: name of the Dockerfile stage it belongs to, for grouping.
+        secrets: values that the op may hold and that nobody is to be shown.
     """
 
     name: str = ""
     spans: tuple[Span, ...] = ()
     ignore_cache: bool = False
     stage: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _NAME = re.compile(
     r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)",
@@ -37,12 +38,39 @@ def redacted(value: str) -> str:
     return _USERINFO.sub(_stand_in, _VALUE.sub(_stand_in, value))
 
 
+def secret_values(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values of variables that should not be shown, wherever they are repeated.
+
+    The longest first, as one may be part of another; short ones are parts of anything.
+    """
+    found = {
+        value
+        for name, value in variables.items()
+        if len(value) >= _TELLING and is_secret_name(name)
+    }
+    return tuple(sorted(sorted(found), key=len, reverse=True))
+
+
+def without(value: Any, secrets: Iterable[str]) -> Any:
+    """Return a JSON value without what looks secret in its texts, and without *secrets*."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, _hidden(secret))
+        return redacted(value)
+    if isinstance(value, list):
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return [without(item, secrets) for item in items]
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return {name: without(item, secrets) for name, item in fields.items()}
+    return value
+
+
 def redacted_variables(assignments: Iterable[str]) -> list[str]:
     """Return each ``NAME=value`` without what is secret about it, or about another of them."""
     split = [assignment.partition("=") for assignment in assignments]
-    secrets = {value for name, _, value in split if value and is_secret_name(name)}
-    # The longest first, as one may be part of another; short ones are parts of anything.
-    repeated = sorted((value for value in secrets if len(value) >= _TELLING), key=len)[::-1]
+    repeated = [value for pair in split for value in secret_values({pair[0]: pair[2]})]
+    repeated.sort(key=len, reverse=True)
     told: list[str] = []
     for name, equals, value in split:
         if value and is_secret_name(name):

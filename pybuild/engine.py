@@ -106,12 +106,19 @@ class Engine:
 
     Args:
         ahead: workers that were started already.
+        to_read: nothing is to be built or freed; see `Store.open`.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, ahead: Ahead | None = None
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        ahead: Ahead | None = None,
+        *,
+        to_read: bool = False,
     ) -> None:
         self.settings = settings
+        self._to_read = to_read
         self._ahead = ahead
         self.clock = clock or SystemClock()
         self._stack = AsyncExitStack()
@@ -135,11 +142,12 @@ class Engine:
             warn=self._warn,
             remover=None if os.geteuid() == 0 else self._remove,
             measurer=None if os.geteuid() == 0 else self._measure,
+            to_read=self._to_read,
         )
         # In a thread: the store's janitor may be waiting for one of our workers.
         self._stack.push_async_callback(asyncio.to_thread, self.store.close)
         ceiling = ceiling_of(self.store, self.settings)
-        if ceiling:
+        if ceiling and not self._to_read:
             self.store.keep_below(ceiling)
             self.workers.room = self.store.room
         self.images = ImageSourceResolver(self.store, self.client, self.cache_client)

@@ -41,7 +41,7 @@ from pybuild.model.ops import (
     Vertex,
     encode_op,
 )
-from pybuild.model.secrets import redacted, redacted_variables
+from pybuild.model.secrets import redacted, redacted_variables, without
 from pybuild.model.selection import ContentDigest, Selection
 
 _MAX_PATTERNS = 500
@@ -290,6 +290,7 @@ def named_inputs(
     sources: Sequence[Source],
     inputs: Sequence[KeyInput],
     identity: Digest | None = None,
+    secrets: Sequence[str] = (),
 ) -> NamedInputs:
     """Return what a key was made of, by name, to be kept beside the record.
 
@@ -298,8 +299,9 @@ def named_inputs(
         sources: the vertex's inputs.
         inputs: what they count by; nothing where that is not known.
         identity: of the vertex itself, where it is a source.
+        secrets: values that are not to be kept in the clear.
     """
-    named: dict[str, Any] = {"op": _without_secrets(part)}
+    named: dict[str, Any] = {"op": _without_secrets(part, secrets)}
     if identity is not None:
         named["identity"] = identity
     if sources:
@@ -339,10 +341,9 @@ def _counted(counts: KeyInput | None) -> dict[str, Any]:
             return {}
 
 
-def _without_secrets(part: Mapping[str, Any]) -> dict[str, Any]:
+def _without_secrets(part: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
     told = dict(part)
     if "env" in told:
         told["env"] = redacted_variables(told["env"])
-    if "args" in told:
-        told["args"] = [redacted(item) for item in told["args"]]
-    return told
+    found: dict[str, Any] = without(told, secrets)
+    return found

@@ -172,4 +172,10 @@ class Node:
     def named_inputs(self) -> NamedInputs:
         """What the key is made of; once it is settled, since it is made but once."""
         sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
-        return keys.named_inputs(self.key_part, sources, self.key_parts() or [], self.identity)
+        return keys.named_inputs(
+            self.key_part,
+            sources,
+            self.key_parts() or [],
+            self.identity,
+            self.vertex.meta.secrets,
+        )

@@ -46,7 +46,7 @@ def save(parsed: Parsed) -> int:
         wanted = platform or native_platform()
         return resolve(descriptor, lambda blob: store.blobs.read(blob.digest), wanted)[0]
 
-    with open_store(parsed) as store:
+    with open_store(parsed, to_read=True) as store:
         named: dict[Descriptor, list[str]] = {}
         for text in parsed.positionals:
             image = chosen(store, find(store, text))

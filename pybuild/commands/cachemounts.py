@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, TypeVar
 from pybuild.cache.atomic import fault
 from pybuild.cache.mounts import CacheMount, find, list_mounts, remove
 from pybuild.cache.store import Store
-from pybuild.commands.disk import since
+from pybuild.commands.disk import since, with_store
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.engine import Engine
@@ -58,7 +58,7 @@ def _ls(parsed: Parsed, words: list[str]) -> int:
     def look(store: Store) -> list[dict[str, Any]]:
         return [_row(store, mount) for mount in list_mounts(store)]
 
-    rows = _threaded(parsed, look)
+    rows = with_store(parsed, look, to_read=True)
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         return 0
@@ -84,7 +84,9 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
             for mount in find(store, words[0])
         ]
 
-    sys.stdout.write(json.dumps(_threaded(parsed, look), indent=2, sort_keys=True) + "\n")
+    sys.stdout.write(
+        json.dumps(with_store(parsed, look, to_read=True), indent=2, sort_keys=True) + "\n"
+    )
     return 0
 
 
@@ -149,7 +151,7 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
         gone, freed = remove(store, list(dict.fromkeys(mount.name for mount in wanted)))
         return [mount for mount in wanted if mount.name not in gone], gone, freed
 
-    left, gone, freed = _threaded(parsed, work)
+    left, gone, freed = with_store(parsed, work)
     for name in gone:
         sys.stdout.write(f"{name[:12]}\n")
     sys.stdout.write(f"Total:\t{human_bytes(freed)}\n")
@@ -181,15 +183,6 @@ def _row(store: Store, mount: CacheMount) -> dict[str, Any]:
         "seeded": mount.seeded,
         "in_use": mount.in_use,
     }
-
-
-def _threaded(parsed: Parsed, work: Callable[[Store], T]) -> T:
-    """Run *work* in a thread beside an engine: files of other user ids need its workers."""
-
-    async def run(engine: Engine) -> T:
-        return await asyncio.to_thread(work, engine.store)
-
-    return _with_engine(parsed, run)
 
 
 def _with_engine(parsed: Parsed, work: Callable[[Engine], Awaitable[T]]) -> T:

@@ -36,7 +36,7 @@ def du(parsed: Parsed) -> int:
         picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
         return [record for record in [*usage(store), overhead(store)] if picks(record)]
 
-    return show(parsed, with_store(parsed, measure))
+    return show(parsed, with_store(parsed, measure, to_read=True))
 
 
 def show(parsed: Parsed, found: list[UsageRecord]) -> int:
@@ -116,13 +116,17 @@ def tell(record: UsageRecord) -> None:
     sys.stdout.write(f"{shown_id(record.id)}\t{human_bytes(record.size)}\n")
 
 
-def with_store(parsed: Parsed, work: Callable[[Store], T]) -> T:
-    """Run *work* in a thread beside an engine: files of other user ids need its workers."""
+def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = False) -> T:
+    """Run *work* in a thread beside an engine: files of other user ids need its workers.
+
+    Args:
+        to_read: it changes nothing; see `Store.open`.
+    """
     import uvloop
 
     async def run() -> T:
         settings = load_settings(parsed.one("config"), parsed.one("root"))
-        async with Engine(settings) as engine:
+        async with Engine(settings, to_read=to_read) as engine:
             return await asyncio.to_thread(work, engine.store)
 
     return uvloop.run(run())

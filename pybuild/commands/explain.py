@@ -24,7 +24,7 @@ def main(parsed: Parsed) -> int:
         settings = load_settings(parsed.one("config"), parsed.one("root"))
         if not os.path.isdir(settings.root):
             raise UserError(f"no build is known here: there is no store at {settings.root}")
-        with Store.open(settings.root, SystemClock()) as store:
+        with Store.open(settings.root, SystemClock(), to_read=True) as store:
             return list(reports(store))
 
     return show(parsed, read)

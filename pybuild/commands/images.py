@@ -22,10 +22,14 @@ from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 
 
-def open_store(parsed: Parsed) -> Store:
-    """The store that the options, the environment or the configuration file name."""
+def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
+    """The store that the options, the environment or the configuration file name.
+
+    Args:
+        to_read: nothing in it is to change; see `Store.open`.
+    """
     settings = load_settings(parsed.one("config"), parsed.one("root"))
-    return Store.open(settings.root, SystemClock())
+    return Store.open(settings.root, SystemClock(), to_read=to_read)
 
 
 def find(store: Store, name: str) -> Descriptor:
@@ -42,7 +46,7 @@ def find(store: Store, name: str) -> Descriptor:
 
 def images(parsed: Parsed) -> int:
     """List images: name, tag, ID, age, size."""
-    with open_store(parsed) as store:
+    with open_store(parsed, to_read=True) as store:
         rows = [row for name, descriptor in _flat(store) if (row := _row(store, name, descriptor))]
         if parsed.positionals:
             wanted = parse_reference(parsed.positionals[0])
@@ -76,7 +80,7 @@ def images(parsed: Parsed) -> int:
 
 def inspect(parsed: Parsed) -> int:
     """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
-    with open_store(parsed) as store:
+    with open_store(parsed, to_read=True) as store:
         descriptor = find(store, parsed.positionals[0])
         data = store.blobs.read(descriptor.digest)
         if parsed.flag("raw"):
@@ -108,7 +112,7 @@ def inspect(parsed: Parsed) -> int:
 
 def history(parsed: Parsed) -> int:
     """Show how an image came about, newest step first [RUN-24]; sizes are those of the layers' blobs."""
-    with open_store(parsed) as store:
+    with open_store(parsed, to_read=True) as store:
         found = find(store, parsed.positionals[0])
         platforms = platforms_from(parsed.one("platform"))
         wanted = platforms[0] if platforms else native_platform()

@@ -94,7 +94,7 @@ def _is_open(serving: Serving) -> bool:
 
 def _list(parsed: Parsed, rest: Sequence[str]) -> int:
     """List what the registry serves: repositories, tags, digests, sizes."""
-    with open_store(parsed) as store:
+    with open_store(parsed, to_read=True) as store:
         names = rest or store.repositories.names()
         rows = [row for name in names for row in _rows(store, _known(store, name))]
     if parsed.one("format") == "json":

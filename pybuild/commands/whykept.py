@@ -14,7 +14,8 @@ from pybuild.options import Parsed
 
 def main(parsed: Parsed) -> int:
     """Explain each thing that the name stands for."""
-    found = with_store(parsed, lambda store: why_kept(store, parsed.positionals[0]))
+    name = parsed.positionals[0]
+    found = with_store(parsed, lambda store: why_kept(store, name), to_read=True)
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(_json(k), sort_keys=True) + "\n" for k in found))
     else:
@@ -24,18 +25,36 @@ def main(parsed: Parsed) -> int:
 
 def _text(kept: Kept) -> str:
     record = kept.record
-    used = f"last used {since(record.last_used) or 'never'}, {record.use_count} uses"
-    what = f"{record.description or record.type}, {human_bytes(record.size)}, {used}"
-    lines = [f"{record.kind} {record.id}", f"  what       {what}"]
-    lines += [f"  image      {name}" for name in kept.images]
-    lines += [f"  build      process {pid}: {command_of(pid)[:80]}" for pid in kept.processes]
-    lines += [f"  child      {id}" for id in kept.children]
-    lines += [f"  record     {kind} {key}" for kind, key in record.records]
-    lines.append(f"  value      {kept.value:.3g} seconds of work a byte and second of age")
-    if kept.place is not None:
-        lines.append(f"  next to go {kept.place} before it")
-    lines.append(f"  way out    {kept.way_out}")
+    lines = [f"{record.kind} {record.id}"]
+    lines.append(f"  what        {record.description or record.type}, {human_bytes(record.size)}")
+    lines.append(f"  last used   {_used(kept)}")
+    lines += [f"  needed by   image {name}" for name in kept.images]
+    lines += [f"  needed by   process {pid}: {command_of(pid)[:80]}" for pid in kept.processes]
+    lines += [f"  needed by   delta {id}, which lies on it" for id in kept.children]
+    results = sum(kind == "result" for kind, _ in record.records)
+    if results:
+        lines.append(f"  found as    the result of {results} cache key{'s' if results > 1 else ''}")
+    lines.append(f"  kept until  {_until(kept)}")
+    lines.append(f"  to free it  {kept.way_out}")
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def _used(kept: Kept) -> str:
+    count, ago = kept.record.use_count, since(kept.record.last_used)
+    if not ago:
+        return "never"
+    if not count:
+        return f"{ago}, not reused so far"
+    return f"{ago}, reused {count} time{'' if count == 1 else 's'}"
+
+
+def _until(kept: Kept) -> str:
+    if kept.place is None:
+        return "nothing needs it any more"
+    if not kept.place:
+        return "space is needed; it goes first"
+    things = "1 other thing" if kept.place == 1 else f"{kept.place} other things"
+    return f"space is needed; {things} would go before it"
 
 
 def _json(kept: Kept) -> dict[str, object]:

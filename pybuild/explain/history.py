@@ -71,7 +71,7 @@ async def keep(
     try:
         return await asyncio.to_thread(_keep, store, inputs, account, subject, imports, error)
     except PybuildError as fault:
-        store.warn(f"cannot keep the build's history: {fault.message}")
+        store.warn(f"this build is not in the history: {fault.message}")
         return None
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,41 @@ def test_a_read_only_store_is_named_as_that(pybuild: Pybuild, base: str, tmp_pat
         assert "PYBUILD_ROOT" in said
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, timeout=60)
         built(there, context(tmp_path), tmp_path / "two")
+
+
+LOOKING = (
+    ("images",),
+    ("inspect", "app"),
+    ("history", "app"),
+    ("explain",),
+    ("du",),
+    ("why-kept", "app"),
+    ("cache", "mounts", "ls"),
+    ("registry", "ls"),
+)
+
+
+@pytest.mark.root
+@needs_disks
+def test_who_only_looks_needs_neither_space_nor_leave_to_write(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    with ext4(tmp_path, 60_000_000) as disk:
+        shutil.copytree(pybuild.store, disk / "store", symlinks=True)
+        there = Pybuild(disk / "store")
+        there("build", "-t", "app", context(tmp_path))
+        usual = [there(*words).out for words in LOOKING]
+        with open(disk / "fill", "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        full = [there(*words).out for words in LOOKING]
+        assert [len(text.split("\n")) for text in full] == [len(t.split("\n")) for t in usual]
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=60)
+        for words in LOOKING:
+            there(*words)
+        there("save", "app", "-o", tmp_path / "app.tar")
+        said = there("tag", "app", "other", code=3).err
+        assert "read-only file system" in said
 
 
 @pytest.mark.root

@@ -652,3 +652,13 @@ def test_titles_show_no_variable_that_is_called_or_looks_like_a_secret() -> None
     names = " ".join(v.meta.name for v in walk(lowered.result))
     assert "COPY f /****/seen" in names and "RUN <<EOF (curl **** [redacted " in names
     assert "hunter2" not in names and token not in names
+
+
+def test_a_secret_is_not_shown_by_way_of_another_variable_either() -> None:
+    lowered = build(
+        "FROM scratch\nARG API_TOKEN=hunter2secret\nENV OTHER=$API_TOKEN/bin\nCOPY f $OTHER\n"
+    )
+    meta = lowered.result.meta
+    assert meta.name.endswith("COPY f ****/bin")
+    assert meta.secrets == ("hunter2secret",)
+    assert "hunter2secret" not in repr(meta)

@@ -301,3 +301,16 @@ def test_named_inputs_tell_no_secrets() -> None:
     assert token not in text
     assert "u:pw" not in text
     assert "A=1" in text
+
+
+def test_named_inputs_tell_no_secret_that_a_path_was_made_of() -> None:
+    copy = replace(COPY, dest="/x/hunter2secret/f")
+    made = vertex("v", FileOp(actions=(copy,)), image(), local())
+    part = keys.definition_part(made.op)
+    named = keys.named_inputs(part, [], [], None, ["hunter2secret"])
+    assert "hunter2secret" not in str(named.parts)
+    assert "/x/[redacted " in str(named.parts)
+    other = replace(COPY, dest="/x/hunter3secret/f")
+    changed = keys.definition_part(FileOp(actions=(other,)))
+    told = keys.named_inputs(changed, [], [], None, ["hunter3secret"]).parts
+    assert told != named.parts, "that it changed still shows"
