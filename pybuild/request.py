@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pybuild.model.policy import Policies
 
 MAY_DELETE = "buildx.local.delete"
+ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
 
@@ -248,6 +249,23 @@ class BuildRequest:
         """Whether the result is an index, and a directory for each platform [OUT-13]."""
         forced = self.build_args.get("BUILDKIT_MULTI_PLATFORM", "").lower()
         return len(self.platforms) > 1 or forced in {"1", "true"}
+
+
+def parse_allowed(names: Sequence[str]) -> frozenset[str]:
+    """Read the entitlements that are granted [SEC-5].
+
+    Raises:
+        UsageError: one that does not exist; a misspelt one would be missed only where it is needed.
+    """
+    for name in names:
+        if name not in ENTITLEMENTS and name.partition("=")[0] != "device":
+            from pybuild.frontend.suggest import did_you_mean
+
+            raise UsageError(
+                f'unknown entitlement "{name}"{did_you_mean(name, ENTITLEMENTS)}',
+                hints=[f"there are {', '.join(ENTITLEMENTS)} and device[=NAME]"],
+            )
+    return frozenset(names)
 
 
 def parse_output(text: str) -> Output:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.request import Output, parse_secret
+from pybuild.request import Output, parse_allowed, parse_secret
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_a_directory_is_no_secret(tmp_path: Path) -> None:
         parse_secret(f"id=x,src={tmp_path}")
     with pytest.raises(UsageError, match="no such file"):
         parse_secret(f"id=x,src={tmp_path}/not-here")
+
+
+def test_entitlements_that_do_not_exist_are_not_granted() -> None:
+    """[SEC-5]"""
+    granted = ["network.host", "device", "device=vendor.com/gpu=all"]
+    assert parse_allowed(granted) == frozenset(granted)
+    with pytest.raises(UsageError, match=r'"network.hots" \(did you mean network.host\?\)'):
+        parse_allowed(["network.hots"])
+    with pytest.raises(UsageError, match='unknown entitlement ""'):
+        parse_allowed([""])
