@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _MOST_LAYER_BYTES = 1 << 40
+# Of one image. Each compresses on all processors; more at once would only hold more memory.
+_AT_ONCE = 4
 
 
 class LayerMaker:
@@ -43,6 +45,7 @@ class LayerMaker:
     ) -> None:
         self._force = force
         self._ahead = ahead
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self.nice = 0
         self.kind = f"{compression}-{level}"
         self._engine = engine
@@ -151,9 +154,10 @@ class LayerMaker:
         follower = None if self._ahead is None else self._ahead.follow(out)
         on_progress = None if follower is None else follower.grown
         try:
-            answer = await self._engine.workers.call(
-                job, {**args, **wanted}, on_progress=on_progress
-            )
+            async with self._places:
+                answer = await self._engine.workers.call(
+                    job, {**args, **wanted}, on_progress=on_progress
+                )
             digest, size = Digest.parse(answer["digest"]), int(answer["size"])
             notes: dict[str, str] = answer.get("annotations") or {}
             descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
