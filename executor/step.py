@@ -121,6 +121,7 @@ class StepSpec:
             "network": self.network,
             "upper": self.upper,
             "limits": {**asdict(self.resources), "pids": self.pids_limit},
+            "unusual": self.security != "sandbox" or bool(self.shm_size_bytes),
         }
 
     def encode(self) -> dict[str, Any]:

@@ -154,6 +154,7 @@ class Workers:
         """
         request = spec.encode()
         runtime = await self.runtime()
+        started = {"unusual": True} if runtime is not None else {}
         zygote = await self._zygote("exec")
         self._foresee("call")
         if runtime is not None:
@@ -179,7 +180,7 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                job = _begin(zygote, "exec", spec.start(), handed)
+                job = _begin(zygote, "exec", {**spec.start(), **started}, handed)
             finally:
                 for fd in write_ends:
                     os.close(fd)

@@ -19,6 +19,7 @@ from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
+from pybuild.executor.zygote.spare import Spare, Wish, alike, is_usual
 from pybuild.executor.zygote.usernet import Usernet
 
 TYPE_CHECKING = False
@@ -101,6 +102,9 @@ class _Zygote:
         self.children: dict[int, _Child] = {}  # by pidfd
         self.by_job: dict[str, int] = {}
         self.leaving: list[cgroups.Leaf] = []  # cgroups that could not be removed at once
+        self.wish = Wish()
+        self.spare: Spare | None = None
+        self.spares = 0
         self.recorders = Keeper(
             lambda report: self._say(report), lambda job: self._kill(job, SIGKILL)
         )
@@ -116,8 +120,10 @@ class _Zygote:
                     return
             if self.leaving:
                 self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
+            self._care_for_spare()
 
     def kill_all(self) -> None:
+        self._end_spare()
         for pidfd in self.children:
             try:
                 syscalls.pidfd_send_signal(pidfd, SIGKILL)
@@ -178,6 +184,10 @@ class _Zygote:
                 from pybuild.executor.zygote import sandbox
 
                 copied = views.needed(details["upper"]) and not isolation.records()
+                usual = is_usual(details) and not copied and not link.ends
+                self.wish.note(details, usual=usual)
+                if usual and self._use_spare(job, details, fds):
+                    return
                 net = Usernet(details["network"] == "isolated" and isolation.mounts())
                 leaf = cgroups.make(details["limits"], f"{self.name}-{job}")
                 if copied:
@@ -207,6 +217,85 @@ class _Zygote:
         self.poller.register(pidfd, select.POLLIN)
         if link.ends:
             self._start_recorder(job, link)
+
+    def _care_for_spare(self) -> None:
+        """Have the process that is wished for, once there is nothing else to do."""
+        details = self.wish.details()
+        if not details or self.poller.poll(0):
+            return
+        if self.spare is not None and self.spare.details != details:
+            self._end_spare()
+        if self.spare is None:
+            self._make_spare(details)
+
+    def _make_spare(self, details: dict[str, Any]) -> None:
+        from pybuild.executor.zygote import sandbox
+
+        self.spares += 1
+        try:
+            leaf = cgroups.make(details["limits"], f"{self.name}-spare{self.spares}")
+        except (OSError, Fault):
+            self.wish.give_up()
+            return
+        made = Spare(details, leaf)
+        try:
+            flags = sandbox.namespaces(details["network"])
+            made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+        except OSError:
+            self.wish.give_up()
+            self.leaving.append(leaf)
+            return
+        if made.pid == 0:
+            self._stand_by(made)
+        made.theirs.close()
+        self.spare = made
+        self.poller.register(made.pidfd, select.POLLIN)
+
+    def _stand_by(self, made: Spare) -> NoReturn:
+        try:
+            self._leave_zygote()
+            signal.signal(SIGINT, signal.SIG_DFL)
+            made.ours.close()
+            from pybuild.executor.zygote import sandbox
+
+            sandbox.stand_by(made)
+        except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
+            _complain(error)
+        finally:
+            os._exit(1)
+
+    def _use_spare(self, job: str, details: dict[str, Any], fds: list[int]) -> bool:
+        """Give the job to the process that waits for one, if it is of the kind."""
+        made = self.spare
+        if made is None or made.details != alike(details) or not made.is_alive():
+            return False
+        try:
+            made.hand(fds)
+        except OSError:
+            return False  # its end is about to be told
+        self.spare = None
+        syscalls.close_quietly(*fds)
+        without_leaf = not made.leaf.places
+        net = Usernet(False)
+        child = _Child(job, made.pid, made.leaf, _oom_kills() if without_leaf else -1, net)
+        self.children[made.pidfd] = child
+        self.by_job[job] = made.pidfd
+        return True
+
+    def _end_spare(self) -> None:
+        made, self.spare = self.spare, None
+        if made is None:
+            return
+        self.poller.unregister(made.pidfd)
+        made.ours.close()
+        try:
+            syscalls.pidfd_send_signal(made.pidfd, SIGKILL)
+            os.waitpid(made.pid, 0)
+        except OSError:
+            pass
+        os.close(made.pidfd)
+        if not made.leaf.remove():
+            self.leaving.append(made.leaf)
 
     def _start_recorder(self, job: str, link: Link) -> None:
         try:
@@ -240,7 +329,9 @@ class _Zygote:
             os._exit(1)  # The zygote died before the line above.
         # The other jobs' pidfds and the control socket are close-on-exec, but a worker does
         # not exec, and must not keep another zygote's death from being noticed.
-        inherited = (self.control.detach(), self.watch_fd, self.self_pidfd)
+        inherited = [self.control.detach(), self.watch_fd, self.self_pidfd]
+        if self.spare is not None:
+            inherited += [self.spare.ours.detach(), self.spare.pidfd]
         syscalls.close_quietly(*inherited, *self.children, *self.recorders.pidfds())
 
     def _say(self, report: tuple[Any, ...]) -> None:
@@ -303,6 +394,10 @@ class _Zygote:
             pass
 
     def _reap(self, pidfd: int) -> None:
+        if self.spare is not None and pidfd == self.spare.pidfd:
+            self._end_spare()
+            self.wish.give_up()
+            return
         if pidfd not in self.children:
             self.poller.unregister(pidfd)
             self.recorders.reap(pidfd)

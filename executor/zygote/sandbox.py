@@ -7,6 +7,7 @@ pivot_root, whatever needs privileges before they are given up.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import os
@@ -21,6 +22,7 @@ from pybuild.executor.zygote import (
     privileges,
     rootfs,
     scope,
+    spare,
     syscalls,
     ulimits,
     usernet,
@@ -59,16 +61,19 @@ def become_step(
     leaf: cgroups.Leaf,
     recorder: RawSocket | None,
     net: usernet.Usernet,
+    stage: spare.Stage | None = None,
 ) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
     and its stdin if there is a third; *leaf* has its cgroups.
 
     A fault is said on the channel, or that all is ready; then it closes by itself.
+
+    Args:
+        stage: made ahead, by a process that is in its cgroups already.
     """
     try:
-        leaf.join()
-        # Only now, because a cgroup namespace shows as its root where it was made.
-        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+        if stage is None:
+            enter_cgroups(leaf)
         spec = wire.receive_one(channel)
         # Asked here because these paths lead nowhere once the root is another.
         lists = (lower + recorded.LIST_SUFFIX for lower in spec["lowers"])
@@ -79,7 +84,7 @@ def become_step(
             from pybuild.executor.zygote import runtime
 
             runtime.supervise(channel, fds, spec, leaf)
-        uid, gid, groups = _build_root(spec)
+        uid, gid, groups = _build_root(spec, stage)
         environment = environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
         if not leaf.has_pids:
@@ -105,6 +110,25 @@ def become_step(
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
     execute(list(spec["args"]), environment)
+
+
+def enter_cgroups(leaf: cgroups.Leaf) -> None:
+    leaf.join()
+    # Only now, because a cgroup namespace shows as its root where it was made.
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+
+
+def stand_by(made: spare.Spare) -> NoReturn:
+    """Do what is the same for each step, then wait for one, and become its program."""
+    enter_cgroups(made.leaf)
+    stage = spare.Stage()
+    try:
+        fds = made.receive()
+    except EOFError:
+        os._exit(0)
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fds.pop(0))
+    channel.setblocking(True)
+    become_step(channel, fds, made.leaf, None, usernet.Usernet(False), stage)
 
 
 def _have_recorded(
@@ -143,7 +167,7 @@ def check(spec: dict[str, Any]) -> None:
         raise Fault(USER, f'security "{spec["security"]}" is not valid')
 
 
-def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
+def _build_root(spec: dict[str, Any], stage: spare.Stage | None) -> tuple[int, int, list[int]]:
     os.setsid()
     try:
         syscalls.join_session_keyring("pybuild")
@@ -162,15 +186,20 @@ def _build_root(spec: dict[str, Any]) -> tuple[int, int, list[int]]:
     )
     uid, gid, groups, home = users.resolve(root_fd, spec["user"])
     spec["home"] = home
-    kernelfs.mount_all(
-        root_fd,
-        own_network=spec["network"] in OWN_NETWORK,
-        insecure=insecure,
-        shm_bytes=spec["shm_size_bytes"],
-    )
+    # What is masked there must be so above the step's own mounts, too.
+    staged = stage is not None and not any(is_kernels(mount.target) for mount in prepared)
+    if stage is not None and staged:
+        stage.move(root_fd)
+    else:
+        kernelfs.mount_all(
+            root_fd,
+            own_network=spec["network"] in OWN_NETWORK,
+            insecure=insecure,
+            shm_bytes=spec["shm_size_bytes"],
+        )
     for mount in prepared:
         mounts.attach(root_fd, mount)
-    if not insecure:
+    if not insecure and not staged:
         kernelfs.hide(root_fd)
     os.fchdir(root_fd)
     os.close(root_fd)
@@ -192,8 +221,6 @@ def is_kernels(target: str) -> bool:
 
 
 def loopback_up() -> None:
-    import _socket
-
     siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:

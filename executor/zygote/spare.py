@@ -1,0 +1,130 @@
+"""A step's process that is made before anybody asks for the step.
+
+Half of what such a process does is the same for each step: the namespaces, its cgroups, /proc, /dev
+and /sys with all that is masked in them. Where one step follows another, the zygote has the next
+one's process do this while the present one runs, and gives it the job when that comes. A step that
+asks for anything unusual gets a process of its own, as do the first ones: a build of one step would
+have a spare one made for nobody.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import struct
+
+from pybuild.executor.zygote import cgroups, kernelfs, overlay, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Steps that came before one is worth making, of which there is hardly ever just one more.
+_AFTER = 2
+_MOST_FDS = 4
+_PLACE = "/proc/fs"  # of the host's file system a directory that is everywhere and means nothing
+
+
+class Stage:
+    """/proc, /dev and /sys of a step that has no root yet. For the step's process."""
+
+    def __init__(self) -> None:
+        tmpfs = overlay.tmpfs(size_bytes=4096 * 16, attributes=syscalls.MOUNT_ATTR_NODEV)
+        kernelfs.attach(tmpfs, syscalls.AT_FDCWD, _PLACE)
+        self._fd = os.open(_PLACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in ("proc", "dev", "sys"):
+            os.mkdir(name, 0o755, dir_fd=self._fd)
+        kernelfs.mount_all(self._fd, own_network=False, insecure=False, shm_bytes=0)
+        kernelfs.hide(self._fd)
+
+    def move(self, root_fd: int) -> None:
+        """Move them into the root.
+
+        Raises:
+            Fault: user, one of them is a link in the image.
+        """
+        kernelfs.refuse_links(root_fd)
+        for name in ("proc", "dev", "sys"):
+            kernelfs.attach(syscalls.open_tree(self._fd, name, 0), root_fd, "/" + name)
+        self.close()
+
+    def close(self) -> None:
+        """Leave what was not moved where it is: it is gone with the host's file system."""
+        os.close(self._fd)
+
+
+class Spare:
+    """One such process. For the zygote.
+
+    Attributes:
+        details: of the step that it can be.
+    """
+
+    def __init__(self, details: dict[str, Any], leaf: cgroups.Leaf) -> None:
+        self.details = details
+        self.leaf = leaf
+        self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.pid = self.pidfd = -1
+
+    def is_alive(self) -> bool:
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return not poller.poll(0)
+
+    def hand(self, fds: list[int]) -> None:
+        """Give it a job's descriptors.
+
+        Raises:
+            OSError: it is gone.
+        """
+        packed = struct.pack(f"={len(fds)}i", *fds)
+        self.ours.sendmsg([b"\0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+        self.ours.close()
+
+    def receive(self) -> list[int]:
+        """Wait for them. For the process itself.
+
+        Raises:
+            EOFError: the zygote does not want us any more.
+        """
+        space = _socket.CMSG_SPACE(_MOST_FDS * 4)
+        data, ancillary, _, _ = self.theirs.recvmsg(1, space, _socket.MSG_CMSG_CLOEXEC)
+        self.theirs.close()
+        if not data:
+            raise EOFError
+        (_, _, packed), *_ = ancillary
+        return list(struct.unpack(f"={len(packed) // 4}i", packed))
+
+
+class Wish:
+    """Whether a spare process is worth making, and for which kind of step."""
+
+    def __init__(self) -> None:
+        # With one processor it would be made in the present step's time.
+        self._possible = len(os.sched_getaffinity(0)) > 1
+        self._details: dict[str, Any] = {}
+        self._seen = 0
+
+    def note(self, details: dict[str, Any], *, usual: bool) -> None:
+        """Note a step that was started."""
+        kind = alike(details)
+        self._seen = self._seen + 1 if usual and kind == self._details else int(usual)
+        self._details = kind
+
+    def details(self) -> dict[str, Any] | None:
+        return self._details if self._possible and self._seen >= _AFTER else None
+
+    def give_up(self) -> None:
+        """Make no more: one has failed, and the next step can tell people why."""
+        self._possible = False
+
+
+def alike(details: dict[str, Any]) -> dict[str, Any]:
+    """Return what must be the same in a step and in the one that a process was made for."""
+    return {name: value for name, value in details.items() if name != "upper"}
+
+
+def is_usual(details: dict[str, Any]) -> bool:
+    """Whether it is a step of the kind that a process can be made for."""
+    return details["network"] in ("default", "host") and not details["unusual"]
