@@ -17,6 +17,7 @@ from pybuild.model.errors import UserError
 
 _MOST_CHANGES = 20
 _MOST_CHARS = 4096  # of an identifier: patterns can double it each time
+_MOST_LOOKS = 1_000_000  # of rules at sources: a few seconds, and far from what anybody means
 _KINDS = {
     "docker-image": "image.",
     "git": "git.",
@@ -169,6 +170,7 @@ class Policies:
     """Those of a request and of what it is part of; each of them has to agree."""
 
     all: tuple[Policy, ...] = ()
+    _looks: list[int] = field(default_factory=lambda: [0], compare=False, hash=False, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.all)
@@ -186,6 +188,9 @@ class Policies:
         for _ in range(_MOST_CHANGES + 1):
             before = source
             for policy in self.all:
+                self._looks[0] += len(policy.rules)
+                if self._looks[0] > _MOST_LOOKS:
+                    raise UserError("source policies: too many rules for so many sources")
                 source = policy.judge(source)
                 if source != before:
                     break

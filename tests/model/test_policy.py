@@ -125,6 +125,15 @@ def test_patterns_of_strangers_take_no_time() -> None:
     assert after(deny("(a+)+$", kind=MatchType.REGEX), source="a" * 4000 + "b")
 
 
+def test_rules_and_sources_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pybuild.model.policy._MOST_LOOKS", 1000)
+    policies = Policies((Policy((allow("x"),) * 300),))
+    for _ in range(3):
+        policies.apply(Source(ALPINE))
+    with pytest.raises(UserError, match="too many rules"):
+        policies.apply(Source(ALPINE))
+
+
 @pytest.mark.parametrize(
     ("pattern", "text", "found"),
     [
