@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pybuild.solver.drive import OnMiss
     from pybuild.solver.messages import Run
 
-_WORTH_BYTES = 4 << 20
-"""A blob that has become so large is sent before it is whole."""
+_WORTH_BYTES = 1 << 20
+"""A blob that has become so large is sent before its image is whole."""
 _AT_ONCE = 2  # a client has four connections to a host, and needs some for what is whole
 
 
@@ -65,41 +65,52 @@ class PushAhead:
         self._target = names[0] if names and is_plain else None
         self._engine = engine
         self._step = step
-        self._sending: set[asyncio.Task[bool]] = set()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._sending:
+        tasks = self._waiting | self._sending
+        for task in tasks:
             task.cancel()
-        if self._sending:
-            await asyncio.wait(self._sending)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def follow(self, path: str) -> Follower:
         """Watch a blob's file that will be written at *path*."""
         return Follower(self, path)
 
     async def settled(self) -> None:
-        """Wait until what was sent is there, or given up."""
+        """Wait until what was sent is there, or given up. What has not begun need not begin here.
+
+        Once all is made, a client sends more at a time than we do.
+        """
+        for task in self._waiting:
+            task.cancel()
         await asyncio.gather(*self._sending)
 
     def send(self, path: str) -> GrowingFile | None:
-        """Begin to send the file at *path*; None: it is not worth it, or not now."""
-        going = sum(not task.done() for task in self._sending)
-        if self._target is None or going == _AT_ONCE or os.stat(path).st_size < _WORTH_BYTES:
+        """Begin to send the file at *path*, when it is its turn; None: it is not worth it."""
+        if self._target is None or os.stat(path).st_size < _WORTH_BYTES:
             return None
         from pybuild.registry.earlyupload import GrowingFile
 
         file = GrowingFile(path)
-        self._sending.add(asyncio.create_task(self._send(self._target, file)))
+        task = asyncio.create_task(self._send(self._target, file))
+        task.add_done_callback(lambda _: file.close())
+        self._waiting.add(task)
         return file
 
-    async def _send(self, target: Reference, file: GrowingFile) -> bool:
-        try:
-            return await self._engine.client().push_early(target, file, self._step.transfer)
-        finally:
-            file.close()
+    async def _send(self, target: Reference, file: GrowingFile) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        async with self._turns:
+            self._waiting.discard(task)
+            self._sending.add(task)
+            await self._engine.client().push_early(target, file, self._step.transfer)
 
 
 class Follower:
@@ -118,6 +129,8 @@ class Follower:
             self._file.grown()
 
     def complete(self, descriptor: Descriptor) -> None:
-        """Say what it has become."""
+        """Say what it has become; it is still at its path."""
+        if self._file is None:
+            self._file = self._ahead.send(self._path)
         if self._file is not None:
             self._file.complete(descriptor)
