@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pybuild.image.compression import LayerSource
 
-_SLOT = 256 << 10  # the ring and what is made of it stay in the processor's cache
-_SLOTS = 8
+_SLOT = 256 << 10
+_SLOTS = 32
 _COUNT_BYTES = 4
 _SIGKILL = 9
 

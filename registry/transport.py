@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import field, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -271,6 +270,8 @@ class Transport:
         text = response.headers.get("Retry-After", "").strip()
         if text.isascii() and text.isdigit():
             return max(float(text[:9]), self.backoff(attempt))
+        from email.utils import parsedate_to_datetime  # brings half of the email package
+
         try:
             moment = parsedate_to_datetime(text).timestamp() if text else 0.0
         except (ValueError, OverflowError):

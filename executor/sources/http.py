@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -252,6 +251,8 @@ def _finish(path: str, mode: int, last_modified: str) -> None:
 def _seconds(last_modified: str) -> float | None:
     """Read a header of http; None where it says nothing that can be understood."""
     if last_modified:
+        from email.utils import parsedate_to_datetime  # brings half of the email package
+
         with suppress(ValueError, TypeError, OverflowError):
             return parsedate_to_datetime(last_modified).timestamp()
     return None
