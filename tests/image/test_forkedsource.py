@@ -45,13 +45,14 @@ def forked(
         ),
         [fd],
     )
+    pid = source._pid  # pyright: ignore[reportPrivateUsage]
     try:
         yield source
     finally:
         source.close()
         os.close(fd)
     with pytest.raises(ChildProcessError):  # nobody is left behind
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)
 
 
 def everything(source: ForkedSource) -> bytes:
