@@ -8,10 +8,9 @@ share one. `trim` bounds the whole.
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 
-from pybuild.cache.jsontext import as_list, as_number, as_object, parse
+from pybuild.cache.jsontext import as_list, as_number, as_object
 from pybuild.cache.records import RecordTooLarge
 from pybuild.model.named import KnownInputs, Listing, NamedInputs
 
@@ -27,8 +26,9 @@ INPUTS = "inputs"
 LISTING = "listing"
 MAX_ROWS = 4000
 MAX_LISTINGS = 1000
-# So much JSON, less than half of it once compressed, fits a row of records even in base 64.
+# So much, less than half of it once compressed, fits a row of records even in base 64.
 _CHUNK_BYTES = 256 << 10
+_CHUNK_ENTRIES = 3000
 _MAX_INFLATED = 8 * _CHUNK_BYTES
 
 
@@ -111,7 +111,7 @@ class Inputs:
         try:
             # The first one comes last: where it is, all are.
             for number in reversed(range(len(pieces))):
-                value = {"of": len(pieces), "z": pieces[number], "at": self._clock.now()}
+                value = {"of": len(pieces), "columns": pieces[number], "at": self._clock.now()}
                 self._records.put(LISTING, f"{digest}/{number}", value)
         except RecordTooLarge:
             pass  # names that do not compress; a difference is then told without files
@@ -161,21 +161,25 @@ def _contents(value: object) -> Iterator[str]:
 
 
 def _pieces(listing: Listing) -> Iterator[str]:
-    piece: list[tuple[str, str]] = []
-    size = 0
-    for entry in listing:
-        piece.append(entry)
-        size += len(entry[0]) + len(entry[1]) + 8
-        if size >= _CHUNK_BYTES:
-            yield _deflated(piece)
-            piece, size = [], 0
-    if piece or not listing:
-        yield _deflated(piece)
+    """Yield *listing* in pieces that fit rows."""
+    slices = [
+        listing[at : at + _CHUNK_ENTRIES] for at in range(0, len(listing) or 1, _CHUNK_ENTRIES)
+    ]
+    while slices:
+        piece = slices.pop(0)
+        data = _columns(piece)
+        if len(data) > _CHUNK_BYTES and len(piece) > 1:
+            half = len(piece) // 2
+            slices[:0] = [piece[:half], piece[half:]]
+            continue
+        # Level 1: a row is read only when something is explained, and written by each step that runs.
+        yield base64.b64encode(zlib.compress(data, 1)).decode()
 
 
-def _deflated(piece: list[tuple[str, str]]) -> str:
-    # Level 1: a row is read only when something is explained, and written by each step that runs.
-    return base64.b64encode(zlib.compress(json.dumps(piece).encode(), 1)).decode()
+def _columns(piece: Listing) -> bytes:
+    """Return all paths, then all looks: neither has a NUL."""
+    columns = [path for path, _ in piece] + [look for _, look in piece]
+    return "\0".join(columns).encode("utf-8", "surrogateescape")
 
 
 def _inflated(row: object) -> list[tuple[str, str]]:
@@ -185,8 +189,13 @@ def _inflated(row: object) -> list[tuple[str, str]]:
         ValueError: it is damaged.
     """
     try:
-        data = base64.b64decode(str(as_object(row).get("z")), validate=True)
-        found = parse(zlib.decompressobj().decompress(data, _MAX_INFLATED))
-        return [(str(path), str(look)) for path, look in found]
-    except (TypeError, zlib.error) as error:
+        data = base64.b64decode(str(as_object(row).get("columns")), validate=True)
+        inflater = zlib.decompressobj()
+        text = inflater.decompress(data, _MAX_INFLATED)
+    except zlib.error as error:
         raise ValueError(str(error)) from error
+    if not inflater.eof:
+        raise ValueError("cut short, or too long to be ours")
+    columns = text.decode("utf-8", "surrogateescape").split("\0") if text else []
+    half = len(columns) // 2
+    return list(zip(columns[:half], columns[half:], strict=True))

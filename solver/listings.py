@@ -61,17 +61,26 @@ class _Look:
 
 def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
     """Return what differs, sorted by kind of difference and path, at most `MAX_DIFFERENCES`."""
-    different = set(was) ^ set(now)
-    if len(different) > len(now):  # where most is the same, nothing has moved
+    old, new = _without_equal_ends(was, now)
+    if len(old) + len(new) > len(now):  # where most is the same, nothing has moved
         was = _as_seen_from(now, was)
-        different = set(was) ^ set(now)
-    before, after = dict(was), dict(now)
-    changed = {path for path, _ in different}
+        old, new = _without_equal_ends(was, now)
+    before, after = dict(old), dict(new)
+    changed = {path for path, _ in set(old) ^ set(new)}
     found = [
         one for path in sorted(changed) for one in _file(path, before.get(path), after.get(path))
     ]
     found.sort(key=lambda one: (_ORDER.index(one.what), one.path))
     return found[:MAX_DIFFERENCES]
+
+
+def _without_equal_ends(was: Listing, now: Listing) -> tuple[Listing, Listing]:
+    """Return both without the entries at the start and at the end that are the same."""
+    shorter = min(len(was), len(now))
+    start = next((at for at in range(shorter) if was[at] != now[at]), shorter)
+    left = shorter - start
+    end = next((at for at in range(left) if was[-1 - at] != now[-1 - at]), left)
+    return was[start : len(was) - end], now[start : len(now) - end]
 
 
 def _as_seen_from(now: Listing, was: Listing) -> Listing:

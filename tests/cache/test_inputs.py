@@ -39,10 +39,19 @@ def test_a_long_list_is_kept_in_pieces_and_small(store: Store) -> None:
     kept.put(KEY, "", made_of(CONTENT, 20_000))
     rows = list(store.records.items(LISTING))
     assert len(rows) > 1
-    assert sum(len(row["z"]) for _, row in rows) < 20_000 * 24
+    assert sum(len(row["columns"]) for _, row in rows) < 20_000 * 24
     assert kept.listing(CONTENT) == made_of(CONTENT, 20_000).listings[CONTENT]
     store.records.delete(LISTING, rows[-1][0])
     assert kept.listing(CONTENT) is None
+
+
+def test_long_names_are_cut_into_more_pieces(store: Store) -> None:
+    kept = Inputs(store.records, store.clock)
+    paths = [f"{n:04}-{os.urandom(2000).hex()}" for n in range(300)]
+    listing = tuple((path, "100644 0:0 0 0") for path in paths)
+    kept.put(KEY, "", NamedInputs({"op": {}}, {CONTENT: listing}))
+    assert len(list(store.records.items(LISTING))) > 3
+    assert kept.listing(CONTENT) == listing
 
 
 def test_when_a_result_was_first_made_is_remembered(store: Store) -> None:
@@ -75,5 +84,5 @@ def test_the_oldest_are_forgotten_with_their_files(
 
 @pytest.mark.parametrize("z", ["", "not base 64", "AAAA", 7, None])
 def test_a_damaged_list_is_no_list(store: Store, z: object) -> None:
-    store.records.put(LISTING, f"{CONTENT}/0", {"of": 1, "z": z})
+    store.records.put(LISTING, f"{CONTENT}/0", {"of": 1, "columns": z})
     assert Inputs(store.records, store.clock).listing(CONTENT) is None
