@@ -11,15 +11,19 @@ Lean: imports os, stat and hashlib; patterns only when there are some.
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import stat
+from operator import attrgetter, itemgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pybuild.model.patterns import PatternMatcher
 
+_looks = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -79,12 +83,15 @@ class _Scan:
     def __init__(self, matcher: PatternMatcher | None, prefixes: list[str]) -> None:
         self._matcher = matcher
         self._prefixes = prefixes
-        self._parts: list[str] = []
+        self._digest = hashlib.sha256()
         self.newest_ns = 0
 
     def signature(self) -> str:
-        text = "\n".join(self._parts)
-        return hashlib.sha256(os.fsencode(text)).hexdigest()
+        return self._digest.hexdigest()
+
+    def _tell(self, *what: Any) -> None:
+        # Version 2 of marshal writes equal values as equal bytes, and says where each one ends.
+        self._digest.update(marshal.dumps(what, 2))
 
     def prefix(self, root: int, prefix: str) -> None:
         """Take in one prefix; a link on the way to it counts, and widens the scan if it leads out."""
@@ -96,18 +103,19 @@ class _Scan:
                 try:
                     status = os.stat(part, dir_fd=fd, follow_symlinks=False)
                 except FileNotFoundError:
-                    self._parts.append(f"{here!r} missing")
+                    self._tell(here, "missing")
                     return
                 if stat.S_ISLNK(status.st_mode):
                     raise _Widen  # what it stands for is looked at as part of the whole
                 is_dir = stat.S_ISDIR(status.st_mode)
                 if self._hides(here, is_dir):
-                    self._parts.append(f"{here!r} hidden")
+                    self._tell(here, "hidden")
                     return
                 if depth == len(parts) - 1 or not is_dir:
-                    self._add(here, status)
+                    self._tell(here, _looks(status))
+                    self.newest_ns = max(self.newest_ns, status.st_ctime_ns)
                 else:  # --parents copies its look, but what else it holds does not count
-                    self._parts.append(f"{here!r} {status.st_mode}")
+                    self._tell(here, status.st_mode)
                 if not is_dir:
                     return
                 below = os.open(part, _OPEN, dir_fd=fd)
@@ -125,33 +133,27 @@ class _Scan:
 
     def _directory(self, fd: int, path: str) -> None:
         with os.scandir(fd) as scan:
-            entries = sorted((entry.name, entry) for entry in scan)
-            found = [(name, entry.stat(follow_symlinks=False)) for name, entry in entries]
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in scan]
+        found.sort(key=itemgetter(0))
         prefix = path + "/" if path else ""
-        for name, status in found:
-            here = prefix + name
-            mode = status.st_mode
-            is_dir = stat.S_ISDIR(mode)
-            if self._matcher is not None and self._hides(here, is_dir):
-                continue
-            self._add(here, status)
-            if is_dir:
+        if self._matcher is not None:
+            found = [
+                (name, status)
+                for name, status in found
+                if not self._hides(prefix + name, stat.S_ISDIR(status.st_mode))
+            ]
+        looks = [(name, _looks(status)) for name, status in found]
+        self._tell(path, looks)
+        self.newest_ns = max([self.newest_ns, *(look[3] for _, look in looks)])
+        for name, look in looks:
+            if stat.S_ISDIR(look[0]):
                 below = os.open(name, _OPEN, dir_fd=fd)
                 try:
-                    self._directory(below, here)
+                    self._directory(below, prefix + name)
                 finally:
                     os.close(below)
-            elif stat.S_ISLNK(mode) and self._prefixes != [""]:
+            elif stat.S_ISLNK(look[0]) and self._prefixes != [""]:
                 self._check_link(os.readlink(name, dir_fd=fd), path)
-
-    def _add(self, path: str, status: os.stat_result) -> None:
-        ctime_ns = status.st_ctime_ns
-        self.newest_ns = max(self.newest_ns, ctime_ns)
-        # repr: a name may hold the newline that ends a part.
-        self._parts.append(
-            f"{path!r} {status.st_mode} {status.st_size} {status.st_mtime_ns} "
-            f"{ctime_ns} {status.st_ino}"
-        )
 
     def _check_link(self, target: str, directory: str) -> None:
         """Widen unless the link leads, for certain, to what the prefixes cover."""

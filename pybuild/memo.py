@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pybuild.options import Parsed
 
-FORMAT = 3
+FORMAT = 4
 # Where the rules for sources are, if no option says it [POL-1].
 POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 
@@ -37,6 +37,9 @@ _TELLING = frozenset(
 # seconds only are recognised by their stamps and given two.
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
+# What a memo that did not hold was compared with: when, the signature, and the newest time in it. The
+# build that follows is signed by that, once, and not by another look.
+_scanned: dict[tuple[str, ...], tuple[int, str, int]] = {}
 
 
 def key_of(parsed: Parsed) -> str | None:
@@ -123,15 +126,22 @@ def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str
     """
     from pybuild.executor.contextscan import scan_signature
 
-    looked = time.time_ns()
-    try:
-        signature, newest = scan_signature(path, prefixes, exclude)
-    except OSError:
-        return None
-    coarse = newest % 1_000_000_000 == 0
-    if newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS):
-        return None
+    looked, signature, newest = _scanned.pop((path, *prefixes, "", *exclude), (0, "", 0))
+    if not looked or _is_young(newest, looked):
+        looked = time.time_ns()
+        try:
+            signature, newest = scan_signature(path, prefixes, exclude)
+        except OSError:
+            return None
+        if _is_young(newest, looked):
+            return None
     return {"path": path, "prefixes": prefixes, "exclude": exclude, "signature": signature}
+
+
+def _is_young(newest: int, looked: int) -> bool:
+    """Whether what was changed last when somebody looked may change and look the same."""
+    coarse = newest % 1_000_000_000 == 0
+    return newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS)
 
 
 def file_digest(data: bytes | None) -> str:
@@ -169,5 +179,8 @@ def _names_hold(root: str, digest: str, names: list[str]) -> bool:
 def _context_holds(context: dict[str, Any]) -> bool:
     from pybuild.executor.contextscan import scan_signature
 
-    signature, _ = scan_signature(context["path"], context["prefixes"], context["exclude"])
+    path, prefixes, exclude = context["path"], context["prefixes"], context["exclude"]
+    looked = time.time_ns()
+    signature, newest = scan_signature(path, prefixes, exclude)
+    _scanned[path, *prefixes, "", *exclude] = looked, signature, newest
     return bool(signature == context["signature"])

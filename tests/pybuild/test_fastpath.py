@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pybuild import memo
+from pybuild.executor import contextscan
 from pybuild.options import Parsed
 from tests.harness import Pybuild, make_base, write
 
@@ -128,6 +129,30 @@ def test_any_change_in_a_context_breaks_its_signature(tmp_path: Path, change: st
     assert memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
     CHANGES[change](tree)
     assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_build_is_signed_by_the_look_that_its_memo_did_not_hold_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = write(tmp_path / "t", a="x")
+    signed = _settle(tree)
+    later = time.time_ns() + 3_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    (tree / "a").write_text("y")
+    looks: list[str] = []
+    scan = contextscan.scan_signature
+
+    def counting(path: str, *args: list[str]) -> tuple[str, int]:
+        looks.append(path)
+        return scan(path, *args)
+
+    monkeypatch.setattr(contextscan, "scan_signature", counting)
+    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    first = memo.sign_context(str(tree), [""], [])
+    assert looks == [str(tree)]
+    # It is good for one build: the next one looks itself.
+    assert memo.sign_context(str(tree), [""], []) == first != signed
+    assert looks == [str(tree)] * 2
 
 
 def test_a_file_of_the_same_size_and_mtime_is_still_seen_by_its_ctime(tmp_path: Path) -> None:
