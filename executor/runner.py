@@ -22,12 +22,11 @@ from pybuild.executor.layers import Layers
 from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
-from pybuild.executor.reflinks import can_reflink
+from pybuild.executor.rung import Rung
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
 from pybuild.executor.zygote.usernet import NAME_SERVER
-from pybuild.image.overlayfs import is_overlay
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit, Event, LogStream, VertexLog, VertexProgress
@@ -97,7 +96,8 @@ class BuildRunner:
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
         self._contexts = ContextTrees(store, workers, self._lease)
-        self._files = FileOps(store, self._contexts, self._lease, self._call, self._can_patch)
+        self._rung = Rung(store, workers)
+        self._files = FileOps(store, self._contexts, self._lease, self._call, self._rung.can_patch)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers: dict[NetworkMode, str] = {}
@@ -260,11 +260,6 @@ class BuildRunner:
             is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
         )
 
-    async def _can_patch(self) -> bool:
-        """Whether a copy may become a patch: there are overlays, and no notes about owners."""
-        rung = await self._workers.isolation()
-        return rung in ("root", "userns") and not await self._works_on_copies()
-
     # --- exec -------------------------------------------------------------------------------------
 
     async def _exec(
@@ -301,7 +296,7 @@ class BuildRunner:
             resolv_conf = await self._resolver(op)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
-            copied = await self._works_on_copies()
+            copied = await self._rung.works_on_copies()
             lent = stack.enter_context(self._trees.lend(lowers, copied=copied))
             step = steps.spec(
                 op,
@@ -333,7 +328,7 @@ class BuildRunner:
 
             if not self._told_rung:
                 self._told_rung = True
-                if line := await self._rung_line():
+                if line := await self._rung.line():
                     log("stderr", line.encode())
             try:
                 ended = await self._workers.run_step(step, on_output)
@@ -351,22 +346,6 @@ class BuildRunner:
             self._common = self._store.scratch("steps")
             os.makedirs(self._common + "/root")
         return self._common
-
-    async def _works_on_copies(self) -> bool:
-        """Whether no overlay can be mounted, on this rung or in this store."""
-        if await self._workers.isolation() == "chroot":
-            return True
-        return await asyncio.to_thread(is_overlay, self._store.root)
-
-    async def _rung_line(self) -> str:
-        """Say on what rung we are and, where that is slow, why."""
-        rung, detail = await self._workers.isolation(), await self._workers.isolation_detail()
-        copies, root = "", self._store.root
-        if await self._works_on_copies():
-            reflink = await asyncio.to_thread(can_reflink, os.path.join(root, "tmp"))
-            copies = steps.copies_line(reflink, root)
-        runtime = await self._workers.runtime()
-        return steps.rung_line(rung, detail, runtime, copies=copies)
 
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""
@@ -473,14 +452,10 @@ class BuildRunner:
 
     def _resolv_conf(self, op: ExecOp) -> str:
         if steps.has_own_network(op.network, self._isolated):
-            return network.resolv_conf(
-                f"nameserver {NAME_SERVER}\n", host_network=True, dns=self._dns
-            )
-        text = _read(network.RESOLV_CONF)
+            server = f"nameserver {NAME_SERVER}\n"
+            return network.resolv_conf(server, host_network=True, dns=self._dns)
         host_network = steps.uses_host_network(op.network)
-        if not host_network and network.is_stub(text):
-            text = _read(network.SYSTEMD_RESOLV_CONF) or text
-        return network.resolv_conf(text, host_network=host_network, dns=self._dns)
+        return network.step_resolv_conf(host_network=host_network, dns=self._dns)
 
     # --- composition ------------------------------------------------------------------------------
 
@@ -506,11 +481,3 @@ def _input(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:
 
 def _ref(snapshot: Snapshot) -> str:
     return snapshot.deltas[-1][:19] if snapshot.deltas else "scratch"
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(64 << 10)
-    except OSError:
-        return ""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.attest.request import Asked
 from pybuild.attest.sources import Sources
 from pybuild.daemon.control.accounts import Told
 from pybuild.daemon.control.attestations import attested, history_provenance
-from pybuild.daemon.control.attrs import Attrs, UnsupportedCap, read_attestations, read_attrs
+from pybuild.daemon.control.attrs import Attrs, read_attestations, read_attrs
 from pybuild.daemon.control.caches import exports_of, imports_of, told
 from pybuild.daemon.control.dockerfile import solve_dockerfile
+from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.llbload import load_definition
 from pybuild.daemon.control.looks import Look, looking
 from pybuild.daemon.control.lowered import gateway_config, lowered_from
@@ -24,19 +25,9 @@ from pybuild.daemon.control.provenance import Ledger, Solve
 from pybuild.daemon.control.results import CONFIG, Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Journal, Teller
-from pybuild.daemon.control.subrequests import UnknownRequest
 from pybuild.daemon.control.trace import Trace
 from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.llb.write import write
 from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.errors import (
-    Detail,
-    FrontendCapDetail,
-    FrontendDetail,
-    SubrequestDetail,
-    VertexDetail,
-    status_of,
-)
 from pybuild.daemon.pb.ops import Definition
 from pybuild.daemon.pb.sourcepolicy import Policy
 from pybuild.explain.account import Account, MissRefused
@@ -46,7 +37,7 @@ from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Event
-from pybuild.model.ops import LocalSource, ScratchSource, Vertex
+from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
 from pybuild.render import unwrap
 
@@ -343,41 +334,3 @@ def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
             return {key: value for key, value in opts.items() if key not in ("source", "cmdline")}
         raise UserError(f"frontend image {source} cannot be run here: only the built-in one can")
     raise UserError(f"frontend {frontend} not found")
-
-
-@cache
-def _dockerfile_source() -> tuple[bytes, ...]:
-    """The definition of the client's directory that Dockerfiles come from."""
-    return tuple(write(Vertex(LocalSource(name="dockerfile"))).defs)
-
-
-def rpc_error(
-    error: Exception,
-    frontend: str = "",
-    files: Mapping[str, bytes] | None = None,
-    vertex: str = "",
-) -> RpcError:
-    """Return *error* as clients read it."""
-    cause = unwrap(error)
-    if isinstance(cause, RpcError):
-        return cause
-    if isinstance(cause, asyncio.CancelledError):
-        return RpcError(Code.CANCELLED, "context canceled")
-    details: list[Detail] = []
-    code: int | None = None
-    if isinstance(cause, UnsupportedCap):
-        details.append(FrontendCapDetail(cause.name))
-        code = Code.UNIMPLEMENTED
-    if isinstance(cause, UnknownRequest):
-        details.append(SubrequestDetail(cause.name))
-        code = Code.UNIMPLEMENTED
-    if vertex:
-        details.append(VertexDetail(vertex))
-    if frontend:
-        details.append(FrontendDetail(frontend))
-    status = status_of(
-        cause, details=details, files=files, definition=_dockerfile_source(), code=code
-    )
-    known = isinstance(cause, PybuildError)
-    message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"
-    return RpcError(Code(status.code), message, status.SerializeToString())

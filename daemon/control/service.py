@@ -10,7 +10,7 @@ from pybuild.cache.filters import parse_filters
 from pybuild.cache.prune import Policy
 from pybuild.cache.prune import prune as free
 from pybuild.cache.usage import UsageRecord, usage
-from pybuild.daemon.control.build import rpc_error
+from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.workers import version

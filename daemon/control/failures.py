@@ -1,0 +1,61 @@
+"""What clients are told of an error: message, code, where it happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache
+
+from pybuild.daemon.control.attrs import UnsupportedCap
+from pybuild.daemon.control.subrequests import UnknownRequest
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.llb.write import write
+from pybuild.daemon.pb.errors import (
+    Detail,
+    FrontendCapDetail,
+    FrontendDetail,
+    SubrequestDetail,
+    VertexDetail,
+    status_of,
+)
+from pybuild.model.errors import PybuildError
+from pybuild.model.ops import LocalSource, Vertex
+from pybuild.render import unwrap
+
+
+@cache
+def _dockerfile_source() -> tuple[bytes, ...]:
+    """The definition of the client's directory that Dockerfiles come from."""
+    return tuple(write(Vertex(LocalSource(name="dockerfile"))).defs)
+
+
+def rpc_error(
+    error: Exception,
+    frontend: str = "",
+    files: Mapping[str, bytes] | None = None,
+    vertex: str = "",
+) -> RpcError:
+    """Return *error* as clients read it."""
+    cause = unwrap(error)
+    if isinstance(cause, RpcError):
+        return cause
+    if isinstance(cause, asyncio.CancelledError):
+        return RpcError(Code.CANCELLED, "context canceled")
+    details: list[Detail] = []
+    code: int | None = None
+    if isinstance(cause, UnsupportedCap):
+        details.append(FrontendCapDetail(cause.name))
+        code = Code.UNIMPLEMENTED
+    if isinstance(cause, UnknownRequest):
+        details.append(SubrequestDetail(cause.name))
+        code = Code.UNIMPLEMENTED
+    if vertex:
+        details.append(VertexDetail(vertex))
+    if frontend:
+        details.append(FrontendDetail(frontend))
+    status = status_of(
+        cause, details=details, files=files, definition=_dockerfile_source(), code=code
+    )
+    known = isinstance(cause, PybuildError)
+    message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"
+    return RpcError(Code(status.code), message, status.SerializeToString())
