@@ -326,7 +326,7 @@ def _other_entries(directory: str) -> list[Mapping[str, Any]]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is broken: {error}") from error
+        raise UserError(f"{path} is broken: not an image index") from error
 
 
 def _notes(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pybuild.layoutsweep import sweep
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
+from pybuild.outputchecks import check_directory
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
@@ -62,6 +63,9 @@ class DirectoryCache:
 
     async def read(self, blob: Descriptor, limit: int) -> bytes:
         return await asyncio.to_thread(lambda: LayoutDirectory(self._path).read(blob, limit))
+
+    async def check(self) -> None:
+        await asyncio.to_thread(check_directory, self._path, "cache", is_layout=True)
 
     async def has(self, blob: Descriptor) -> bool:
         path = os.path.join(self._path, "blobs", blob.digest.algorithm, blob.digest.hex)

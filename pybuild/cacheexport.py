@@ -33,6 +33,30 @@ def target_of(engine: Engine, wanted: CacheTo) -> CacheTarget:
     return DirectoryCache(engine, wanted.dest, wanted.tag)
 
 
+async def usable_targets(
+    engine: Engine, wanted: Sequence[CacheTo], emit: Emit
+) -> list[tuple[CacheTo, CacheTarget]]:
+    """Return where exports are written; inline ones are in the image.
+
+    Raises:
+        PybuildError: a place cannot be written, and that is not to be ignored.
+    """
+    usable: list[tuple[CacheTo, CacheTarget]] = []
+    for one in wanted:
+        if one.type == "inline":
+            continue
+        target = target_of(engine, one)
+        try:
+            await target.check()
+        except PybuildError as error:
+            if not one.ignore_error:
+                raise
+            emit(BuildWarning(message=f"the cache will not be exported: {error.message}"))
+        else:
+            usable.append((one, target))
+    return usable
+
+
 def writer_of(engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> CacheWriter:
     """Return what writes there; nobody watches it until it is to hurry."""
     unseen = InternalStep(Digest.of(b""), _nobody, engine.clock)

@@ -71,6 +71,14 @@ class CacheTarget(Protocol):
         """The same place to read from; None where nobody else can write to it meanwhile."""
         ...
 
+    async def check(self) -> None:
+        """Look whether it can be written, as far as that costs next to nothing.
+
+        Raises:
+            PybuildError: it cannot.
+        """
+        ...
+
     async def has(self, blob: Descriptor) -> bool:
         """Tell whether a blob is there, and will be for as long as a build takes."""
         ...

@@ -57,6 +57,9 @@ class RegistryCache:
             return (await self._client().manifest(self._reference, blob))[1]
         return await self._client().blob(self._reference, blob, limit=limit)
 
+    async def check(self) -> None:
+        """Nothing: only writing tells."""
+
     async def has(self, blob: Descriptor) -> bool:
         return await self._client().blob_exists(self._reference, blob)
 

@@ -79,6 +79,9 @@ class S3Cache:
             raise EnvironmentFault(f"{self._place}: blob {blob.digest} is damaged")
         return data
 
+    async def check(self) -> None:
+        """Nothing: only writing tells."""
+
     async def has(self, blob: Descriptor) -> bool:
         found = await self._bucket.head(self._blob(blob.digest))
         if found is None or found.size != blob.size:

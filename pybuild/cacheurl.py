@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pybuild.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.cacheoptions import CacheFrom, CacheTo, cache_from, cache_to
+from pybuild.model.errors import UsageError
 from pybuild.s3options import SOURCE, attrs_of_url
 
 
@@ -25,6 +26,11 @@ def parse_cache(
     Raises:
         UsageError: none of them.
     """
+    if not text or text.startswith(("type=", "ref=", "http://", "https://")):
+        raise UsageError(
+            f'invalid --cache "{text}": expected a reference, s3://BUCKET/PATH or a ./directory',
+            hints=["--cache-to and --cache-from take type=…"] if text else [],
+        )
     path = text.removeprefix("file://")
     if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
         folder = os.path.abspath(os.path.expanduser(path))

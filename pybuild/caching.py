@@ -142,15 +142,11 @@ async def enter_caching(
         stack.enter_context(engine.results.importing(caches))
     if not request.cache_to:
         return Caching(engine, (), inline=False, imports=caches)
-    from pybuild.cacheexport import target_of
+    from pybuild.cacheexport import usable_targets
 
     caching = Caching(
         engine,
-        [
-            (wanted, target_of(engine, wanted))
-            for wanted in request.cache_to
-            if wanted.type != "inline"
-        ],
+        await usable_targets(engine, request.cache_to, emit),
         inline=any(wanted.type == "inline" for wanted in request.cache_to),
         memo=memo,
         imports=caches,

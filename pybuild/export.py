@@ -26,6 +26,7 @@ from pybuild.model.errors import InternalError, UsageError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Result, Snapshot
+from pybuild.outputnames import check_tagless, output_names
 from pybuild.pushahead import PushAhead
 from pybuild.request import BuildRequest, Output
 from pybuild.whereabouts import known_places, note_pushed
@@ -351,17 +352,6 @@ async def keep_image(
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)
 
 
-def check_tagless(names: Sequence[Reference]) -> None:
-    """Refuse tags where only the digest is to name the image.
-
-    Raises:
-        UsageError: one has a tag; ``latest`` may be what a name without one was completed with.
-    """
-    for name in names:
-        if name.tag not in (None, "latest"):
-            raise UsageError(f"can't push tagged ref {name} by digest")
-
-
 async def push(
     engine: Engine,
     descriptor: Descriptor,
@@ -402,23 +392,3 @@ async def push(
     for name in names:
         shown = name.repository if by_digest else name
         step.say(f"pushed {shown}@{descriptor.digest}")
-
-
-def output_names(tags: Sequence[Reference], output: Output) -> list[Reference]:
-    """Return the names that an image gets, each once.
-
-    Raises:
-        UsageError: one that an image cannot have.
-    """
-    names = list(tags)
-    for text in filter(None, output.attrs.get("name", "").split(",")):
-        try:
-            reference = Reference.parse(text)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        if reference not in names:
-            names.append(reference)
-    for name in names:
-        if name.digest is not None:
-            raise UsageError(f'"{name}": an image cannot be named by a digest')
-    return names

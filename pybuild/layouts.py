@@ -69,7 +69,13 @@ class LayoutDirectory:
             data = self._file("index.json", MAX_MANIFEST_BYTES)
         except OSError as error:
             raise UserError(f"{self.path}: index.json: {(error.strerror or '').lower()}") from error
-        return list(parse_index(data, OCI_INDEX).manifests)
+        try:
+            return list(parse_index(data, OCI_INDEX).manifests)
+        except PybuildError as error:
+            raise EnvironmentFault(
+                f"{self.path}/index.json is broken: {error.message}",
+                hints=["what the directory holds has no names without it: remove the directory"],
+            ) from error
 
     def document(self, blob: Descriptor, limit: int) -> dict[str, Any]:
         """Return a blob that is a JSON object.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.annotations import Place
 from pybuild.image.archive import check_layout
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.outputnames import check_tagless, output_names
 from pybuild.wholefile import place_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def check_places(outputs: Sequence[Output]) -> None:
                     "dest file is required: refusing to write a tar file to a terminal"
                 )
         elif output.type == "local" or (output.dest and not output.flag("tar", True)):
-            _check_directory(output)
+            check_directory(output.dest, "output", is_layout=output.type == "oci")
         elif output.dest:
             check_file(output.dest)
 
@@ -71,12 +72,10 @@ def check_file(dest: str) -> None:
     """Look whether a file can be written whole; raises as `check_places`."""
     path, is_replaceable = place_of(dest)
     if is_replaceable:
-        _try(os.path.dirname(path), dest)
+        _try(os.path.dirname(path), f"output {dest}")
 
 
 def _check_names(request: BuildRequest, output: Output) -> None:
-    from pybuild.export import check_tagless, output_names
-
     names = output_names(request.tags, output)
     if output.flag("push-by-digest"):
         check_tagless(names)
@@ -84,32 +83,37 @@ def _check_names(request: BuildRequest, output: Output) -> None:
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
 
 
-def _check_directory(output: Output) -> None:
-    """Look at the directory, or at the one that it would be made in."""
-    path = os.path.abspath(output.dest)
+def check_directory(dest: str, what: str, *, is_layout: bool) -> None:
+    """Look at a directory, or at the one that it would be made in; raises as `check_places`.
+
+    Args:
+        what: goes there, for the error.
+        is_layout: the directory has to be an OCI layout if there is anything in it.
+    """
+    path = os.path.abspath(dest)
     while True:
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             parent = os.path.dirname(path)
             if os.path.islink(path) or parent == path:
-                raise UsageError(f"output directory {output.dest}: {path} leads nowhere") from None
+                raise UsageError(f"{what} directory {dest}: {path} leads nowhere") from None
             path = parent
             continue
         except NotADirectoryError:
             path = os.path.dirname(path)
             continue
         except OSError as error:
-            raise _refusal(output.dest, error) from error
+            raise _refusal(f"{what} {dest}", error) from error
         break
     if not stat.S_ISDIR(mode):
-        raise UsageError(f"output directory {output.dest}: {path} is not a directory")
-    if output.type == "oci":
-        check_layout(output.dest)
-    _try(path, output.dest)
+        raise UsageError(f"{what} directory {dest}: {path} is not a directory")
+    if is_layout:
+        check_layout(dest)
+    _try(path, f"{what} {dest}")
 
 
-def _try(directory: str, dest: str) -> None:
+def _try(directory: str, what: str) -> None:
     """Make a file without a name in *directory*; where that is unknown, one that is gone at once."""
     try:
         try:
@@ -120,9 +124,9 @@ def _try(directory: str, dest: str) -> None:
             with tempfile.TemporaryFile(dir=directory):
                 pass
     except OSError as error:
-        raise _refusal(dest, error) from error
+        raise _refusal(what, error) from error
 
 
-def _refusal(dest: str, error: OSError) -> EnvironmentFault:
+def _refusal(what: str, error: OSError) -> EnvironmentFault:
     reason = (error.strerror or str(error)).lower()
-    return EnvironmentFault(f"cannot write output {dest}: {reason}")
+    return EnvironmentFault(f"cannot write {what}: {reason}")

@@ -20,7 +20,7 @@ from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.pieces import pieces
 from pybuild.daemon.session.sessions import Session
-from pybuild.export import Built, Made, keep_image, make_image, output_names
+from pybuild.export import Built, Made, keep_image, make_image
 from pybuild.frontend.environment import parse_epoch
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.archive import (
@@ -35,6 +35,7 @@ from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference as Name
 from pybuild.model.snapshot import Snapshot
+from pybuild.outputnames import output_names
 from pybuild.piped import Piped
 from pybuild.request import Output
 

@@ -233,3 +233,23 @@ def test_an_export_that_fails_the_build_is_told_once(machines: Machines) -> None
         log = machines.build(machines.fresh(), "--cache-to", to, code=3).log
     assert "error: " in log
     assert "the cache was not exported" not in log
+
+
+def test_a_directory_of_something_else_is_left_as_it_is(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("")
+    found = machines.build(machines.fresh(), "--cache", tmp_path / "mine")
+    assert len(found.ran) == 2
+    told = f"the cache will not be exported: {tmp_path}/mine is not empty and not an OCI layout"
+    assert found.log.count(told) == 1
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
+
+
+def test_a_cache_directory_that_cannot_be_is_refused_before_anything_is_built(
+    machines: Machines, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    to = f"type=local,mode=max,dest={tmp_path}/file/cache"
+    found = machines.build(machines.fresh(), "--cache-to", to, code=2)
+    assert f"cache directory {tmp_path}/file/cache: {tmp_path}/file is not a directory" in found.log
+    assert found.ran == []

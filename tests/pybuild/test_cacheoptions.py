@@ -165,3 +165,9 @@ def test_imports_that_are_refused(text: str, why: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_cache_from(text)
     assert why in error.value.message
+
+
+@pytest.mark.parametrize("text", ["", "type=gha", "ref=a/b", "https://example.com/a"])
+def test_what_is_no_place_for_a_cache_is_told_what_is(text: str) -> None:
+    with pytest.raises(UsageError, match="expected a reference, s3://BUCKET/PATH or a ./directory"):
+        parse_cache(text)
