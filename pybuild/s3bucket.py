@@ -20,6 +20,10 @@ PART_BYTES = 16 << 20
 _MOST_PARTS = 10_000
 _PIECE_BYTES = 1 << 20
 _TRIES = 4
+_PATIENCE_S = 6.0
+"""A question whose answer is small is answered within this time, all tries together."""
+_REST_S = 30.0
+"""A service that said nothing for so long is not asked again for this long."""
 _MISSING = frozenset(("404", "NoSuchKey", "NotFound", "NoSuchUpload"))
 _CONFLICT = frozenset(("PreconditionFailed", "ConditionalRequestConflict", "412", "409"))
 _NO_CONDITIONS = frozenset(("NotImplemented", "501"))
@@ -68,6 +72,7 @@ class Bucket:
         self._stack = AsyncExitStack()
         self._client: _Client | None = None
         self._opening = asyncio.Lock()
+        self._rests_until = 0.0
         self._uploads = asyncio.Semaphore(place.parallel)
         try:
             self._library: Any = importlib.import_module("aiobotocore.session")
@@ -86,7 +91,7 @@ class Bucket:
     async def head(self, key: str) -> S3Object | None:
         """Return what is known of an object; None if there is none."""
         try:
-            async with self._asking(f"look at {key}") as client:
+            async with self._asking(f"look at {key}", quick=True) as client:
                 found = await client.head_object(Bucket=self._place.bucket, Key=key)
         except S3Fault as fault:
             if fault.code in _MISSING:
@@ -103,13 +108,13 @@ class Bucket:
             S3Fault: it cannot be had, or has more than *limit* bytes.
         """
         data = bytearray()
-        async with self._asking(f"read {key}") as client:
+        async with self._asking(f"read {key}", quick=True) as client:
             found = await client.get_object(Bucket=self._place.bucket, Key=key)
-            async with found["Body"] as body:
-                while piece := await body.read(min(_PIECE_BYTES, limit + 1 - len(data))):
-                    data += piece
-                    if len(data) > limit:
-                        raise S3Fault(f"read {self._url(key)}: more than {limit} bytes")
+        async with self._asking(f"read {key}"), found["Body"] as body:
+            while piece := await body.read(min(_PIECE_BYTES, limit + 1 - len(data))):
+                data += piece
+                if len(data) > limit:
+                    raise S3Fault(f"read {self._url(key)}: more than {limit} bytes")
         return bytes(data), str(found.get("ETag") or "")
 
     async def pieces(self, key: str, size: int) -> AsyncIterator[bytes]:
@@ -235,14 +240,22 @@ class Bucket:
                     )
 
     @asynccontextmanager
-    async def _asking(self, what: str) -> AsyncGenerator[_Client]:
-        """Lend the client; what goes wrong with it becomes an `S3Fault`."""
+    async def _asking(self, what: str, *, quick: bool = False) -> AsyncGenerator[_Client]:
+        """Lend the client; what goes wrong with it becomes an `S3Fault`.
+
+        Args:
+            quick: the answer is small; the service that does not give it rests for a while.
+        """
         doing = f"{self._place.bucket}: {what}"
+        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(_PATIENCE_S if quick else None)
+        if loop.time() < self._rests_until:
+            raise S3Fault(f"{doing}: no answer a moment ago, not asked again for a while")
         try:
             async with self._opening:
                 if self._client is None:
                     self._client = await self._open()
-            yield self._client
+            async with alarm:
+                yield self._client
         except self._faults.ClientError as error:
             told: dict[str, Any] = error.response.get("Error") or {}
             meta: dict[str, Any] = error.response.get("ResponseMetadata") or {}
@@ -255,6 +268,9 @@ class Bucket:
         except self._faults.BotoCoreError as error:
             raise S3Fault(f"{doing}: {' '.join(str(error).split())[:200]}") from error
         except (OSError, TimeoutError, _http_error()) as error:
+            if quick and alarm.expired():
+                self._rests_until = loop.time() + _REST_S
+                raise S3Fault(f"{doing}: no answer for {_PATIENCE_S:.0f} s") from error
             raise S3Fault(f"{doing}: {error or type(error).__name__}") from error
 
     async def _open(self) -> _Client:

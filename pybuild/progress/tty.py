@@ -166,7 +166,10 @@ class TtyDisplay:
             for transfer in list(row.transfers.values())[-4:]:
                 if not transfer.done:
                     total = f" / {human_bytes(transfer.total)}" if transfer.total else ""
-                    text = f" => => {transfer.id} {human_bytes(transfer.current)}{total}"
+                    amount = (
+                        f" {human_bytes(transfer.current)}" if transfer.current or total else ""
+                    )
+                    text = f" => => {transfer.id}{amount}{total}"
                     lines.append(fit(text, columns - 1))
             for line in list(row.log)[-self._log_lines :]:
                 lines.append(self._paint(fit(f" => => # {_clean(line)}", columns - 1), _GREY))
