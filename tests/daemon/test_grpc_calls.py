@@ -53,6 +53,30 @@ def test_several_tasks_may_send_on_one_call() -> None:
     asyncio.run(run())
 
 
+def test_many_messages_go_and_come_at_once() -> None:
+    """In order and whole, and the windows are given back: three times as much as fits in them."""
+    sizes = (0, 1, 5, 16_379, 16_384, 0, 100_000, 3 << 20)
+    sent = [bytes([number % 251]) * size for number, size in enumerate(sizes * 15)]
+
+    async def collect(call: Call) -> None:
+        taken: list[bytes] = []
+        while messages := await call.receive_all():
+            taken += messages
+        assert await call.receive_all() == []
+        assert taken == sent
+        await call.send(b"%d" % len(taken))
+
+    async def run() -> None:
+        async with channel({"/t.T/All": collect}) as client, client.stream("/t.T/All") as call:
+            for at in range(0, len(sent), 40):
+                await call.send(*sent[at : at + 40])
+            await call.half_close()
+            assert await call.receive_all() == [b"%d" % len(sent)]
+            assert await call.receive_all() == []
+
+    asyncio.run(run())
+
+
 def test_unknown_methods_are_unimplemented() -> None:
     async def run() -> None:
         async with channel(ECHO) as client:
