@@ -16,6 +16,7 @@ import stat
 
 from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
 from pybuild.executor.files.selecting import Picker, find, select
+from pybuild.executor.files.together import together
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     _Entry = tuple[str, bytes, str, str]
     _Listed = list[tuple[str, os.stat_result]]
+    _Read = tuple[os.stat_result, bytes]
 
     class FileIndex(Protocol):
         """Remembers digests of files by what stat says of them."""
@@ -53,6 +55,7 @@ _DIRECTORY = b"directory".ljust(WHAT_BYTES)
 _DANGLING = b"dangling".ljust(WHAT_BYTES)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
+_LARGE_BYTES = 1 << 20  # worth a hand-over between threads
 
 
 class NotFound(Fault):
@@ -132,6 +135,7 @@ class _Digesting:
         self._flags = self._keep_owner | tree.git_modes << 1
         self._has_any = False
         self._most = MAX_LISTED if tree.is_local else MAX_SENT
+        self._bodies: dict[str, _Read | Exception] = {}
         self.total = hashlib.sha256(_FORMAT)
         self.listed: list[tuple[str, str]] | None = []
         """What counts, for people: its path inside the tree and its look; None: too many."""
@@ -280,6 +284,7 @@ class _Digesting:
                 return found
         maker = FilesMaker()
         above = path + "/" if path else ""
+        self._read_large(fd, above, listed)
         for name, status in listed:
             what, look, status = self._entry(fd, name, status, above + name)
             maker.add(name, what, look, status)
@@ -337,8 +342,10 @@ class _Digesting:
         if kind == stat.S_IFREG:
             body = self._index.get(status) if self._index is not None else None
             if body is None:
-                read, body = self._read(fd, name, path)
+                read, body = self._body(fd, name, path)
                 read = self._tree.seen(read)
+                if self._index is not None:
+                    self._index.put(read, body)
                 # With a ledger the status has what is noted; nobody changes such trees.
                 status = read if self._tree.ledger is None else status
         elif kind == stat.S_IFLNK:
@@ -348,7 +355,35 @@ class _Digesting:
             body = b""
         return *_what(status, self._keep_owner, body, target), status
 
-    def _read(self, fd: int, name: str, path: str) -> tuple[os.stat_result, bytes]:
+    def _read_large(self, fd: int, above: str, listed: _Listed) -> None:
+        """Read the large files among *listed* that must be, several at once, for `_body`."""
+        wanted: dict[tuple[int, int], tuple[str, str]] = {}
+        for name, status in listed:
+            if status.st_size < _LARGE_BYTES or not stat.S_ISREG(status.st_mode):
+                continue
+            if self._index is None or self._index.get(status) is None:
+                # Of two names of a file the second finds what the first has left in the index.
+                wanted.setdefault((status.st_dev, status.st_ino), (name, above + name))
+        if len(wanted) < 2:
+            return
+
+        def read(item: tuple[str, str]) -> None:
+            name, path = item
+            try:
+                self._bodies[path] = self._read(fd, name, path)
+            except Exception as error:  # noqa: BLE001 - raised when it is this file's turn
+                self._bodies[path] = error
+
+        together(read, list(wanted.values()))
+
+    def _body(self, fd: int, name: str, path: str) -> _Read:
+        """Return what a file was when it was read, and the digest of its content."""
+        found = self._bodies.pop(path, None)
+        if isinstance(found, Exception):
+            raise found
+        return found or self._read(fd, name, path)
+
+    def _read(self, fd: int, name: str, path: str) -> _Read:
         for _ in range(_TRIES):
             try:
                 file = os.open(name, _READ, dir_fd=fd)
@@ -368,10 +403,7 @@ class _Digesting:
             finally:
                 os.close(file)
             if size == before.st_size and _stamp(before) == _stamp(after):
-                body = state.digest()
-                if self._index is not None:
-                    self._index.put(self._tree.seen(before), body)
-                return before, body
+                return before, state.digest()
         raise _changed(path)
 
 

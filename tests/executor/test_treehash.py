@@ -222,3 +222,50 @@ def test_digests_are_equal_exactly_for_equal_trees(one: object, two: object) -> 
         first, again, other = (digest(path) for path in paths)
     assert first == again
     assert (first == other) == (one == two)
+
+
+def large_files(root: Path) -> Path:
+    root.mkdir()
+    for number in range(7):
+        (root / f"f{number}").write_bytes(bytes([number]) * ((1 << 20) + number))
+    (root / "small").write_bytes(b"s")
+    os.link(root / "f3", root / "other")
+    return root
+
+
+def eight_processors(_pid: int) -> set[int]:
+    return set(range(8))
+
+
+def test_reading_large_files_by_several_threads_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    root = large_files(tmp_path / "a")
+    monkeypatch.setattr("os.sched_getaffinity", eight_processors)
+    usual = digest(root)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    assert digest(root) == usual
+    (root / "f5").write_bytes(bytes([9]) * ((1 << 20) + 5))
+    assert digest(root) != usual
+
+
+def test_of_large_files_that_change_the_first_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many threads read, and whoever of them is faster."""
+    root = large_files(tmp_path / "a")
+    times = iter(range(1000))
+    usual = os.read
+
+    def read_and_touch(fd: int, size: int) -> bytes:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        if name in ("f2", "f4", "f6"):
+            os.utime(fd, ns=(0, next(times)))
+        return usual(fd, size)
+
+    monkeypatch.setattr("pybuild.executor.treehash.os.read", read_and_touch)
+    with pytest.raises(Fault, match='"/f2" changed while it was being read'):
+        digest(root)
