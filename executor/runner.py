@@ -13,6 +13,7 @@ from pybuild.cache.records import RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.executor import network, steps
 from pybuild.executor.cachemounts import CacheMounts, Seed
+from pybuild.executor.contextcopies import ContextCopies
 from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
@@ -95,9 +96,10 @@ class BuildRunner:
         self._owns_sources = sources is None
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
-        self._contexts = ContextTrees(store, workers, self._lease)
+        self._contexts = ContextTrees(store)
         self._rung = Rung(store, workers)
         self._files = FileOps(store, self._contexts, self._lease, self._call, self._rung.can_patch)
+        self._copies = ContextCopies(store, self._contexts, self._files, self._lease, self.ensure)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers: dict[NetworkMode, str] = {}
@@ -213,7 +215,7 @@ class BuildRunner:
         """Return *result* as a snapshot; a local tree is copied into the store for that."""
         if isinstance(result, Snapshot):
             return result
-        snapshot, _ = await self._contexts.snapshot(result)
+        snapshot, _ = await self._copies.snapshot(result)
         return snapshot
 
     async def ensure(self, snapshot: Snapshot, emit: Emit = _quiet) -> list[str]:
@@ -420,7 +422,7 @@ class BuildRunner:
         if isinstance(source, LocalTree):
             if lower := await self._contexts.lower(source):
                 return steps.bind_mount(mount, (lower,), selector or "/")
-            source, selector = await self._contexts.snapshot(source, selector or "/")
+            source, selector = await self._copies.snapshot(source, selector or "/")
         return steps.bind_mount(mount, await self.ensure(source, emit), selector or "/")
 
     async def _hold_caches(

@@ -83,7 +83,7 @@ def tree_digest(
     Args:
         selection: the fields of `model.selection.Selection`.
         index: asked before a file is read.
-        facts: filled, and *plain* afterwards if what was picked is the contents of one directory.
+        facts: filled, and *plain* afterwards if what was picked is one directory or its contents.
         known: remembers the files of whole directories.
 
     The entries are ``(path, look)`` as `model.named` has them; none when they are too many.
@@ -166,9 +166,7 @@ class _Digesting:
         path: str = self._selection["path"]
         wildcard: bool = self._selection["wildcard"]
         pivot = self._selection.get("parents_pivot")
-        if self._facts is not None and (
-            pivot is not None or self._exclude or not self._selection["contents_only"]
-        ):
+        if self._facts is not None and (pivot is not None or self._exclude):
             self._facts.give_up()
         if pivot is not None:
             self._parents(path, wildcard, pivot)

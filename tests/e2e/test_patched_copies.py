@@ -224,6 +224,18 @@ def test_options_and_steps_on_top(tmp_path: Path, pybuild: Pybuild, base: str, c
     assert len(patches(pybuild.store)) == 2
 
 
+def test_a_context_that_steps_mount_is_patched_too(
+    tmp_path: Path, pybuild: Pybuild, base: str
+) -> None:
+    text = f"FROM {base}\nRUN --mount=type=bind,target=/ctx cat /ctx/src/d3/e/f3 /ctx/src/d0/e/f0 > /seen\n"
+    case = Case(tmp_path, pybuild, text)
+    for word in ("changed", "again"):
+        (case.src / "d3/e/f3").write_text(word)
+        case.build()
+        assert pybuild("run", "it", "cat", "/seen").out == f"{word}0\n"
+    assert len(patches(pybuild.store)) == 2
+
+
 def test_ignored_files_are_no_part_of_it(tmp_path: Path, pybuild: Pybuild) -> None:
     case = Case(tmp_path, pybuild, SCRATCH)
     (case.context / ".dockerignore").write_text("src/d7\n!src/d7/e/f7\n")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from pybuild.cache.store import Store
 from pybuild.executor.contexttrees import ContextTrees
-from pybuild.executor.workers import Workers
 from pybuild.model.clock import FakeClock
 from pybuild.model.snapshot import LocalTree
 from tests.harness import write
@@ -33,7 +31,7 @@ def test_a_directory_is_mounted_as_it_lies_if_the_key_counts_all_of_it(
     """[CTX-2, KEY-12] A client that sends what its own patterns hide gains nothing by that."""
     context = write(tmp_path / "c", a="a", b="b")
     tree = LocalTree(str(context), exclude, held=held, mountable=mountable)
-    with Store.open(tmp_path / "store", FakeClock()) as store, store.leases.create() as lease:
-        trees = ContextTrees(store, cast(Workers, None), lease)
+    with Store.open(tmp_path / "store", FakeClock()) as store:
+        trees = ContextTrees(store)
         found = asyncio.run(trees.lower(tree))
     assert found == (str(context) if is_mounted else None)

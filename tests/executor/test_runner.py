@@ -367,6 +367,40 @@ def test_bind_mounts_of_the_context_hide_ignored_files_and_belong_to_root(site: 
     site(body)
 
 
+def test_a_directory_under_its_own_name_is_patched_like_its_contents(site: Run) -> None:
+    async def body(s: Site) -> None:
+        spec: Spec = {f"src/d{n % 7}/f{n}": str(n) for n in range(350)}
+        context = s.local(spec)
+        copy = Copy(input=1, source="/src", dest="/there/", contents_only=False)
+        selection = Selection(path="/src", contents_only=False, keep_owner=False)
+        base = await s.base()
+        for text in ("one", "two"):
+            Path(context.path, "src/d3/f3").write_text(text)
+            Path(context.path, "src").chmod(0o711)
+            runner = s.again()
+            await runner.content_digest(context, selection)
+            made = await runner.run(
+                Vertex(
+                    FileOp(actions=(copy,)),
+                    (_source_of(EMPTY), _source_of(context)),
+                    VertexMeta(name="copy"),
+                ),
+                [EMPTY, context],
+                s.events.append,
+            )
+            assert isinstance(made, Snapshot)
+            assert ("over" in made.deltas[0]) == (text == "two")
+            await s.shell(
+                "cat /t/there/src/d3/f3; ls /t/there/src/* | grep -c ^f; stat -c %a /t/there/src",
+                base,
+                Mount(target="/t", input=1, readonly=True),
+                more=[made],
+            )
+        assert s.output().split()[-4:] == ["one350", "711", "two350", "711"]
+
+    site(body)
+
+
 def test_missing_mount_source_is_a_user_error(site: Run) -> None:
     """E189."""
 
