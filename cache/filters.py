@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from pybuild.cache.usage import TYPES, UsageRecord
 from pybuild.model.errors import UsageError
@@ -130,6 +129,8 @@ def _flag(text: str, flag: Predicate, operator: str | None, value: str) -> Predi
 def _before(value: str, now: float) -> float:
     """Return the moment that a record must not have been used after."""
     if "T" in value or value.count("-") == 2:
+        from datetime import UTC, datetime
+
         try:
             moment = datetime.fromisoformat(value)
         except ValueError as error:

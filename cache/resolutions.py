@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from typing import Any
 
 from pybuild.model.descriptor import Descriptor
@@ -39,6 +38,8 @@ class Resolutions:
 
     def put(self, reference: Reference, platform: Platform, manifest: Descriptor) -> None:
         """Remember, atomically; losing it costs one question to the registry, so no fsync."""
+        import tempfile
+
         os.makedirs(self._dir, exist_ok=True)
         value = {
             "reference": str(reference),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-import tempfile
 
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.errors import EnvironmentFault
@@ -64,6 +63,8 @@ def _in_memory(source: int, size: int) -> int:
 
 def _on_disk(source: int, size: int) -> int:
     """Copy to a file without a name; what becomes of that one does not matter to anybody."""
+    import tempfile
+
     writable, path = tempfile.mkstemp(prefix="pybuild-steps-")
     try:
         _copy(source, writable, size)

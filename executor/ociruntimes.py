@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 
 from pybuild.model.dataclass import dataclass
@@ -39,6 +38,8 @@ def find_runtime(wanted: str) -> OciRuntime:
     Raises:
         EnvironmentFault: it is not there or does not start.
     """
+    import shutil  # and with it what reads archives: most builds have steps of our own
+
     path = os.path.abspath(wanted) if "/" in wanted else shutil.which(wanted)
     if path is None or not os.path.exists(path):
         hint = f"install {wanted}" if wanted in KNOWN else f"one of {', '.join(KNOWN)}, or a path"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 
 _FICLONE = 0x40049409
 
 
 def can_reflink(directory: str) -> bool:
     """Find out by doing it, with two small files."""
+    import tempfile
+
     try:
         with (
             tempfile.TemporaryFile(dir=directory) as source,

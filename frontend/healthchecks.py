@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from pybuild.frontend.gotext import quote
 from pybuild.model.errors import UserError
@@ -41,6 +40,8 @@ def parse_duration(text: str) -> int:
     body = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
     if body == "0":
         return 0
+    from decimal import Decimal
+
     total = Decimal(0)
     at = 0
     while at < len(body):

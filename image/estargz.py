@@ -13,7 +13,6 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
 import time
 
 from pybuild.image import tarformat
@@ -56,6 +55,8 @@ def pack(
     Two passes, as an entry must be known before it is written; the tar is beside *path* meanwhile.
     Returns what `layertar.blob_job` does, and the ``annotations`` that a descriptor must have.
     """
+    import tempfile
+
     with tempfile.TemporaryFile(dir=os.path.dirname(path)) as tar:
         out = Cut.into(tar.write)
         produce(out)

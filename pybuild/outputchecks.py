@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 from pybuild.annotations import Place
@@ -121,6 +120,8 @@ def _try(directory: str, what: str) -> None:
         except OSError as error:
             if error.errno not in _NOT_HERE:
                 raise
+            import tempfile
+
             with tempfile.TemporaryFile(dir=directory):
                 pass
     except OSError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pybuild.model.errors import UsageError
@@ -12,6 +10,8 @@ from pybuild.model.errors import UsageError
 
 def read_toml(path: str) -> dict[str, Any]:
     """Return what a file says. Raises UsageError."""
+    import tomllib  # most have no such file
+
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -127,6 +127,8 @@ class Table:
     def only(self, known: tuple[str, ...]) -> None:
         for key in sorted(self._table):
             if key not in known:
+                from difflib import get_close_matches
+
                 near = get_close_matches(key, known, n=1)
                 place = f"{self._where}.{key}" if self._where else key
                 hint = f" (did you mean {near[0]}?)" if near else ""

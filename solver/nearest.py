@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
@@ -114,6 +113,8 @@ def _likeness(
         return None
     if in_place and mine.total == other.total:
         return 1.0
+    from difflib import SequenceMatcher
+
     ratio = SequenceMatcher(None, mine.text[:400], other.text[:400], autojunk=False).ratio()
     return 2.0 if ratio >= _SIMILAR else None
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pybuild.cache.store import Store
 from pybuild.executor.sources.agents import SshAgent, make_agents
 from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
-from pybuild.executor.sources.git import GitTrees
-from pybuild.executor.sources.http import HttpFiles
 from pybuild.executor.steps import Secrets
 from pybuild.executor.workers import Workers
 from pybuild.model.digest import Digest
 from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources.git import GitTrees
+    from pybuild.executor.sources.http import HttpFiles
 
 
 def _no_proxy(scheme: str, host: str, port: int) -> str | None:
@@ -47,22 +49,45 @@ class RemoteSources:
         environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        known: Secrets = {} if secrets is None else secrets
+        self._secrets: Secrets = {} if secrets is None else secrets
+        self._environ = os.environ if environ is None else environ
         self._lease = store.leases.create()
         self._downloader = Downloader(proxy_for, limits)
         self._store, self._workers = store, workers
         self.agents = dict(make_agents(ssh, store, workers))
-        self.http = HttpFiles(
-            store, workers, self._lease, secrets=known, downloader=self._downloader
-        )
-        self.git = GitTrees(
-            store,
-            workers,
-            self._lease,
-            secrets=known,
-            agents=self.agents,
-            environ=os.environ if environ is None else environ,
-        )
+        self._http: HttpFiles | None = None
+        self._git: GitTrees | None = None
+
+    @property
+    def http(self) -> HttpFiles:
+        """Made, and imported, when first needed: most builds have no such source."""
+        if self._http is None:
+            from pybuild.executor.sources.http import HttpFiles
+
+            self._http = HttpFiles(
+                self._store,
+                self._workers,
+                self._lease,
+                secrets=self._secrets,
+                downloader=self._downloader,
+            )
+        return self._http
+
+    @property
+    def git(self) -> GitTrees:
+        """As `http`."""
+        if self._git is None:
+            from pybuild.executor.sources.git import GitTrees
+
+            self._git = GitTrees(
+                self._store,
+                self._workers,
+                self._lease,
+                secrets=self._secrets,
+                agents=self.agents,
+                environ=self._environ,
+            )
+        return self._git
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,8 +97,10 @@ class RemoteSources:
 
     async def close(self) -> None:
         """End connections, agents and the lease; idempotent."""
-        await self.http.close()
-        await self.git.close()
+        if self._http is not None:
+            await self._http.close()
+        if self._git is not None:
+            await self._git.close()
         for agent in self.agents.values():
             await agent.close()
         await self._downloader.close()
