@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from pybuild.daemon.pb import sourcepolicy as pb
 from pybuild.daemon.pb.ops import SourceOp
+from pybuild.frontend.paths import clean
 from pybuild.model.errors import UserError
 from pybuild.model.policy import (
     Action,
@@ -19,6 +21,7 @@ from pybuild.model.policy import (
     Source,
     Update,
 )
+from pybuild.model.reference import Reference
 
 # By their numbers on the wire.
 _ACTIONS, _MATCHES, _CONDITIONS = tuple(Action), tuple(MatchType), tuple(Condition)
@@ -49,12 +52,30 @@ def ruled_source(source: SourceOp, policies: Policies | None) -> None:
     """
     if policies is None:
         return
-    before = Source(source.identifier, dict(source.attrs))
+    before = Source(_canonical(source.identifier), dict(source.attrs))
     after = policies.apply(before)
     if after != before:
         source.identifier = after.identifier
         source.attrs.clear()
         source.attrs.update(after.attrs)
+
+
+def _canonical(identifier: str) -> str:
+    """Return the one spelling that rules are written for: another one must not get past them."""
+    scheme, mark, rest = identifier.partition("://")
+    match scheme if mark else "":
+        case "docker-image":
+            with suppress(ValueError):  # what is no name at all is refused by who reads it
+                return f"{scheme}://{Reference.parse(rest)}"
+        case "git":
+            rest, _, fragment = rest.partition("#")
+            ref, _, subdir = fragment.partition(":")
+            subdir = clean(subdir).strip("/")
+            fragment = f"{ref}:{subdir}" if subdir else ref
+            return f"{scheme}://{rest}" + (f"#{fragment}" if fragment else "")
+        case _:
+            pass
+    return identifier
 
 
 def _rule(message: pb.Rule) -> Rule:

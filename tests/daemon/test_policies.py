@@ -1,0 +1,76 @@
+"""Policies of clients, and the sources of definitions that they judge [POL-3, POL-5]."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.daemon.control.policies import read_policies, ruled_source
+from pybuild.daemon.pb import sourcepolicy as pb
+from pybuild.daemon.pb.ops import SourceOp
+from pybuild.model.errors import UserError
+
+DENY, CONVERT, EXACT = 1, 2, 1
+
+
+def rule(action: int, identifier: str, to: str | None = None) -> pb.Rule:
+    found = pb.Rule(action=action, selector=pb.Selector(identifier=identifier))
+    if to is not None:
+        found.updates.identifier = to
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spelt", "identifier"),
+    [
+        ("docker-image://alpine", "docker-image://docker.io/library/alpine:latest"),
+        ("docker-image://index.docker.io/library/a:1", "docker-image://docker.io/library/a:1"),
+        ("git://x.example/r.git#main:../sub/./dir/", "git://x.example/r.git#main:sub/dir"),
+        ("git://x.example/r.git#", "git://x.example/r.git"),
+        ("https://x.example/f", "https://x.example/f"),
+    ],
+)
+def test_another_spelling_does_not_get_past_a_rule(spelt: str, identifier: str) -> None:
+    exact = rule(DENY, identifier)
+    exact.selector.match_type = EXACT
+    policies = read_policies([pb.Policy(rules=[exact])])
+    with pytest.raises(UserError, match="denied by policy"):
+        ruled_source(SourceOp(identifier=spelt), policies)
+
+
+def test_a_source_that_is_let_pass_stays_as_it_was_spelt() -> None:
+    policies = read_policies([pb.Policy(rules=[rule(DENY, "docker-image://other")])])
+    source = SourceOp(identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"})
+    ruled_source(source, policies)
+    assert source == SourceOp(
+        identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"}
+    )
+
+
+def test_a_source_that_is_replaced_loses_what_the_other_cannot_have() -> None:
+    name = "docker-image://docker.io/library/alpine:latest"
+    policies = read_policies([pb.Policy(rules=[rule(CONVERT, name, "local://x")])])
+    source = SourceOp(identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"})
+    ruled_source(source, policies)
+    assert source == SourceOp(identifier="local://x")
+
+
+def test_policies_of_a_part_come_to_those_of_the_whole() -> None:
+    """[POL-5]"""
+    whole = read_policies([pb.Policy(rules=[rule(DENY, "local://a")])])
+    both = read_policies([pb.Policy(rules=[rule(DENY, "local://b")])], whole)
+    assert read_policies([]) is None and read_policies([], whole) == whole
+    for name in "ab":
+        with pytest.raises(UserError):
+            ruled_source(SourceOp(identifier=f"local://{name}"), both)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (pb.Rule(action=DENY), "invalid nil selector in policy"),
+        (rule(9000, "*"), "unknown type"),
+    ],
+)
+def test_rules_that_are_none(broken: pb.Rule, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_policies([pb.Policy(rules=[broken])])
