@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from pybuild.daemon.client.failures import failure
 from pybuild.daemon.client.services import services
 from pybuild.daemon.control.policies import write_policies
 from pybuild.daemon.grpc.channel import Channel, ClientCall
+from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.host import SystemClock
@@ -35,6 +37,7 @@ from pybuild.outputchecks import check_outputs
 from pybuild.request import MAY_DELETE, BuildRequest
 from pybuild.result import BuildResult
 
+_PARENT = re.compile(r"[0-9a-f-]{55}")
 SERVICE = "/moby.buildkit.v1.Control/"
 _SILENCE_S = 5.0
 _HOLD_S = 0.05
@@ -67,7 +70,9 @@ async def build(
         message.Ref = ref or message.Ref
         try:
             async with following(channel, message.Ref, reader, emit), session.open(channel):
-                data = await channel.unary(SERVICE + "Solve", message.SerializeToString())
+                data = await channel.unary(
+                    SERVICE + "Solve", message.SerializeToString(), metadata=_trace(os.environ)
+                )
         except RpcError as error:
             if exports.faults:
                 raise exports.faults[0] from error
@@ -85,6 +90,15 @@ async def build(
         warnings=tuple(reader.warnings),
         metadata=metadata_of(response, image_id),
     )
+
+
+def _trace(environ: Mapping[str, str]) -> Metadata:
+    """Say what trace the build is part of, where CI has told us in ``TRACEPARENT``."""
+    metadata = Metadata()
+    parent = environ.get("TRACEPARENT", "")
+    if _PARENT.fullmatch(parent):
+        metadata.add("traceparent", parent)
+    return metadata
 
 
 def solve_request(

@@ -67,6 +67,25 @@ def test_a_path_that_was_not_sent_is_told_without_where_the_server_keeps_it(
     assert str(there.store) not in done.err
 
 
+def test_a_build_is_part_of_the_trace_that_ci_has_begun(
+    there: Pybuild, remote: Remote, base: str, tmp_path: Path
+) -> None:
+    """[remote-api 7.6] Its spans are in the server's history, under the trace's id."""
+    context = write(tmp_path / "c", Dockerfile="FROM base\nRUN echo traced\n")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    blobs = there.store / "history/blobs"
+
+    def traced() -> list[str]:
+        lines = [line for path in blobs.iterdir() for line in path.read_bytes().splitlines()]
+        spans = [json.loads(line) for line in lines if line.startswith(b'{"Name"')]
+        return sorted(s["Name"] for s in spans if s["SpanContext"]["TraceID"] == trace)
+
+    remote("build", "-q", context, env={"TRACEPARENT": "no trace"})
+    assert traced() == []
+    remote("build", "-q", context, env={"TRACEPARENT": f"00-{trace}-00f067aa0ba902b7-01"})
+    assert {"[2/2] RUN echo traced", "moby.buildkit.v1.Control/Solve"} <= set(traced())
+
+
 LINTED = "FROM base AS Build\nARG a=1\nRUN echo $b\nMAINTAINER me\n"
 
 
