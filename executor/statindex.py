@@ -117,22 +117,27 @@ class StatIndex:
         self._new.pop(number, None)
 
     def _sort_in(self) -> None:
-        """Put the new ones in their places."""
-        numbers, seen, records = array("Q"), array("I"), bytearray()
-        done = 0
-        for number in sorted(self._new):
-            at = bisect_left(self._numbers, number, done)
-            numbers += self._numbers[done:at]
-            seen += self._seen[done:at]
-            records += self._records[done * _RECORD_BYTES : at * _RECORD_BYTES]
-            numbers.append(number)
-            seen.append(self._generation)
-            records += self._new[number]
-            done = at
-        numbers += self._numbers[done:]
-        seen += self._seen[done:]
-        records += self._records[done * _RECORD_BYTES :]
-        self._numbers, self._seen, self._records = numbers, seen, records
+        """Put the new ones in their places, from the last one on, in the columns as they are.
+
+        A second set of columns beside the first would be most of what an index ever takes.
+        """
+        numbers, seen = self._numbers, self._seen
+        end, free = len(numbers), len(numbers) + len(self._new)
+        self._records += bytes(_RECORD_BYTES * len(self._new))
+        numbers.extend(self._new)  # overwritten below, as these are
+        seen.extend([self._generation] * len(self._new))
+        with memoryview(self._records) as records:
+            for number in sorted(self._new, reverse=True):
+                at = bisect_left(numbers, number, 0, end)
+                free -= end - at
+                numbers[free : free + end - at] = numbers[at:end]
+                seen[free : free + end - at] = seen[at:end]
+                _move(records, at, end, free)
+                end = at
+                free -= 1
+                numbers[free] = number
+                seen[free] = self._generation
+                records[free * _RECORD_BYTES : (free + 1) * _RECORD_BYTES] = self._new[number]
         self._new.clear()
 
     def _drop_old(self) -> None:
@@ -192,6 +197,11 @@ class StatIndex:
             return
         self._numbers, self._seen, self._records = numbers, seen, records
         self._generation = generation + 1
+
+
+def _move(records: memoryview, start: int, end: int, to: int) -> None:
+    size = _RECORD_BYTES
+    records[to * size : (to + end - start) * size] = records[start * size : end * size]
 
 
 def _stamp(status: os.stat_result) -> bytes:

@@ -62,9 +62,9 @@ class Case:
         self.context = make_tree(tmp_path / "context", dockerfile)
         self.src = self.context / "src"
         self._fresh = 0
-        self._empty = tmp_path / "empty"
+        self.empty = tmp_path / "empty"
         if pybuild.store.is_dir():  # it has a base image
-            shutil.copytree(pybuild.store, self._empty, symlinks=True)
+            shutil.copytree(pybuild.store, self.empty, symlinks=True)
         self.build()
 
     def build(self) -> list[str]:
@@ -74,8 +74,8 @@ class Case:
     def afresh(self) -> list[str]:
         self._fresh += 1
         store = self.tmp_path / f"fresh{self._fresh}"
-        if self._empty.is_dir():
-            shutil.copytree(self._empty, store, symlinks=True)
+        if self.empty.is_dir():
+            shutil.copytree(self.empty, store, symlinks=True)
         Pybuild(store)("build", "-t", "it", self.context)
         return layers(store, "it")
 
@@ -296,6 +296,31 @@ def test_patch_without_what_it_changes_is_missed_and_made_again(
     done = pybuild("build", "-o", f"type=local,dest={tmp_path / 'out'}", case.context)
     assert "Traceback" not in done.err
     assert (tmp_path / "out/src/d3/e/f3").read_text() == "changed"
+    assert len(list((tmp_path / "out/src/d0/e").iterdir())) == FILES // 8
+
+
+def test_a_carried_cache_has_the_whole_layer(tmp_path: Path, pybuild: Pybuild, base: str) -> None:
+    case = Case(tmp_path, pybuild, f"FROM {base}\nCOPY src/ /src/\nRUN cat /src/d3/e/f3 > /seen\n")
+    (case.src / "d3/e/f3").write_text("changed")
+    cache = tmp_path / "cache"
+    pybuild("build", "-t", "it", f"--cache-to=type=local,mode=max,dest={cache}", case.context)
+    assert len(patches(pybuild.store)) == 1
+    other = Pybuild(tmp_path / "other")
+    shutil.copytree(case.empty, other.store, symlinks=True)
+    (case.src / "d0/e/f0").write_text("and again")
+    words = (
+        "build",
+        f"--cache-from=type=local,src={cache}",
+        "-o",
+        f"type=local,dest={tmp_path}/out",
+    )
+    other(*words, case.context)
+    assert (tmp_path / "out/src/d0/e/f0").read_text() == "and again"
+    (case.src / "d0/e/f0").write_text("0\n")
+    os.utime(case.src / "d0/e/f0", (OLD, OLD))
+    done = other(*words, "--progress=plain", case.context)
+    assert "CACHED" in done.err
+    assert (tmp_path / "out/seen").read_text() == "changed"
     assert len(list((tmp_path / "out/src/d0/e").iterdir())) == FILES // 8
 
 

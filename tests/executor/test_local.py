@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pybuild.executor import statindex
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.local import LocalDigester
 from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
@@ -126,6 +128,35 @@ def test_damaged_index_only_costs_time(tmp_path: Path, damage: str, kind: str) -
     path.write_bytes(data)
     again = digester(tmp_path, clock)
     assert again.digest(LocalTree(str(root)), Selection()) == before
+
+
+def test_index_stays_sorted_whatever_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statindex, "_MOST_NEW", 7)
+    rng = random.Random(4711)
+    path = str(tmp_path / "index")
+    put: dict[int, os.stat_result] = {}
+    for _ in range(4):
+        index = StatIndex(path, lambda: 10**18)
+        for number in rng.sample(range(1, 200), 40):
+            put[number] = _status(number, size=rng.randrange(1000))
+            index.put(put[number], _body(put[number]))
+        for _ in range(2):
+            assert all(index.get(status) == _body(status) for status in put.values())
+            assert index.get(_status(500, size=0)) is None
+            assert index.get(_status(next(iter(put)), size=5000)) is None
+            index.save()
+            index = StatIndex(path, lambda: 10**18)
+
+
+def _status(number: int, *, size: int) -> os.stat_result:
+    times = {"st_atime_ns": 1, "st_mtime_ns": 1, "st_ctime_ns": 1}
+    return os.stat_result((0o100644, number, number % 3, 1, 0, 0, size, 0, 0, 0), times)
+
+
+def _body(status: os.stat_result) -> bytes:
+    return (b"%d %d" % (status.st_ino, status.st_size)).ljust(32)
 
 
 def test_index_forgets_what_is_long_gone(tmp_path: Path) -> None:
