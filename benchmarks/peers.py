@@ -98,7 +98,10 @@ class Pybuild:
         command(*words, env=self.environment, stdin=json.dumps(told).encode())
 
     def forget(self, *, contexts: bool = True) -> None:
-        shutil.rmtree(self._root, ignore_errors=True)
+        for _ in range(100):  # what flushes behind the last build may still make files there
+            shutil.rmtree(self._root, ignore_errors=True)
+            if not self._root.exists():
+                break
 
     def daemons(self) -> list[int]:
         return []

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pybuild.cache.blobs import BlobMissing
@@ -31,6 +32,7 @@ from pybuild.model.snapshot import Snapshot
 
 _LAYER_PREFIX = "sha256-"
 _APPLY = "pybuild.image.apply:apply_job"
+_AT_ONCE = 4  # layers; each takes a process or two, and memory
 _APART_BYTES = 1 << 20  # below that a process costs more than it wins
 
 
@@ -42,6 +44,9 @@ class Layers:
         self._workers = workers
         self._fetcher = fetcher
         self._lease = lease
+        # Nobody waits for another layer while it has a turn, so they cannot wait for each other.
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._busy = 0
         self._settled = False  # whether the store's deltas are of our form
         self._whole: dict[
             tuple[str, ...], list[str]
@@ -187,7 +192,7 @@ class Layers:
             "size": descriptor.size,
             # A bomb must not fill the disk: the store keeps a twentieth of what is free.
             "max_bytes": _free_bytes(store.root) * 19 // 20,
-            "apart": descriptor.size >= _APART_BYTES and _has_two_processors(),
+            "apart": descriptor.size >= _APART_BYTES,
         }
         active = await asyncio.to_thread(store.deltas.begin)
         try:
@@ -196,10 +201,11 @@ class Layers:
                 args["digest"] = str(descriptor.digest)
             else:
                 done = await self._fetched(delta, {**args, "target": active.fs}, emit)
+                if done is None:
+                    store.deltas.abort(active)
+                    active = await asyncio.to_thread(store.deltas.begin)
             if done is None:
-                store.deltas.abort(active)
-                active = await asyncio.to_thread(store.deltas.begin)
-                done = await self._workers.call(_APPLY, {**args, "target": active.fs})
+                done = await self._applied({**args, "target": active.fs})
             name = names[0]
             if done["needs_lowers"]:
                 if len(names) == 1:
@@ -209,7 +215,7 @@ class Layers:
                     )
                 args["lowers"] = [path for task in below for path in await task]
                 name = names[-1]
-                done = await self._workers.call(_APPLY, {**args, "target": active.fs})
+                done = await self._applied({**args, "target": active.fs})
                 if done["needs_lowers"]:
                     raise InternalError(f"layer {delta} asks for lowers that it was given")
                 # What is unpacked is held and described like the layer itself.
@@ -223,12 +229,30 @@ class Layers:
 
     async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
-        oncoming = Oncoming(lambda fds: self._workers.call(_APPLY, args, fds=fds))
-        try:
-            await self._fetcher.fetch(delta, emit, follower=oncoming, is_compared=True)
-            return await oncoming.outcome()
-        finally:
-            await oncoming.stop()
+        async with self._turn() as has_processors:
+            args["apart"] = args["apart"] and has_processors
+            oncoming = Oncoming(lambda fds: self._workers.call(_APPLY, args, fds=fds))
+            try:
+                await self._fetcher.fetch(delta, emit, follower=oncoming, is_compared=True)
+                return await oncoming.outcome()
+            finally:
+                await oncoming.stop()
+
+    async def _applied(self, args: dict[str, Any]) -> dict[str, Any]:
+        async with self._turn() as has_processors:
+            args["apart"] = args["apart"] and has_processors
+            return await self._workers.call(_APPLY, args)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[bool]:
+        """Wait for few others; tell whether there are processors for two processes then."""
+        async with self._turns:
+            self._busy += 1
+            try:
+                processors = len(os.sched_getaffinity(0))
+                yield self._busy <= processors > 1
+            finally:
+                self._busy -= 1
 
 
 def _done(paths: list[str]) -> asyncio.Future[list[str]]:
@@ -244,10 +268,6 @@ def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return error  # pyright: ignore[reportUnknownVariableType]
-
-
-def _has_two_processors() -> bool:
-    return len(os.sched_getaffinity(0)) > 1
 
 
 def _free_bytes(path: str) -> int:

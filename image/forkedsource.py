@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pybuild.image.compression import LayerSource
 
 _SLOT = 256 << 10
-_SLOTS = 32
+_SLOTS = 16
 _COUNT_BYTES = 4
 _SIGKILL = 9
 

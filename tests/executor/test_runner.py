@@ -722,6 +722,31 @@ def test_image_is_unpacked_only_when_its_files_are_needed_and_only_once(site: Ru
     site(body)
 
 
+def test_few_layers_are_unpacked_at_once(site: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes processes and memory; that there are more of them makes nothing faster."""
+
+    async def body(s: Site) -> None:
+        busy = most = 0
+        call = s.workers.call
+
+        async def counted(*args: Any, **options: Any) -> dict[str, Any]:
+            nonlocal busy, most
+            busy += 1
+            most = max(most, busy)
+            try:
+                return await call(*args, **options)
+            finally:
+                busy -= 1
+
+        monkeypatch.setattr(s.workers, "call", counted)
+        result = await s.run(image(s, *(layer([(str(n), "x")]) for n in range(12))))
+        assert isinstance(result, Snapshot)
+        assert len(await s.runner.ensure(result)) == 12
+        assert 1 < most <= 4
+
+    site(body)
+
+
 def test_layer_that_turns_out_wrong_when_it_has_come_leaves_nothing(site: Run) -> None:
     """It was unpacked while it came; its diffID is right, and its blob is not what was asked for."""
 
