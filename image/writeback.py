@@ -6,7 +6,8 @@ import ctypes
 
 STRIDE = 16 << 20
 _SYNC_FILE_RANGE_WRITE = 2
-_libc = ctypes.CDLL(None)
+# Not every C library has it.
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
 
 class Writeback:
@@ -18,10 +19,10 @@ class Writeback:
 
     def reached(self, size: int) -> None:
         """Have the disk begin with what is there, if it is worth it; never fails, hardly waits."""
-        if size - self._begun < STRIDE:
+        if _sync_file_range is None or size - self._begun < STRIDE:
             return
         start = ctypes.c_int64(self._begun)
         count = ctypes.c_int64(size - self._begun)
         # What cannot be begun (a pipe, an odd file system) is flushed in the end like all else.
-        _libc.sync_file_range(self._fd, start, count, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+        _sync_file_range(self._fd, start, count, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
         self._begun = size
