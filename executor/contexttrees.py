@@ -42,10 +42,15 @@ class ContextTrees:
             )
         return known[selection]
 
-    def facts(self, tree: LocalTree, path: str) -> tuple[Selection, TreeFacts] | None:
-        """Return what the contents of the directory *path* were made of when they were digested."""
+    def facts(self, tree: LocalTree, wanted: Selection) -> tuple[Selection, TreeFacts] | None:
+        """Return what a directory's contents were made of when they were digested.
+
+        Another selection of the same path may have picked other files, so all must be *wanted* that
+        decides which; the directory's own name and an empty selection do not.
+        """
+        wanted = _picks(wanted)
         for (known, selection), facts in self._facts.items():
-            if known == tree and selection.path == path and facts.plain:
+            if known == tree and facts.plain and _picks(selection) == wanted:
                 return selection, facts
         return None
 
@@ -104,6 +109,11 @@ class ContextTrees:
     async def close(self) -> None:
         """Keep what was learnt about files for the next build."""
         await asyncio.to_thread(self._digester.save)
+
+
+def _picks(selection: Selection) -> Selection:
+    """Return *selection* without what does not decide which files below a directory it picks."""
+    return replace(selection, contents_only=True, keep_owner=False, allow_empty=True)
 
 
 def _changed(tree: LocalTree, what: str) -> UserError:

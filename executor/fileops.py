@@ -129,7 +129,14 @@ class FileOps:
         tree = sources[action.input]
         if not isinstance(tree, LocalTree):
             return None
-        found = self._contexts.facts(tree, action.source)
+        wanted = Selection(
+            path=action.source,
+            wildcard=action.wildcard,
+            exclude=action.exclude,
+            follow_links=action.follow_source_links,
+            parents_pivot=action.parents_pivot,
+        )
+        found = self._contexts.facts(tree, wanted)
         if found is None or not await self._can_patch():
             return None
         return _Source(tree, *found)

@@ -254,6 +254,19 @@ def test_excluded_files_are_not_copied(tmp_path: Path, pybuild: Pybuild) -> None
     assert case.build() == case.afresh()
 
 
+@pytest.mark.parametrize("words", ["--parents src /", "--exclude=**/f1* src /out/"])
+def test_other_choices_of_the_same_directory_are_not_taken_for_it(
+    tmp_path: Path, pybuild: Pybuild, words: str
+) -> None:
+    """What one copy picks says nothing of another one's, though both are of one path."""
+    text = f"# syntax=docker/dockerfile:1-labs\nFROM scratch\nCOPY {words}\nCOPY src /last/\n"
+    case = Case(tmp_path, pybuild, text)
+    (case.src / "d3/e/f3").write_text("changed")
+    assert case.build() == case.afresh()
+    # The last one lies on another base now.
+    assert patches(pybuild.store) == []
+
+
 def test_another_base_is_another_place(tmp_path: Path, pybuild: Pybuild, base: str) -> None:
     text = f"FROM {base}\nARG N=0\nRUN mkdir -p /src && echo $N > /src/own\nCOPY src/ /src/\n"
     case = Case(tmp_path, pybuild, text)
