@@ -1,6 +1,7 @@
 """An HTTP/1.1 answer being read, without I/O: llhttp takes the bytes apart, as it does for aiohttp.
 
-What a stranger's server may send is bounded: the head in its length, interim answers by that too.
+What a stranger's server may send is bounded: the head in its length, interim answers by that too, and
+what stands between the bytes of a body, such as chunk extensions and trailers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Answer:
         self.has_head = self.is_complete = self.keeps = False
         self._is_headless = method in ("HEAD", "CONNECT")  # no body follows, whatever the head says
         self._is_interim = self._ends_with_connection = False
-        self._head_bytes = 0
+        self._idle_bytes = 0  # since the head began, or the last piece of the body came
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
@@ -47,8 +48,7 @@ class Answer:
         if self.is_complete:
             self.keeps = False  # nobody has asked for that
             return
-        if not self.has_head:
-            self._head_bytes += len(data)
+        pieces = len(self.pieces)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -59,8 +59,16 @@ class Answer:
             if not self.is_complete:
                 raise BadAnswer(str(error)) from error
             self.keeps = False
-        if not self.has_head and self._head_bytes > _MOST_HEAD_BYTES:
-            raise BadAnswer(f"its head is longer than {_MOST_HEAD_BYTES} bytes")
+        if self.has_head and self.status < 100:
+            raise BadAnswer(f"there is no status {self.status}")
+        if self.is_complete or len(self.pieces) > pieces:
+            self._idle_bytes = 0
+            return
+        self._idle_bytes += len(data)
+        if self._idle_bytes > _MOST_HEAD_BYTES:
+            what = "there is more than" if self.has_head else "its head is longer than"
+            where = " in which nothing of its body is" if self.has_head else ""
+            raise BadAnswer(f"{what} {_MOST_HEAD_BYTES} bytes{where}")
 
     def end(self) -> bool:
         """Take the end of the connection; tell whether the answer is whole."""

@@ -88,6 +88,7 @@ def test_what_is_cut_is_not_whole(data: bytes) -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x15\x03\x01\x00\x02\x02\x46",
         b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n",
         OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -115,3 +116,29 @@ def test_endless_interim_answers_are_refused() -> None:
     with pytest.raises(BadAnswer, match="its head is longer"):
         for _ in range(10_000):
             answer.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "begun, endless",
+    [
+        (b"3\r\nabc\r\n0\r\n", b"A: " + b"x" * 1000 + b"\r\n"),
+        (b"3\r\nabc\r\n0\r\nA:", b"x" * 1000),
+        (b"3;", b"x" * 1000),
+    ],
+    ids=["trailers", "trailer", "chunk extension"],
+)
+def test_endless_bytes_beside_the_body_are_refused(begun: bytes, endless: bytes) -> None:
+    """They come to nobody's notice, and a trailer costs the square of its length to take in."""
+    answer = fed("GET", OK + b"Transfer-Encoding: chunked\r\n\r\n" + begun)
+    with pytest.raises(BadAnswer, match="more than 65536 bytes in which nothing of its body is"):
+        for _ in range(100):
+            answer.feed(endless)
+
+
+def test_a_body_in_the_smallest_chunks_is_read() -> None:
+    answer = fed("GET", OK + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(20_000):
+        for part in (b"1;x=y\r\n", b"a", b"\r\n"):
+            answer.feed(part)
+    answer.feed(b"0\r\n\r\n")
+    assert answer.is_complete and len(answer.pieces) == 20_000
