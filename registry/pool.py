@@ -97,7 +97,8 @@ class Pool:
         kept = self._kept.get(route, [])
         while kept:
             connection, since = kept.pop()
-            if connection.is_open and now - since < _KEPT_S:
+            # One that spoke without being asked would have that taken for the next answer.
+            if connection.is_reusable and now - since < _KEPT_S:
                 return connection
             connection.close()
         return None

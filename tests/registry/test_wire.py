@@ -115,6 +115,35 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(run: Run) -> No
     run(body())
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_kept_connection_that_spoke_unasked_is_replaced(run: Run, method: str) -> None:
+    """What it said would be read as the answer to the next request."""
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        writer.write(b"" if method == "HEAD" else b"true")
+        if count == 1:
+            await asyncio.sleep(0.05)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse")
+        await reader.read()
+
+    async def body() -> None:
+        async with listening(serve) as host, wire() as w:
+            response = await get(w, f"http://{host}/", method)
+            await response.read(10)
+            response.close()
+            await asyncio.sleep(0.1)
+            response = await get(w, f"http://{host}/")
+            response.close()
+            assert (count, response.length) == (2, 4)
+
+    run(body())
+
+
 def test_an_early_answer_ends_the_sending_of_a_body(run: Run) -> None:
     closed = False
 
