@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,24 @@ from pybuild.config import Limits, load_settings
 from pybuild.model.clock import FakeClock
 from pybuild.model.errors import UsageError
 from pybuild.upkeep import keep_within, policies
+
+
+@pytest.fixture(autouse=True)
+def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Say how full the disk is, which is no matter of ours: half full, unless a test says more."""
+    real = os.statvfs
+
+    def fill_to(share: float) -> None:
+        def shown(path: str) -> os.statvfs_result:
+            disk = real(path)
+            free = int(disk.f_blocks * (1 - share))
+            sizes = (disk.f_bsize, disk.f_frsize, disk.f_blocks, free, free)
+            return os.statvfs_result((*sizes, *disk[5:]))
+
+        monkeypatch.setattr(os, "statvfs", shown)
+
+    fill_to(0.5)
+    return fill_to
 
 
 def store_with_garbage(tmp_path: Path, clock: FakeClock, size: int) -> Store:
@@ -34,6 +53,20 @@ def test_the_ceiling_is_kept_once_an_hour(tmp_path: Path) -> None:
         clock.advance(600)
         assert keep_within(store, limits) == 0
         clock.advance(3600)
+        assert keep_within(store, limits) >= 1 << 20
+
+
+def test_a_nearly_full_disk_is_looked_after_by_every_build(
+    tmp_path: Path, fill: Callable[[float], None]
+) -> None:
+    """[GC-5] However short ago the last look was."""
+    clock = FakeClock()
+    limits = Limits(max_used_space="100kB")
+    with store_with_garbage(tmp_path, clock, 1 << 20) as store:
+        assert keep_within(store, limits) >= 1 << 20
+    fill(0.96)
+    with store_with_garbage(tmp_path, clock, 1 << 20) as store:
+        clock.advance(1)
         assert keep_within(store, limits) >= 1 << 20
 
 
