@@ -27,6 +27,21 @@ def locked(path: str, *, shared: bool = False) -> Generator[None]:
         os.close(fd)
 
 
+@contextmanager
+def tried(path: str) -> Generator[bool]:
+    """Hold the lock file *path* alone if nobody else has it; tell whether."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
 class LiveFile:
     """A file that is locked as long as its maker lives, and is removed when it lets go.
 

@@ -27,7 +27,7 @@ from pybuild.cache.atomic import Disk, faults, write_file
 from pybuild.cache.blobs import BlobMissing, Blobs
 from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.cache.leases import Leases
-from pybuild.cache.locks import locked
+from pybuild.cache.locks import locked, tried
 from pybuild.cache.scratch import Scratch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -119,6 +119,7 @@ class Repositories:
         self._all = os.path.join(self.folder, "repositories")
         self._changes = os.path.join(self.folder, "changes")
         self._mutex = os.path.join(root, "locks", "registry")
+        self._served = os.path.join(root, "locks", "registry-served")
 
     def __getitem__(self, name: str) -> Repository:
         """Return the repository of that name, whether it exists or not.
@@ -169,6 +170,14 @@ class Repositories:
         """Keep other changes of manifests and tags out."""
         return locked(self._mutex)
 
+    def serving(self) -> AbstractContextManager[None]:
+        """Serve what is here: somebody may be pushing, and is told what he need not push."""
+        return locked(self._served, shared=True)
+
+    def unserved(self) -> AbstractContextManager[bool]:
+        """Keep servers from starting; gives whether none runs, so that nobody can be pushing."""
+        return tried(self._served)
+
 
 class Repository:
     """The links of one repository."""
@@ -201,13 +210,26 @@ class Repository:
             path = self._path("blobs", digest)
             with suppress(FileExistsError):
                 os.close(self._all.disk.create(path, 0o600))
-            self.use_blob(digest)
+            self._touch(path)
 
-    def use_blob(self, digest: Digest) -> None:
-        """Let the blob count as just pushed: somebody was told that it is here."""
+    def use_blob(self, digest: Digest) -> bool:
+        """Tell whether the blob is linked here, and there, to somebody who will rely on it.
+
+        It counts as just pushed then. Whoever takes links away looks at that under the collection
+        lock, so the answer holds: without the guard a link could go between the two.
+        """
+        with self._all.leases.guard():
+            return self._touch(self._path("blobs", digest)) and self._all.blobs.has(digest)
+
+    def _touch(self, path: str) -> bool:
         now = self._all.clock.now()
-        with suppress(OSError):
-            os.utime(self._path("blobs", digest), (now, now))
+        try:
+            os.utime(path, (now, now))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # of another owner, or read only: it is there, and counts as used when it was
+        return True
 
     def unlink_blob(self, digest: Digest) -> bool:
         """Forget the blob; tell whether it was linked."""

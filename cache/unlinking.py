@@ -8,7 +8,7 @@ link's any more is freed by `prune`.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
@@ -38,9 +38,6 @@ class Keeping:
     blobs: float = 3600.0
     released: float = 3600.0
     untagged: float | None = None
-
-
-AT_ONCE = Keeping(released=0.0)
 
 
 @dataclass(slots=True)
@@ -110,21 +107,16 @@ def spare_blobs(
 ) -> list[Digest]:
     """Return the blobs to unlink. Pure.
 
-    What a manifest named that is not needed may go though it was pushed a moment ago, unless
-    somebody asked for it since: then another push may rely on it.
+    Never one that was pushed or asked for a moment ago, even if the manifest that named it was
+    deleted since: another push, of which we know nothing yet, may rely on the same blob.
     """
     if any(digest not in content.children for digest in needed):
         return []  # a manifest that cannot be read names nobody knows what
     wanted = {child for digest in needed for _, child in content.children[digest]}
-    given_up: dict[Digest, float] = {}
-    for digest in content.entries.keys() - needed:
-        for _, child in content.children.get(digest, ()):
-            given_up[child] = max(given_up.get(child, 0.0), content.entries[digest].changed)
     return sorted(
         digest
         for digest, used in content.used.items()
-        if digest not in wanted
-        and (now - used >= keeping.blobs or used < given_up.get(digest, 0.0))
+        if digest not in wanted and now - used >= keeping.blobs
     )
 
 
@@ -139,6 +131,19 @@ def unlink(store: Store, keeping: Keeping) -> Unlinked:
         while _pass(store, repository, keeping, done):
             pass  # what was released by what went may go now
     return done
+
+
+def unlink_at_once(store: Store, keeping: Keeping) -> Unlinked:
+    """As `unlink`, but take what was deleted now; its blobs too when no server runs.
+
+    Where one does, what was pushed or asked for within the time of a push stays.
+
+    Raises:
+        EnvironmentFault: a link cannot be removed.
+    """
+    with store.repositories.unserved() as unserved:
+        blobs = 0.0 if unserved else keeping.blobs
+        return unlink(store, replace(keeping, released=0.0, blobs=blobs))
 
 
 def _pass(store: Store, repository: Repository, keeping: Keeping, done: Unlinked) -> bool:

@@ -8,14 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from pybuild.cache.filters import parse_filters, parse_size, shown_id
 from pybuild.cache.prune import Policy, Pruned
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import unlink
+from pybuild.cache.unlinking import unlink_at_once
 from pybuild.cache.usage import UsageRecord, overhead, usage
 from pybuild.commands.images import table
 from pybuild.config import load_settings
@@ -75,10 +74,10 @@ def prune(parsed: Parsed) -> int:
     if not confirmed(parsed):
         return 0
     settings = load_settings(parsed.one("config"), parsed.one("root"))
-    keeping = replace(read_keeping(settings.registry_server), released=0.0)
+    keeping = read_keeping(settings.registry_server)
 
     def work(store: Store) -> Pruned:
-        unlink(store, keeping)
+        unlink_at_once(store, keeping)
         disk = os.statvfs(store.root)
         return free(store, policy_from(parsed, disk.f_blocks * disk.f_frsize), tell)
 

@@ -29,14 +29,8 @@ async def get(asked: Asked) -> web.StreamResponse:
     if download is not None:
         return await _passed_on(download, asked, headers)
 
-    def find() -> bool:
-        if not repository.has_blob(digest):
-            return False
-        # Whoever hears that it is here will not push it: it must stay for a while.
-        repository.use_blob(digest)
-        return True
-
-    if not await asyncio.to_thread(find):
+    # Whoever hears that it is here will not push it: it must stay for a while.
+    if not await asyncio.to_thread(repository.use_blob, digest):
         raise blob_unknown(digest)
     return web.FileResponse(asked.hosting.store.blobs.path(digest), headers=headers)
 

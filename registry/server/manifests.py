@@ -71,8 +71,8 @@ async def put(asked: Asked) -> web.StreamResponse:
 
     def keep() -> None:
         def blob_size(digest: Digest) -> int | None:
-            repository.use_blob(digest)  # first: what is used now is not taken away meanwhile
-            return hosting.store.blobs.size(digest) if repository.has_blob(digest) else None
+            # What is used now is not taken away before the manifest holds it.
+            return hosting.store.blobs.size(digest) if repository.use_blob(digest) else None
 
         def manifest_size(digest: Digest) -> int | None:
             known = repository.manifest(digest)

@@ -51,6 +51,7 @@ async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerato
     tls = server_context(settings) if settings.cert else None
     registry = Registry(hosting, make_guard(hosting))
     async with AsyncExitStack() as stack:
+        stack.enter_context(hosting.store.repositories.serving())
         collector = asyncio.create_task(collect_forever(hosting))
         stack.push_async_callback(_end, collector)
         if hosting.upstreams is not None:

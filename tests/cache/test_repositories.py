@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pybuild.cache.atomic import Disk
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.mark import mark
 from pybuild.cache.prune import Policy, prune
 from pybuild.cache.repositories import Entry, is_name, is_tag
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import AT_ONCE, Keeping, unlink
+from pybuild.cache.unlinking import Keeping, unlink, unlink_at_once
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 
 HOUR = 3600.0
+RELEASED = Keeping(released=0.0)
 ABSENT = Digest("sha256:" + "0" * 64)
 
 
@@ -83,10 +87,13 @@ def layers(store: Store) -> set[bytes]:
 
 @pytest.fixture
 def free(store: Store) -> Callable[..., set[bytes]]:
-    """Unlinks and prunes; returns the layers that are left."""
+    """Unlinks, by default at once, and prunes; returns the layers that are left."""
 
-    def work(keeping: Keeping = AT_ONCE) -> set[bytes]:
-        unlink(store, keeping)
+    def work(keeping: Keeping | None = None) -> set[bytes]:
+        if keeping is None:
+            unlink_at_once(store, Keeping())
+        else:
+            unlink(store, keeping)
         prune(store, Policy(all=True))
         return layers(store)
 
@@ -154,9 +161,62 @@ def test_a_blob_that_waits_for_its_manifest_stays_for_the_time_of_a_push(
     clock.advance(0.9 * HOUR)
     store.repositories["a"].use_blob(blob)  # a client asked, and will not push it again
     clock.advance(0.9 * HOUR)
-    assert free() == {b"pushed"}
+    assert free(RELEASED) == {b"pushed"}
     clock.advance(0.2 * HOUR)
-    assert free() == set()
+    assert free(RELEASED) == set()
+
+
+def test_a_blob_that_a_deleted_image_had_too_stays_for_the_time_of_a_push(
+    store: Store, clock: FakeClock, free: Callable[..., set[bytes]]
+) -> None:
+    """The same layer was pushed, or found to be here, for an image whose manifest is to come."""
+    repository = store.repositories["a"]
+    push(store, "a", "v1", layer=b"shared")
+    assert repository.use_blob(Digest.of(b"shared"))
+    clock.advance(1)
+    repository.untag("v1")
+    clock.advance(1)
+    assert free(RELEASED) == {b"shared"}
+    assert repository.manifests() == []
+    with store.repositories.serving():
+        assert free() == {b"shared"}, "pruned while somebody may be pushing"
+    push(store, "a", "v2", layer=b"shared")
+    repository.untag("v2")
+    assert free() == set(), "pruned while nobody can"
+
+
+def test_nobody_is_told_of_a_blob_whose_link_is_being_taken_away(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    class Asked(Disk):
+        """Another client asks for the blob between the look at its link and the link's end."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[bool] = []
+            self.asking: threading.Thread | None = None
+
+        def unlink(self, path: str) -> None:
+            if path.startswith(links) and self.asking is None:
+                self.asking = threading.Thread(target=self.ask)
+                self.asking.start()
+                self.asking.join(0.1)
+            super().unlink(path)
+
+        def ask(self) -> None:
+            self.told.append(store.repositories["a"].use_blob(blob))
+
+    links = str(tmp_path / "registry/repositories/a/blobs")
+    disk = Asked()
+    with Store.open(tmp_path, clock, disk=disk) as store:
+        with store.view() as view:
+            blob = view.blobs.put(b"pushed long ago")
+            view.repositories["a"].link_blob(blob)
+        clock.advance(2 * HOUR)
+        assert unlink(store, Keeping()).blobs == 1
+        assert disk.asking is not None
+        disk.asking.join()
+        assert disk.told == [False]
 
 
 def test_an_image_of_several_platforms_goes_as_one(

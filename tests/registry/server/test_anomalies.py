@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,30 @@ async def pushed_or_refused(one: Served) -> int | None:
     return None if answer.status == 201 else answer.status
 
 
+class Turned:
+    """The real time, and what it was turned forward by."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+
 def test_collection_never_takes_what_is_being_pushed(tmp_path: Path) -> None:
-    """Pushes, deletions and collections all at once: what was acknowledged and not deleted is there."""
+    """Pushes, deletions and collections all at once: what was acknowledged and not deleted is there.
+
+    Between some pushes, and never during one, the time of a push goes by: so links do get old,
+    and are collected while the next push finds them or brings them again.
+    """
+    pushers, clock = 4, Turned()
 
     async def work() -> None:
-        with Store.open(tmp_path, WallClock()) as store:
+        with Store.open(tmp_path, clock) as store:
             async with served_from(store) as one:
-                hosting = Hosting(
-                    store, ServerSettings(keeping=Keeping(released=0.0, blobs=3600.0))
-                )
+                keeping = Keeping(released=0.0, blobs=3600.0)
+                hosting = Hosting(store, ServerSettings(keeping=keeping))
+                between = asyncio.Barrier(pushers)
                 going = True
 
                 async def collector() -> int:
@@ -140,10 +156,14 @@ def test_collection_never_takes_what_is_being_pushed(tmp_path: Path) -> None:
                 async def pusher(number: int) -> None:
                     chance = random.Random(number)
                     for turn in range(12):
+                        if turn % 3 == 2:
+                            if await between.wait() == 0:
+                                clock.ahead += 3600.0
+                            await between.wait()
                         tag = f"v{number}-{turn % 3}"
-                        # Few layers, so that what one lets go of another pushes.
+                        # Few layers, so that what one lets go of another pushes, or finds.
                         layer = b"shared %d" % chance.randrange(4)
-                        digest = await one.push_image("a", tag, layer)
+                        digest = await push(one, tag, layer, ask=chance.random() < 0.5)
                         answer = await one.ask("GET", f"/v2/a/manifests/{tag}")
                         assert answer.headers["Docker-Content-Digest"] == digest
                         blob = await one.ask("GET", f"/v2/a/blobs/{Digest.of(layer)}")
@@ -153,15 +173,29 @@ def test_collection_never_takes_what_is_being_pushed(tmp_path: Path) -> None:
                             assert gone.status == 202
 
                 collecting = asyncio.create_task(collector())
-                await asyncio.gather(*(pusher(number) for number in range(4)))
+                await asyncio.gather(*(pusher(number) for number in range(pushers)))
                 going = False
                 assert await collecting > 1
+                assert hosting.metrics.collected["links",] > 0
                 for tag in store.repositories["a"].tags():
                     manifest = (await one.ask("GET", f"/v2/a/manifests/{tag}")).json
                     for part in (manifest["config"], *manifest["layers"]):
                         assert (await one.ask("GET", f"/v2/a/blobs/{part['digest']}")).status == 200
 
     run(work(), 90)
+
+
+async def push(one: Served, tag: str, layer: bytes, ask: bool) -> Digest:
+    """Push an image of one layer; with *ask*, do not send what the registry says to have."""
+    for data in (b"{}", layer):
+        path = f"/v2/a/blobs/{Digest.of(data)}"
+        if not ask or (await one.ask("HEAD", path)).status != 200:
+            await one.push_blob("a", data)
+    document = image(Digest.of(b"{}"), [Digest.of(layer)])
+    document["layers"][0]["size"] = len(layer)
+    answer = await one.put("a", tag, document)
+    assert answer.status == 201, answer
+    return Digest(answer.headers["Docker-Content-Digest"])
 
 
 json_values = st.recursive(

@@ -156,6 +156,10 @@ def test_what_is_served_can_be_listed_removed_and_pruned(tmp_path: Path) -> None
         removed = pybuild(tmp_path, "registry", "rm", "team/app:v1")
         assert removed.stdout == "Deleted: team/app:v1\n"
         assert pybuild(tmp_path, "prune", "--force").returncode == 0
+        left = {store.blobs.read(blob) for blob, _ in store.blobs.list()}
+        assert left == {b"{}", b"layer of v1"}, "somebody else may be pushing them"
+        assert serving.stop() == 0
+        assert pybuild(tmp_path, "prune", "--force").returncode == 0
         assert list(store.blobs.list()) == []
 
 
