@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from pybuild.dockeraddress import Address
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.trust import trusting
 
 if TYPE_CHECKING:
     from aiohttp import BaseConnector, ClientSession
@@ -173,7 +174,7 @@ def _tls(directory: str) -> ssl.SSLContext | None:
     if not directory:
         return None
     try:
-        context = ssl.create_default_context(cafile=os.path.join(directory, "ca.pem"))
+        context = trusting(os.path.join(directory, "ca.pem"))
         pair = [os.path.join(directory, name) for name in ("cert.pem", "key.pem")]
         if os.path.exists(pair[0]):
             context.load_cert_chain(*pair)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pybuild.model.trust import trusting
 from pybuild.registry.connection import Connection
 from pybuild.registry.faults import RegistryFault
 
@@ -113,7 +114,7 @@ async def _dialled(host: str, port: int) -> socket.socket:
 
 
 def _to_proxy(proxy: URL) -> ssl.SSLContext | None:
-    return ssl.create_default_context() if proxy.scheme == "https" else None
+    return trusting() if proxy.scheme == "https" else None
 
 
 async def _open_tunnel(connection: Connection, url: URL, proxy: URL) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pybuild.model.errors import UsageError
+from pybuild.model.trust import trusting
 from pybuild.registry.hosts import Tls
 
 
@@ -16,7 +17,7 @@ def make_context(tls: Tls) -> ssl.SSLContext:
     Raises:
         UsageError: a file cannot be read or holds no certificate.
     """
-    context = ssl.create_default_context()
+    context = trusting()
     for name in tls.ca:
         _load(name, lambda name=name: context.load_verify_locations(cafile=name))  # type: ignore[misc]
     for pair in tls.keypairs:

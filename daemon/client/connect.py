@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pybuild.builders import Builder
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.trust import trusting
 
 _CONNECT_S = 20.0
 _FAREWELL_S = 0.2
@@ -85,7 +86,7 @@ def client_context(builder: Builder) -> ssl.SSLContext:
         raise UsageError("TLS: a key without a certificate", hints=["give it with --tlscert"])
     files = ", ".join(filter(None, (builder.ca, builder.cert, builder.key)))
     try:
-        context = ssl.create_default_context(cafile=builder.ca or None)
+        context = trusting(builder.ca or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if builder.cert:
             context.load_cert_chain(builder.cert, builder.key or None)

@@ -87,9 +87,14 @@ class SocketProtocol(asyncio.BufferedProtocol):
             self.link.close(RpcError(Code.UNAVAILABLE, f"connection closed{why}"))
 
     def writelines(self, chunks: list[Buffer], /) -> None:
-        """Write."""
+        """Write; what comes too late is dropped here.
+
+        From 3.12 on asyncio's own transports would begin to watch a descriptor that is about to be
+        closed, and the next connection that gets its number is never told of anything.
+        """
         assert self._transport is not None
-        self._transport.writelines(chunks)
+        if not self._transport.is_closing():
+            self._transport.writelines(chunks)
 
     def close(self) -> None:
         """Write what is left and close; who does not read it is not waited for."""

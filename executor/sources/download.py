@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.trust import trusting
 
 if TYPE_CHECKING:
     import aiohttp
@@ -197,7 +197,7 @@ class Downloader:
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=limits.connect_s, sock_read=limits.idle_s
                 ),
-                connector=aiohttp.TCPConnector(ssl=ssl.create_default_context()),
+                connector=aiohttp.TCPConnector(ssl=trusting()),
             )
         bare = target.with_user(None)
         if is_home and target.user is not None and "Authorization" not in headers:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb import gateway
+from pybuild.model.trust import trusting
 from tests.daemon.buildsites import CONTROL
 from tests.harness import ROOT, Pybuild, write
 
@@ -111,7 +111,7 @@ def guarded(pybuild: Pybuild, certificates: Path, log: Path) -> Generator[str]:
 @asynccontextmanager
 async def as_client(address: str, certificates: Path, name: str) -> AsyncGenerator[Channel]:
     """Connect with the certificate *name*, or with none."""
-    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    context = trusting(str(certificates / "ca.pem"))
     if name:
         context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
     async with asyncio.timeout(30):

@@ -102,7 +102,6 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("Itself", (), {"one": 1}),
     ("Nothing", (), {}),
     ("One", (None,), {}),
-    ("One", (float("nan"),), {}),
     ("Own", (12,), {}),
 ]
 

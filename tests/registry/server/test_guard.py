@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ssl
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,6 +13,7 @@ import pytest
 from pybuild.cache.store import Store
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.model.trust import trusting
 from pybuild.registry.credentials import Credential, StaticCredentials
 from pybuild.registry.server.access import MEMBERS, Access, Rule
 from pybuild.registry.server.hosting import Hosting
@@ -228,8 +228,8 @@ def test_tls_with_and_without_a_certificate_of_the_client(tmp_path: Path) -> Non
                 listening(Hosting(store, settings), ["127.0.0.1:0"]) as [host],
                 aiohttp.ClientSession() as session,
             ):
-                stranger = ssl.create_default_context(cafile=str(authority.ca))
-                known = ssl.create_default_context(cafile=str(authority.ca))
+                stranger = trusting(str(authority.ca))
+                known = trusting(str(authority.ca))
                 known.load_cert_chain(authority.cert, authority.key)
                 async with session.get(f"https://{host}/v2/", ssl=known) as response:
                     assert response.status == 200
