@@ -15,14 +15,15 @@ def is_own(name: bytes) -> bool:
     )
 
 
-def own_attributes(path: bytes) -> dict[bytes, bytes]:
+def own_attributes(path: bytes | int) -> dict[bytes, bytes]:
     """Return the attributes of *path*, no link followed; none where there are no such things."""
+    follow = isinstance(path, int)  # a descriptor is no link, and says so by an error
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path, follow_symlinks=follow)
         if not names:
             return {}
         own = [name for name in map(os.fsencode, names) if is_own(name)]
-        return {name: os.getxattr(path, name, follow_symlinks=False) for name in own}
+        return {name: os.getxattr(path, name, follow_symlinks=follow) for name in own}
     except OSError:
         return {}
 

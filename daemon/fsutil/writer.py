@@ -38,7 +38,7 @@ class TreeWriter:
     Args:
         strict: what is there may be of another directory that only looks alike. Then a file
             also counts as changed when its time is of whole seconds, as archives and tools that
-            pin times make them, or when its extended attributes differ.
+            pin times make them.
         index: told the digest of each file as it is written, so that nobody has to read it again
             (`treehash.body_state`), and asked about those that stay.
         merge: leave alone what is there and was not sent; a directory in the way of something
@@ -158,10 +158,9 @@ class TreeWriter:
             and there.st_size == entry.size
             and there.st_mtime_ns == entry.mtime_ns
         )
-        if not same or not self._is_strict:
-            return same
-        if entry.mtime_ns % 1_000_000_000 == 0:
+        if not same or (self._is_strict and entry.mtime_ns % 1_000_000_000 == 0):
             return False
+        # Who changes an attribute leaves the time alone.
         found = own_attributes(b"/proc/self/fd/%d/%s" % (self._dir(folder), name))
         return found == {name: value for name, value in entry.xattrs.items() if is_own(name)}
 
@@ -281,6 +280,9 @@ class TreeWriter:
             same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
             if not same_owner:
                 self._own(fd, entry, there)
+            for name in own_attributes(fd):
+                if name not in entry.xattrs:
+                    os.removexattr(fd, name)
             for name, value in entry.xattrs.items():
                 set_own(fd, name, value)
             if there.st_mode != mode or not same_owner:

@@ -147,6 +147,26 @@ def test_a_changed_mode_moves_no_data(source: Path, target: Path) -> None:
     assert describe(target) == describe(source)
 
 
+@pytest.mark.parametrize("name", ["big", "none"])
+@pytest.mark.parametrize("changes", [(b"1", b"2"), (b"1", None), (None, b"1")])
+def test_attributes_are_those_of_now_though_no_time_changed(
+    source: Path, target: Path, name: str, changes: tuple[bytes | None, bytes | None]
+) -> None:
+    for value in changes:
+        try:
+            if value is not None:
+                os.setxattr(source / name, "user.mark", value)
+            elif "user.mark" in os.listxattr(source / name):
+                os.removexattr(source / name, "user.mark")
+        except OSError:
+            pytest.skip("no user attributes here")
+        Transfer(source, target, attributes=True)
+        found = os.listxattr(target / name)
+        assert found == ([] if value is None else ["user.mark"])
+        assert value is None or os.getxattr(target / name, "user.mark") == value
+    assert Transfer(source, target, attributes=True).asked == 0
+
+
 def test_types_change_places(source: Path, target: Path) -> None:
     Transfer(source, target)
     shutil.rmtree(source / "src")

@@ -48,12 +48,15 @@ class Transfer:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         follow: Sequence[str] = (),
+        attributes: bool = False,
         step: Callable[[], None] = lambda: None,
     ) -> None:
         writer = TreeWriter(str(target))
         receiver = Receiver(writer)
         try:
-            with Walk(str(source), include=include, exclude=exclude, follow=follow) as walk:
+            with Walk(
+                str(source), include=include, exclude=exclude, follow=follow, attributes=attributes
+            ) as walk:
                 sender = Sender(walk.entries(), walk.open)
                 while not (receiver.finished and sender.finished):
                     step()
