@@ -17,7 +17,7 @@ import pytest
 from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest
 from tests.e2e.remotes import Remote
-from tests.harness import write
+from tests.harness import Pybuild, write
 from tests.registry.server.processes import process
 from tests.services import RegistryProcess, has_registry, start_registry
 
@@ -96,11 +96,40 @@ def test_a_build_that_is_ended_keeps_what_it_made(
 ) -> None:
     """Each layer is sent when its step ends, and named soon after."""
     write(machines.context, Dockerfile=f"{CHAIN}RUN sleep 60\n")
+    _end_when_named(machines.fresh(), machines.context, place, registry, tmp_path / "log", how)
+    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
+    found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
+    assert found.ran == ["RUN true"]
+
+
+def test_what_this_machine_had_before_is_carried_while_the_build_goes_on(
+    machines: Machines, registry: RegistryProcess, place: str, tmp_path: Path
+) -> None:
+    """Such steps are announced at once, and others have them a moment later."""
+    write(machines.context, Dockerfile=CHAIN)
     machine = machines.fresh()
+    machines.build(machine, output="type=cacheonly")
+    write(machines.context, Dockerfile=f"{CHAIN}RUN sleep 60\n")
     log = tmp_path / "log"
+    _end_when_named(machine, machines.context, place, registry, log, signal.SIGKILL)
+    assert log.read_text().count("CACHED") == 3  # the base image, too
+    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
+    found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
+    assert found.ran == ["RUN true"]
+
+
+def _end_when_named(
+    machine: Pybuild,
+    context: Path,
+    place: str,
+    registry: RegistryProcess,
+    log: Path,
+    how: signal.Signals,
+) -> None:
+    """Build, and end that when the base image's layer and those of two steps are at *place*."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            machine.command("build", "--progress=plain", "--cache", place, machines.context),
+            machine.command("build", "--progress=plain", "--cache", place, context),
             env=machine.environment,
             stdout=out,
             stderr=out,
@@ -110,9 +139,6 @@ def test_a_build_that_is_ended_keeps_what_it_made(
         finally:
             process.send_signal(how)
             process.wait(20)
-    write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
-    found = machines.build(machines.fresh(), "--cache", place, output="type=cacheonly")
-    assert found.ran == ["RUN true"]
 
 
 def _wait_until(is_so: Callable[[], bool], log: Path) -> None:
