@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.cacheannounce import Announcements
+from pybuild.cacheoptions import in_doubt
 from pybuild.cacheresults import StepResult, step_results
 from pybuild.cachewriter import CacheWriter, told
 from pybuild.internal import internal_step
@@ -80,7 +81,8 @@ class Carrier:
                 await self._flush(one, found, emit, interrupted=interrupted)
             except (PybuildError, OSError, TimeoutError, ExceptionGroup) as error:
                 text = _text(error) or "there was no time"
-                emit(BuildWarning(message=f"the cache was not exported: {text}"))
+                said = in_doubt(f"the cache was not exported: {text}", one.writer.wanted.meant)
+                emit(BuildWarning(message=said))
 
     async def _flush(
         self, one: _Round, found: list[StepResult], emit: Emit, *, interrupted: bool

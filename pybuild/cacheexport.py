@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.cachedirectory import DirectoryCache
+from pybuild.cacheoptions import CacheTo, in_doubt
 from pybuild.cacheplaces import CacheTarget
 from pybuild.cacheregistry import RegistryCache
 from pybuild.cacheresults import StepResult, within
@@ -17,7 +18,6 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning, Emit, Event
 
 if TYPE_CHECKING:
-    from pybuild.cacheoptions import CacheTo
     from pybuild.cachereader import Memo
     from pybuild.engine import Engine
 
@@ -90,7 +90,10 @@ async def export_caches(
                     made, named = written, writer.target.is_named_elsewhere
         except Exception as error:
             cause = told(error)
-            if not writer.wanted.ignore_error or not isinstance(cause, PybuildError):
+            if not isinstance(cause, PybuildError):
+                raise cause from error
+            cause.message = in_doubt(cause.message, writer.wanted.meant)
+            if not writer.wanted.ignore_error:
                 raise cause from error
             emit(BuildWarning(message=f"the cache was not exported: {cause.message}"))
     return made

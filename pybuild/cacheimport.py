@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import ImportedCache
 from pybuild.cachedirectory import DirectoryCache
+from pybuild.cacheoptions import CacheFrom, in_doubt
 from pybuild.cacheplaces import CacheSource
 from pybuild.cachereader import Memo, read_cache
 from pybuild.cacheregistry import RegistryCache
@@ -17,7 +18,6 @@ from pybuild.model.events import BuildWarning, Emit
 from pybuild.render import unwrap
 
 if TYPE_CHECKING:
-    from pybuild.cacheoptions import CacheFrom
     from pybuild.engine import Engine
 
 _PATIENCE_S = 30.0
@@ -53,7 +53,8 @@ async def import_caches(
                 text = text or f"no answer in {_PATIENCE_S:.0f} s"
                 step.say(f"not imported: {text}")
                 if not (wanted.may_be_empty and isinstance(cause, UserError)):
-                    emit(BuildWarning(message=f"cannot import the cache from {name}: {text}"))
+                    said = in_doubt(f"cannot import the cache from {name}: {text}", wanted.meant)
+                    emit(BuildWarning(message=said))
                 return None
             step.say(f"{len(contents.results)} results in {len(contents.layers)} layers")
             return ImportedCache(engine.store, name, contents, source.place)

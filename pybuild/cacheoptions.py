@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import field, replace
 
 from pybuild.image.cachemerge import Retention
 from pybuild.model.dataclass import dataclass
@@ -45,6 +46,7 @@ class CacheTo:
         merge: what others have put there stays, within *retention*.
         force_compression: also of layers that another cache has in another one.
         image_manifest: the cache is an image manifest; otherwise an index.
+        meant: how to write the directory here that is called like the reference, if there is one.
         attrs: as they were given, for a build server.
     """
 
@@ -62,6 +64,7 @@ class CacheTo:
     ignore_error: bool = False
     merge: bool = False
     retention: Retention = field(default_factory=Retention)
+    meant: str = field(default="", compare=False)
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
 
@@ -71,6 +74,7 @@ class CacheFrom:
 
     Attributes:
         may_be_empty: nobody is warned if there is nothing yet.
+        meant: as that of a `CacheTo`.
     """
 
     type: str
@@ -80,6 +84,7 @@ class CacheFrom:
     tag: str = ""
     digest: Digest | None = None
     may_be_empty: bool = False
+    meant: str = field(default="", compare=False)
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     def __str__(self) -> str:
@@ -87,6 +92,21 @@ class CacheFrom:
             return str(self.ref or self.s3)
         at = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""
         return f"{self.src}{at}"
+
+
+def in_doubt(text: str, meant: str) -> str:
+    """Add to what is wrong with a place that perhaps a directory was meant."""
+    return f"{text} (did you mean {meant}?)" if meant else text
+
+
+@contextmanager
+def doubting(meant: str) -> Generator[None]:
+    """Say the same of a reference that is none."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = in_doubt(error.message, meant)
+        raise
 
 
 def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheTo:
@@ -177,7 +197,9 @@ def parse_cache_to(text: str) -> CacheTo:
     kind, attrs = _fields(text, "cache-to")
     if "dest" in attrs:
         attrs["dest"] = os.path.abspath(os.path.expanduser(attrs["dest"]))
-    return cache_to(kind, attrs)
+    meant = f"type=local,dest={text}" if os.path.isdir(text) else ""
+    with doubting(meant):
+        return replace(cache_to(kind, attrs), meant=meant)
 
 
 def parse_cache_from(text: str) -> CacheFrom:
@@ -189,7 +211,9 @@ def parse_cache_from(text: str) -> CacheFrom:
     kind, attrs = _fields(text, "cache-from")
     if "src" in attrs:
         attrs["src"] = os.path.abspath(os.path.expanduser(attrs["src"]))
-    return cache_from(kind, attrs)
+    meant = f"type=local,src={text}" if os.path.isdir(text) else ""
+    with doubting(meant):
+        return replace(cache_from(kind, attrs), meant=meant)
 
 
 def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pybuild.branches import NO_BRANCH, PLACE, with_branch
-from pybuild.cacheoptions import CacheFrom, CacheTo, cache_from, cache_to
+from pybuild.cacheoptions import CacheFrom, CacheTo, cache_from, cache_to, doubting
 from pybuild.model.errors import UsageError
 from pybuild.s3options import SOURCE, attrs_of_url
 
@@ -31,6 +31,7 @@ def parse_cache(
             f'invalid --cache "{text}": expected a reference, s3://BUCKET/PATH or a ./directory',
             hints=["--cache-to and --cache-from take type=…"] if text else [],
         )
+    meant = ""
     path = text.removeprefix("file://")
     if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
         folder = os.path.abspath(os.path.expanduser(path))
@@ -44,11 +45,15 @@ def parse_cache(
         )
         sources = [{k: v for k, v in place.items() if k in SOURCE} for place in places]
     else:
+        meant = f"./{text}" if os.path.isdir(text) else ""
         ref = text.removeprefix("registry://")
         if ":" not in ref.rpartition("/")[2]:
             ref = f"{ref}:{PLACE}"
         kind, places = "registry", [{"ref": one} for one in with_branch(ref, tags)]
         sources = list(places)
-    to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
+    with doubting(meant):
+        to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
     found = (cache_from(kind, source) for source in sources)
-    return to, tuple(replace(one, may_be_empty=True) for one in found)
+    return replace(to, meant=meant), tuple(
+        replace(one, may_be_empty=True, meant=meant) for one in found
+    )

@@ -304,6 +304,21 @@ def test_an_export_that_fails_fails_the_build_unless_told_otherwise(
     assert found.made
 
 
+def test_a_registry_that_is_called_like_a_directory_was_perhaps_not_meant(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """It is asked all the same; only where that fails there is doubt."""
+    (tmp_path / "127.0.0.1:1/x").mkdir(parents=True)
+    words = ("build", "-o", "type=cacheonly", machines.context)
+    done = machines.fresh()(*words, "--cache", "127.0.0.1:1/x", cwd=tmp_path)
+    doubt = "(did you mean ./127.0.0.1:1/x?)"
+    for warning in ("cannot import the cache from 127.0.0.1:1/x:", "the cache was not exported: "):
+        (line,) = (line for line in done.err.splitlines() if warning in line)
+        assert line.endswith(doubt)
+    done = machines.fresh()(*words, "--cache-to", "127.0.0.1:1/x", cwd=tmp_path, code=3)
+    assert done.err.count("(did you mean type=local,dest=127.0.0.1:1/x?)") == 1
+
+
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null"])
 def test_a_cache_that_cannot_be_written_costs_a_warning(machines: Machines, place: str) -> None:
     """[CCH-10] With ``--cache``; a directory is full, read-only or somebody else's."""

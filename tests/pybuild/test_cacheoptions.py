@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,31 @@ def test_one_flag_is_a_reference(ref: str) -> None:
     to, (found,) = parse_cache(ref)
     assert str(to.ref) == str(found.ref) == "ghcr.io/a/b:c"
     assert to.everything and to.ignore_error and found.may_be_empty
+
+
+def test_a_directory_that_looks_like_a_reference_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reference it stays: what a name means does not depend on what lies about."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cache", "Caches"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    to, (found,) = parse_cache("cache")
+    assert str(to.ref) == str(found.ref) == "docker.io/library/cache:latest"
+    assert to.meant == found.meant == "./cache"
+    assert parse_cache_to("cache").meant == "type=local,dest=cache"
+    assert parse_cache_from("cache").meant == "type=local,src=cache"
+    for text in ("file", "other", "cache:main", "registry://cache", "./cache"):
+        assert parse_cache(text)[0].meant == ""
+    for parse, meant in (
+        (parse_cache, "./Caches"),
+        (parse_cache_to, "type=local,dest=Caches"),
+        (parse_cache_from, "type=local,src=Caches"),
+    ):
+        with pytest.raises(UsageError) as error:
+            parse("Caches")
+        assert error.value.message.endswith(f"(did you mean {meant}?)")
 
 
 def test_one_flag_is_a_bucket() -> None:
