@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.builder import Builder, CommandFailed, Job, Output, command, one_by_one
+from benchmarks.place import remove
 
 PEERS = ("buildkit", "buildah")
 _READY_S = 30.0
@@ -98,10 +99,7 @@ class Pybuild:
         command(*words, env=self.environment, stdin=json.dumps(told).encode())
 
     def forget(self, *, contexts: bool = True) -> None:
-        for _ in range(100):  # what flushes behind the last build may still make files there
-            shutil.rmtree(self._root, ignore_errors=True)
-            if not self._root.exists():
-                break
+        remove(self._root)
 
     def daemons(self) -> list[int]:
         return []

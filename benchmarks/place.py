@@ -45,7 +45,7 @@ def place(directory: str | None, size_gib: int) -> Generator[Path]:
             if mounted:
                 _run("umount", "--lazy", str(base))
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        remove(base)
 
 
 def _mount(base: Path, size_gib: int) -> bool:
@@ -62,6 +62,14 @@ def _mount(base: Path, size_gib: int) -> bool:
         return _run("mount", "-o", "loop", str(image), str(base))
     finally:
         image.unlink(missing_ok=True)  # the mount holds it: whatever happens, nothing is left
+
+
+def remove(path: Path) -> None:
+    """Delete *path*, if it is there; what flushes behind the last build may still make files in it."""
+    for _ in range(100):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            break
 
 
 def trim(path: Path) -> None:

@@ -6,7 +6,6 @@ a first build, the same again, and one after a small change.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from benchmarks import plot
 from benchmarks.builder import Job, Output
 from benchmarks.data import write_file, write_tree
 from benchmarks.peers import Pybuild
-from benchmarks.place import settle, trim
+from benchmarks.place import remove, settle, trim
 from benchmarks.processes import Sampler
 
 
@@ -82,7 +81,7 @@ def _point(work: Path, scale: Scale, size: int) -> Point:
             builder.build(job)
             seconds.append(time.perf_counter() - began)
         peak = max(peak, sampler.peak_bytes)
-    shutil.rmtree(work)
+    remove(work)
     first, again, changed = seconds
     return Point(size, first, again, changed, peak)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.caches import Machines
-from tests.harness import Pybuild, make_base, write
+from tests.harness import Pybuild, make_base, remove_store, write
 from tests.services import start_registry
 
 _LINE = re.compile(r"#(\d+) (.*)")
@@ -116,7 +115,8 @@ def _run(machines: Machines, place: str, moment_s: float | None) -> tuple[Watche
             code = process.wait(10)
         listener.join()
     assert code in (0, -signal.SIGKILL), code
-    shutil.rmtree(machine.store, ignore_errors=True)
+    if machine.store.exists():
+        remove_store(machine.store)
     return watched, killed_at
 
 

@@ -19,6 +19,7 @@ import pytest
 
 import pybuild
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+from tests.harness import remove_store
 
 UID = 65534
 JAIL = str(Path(__file__).with_name("jail.py"))
@@ -201,7 +202,7 @@ def plain_user() -> Generator[PlainUser, None, None]:
         place.chmod(0o755)
         yield PlainUser(place)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_store(place)
 
 
 def _version() -> tuple[int, int]:
