@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -31,12 +32,22 @@ class GrowingFile:
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._reading = threading.Lock()
         self._changed = asyncio.Event()
         self._is_stopped = False
         self._whole: asyncio.Future[Descriptor] = asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Let bodies end here, also those that nobody waits for any more; idempotent.
+
+        A request that failed goes on reading for a moment, and what gets the number of our
+        descriptor next may be another file.
+        """
+        self.stop()
+        with self._reading:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def grown(self) -> None:
         """Say that there is more of it."""
@@ -63,7 +74,9 @@ class GrowingFile:
         while not self._is_stopped:
             self._changed.clear()
             known = self._whole.result() if self._whole.done() else None
-            data = await finished_in_thread(os.pread, self._fd, _PIECE_BYTES, offset)
+            data = await finished_in_thread(self._read_at, offset)
+            if self._is_stopped:
+                return
             if data:
                 offset += len(data)
                 yield data
@@ -75,6 +88,10 @@ class GrowingFile:
                 return
             else:
                 raise InternalError(f"blob {known.digest}: {offset} of {known.size} bytes written")
+
+    def _read_at(self, offset: int) -> bytes:
+        with self._reading:
+            return os.pread(self._fd, _PIECE_BYTES, offset) if self._fd >= 0 else b""
 
 
 @dataclass(frozen=True, slots=True)

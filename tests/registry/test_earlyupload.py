@@ -175,3 +175,21 @@ def test_a_build_that_fails_meanwhile_leaves_nothing_open(
     before = set(os.listdir("/proc/self/fd"))
     run(work())
     assert set(os.listdir("/proc/self/fd")) <= before | {"3"}
+
+
+def test_a_body_reads_no_other_file_once_its_own_is_closed(tmp_path: Path) -> None:
+    """A request that failed goes on reading for a moment, and numbers of files are used again."""
+    (tmp_path / "ours").write_bytes(b"ours")
+    (tmp_path / "other").write_bytes(b"ours, and a secret")
+
+    async def work() -> None:
+        file = GrowingFile(str(tmp_path / "ours"))
+        body = file.read(None)
+        assert await anext(body) == b"ours"
+        file.close()
+        other = os.open(tmp_path / "other", os.O_RDONLY)
+        assert [data async for data in body] == []
+        os.close(other)
+        file.close()
+
+    run(work())
