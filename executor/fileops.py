@@ -194,7 +194,7 @@ class FileOps:
                 "base": below,
                 "upper": active.fs,
                 "work": active.work,
-                "actions": [{**action, "changed": earlier.names}],
+                "actions": [{**action, "changed": earlier.names, "under": below[:-1]}],
                 "asked": True,
             }
             done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress)

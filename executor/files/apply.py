@@ -8,7 +8,7 @@ import sys
 
 from pybuild.executor.files import archives, edits, owners, unpack
 from pybuild.executor.files.copying import Copier, give
-from pybuild.executor.files.refreshing import Refresher, is_additive
+from pybuild.executor.files.refreshing import Refresher, date_parents, is_additive
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
@@ -35,7 +35,8 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         mount_dir: an empty directory that may be mounted on.
         inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``
             with ``git_modes`` where files are to have those.
-        actions: as `encode.encode_action` makes them; a copy with ``changed`` as `Refresher` has it.
+        actions: as `encode.encode_action` makes them; a copy with ``changed`` as `Refresher` has it,
+            and ``under``, the base without the earlier copy.
         look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
         userxattr: only where the function runs outside of a zygote; found out otherwise.
 
@@ -256,6 +257,18 @@ class _Work:
                 )
             except FileNotFoundError as error:
                 raise _not_found("/" + source.path) from error
+        if "under" in action and mtime_ns is None:
+            self._date_parents(dest, action["under"])
+
+    def _date_parents(self, dest: str, under: list[str]) -> None:
+        parents = [part for part in dest.split("/") if part][:-1]
+        if not parents:
+            return
+        if not under:
+            date_parents(self._target, None, parents)
+            return
+        with Tree.open(self._mounts.overlay(under)) as before:
+            date_parents(self._target, before, parents)
 
     def _copy_parents(self, copier: Copier, tree: Tree, action: dict[str, Any], pivot: int) -> None:
         parts = [part for part in action["source"].split("/") if part]

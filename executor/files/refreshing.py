@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pybuild.executor.files.copying import Dir
+    from pybuild.executor.files.tree import Tree
 
 
 class Refresher(Copier):
@@ -37,6 +38,30 @@ class Refresher(Copier):
             except FileNotFoundError as error:
                 raise self._changed(prefix + name, error) from error
             self._entry(node, name, status, prefix + name, below + name, name)
+
+
+def date_parents(target: Tree, before: Tree | None, parents: Sequence[str]) -> None:
+    """Give those directories above the destination that this copy would have made, or made something
+    in, the time of now: that they are from an earlier copy must not show, as it would below an epoch.
+
+    Args:
+        before: the tree without the earlier copy; None is scratch.
+    """
+    for count in range(1, len(parents) + 1):
+        path = "/".join(parents[:count])
+        with target.locate(path) as place:
+            if place.status is None or not place.is_dir:
+                continue
+            if before is None or _mtime_ns(before, path) != place.status.st_mtime_ns:
+                os.utime(place.name, dir_fd=place.fd, follow_symlinks=False)
+
+
+def _mtime_ns(tree: Tree, path: str) -> int | None:
+    try:
+        with tree.locate(path) as place:
+            return None if place.status is None else place.status.st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def is_additive(upper: str, *, userxattr: bool) -> bool:

@@ -224,6 +224,28 @@ def test_options_and_steps_on_top(tmp_path: Path, pybuild: Pybuild, base: str, c
     assert len(patches(pybuild.store)) == 2
 
 
+@pytest.mark.parametrize("onto", ["scratch", "base"])
+def test_directories_on_the_way_are_as_old_as_the_patch(
+    tmp_path: Path, pybuild: Pybuild, base: str, onto: str
+) -> None:
+    """[REP-3] An epoch between the earlier copy and now is the time of both, patched or not."""
+    case = Case(tmp_path, pybuild, f"FROM {onto}\nCOPY src/ /root/a/b/\n")
+    for delta in (pybuild.store / "snapshots").iterdir():  # as if that had been long ago
+        if (delta / "fs/root/a").is_dir():
+            os.utime(delta / "fs/root/a", (OLD, OLD))
+            os.utime(delta / "fs/root", (OLD, OLD))
+    (case.src / "d3/e/f3").write_text("changed")
+    words = ["--build-arg", f"SOURCE_DATE_EPOCH={OLD + 1000}", "-t", "it"]
+    words += ["-o", "type=image,rewrite-timestamp=true", str(case.context)]
+    shutil.copytree(case.empty, tmp_path / "fresh", symlinks=True)
+    found: list[list[str]] = []
+    for run in (pybuild, Pybuild(tmp_path / "fresh")):
+        run("build", *words)
+        found.append(layers(run.store, "it"))
+    assert found[0] == found[1]
+    assert len(patches(pybuild.store)) == 1
+
+
 def test_a_context_that_steps_mount_is_patched_too(
     tmp_path: Path, pybuild: Pybuild, base: str
 ) -> None:
