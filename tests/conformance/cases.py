@@ -267,7 +267,6 @@ def _archive(entries: list[dict[str, Any]], compress: str) -> bytes:
 
 def _compressed(data: bytes, how: str) -> bytes:
     import bz2
-    import gzip
     import lzma
 
     import zstandard
@@ -276,7 +275,7 @@ def _compressed(data: bytes, how: str) -> bytes:
         case "":
             return data
         case "gzip":
-            return gzip.compress(data, mtime=0)
+            return zlib.compress(data, 9, wbits=31)  # headers of `gzip` differ between Pythons
         case "bzip2":
             return bz2.compress(data)
         case "xz":

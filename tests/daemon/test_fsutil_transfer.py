@@ -125,7 +125,8 @@ def test_only_what_changed_is_asked_for(source: Path, target: Path) -> None:
     (source / "src" / "new").write_bytes(b"new")
     shutil.rmtree(source / "src" / "deep")
     (source / "none").rmdir()
-    second = Transfer(source, target)
+    with open(target / "Dockerfile", "rb"):  # so that no other file gets its number
+        second = Transfer(source, target)
     assert (second.asked, second.removed) == (2, 2)
     assert describe(target) == describe(source)
     assert os.stat(target / "big").st_ino == inodes["big"]
