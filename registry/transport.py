@@ -367,10 +367,7 @@ class Transport:
             if method not in ("GET", "HEAD") and response.status not in (307, 308):
                 return response, at_home
             response.close()
-            target = joined(url, location)
-            if target.scheme == "http" and url.scheme == "https" and not endpoint.tls.insecure:
-                raise RegistryFault(f"redirect to plain HTTP at {target.host}")
-            url = target
+            url = _redirected(url, location, endpoint)
             # Once away, it stays away: a detour must not choose paths to ask with our name.
             at_home = at_home and origin_of(url) == home
         raise RegistryFault(f"more than {_MOST_HOPS} redirects")
@@ -412,10 +409,10 @@ class Transport:
 
         async def once() -> Response:
             nonlocal body
-            url = start
+            url, at_home = start, True
             for _ in range(_MOST_HOPS):
                 headers = {"Accept": "application/json"}
-                if authorization is not None and origin_of(url) == origin_of(start):
+                if authorization is not None and at_home:
                     headers["Authorization"] = authorization
                 if form:
                     headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -433,7 +430,8 @@ class Transport:
                 if method != "GET" or response.status not in _REDIRECTS or not location:
                     break
                 response.close()
-                url = joined(url, location)
+                url = _redirected(url, location, endpoint)
+                at_home = at_home and origin_of(url) == origin_of(start)  # as in `_follow`
             else:
                 raise RegistryFault(f"more than {_MOST_HOPS} redirects")
             try:
@@ -468,6 +466,18 @@ def joined(base: URL, location: str) -> URL:
         except ValueError:
             pass
     raise RegistryFault(f'redirect to "{printable(location.partition("?")[0], 100)}": not a URL')
+
+
+def _redirected(url: URL, location: str, endpoint: Endpoint) -> URL:
+    """Return where a redirect leads.
+
+    Raises:
+        RegistryFault: to no URL, or out of TLS.
+    """
+    target = joined(url, location)
+    if target.scheme == "http" and url.scheme == "https" and not endpoint.tls.insecure:
+        raise RegistryFault(f"redirect to plain HTTP at {target.host}")
+    return target
 
 
 async def once_only(data: bytes) -> AsyncIterator[bytes]:

@@ -470,6 +470,46 @@ def test_challenge_of_a_redirect_target_is_not_answered(other_blobs: DirectoryBl
     assert asked == [""]
 
 
+def test_a_token_server_left_once_gets_no_login_by_a_detour() -> None:
+    """[REG-11] else a stranger would choose what it is asked with our name."""
+    asked: list[tuple[str, bool]] = []
+    token_server = ""
+
+    async def other(request: web.Request) -> web.StreamResponse:
+        asked.append(("other", "Authorization" in request.headers))
+        return web.Response(status=302, headers={"Location": f"http://{token_server}/chosen"})
+
+    async def work() -> None:
+        nonlocal token_server
+        async with serve(other) as there:
+
+            async def tokens(request: web.Request) -> web.StreamResponse:
+                asked.append((request.path, "Authorization" in request.headers))
+                if request.method == "POST":
+                    return web.Response(status=405)
+                if request.path == "/token":
+                    return web.Response(status=302, headers={"Location": f"http://{there}/x"})
+                return web.json_response({"token": "t"})
+
+            async def home(request: web.Request) -> web.StreamResponse:
+                if request.headers.get("Authorization") == "Bearer t":
+                    return web.json_response({"tags": ["one"]})
+                challenge = f'Bearer realm="http://{token_server}/token",service="s"'
+                return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+            async with serve(tokens) as token_server, serve(home) as host:
+                login = StaticCredentials({host: Credential("u", "p")})
+                async with client(Hosts({host: {"http": True}}), login) as c:
+                    assert await c.tags(Reference.parse(f"{host}/a/b")) == ["one"]
+
+    run(work())
+    assert [entry for entry in asked if entry[0] != "/token"] == [
+        ("other", False),
+        ("/chosen", False),
+    ]
+    assert ("/token", True) in asked
+
+
 def test_redirects_without_end_end() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.Response(status=302, headers={"Location": request.path_qs})
