@@ -43,6 +43,16 @@ def _two_processors() -> None:  # pyright: ignore[reportUnusedFunction]
         pytest.skip("needs two processors")
 
 
+_others: set[int] = set()
+"""Children that are not ours: other tests' fixtures have zygotes of their own."""
+
+
+@pytest.fixture(autouse=True)
+def _known_children() -> None:  # pyright: ignore[reportUnusedFunction]
+    _others.clear()
+    _others.update(_children(os.getpid()))
+
+
 Body = Callable[[Box], Awaitable[None]]
 
 
@@ -66,7 +76,7 @@ def go(base: Path, tmp_path: Path, body: Body, *, rootless: bool = False) -> Non
 def _spares() -> list[int]:
     """Return the processes that our zygotes have for steps that nobody has asked for."""
     ours = _children(os.getpid())
-    return [child for zygote in ours for child in _children(zygote)]
+    return [child for zygote in ours if zygote not in _others for child in _children(zygote)]
 
 
 def _children(pid: int) -> list[int]:
