@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import BinaryIO
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -104,8 +103,6 @@ class Upload(Uploading):
                     raise again.error from again
                 if again.error.status == 413 and not chunk_bytes:
                     chunk_bytes = _FALLBACK_CHUNK_BYTES
-            finally:
-                body.close()
             location = ""
             await self.transport.pause(attempt)
             if await self.exists():  # perhaps only the answer was lost
@@ -273,37 +270,31 @@ class Upload(Uploading):
 
 
 class FileBody:
-    """A file's bytes as request bodies; close it after the last of them."""
+    """A file's bytes as request bodies."""
 
     def __init__(self, path: str, upload: Upload) -> None:
         self._path = path
         self._upload = upload
-        self._files: list[BinaryIO] = []
 
     async def read(self, offset: int, length: int) -> AsyncIterator[bytes]:
         """Yield *length* bytes from *offset*; each reader has its own file.
 
         A refused request may still be read from for a moment, so readers must not share one.
         """
-        file = await asyncio.to_thread(open, self._path, "rb")
-        self._files.append(file)
-        file.seek(offset)
         digest, size = str(self._upload.descriptor.digest), self._upload.descriptor.size
         end = offset + length
-        while offset < end:
-            count = min(_PIECE_BYTES, end - offset)
-            data = await asyncio.to_thread(file.read, count)
-            if len(data) != count:
-                raise InternalError(f"blob {digest}: the stored file shrank")
-            offset += count
-            yield data
-            if self._upload.progress is not None:
-                self._upload.progress(digest, offset, size)
-
-    def close(self) -> None:
-        for file in self._files:
-            file.close()
-        self._files.clear()
+        # Opened here and not in a thread: who is cancelled meanwhile would never see the file.
+        with open(self._path, "rb") as file:  # noqa: ASYNC230
+            file.seek(offset)
+            while offset < end:
+                count = min(_PIECE_BYTES, end - offset)
+                data = await asyncio.to_thread(file.read, count)
+                if len(data) != count:
+                    raise InternalError(f"blob {digest}: the stored file shrank")
+                offset += count
+                yield data
+                if self._upload.progress is not None:
+                    self._upload.progress(digest, offset, size)
 
 
 async def blob_exists(

@@ -21,8 +21,10 @@ def test_a_silent_service_is_not_asked_again_for_a_while(monkeypatch: pytest.Mon
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
         asked += 1
-        await reader.read(-1)
-        writer.close()
+        try:
+            await reader.read(-1)
+        finally:
+            writer.close()
 
     async def work() -> None:
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
