@@ -18,6 +18,8 @@ import time
 from array import array
 from bisect import bisect_left
 
+from pybuild.executor.sealed import SEAL_BYTES, write_sealed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,30 +159,15 @@ class StatIndex:
             return
         self._sort_in()
         self._drop_old()
-        digest = hashlib.sha256()
-        tmp = f"{self._path}.{os.getpid()}.{os.urandom(4).hex()}"
-        try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            with open(tmp, "xb") as file:
-                head = _HEAD.pack(_MAGIC, self._generation, len(self._numbers))
-                for part in (head, self._numbers, self._seen, self._records):
-                    digest.update(part)
-                    file.write(part)
-                file.write(digest.digest())
-            os.replace(tmp, self._path)
-        except OSError:
-            try:
-                os.unlink(tmp)
-            except OSError:
-                pass
-            return
-        self._is_dirty = False
+        head = _HEAD.pack(_MAGIC, self._generation, len(self._numbers))
+        if write_sealed(self._path, (head, self._numbers, self._seen, self._records)):
+            self._is_dirty = False
 
     def _load(self) -> None:
         try:
             with open(self._path, "rb") as file:
                 magic, generation, count = _HEAD.unpack(head := file.read(_HEAD.size))
-                size = _HEAD.size + count * (8 + 4 + _RECORD_BYTES) + _DIGEST_BYTES
+                size = _HEAD.size + count * (8 + 4 + _RECORD_BYTES) + SEAL_BYTES
                 if magic != _MAGIC or os.fstat(file.fileno()).st_size != size:
                     return
                 numbers, seen = array("Q"), array("I")

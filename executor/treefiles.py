@@ -14,11 +14,12 @@ import stat
 import struct
 from operator import attrgetter
 
+from pybuild.executor.sealed import SEAL_BYTES, write_sealed
 from pybuild.executor.statindex import is_old_enough
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     Listed = Sequence[tuple[str, os.stat_result]]
 
@@ -30,7 +31,6 @@ _TIME = struct.Struct("<q")
 _HEAD = struct.Struct("<?IQQQ")
 _MAGIC = b"pbkf\0\0\0\1"
 _ENTRY = struct.Struct("<I32s")
-_DIGEST_BYTES = 32
 # Above that the memory would be missed.
 _MOST = 200_000
 # Making a file costs about as much as copying so many bytes.
@@ -185,29 +185,15 @@ class KnownFiles:
         """Write what was met, if there is something new; a failure costs only time."""
         if not self._is_dirty:
             return
-        digest = hashlib.sha256()
-        tmp = f"{self._path}.{os.getpid()}.{os.urandom(4).hex()}"
-        try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            with open(tmp, "xb") as file:
-                digest.update(_MAGIC)
-                file.write(_MAGIC)
-                for path, (signature, files) in self._known.items():
-                    if path not in self._met:
-                        continue
-                    name = path.encode("utf-8", "surrogateescape")
-                    part = _ENTRY.pack(len(name), signature) + name + files.encode()
-                    digest.update(part)
-                    file.write(part)
-                file.write(digest.digest())
-            os.replace(tmp, self._path)
-        except OSError:
-            try:
-                os.unlink(tmp)
-            except OSError:
-                pass
-            return
-        self._is_dirty = False
+        if write_sealed(self._path, self._parts()):
+            self._is_dirty = False
+
+    def _parts(self) -> Iterator[bytes]:
+        yield _MAGIC
+        for path, (signature, files) in self._known.items():
+            if path in self._met:
+                name = path.encode("utf-8", "surrogateescape")
+                yield _ENTRY.pack(len(name), signature) + name + files.encode()
 
     def _load(self) -> None:
         try:
@@ -215,7 +201,7 @@ class KnownFiles:
                 data = file.read()
         except OSError:
             return
-        end = len(data) - _DIGEST_BYTES
+        end = len(data) - SEAL_BYTES
         if not data.startswith(_MAGIC) or end < len(_MAGIC):
             return
         if hashlib.sha256(memoryview(data)[:end]).digest() != data[end:]:
