@@ -23,8 +23,9 @@ from pybuild.model.policy import (
 )
 from pybuild.model.reference import Reference
 
-# By their numbers on the wire.
-_ACTIONS, _MATCHES, _CONDITIONS = tuple(Action), tuple(MatchType), tuple(Condition)
+# By their numbers on the wire, which may be any, negative ones too.
+_ACTIONS, _MATCHES = dict(enumerate(Action)), dict(enumerate(MatchType))
+_CONDITIONS = dict(enumerate(Condition))
 
 
 def read_policies(messages: Iterable[pb.Policy], above: Policies | None = None) -> Policies | None:
@@ -88,7 +89,7 @@ def _rule(message: pb.Rule) -> Rule:
             Constraint(one.key, one.value, _CONDITIONS[one.condition])
             for one in selector.constraints
         )
-    except IndexError:
+    except KeyError:
         raise UserError(f"source policy: rule {selector.identifier}: unknown type") from None
     updates = None
     if message.HasField("updates"):
@@ -99,13 +100,13 @@ def _rule(message: pb.Rule) -> Rule:
 def _written(rule: Rule) -> pb.Rule:
     selector = rule.selector
     message = pb.Rule(
-        action=_ACTIONS.index(rule.action),
+        action=list(Action).index(rule.action),
         selector=pb.Selector(
-            identifier=selector.identifier, match_type=_MATCHES.index(selector.match_type)
+            identifier=selector.identifier, match_type=list(MatchType).index(selector.match_type)
         ),
     )
     for one in selector.constraints:
-        condition = _CONDITIONS.index(one.condition)
+        condition = list(Condition).index(one.condition)
         message.selector.constraints.add(key=one.key, value=one.value, condition=condition)
     if rule.updates is not None:
         message.updates.identifier = rule.updates.identifier

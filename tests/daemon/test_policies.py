@@ -69,6 +69,7 @@ def test_policies_of_a_part_come_to_those_of_the_whole() -> None:
     [
         (pb.Rule(action=DENY), "invalid nil selector in policy"),
         (rule(9000, "*"), "unknown type"),
+        (rule(-1, "*"), "unknown type"),
     ],
 )
 def test_rules_that_are_none(broken: pb.Rule, words: str) -> None:
