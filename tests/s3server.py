@@ -85,10 +85,12 @@ def s3_server(where: Path) -> Generator[S3Server]:
     }
     (where / "s3.json").write_text(json.dumps({"identities": [identity]}))
     ports = _free_ports(2 * len(_PORTS))
-    words = ["server", f"-dir={where / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
+    words = ["-logtostderr", "server", f"-dir={where / 'data'}", "-ip=127.0.0.1"]
+    words += ["-ip.bind=127.0.0.1", "-s3"]
     words += [f"-s3.config={where / 's3.json'}", "-master.telemetry.url="]
     words += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20"]
-    words += ["-master.volumeSizeLimitMB=64"]
+    # By its defaults it takes nothing where less than 1 % of the disk is free, however much that is.
+    words += ["-master.volumeSizeLimitMB=64", "-volume.minFreeSpace=64MiB"]
     for name, port, grpc in zip(_PORTS, ports[::2], ports[1::2], strict=True):
         words += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
     with (where / "log").open("wb") as log:
@@ -109,6 +111,9 @@ def s3_server(where: Path) -> Generator[S3Server]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
+        for port in ports:  # killed as it is, it leaves its sockets beside those of everybody
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
 
 def _make_bucket(server: S3Server, log: Path) -> None:
