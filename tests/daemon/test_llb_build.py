@@ -12,8 +12,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.ops import walk
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from tests.daemon.llbs import Builder, copy, exec_op, file_op, mkdir, read_all
-from tests.executor.sandbox_helpers import make_base, skip_unless_possible
-from tests.executor.test_runner import Run, Site, site
+from tests.executor.runner_site import Run, Site, site
+from tests.executor.sandbox_helpers import make_base
 
 __all__ = ["site"]
 
@@ -33,7 +33,6 @@ def test_what_is_refused_is_not_advertised() -> None:
 @pytest.mark.sandbox
 @pytest.mark.slow
 def test_a_definition_with_forks_and_several_results_is_built(site: Run) -> None:
-    skip_unless_possible()
     builder = Builder()
     tools = builder.add(pb.Op(source=pb.SourceOp(identifier="local://tools")))
     base = builder.add(file_op(copy(-1, 0, 0, src="/", dest="/", dirCopyContents=True)), tools)

@@ -12,18 +12,12 @@ import pytest
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import Copy, Mkdir, Mkfile, Mount
 from pybuild.model.snapshot import Result, Snapshot
-from tests.executor.sandbox_helpers import skip_unless_possible
-from tests.executor.test_runner import Run, Site, site, step
+from tests.executor.runner_site import Run, Site, site, step
 
 __all__ = ["site"]
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 OUT = Mount(target="/out", output=True)
-
-
-@pytest.fixture(autouse=True)
-def _possible() -> None:  # pyright: ignore[reportUnusedFunction]
-    skip_unless_possible()
 
 
 def test_what_is_left_in_a_mount_is_the_result_and_the_root_is_not(site: Run) -> None:

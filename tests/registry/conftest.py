@@ -10,16 +10,20 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import Credentials
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
-from tests.registry.fakes import DirectoryBlobs, WallClock
+from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.services import RegistryProcess, has_registry, start_registry
 
 T = TypeVar("T")
 
 QUICK = Limits(backoff_s=0.01, backoff_most_s=0.02, connect_s=5.0, idle_s=5.0)
+BIG = bytes(range(256)) * 8000  # 2 MB
 _names = itertools.count(1)
 
 
@@ -50,6 +54,18 @@ def run(work: Coroutine[Any, Any, T], limit_s: float = 20.0) -> T:
             return await work
 
     return asyncio.run(limited())
+
+
+def seed_image(registry: RegistryProcess, path: str, blobs: DirectoryBlobs) -> Descriptor:
+    """Push an image of two layers, a small and a big one, to *path*."""
+    image = make_image(blobs, b"small", BIG)
+
+    async def work() -> None:
+        async with client() as c:
+            await push_image(c, blobs, image, [Reference.parse(f"{registry.host}/{path}")])
+
+    run(work())
+    return image
 
 
 @pytest.fixture(scope="session")
