@@ -285,5 +285,6 @@ def read_attestations(given: Mapping[str, str]) -> Wanted:
     for kind, text in asked.items():
         options = options_of(text, f"attest:{kind}")
         if options is not None:
+            options.pop("type", None)  # docker buildx repeats it in the value
             found[kind] = options
     return wanted(found)

@@ -13,6 +13,7 @@ from pybuild.model.reference import Reference
 PROVENANCE, SBOM = "provenance", "sbom"
 V1, V02 = "v1", "v0.2"
 FILENAME = "provenance.json"
+SCANNER = "docker/buildkit-syft-scanner:stable-1"
 _TRUE = frozenset(("1", "t", "true"))
 _FALSE = frozenset(("0", "f", "false"))
 # What the reference records of the machine while it builds; nothing is recorded here.
@@ -44,7 +45,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sbom:
-    """Which image scans results; *parameters* are handed to it as ``BUILDKIT_SCAN_<name>``."""
+    """Which image scans results, `SCANNER` unless told otherwise.
+
+    Attributes:
+        parameters: handed to it as ``BUILDKIT_SCAN_<name>``.
+    """
 
     generator: Reference
     parameters: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
@@ -160,12 +165,7 @@ def _provenance(options: Mapping[str, str]) -> Provenance:
 
 
 def _sbom(options: Mapping[str, str]) -> Sbom:
-    text = options.get("generator", "")
-    if not text:
-        raise UsageError(
-            "sbom: the generator option is missing",
-            hints=["name a scanner image, as in generator=docker/buildkit-syft-scanner:stable-1"],
-        )
+    text = options.get("generator") or SCANNER
     try:
         generator = Reference.parse(text)
     except ValueError as error:

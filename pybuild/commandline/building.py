@@ -90,7 +90,7 @@ BUILD = Command(
         Option("quiet", "print only the image ID", short="q"),
         Option("resource", "limit of RUN by name (memory=64m,cpu-quota=…)", "K=V", repeat=True),
         RUNTIME,
-        Option("sbom", "shorthand for --attest=type=sbom: generator=IMAGE or false", "SPEC"),
+        Option("sbom", "shorthand for --attest=type=sbom: true, false or generator=IMAGE", "SPEC"),
         Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
         Option(
             "source-policy-file",

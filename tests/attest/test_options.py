@@ -38,7 +38,6 @@ def test_a_scanner_gets_the_other_options_as_they_were_spelt() -> None:
 @pytest.mark.parametrize(
     ("attest", "message"),
     [
-        ("type=sbom", "sbom: the generator option is missing"),
         ("type=sbom,generator=A B", "failed to parse sbom generator A B"),
         ("type=birth", 'unknown attestation type "birth"'),
         ("mode=max", 'invalid --attest "mode=max": it has no type'),

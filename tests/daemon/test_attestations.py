@@ -78,8 +78,15 @@ def test_attributes_and_build_args_ask_for_attestations() -> None:
     assert found.provenance is not None
     assert not found.provenance.full
     assert not read_attestations({"attest:provenance": "disabled=true"})
-    with pytest.raises(UsageError, match="the generator option is missing"):
-        read_attestations({"attest:sbom": ""})
+
+
+def test_the_kind_may_stand_in_the_value_too_as_buildx_has_it() -> None:
+    found = read_attestations(
+        {"attest:provenance": "type=provenance,mode=min", "attest:sbom": "type=sbom"}
+    )
+    assert found.provenance is not None and not found.provenance.full
+    assert found.sbom is not None and not found.sbom.parameters
+    assert str(found.sbom.generator) == "docker.io/docker/buildkit-syft-scanner:stable-1"
 
 
 def test_operators_add_entries_but_replace_none(tmp_path: Path) -> None:

@@ -218,10 +218,15 @@ def test_archives_for_docker_load_have_no_place_for_attestations(
     pybuild("build", "--provenance=inline-only=true", *words)
 
 
-def test_what_is_missing_for_a_scan_is_named(pybuild: Pybuild, context: Path) -> None:
-    done = pybuild("build", "--sbom=true", context, code=None)
+def test_without_a_name_the_scanner_is_that_of_buildkit(pybuild: Pybuild, context: Path) -> None:
+    rules = write(
+        context.parent / "rules",
+        **{"policy.json": '{"rules": [{"action": "DENY", "selector": {"identifier": "*"}}]}'},
+    )
+    words = ("--sbom=true", "--source-policy-file", rules / "policy.json", context)
+    done = pybuild("build", *words, code=None)
     assert done.code
-    assert "sbom: the generator option is missing" in done.err
+    assert "docker.io/docker/buildkit-syft-scanner:stable-1" in done.err
 
 
 def test_the_repository_of_a_context_is_recorded_without_its_password(
