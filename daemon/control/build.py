@@ -35,6 +35,7 @@ from pybuild.explain.text import refusal
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
+from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Event
 from pybuild.model.ops import ScratchSource, Vertex
@@ -60,6 +61,7 @@ class Build:
         owner: whose it is: the subject of the client's certificate, or nothing.
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
+        images: what image exporters made, by their place among the exporters.
         files: whole files that errors may name lines of.
         told, trace: follow it, for those who ask later why its steps ran, and when.
         ready: set when the gateway service may work for it, or never will.
@@ -91,6 +93,7 @@ class Build:
             server.engine.clock.now(),
         )
         self.provenance: dict[str, bytes] = {}
+        self.images: dict[int, Descriptor] = {}
         refuse = request.FrontendAttrs.get(NO_MISS) == "true"
         self.told = Told(account=Account(refuse=refuse), started=server.engine.clock.now())
         self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
@@ -229,7 +232,7 @@ class Build:
         trees = [
             replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
         ]
-        facts = await export_all(scope, request, result, trees)
+        facts, self.images = await export_all(scope, request, result, trees)
         facts |= told(await caching.export(scope.solutions, vertices, scope.emit))
         if not request.Internal:
             self.provenance = await history_provenance(

@@ -1,4 +1,4 @@
-"""Reading what the history names: logs, errors, attestations, by the content service [8]."""
+"""Reading what the history names: logs, errors, attestations, images without their layers [8]."""
 
 from __future__ import annotations
 

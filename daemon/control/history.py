@@ -1,8 +1,8 @@
 """What was built: one record a build on disk, its progress and error beside it [7.6].
 
 `<root>/history/records/<ref>` holds a serialized record, `<root>/history/blobs/<hex>` what the
-records' descriptors name. Records are written whole or not at all; a blob that no record names is
-removed with the next record that goes. Another server may have the same store: what is to be removed
+records' descriptors name, images without their layers. Records are written whole or not at all; a
+blob that no record names is removed with the next record that goes. Another server may have the same store: what is to be removed
 may be gone already.
 """
 
@@ -14,16 +14,22 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.times import seconds_of
+from pybuild.image.archive import BlobPath, reachable
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError
 
 _MAX_RECORDS = 200
 _YOUNG_S = 600.0
+_PIECE_BYTES = 1 << 20
+_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 STATUS_TYPE = "application/vnd.buildkit.status.v0"
 ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so by the protocol
@@ -81,6 +87,22 @@ class History:
         name = f"sha256:{digest.hexdigest()}"
         return pb.Descriptor(media_type=media_type, digest=name, size=size)
 
+    def add_image(self, image: Descriptor, blob_path: BlobPath) -> pb.Descriptor:
+        """Keep the documents of an image that a record will name: all but its layers.
+
+        Raises:
+            PybuildError: the store has lost one of them. OSError: it cannot be kept.
+        """
+        for blob in reachable(image, blob_path):
+            if not blob.media_type.startswith(_LAYERS):
+                self.add_pieces(_pieces(blob_path(blob.digest)), blob.media_type)
+        return pb.Descriptor(
+            media_type=image.media_type,
+            digest=image.digest,
+            size=image.size,
+            annotations=image.annotations,
+        )
+
     def delete(self, ref: str) -> bool:
         """Forget a build; False if there is none."""
         record = self.get(ref)
@@ -122,7 +144,10 @@ class History:
                 self._sweep()
 
     def _sweep(self) -> None:
-        named = {d.digest.partition(":")[2] for r in self.records() for d in _descriptors(r)}
+        records = self.records()
+        named = {d.digest.partition(":")[2] for r in records for d in _descriptors(r)}
+        for image in {d.digest: d for r in records for d in r.Result.Results.values()}.values():
+            named |= self._documents(image)
         for name in os.listdir(self._blobs):
             path = os.path.join(self._blobs, name)
             if name in named:
@@ -131,6 +156,17 @@ class History:
             with suppress(FileNotFoundError):
                 if time.time() - os.path.getmtime(path) > _YOUNG_S:
                     os.unlink(path)
+
+    def _documents(self, image: pb.Descriptor) -> set[str]:
+        """Return the names of what belongs to an image that is kept, and of its layers."""
+        try:
+            top = Descriptor(image.media_type, Digest.parse(image.digest), image.size)
+            return {blob.digest.hex for blob in reachable(top, self._blob)}
+        except (PybuildError, OSError, ValueError):
+            return set()  # it is damaged: nobody can read it
+
+    def _blob(self, digest: Digest) -> str:
+        return os.path.join(self._blobs, digest.hex)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -194,6 +230,12 @@ class History:
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
 
+def _pieces(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -229,3 +271,4 @@ def _descriptors(record: pb.BuildHistoryRecord) -> Iterable[pb.Descriptor]:
     results = [record.Result, *record.Results.values()]
     for result in results:
         yield from result.Attestations
+        yield from result.Results.values()

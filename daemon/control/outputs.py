@@ -72,8 +72,8 @@ class Deliverable:
 
 async def export_all(
     scope: Scope, request: pb.SolveRequest, result: Result, trees: Sequence[Deliverable]
-) -> dict[str, str]:
-    """Run every exporter, and return what they say together.
+) -> tuple[dict[str, str], dict[int, Descriptor]]:
+    """Run every exporter; return what they say together, and the images by the exporter's place.
 
     Raises:
         UserError: an exporter that there is not, or one that cannot do it.
@@ -82,6 +82,7 @@ async def export_all(
     if not exporters and request.ExporterDeprecated:
         exporters = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
     response: dict[str, str] = {}
+    images: dict[int, Descriptor] = {}
     epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH")
     is_number = epoch is not None and (not epoch or parse_epoch(epoch) is not None)
     for number, (kind, attrs) in enumerate(exporters):
@@ -94,11 +95,17 @@ async def export_all(
         async with internal_step(_TITLES[kind], scope.emit, scope.engine.clock) as step:
             export = _Export(scope, number, kind, attrs, result, trees, step)
             response |= await export.run()
-    return response
+            if export.made is not None:
+                images[number] = export.made.descriptor
+    return response, images
 
 
 class _Export:
-    """One exporter at work."""
+    """One exporter at work.
+
+    Attributes:
+        made: the image that it made, if it makes one.
+    """
 
     def __init__(
         self,
@@ -116,6 +123,7 @@ class _Export:
         self._output = _output(kind, attrs)
         self._result = result
         self._step = step
+        self.made: Made | None = None
         self._built = [
             Built(
                 lowered=tree.lowered,
@@ -146,7 +154,7 @@ class _Export:
         names = output_names((), output)
         if not self._built:
             raise UserError("no tree to make an image of")
-        made = await make_image(engine, output, self._built, self._step, names)
+        self.made = made = await make_image(engine, output, self._built, self._step, names)
         facts = _facts(made, names)
         if self._kind == "image":
             await keep_image(engine, output, made, names, self._step)
@@ -168,7 +176,6 @@ class _Export:
 
             await asyncio.to_thread(run)
 
-        self._step.say("sending tarball")
         async with Piped(work) as pieces:
             await send_stream(
                 self._session(),

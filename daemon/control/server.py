@@ -28,7 +28,7 @@ from pybuild.daemon.session.sessions import Sessions
 from pybuild.frontend.giturl import without_credentials
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import UserError
+from pybuild.model.errors import PybuildError, UserError
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
@@ -148,6 +148,7 @@ class BuildServer:
             blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
             told = record.Results[key] if key else record.Result
             told.Attestations.append(blob)
+        await self._remember_images(record, build)
         error = record.error.message if record.HasField("error") else ""
         spans = build.trace.document(seconds_of(record.CompletedAt), error)
         trace = await asyncio.to_thread(self.history.add_blob, spans, TRACE_TYPE)
@@ -156,6 +157,18 @@ class BuildServer:
         logs = await asyncio.to_thread(self.history.add_pieces, pieces, STATUS_TYPE)
         record.logs.CopyFrom(logs)
         await asyncio.to_thread(self.history.end, record)
+
+    async def _remember_images(self, record: pb.BuildHistoryRecord, build: Build) -> None:
+        blob_path = self.engine.store.blobs.path
+        for number, image in build.images.items():
+            try:
+                kept = await asyncio.to_thread(self.history.add_image, image, blob_path)
+            except PybuildError as error:  # the client has its image, or will hear of that
+                _log.warning("no image in the history of build %s: %s", build.ref, error)
+                continue
+            record.Result.Results[number].CopyFrom(kept)
+            if not record.Result.HasField("ResultDeprecated"):  # for clients that know of one only
+                record.Result.ResultDeprecated.CopyFrom(kept)
 
     async def build(self, ref: str, owner: str = "") -> Build:
         """Return a build of *owner*; clients ask for it before its `Solve` has come [3.1].

@@ -21,6 +21,7 @@ from pybuild.daemon.client.filesync import file_sync
 from pybuild.daemon.client.secrets import secrets
 from pybuild.daemon.client.session import ClientSession
 from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.pb import content as content_pb
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.errors import SourceDetail, VertexDetail, details_of, parse_status
 from tests.daemon.buildsites import CONTROL, Built, Client, Daemon, client, daemon
@@ -218,6 +219,42 @@ def test_history_keeps_the_log_and_replays_it(server: Daemon, tmp_path: Path) ->
         assert not await _history(c, "history-1")
 
     on(server, use)
+
+
+def test_history_keeps_the_documents_of_an_image_and_not_its_layers(
+    server: Daemon, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN echo x > /x\n")
+
+    async def use(c: Client) -> None:
+        exporters: list[tuple[str, dict[str, str]]] = [
+            ("image", {}),
+            ("image", {"annotation.a": "b"}),
+        ]
+        await c.build(context, ref="history-2", exporters=exporters)
+        (record,) = await _history(c, "history-2")
+        found = record.Result.Results
+        assert sorted(found) == [0, 1] and found[0].digest != found[1].digest
+        assert record.Result.ResultDeprecated == found[0]
+        manifest = json.loads(await _content(c, found[1].digest))
+        assert manifest["annotations"] == {"a": "b"}
+        config = json.loads(await _content(c, manifest["config"]["digest"]))
+        assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"]) == 2
+        with pytest.raises(RpcError, match="not found"):
+            await _content(c, manifest["layers"][0]["digest"])
+
+    on(server, use)
+
+
+async def _content(c: Client, digest: str) -> bytes:
+    request = content_pb.ReadContentRequest(digest=digest).SerializeToString()
+    found = bytearray()
+    async with c.channel.stream("/containerd.services.content.v1.Content/Read") as call:
+        await call.send(request)
+        await call.half_close()
+        while (message := await call.receive()) is not None:
+            found += content_pb.ReadContentResponse.FromString(message).data
+    return bytes(found)
 
 
 async def _history(c: Client, ref: str) -> list[pb.BuildHistoryRecord]:
