@@ -120,12 +120,12 @@ class Publisher:
             return made
         try:
             if made is not config:
-                step.say(f"writing config {config.digest}")
-                await self._target.put(config, step)
-            step.say(f"writing {kind} {made.digest}")
+                with step.doing(f"writing config {config.digest}"):
+                    await self._target.put(config, step)
             over = (None if named is None else named.digest) if self._merges else ANYTHING
             began = time.monotonic()
-            is_named = await self._target.finish(made, data, over)
+            with step.doing(f"writing {kind} {made.digest}"):
+                is_named = await self._target.finish(made, data, over)
             self._took_s = time.monotonic() - began
             if not is_named:
                 return None

@@ -254,11 +254,11 @@ async def make_image(
         for one, epoch in zip(built, epochs, strict=True)
     ]
     date = epochs[0] if len(set(epochs)) == 1 else None
-    images = [await maker.make() for maker in makers]
-    step.say("exporting layers done")
+    with step.doing("exporting layers"):
+        images = [await maker.make() for maker in makers]
     for image in images:
-        step.say(f"exporting manifest {image.manifest.digest}")
-        step.say(f"exporting config {image.config.digest}")
+        step.did(f"exporting manifest {image.manifest.digest}")
+        step.did(f"exporting config {image.config.digest}")
     is_index = built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])
     _check_places(notes, built, is_index, step)
     if not is_index:
@@ -274,7 +274,7 @@ async def make_image(
     media_type = OCI_INDEX if oci_types else DOCKER_INDEX
     data = build_index(children, media_type, annotations=notes.of(Place.INDEX))
     digest = await asyncio.to_thread(engine.store.blobs.put, data)
-    step.say(f"exporting manifest list {digest}")
+    step.did(f"exporting manifest list {digest}")
     image_id = images[0].config.digest if len(images) == 1 else digest
     index = Descriptor(media_type, digest, len(data), notes.of(Place.INDEX_DESCRIPTOR))
     return Made(index, image_id, date)
@@ -325,7 +325,7 @@ async def _attestations(
             as_artifact=output.flag("oci-artifact", True),
         )
         if attached is not None:
-            step.say(f"exporting attestation manifest {attached.digest}")
+            step.did(f"exporting attestation manifest {attached.digest}")
             found.append(attached)
     return found
 
@@ -344,7 +344,7 @@ async def keep_image(
             kept += dict.fromkeys(canonical)
         for name in kept:
             await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor)
-            step.say(f"naming to {name}")
+            step.did(f"naming to {name}")
         if not names:
             await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor)
     if output.pushes:
@@ -391,4 +391,4 @@ async def push(
     await asyncio.to_thread(note_pushed, engine.store, descriptor, names)
     for name in names:
         shown = name.repository if by_digest else name
-        step.say(f"pushed {shown}@{descriptor.digest}")
+        step.did(f"pushing manifest for {shown}@{descriptor.digest}")

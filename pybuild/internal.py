@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
@@ -37,6 +37,17 @@ class InternalStep:
         now = self._clock.now()
         stream = LogStream.STDOUT
         self._emit(VertexLog(vertex=self._vertex, time=now, stream=stream, data=data))
+
+    @contextmanager
+    def doing(self, what: str) -> Generator[None]:
+        """Show *what* the step is at while the body runs; it stays open if that fails."""
+        self.transfer(what, 0, 0)
+        yield
+        self.did(what)
+
+    def did(self, what: str) -> None:
+        """Show *what* is done; not a word of the log, so that clients keep it in sight."""
+        self.transfer(what, 0, 0, done=True)
 
     def transfer(self, id: str, current: int, total: int, done: bool = False) -> None:
         """Report how far the transfer *id* is, in bytes; it is done when it has its total."""

@@ -146,7 +146,7 @@ class StatusReader:
         yield from self._others(digest)
         done = status.HasField("completed")
         time = self._time(seconds_of(status.timestamp))
-        if status.current or status.total:
+        if status.current or status.total or done:
             yield VertexProgress(
                 vertex=digest,
                 id=status.ID,
@@ -155,9 +155,6 @@ class StatusReader:
                 done=done,
                 time=time,
             )
-        elif done:  # no transfer: something that was done, such as "naming to …"
-            data = f"{status.ID} done\n".encode()
-            yield VertexLog(vertex=digest, time=time, stream=LogStream.STDOUT, data=data)
 
     def _warning(self, warning: pb.VertexWarning) -> BuildWarning:
         match = _SHORT.match(warning.short.decode("utf-8", "replace"))

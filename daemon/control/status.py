@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import IO
 
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.gateway import WarnRequest
 from pybuild.daemon.pb.ops import Position, Range, SourceInfo
-from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
@@ -130,8 +130,7 @@ class Teller:
         self._journal = journal
         self._clock = clock
         self._vertexes: dict[str, pb.Vertex] = {}
-        self._transfers: dict[tuple[str, str], pb.VertexStatus] = {}
-        self._told: dict[tuple[str, str], float] = {}
+        self._transfers: dict[str, dict[str, pb.VertexStatus]] = {}  # under way, by vertex
         self._logged: dict[str, int] = {}
         self.completed = self.cached = self.warnings = 0
         self.failed = ""
@@ -221,10 +220,15 @@ class Teller:
             vertex.started.CopyFrom(timestamp(time))
         vertex.completed.CopyFrom(timestamp(time))
         self.completed += 1
-        self._tell(vertex)
+        # A client calls no step done that has something under way.
+        left = self._transfers.pop(vertex.digest, {}).values()
+        for status in left:
+            status.completed.CopyFrom(timestamp(time))
+        self._tell(vertex, list(left))
 
-    def _tell(self, vertex: pb.Vertex) -> None:
-        self._journal.write(pb.StatusResponse(vertexes=[vertex]).SerializeToString())
+    def _tell(self, vertex: pb.Vertex, statuses: Iterable[pb.VertexStatus] = ()) -> None:
+        told = pb.StatusResponse(vertexes=[vertex], statuses=statuses)
+        self._journal.write(told.SerializeToString())
 
     def _log(self, event: VertexLog) -> None:
         logged = self._logged.get(event.vertex, 0)
@@ -244,20 +248,22 @@ class Teller:
             self._journal.write(pb.StatusResponse(logs=[log]).SerializeToString())
 
     def _progress(self, event: VertexProgress) -> None:
-        key = (event.vertex, event.id)
         now = event.time or self._clock.now()
-        status = self._transfers.get(key)
+        under_way = self._transfers.setdefault(event.vertex, {})
+        status = under_way.get(event.id)
+        is_new = status is None
         if status is None:
             status = pb.VertexStatus(ID=event.id, vertex=event.vertex, started=timestamp(now))
             status.name = event.id.partition(" ")[0] if " " in event.id else event.id
-            self._transfers[key] = status
-        elif not event.done and now - self._told[key] < _PROGRESS_EVERY_S:
-            return
-        self._told[key] = now
+            under_way[event.id] = status
+        told = seconds_of(status.timestamp)
         status.current, status.total = event.current, event.total
-        status.timestamp.CopyFrom(timestamp(now))
         if event.done:
             status.completed.CopyFrom(timestamp(now))
+            del under_way[event.id]
+        elif not is_new and now - told < _PROGRESS_EVERY_S:
+            return
+        status.timestamp.CopyFrom(timestamp(now))
         self._journal.write(pb.StatusResponse(statuses=[status]).SerializeToString())
 
 

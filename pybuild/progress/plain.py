@@ -61,7 +61,8 @@ class PlainDisplay:
                 self._log(event.vertex, event.time, cutter.feed(event.data))
             case VertexProgress():
                 if event.done:
-                    self._line(event.vertex, f"{event.id} {_amount(event)} done")
+                    amount = f" {_amount(event)}" if event.current or event.total else ""
+                    self._line(event.vertex, f"{event.id}{amount} done")
             case BuildWarning():
                 self._warnings.append(event)
         self._out.flush()

@@ -53,6 +53,7 @@ def test_our_own_events_come_back() -> None:
         VertexStarted(vertex=A, time=1.0),
         VertexLog(vertex=A, time=1.5, stream=LogStream.STDERR, data=b"\xffx\n"),
         VertexProgress(vertex=A, id="sha256:x", current=3, total=9, time=1.6),
+        VertexProgress(vertex=A, id="sha256:x", current=9, total=9, done=True, time=1.9),
         VertexCompleted(vertex=A, time=2.0),
         VertexAdded(vertex=B, name="two", inputs=(A,)),
         VertexCached(vertex=B, time=3.0),
@@ -108,7 +109,10 @@ def test_a_step_that_ends_and_begins_again_at_once_ends_once() -> None:
 def test_what_was_told_to_be_done_without_amounts_is_a_line() -> None:
     status = pb.VertexStatus(ID="naming to x", vertex=A, completed=timestamp(1.0))
     (event,) = read(pb.StatusResponse(statuses=[status]))
-    assert isinstance(event, VertexLog) and event.data == b"naming to x done\n"
+    assert isinstance(event, VertexProgress) and event.done
+    out = io.StringIO()
+    PlainDisplay(out).show(event)
+    assert out.getvalue().endswith("#1 naming to x done\n")
     status.ClearField("completed")
     assert read(pb.StatusResponse(statuses=[status])) == []
 

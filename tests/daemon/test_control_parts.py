@@ -46,6 +46,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
+from tests.image.images import Blobs, make_image
 
 V = Digest.of(b"v")
 
@@ -211,6 +212,20 @@ def test_transfers_are_told_seldom_but_to_their_end() -> None:
     assert statuses[-1].current == 1000 and statuses[-1].HasField("completed")
 
 
+def test_a_step_that_ends_leaves_nothing_under_way() -> None:
+    """Clients print no end of a step while something of it is open."""
+    messages, _ = told(
+        VertexAdded(vertex=V, name="exporting to client tarball"),
+        VertexStarted(vertex=V, time=1),
+        VertexProgress(vertex=V, id="sending tarball", current=5, time=1.5),
+        VertexProgress(vertex=V, id="sending tarball", current=7, time=1.501),
+        VertexCompleted(vertex=V, time=2),
+    )
+    (status,) = messages[-1].statuses
+    assert status.current == 7 and status.completed.seconds == 2
+    assert messages[-1].vertexes[0].HasField("completed")
+
+
 def test_followers_hear_all_from_the_first_whenever_they_come() -> None:
     async def run() -> None:
         journal = Journal.temporary()
@@ -316,6 +331,27 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     history.end(record("a", 1))
     (tmp_path / "history/records/a").write_bytes(b"\xff\xff")
     assert history.records() == [] and listed(history) == []
+
+
+def test_an_images_documents_live_as_long_as_its_record(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    blobs = Blobs(tmp_path / "store")
+    image = make_image(blobs, [tree])
+    history = History(str(tmp_path))
+    named = record("image", 1)
+    named.Result.Results[0].CopyFrom(history.add_image(image, blobs.path))
+    history.end(named)
+    history.end(record("other", 2))
+    folder = tmp_path / "history/blobs"
+    kept = sorted(path.name for path in folder.iterdir())
+    assert image.digest.hex in kept and len(kept) == 2, "the manifest and the config, no layer"
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    assert history.delete("other")
+    assert sorted(path.name for path in folder.iterdir()) == kept
+    assert history.delete("image")
+    assert not list(folder.iterdir())
 
 
 def test_builds_that_end_at_once_remove_the_oldest_together(

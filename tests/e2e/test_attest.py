@@ -219,11 +219,10 @@ def test_archives_for_docker_load_have_no_place_for_attestations(
 
 
 def test_without_a_name_the_scanner_is_that_of_buildkit(pybuild: Pybuild, context: Path) -> None:
-    rules = write(
-        context.parent / "rules",
-        **{"policy.json": '{"rules": [{"action": "DENY", "selector": {"identifier": "*"}}]}'},
-    )
-    words = ("--sbom=true", "--source-policy-file", rules / "policy.json", context)
+    rule = {"action": "DENY", "selector": {"identifier": "docker-image://docker.io/docker/*"}}
+    rules = context.parent / "rules.json"
+    rules.write_text(json.dumps({"rules": [rule]}))
+    words = ("--sbom=true", "--source-policy-file", rules, context)
     done = pybuild("build", *words, code=None)
     assert done.code
     assert "docker.io/docker/buildkit-syft-scanner:stable-1" in done.err
