@@ -20,6 +20,7 @@ from pybuild.cache.locks import locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -58,6 +59,8 @@ class Records:
         self._lock = threading.RLock()
         self._cache: Any = None
         self._opened: tuple[int, int] | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reads: tuple[int, int] | None = None
         self._rebuilt = 0
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -181,13 +184,13 @@ class Records:
         return self._do("read", lambda _cache: self._selected(select, (prefix, upper)), [])
 
     def _selected(self, query: str, values: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Return what a query finds, on a connection of its own. Raises sqlite3.Error."""
+        """Return what a query finds, without diskcache. Raises sqlite3.Error."""
         import sqlite3
         from contextlib import closing
 
         try:
-            with closing(sqlite3.connect(self._database, timeout=_BUSY_S)) as connection:
-                return connection.execute(query, values).fetchall()
+            with self._lock:
+                return self._reading().execute(query, values).fetchall()
         except sqlite3.OperationalError:
             if not self.read_only:
                 raise
@@ -197,6 +200,27 @@ class Records:
             where = f"file:{quote(self._database)}?immutable=1"
             with closing(sqlite3.connect(where, uri=True)) as connection:
                 return connection.execute(query, values).fetchall()
+
+    def _reading(self) -> sqlite3.Connection:
+        """Return a connection that stays until `close`; under the lock, for it is all threads'.
+
+        Who closes the last one has SQLite flush the database and remove what lies beside it, which
+        the next makes anew and flushes, too: five times in a build, if each read had its own.
+        """
+        import sqlite3
+
+        if self._reader is None or self._reads != self._identity():
+            self._stop_reading()
+            self._reads = self._identity()
+            self._reader = sqlite3.connect(
+                self._database, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+            )
+        return self._reader
+
+    def _stop_reading(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def _do(self, doing: str, action: Callable[[Any], T], otherwise: T) -> T:
         """Run *action* on the database; if that is damaged, rebuild it and try once more."""
@@ -216,7 +240,7 @@ class Records:
             if self._cache is not None and self._opened == self._identity():
                 return self._cache
             # First use, or another process has moved a damaged database aside.
-            self._forget()
+            self._close_cache()
             from pybuild.cache.textdisk import open_cache
 
             with faults("cannot open the cache records", self._root):
@@ -226,9 +250,18 @@ class Records:
                     except FileExistsError:
                         pass
             self._opened = self._identity()
+            if self._opened is not None:
+                self._hold()
             self._cache = open_cache(self._folder, _BUSY_S)
             self._opened = self._identity()
             return self._cache
+
+    def _hold(self) -> None:
+        """Have the connection that stays be the first: diskcache opens and closes some."""
+        import sqlite3
+
+        with suppress(sqlite3.Error):  # diskcache will meet it too, and then it is dealt with
+            self._reading().execute("PRAGMA schema_version").fetchone()
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -238,6 +271,11 @@ class Records:
         return status.st_dev, status.st_ino
 
     def _forget(self) -> None:
+        self._close_cache()
+        with suppress(Exception):  # as below
+            self._stop_reading()
+
+    def _close_cache(self) -> None:
         cache, self._cache = self._cache, None
         if cache is not None:
             with suppress(Exception):  # closing a damaged database may fail; we are done with it

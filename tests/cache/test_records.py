@@ -43,6 +43,23 @@ def test_put_get_delete(store: Store) -> None:
     assert store.records.get("result", "a") is None
 
 
+def test_the_log_beside_the_database_is_made_once(root: Path, clock: FakeClock) -> None:
+    """SQLite flushes it when it is made and when its last user closes: each waits for the disk."""
+    with Store.open(root, clock) as store:
+        store.records.put("result", "a", {"x": 1})
+    log = database(root).with_name("cache.db-wal")
+    assert not log.exists()
+    with Store.open(root, clock) as store:
+        assert store.records.get("result", "a") == {"x": 1}
+        with log.open("rb") as first:  # nor is its number given to another
+            store.records.put("result", "b", {"x": 2})
+            other = threading.Thread(target=store.records.put, args=("result", "c", {"x": 3}))
+            other.start()
+            other.join()
+            assert len(list(store.records.items("result"))) == 3
+            assert os.path.samestat(log.stat(), os.fstat(first.fileno()))
+
+
 def test_names_that_are_not_utf8_survive(store: Store) -> None:
     name = os.fsdecode(b"caf\xe9")
     store.records.put("files", "x", {name: name})
