@@ -192,7 +192,7 @@ class Solver:
         name = next(self._names)
         wanted = tuple(targets)
         progress = progress or Progress(lambda: None)
-        progress.begin(lambda: Known(*self._state.known(name)), self._all_written)
+        progress.begin(lambda: Known(*self._state.known(name)), self._scribe.all_written)
         weights = Weights(partial(self._weigh, wanted))
         build = _Build(wanted, runner, emit, weights, progress, missed)
         self._builds[name] = build
@@ -215,6 +215,7 @@ class Solver:
                 for ticket, (task, job) in self._tasks.items()
                 if job == name or not self._state.is_wanted(ticket)
             }
+            self._scribe.hurry()
             for task in (self._scribe.task, build.weights.task):
                 if task is not None and not task.done():
                     waiting.add(task)
@@ -287,13 +288,10 @@ class Solver:
                 build = self._builds[job]
                 build.progress.end(Known(solved, keys))
                 self._scribe.after(partial(build.succeed, Solution(build.targets, solved, keys)))
+                self._scribe.hurry()
             case JobFailed(job=job, error=error, solved=solved, keys=keys):
                 self._builds[job].progress.end(Known(solved, keys))
                 self._builds[job].fail(error)
-
-    async def _all_written(self) -> None:
-        while self._scribe.task is not None:
-            await asyncio.wait([self._scribe.task])
 
     def _event(self, tell: Tell) -> Event:
         vertex, now = tell.vertex, self._clock.now()

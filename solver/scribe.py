@@ -9,6 +9,10 @@ from pybuild.model.digest import Digest
 
 Write = Callable[[], None]
 
+# Writing is a thread's work, which takes the interpreter from whatever starts the next step. Nobody
+# waits for it meanwhile, so what comes within this time is written together.
+_GATHER_S = 0.025
+
 
 class Scribe:
     """Keeps the order of writes and lets readers wait for those of their key.
@@ -25,9 +29,11 @@ class Scribe:
         self._after: list[Callable[[], None]] = []
         self._unwritten: dict[Digest, int] = {}
         self._task: asyncio.Task[None] | None = None
+        self._is_awaited = False
+        self._gathering: asyncio.Future[None] | None = None
 
     def put(self, key: Digest, write: Write) -> None:
-        """Write soon; `written` of *key* waits for it."""
+        """Write soon; `written` of *key* waits for it, and does not let it be long."""
         self._waiting.append((key, write))
         self._unwritten[key] = self._unwritten.get(key, 0) + 1
         if self._task is None:
@@ -43,7 +49,19 @@ class Scribe:
     async def written(self, key: Digest) -> None:
         """Return once nothing of *key* is waiting to be written."""
         while key in self._unwritten and self._task is not None:
+            self.hurry()
             await asyncio.wait([self._task])
+
+    async def all_written(self) -> None:
+        """Return once nothing is waiting to be written."""
+        while self._task is not None:
+            self.hurry()
+            await asyncio.wait([self._task])
+
+    def hurry(self) -> None:
+        """Write what there is now, since somebody is waiting."""
+        self._is_awaited = self._task is not None
+        self._end_gathering()
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -51,8 +69,8 @@ class Scribe:
         return self._task
 
     async def _work(self) -> None:
-        # Leave the loop a turn, so that what is asked for at one time is written at one time.
-        await asyncio.sleep(0)
+        await self._gather()
+        self._is_awaited = False
         batch, self._waiting = self._waiting, []
         after, self._after = self._after, []
         try:
@@ -69,6 +87,21 @@ class Scribe:
             self._task = asyncio.create_task(self._work()) if self._waiting else None
             for call in after:
                 call()
+
+    async def _gather(self) -> None:
+        if self._is_awaited:
+            return
+        loop = asyncio.get_running_loop()
+        self._gathering = loop.create_future()
+        timer = loop.call_later(_GATHER_S, self._end_gathering)
+        try:
+            await self._gathering
+        finally:
+            timer.cancel()
+
+    def _end_gathering(self) -> None:
+        if self._gathering is not None and not self._gathering.done():
+            self._gathering.set_result(None)
 
 
 def _write_all(writes: list[Write]) -> list[Exception]:
