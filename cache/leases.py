@@ -64,6 +64,10 @@ class Lease:
                 raise fault(error, "cannot write a lease", self._leases.root) from error
             self._names.update(new)
 
+    def holds(self, things: list[tuple[str, str]]) -> bool:
+        """Tell, without waiting for anything, whether all of *things* are kept already."""
+        return self._names.issuperset(things)
+
     def write(self, disk: Disk, folder: str, text: bytes) -> None:
         """Append *text*; called under the collection lock."""
         if self._file is None:

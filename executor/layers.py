@@ -113,7 +113,11 @@ class Layers:
             ("delta", name) for names in candidates if names not in self._whole for name in names
         ]
         if new:
-            await asyncio.to_thread(self._lease.add_all, new)
+            if not self._lease.holds(new):
+                await asyncio.to_thread(self._lease.add_all, new)
+            self._look_for(candidates)
+        if all(names in self._whole for names in candidates):
+            return [path for names in candidates for path in self._whole[names]]
         found: list[asyncio.Future[list[str]]] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -128,6 +132,12 @@ class Layers:
         paths = [one.result() for one in found]
         self._whole.update(zip(candidates, paths, strict=True))
         return [path for one in paths for path in one]
+
+    def _look_for(self, candidates: Sequence[tuple[str, ...]]) -> None:
+        """Note what is here already, which needs a look and no task: all of it, as a rule."""
+        for names in candidates:
+            if names not in self._whole and (found := self._find(names)) is not None:
+                self._whole[names] = found
 
     async def _present(
         self,

@@ -18,12 +18,15 @@ class Rung:
     def __init__(self, store: Store, workers: Workers) -> None:
         self._root = store.root
         self._workers = workers
+        self._on_overlay: bool | None = None
 
     async def works_on_copies(self) -> bool:
         """Whether no overlay can be mounted, on this rung or in this store."""
         if await self._workers.isolation() == "chroot":
             return True
-        return await asyncio.to_thread(is_overlay, self._root)
+        if self._on_overlay is None:  # each step asks, and a store does not move
+            self._on_overlay = await asyncio.to_thread(is_overlay, self._root)
+        return self._on_overlay
 
     async def can_patch(self) -> bool:
         """Whether a copy may become a patch: there are overlays, and no notes about owners."""

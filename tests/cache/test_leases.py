@@ -26,6 +26,15 @@ def test_empty_lease_makes_no_file(store: Store, root: Path) -> None:
         assert os.listdir(root / "leases") == []
 
 
+def test_lease_tells_whether_it_holds_all_of_several_things(store: Store) -> None:
+    with store.leases.create() as lease:
+        assert lease.holds([])
+        lease.add_all([("blob", "b"), ("delta", "a")])
+        assert lease.holds([("delta", "a"), ("blob", "b")])
+        assert not lease.holds([("delta", "a"), ("delta", "b")])
+    assert not lease.holds([("delta", "a")])
+
+
 @pytest.mark.parametrize(("kind", "name"), [("image", "a"), ("delta", ""), ("delta", "a\nblob b")])
 def test_lease_refuses_what_it_could_not_tell_again(store: Store, kind: str, name: str) -> None:
     with store.leases.create() as lease, pytest.raises(ValueError, match="cannot lease"):
