@@ -112,9 +112,9 @@ class Workers:
             elif on_progress is not None:
                 on_progress(message[1])
 
-        job = _begin(zygote, "call", function, fds)
+        job = _begin(zygote, "call", function, fds, (function, dict(args)))
         async with bounded(self.room, _written(args)):
-            ended = await _attend(zygote, job, (function, dict(args)), on_message, grace=0.0)
+            ended = await _attend(zygote, job, on_message, grace=0.0)
         if not outcome:
             raise EnvironmentFault(
                 f"worker for {function} ended without a result (status {ended.status})"
@@ -180,7 +180,7 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                job = _begin(zygote, "exec", {**spec.start(), **started}, handed)
+                job = _begin(zygote, "exec", {**spec.start(), **started}, handed, request)
             finally:
                 for fd in write_ends:
                     os.close(fd)
@@ -190,7 +190,6 @@ class Workers:
                 ended = await _attend(
                     zygote,
                     job,
-                    request,
                     on_message,
                     grace=_GRACE_SECONDS,
                     watched=[stream.ended for stream in streams],
@@ -328,9 +327,9 @@ def _written(args: Mapping[str, Any]) -> str:
     return next((place for place in places if isinstance(place, str)), "")
 
 
-def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int]) -> Job:
+def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any) -> Job:
     try:
-        return zygote.begin(kind, details, fds)
+        return zygote.begin(kind, details, fds, request)
     except OSError as error:
         raise EnvironmentFault(
             describe_os_error(error, "cannot start a worker"),
@@ -341,7 +340,6 @@ def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int]) -
 async def _attend(
     zygote: ZygoteProcess,
     job: Job,
-    request: Any,
     on_message: Callable[[Sequence[Any]], None],
     *,
     grace: float,
@@ -352,7 +350,7 @@ async def _attend(
     Args:
         watched: whose failure ends the job, too.
     """
-    talk = asyncio.create_task(converse(job, request, on_message))
+    talk = asyncio.create_task(converse(job, on_message))
     try:
         waiting: set[asyncio.Future[Any]] = {talk, job.gone, *watched}
         while not (talk.done() and job.gone.done()):

@@ -47,12 +47,21 @@ class Job:
     """A job that the zygote was told to start.
 
     Attributes:
+        unsent: what is left of its request.
         gone: done when its process and namespaces are; fails when the zygote died.
     """
 
     id: str
     channel: socket.socket
+    unsent: bytes
     gone: asyncio.Future[JobExit]
+
+    def send(self) -> None:
+        """Send of the request what can be sent without waiting."""
+        try:
+            self.unsent = self.unsent[self.channel.send(self.unsent) :]
+        except OSError:
+            pass  # it is full, or nobody is there any more, which is met again
 
 
 def error_of(message: Sequence[Any]) -> PybuildError:
@@ -214,13 +223,15 @@ class ZygoteProcess:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def begin(self, kind: str, details: Any, fds: Sequence[int]) -> Job:
+    def begin(self, kind: str, details: Any, fds: Sequence[int], request: Any) -> Job:
         """Have a job started; *fds* (kept by the caller) come after the channel in the child.
 
         Args:
+            request: is on the channel before the process is, as far as it finds room there.
             kind: ``call``, with the function's name as *details*, or ``exec``, with what the
                 zygote must know before the process exists.
         """
+        unsent = wire.frame(request)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         sent: list[int] = []
@@ -235,7 +246,8 @@ class ZygoteProcess:
         finally:
             theirs.close()
         self._count += 1
-        job = Job(str(self._count), ours, self._loop.create_future())
+        job = Job(str(self._count), ours, unsent, self._loop.create_future())
+        job.send()
         self._jobs[job.id] = job
         self._post(("start", job.id, kind, details), sent)
         return job
@@ -299,13 +311,14 @@ class ZygoteProcess:
                 raise InternalError(f"unknown message from the zygote: {message!r}")
 
 
-async def converse(job: Job, request: Any, on_message: Callable[[Sequence[Any]], None]) -> None:
-    """Send *request* to the job, then hand on what it says until its channel ends."""
+async def converse(job: Job, on_message: Callable[[Sequence[Any]], None]) -> None:
+    """Send the job the rest of its request, then hand on what it says until its channel ends."""
     loop = asyncio.get_running_loop()
-    try:
-        await loop.sock_sendall(job.channel, wire.frame(request))
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # It died early; what it had to say is still there to be read.
+    if job.unsent:
+        try:
+            await loop.sock_sendall(job.channel, job.unsent)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # It died early; what it had to say is still there to be read.
     reassembler = wire.Reassembler()
     while True:
         try:

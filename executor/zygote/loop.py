@@ -415,8 +415,6 @@ class _Zygote:
         peak, oom_kills, pids_hit = -1, -1, False
         if child.leaf is not None:
             peak, oom_kills, pids_hit = child.leaf.usage()
-            if not child.leaf.remove():
-                self.leaving.append(child.leaf)
         # Without a memory cgroup the count is the whole machine's, so that another's kill can be
         # taken for ours; there is no better source.
         oom = oom_kills > 0
@@ -425,6 +423,9 @@ class _Zygote:
         rss = usage.ru_maxrss * 1024
         report = ("exit", child.job, code, seconds, rss, max(peak, 0), oom, pids_hit)
         self.recorders.report(report)
+        # Only now: who waits for the step's end does not wait for this.
+        if child.leaf is not None and not child.leaf.remove():
+            self.leaving.append(child.leaf)
 
 
 def _complain(error: BaseException) -> None:
