@@ -16,8 +16,10 @@ from pybuild.daemon.pb.errors import (
     FrontendDetail,
     SubrequestDetail,
     VertexDetail,
+    encode,
     status_of,
 )
+from pybuild.daemon.pb.stacks import stacks_of
 from pybuild.model.errors import PybuildError
 from pybuild.model.ops import LocalSource, Vertex
 from pybuild.render import unwrap
@@ -58,4 +60,6 @@ def rpc_error(
     )
     known = isinstance(cause, PybuildError)
     message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"
-    return RpcError(Code(status.code), message, status.SerializeToString())
+    brief = status.SerializeToString()
+    status.details.extend(encode(stack) for stack in stacks_of(cause))
+    return RpcError(Code(status.code), message, status.SerializeToString(), brief)

@@ -42,13 +42,15 @@ class RpcError(Exception):
 
     Attributes:
         details: a serialized ``google.rpc.Status``, or nothing.
+        brief: a shorter one for peers that take no more.
     """
 
-    def __init__(self, code: Code, message: str, details: bytes = b"") -> None:
+    def __init__(self, code: Code, message: str, details: bytes = b"", brief: bytes = b"") -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.details = details
+        self.brief = brief
 
     def __str__(self) -> str:
         return f"{self.code.name.lower()}: {self.message}"
@@ -99,9 +101,10 @@ def to_fields(error: RpcError | None, room: int) -> list[tuple[bytes, bytes]]:
     if message:
         fields.append((b"grpc-message", message))
         room -= len(message)
-    details = to_base64(error.details)
-    if details and len(details) <= room:
-        fields.append((b"grpc-status-details-bin", details))
+    for details in (to_base64(error.details), to_base64(error.brief)):
+        if details and len(details) <= room:
+            fields.append((b"grpc-status-details-bin", details))
+            break
     return fields
 
 

@@ -83,8 +83,26 @@ class FaultDetail:
     hints: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class StackFrame:
+    name: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackDetail:
+    """Where in a process's code it happened, the innermost frame first."""
+
+    frames: tuple[StackFrame, ...]
+    command: tuple[str, ...]
+    pid: int
+    version: str
+
+
 Detail = (
     SourceDetail
+    | StackDetail
     | VertexDetail
     | FrontendDetail
     | FrontendCapDetail
@@ -130,6 +148,12 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             return "errdefs.Subrequest", _present({"name": utf8(detail.name)})
         case ExitDetail():
             return "gatewayapi.ExitMessage", _present({"Code": detail.code})
+        case StackDetail():
+            frames = [
+                _present({"Name": f.name, "File": f.file, "Line": f.line}) for f in detail.frames
+            ]
+            stack: dict[str, Any] = {"frames": frames, "cmdline": list(detail.command)}
+            return "stack.Stack", {**stack, "pid": detail.pid, "version": detail.version}
         case FaultDetail():
             return "errors.Fault", _present({"kind": detail.kind, "hints": list(detail.hints)})
 

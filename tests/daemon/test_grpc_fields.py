@@ -57,6 +57,14 @@ def test_fields_fit_into_the_room_that_there_is(message: str, room: int) -> None
         assert b"%" not in value[-2:].replace(b"%25", b"")
 
 
+def test_peers_that_take_little_get_the_brief_details() -> None:
+    error = RpcError(Code.UNKNOWN, "no", b"x" * 900, b"y" * 90)
+    name = b"grpc-status-details-bin"
+    assert dict(to_fields(error, 4096))[name] == to_base64(b"x" * 900)
+    assert dict(to_fields(error, 1024))[name] == to_base64(b"y" * 90)
+    assert name not in dict(to_fields(error, 512))
+
+
 def test_unknown_codes_and_broken_details_are_unknown_errors() -> None:
     for status in (b"17", b"-1", b"x", b"", b"1" * 99):
         error = from_fields([(b"grpc-status", status), (b"grpc-status-details-bin", b"!")])
