@@ -33,6 +33,7 @@ from pybuild.model.events import (
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, Vertex
 from pybuild.solver import messages
+from pybuild.solver.ahead import critical_seconds
 from pybuild.solver.line import Line, Weights
 from pybuild.solver.messages import (
     Began,
@@ -449,12 +450,10 @@ class Solver:
                 build.say(replace(event, vertex=vertex.digest))
 
     def _weigh(self, targets: tuple[Vertex, ...]) -> Mapping[Digest, float]:
-        from pybuild.solver import graph  # networkx takes longer to load than most builds need
-
         try:
-            return graph.critical_seconds(graph.load(targets), self._store.seconds)
+            return critical_seconds(targets, self._store.seconds)
         except PybuildError:
-            return graph.critical_seconds(graph.load(targets), lambda _: None)
+            return critical_seconds(targets, lambda _: None)
 
 
 def _blamed(error: Exception, vertex: Vertex) -> PybuildError:
