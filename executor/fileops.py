@@ -33,7 +33,7 @@ class Call(Protocol):
     """Calls a worker function that wants an empty directory to mount on."""
 
     async def __call__(
-        self, function: str, args: dict[str, Any], *, on_progress: OnProgress
+        self, function: str, args: dict[str, Any], *, on_progress: OnProgress, stay: bool
     ) -> dict[str, Any]: ...
 
 
@@ -156,7 +156,9 @@ class FileOps:
         active = await asyncio.to_thread(deltas.begin)
         try:
             told = {"upper": active.fs, "work": active.work, "asked": source is not None}
-            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress)
+            # Who has read a stranger's archive is not to touch anything else.
+            stay = not any(isinstance(a, Copy) and a.unpack for a in op.actions)
+            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=stay)
             read: dict[LocalTree, list[str]] = {}
             for action in op.actions:
                 if isinstance(action, Copy):
@@ -197,7 +199,7 @@ class FileOps:
                 "actions": [{**action, "changed": earlier.names, "under": below[:-1]}],
                 "asked": True,
             }
-            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress)
+            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=True)
             await self._contexts.verify_some(source.tree, source.selection, earlier.names)
         except BaseException:
             deltas.abort(active)

@@ -152,7 +152,7 @@ class BuildRunner:
             "deltas": await self.layers.ensure(result.deltas, _quiet),
             "selection": plain,
         }
-        found = await self._call("pybuild.executor.files.digesting:digest", args)
+        found = await self._call("pybuild.executor.files.digesting:digest", args, stay=True)
         if "missing" in found:
             raise missing_source(_ref(result), found["missing"])
         try:
@@ -223,11 +223,12 @@ class BuildRunner:
         return await self.layers.ensure(snapshot.deltas, emit)
 
     async def _call(self, function: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Call a worker function that wants an empty directory to mount on."""
+        """Call a worker function that wants an empty directory to mount on, and cleans up there."""
         covered = self._store.scratch("mounts")
         os.mkdir(covered, 0o700)
         try:
-            return await self._workers.call(function, {**args, "mount_dir": covered}, **options)
+            told = {**args, "mount_dir": covered}
+            return await self._workers.call(function, told, **options)
         finally:
             os.rmdir(covered)
 

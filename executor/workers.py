@@ -31,6 +31,7 @@ _DRAIN_SECONDS = 1.0
 
 OnOutput = Callable[[str, bytes], None]
 OnProgress = Callable[[dict[str, Any]], None]
+OnMessage = Callable[[Sequence[Any]], bool]
 
 
 class Workers:
@@ -92,12 +93,17 @@ class Workers:
         *,
         fds: Sequence[int] = (),
         on_progress: OnProgress | None = None,
+        stay: bool = False,
     ) -> dict[str, Any]:
         """Run ``"pybuild.module:function"`` in a worker and return what it returns.
 
         The function has the signature ``f(args, fds, progress) -> dict``. *args* and the result
         are made of dicts, lists, strings, bytes, numbers, booleans and None; *fds* stay the
         caller's. Cancelling kills the worker and waits for its end.
+
+        Args:
+            stay: the function is short and leaves nothing behind in its process, which may then be
+                one that did another such call, and go on to do the next; not with *fds*.
 
         Raises:
             UserError, EnvironmentFault, InternalError: as the function raised it (`Fault`, the
@@ -106,16 +112,24 @@ class Workers:
         zygote = await self._zygote("call")
         outcome: list[Sequence[Any]] = []
 
-        def on_message(message: Sequence[Any]) -> None:
+        def on_message(message: Sequence[Any]) -> bool:
             if message[0] != "progress":
                 outcome.append(message)
-            elif on_progress is not None:
+                return message[0] == "result" and bool(message[2])
+            if on_progress is not None:
                 on_progress(message[1])
+            return False
 
-        job = _begin(zygote, "call", function, fds, (function, dict(args)))
+        request = (function, dict(args), stay)
+        job = zygote.kept.take(request) if stay else None
+        job = job or _begin(zygote, "call", function, fds, request)
         async with bounded(self.room, _written(args)):
-            ended = await _attend(zygote, job, on_message, grace=0.0)
+            if stay:
+                ended = await _ask(zygote, job, on_message)
+            else:
+                ended = await _attend(zygote, job, on_message, grace=0.0)
         if not outcome:
+            assert ended is not None  # who stays has said something
             raise EnvironmentFault(
                 f"worker for {function} ended without a result (status {ended.status})"
                 + zygote.last_words(),
@@ -164,12 +178,13 @@ class Workers:
         heard: list[Sequence[Any]] = []
         warnings: list[str] = []
 
-        def on_message(message: Sequence[Any]) -> None:
+        def on_message(message: Sequence[Any]) -> bool:
             if message[0] != "warning":
                 heard.append(message)
-                return
-            warnings.append(message[1])
-            on_output("stderr", f"warning: {message[1]}\n".encode())
+            else:
+                warnings.append(message[1])
+                on_output("stderr", f"warning: {message[1]}\n".encode())
+            return False
 
         streams: list[_Stream] = []
         write_ends: list[int] = []
@@ -337,10 +352,25 @@ def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], r
         ) from error
 
 
+async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:
+    """Have a worker do one call; return how it ended, or None when it waits for another one."""
+    try:
+        if await converse(job, on_message):
+            zygote.kept.keep(job)
+            return None
+        await asyncio.wait({job.gone})
+    except BaseException:
+        await _end(zygote, job, 0.0)
+        job.channel.close()
+        raise
+    job.channel.close()
+    return job.gone.result()
+
+
 async def _attend(
     zygote: ZygoteProcess,
     job: Job,
-    on_message: Callable[[Sequence[Any]], None],
+    on_message: OnMessage,
     *,
     grace: float,
     watched: Sequence[asyncio.Future[Any]] = (),

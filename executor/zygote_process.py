@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pybuild.executor.interpreter import library_path
+from pybuild.executor.keptjobs import KeptJobs
 from pybuild.executor.launch import Launched, launch
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
@@ -76,6 +77,9 @@ class ZygoteProcess:
     Args:
         shielded: it runs a copy of the interpreter (`executor.interpreter`).
         launched: one that was started already, in the same way.
+
+    Attributes:
+        kept: its workers that wait for another call.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class ZygoteProcess:
         self.rung = ""
         self.rung_detail = ""
         self.alive = False
+        self.kept = KeptJobs()
         self._rootless = rootless
         self._shielded = shielded
         self._exit = 0
@@ -180,13 +185,15 @@ class ZygoteProcess:
         """Follow the caller into another event loop, should the one we were started in be over."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            if self._jobs:
+            if len(self._jobs) > len(self.kept):
                 raise InternalError("workers are in use in another event loop")
             self._loop = loop
             self._loop.add_reader(self._control.fileno(), self._on_readable)
+            self.kept.dismiss_all()
 
     def _disconnect(self, error: PybuildError) -> None:
         self.alive = False
+        self.kept.dismiss_all()
         if not self._loop.is_closed():
             self._loop.remove_reader(self._control.fileno())
             if self._writing:
@@ -199,6 +206,7 @@ class ZygoteProcess:
         for job in self._jobs.values():
             if not job.gone.done():
                 job.gone.set_exception(error)
+                job.gone.exception()  # nobody looks at those that were kept
         self._jobs.clear()
         if not self._ready.done():
             self._ready.set_exception(error)
@@ -311,8 +319,11 @@ class ZygoteProcess:
                 raise InternalError(f"unknown message from the zygote: {message!r}")
 
 
-async def converse(job: Job, on_message: Callable[[Sequence[Any]], None]) -> None:
-    """Send the job the rest of its request, then hand on what it says until its channel ends."""
+async def converse(job: Job, on_message: Callable[[Sequence[Any]], bool]) -> bool:
+    """Send the job the rest of its request, then hand on what it says until its channel ends.
+
+    Returns True, and earlier, where *on_message* did: this was the last that it is going to say.
+    """
     loop = asyncio.get_running_loop()
     if job.unsent:
         try:
@@ -324,8 +335,9 @@ async def converse(job: Job, on_message: Callable[[Sequence[Any]], None]) -> Non
         try:
             data = await loop.sock_recv(job.channel, 1 << 16)
         except ConnectionResetError:
-            return
+            return False
         if not data:
-            return
+            return False
         for message in reassembler.feed(data):
-            on_message(message)
+            if on_message(message):
+                return True

@@ -19,7 +19,7 @@ from pybuild.image import recorded
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     Progress = Callable[[dict[str, Any]], None]
 
@@ -42,7 +42,7 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
 
     Returns ``additive``, as `refreshing.is_additive` has it, where it is ``asked``.
 
-    Needs a private mount namespace: mounts are left for its end.
+    Needs a private mount namespace. Leaves nothing behind in its process.
 
     Raises:
         Fault: user or environment. OSError: the file system failed us.
@@ -50,10 +50,19 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     os.umask(0)
     sys.setrecursionlimit(_DEEP)
     _raise_file_limit()
-    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
     base: list[str] = args["base"]
     upper: str = args["upper"]
     copy_root_look(base, upper)
+    with Mounts(args["mount_dir"], args.get("userxattr")) as mounts:
+        _change(args, base, upper, mounts, progress)
+        if not args.get("asked"):
+            return {}
+        return {"additive": is_additive(upper, userxattr=mounts.userxattr)}
+
+
+def _change(
+    args: dict[str, Any], base: list[str], upper: str, mounts: Mounts, progress: Progress
+) -> None:
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
@@ -78,9 +87,6 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
             changing.collect()
         if target.ledger is not None:
             target.ledger.save(upper, merged if changing is None else None)
-    if not args.get("asked"):
-        return {}
-    return {"additive": is_additive(upper, userxattr=mounts.userxattr)}
 
 
 def _raise_file_limit() -> None:
@@ -119,6 +125,15 @@ class Mounts:
         self._directory = directory
         self.userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
         self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take all of it away again, at once where no file of it is open any more."""
+        if self._count:
+            syscalls.umount2(self._directory, syscalls.MNT_DETACH)
+            self._count = 0
 
     def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
         """Return what is noted about the files of a tree; None where nothing needs notes."""

@@ -23,8 +23,10 @@ def digest(
     Returns ``digest`` and ``entries``, or ``missing``: the path that is not there.
     """
     sys.setrecursionlimit(_DEEP)
-    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    with mounts.tree({"deltas": args["deltas"]}) as tree:
+    with (
+        Mounts(args["mount_dir"], args.get("userxattr")) as mounts,
+        mounts.tree({"deltas": args["deltas"]}) as tree,
+    ):
         try:
             value, entries = tree_digest(tree, args["selection"])
         except NotFound as missing:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from pybuild.executor.files.apply import apply
+from pybuild.executor.files.apply import Mounts, apply
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import Fault
@@ -205,7 +205,10 @@ class Bench:
             if before is not None:
                 before()
             apply(args, [], lambda update: None)
-            return describe(f"{mounts}/1" if self.base else str(self.upper))
+            if not self.base:
+                return describe(str(self.upper))
+            with Mounts(str(mounts), False) as again:
+                return describe(again.overlay([*self.base, str(self.upper)]))
 
         return {path: Seen(*values) for path, values in in_child(job).items()}
 

@@ -62,3 +62,9 @@ def open_files(args: dict[str, Any], fds: list[int], progress: Progress) -> dict
 
 def _fds() -> list[str]:
     return [n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
+
+
+def grow(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    """Touch as many bytes as ``size`` says."""
+    taken = bytearray(b"x") * args["size"]
+    return {"pid": os.getpid(), "size": len(taken)}
