@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pybuild.model.errors import EnvironmentFault
 
-    Durability = Literal["each", "background"]
+    Durability = Literal["each", "named"]
 
 Warn = Callable[[str], None]
 
@@ -27,8 +27,8 @@ class Disk:
     """The file system, as far as the store changes it. Every method may raise OSError.
 
     Attributes:
-        durability: "each" flushes every blob before it gets its name; "background" leaves that to
-            the kernel, so a power failure may cost blobs (found damaged when read), never tags.
+        durability: "each" flushes every blob before it gets its name; "named" before something that
+            lasts names it, so a power failure may cost blobs (found damaged when read), no image.
     """
 
     def __init__(self, durability: Durability = "each") -> None:

@@ -52,6 +52,7 @@ class Blobs:
         self._leases = leases
         self._own = own
         self._follower: Follower | None = None
+        self._unflushed: set[Digest] = set()  # twins have the same
 
     def followed_by(self, follower: Follower) -> Self:
         """Return the same blobs; *follower* is told of all that is written to them, piece by piece."""
@@ -115,6 +116,8 @@ class Blobs:
                 pass
             flush = self._disk.durability == "each"
             write_file(self._disk, self._scratch.name(), path, data, 0o644, flush)
+        if not flush:
+            self._unflushed.add(digest)
         return digest
 
     def read(self, digest: str, limit: int = DEFAULT_LIMIT) -> bytes:
@@ -174,13 +177,19 @@ class Blobs:
     def proof(self, store: str, repository: str, digest: str) -> str | None:
         """Return what shows a server on this store that we can read the blob ourselves.
 
-        None when *store*, as the server names it, is another one; see `storekey`.
+        None when *store*, as the server names it, is another one; see `storekey`. A server keeps
+        what it links, so the blob is flushed.
+
+        Raises:
+            EnvironmentFault: it cannot be.
         """
         from pybuild.cache.storekey import identity, proof, read_key
 
         key = read_key(self._root)
         if key is None or identity(key) != store:
             return None
+        with faults(f"cannot flush blob {digest}", self._root):
+            self.flush()
         return proof(key, repository, digest)
 
     def writer(
@@ -251,6 +260,32 @@ class Blobs:
                 self._disk.rename(path, target)
         if self._disk.durability == "each":
             self._disk.flush_dir(folder)
+        else:
+            self._unflushed.add(digest)
+
+    def flush(self) -> None:
+        """Flush what was not yet: something is about to rely on it for good. Raises OSError."""
+        waiting = self._unflushed.copy()
+        folders: set[str] = set()
+        for digest in sorted(waiting):
+            path = self.path(digest)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue  # deleted since
+            try:
+                self._disk.flush(fd)
+            finally:
+                os.close(fd)
+            folders.add(os.path.dirname(path))
+        for folder in sorted(folders):
+            self._disk.flush_dir(folder)
+        self._unflushed -= waiting
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether some blob of ours may not be on the disk."""
+        return bool(self._unflushed)
 
     def lease_for(self, lease: Keeper | None) -> Keeper:
         return lease or self._own

@@ -243,7 +243,14 @@ class Deltas:
 
         self._syncer.hand_over = hand_over or to_a_process
 
-    def close(self) -> None:
+    def close(self, *, others: bool = False) -> None:
+        """Flush what is left, or have it flushed.
+
+        Args:
+            others: something else on the same file system has to be.
+        """
+        if others:
+            self._syncer.want()
         self._syncer.close()
 
     def _undurable(self) -> list[str]:

@@ -289,11 +289,16 @@ class Store:
         finally:
             twin.lease.close()
 
+    def flush_after_us(self, hand_over: Callable[[str], object] | None = None) -> None:
+        """Let nobody wait for the disk but who names an image; *hand_over* as `Deltas` has it."""
+        self.disk.durability = "named"
+        self.deltas.flush_after_us(hand_over)
+
     def close(self) -> None:
         """Flush, stop the background threads and end the store's own lease."""
         if self.room is not None:
             self.room.close()
-        self.deltas.close()
+        self.deltas.close(others=self.blobs.has_unflushed)
         self.records.close()
         self.lease.close()
         self.tmp.close()

@@ -54,6 +54,11 @@ class Syncer:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._is_wanted = False
+
+    def want(self) -> None:
+        """Flush when we close, or have it flushed, also if no id was added."""
+        self._is_wanted = True
 
     def add(self, id: str, *, now: bool) -> None:
         """Take care of *id*; with *now*, before returning.
@@ -84,7 +89,7 @@ class Syncer:
             backlog, self._backlog = self._backlog, None
         if backlog is not None:
             pending = sorted({*pending, *backlog()})
-        if not pending:
+        if not pending and not self._is_wanted:
             return
         self._disk.flush_file_system(self._folder)
         for id in pending:
@@ -108,7 +113,7 @@ class Syncer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        if not self._pending:
+        if not self._pending and not self._is_wanted:
             return
         if self.hand_over is not None:
             try:

@@ -88,7 +88,7 @@ async def _build(
     try:
         async with Engine(settings, ahead=ahead) as engine:
             if not settings.durable:
-                engine.store.deltas.flush_after_us()
+                engine.store.flush_after_us()
             prepared = await engine.prepare(request, emit)
             signed = await sign(parsed, prepared)
             describe = _describe if request.attestations else None

@@ -39,7 +39,7 @@ def test_few_layers_are_made_at_once(tmp_path: Path) -> None:
         maker = LayerMaker(cast(Any, engine), "gzip", None)
         return await asyncio.gather(*(maker.write(f"delta{n}", None) for n in range(30)))
 
-    with Store.open(str(tmp_path / "store"), WallClock(), disk=Disk("background")) as store:
+    with Store.open(str(tmp_path / "store"), WallClock(), disk=Disk("named")) as store:
         made = asyncio.run(work(store))
         assert len({descriptor.digest for _, descriptor in made}) == 30
         assert all(store.blobs.has(descriptor.digest) for _, descriptor in made)
