@@ -162,7 +162,7 @@ class ClientTrees:
         received = await self._stack.enter_async_context(
             self._sync.fetch(session, request, lambda now: tell(shown, now, 0, False))
         )
-        tell(shown, received.transferred, 0, True)
+        tell(shown, received.moved, 0, True)
         return received
 
     async def close(self) -> None:

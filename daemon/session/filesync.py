@@ -61,13 +61,16 @@ class Received:
 
     Attributes:
         path: of a directory that holds exactly what the client sent.
-        transferred: bytes that had to move. files: files that had to. entries: in the tree.
+        transferred: bytes of files that had to move. files: files that had to.
+        moved: bytes of all that was told, the entries too.
+        entries: in the tree.
         foreign: entries that do not belong to root.
         short: files that were not as long as announced: unreadable for the client, or changing.
     """
 
     path: str
     transferred: int
+    moved: int
     files: int
     entries: int
     foreign: int = 0
@@ -99,7 +102,7 @@ class LocalSync:
         """Fetch a directory; it is ours, and does not change, until the context is left.
 
         Args:
-            on_progress: told the bytes so far, now and then.
+            on_progress: told the bytes that have `moved` so far, now and then.
 
         Raises:
             UserError: the client refuses, fails, or sends what must not be.
@@ -154,7 +157,7 @@ class LocalSync:
         index = await self._run(partial(self._index, path)) if request.keep else None
         writer = TreeWriter(path, strict=not session.shared_key, index=index)
         try:
-            receiver = Receiver(writer)
+            receiver, moved = Receiver(writer), 0
             async with (
                 session.stream(METHOD, metadata=_metadata(request)) as call,
                 Inflow(call) as inflow,
@@ -170,7 +173,8 @@ class LocalSync:
                         raise
                     if answers:
                         await call.send(*answers)
-                    on_progress(receiver.received)
+                    moved += sum(map(len, messages))
+                    on_progress(moved)
                 await call.half_close()
                 if await inflow.take():
                     raise Refused("a packet after the last one")
@@ -188,6 +192,7 @@ class LocalSync:
         return Received(
             path=path,
             transferred=receiver.received,
+            moved=moved,
             files=receiver.wanted,
             entries=receiver.entries,
             foreign=writer.foreign,

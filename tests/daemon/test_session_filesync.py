@@ -86,10 +86,11 @@ def test_a_directory_arrives_and_the_next_time_only_what_changed(
             async with made.sync.fetch(made.session, CONTEXT, seen.append) as first:
                 assert describe(first.path) == describe(source)
                 assert (first.files, first.entries) == (32, 34)
-            assert seen[-1] == first.transferred > 2 << 20
+            assert seen[-1] == first.moved > first.transferred > 2 << 20
             (source / "src" / "f7").write_bytes(b"changed")
             async with made.sync.fetch(made.session, CONTEXT) as second:
                 assert (second.path, second.files, second.transferred) == (first.path, 1, 7)
+                assert 7 < second.moved < first.moved
                 assert describe(second.path) == describe(source)
 
     asyncio.run(run())
