@@ -25,10 +25,13 @@ from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Sessions
+from pybuild.executor.runnable import runnable
 from pybuild.frontend.giturl import without_credentials
+from pybuild.host import native_platform
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
+from pybuild.upkeep import policies
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine
@@ -233,4 +236,7 @@ class BuildServer:
     async def worker(self) -> WorkerRecord:
         identity = hashlib.sha256(self.engine.store.root.encode()).hexdigest()[:25]
         isolation = await self.engine.workers.isolation()
-        return worker(identity, isolation, self.settings.labels)
+        limits = self.engine.settings.limits
+        rules = policies(self.engine.store, limits) if limits.enabled else []
+        platforms = runnable(native_platform())
+        return worker(identity, isolation, self.settings.labels, platforms, rules)

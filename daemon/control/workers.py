@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pybuild import __version__
 from pybuild.attest.predicate import DOCKERFILE_VERSION
+from pybuild.cache.prune import Policy
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
-from pybuild.daemon.pb.worker import BuildkitVersion, WorkerRecord
-from pybuild.host import native_platform
+from pybuild.daemon.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pybuild.model.platform import Platform
 
+_NS = 1_000_000_000
 _LABEL = "org.mobyproject.buildkit.worker."
 # The version of the protocol that is spoken; clients turn features off for servers that are older.
 PROTOCOL_VERSION = "v0.32.0"
@@ -29,13 +30,19 @@ def version() -> BuildkitVersion:
 
 
 def worker(
-    identity: str, isolation: str, labels: Mapping[str, str], platforms: tuple[Platform, ...] = ()
+    identity: str,
+    isolation: str,
+    labels: Mapping[str, str],
+    platforms: Sequence[Platform],
+    policies: Iterable[Policy],
 ) -> WorkerRecord:
     """The one worker there is.
 
     Args:
         identity: stable for one store.
         isolation: how steps are confined.
+        platforms: that it runs steps of, its own first.
+        policies: by which it frees space.
     """
     return WorkerRecord(
         ID=identity,
@@ -50,8 +57,20 @@ def worker(
             "pybuild.isolation": isolation,
             **labels,
         },
-        platforms=[platform_message(p) for p in platforms or (native_platform(),)],
+        platforms=[platform_message(p) for p in platforms],
+        GCPolicy=[_policy_message(policy) for policy in policies],
         BuildkitVersion=version(),
+    )
+
+
+def _policy_message(policy: Policy) -> GCPolicy:
+    return GCPolicy(
+        all=policy.all,
+        keepDuration=int((policy.keep_duration_s or 0) * _NS),
+        filters=policy.filters,
+        reservedSpace=policy.reserved_space,
+        maxUsedSpace=policy.max_used_space or 0,
+        minFreeSpace=policy.min_free_space or 0,
     )
 
 

@@ -64,6 +64,8 @@ def test_it_says_what_it_is(server: Daemon) -> None:
         workers = pb.ListWorkersResponse.FromString(await c.call("ListWorkers"))
         (worker,) = workers.record
         assert worker.platforms[0].OS == "linux"
+        assert [policy.all for policy in worker.GCPolicy] == [False, False, False, True]
+        assert worker.GCPolicy[0].keepDuration == 48 * 3600 * 10**9 and worker.GCPolicy[0].filters
         assert worker.Labels["org.mobyproject.buildkit.worker.executor"] == "oci"
 
     on(server, use)
