@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from pybuild.cache.deltas import ActiveDelta
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.contexttrees import ContextTrees
@@ -117,6 +118,11 @@ class FileOps:
                 return patched
         return await self._whole(op, base, sources, args, on_progress, place, source)
 
+    async def _begin(self) -> ActiveDelta:
+        # Making directories takes less than a thread's turn; below a ceiling it may have to wait.
+        deltas = self._store.deltas
+        return await asyncio.to_thread(deltas.begin) if deltas.room else deltas.begin()
+
     async def _patchable(
         self, op: FileOp, base: Snapshot, sources: Mapping[int, Result]
     ) -> _Source | None:
@@ -153,7 +159,7 @@ class FileOps:
     ) -> Snapshot:
         deltas = self._store.deltas
         noted = False
-        active = await asyncio.to_thread(deltas.begin)
+        active = await self._begin()
         try:
             told = {"upper": active.fs, "work": active.work, "asked": source is not None}
             # Who has read a stranger's archive is not to touch anything else.
@@ -190,7 +196,7 @@ class FileOps:
         deltas = self._store.deltas
         below = await ensure(Snapshot((*base.deltas, earlier.delta)))
         (action,) = args["actions"]
-        active = await asyncio.to_thread(deltas.begin)
+        active = await self._begin()
         try:
             told = {
                 "base": below,

@@ -6,13 +6,12 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from typing import Any, Self
 
-from pybuild.cache.records import RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.executor import network, steps
 from pybuild.executor.cachemounts import CacheMounts, Seed
+from pybuild.executor.contentdigests import ContentDigests
 from pybuild.executor.contextcopies import ContextCopies
 from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.devices import DeviceEdits, find_devices
@@ -20,7 +19,6 @@ from pybuild.executor.fetch import Fetcher
 from pybuild.executor.fileops import FileOps
 from pybuild.executor.kepttrees import KeptTrees
 from pybuild.executor.layers import Layers
-from pybuild.executor.local import missing_source
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.rung import Rung
@@ -51,8 +49,6 @@ from pybuild.model.ops import (
 )
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
-
-_CONTENT = "content"
 
 
 def _quiet(_event: Event) -> None:
@@ -96,6 +92,7 @@ class BuildRunner:
         self._owns_sources = sources is None
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
+        self._digests = ContentDigests(store, self._call, self._ensure_quietly)
         self._contexts = ContextTrees(store)
         self._rung = Rung(store, workers)
         self._files = FileOps(store, self._contexts, self._lease, self._call, self._rung.can_patch)
@@ -106,6 +103,7 @@ class BuildRunner:
         self._trees = KeptTrees(store)
         self._told_rung = False
         self._common = ""
+        self._covered = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,6 +113,9 @@ class BuildRunner:
             self._trees.close()
             if self._common:
                 self._store.discard(self._common)
+            await self._digests.close()
+            if self._covered:
+                os.rmdir(self._covered)
             await self._contexts.close()
             if self._owns_sources:
                 await self._sources.close()
@@ -141,27 +142,7 @@ class BuildRunner:
         """
         if isinstance(result, LocalTree):
             return await self._contexts.digest(result, selection)
-        plain = asdict(selection)
-        # The form that entries have belongs to the name, so that older ones are not taken for it.
-        key = Digest.of_json({"deltas": list(result.deltas), "selection": plain, "form": "look"})
-        known = await asyncio.to_thread(self._store.records.get, _CONTENT, key)
-        if known is not None and isinstance(known.get("digest"), str):
-            entries = tuple((str(path), str(digest)) for path, digest in known["entries"])
-            return ContentDigest(Digest(known["digest"]), entries)
-        args: dict[str, Any] = {
-            "deltas": await self.layers.ensure(result.deltas, _quiet),
-            "selection": plain,
-        }
-        found = await self._call("pybuild.executor.files.digesting:digest", args, stay=True)
-        if "missing" in found:
-            raise missing_source(_ref(result), found["missing"])
-        try:
-            await asyncio.to_thread(self._store.records.put, _CONTENT, key, found)
-        except RecordTooLarge:
-            short: dict[str, Any] = {"digest": found["digest"], "entries": []}
-            await asyncio.to_thread(self._store.records.put, _CONTENT, key, short)
-        entries = tuple((path, digest) for path, digest in found["entries"])
-        return ContentDigest(Digest(found["digest"]), entries)
+        return await self._digests.digest(result, selection)
 
     async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
         """Do the vertex's op on its inputs' results and return a committed result, leased.
@@ -170,9 +151,12 @@ class BuildRunner:
             StepError: a process failed; UserError; EnvironmentFault.
         """
         try:
-            return await self._run(vertex, inputs, emit)
+            result = await self._run(vertex, inputs, emit)
         except PybuildError as error:
             raise error.with_spans(vertex.meta.spans) from error.__cause__
+        if isinstance(vertex.op, ExecOp | FileOp) and isinstance(result, Snapshot):
+            self._digests.made(result)
+        return result
 
     async def _run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
         match vertex.op:
@@ -223,14 +207,18 @@ class BuildRunner:
         return await self.layers.ensure(snapshot.deltas, emit)
 
     async def _call(self, function: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Call a worker function that wants an empty directory to mount on, and cleans up there."""
-        covered = self._store.scratch("mounts")
-        os.mkdir(covered, 0o700)
-        try:
-            told = {**args, "mount_dir": covered}
-            return await self._workers.call(function, told, **options)
-        finally:
-            os.rmdir(covered)
+        """Call a worker function that wants an empty directory to mount on, and cleans up there.
+
+        Each worker sees its own mounts alone, so all of them have the same directory.
+        """
+        if not self._covered:
+            covered = self._store.scratch("mounts")
+            os.mkdir(covered, 0o700)
+            self._covered = covered
+        return await self._workers.call(function, {**args, "mount_dir": self._covered}, **options)
+
+    async def _ensure_quietly(self, deltas: Sequence[str]) -> list[str]:
+        return await self.layers.ensure(deltas, _quiet)
 
     # --- file ops ---------------------------------------------------------------------------------
 
@@ -480,7 +468,3 @@ def _input(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:
     if not 0 <= index < len(inputs):
         raise InternalError(f'vertex "{vertex.meta.name}" refers to input {index} of {len(inputs)}')
     return inputs[index]
-
-
-def _ref(snapshot: Snapshot) -> str:
-    return snapshot.deltas[-1][:19] if snapshot.deltas else "scratch"

@@ -125,6 +125,7 @@ class Mounts:
         self._directory = directory
         self.userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
         self._count = 0
+        self._works: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +135,8 @@ class Mounts:
         if self._count:
             syscalls.umount2(self._directory, syscalls.MNT_DETACH)
             self._count = 0
+        while self._works:
+            overlay.remove_work(self._works.pop())
 
     def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
         """Return what is noted about the files of a tree; None where nothing needs notes."""
@@ -155,6 +158,8 @@ class Mounts:
         target = f"{self._directory}/{self._count}"
         os.mkdir(target)
         overlay.mount_overlay(target, lowers, upper, work, userxattr=self.userxattr)
+        if work is not None:
+            self._works.append(work)
         return target
 
     def tree(self, source: dict[str, Any]) -> Tree:

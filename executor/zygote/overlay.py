@@ -128,6 +128,20 @@ def _mount_by_number(
         syscalls.close_quietly(before, *held)
 
 
+def remove_work(work: str) -> None:
+    """Remove *work*, once its overlay is unmounted, with what the kernel leaves in it.
+
+    Five names: whoever mounted it does that in less time than a thread takes to be told of it.
+    What does not go, as another kernel may leave more, is left for those who delete trees.
+    """
+    try:
+        os.unlink(work + "/work/incompat/volatile/dirty")
+        for name in ("/work/incompat/volatile", "/work/incompat", "/work", ""):
+            os.rmdir(work + name)
+    except OSError:
+        pass
+
+
 def tmpfs(*, size_bytes: int = 0, mode: int = 0o755, attributes: int = 0, **options: str) -> int:
     """Return a new tmpfs as a mount descriptor; a size of 0 is the kernel's default."""
     fs = syscalls.fsopen("tmpfs")

@@ -148,5 +148,6 @@ def test_a_kept_worker_has_no_mount_and_no_file_of_its_last_call(tmp_path: Path)
 
     files = run(body)
     assert (tmp_path / "upper/file").read_text() == "x"
+    assert not (tmp_path / "work").exists()
     kinds = sorted(target.partition(":")[0] for fd, target in files["fds"].items() if fd > 2)
     assert kinds == ["socket"], files
