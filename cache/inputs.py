@@ -122,12 +122,12 @@ class Inputs:
         Raises:
             EnvironmentFault: the records cannot be changed.
         """
+        lists = {key.partition("/")[0] for key in self._records.keys(LISTING)}
+        if len(self._records.keys(INPUTS)) <= MAX_ROWS and len(lists) <= MAX_LISTINGS:
+            return
         spared = set(kept)
         rows = [(as_number(v.get("at")), key, v) for key, v in self._records.items(INPUTS)]
         rows.sort(key=lambda row: row[:2])
-        lists = {key.partition("/")[0] for key, _ in self._records.items(LISTING)}
-        if len(rows) <= MAX_ROWS and len(lists) <= MAX_LISTINGS:
-            return
         gone = [key for _, key, _ in rows[: max(0, len(rows) - MAX_ROWS * 9 // 10)]]
         left = set(gone) - spared
         for key in left:
@@ -137,7 +137,7 @@ class Inputs:
             if key not in left:
                 used |= dict.fromkeys(_contents(value))
         wanted = set(list(used)[:MAX_LISTINGS])
-        for key, _ in self._records.items(LISTING):
+        for key in self._records.keys(LISTING):
             if key.partition("/")[0] not in wanted:
                 self._records.delete(LISTING, key)
 

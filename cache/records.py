@@ -32,6 +32,7 @@ _SELECT = (
     "SELECT key, value FROM Cache WHERE raw = 1 AND mode = 1 AND filename IS NULL"
     " AND typeof(key) = 'text' AND typeof(value) = 'text'"
 )
+_SELECT_KEYS = _SELECT.replace("value", "''", 1)
 # A database that breaks again and again is the disk's fault; then reads miss and writes fail.
 _REBUILDS = 3
 
@@ -148,9 +149,21 @@ class Records:
             if value is not None:
                 yield name[len(prefix) :], value
 
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of *kind*, sorted, whether their records are sound or not.
+
+        Cheap: values, of which some are large, stay where they are.
+
+        Raises:
+            EnvironmentFault: the database cannot be read, for another reason than damage.
+        """
+        prefix = _name(kind, "")
+        return [name[len(prefix) :] for name, _ in self._all(prefix, _SELECT_KEYS)]
+
     def kinds(self) -> list[str]:
         """Return the kinds that have records, sorted."""
-        return sorted({name.partition(":")[0] for name, _ in self._all("") if ":" in name})
+        names = (name for name, _ in self._all("", _SELECT_KEYS))
+        return sorted({name.partition(":")[0] for name in names if ":" in name})
 
     def version(self) -> object:
         """Return a value that changes when another thread or process changed any record.
@@ -168,11 +181,11 @@ class Records:
             None,
         )
 
-    def _all(self, prefix: str) -> list[tuple[str, str]]:
+    def _all(self, prefix: str, what: str = _SELECT) -> list[tuple[str, str]]:
         """Return keys and texts in one go: diskcache's own iteration asks for each row twice."""
         import sqlite3
 
-        select = f"{_SELECT} AND key >= ? AND key < ? ORDER BY key"
+        select = f"{what} AND key >= ? AND key < ? ORDER BY key"
         # The character after ":" ends the range of a kind.
         upper = prefix[:-1] + ";" if prefix else "\U0010ffff"
         if self.read_only:

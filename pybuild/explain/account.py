@@ -77,6 +77,11 @@ class Account:
         return any(seen.misses for seen in self._seen.values())
 
     @property
+    def is_puzzling(self) -> bool:
+        """Whether something ran that was not simply asked to."""
+        return any(not run.fresh for seen in self._seen.values() for _, run in seen.misses)
+
+    @property
     def missed_names(self) -> set[str]:
         """What the vertices are called that ran, or would have had to."""
         return {vertex.meta.name for seen in self._seen.values() for vertex, _ in seen.misses}

@@ -85,7 +85,7 @@ def _keep(
 ) -> BuildReport:
     known: list[KnownInputs] = []
     listings: dict[str, Listing] = {}
-    if account.has_misses:
+    if account.is_puzzling:
         known += inputs.all()
         wanted = like(account.missed_names)
         for cache in imports:

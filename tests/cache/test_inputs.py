@@ -86,3 +86,17 @@ def test_the_oldest_are_forgotten_with_their_files(
 def test_a_damaged_list_is_no_list(store: Store, z: object) -> None:
     store.records.put(LISTING, f"{CONTENT}/0", {"of": 1, "columns": z})
     assert Inputs(store.records, store.clock).listing(CONTENT) is None
+
+
+def test_below_the_bounds_no_value_is_read_to_trim(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Inputs(store.records, store.clock)
+    kept.put(KEY, "", made_of(CONTENT, 20_000))
+
+    def items(kind: str) -> None:
+        raise AssertionError(f"all records of {kind} were read")
+
+    monkeypatch.setattr(store.records, "items", items)
+    kept.trim()
+    assert kept.listing(CONTENT) is not None

@@ -76,6 +76,7 @@ def test_items_are_of_one_kind_and_sorted(store: Store) -> None:
         ("2", {"is": "b2"}),
         ("x:y", {"is": "bx:y"}),
     ]
+    assert store.records.keys("b") == ["1", "2", "x:y"]
     assert store.records.kinds() == ["a", "b", "bb"]
 
 
