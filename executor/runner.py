@@ -296,6 +296,7 @@ class BuildRunner:
                 upper=active.fs,
                 work=active.work,
                 common=self._common_of_steps(),
+                store=self._store.root,
                 mounts=[*devices.mounts, *mounts],
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,

@@ -10,6 +10,9 @@ from typing import Any
 from pybuild.model.dataclass import dataclass
 from pybuild.model.resources import Resources
 
+_MOST_FILES_BYTES = 16 << 10
+"""Of hosts and resolv.conf, if they are to go in a short message."""
+
 
 class StepMountType(StrEnum):
     """How a mount of a step is made; the solver's mount types are one level up."""
@@ -75,6 +78,7 @@ class StepSpec:
             is in it afterwards is rubbish for the caller to delete, in a worker.
         common: a directory on the same file system, with an empty directory ``root``, where steps
             of a build keep what is alike in all of them; "" for none.
+        store: the store's directory, if all of these lie in it; "" if that is not known.
         env: ``NAME=value``; a later one wins. HOME and PATH are added when absent.
         cwd: absolute; created if missing, owned by the user [SBX-16].
         user: ``user[:group]``, names looked up in the tree's passwd and group [USR-1].
@@ -97,6 +101,7 @@ class StepSpec:
     work: str
     args: tuple[str, ...]
     common: str = ""
+    store: str = ""
     env: tuple[str, ...] = ()
     cwd: str = "/"
     user: str = ""
@@ -116,12 +121,25 @@ class StepSpec:
     keep: str = ""
 
     def start(self) -> Mapping[str, Any]:
-        """Return what the zygote must know before the step's process exists."""
+        """Return what the zygote must know before the step's process exists, also to make it ahead.
+
+        What is mounted from elsewhere, or from a store that is not all in one place, can only be
+        found by a process that is made when it is asked for.
+        """
+        files_bytes = len(self.hosts or b"") + len(self.resolv_conf or b"")
+        within = self.store + "/"
+        places = (*self.lowers, self.upper, self.work, self.common or within)
         return {
             "network": self.network,
             "upper": self.upper,
             "limits": {**asdict(self.resources), "pids": self.pids_limit},
-            "unusual": self.security != "sandbox" or bool(self.shm_size_bytes),
+            "hostname": self.hostname,
+            "hosts": self.hosts,
+            "resolv_conf": self.resolv_conf,
+            "store": self.store if all(path.startswith(within) for path in places) else "",
+            "unusual": self.security != "sandbox"
+            or bool(self.shm_size_bytes or self.mounts)
+            or files_bytes > _MOST_FILES_BYTES,
         }
 
     def encode(self) -> dict[str, Any]:

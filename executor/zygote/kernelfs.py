@@ -88,10 +88,19 @@ def refuse_links(root_fd: int) -> None:
         Fault: user.
     """
     for path in ("/proc", "/dev", "/sys"):
-        try:
-            os.close(confined.open_in(root_fd, path, os.O_PATH | os.O_DIRECTORY, links=False))
-        except OSError as error:
-            raise Fault(USER, f"{path} in the image is not a directory") from error
+        os.close(place(root_fd, path))
+
+
+def place(root_fd: int, path: str) -> int:
+    """Return the directory that one of them is mounted on.
+
+    Raises:
+        Fault: user, the image has something else there.
+    """
+    try:
+        return confined.open_in(root_fd, path, os.O_PATH | os.O_DIRECTORY, links=False)
+    except OSError as error:
+        raise Fault(USER, f"{path} in the image is not a directory") from error
 
 
 def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:

@@ -20,6 +20,7 @@ from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.spare import Spare, Wish, alike, is_usual
+from pybuild.executor.zygote.stage import Anchor
 from pybuild.executor.zygote.usernet import Usernet
 
 TYPE_CHECKING = False
@@ -105,6 +106,7 @@ class _Zygote:
         self.wish = Wish()
         self.spare: Spare | None = None
         self.spares = 0
+        self.anchor = Anchor()
         self.recorders = Keeper(
             lambda report: self._say(report), lambda job: self._kill(job, SIGKILL)
         )
@@ -237,7 +239,7 @@ class _Zygote:
         except (OSError, Fault):
             self.wish.give_up()
             return
-        made = Spare(details, leaf)
+        made = Spare(details, leaf, self.anchor.hold(details["store"]))
         try:
             flags = sandbox.namespaces(details["network"])
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
@@ -253,7 +255,7 @@ class _Zygote:
 
     def _stand_by(self, made: Spare) -> NoReturn:
         try:
-            self._leave_zygote()
+            self._leave_zygote(made.store_fd)
             signal.signal(SIGINT, signal.SIG_DFL)
             made.ours.close()
             from pybuild.executor.zygote import sandbox
@@ -322,14 +324,16 @@ class _Zygote:
         finally:
             os._exit(status)
 
-    def _leave_zygote(self) -> None:
-        """Let go of what is the zygote's, in a child."""
+    def _leave_zygote(self, *keep: int) -> None:
+        """Let go of what is the zygote's, in a child, but for descriptors to *keep*."""
         die_with_parent()
         if _is_readable(self.self_pidfd):
             os._exit(1)  # The zygote died before the line above.
         # The other jobs' pidfds and the control socket are close-on-exec, but a worker does
         # not exec, and must not keep another zygote's death from being noticed.
         inherited = [self.control.detach(), self.watch_fd, self.self_pidfd]
+        if self.anchor.fd not in keep:
+            inherited.append(self.anchor.fd)
         if self.spare is not None:
             inherited += [self.spare.ours.detach(), self.spare.pidfd]
         syscalls.close_quietly(*inherited, *self.children, *self.recorders.pidfds())

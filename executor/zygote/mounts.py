@@ -75,17 +75,22 @@ class Files:
         return tree
 
 
+def system_files(spec: dict[str, Any], files: Files) -> list[Prepared]:
+    """Return mounts of the files in /etc that the engine writes."""
+    return [
+        Prepared("/etc/" + name.replace("_", "."), files.add(spec[name], 0o644), directory=False)
+        for name in ("hosts", "resolv_conf")
+        if spec[name] is not None
+    ]
+
+
 def prepare(spec: dict[str, Any], layout: rootfs.Layout, files: Files) -> list[Prepared]:
     """Return the step's mounts, outer targets before those inside them.
 
     Raises:
         Fault: user; a source that is not there.
     """
-    prepared: list[Prepared] = []
-    for name in ("resolv_conf", "hosts"):
-        if spec[name] is not None:
-            target = "/etc/" + name.replace("_", ".")
-            prepared.append(Prepared(target, files.add(spec[name], 0o644), directory=False))
+    prepared = system_files(spec, files)
     nodev = 0 if spec["security"] == "insecure" else syscalls.MOUNT_ATTR_NODEV
     for index, mount in enumerate(spec["mounts"]):
         target = os.path.normpath("/" + mount["target"].lstrip("/"))

@@ -37,11 +37,7 @@ def mount_overlay(
     overlay needs a lower, and a single delta must not be bound as it lies, because its whiteouts
     would then be seen as devices.
     """
-    # An image may have the same layer twice, and the kernel refuses the same directory twice. Only
-    # its topmost place counts: whatever lies between is covered by it again.
-    lowers = list(dict.fromkeys(reversed(lowers)))[::-1]
-    if len(lowers) > MAX_LOWERS:
-        raise OSError(_EINVAL, f"{len(lowers)} layers: overlay takes at most {MAX_LOWERS}")
+    lowers = _once_each(lowers)
     if (upper is None) != (work is None):
         raise ValueError("upper and work go together")
     if len(lowers) < (1 if upper else 2):
@@ -54,8 +50,58 @@ def mount_overlay(
             return
         lowers = [target, *lowers]
     plain = all(map(_goes_as_string, [*lowers, upper or "", work or ""]))
-    if not (plain and _mount_by_descriptor(target, lowers, upper, work, userxattr)):
+    mounted = _detached(lowers, upper, work, userxattr) if plain else None
+    if mounted is None:
         _mount_by_number(target, lowers, upper, work, userxattr)
+        return
+    try:
+        syscalls.move_mount(mounted, syscalls.AT_FDCWD, target)
+    finally:
+        os.close(mounted)
+
+
+def detached_overlay(lowers: list[str], upper: str, work: str, *, userxattr: bool) -> int:
+    """Return a tree like that of `mount_overlay`, at least one lower, as a mount descriptor.
+
+    For kernels that take layers from detached mounts (`try_detached`), and names of a store.
+    """
+    mounted = _detached(_once_each(lowers), upper, work, userxattr)
+    if mounted is None:
+        raise OSError(_EINVAL, "overlay takes no layers one by one")
+    return mounted
+
+
+def try_detached(directory: int, lowers: list[str]) -> None:
+    """Try whether layers can be taken from a detached mount.
+
+    Args:
+        directory: of such a mount; *lowers*, two of them, are relative to it.
+
+    Raises:
+        OSError: they cannot, before Linux 6.15.
+    """
+    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.fchdir(directory)
+        mounted = _detached(lowers, None, None, userxattr=False)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    if mounted is None:
+        raise OSError(_EINVAL, "overlay takes no layers one by one")
+    os.close(mounted)
+
+
+def _once_each(lowers: list[str]) -> list[str]:
+    """Return *lowers* without those that are there again further up.
+
+    An image may have the same layer twice, and the kernel refuses the same directory twice. Only
+    its topmost place counts: whatever lies between is covered by it again.
+    """
+    lowers = list(dict.fromkeys(reversed(lowers)))[::-1]
+    if len(lowers) > MAX_LOWERS:
+        raise OSError(_EINVAL, f"{len(lowers)} layers: overlay takes at most {MAX_LOWERS}")
+    return lowers
 
 
 def _goes_as_string(path: str) -> bool:
@@ -63,10 +109,10 @@ def _goes_as_string(path: str) -> bool:
     return len(os.fsencode(path)) < 256 and "\\" not in path
 
 
-def _mount_by_descriptor(
-    target: str, lowers: list[str], upper: str | None, work: str | None, userxattr: bool
-) -> bool:
-    """Return False where the kernel has no ``lowerdir+`` (before Linux 6.5)."""
+def _detached(
+    lowers: list[str], upper: str | None, work: str | None, userxattr: bool
+) -> int | None:
+    """Return a mount descriptor, None where the kernel has no ``lowerdir+`` (before Linux 6.5)."""
     fs = syscalls.fsopen("overlay")
     try:
         syscalls.fsconfig_string(fs, "source", "pybuild")
@@ -75,7 +121,7 @@ def _mount_by_descriptor(
         except OSError as error:
             if error.errno != _EINVAL:
                 raise
-            return False
+            return None
         for lower in reversed(lowers[:-1]):
             syscalls.fsconfig_string(fs, "lowerdir+", lower)
         if upper is not None and work is not None:
@@ -87,14 +133,9 @@ def _mount_by_descriptor(
         if userxattr:
             syscalls.fsconfig_flag(fs, "userxattr")
         syscalls.fsconfig_create(fs)
-        mounted = syscalls.fsmount(fs, 0 if upper else syscalls.MOUNT_ATTR_RDONLY)
+        return syscalls.fsmount(fs, 0 if upper else syscalls.MOUNT_ATTR_RDONLY)
     finally:
         os.close(fs)
-    try:
-        syscalls.move_mount(mounted, syscalls.AT_FDCWD, target)
-    finally:
-        os.close(mounted)
-    return True
 
 
 def _mount_by_number(

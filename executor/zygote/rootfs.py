@@ -27,10 +27,8 @@ from pybuild.executor.zygote.faults import (
 )
 
 # What a step without mounts of its own needs in its root; told apart by `Layout.bottom`.
-_USUAL = frozenset(
-    {("/proc", True), ("/dev", True), ("/sys", True), ("/etc/hosts", False)}
-    | {("/etc/resolv.conf", False)}
-)
+KERNELS = (("/proc", True), ("/dev", True), ("/sys", True))
+_USUAL = frozenset({*KERNELS, ("/etc/hosts", False), ("/etc/resolv.conf", False)})
 
 
 class Layout:
@@ -82,11 +80,13 @@ def mount_root(
     targets: list[tuple[str, bool]],
     *,
     insecure: bool,
+    detached: bool = False,
 ) -> int:
     """Mount the root and return a descriptor of it; every target then exists inside.
 
     Args:
         targets: ``(path, is a directory)`` of the mount points that the root must have.
+        detached: mount it nowhere, and take names of directories from the working directory.
 
     Raises:
         Fault: user, a target cannot be; environment, overlay does not work here.
@@ -94,7 +94,7 @@ def mount_root(
     if lowers:
         _copy_metadata(lowers[-1], upper)
     stack = [layout.bottom(targets), *lowers]
-    root_fd = _mount(layout.root, stack, upper, layout.overlay_work[0])
+    root_fd = _mount(layout, stack, upper, 0, detached=detached)
     missing = [t for t in targets if not _exists(root_fd, t[0])]
     if missing:
         located = [(_locate(root_fd, path), directory) for path, directory in missing]
@@ -104,24 +104,29 @@ def mount_root(
         for (real, count), directory in located:
             _make_on_top(root_fd, layout.top, real, count, directory)
         os.close(root_fd)
-        syscalls.umount2(layout.root)
+        if not detached:
+            syscalls.umount2(layout.root)
         # A work directory that volatile has used once is refused the second time.
         stack = [*stack, layout.top]
-        root_fd = _mount(layout.root, stack, upper, layout.overlay_work[1])
+        root_fd = _mount(layout, stack, upper, 1, detached=detached)
         for path, _ in missing:
             if not _exists(root_fd, path):
                 raise Fault(INTERNAL, f'mount point "{path}" is still missing in the root')
     if not insecure:
-        _forbid_devices(layout.root)
+        # See `kernelfs`: a step may make device nodes and not open them.
+        syscalls.mount_setattr(root_fd, syscalls.MOUNT_ATTR_NODEV)
     return root_fd
 
 
-def _mount(root: str, lowers: list[str], upper: str, work: str) -> int:
+def _mount(layout: Layout, lowers: list[str], upper: str, turn: int, *, detached: bool) -> int:
+    work, userxattr = layout.overlay_work[turn], isolation.uses_userxattr()
     try:
-        overlay.mount_overlay(root, lowers, upper, work, userxattr=isolation.uses_userxattr())
+        if detached:
+            return overlay.detached_overlay(lowers, upper, work, userxattr=userxattr)
+        overlay.mount_overlay(layout.root, lowers, upper, work, userxattr=userxattr)
     except OSError as error:
         raise overlay_fault(error) from error
-    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(layout.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def overlay_fault(error: OSError) -> Fault:
@@ -138,15 +143,6 @@ def overlay_fault(error: OSError) -> Fault:
     elif error.errno == errno.ENODEV:
         hints = ("load the kernel's overlay module: modprobe overlay",)
     return Fault(ENVIRONMENT, describe_os_error(error, "cannot mount the step's root"), hints)
-
-
-def _forbid_devices(root: str) -> None:
-    """Mount the root nodev; see `kernelfs`: a step may make device nodes and not open them."""
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, root, 0)
-    try:
-        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NODEV)
-    finally:
-        os.close(tree)
 
 
 def _exists(root_fd: int, path: str) -> bool:

@@ -23,6 +23,7 @@ from pybuild.executor.zygote import (
     rootfs,
     scope,
     spare,
+    stage,
     syscalls,
     ulimits,
     usernet,
@@ -61,7 +62,7 @@ def become_step(
     leaf: cgroups.Leaf,
     recorder: RawSocket | None,
     net: usernet.Usernet,
-    stage: spare.Stage | None = None,
+    staged: stage.Stage | None = None,
 ) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
     and its stdin if there is a third; *leaf* has its cgroups.
@@ -69,10 +70,10 @@ def become_step(
     A fault is said on the channel, or that all is ready; then it closes by itself.
 
     Args:
-        stage: made ahead, by a process that is in its cgroups already.
+        staged: made ahead, by a process that has begun a session already.
     """
     try:
-        if stage is None:
+        if staged is None:
             enter_cgroups(leaf)
         spec = wire.receive_one(channel)
         # Asked here because these paths lead nowhere once the root is another.
@@ -84,7 +85,7 @@ def become_step(
             from pybuild.executor.zygote import runtime
 
             runtime.supervise(channel, fds, spec, leaf)
-        uid, gid, groups = _build_root(spec, stage)
+        uid, gid, groups = _build_root(spec, staged)
         environment = environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
         if not leaf.has_pids:
@@ -121,14 +122,15 @@ def enter_cgroups(leaf: cgroups.Leaf) -> None:
 def stand_by(made: spare.Spare) -> NoReturn:
     """Do what is the same for each step, then wait for one, and become its program."""
     enter_cgroups(made.leaf)
-    stage = spare.Stage()
+    begin_session(made.details["hostname"])
+    staged = stage.Stage(made.details, made.store_fd)
     try:
         fds = made.receive()
     except EOFError:
         os._exit(0)
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fds.pop(0))
     channel.setblocking(True)
-    become_step(channel, fds, made.leaf, None, usernet.Usernet(False), stage)
+    become_step(channel, fds, made.leaf, None, usernet.Usernet(False), staged)
 
 
 def _have_recorded(
@@ -167,29 +169,58 @@ def check(spec: dict[str, Any]) -> None:
         raise Fault(USER, f'security "{spec["security"]}" is not valid')
 
 
-def _build_root(spec: dict[str, Any], stage: spare.Stage | None) -> tuple[int, int, list[int]]:
+def begin_session(hostname: str) -> None:
     os.setsid()
     try:
         syscalls.join_session_keyring("pybuild")
     except OSError:
         pass  # A kernel or an outer sandbox without keyrings has nothing to protect.
+    syscalls.sethostname(hostname)
+
+
+def _build_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, int, list[int]]:
+    if staged is None:
+        begin_session(spec["hostname"])
+        if spec["network"] in OWN_NETWORK:
+            loopback_up()
+    if staged is not None and staged.is_away:
+        root_fd = staged.mount_root(spec)
+    else:
+        root_fd = _mount_root(spec, staged)
+    uid, gid, groups, home = users.resolve(root_fd, spec["user"])
+    spec["home"] = home
+    os.fchdir(root_fd)
+    os.close(root_fd)
+    if staged is not None and staged.is_away:
+        os.chroot(".")
+    else:
+        syscalls.pivot_root(".", ".")
+        syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+    enter_cwd(spec["cwd"], uid, gid)
+    if spec["readonly"]:
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
+        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
+        os.close(tree)
+    os.umask(0o022)
+    return uid, gid, groups
+
+
+def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> int:
+    """Mount the root with all that is in it, and return it."""
     insecure = spec["security"] == "insecure"
-    syscalls.sethostname(spec["hostname"])
-    if spec["network"] in OWN_NETWORK:
-        loopback_up()
     layout = rootfs.Layout(spec["work"], spec["common"])
-    prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
-    targets = [("/proc", True), ("/dev", True), ("/sys", True)]
+    if staged is None:
+        prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
+    else:
+        prepared = staged.files
+    targets = [*rootfs.KERNELS]
     targets += [(p.target, p.directory) for p in prepared if not is_kernels(p.target)]
     root_fd = rootfs.mount_root(
         layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
     )
-    uid, gid, groups, home = users.resolve(root_fd, spec["user"])
-    spec["home"] = home
-    # What is masked there must be so above the step's own mounts, too.
-    staged = stage is not None and not any(is_kernels(mount.target) for mount in prepared)
-    if stage is not None and staged:
-        stage.move(root_fd)
+    if staged is not None:
+        staged.move(root_fd)
     else:
         kernelfs.mount_all(
             root_fd,
@@ -199,20 +230,10 @@ def _build_root(spec: dict[str, Any], stage: spare.Stage | None) -> tuple[int, i
         )
     for mount in prepared:
         mounts.attach(root_fd, mount)
-    if not insecure and not staged:
+    # What is masked there must be so above the step's own mounts, too.
+    if staged is None and not insecure:
         kernelfs.hide(root_fd)
-    os.fchdir(root_fd)
-    os.close(root_fd)
-    syscalls.pivot_root(".", ".")
-    syscalls.umount2(".", syscalls.MNT_DETACH)
-    os.chdir("/")
-    enter_cwd(spec["cwd"], uid, gid)
-    if spec["readonly"]:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
-        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
-        os.close(tree)
-    os.umask(0o022)
-    return uid, gid, groups
+    return root_fd
 
 
 def is_kernels(target: str) -> bool:

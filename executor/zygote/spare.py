@@ -1,10 +1,9 @@
 """A step's process that is made before anybody asks for the step.
 
-Half of what such a process does is the same for each step: the namespaces, its cgroups, /proc, /dev
-and /sys with all that is masked in them. Where one step follows another, the zygote has the next
-one's process do this while the present one runs, and gives it the job when that comes. A step that
-asks for anything unusual gets a process of its own, as do the first ones: a build of one step would
-have a spare one made for nobody.
+More than half of what such a process does is the same for each step: the namespaces, its cgroups, the
+`Stage`. Where one step follows another, the zygote has the next one's process do this while the
+present one runs, and gives it the job when that comes. A step that asks for anything unusual gets a
+process of its own, as do the first ones: a build of one step would have a spare one made for nobody.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import select
 import struct
 
-from pybuild.executor.zygote import cgroups, kernelfs, overlay, syscalls
+from pybuild.executor.zygote import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,35 +22,6 @@ if TYPE_CHECKING:
 # Steps that came before one is worth making, of which there is hardly ever just one more.
 _AFTER = 2
 _MOST_FDS = 4
-_PLACE = "/proc/fs"  # of the host's file system a directory that is everywhere and means nothing
-
-
-class Stage:
-    """/proc, /dev and /sys of a step that has no root yet. For the step's process."""
-
-    def __init__(self) -> None:
-        tmpfs = overlay.tmpfs(size_bytes=4096 * 16, attributes=syscalls.MOUNT_ATTR_NODEV)
-        kernelfs.attach(tmpfs, syscalls.AT_FDCWD, _PLACE)
-        self._fd = os.open(_PLACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        for name in ("proc", "dev", "sys"):
-            os.mkdir(name, 0o755, dir_fd=self._fd)
-        kernelfs.mount_all(self._fd, own_network=False, insecure=False, shm_bytes=0)
-        kernelfs.hide(self._fd)
-
-    def move(self, root_fd: int) -> None:
-        """Move them into the root.
-
-        Raises:
-            Fault: user, one of them is a link in the image.
-        """
-        kernelfs.refuse_links(root_fd)
-        for name in ("proc", "dev", "sys"):
-            kernelfs.attach(syscalls.open_tree(self._fd, name, 0), root_fd, "/" + name)
-        self.close()
-
-    def close(self) -> None:
-        """Leave what was not moved where it is: it is gone with the host's file system."""
-        os.close(self._fd)
 
 
 class Spare:
@@ -59,10 +29,12 @@ class Spare:
 
     Attributes:
         details: of the step that it can be.
+        store_fd: as from `stage.Anchor`.
     """
 
-    def __init__(self, details: dict[str, Any], leaf: cgroups.Leaf) -> None:
+    def __init__(self, details: dict[str, Any], leaf: cgroups.Leaf, store_fd: int) -> None:
         self.details = details
+        self.store_fd = store_fd
         self.leaf = leaf
         self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.pid = self.pidfd = -1

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,19 @@ import pytest
 from pybuild.executor.step import StepMount, StepMountType
 from pybuild.executor.workers import Workers
 from pybuild.executor.zygote.spare import Wish
+from pybuild.model.errors import UserError
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 STEP: dict[str, Any] = {"network": "default", "limits": {}, "unusual": False, "upper": "/u"}
+RECVMSG = {"x86_64": "47", "aarch64": "212"}
+LEAVE_CHROOT = """
+import os
+os.mkdir("/jail"); root = os.open("/", os.O_RDONLY); os.chroot("/jail"); os.fchdir(root)
+for _ in range(64): os.chdir("..")
+os.chroot("."); print(*sorted(os.listdir("/")))
+"""
 # All that tells one sandbox from another, but for its own names and numbers.
 LOOK = """
 sort /proc/self/mounts | grep -v ' / ' ; ls -l /dev /dev/pts /dev/shm | tr -s ' ' | cut -d' ' -f1-5
@@ -35,6 +46,41 @@ mkdir /made && touch /dev/mine /dev/shm/mine && ! touch /proc/sys/mine 2>/dev/nu
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skip_unless_possible()
     return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Return a directory like a store's, with a root file system as a delta."""
+    make_base(tmp_path / "store/snapshots/base")
+    (tmp_path / "store/tmp").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def python(store: Path) -> str:
+    """Return a Python in that root file system, without a library but for what it starts with."""
+    program = shutil.which("python3", path="/usr/bin:/bin")
+    if program is None or shutil.which("ldd") is None:
+        pytest.skip("needs Debian's python3")
+    look = "import encodings, sys; print(sys.executable, encodings.__path__[0])"
+    said = subprocess.run(
+        [program, "-I", "-S", "-c", look], capture_output=True, text=True, check=True
+    )
+    path, encodings = said.stdout.split()
+    linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+    libraries = [word for word in linked.split() if word.startswith("/")]
+    for source in (*libraries, os.path.realpath(path)):
+        copy = Path(f"{store}/snapshots/base{source}")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
+    shutil.copytree(encodings, f"{store}/snapshots/base{encodings}")
+    return os.path.realpath(path)
+
+
+@pytest.fixture
+def _detached_layers() -> None:  # pyright: ignore[reportUnusedFunction]
+    if tuple(map(int, platform.release().split(".")[:2])) < (6, 15):
+        pytest.skip("needs overlay with layers from detached mounts: Linux 6.15")
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +142,26 @@ async def _spare() -> int:
     return found[0]
 
 
-async def _steps(box: Box, count: int) -> None:
+async def _ready_spare() -> int:
+    """Wait for one that waits for a step: in a receive from the zygote."""
+    while True:
+        spare = await _spare()
+        with suppress(OSError):
+            call = Path(f"/proc/{spare}/syscall").read_text().split()
+            if call[:1] == [RECVMSG[platform.machine()]]:
+                return spare
+        await asyncio.sleep(0.005)
+
+
+def _mounted(pid: int) -> dict[str, str]:
+    """Return what file system is mounted where a process can see it."""
+    lines = Path(f"/proc/{pid}/mounts").read_text().splitlines()
+    return {line.split()[1]: line.split()[2] for line in lines}
+
+
+async def _steps(box: Box, count: int, **changes: Any) -> None:
     for _ in range(count):
-        assert (await run_in(box.workers, box.spec("true"))).status == 0
+        assert (await run_in(box.workers, box.spec("true", **changes))).status == 0
 
 
 def _differences(seen: list[tuple[str, str, dict[str, str]]]) -> list[str]:
@@ -107,22 +170,103 @@ def _differences(seen: list[tuple[str, str, dict[str, str]]]) -> list[str]:
     return sorted(texts[0].union(*texts) - texts[0].intersection(*texts))
 
 
+async def _same_each_time(box: Box, **changes: Any) -> None:
+    seen: list[tuple[str, str, dict[str, str]]] = []
+    for number in range(4):
+        spare = await _spare() if number > 1 else 0
+        spec = box.spec("/bin/sh", "-c", LOOK, user="root", **changes)
+        outcome = await run_in(box.workers, spec)
+        assert outcome.status == 0, outcome.err
+        seen.append((outcome.out, outcome.err, outcome.delta()))
+        assert spare not in _spares(), "it was not used"
+    assert not _differences(seen)
+    assert seen[0][2] == {"made": "dir"}
+
+
 @pytest.mark.parametrize("rootless", [False, True])
 def test_a_step_is_the_same_in_a_process_made_ahead(
     base: Path, tmp_path: Path, rootless: bool
 ) -> None:
-    async def body(box: Box) -> None:
-        seen: list[tuple[str, str, dict[str, str]]] = []
-        for number in range(4):
-            spare = await _spare() if number > 1 else 0
-            outcome = await run_in(box.workers, box.spec("/bin/sh", "-c", LOOK, user="root"))
-            assert outcome.status == 0, outcome.err
-            seen.append((outcome.out, outcome.err, outcome.delta()))
-            assert spare not in _spares(), "it was not used"
-        assert not _differences(seen)
-        assert seen[0][2] == {"made": "dir"}
+    go(base, tmp_path, _same_each_time, rootless=rootless)
 
-    go(base, tmp_path, body, rootless=rootless)
+
+@pytest.mark.usefixtures("_detached_layers")
+@pytest.mark.parametrize("rootless", [False, True])
+def test_a_step_of_a_store_is_the_same_in_a_process_that_has_left_the_host(
+    store: Path, rootless: bool
+) -> None:
+    async def body(box: Box) -> None:
+        await _same_each_time(box, store=str(store))
+        spare = await _ready_spare()
+        assert _mounted(spare)["/"] == "tmpfs"
+        tops = {path.split("/")[1] for path in _mounted(spare)}
+        assert tops == {"", "proc", "dev", "sys", "files"}
+
+    go(store / "snapshots/base", store / "tmp", body, rootless=rootless)
+
+
+@pytest.mark.usefixtures("_detached_layers")
+def test_below_the_root_of_a_step_there_is_nothing_to_get_to(store: Path, python: str) -> None:
+    async def body(box: Box) -> None:
+        outcomes: list[str] = []
+        for number in range(4):
+            if number > 1:
+                await _ready_spare()
+            args = (python, "-I", "-S", "-c", LEAVE_CHROOT)
+            outcome = await run_in(box.workers, box.spec(*args, store=str(store)))
+            assert outcome.status == 0, outcome.err
+            outcomes.append(outcome.out)
+        assert "bin" in outcomes[0].split() and "jail" in outcomes[0].split()
+        assert outcomes == [outcomes[0]] * 4
+
+    go(store / "snapshots/base", store / "tmp", body)
+
+
+@pytest.mark.usefixtures("_detached_layers")
+def test_a_store_that_is_not_all_in_one_mount_is_used_from_the_host(
+    store: Path, tmp_path: Path
+) -> None:
+    """A link out of the store leads nowhere where only the store is."""
+    (store / "snapshots").rename(tmp_path / "elsewhere")
+    (store / "snapshots").symlink_to(tmp_path / "elsewhere")
+
+    async def body(box: Box) -> None:
+        await _same_each_time(box, store=str(store))
+        assert _mounted(await _ready_spare())["/"] != "tmpfs"
+
+    go(store / "snapshots/base", store / "tmp", body)
+
+
+@pytest.mark.usefixtures("_detached_layers")
+def test_mount_points_that_the_image_hides_are_made_on_top(store: Path) -> None:
+    async def body(box: Box) -> None:
+        hiding = store / "snapshots/hiding"
+        (hiding / "etc").mkdir(parents=True)
+        os.setxattr(hiding / "etc", "trusted.overlay.opaque", b"y")
+        box.lowers = (*box.lowers, hiding)
+        for number in range(4):
+            if number > 1:
+                await _ready_spare()
+            outcome = await run_in(box.workers, box.spec("ls", "/etc", store=str(store)))
+            assert (outcome.out, outcome.err) == ("hosts\nresolv.conf\n", "")
+            assert outcome.delta() == {}
+
+    go(store / "snapshots/base", store / "tmp", body)
+
+
+@pytest.mark.usefixtures("_detached_layers")
+def test_an_image_with_a_link_for_dev_is_refused_there_too(store: Path) -> None:
+    async def body(box: Box) -> None:
+        await _steps(box, 2, store=str(store))
+        hiding = store / "snapshots/linked"
+        hiding.mkdir()
+        (hiding / "dev").symlink_to("/etc")
+        box.lowers = (*box.lowers, hiding)
+        await _ready_spare()
+        with pytest.raises(UserError, match="^/dev in the image is not a directory$"):
+            await run_in(box.workers, box.spec("true", store=str(store)))
+
+    go(store / "snapshots/base", store / "tmp", body)
 
 
 def test_the_first_steps_and_unusual_ones_have_none(base: Path, tmp_path: Path) -> None:
@@ -132,7 +276,14 @@ def test_the_first_steps_and_unusual_ones_have_none(base: Path, tmp_path: Path) 
         assert _spares() == []
         await _steps(box, 1)
         spare = await _spare()
-        for changes in ({"security": "insecure"}, {"network": "none"}, {"shm_size_bytes": 1 << 20}):
+        tmpfs = StepMount(type=StepMountType.TMPFS, target="/dev/mine")
+        for changes in (
+            {"security": "insecure"},
+            {"network": "none"},
+            {"shm_size_bytes": 1 << 20},
+            {"mounts": (tmpfs,)},
+            {"hosts": b"#" * 20_000},
+        ):
             outcome = await run_in(box.workers, box.spec("true", **changes))
             assert outcome.status == 0
             assert spare in _spares(), changes
@@ -149,26 +300,6 @@ def test_one_that_was_killed_is_done_without(base: Path, tmp_path: Path) -> None
             await asyncio.sleep(0.005)
         await _steps(box, 3)
         assert _spares() == []
-
-    go(base, tmp_path, body)
-
-
-def test_mounts_in_kernel_file_systems_are_masked_as_ever(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    mounts = tuple(
-        StepMount(type=StepMountType.BIND_PATH, source=str(tmp_path / "file"), target=target)
-        for target in ("/dev/mine", "/proc/keys")
-    )
-
-    async def body(box: Box) -> None:
-        outcomes: list[Any] = []
-        for number in range(4):
-            if number > 1:
-                await _spare()
-            spec = box.spec("/bin/sh", "-c", "cat /dev/mine /proc/keys", mounts=mounts)
-            outcome = await run_in(box.workers, spec)
-            outcomes.append((outcome.status, outcome.out, outcome.err))
-        assert outcomes == [(0, "mine", "")] * 4
 
     go(base, tmp_path, body)
 
