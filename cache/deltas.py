@@ -76,6 +76,11 @@ class Deltas:
         twin._own = lease
         return twin
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `begin` and `commit` wait for nothing: there is no ceiling, and no flush."""
+        return self.room is None and self._boot is not None
+
     def begin(self) -> ActiveDelta:
         """Make an empty delta to write to.
 

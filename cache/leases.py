@@ -51,18 +51,37 @@ class Lease:
     def add_all(self, things: list[tuple[str, str]]) -> None:
         """Keep all of *things*, at the price of one."""
         with self._lock:
-            new = sorted(set(things) - self._names)
-            if not new:
-                return
-            for kind, name in new:
-                if kind not in KINDS or not name or "\n" in name:
-                    raise ValueError(f"cannot lease {kind} {name!r}")
-            text = "".join(f"{kind} {name}\n" for kind, name in new).encode()
-            try:
-                self._leases.write(self, text)
-            except OSError as error:
-                raise fault(error, "cannot write a lease", self._leases.root) from error
-            self._names.update(new)
+            self._add(things, wait=True)
+
+    def try_add(self, kind: str, name: str) -> bool:
+        """Keep it if that can be done without waiting for anybody; tell whether.
+
+        Raises:
+            EnvironmentFault: the lease cannot be written.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self._add([(kind, name)], wait=False)
+        finally:
+            self._lock.release()
+
+    def _add(self, things: list[tuple[str, str]], *, wait: bool) -> bool:
+        new = sorted(set(things) - self._names)
+        if not new:
+            return True
+        for kind, name in new:
+            if kind not in KINDS or not name or "\n" in name:
+                raise ValueError(f"cannot lease {kind} {name!r}")
+        text = "".join(f"{kind} {name}\n" for kind, name in new).encode()
+        try:
+            self._leases.write(self, text, wait=wait)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise fault(error, "cannot write a lease", self._leases.root) from error
+        self._names.update(new)
+        return True
 
     def holds(self, things: list[tuple[str, str]]) -> bool:
         """Tell, without waiting for anything, whether all of *things* are kept already."""
@@ -107,10 +126,11 @@ class Leases:
         """Return a new, empty lease; it costs nothing before something is added."""
         return Lease(self)
 
-    def write(self, lease: Lease, text: bytes) -> None:
+    def write(self, lease: Lease, text: bytes, *, wait: bool) -> None:
+        """Write under the collection lock; BlockingIOError where that is held and we do not wait."""
         if self.read_only:
             return
-        with self.guard():
+        with locked(self._collection, shared=True, wait=wait):
             lease.write(self._disk, self._folder, text)
 
     def guard(self) -> AbstractContextManager[None]:

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def locked(path: str, *, shared: bool = False) -> Generator[None]:
-    """Hold the lock file *path*, waiting for it.
+def locked(path: str, *, shared: bool = False, wait: bool = True) -> Generator[None]:
+    """Hold the lock file *path*, waiting for it, or else BlockingIOError where it is not to be had.
 
     Each use opens the file anew: a lock belongs to an open file, so threads that shared one
     descriptor would not exclude each other, and the first to finish would free the lock of all.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
         yield
     finally:
         os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pybuild.model.dataclass import dataclass
@@ -132,7 +133,7 @@ class StepSpec:
         return {
             "network": self.network,
             "upper": self.upper,
-            "limits": {**asdict(self.resources), "pids": self.pids_limit},
+            "limits": {**_plain(self.resources), "pids": self.pids_limit},
             "hostname": self.hostname,
             "hosts": self.hosts,
             "resolv_conf": self.resolv_conf,
@@ -146,7 +147,13 @@ class StepSpec:
         """Return what the process is sent: dicts, tuples, strings, numbers, bytes."""
         encoded: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         mounts = [{**asdict(mount), "type": mount.type.value} for mount in self.mounts]
-        return {**encoded, "mounts": mounts, "resources": asdict(self.resources), "runtime": None}
+        return {**encoded, "mounts": mounts, "resources": _plain(self.resources), "runtime": None}
+
+
+@cache
+def _plain(resources: Resources) -> dict[str, Any]:
+    """Return what steps are limited to, as a rule the same for all; nobody changes it."""
+    return asdict(resources)
 
 
 _NAMES = [field.name for field in fields(StepSpec)]

@@ -35,6 +35,17 @@ def test_lease_tells_whether_it_holds_all_of_several_things(store: Store) -> Non
     assert not lease.holds([("delta", "a")])
 
 
+def test_trying_to_lease_waits_for_nobody_who_frees(store: Store) -> None:
+    with store.leases.create() as lease:
+        with store.leases.collecting():
+            assert not lease.try_add("delta", "a")
+            assert not lease.holds([("delta", "a")])
+        assert lease.try_add("delta", "a")
+        with store.leases.collecting():
+            assert lease.try_add("delta", "a")  # it is held already
+        assert store.leases.held() == {("delta", "a")}
+
+
 @pytest.mark.parametrize(("kind", "name"), [("image", "a"), ("delta", ""), ("delta", "a\nblob b")])
 def test_lease_refuses_what_it_could_not_tell_again(store: Store, kind: str, name: str) -> None:
     with store.leases.create() as lease, pytest.raises(ValueError, match="cannot lease"):
