@@ -4,14 +4,16 @@ Names are those of progress, ``[stage 2/5] RUN make``: the stage and place in br
 instruction. An equal instruction is the best sign; then an edited one in the same place or on the
 same parent. What an edited instruction became must not be what another step of the build is: the
 line below an inserted one is no edit of it.
+
+A store has thousands of results, a build may have thousands of misses. So the results are put in order
+once, by what a near one has in common with a miss, and a miss is held against a bounded number.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pybuild.cache.jsontext import as_list, as_object
 from pybuild.model.dataclass import dataclass
@@ -50,10 +52,6 @@ class StepName:
         return self.text.partition(" ")[0]
 
 
-# A store has thousands of names, and each miss of a build is held against all of them.
-_parsed = lru_cache(maxsize=1 << 14)(StepName.parse)
-
-
 def like(names: Iterable[str]) -> Callable[[str], bool]:
     """Return whether a name may be that of what is nearest to one of *names*."""
     parsed = [StepName.parse(name) for name in names]
@@ -67,43 +65,83 @@ def like(names: Iterable[str]) -> Callable[[str], bool]:
     return is_like
 
 
-def nearest(
-    name: str,
-    parts: Mapping[str, Any],
-    known: Iterable[KnownInputs],
-    names: Collection[str],
-) -> KnownInputs | None:
-    """Return what is nearest to a vertex of this name that is made of *parts*; None: nothing is.
+class _Row(NamedTuple):
+    number: int
+    known: KnownInputs
+    name: StepName
+
+
+class Neighbours:
+    """The stored results that a build's misses are compared with.
 
     Args:
         known: candidates; of equally near ones the latest wins.
         names: of all vertices of the build.
     """
-    mine = StepName.parse(name)
-    taken = {StepName.parse(other).text for other in names} - {mine.text}
-    kind, parent = _kind(parts), _parent(parts)
-    good: list[tuple[float, KnownInputs]] = []
-    for one in known:
-        if _kind(one.parts) != kind:
-            continue
-        other = _parsed(one.name)
-        likeness = _likeness(mine, other, taken, same_parent=parent == _parent(one.parts))
-        if likeness is not None:
-            good.append((likeness, one))
-    # Comparing costs more than looking at names; the best by name are enough.
-    good.sort(key=lambda pair: (pair[0], -pair[1].first))
-    if not good:
-        return None
-    return min(
-        (one for _, one in good[:_CANDIDATES]),
-        key=lambda one: (_distance(mine, one, parts), -one.first),
-    )
+
+    def __init__(self, known: Iterable[KnownInputs], names: Iterable[str]) -> None:
+        self._texts = {StepName.parse(name).text for name in names}
+        self._of_key: dict[str, KnownInputs] = {}
+        self._groups: dict[_Group, list[_Row]] = {}
+        rows = [_Row(number, one, StepName.parse(one.name)) for number, one in enumerate(known)]
+        for row in rows:
+            self._of_key.setdefault(row.known.key, row.known)
+        rows.sort(key=lambda row: -row.known.first)
+        for row in rows:
+            for group in _groups(row.name, row.known.parts):
+                self._groups.setdefault(group, []).append(row)
+
+    def same(self, key: str | None) -> KnownInputs | None:
+        """Return the one that has just this key."""
+        return None if key is None else self._of_key.get(key)
+
+    def nearest(self, name: str, parts: Mapping[str, Any]) -> KnownInputs | None:
+        """Return what is nearest to a vertex of this name that is made of *parts*; None: nothing is."""
+        mine, parent = StepName.parse(name), _parent(parts)
+        good: dict[int, tuple[float, _Row]] = {}
+        for group in _groups(mine, parts):
+            for row in self._groups.get(group, ())[:_CANDIDATES]:
+                if row.number in good:
+                    continue
+                same_parent = parent == _parent(row.known.parts)
+                far = likeness(mine, row.name, self._texts, same_parent=same_parent)
+                if far is not None:
+                    good[row.number] = far, row
+        # Comparing costs more than looking at names; the best by name are enough.
+        best = sorted(
+            good.values(), key=lambda pair: (pair[0], -pair[1].known.first, pair[1].number)
+        )
+        if not best:
+            return None
+        found = min(
+            (row for _, row in best[:_CANDIDATES]),
+            key=lambda row: (_distance(mine, row, parts), -row.known.first),
+        )
+        return found.known
 
 
-def _likeness(
-    mine: StepName, other: StepName, taken: set[str], *, same_parent: bool
+_Group = tuple[str, ...]
+
+
+def _groups(name: StepName, parts: Mapping[str, Any]) -> list[_Group]:
+    """Return what near ones have in common, the best first; only of equal kinds any is near."""
+    kind = _kind(parts)
+    return [
+        ("text and stage", kind, name.text, name.stage),
+        ("text", kind, name.text),
+        ("place", kind, name.verb, name.stage, str(name.place)),
+        ("parent", kind, name.verb, _parent(parts)),
+    ]
+
+
+def likeness(
+    mine: StepName, other: StepName, taken: Collection[str], *, same_parent: bool
 ) -> float | None:
-    """Return how far apart two names are; None where one is no version of the other."""
+    """Return how far apart two names are; None where one is no version of the other.
+
+    Args:
+        taken: the texts of the build's own steps; that *mine* is among them does not matter.
+    """
     if mine.text == other.text:
         return 0.0 if mine.stage == other.stage else 0.5
     if other.text in taken or mine.verb != other.verb:
@@ -119,9 +157,9 @@ def _likeness(
     return 2.0 if ratio >= _SIMILAR else None
 
 
-def _distance(mine: StepName, one: KnownInputs, parts: Mapping[str, Any]) -> float:
-    found = differences(one.parts, parts, lambda _: None)
-    other = StepName.parse(one.name)
+def _distance(mine: StepName, row: _Row, parts: Mapping[str, Any]) -> float:
+    found = differences(row.known.parts, parts, lambda _: None)
+    other = row.name
     cost = sum(_COSTS.get(difference.field, 1.0) for difference in found)
     cost += 0.5 * (mine.stage != other.stage) + 0.25 * (mine.place != other.place)
     return cost + (0.0 if mine.text == other.text else 2.0)
@@ -131,6 +169,7 @@ def _kind(parts: Mapping[str, Any]) -> str:
     return str(as_object(parts.get("op")).get("type"))
 
 
-def _parent(parts: Mapping[str, Any]) -> object:
+def _parent(parts: Mapping[str, Any]) -> str:
+    """Return the key of the first input; "" where it has none."""
     inputs = as_list(parts.get("inputs"))
-    return as_object(inputs[0]).get("key") if inputs else None
+    return str(as_object(inputs[0]).get("key") or "") if inputs else ""

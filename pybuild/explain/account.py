@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import field
 
-from pybuild.explain.cause import Surroundings, explain
+from pybuild.explain.cause import Explainer, Surroundings
 from pybuild.explain.report import Miss, Status, StepReport
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -109,7 +109,7 @@ class Account:
 
         Args:
             skip: vertices that were told before.
-            known: as `cause.explain`, but of this build's results too.
+            known: as `cause.Explainer`, but of this build's results too.
         """
         vertices = [
             vertex
@@ -119,9 +119,9 @@ class Account:
             and vertex.digest not in skip
         ]
         names = {vertex.meta.name for vertex in vertices}
-        others = self._others(known, around.started)
+        explainer = Explainer(self._others(known, around.started), names, find, around)
         return tuple(
-            self._step(number, vertex, lambda v, r: explain(v, r, others, names, find, around))
+            self._step(number, vertex, explainer.explain)
             for number, vertex in enumerate(vertices, 1)
         )
 

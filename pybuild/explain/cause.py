@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from pybuild.model.gitmodes import as_git_has_it
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.patterns import PatternMatcher
 from pybuild.solver.difference import Difference, FindListing, differences
-from pybuild.solver.nearest import nearest
+from pybuild.solver.nearest import Neighbours
 
 if TYPE_CHECKING:
     from pybuild.model.ops import Vertex
@@ -39,90 +40,99 @@ class Surroundings:
     started: float
 
 
-def explain(
-    vertex: Vertex,
-    run: Run,
-    known: Iterable[KnownInputs],
-    names: Collection[str],
-    find: FindListing,
-    around: Surroundings,
-) -> Miss:
-    """Return why *vertex* had to run.
+class Explainer:
+    """Tells why the vertices of one build had to run.
 
     Args:
         known: all that is or was stored, here and in imported caches, but not by this build.
         names: of all vertices of the build.
         find: gives the files of a content.
     """
-    if run.fresh:
-        return Miss(reason=Reason.IGNORED)
-    name, parts = vertex.meta.name, dict(run.made_of.parts)
-    rows = list(known)
-    same = next((one for one in rows if one.key == run.key), None)
-    if same is not None:
-        return Miss(reason=Reason.EVICTED, nearest=same.name, place=same.place)
-    found = nearest(name, parts, rows, names)
-    if found is None:
-        return Miss(reason=Reason.NEW)
 
-    def listing(digest: str) -> Listing | None:
-        # What did not come to be stored is only known here.
-        own = run.made_of.listings.get(digest)
-        return find(digest) if own is None else own
+    def __init__(
+        self,
+        known: Iterable[KnownInputs],
+        names: Iterable[str],
+        find: FindListing,
+        around: Surroundings,
+    ) -> None:
+        self._known = Neighbours(known, names)
+        self._find = find
+        self._around = around
+        self._setters = _setters(around.dockerfile)
 
-    told = [
-        _located(one, vertex, found, around) for one in differences(found.parts, parts, listing)
-    ]
-    told.sort(key=_is_told_last)
-    reason = Reason.CHANGED if told else Reason.UNEXPLAINED
-    return Miss(reason=reason, nearest=found.name, place=found.place, differences=tuple(told)).cut()
+    def explain(self, vertex: Vertex, run: Run) -> Miss:
+        """Return why *vertex* had to run."""
+        if run.fresh:
+            return Miss(reason=Reason.IGNORED)
+        parts = dict(run.made_of.parts)
+        same = self._known.same(run.key)
+        if same is not None:
+            return Miss(reason=Reason.EVICTED, nearest=same.name, place=same.place)
+        found = self._known.nearest(vertex.meta.name, parts)
+        if found is None:
+            return Miss(reason=Reason.NEW)
+
+        def listing(digest: str) -> Listing | None:
+            # What did not come to be stored is only known here.
+            own = run.made_of.listings.get(digest)
+            return self._find(digest) if own is None else own
+
+        told = [
+            self._located(one, vertex, found) for one in differences(found.parts, parts, listing)
+        ]
+        told.sort(key=_is_told_last)
+        reason = Reason.CHANGED if told else Reason.UNEXPLAINED
+        missed = Miss(reason=reason, nearest=found.name, place=found.place, differences=tuple(told))
+        return missed.cut()
+
+    def _located(self, one: Difference, vertex: Vertex, found: KnownInputs) -> Difference:
+        """Add what the surroundings tell of a difference."""
+        kind, _, what = one.field.partition(".")
+        if kind == "env" and what != "order":
+            return self._declared(one, what, vertex)
+        match one.field:
+            case "file.removed":
+                return _now_ignored(one, self._around)
+            case "file.added":
+                return _once_ignored(one, found)
+            case "file.mode":
+                return _mode_hint(one)
+            case _:
+                return one
+
+    def _declared(self, one: Difference, name: str, vertex: Vertex) -> Difference:
+        """Say which instruction sets the variable; an ARG is told from an ENV by it."""
+        before = min((span.first_line for span in vertex.meta.spans), default=1 << 30)
+        setters = self._setters.get(name, [])
+        # Its own stage comes last, those that it may be based on before.
+        at = bisect_left(setters, before, key=_line_of)
+        if not at:
+            return one
+        last = setters[at - 1]
+        place = f"{last.span.file}:{last.span.first_line}"
+        field = f"arg.{name}" if isinstance(last, Arg) else one.field
+        return replace(one, field=field, note=place)
+
+
+def _setters(dockerfile: Dockerfile | None) -> dict[str, list[Arg | Env]]:
+    """Return what sets each variable in a stage, from the top."""
+    found: dict[str, list[Arg | Env]] = {}
+    for stage in () if dockerfile is None else dockerfile.stages:
+        for instruction in stage.body:
+            if isinstance(instruction, Arg | Env):
+                for name in _names(instruction):
+                    found.setdefault(name, []).append(instruction)
+    return found
+
+
+def _line_of(setter: Arg | Env) -> int:
+    return setter.span.first_line
 
 
 def _is_told_last(difference: Difference) -> bool:
     # Where files come or go because of an ignore file, that file differs too, if it is copied.
     return difference.field == "file.content" and difference.path.endswith(".dockerignore")
-
-
-def _located(
-    one: Difference, vertex: Vertex, found: KnownInputs, around: Surroundings
-) -> Difference:
-    """Add what the surroundings tell of a difference."""
-    kind, _, what = one.field.partition(".")
-    if kind == "env" and what != "order":
-        return _declared(one, what, vertex, around.dockerfile)
-    match one.field:
-        case "file.removed":
-            return _now_ignored(one, around)
-        case "file.added":
-            return _once_ignored(one, found)
-        case "file.mode":
-            return _mode_hint(one)
-        case _:
-            return one
-
-
-def _declared(
-    one: Difference, name: str, vertex: Vertex, dockerfile: Dockerfile | None
-) -> Difference:
-    """Say which instruction sets the variable; an ARG is told from an ENV by it."""
-    before = min((span.first_line for span in vertex.meta.spans), default=1 << 30)
-    stages = () if dockerfile is None else dockerfile.stages
-    above = [stage for stage in stages if stage.start.span.first_line < before]
-    # Its own stage comes last, those that it may be based on before.
-    setters = [
-        instruction
-        for stage in above
-        for instruction in stage.body
-        if isinstance(instruction, Arg | Env)
-        and instruction.span.first_line < before
-        and name in _names(instruction)
-    ]
-    if not setters:
-        return one
-    last = setters[-1]
-    place = f"{last.span.file}:{last.span.first_line}"
-    field = f"arg.{name}" if isinstance(last, Arg) else one.field
-    return replace(one, field=field, note=place)
 
 
 def _names(instruction: Arg | Env) -> list[str]:

@@ -11,10 +11,10 @@ import pytest
 from pybuild.model.digest import Digest
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.ops import Copy, ExecOp, FileOp, Mount, MountType, Vertex
-from pybuild.solver import keys
+from pybuild.solver import keys, nearest
 from pybuild.solver.difference import Difference, differences
 from pybuild.solver.listings import MAX_DIFFERENCES, file_differences
-from pybuild.solver.nearest import StepName, nearest
+from pybuild.solver.nearest import Neighbours, StepName
 from tests.solver.builders import AMD64, image
 
 ROOT = Mount(target="/", input=0, output=True)
@@ -133,7 +133,7 @@ def known(name: str, op: ExecOp, key: Digest = PARENT, first: float = 1.0) -> Kn
 
 
 def choose(name: str, *candidates: KnownInputs, names: tuple[str, ...] = ()) -> str | None:
-    found = nearest(name, parts(RUN), candidates, {name, *names})
+    found = Neighbours(candidates, {name, *names}).nearest(name, parts(RUN))
     return None if found is None else found.key
 
 
@@ -159,6 +159,58 @@ def test_an_inserted_line_is_no_edit_of_the_one_that_it_pushed_down() -> None:
     pushed = known("[2/3] RUN make it", RUN)
     assert choose("[2/4] RUN make", pushed, names=("[3/4] RUN make it",)) is None
     assert choose("[2/4] RUN make", known("[2/3] COPY a b", RUN)) is None
+
+
+@pytest.mark.parametrize("are_renamed", [False, True])
+def test_all_misses_of_a_large_build_are_explained_in_proportion(
+    monkeypatch: pytest.MonkeyPatch, are_renamed: bool
+) -> None:
+    def looked_at(steps: int) -> int:
+        calls = 0
+
+        def counted(name: str) -> StepName:
+            nonlocal calls
+            calls += 1
+            return parse(name)
+
+        def compared(*args: Any, **kinds: Any) -> float | None:
+            nonlocal calls
+            calls += 1
+            return likeness(*args, **kinds)
+
+        parse, likeness = StepName.parse, nearest.likeness
+        with monkeypatch.context() as patch:
+            patch.setattr(StepName, "parse", counted)
+            patch.setattr(nearest, "likeness", compared)
+            names = [f"[s {n}/{steps}] RUN make {n}" for n in range(1, steps + 1)]
+            olds = [name + " -k" * are_renamed for name in names]
+            rows = [known(old, RUN, key=Digest.of(old.encode())) for old in olds]
+            neighbours = Neighbours(rows, names)
+            for name in names:
+                found = neighbours.nearest(name, parts(replace(RUN, env=("B=1",))))
+                assert found is not None
+                assert found.name == name + " -k" * are_renamed
+        return calls
+
+    assert looked_at(600) < 2.2 * looked_at(300)
+
+
+def test_a_million_like_results_are_not_all_compared() -> None:
+    latest = known("[2/3] RUN something else", RUN, first=5000.0)
+    crowd = [known(f"[2/3] RUN other {n}", RUN, first=float(n)) for n in range(2000)]
+    neighbours = Neighbours([*crowd, latest], ["[2/3] RUN make"])
+    compared = 0
+
+    def count(was: object, now: object, find: object) -> list[Difference]:
+        nonlocal compared
+        compared += 1
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "differences", count)
+        found = neighbours.nearest("[2/3] RUN make", parts(RUN))
+    assert found is latest
+    assert 0 < compared <= 200
 
 
 @pytest.mark.parametrize("root", ["ctx", "deep/er"])
