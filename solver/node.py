@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from pybuild.model.digest import Digest
@@ -62,7 +61,47 @@ class Node:
         late: the key cannot be known before something runs; see `State`.
         missed: looked up, not stored (or not to be looked up): wanted means run.
         leader: another node of the same key that does the work.
+
+    A graph has ten thousand; without slots each would take two kilobytes more.
     """
+
+    __slots__ = (
+        "_definition_part",
+        "_key_part",
+        "_named_inputs",
+        "alias",
+        "asked_identity",
+        "began",
+        "content",
+        "content_ids",
+        "digests",
+        "distinct",
+        "fresh",
+        "id",
+        "identity",
+        "inputs",
+        "jobs",
+        "key",
+        "key_ids",
+        "key_inputs",
+        "key_settled",
+        "key_wanters",
+        "keys_missing",
+        "late",
+        "leader",
+        "missed",
+        "probe",
+        "results_missing",
+        "running",
+        "solved",
+        "story",
+        "tickets",
+        "users",
+        "vertex",
+        "wanters",
+        "wants",
+        "wants_keys",
+    )
 
     def __init__(
         self,
@@ -114,6 +153,9 @@ class Node:
         self.tickets: set[int] = set()
         self.solved: Solved | None = None
         self.story: list[str] = []
+        self._definition_part: dict[str, Any] | None = None
+        self._key_part: dict[str, Any] | None = None
+        self._named_inputs: NamedInputs | None = None
 
     def __repr__(self) -> str:
         return f"<{self.vertex.meta.name or type(self.vertex.op).__name__} {self.id.digest.short}>"
@@ -141,16 +183,20 @@ class Node:
             return False
         return self.missed or self.fresh or (self.key_settled and self.key is None)
 
-    @cached_property
+    @property
     def definition_part(self) -> dict[str, Any]:
-        return keys.definition_part(self.vertex.op)
+        if self._definition_part is None:
+            self._definition_part = keys.definition_part(self.vertex.op)
+        return self._definition_part
 
-    @cached_property
+    @property
     def key_part(self) -> dict[str, Any]:
         """What of the op is in the result key."""
         if not self.content:
             return self.definition_part
-        return keys.content_part(self.vertex, self.content)
+        if self._key_part is None:
+            self._key_part = keys.content_part(self.vertex, self.content)
+        return self._key_part
 
     def key_parts(self) -> list[keys.KeyInput] | None:
         """Return what stands for each input in the result key; None while a part is missing."""
@@ -168,14 +214,20 @@ class Node:
                 parts.append(keys.ByKey(source.key))
         return parts
 
-    @cached_property
+    @property
     def named_inputs(self) -> NamedInputs:
         """What the key is made of; once it is settled, since it is made but once."""
-        sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
-        return keys.named_inputs(
-            self.key_part,
-            sources,
-            self.key_parts() or [],
-            self.identity,
-            self.vertex.meta.secrets,
-        )
+        if self._named_inputs is None:
+            sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
+            self._named_inputs = keys.named_inputs(
+                self.key_part,
+                sources,
+                self.key_parts() or [],
+                self.identity,
+                self.vertex.meta.secrets,
+            )
+        return self._named_inputs
+
+    def forget_parts(self) -> None:
+        """Let go of what only looking the result up and storing it take; it is made again if asked."""
+        self._definition_part = self._key_part = self._named_inputs = None

@@ -300,6 +300,7 @@ class State(Keyring):
     def _solve(self, node: Node, solved: Solved, phase: Phase) -> None:
         node.solved = solved
         node.leader = None
+        node.forget_parts()
         self._give_up(node)
         node.story.append(f"solved: {phase}")
         self._reconcile(node)
