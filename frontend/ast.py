@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from pybuild.frontend.physical import Excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.span import Span
 
@@ -258,5 +259,5 @@ class Dockerfile:
     directives: Directives
     global_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
-    lines: tuple[str, ...] = field(repr=False)
+    lines: Excerpts = field(repr=False)
     warnings: tuple[ParseWarning, ...] = ()

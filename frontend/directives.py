@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 from pybuild.frontend.ast import Directives
 from pybuild.frontend.expand import SPACE
-from pybuild.frontend.lines import SyntaxFault, shown, split_lines
+from pybuild.frontend.lines import SyntaxFault
+from pybuild.frontend.physical import shown, split_lines
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
 _KNOWN = ("syntax", "escape", "check")
 
 
-def parse_directives(lines: list[str]) -> tuple[Directives, int]:
+def parse_directives(lines: Sequence[str]) -> tuple[Directives, int]:
     """Return the directives and how many lines they take [DIR-2].
 
     ``syntax`` and ``check`` are also found behind a ``#!`` line, ``syntax`` in other disguises too
@@ -60,11 +62,11 @@ def detect_syntax(text: bytes) -> str | None:
     return syntax if isinstance(syntax, str) else None
 
 
-def _behind_shebang(lines: list[str]) -> list[str]:
+def _behind_shebang(lines: Sequence[str]) -> Sequence[str]:
     return lines[1:] if lines and lines[0].startswith("#!") else lines
 
 
-def _scan(lines: list[str], prefix: str) -> tuple[dict[str, str], int]:
+def _scan(lines: Sequence[str], prefix: str) -> tuple[dict[str, str], int]:
     found: dict[str, str] = {}
     for count, line in enumerate(lines):
         text = line.strip(SPACE)
@@ -80,7 +82,7 @@ def _scan(lines: list[str], prefix: str) -> tuple[dict[str, str], int]:
     return found, len(lines)
 
 
-def _scan_quietly(lines: list[str], prefix: str) -> dict[str, str]:
+def _scan_quietly(lines: Sequence[str], prefix: str) -> dict[str, str]:
     try:
         return _scan(lines, prefix)[0]
     except SyntaxFault:

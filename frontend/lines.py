@@ -7,6 +7,7 @@ cursor: `LineReader.next_line`, then `LineReader.heredoc_body` as often as that 
 from __future__ import annotations
 
 from pybuild.frontend.expand import SPACE
+from pybuild.frontend.physical import Lines, shown
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
@@ -55,7 +56,7 @@ class LineReader:
         skip: how many directive lines to pass over; they are no comments.
     """
 
-    def __init__(self, lines: list[str], *, escape: str, skip: int = 0) -> None:
+    def __init__(self, lines: Lines, *, escape: str, skip: int = 0) -> None:
         self._lines = lines
         self._escape = escape
         self._at = skip
@@ -128,7 +129,7 @@ class LineReader:
             self._at = at
             line = self._read()
             if (line.lstrip("\t") if chomp else line) == delimiter:
-                body = "".join(lines[start:at])
+                body = lines.joined(start, at)
                 self._check_text(body, start + 1, is_body=True)
                 return body
         self._at = len(lines)
@@ -170,32 +171,6 @@ class LineReader:
             raise SyntaxFault(
                 f"the file is not UTF-8: byte 0x{byte:02x}", first_line, self._at
             ) from None
-
-
-def split_lines(text: bytes) -> list[str]:
-    """Return the physical lines with their line ends; bytes that are not UTF-8 as surrogates.
-
-    A byte-order mark at the start is dropped [IN-2].
-    """
-    decoded = text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    lines = decoded.split("\n")
-    last = lines.pop()
-    return [line + "\n" for line in lines] + ([last] if last else [])
-
-
-def excerpt_lines(lines: list[str]) -> tuple[str, ...]:
-    """Return *lines* fit to be shown: no line ends, no bytes that are not text."""
-    text = "".join(lines)
-    if text.isascii() and "\r" not in text:
-        return tuple(text.removesuffix("\n").split("\n")) if lines else ()
-    return tuple([shown(line.rstrip("\r\n")) for line in lines])
-
-
-def shown(text: str) -> str:
-    """Return *text* with what is not UTF-8 replaced."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def located(error: SyntaxFault | UserError, file: str, first: int, last: int) -> UserError:

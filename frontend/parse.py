@@ -12,10 +12,9 @@ from pybuild.frontend.lines import (
     LineReader,
     LogicalLine,
     SyntaxFault,
-    excerpt_lines,
     located,
-    split_lines,
 )
+from pybuild.frontend.physical import Excerpts, split_lines
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 # not be kept busy by one file.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_LINES = 1_000_000
-MAX_INSTRUCTIONS = 10_000
+MAX_INSTRUCTIONS = 20_000
 MAX_WORDS = 120_000
 
 
@@ -100,7 +99,7 @@ def parse_dockerfile(
             ast.Stage(start=start, body=tuple(body), index=index)
             for index, (start, body) in enumerate(stages)
         ),
-        lines=excerpt_lines(lines),
+        lines=Excerpts(lambda: lines),
         warnings=tuple(draft.warnings),
     )
 

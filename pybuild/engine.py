@@ -42,6 +42,7 @@ from pybuild.frontend.lowering import (
     ResolvedImage,
 )
 from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.physical import excerpts
 from pybuild.host import SystemClock, native_platform
 from pybuild.images import ImageSourceResolver
 from pybuild.internal import internal_step, named_only
@@ -493,8 +494,7 @@ def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:
     Raises:
         UserError: with the lines it is about.
     """
-    text = inputs.dockerfile.decode("utf-8", "replace")
-    with _sources(inputs.filename, text.splitlines()):
+    with _sources(inputs.filename, excerpts(inputs.dockerfile)):
         return inputs, parse_dockerfile(inputs.dockerfile, inputs.filename)
 
 

@@ -15,7 +15,7 @@ from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.trees import NoDirectory
 from pybuild.frontend.contexts import VertexContext
 from pybuild.frontend.ignore import parse_ignore
-from pybuild.frontend.lines import excerpt_lines, split_lines
+from pybuild.frontend.physical import excerpts
 from pybuild.internal import InternalStep, internal_step
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -94,7 +94,7 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
     return Definition(
         data=data,
         filename=filename,
-        lines=excerpt_lines(split_lines(data)),
+        lines=excerpts(data),
         vertex=Digest.of(
             b"internal:" + f"[internal] load build definition from {attrs.filename}".encode()
         ),

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from pybuild.frontend import ast
 from pybuild.frontend.expand import SPACE
-from pybuild.frontend.lines import LineReader, LogicalLine, split_lines
+from pybuild.frontend.lines import LineReader, LogicalLine
+from pybuild.frontend.physical import split_lines
 from pybuild.model.dataclass import dataclass
 
 _BOM = b"\xef\xbb\xbf"

@@ -14,9 +14,9 @@ from pybuild.contextkinds import is_at_hand
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
 from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.physical import Excerpts, excerpts
 from pybuild.host import native_platform, platforms_from
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
@@ -171,8 +171,8 @@ def _options(request: BuildRequest, inputs: BuildInputs) -> LowerOptions:
     return lower_options(request, inputs, (*request.platforms, here)[0], here)
 
 
-def _lines(inputs: BuildInputs) -> tuple[str, ...]:
-    return excerpt_lines(split_lines(inputs.dockerfile))
+def _lines(inputs: BuildInputs) -> Excerpts:
+    return excerpts(inputs.dockerfile)
 
 
 class _Images:

@@ -13,9 +13,10 @@ from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.directives import parse_directives
-from pybuild.frontend.lines import SyntaxFault, excerpt_lines, split_lines
+from pybuild.frontend.lines import SyntaxFault
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lowering import ImageRequest, NeedImages, ResolvedImage
+from pybuild.frontend.physical import excerpts, split_lines
 from pybuild.host import native_platform
 from pybuild.knownimages import KnownImages
 from pybuild.model.errors import ExitCode, UsageError
@@ -44,7 +45,7 @@ def main(parsed: Parsed) -> int:
         text = mended
     checked = linter.check(text)
     warnings = [finding.warning() for finding in checked.findings]
-    lines = excerpt_lines(split_lines(text))
+    lines = excerpts(text)
     if form == "json":
         sys.stdout.write(checkviews.check_json(warnings, checked.error, inputs.filename, text))
     else:

@@ -14,7 +14,7 @@ from pybuild.commands.check import Call, parse_call, request_of
 from pybuild.commands.remote import build, run
 from pybuild.daemon.client.asking import ask
 from pybuild.daemon.client.connect import connected
-from pybuild.frontend.lines import excerpt_lines, split_lines
+from pybuild.frontend.physical import Excerpts, excerpts
 from pybuild.model.errors import EnvironmentFault, ExitCode, UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
@@ -72,13 +72,13 @@ def _check(call: Call, document: bytes, filenames: Mapping[str, str]) -> int:
     return ExitCode.BUILD_FAILURE if is_bad and not call.ignore_status else ExitCode.OK
 
 
-_Source = tuple[str, tuple[str, ...]]
+_Source = tuple[str, Excerpts]
 
 
 def _source(item: Mapping[str, Any], filenames: Mapping[str, str]) -> _Source:
     name = str(item.get("filename", "Dockerfile"))
     data = base64.b64decode(item.get("data") or "")
-    return filenames.get(name, name), excerpt_lines(split_lines(data))
+    return filenames.get(name, name), excerpts(data)
 
 
 def _warning(item: Mapping[str, Any], sources: list[_Source]) -> BuildWarning:

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pybuild import checkviews
@@ -20,7 +20,6 @@ from pybuild.frontend.directives import detect_syntax
 from pybuild.frontend.expand import expand, expand_heredoc, expand_words
 from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
 from pybuild.frontend.ignore import Matcher, parse_ignore
-from pybuild.frontend.lines import excerpt_lines, split_lines
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lower import lower
@@ -33,6 +32,7 @@ from pybuild.frontend.lowering import (
 )
 from pybuild.frontend.outline import list_stages, outline
 from pybuild.frontend.parse import parse_dockerfile, parse_instruction
+from pybuild.frontend.physical import excerpts
 from pybuild.model import patterns
 from pybuild.model.digest import Digest
 from pybuild.model.errors import ExitCode, UserError
@@ -73,7 +73,7 @@ def dockerfile(data: bytes) -> None:
     choice = zlib.crc32(data)
     options = _OPTIONS[choice % len(_OPTIONS)]
     detect_syntax(data)
-    lines = excerpt_lines(split_lines(data))
+    lines = excerpts(data)
 
     def check(text: bytes) -> Checked:
         images = _Images(choice)
@@ -233,7 +233,7 @@ def _inspect(lowered: Lowered) -> None:
     _require_text(*(warning.message for warning in lowered.warnings))
 
 
-def _show(error: UserError, lines: tuple[str, ...]) -> None:
+def _show(error: UserError, lines: Sequence[str]) -> None:
     """Print an error as the command line does."""
     error.sources = {"Dockerfile": lines}
     for span in error.spans:
