@@ -32,6 +32,8 @@ _SELECT = (
     "SELECT key, value FROM Cache WHERE raw = 1 AND mode = 1 AND filename IS NULL"
     " AND typeof(key) = 'text' AND typeof(value) = 'text'"
 )
+# Of stores whose connections end with the process.
+_LEFT_OPEN: list[object] = []
 _SELECT_KEYS = _SELECT.replace("value", "''", 1)
 # A database that breaks again and again is the disk's fault; then reads miss and writes fail.
 _REBUILDS = 3
@@ -47,6 +49,8 @@ class Records:
     Attributes:
         read_only: read without diskcache, which writes when it opens; there may be no space, or
             no right, to. A database that turns out damaged is rebuilt all the same, if that can be.
+        close_after_us: `close` leaves that to the end of the process. Whoever closes the last
+            connection waits for the disk, and so does the next one, who makes the log anew.
     """
 
     def __init__(self, root: str, disk: Disk, warn: Warn) -> None:
@@ -57,6 +61,7 @@ class Records:
         self._disk = disk
         self._warn = warn
         self.read_only = False
+        self.close_after_us = False
         self._lock = threading.RLock()
         self._cache: Any = None
         self._opened: tuple[int, int] | None = None
@@ -374,6 +379,9 @@ class Records:
 
     def close(self) -> None:
         with self._lock:
+            if self.close_after_us:
+                _LEFT_OPEN.extend((self._cache, self._reader))
+                self._cache = self._reader = None
             self._forget()
 
 

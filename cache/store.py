@@ -292,6 +292,7 @@ class Store:
     def flush_after_us(self, hand_over: Callable[[str], object] | None = None) -> None:
         """Let nobody wait for the disk but who names an image; *hand_over* as `Deltas` has it."""
         self.disk.durability = "named"
+        self.records.close_after_us = True
         self.deltas.flush_after_us(hand_over)
 
     def close(self) -> None:

@@ -110,6 +110,7 @@ class BuildRunner:
 
     async def __aexit__(self, *exc: object) -> None:
         try:
+            self._workers.rest()
             self._trees.close()
             if self._common:
                 self._store.discard(self._common)

@@ -237,6 +237,12 @@ class Workers:
             warnings=tuple(warnings),
         )
 
+    def rest(self) -> None:
+        """Let workers end that wait for another call: the build that they did it for is over."""
+        zygote = self._zygotes.get("call")
+        if isinstance(zygote, ZygoteProcess):
+            zygote.kept.dismiss_all()
+
     async def close(self) -> None:
         """End both zygotes with all their jobs. The next use starts new ones."""
         zygotes, self._zygotes = list(self._zygotes.values()), {}

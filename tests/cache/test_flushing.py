@@ -113,3 +113,17 @@ def test_without_a_word_each_blob_is_flushed_before_its_name(root: Path, clock: 
             f"name {digest.hex}",
             "flush sha256",
         ]
+
+
+@pytest.mark.parametrize("after_us", [False, True])
+def test_closing_the_records_waits_for_the_disk_unless_the_process_ends(
+    root: Path, clock: FakeClock, after_us: bool
+) -> None:
+    with Store.open(root, clock) as store:
+        if after_us:
+            store.flush_after_us(lambda folder: None)
+        store.records.put("kind", "key", {"a": 1})
+    # Whoever closes the last connection moves the log into the database, and flushes both.
+    assert (root / "records/cache.db-wal").exists() == after_us
+    with Store.open(root, clock) as again:
+        assert again.records.get("kind", "key") == {"a": 1}

@@ -108,6 +108,15 @@ def test_who_died_while_it_waited_is_not_asked() -> None:
     run(body)
 
 
+def test_nobody_waits_once_the_build_is_over() -> None:
+    async def body(workers: Workers) -> None:
+        first = await echo(workers, stay=True)
+        workers.rest()
+        assert await gone(first)
+
+    run(body)
+
+
 @pytest.mark.slow
 def test_nobody_waits_long() -> None:
     async def body(workers: Workers) -> None:
