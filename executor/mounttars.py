@@ -7,7 +7,7 @@ import sys
 
 from pybuild.executor.files import archives, unpack
 from pybuild.executor.files.apply import Mounts
-from pybuild.executor.files.copying import give
+from pybuild.executor.files.making import give
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import USER, Fault
 

@@ -7,7 +7,8 @@ import stat
 import sys
 
 from pybuild.executor.files import archives, edits, owners, unpack
-from pybuild.executor.files.copying import Copier, give
+from pybuild.executor.files.copying import Copier
+from pybuild.executor.files.making import give
 from pybuild.executor.files.refreshing import Refresher, date_parents, is_additive
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree

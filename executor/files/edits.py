@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.files.copying import Maker, give
+from pybuild.executor.files.making import Maker, give
 from pybuild.executor.files.selecting import select
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image import confined

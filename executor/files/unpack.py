@@ -11,7 +11,7 @@ import stat
 
 from pybuild.executor.files.archives import Damaged, damaged
 from pybuild.executor.files.content import CAPABILITY
-from pybuild.executor.files.copying import Maker, give, make_node
+from pybuild.executor.files.making import Maker, give, make_node
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.image import confined
