@@ -8,7 +8,7 @@ beside its delta, found by a record.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pybuild.cache.atomic import faults
 from pybuild.cache.leases import Lease
@@ -19,6 +19,8 @@ from pybuild.model.digest import Digest
 
 # Mounting an overlay and looking the earlier copy up takes as long as making so many files.
 _WORTH = 300
+# Paths that the base has, too; where there are more, records would become large.
+_MOST_MET = 1000
 # A patch that is a good part of the whole is read with it for ever; better a new whole.
 _PART = 4
 
@@ -60,7 +62,9 @@ class EarlierCopies:
         if not facts.plain or cost < _WORTH:
             return None
         found = self._store.records.get(COPIED, place)
-        delta = None if found is None else found.get("delta")
+        if found is None or "met" not in found:
+            return None
+        delta = found.get("delta")
         if not isinstance(delta, str) or not self._store.deltas.has_name(delta):
             return None
         self._lease.add("delta", delta)
@@ -75,7 +79,9 @@ class EarlierCopies:
         if difference is None:
             return None
         changed, part = difference
-        return EarlierCopy(delta, changed) if part * _PART <= cost else None
+        if part * _PART > cost or not changed.isdisjoint(found["met"]):
+            return None
+        return EarlierCopy(delta, changed)
 
     def note(self, path: str, facts: TreeFacts) -> bool:
         """Put *facts* beside the delta that is being written in *path*; tell if they are worth it.
@@ -97,6 +103,12 @@ class EarlierCopies:
     def _file(self, directory: str) -> str:
         return os.path.join(directory, "copied")
 
-    def keep(self, place: Digest, delta: str) -> None:
-        """Let *delta*, whose facts were noted, be found by *place*."""
-        self._store.records.put(COPIED, place, {"delta": delta})
+    def keep(self, place: Digest, delta: str, met: Sequence[str]) -> None:
+        """Let *delta*, whose facts were noted, be found by *place*.
+
+        Args:
+            met: paths that its copy found in the base. What of them changes may be as the base has
+                it, or be no more, and a patch could not say so: then all is copied.
+        """
+        if len(met) <= _MOST_MET:
+            self._store.records.put(COPIED, place, {"delta": delta, "met": list(met)})

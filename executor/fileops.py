@@ -159,6 +159,7 @@ class FileOps:
     ) -> Snapshot:
         deltas = self._store.deltas
         noted = False
+        met: list[str] = []
         active = await self._begin()
         try:
             told = {"upper": active.fs, "work": active.work, "asked": source is not None}
@@ -174,13 +175,14 @@ class FileOps:
             for tree, paths in read.items():
                 await self._contexts.verify(tree, ["/", *paths])
             if source is not None and done["additive"]:
+                met = done["met"]
                 noted = await asyncio.to_thread(self._earlier.note, active.path, source.facts)
         except BaseException:
             deltas.abort(active)
             raise
         delta = await asyncio.to_thread(deltas.commit, active, None, None, self._lease)
         if noted and place is not None:
-            await asyncio.to_thread(self._earlier.keep, place, delta)
+            await asyncio.to_thread(self._earlier.keep, place, delta, met)
         return Snapshot((*base.deltas, delta))
 
     async def _patch(

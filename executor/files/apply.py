@@ -41,7 +41,8 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
         userxattr: only where the function runs outside of a zygote; found out otherwise.
 
-    Returns ``additive``, as `refreshing.is_additive` has it, where it is ``asked``.
+    Returns ``additive``, as `refreshing.is_additive` has it, and ``met``, paths below the last copied
+    directory that its copy found taken, where it is ``asked``.
 
     Needs a private mount namespace. Leaves nothing behind in its process.
 
@@ -55,15 +56,15 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     upper: str = args["upper"]
     copy_root_look(base, upper)
     with Mounts(args["mount_dir"], args.get("userxattr")) as mounts:
-        _change(args, base, upper, mounts, progress)
+        met = _change(args, base, upper, mounts, progress)
         if not args.get("asked"):
             return {}
-        return {"additive": is_additive(upper, userxattr=mounts.userxattr)}
+        return {"additive": is_additive(upper, userxattr=mounts.userxattr), "met": met}
 
 
 def _change(
     args: dict[str, Any], base: list[str], upper: str, mounts: Mounts, progress: Progress
-) -> None:
+) -> list[str]:
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
@@ -88,6 +89,7 @@ def _change(
             changing.collect()
         if target.ledger is not None:
             target.ledger.save(upper, merged if changing is None else None)
+        return work.met
 
 
 def _raise_file_limit() -> None:
@@ -190,6 +192,7 @@ class _Work:
         self._mounts = mounts
         self._progress = progress
         self._trees: dict[str, Tree] = {}
+        self.met: list[str] = []
 
     def close(self) -> None:
         for tree in self._trees.values():
@@ -278,6 +281,8 @@ class _Work:
                 )
             except FileNotFoundError as error:
                 raise _not_found("/" + source.path) from error
+        above = copier.top + "/" if copier.top else ""
+        self.met = [path.removeprefix(above) for path in copier.met if path.startswith(above)]
         if "under" in action and mtime_ns is None:
             self._date_parents(dest, action["under"])
 

@@ -8,7 +8,8 @@ import stat
 
 from pybuild.executor.files import modes
 from pybuild.executor.files.content import copy_content, copy_xattrs
-from pybuild.executor.files.making import Maker, fresh, give, make_node
+from pybuild.executor.files.making import Maker, clear, give, make_node
+from pybuild.executor.files.present import Look, is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
@@ -16,10 +17,13 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.selecting import Source
     from pybuild.executor.files.tree import Place, Tree
+
+    T = TypeVar("T")
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,6 +75,10 @@ class Copier:
         exclude: patterns relative to each copied source [CP-33].
         mtime_ns: given to everything copied, when not None.
         progress: called with the number of bytes copied so far, now and then.
+
+    Attributes:
+        met: paths in the destination where something was that is no directory, replaced or left.
+        top: the path there of the directory whose contents were copied last.
     """
 
     def __init__(
@@ -104,6 +112,9 @@ class Copier:
         self._picker = Picker(exclude)
         self._dest = dest
         self._links: dict[tuple[int, int], str] = {}
+        self._left: set[str] = set()  # of `met`, where it was what it should be
+        self.met: list[str] = []
+        self.top = ""
         self._found = False
 
     def copy(self, source: Source, dest: str, *, contents_only: bool, follow: bool) -> None:
@@ -160,6 +171,7 @@ class Copier:
             try:
                 assert place.status is not None
                 top = Dir(None, "", source, place.status, into, target.path)
+                self.top = target.path
                 self._links.clear()
                 self._entries(top, place.path, "")
                 if self._mtime_ns is None:
@@ -202,7 +214,7 @@ class Copier:
         if kind == stat.S_IFREG:
             self._file(node, name, status, path, target, new, where)
         elif kind == stat.S_IFLNK:
-            self._link(node, name, status, target, new, where)
+            self._symlink(node, name, status, target, new, where)
         else:
             self._node(status, target, new, where)
 
@@ -259,7 +271,18 @@ class Copier:
             before = os.fstat(source)
             if not stat.S_ISREG(before.st_mode):
                 raise self._changed(path)
-            out = fresh(target, new, where, lambda: os.open(new, _CREATE, 0o600, dir_fd=target))
+            out = self._fresh(
+                target,
+                new,
+                where,
+                lambda: os.open(new, _CREATE, 0o600, dir_fd=target),
+                lambda there: is_same_file(
+                    source, before.st_size, target, new, there, self._look(status)
+                ),
+            )
+            if out is None:
+                self._note_link(linked, target, new, where, is_left=True)
+                return
             try:
                 copied = copy_content(source, out, before)
                 after = os.fstat(source)
@@ -274,8 +297,7 @@ class Copier:
                 os.close(out)
         finally:
             os.close(source)
-        if linked is not None:
-            self._links[linked] = where
+        self._note_link(linked, target, new, where)
         self._tell(before.st_size)
 
     def _hard_link(self, key: tuple[int, int], target: int, new: str, where: str) -> bool:
@@ -286,26 +308,38 @@ class Copier:
         with self._dest.locate(first, follow=False) as place:
             if place.status is None or not stat.S_ISREG(place.status.st_mode):
                 return False
+            if first in self._left:
+                return _is_inode(place.status, target, new)
             try:
-                fresh(
-                    target,
-                    new,
-                    where,
-                    lambda: os.link(
-                        place.name,
-                        new,
-                        src_dir_fd=place.fd,
-                        dst_dir_fd=target,
-                        follow_symlinks=False,
-                    ),
-                )
+                self._fresh(target, new, where, lambda: _link(place.fd, place.name, target, new))
             except OSError as error:
                 if error.errno != errno.EMLINK:
                     raise
                 return False
         return True
 
-    def _link(
+    def _note_link(
+        self,
+        key: tuple[int, int] | None,
+        target: int,
+        new: str,
+        where: str,
+        *,
+        is_left: bool = False,
+    ) -> None:
+        """Remember where this source is now; another name of it that was left alone comes along."""
+        if key is None:
+            return
+        first = self._links.get(key)
+        self._links[key] = where
+        if is_left:
+            self._left.add(where)
+        elif first in self._left:
+            with self._dest.locate(first, follow=False) as place:
+                clear(place.fd, place.name, first)
+                _link(target, new, place.fd, place.name)
+
+    def _symlink(
         self,
         node: Dir,
         name: str,
@@ -315,7 +349,16 @@ class Copier:
         where: str,
     ) -> None:
         text = os.readlink(name, dir_fd=node.source)
-        fresh(target, new, where, lambda: os.symlink(text, new, dir_fd=target))
+        look = self._look(status)
+
+        def make() -> bool:
+            os.symlink(text, new, dir_fd=target)
+            return True
+
+        if not self._fresh(
+            target, new, where, make, lambda there: is_same_link(text, target, new, there, look)
+        ):
+            return
         give(where, target, self._ids(status), new, ledger=self._dest.ledger)
         os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
 
@@ -329,7 +372,7 @@ class Copier:
             # In an upper directory that would hide what lies below.
             raise Fault(USER, f"cannot copy the character device 0:0 to /{where}")
         try:
-            fresh(
+            self._fresh(
                 target,
                 new,
                 where,
@@ -345,6 +388,25 @@ class Copier:
         os.chmod(new, self._mode(status), dir_fd=target)
         os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
 
+    def _fresh(
+        self,
+        target: int,
+        new: str,
+        where: str,
+        make: Callable[[], T],
+        is_same: Callable[[os.stat_result], bool] | None = None,
+    ) -> T | None:
+        """Call *make*, in the place of what is there; None: that was the same and is left alone."""
+        try:
+            return make()
+        except FileExistsError:
+            pass
+        self.met.append(where)
+        if is_same is not None and is_same(self._dest.status(target, new)):
+            return None
+        clear(target, new, where)
+        return make()
+
     # --- attributes -------------------------------------------------------------------------------
 
     def _finish(self, where: str, source: int, target: int, status: os.stat_result) -> None:
@@ -353,6 +415,9 @@ class Copier:
         os.fchmod(target, self._mode(status))
         copy_xattrs(source, target)
         os.utime(target, ns=self._times(status))
+
+    def _look(self, status: os.stat_result) -> Look:
+        return Look(self._ids(status), self._mode(status), self._times(status)[0])
 
     def _ids(self, status: os.stat_result) -> Ids:
         return (status.st_uid, status.st_gid) if self._owner is None else self._owner
@@ -393,3 +458,15 @@ def _mode_function(text: str) -> Callable[[int, bool], int]:
         return modes.parse(text)
     except ValueError as error:
         raise Fault(USER, str(error)) from error
+
+
+def _is_inode(status: os.stat_result, fd: int, name: str) -> bool:
+    try:
+        there = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+
+
+def _link(from_fd: int, from_name: str, fd: int, name: str) -> None:
+    os.link(from_name, name, src_dir_fd=from_fd, dst_dir_fd=fd, follow_symlinks=False)

@@ -12,14 +12,9 @@ from pybuild.image import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.tree import Place, Tree
     from pybuild.image.recorded import Ledger
-
-    T = TypeVar("T")
 
 
 class Maker:
@@ -114,14 +109,9 @@ def make_node(fd: int, name: str, mode: int, device: int, *, ledger: Ledger | No
         os.mknod(name, mode, device, dir_fd=fd)
 
 
-def fresh(fd: int, name: str, where: str, make: Callable[[], T]) -> T:
-    """Call *make*; what stands in its way is removed first, unless it is a directory [CP-13]."""
-    try:
-        return make()
-    except FileExistsError:
-        pass
+def clear(fd: int, name: str, where: str) -> None:
+    """Remove what stands in the way of something new, unless it is a directory [CP-13]."""
     status = os.stat(name, dir_fd=fd, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
         raise Fault(USER, f"cannot replace to directory /{where} with file")
     os.unlink(name, dir_fd=fd)
-    return make()

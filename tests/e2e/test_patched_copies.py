@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def layers(store: Path, ref: str) -> list[str]:
             manifest = json.loads((store / "blobs/sha256" / digest).read_text())
             return [layer["digest"] for layer in manifest["layers"]]
     raise AssertionError(f"no image {ref}")
+
+
+def names(store: Path, layer: str) -> list[str]:
+    """What is in a layer."""
+    with tarfile.open(store / "blobs/sha256" / layer.partition(":")[2]) as tar:
+        return tar.getnames()
 
 
 def patches(store: Path) -> list[str]:
@@ -187,7 +194,7 @@ def test_layer_of_a_patched_copy_is_that_of_a_whole_one(
     PATCHED[name](case.src)
     assert case.build() == case.afresh()
     (patch,) = patches(pybuild.store)
-    held = sum(len(names) for _, _, names in os.walk(pybuild.store / "snapshots" / patch / "fs"))
+    held = sum(len(files) for _, _, files in os.walk(pybuild.store / "snapshots" / patch / "fs"))
     assert held < FILES // 4
 
 
@@ -244,6 +251,27 @@ def test_directories_on_the_way_are_as_old_as_the_patch(
         found.append(layers(run.store, "it"))
     assert found[0] == found[1]
     assert len(patches(pybuild.store)) == 1
+
+
+def test_what_the_base_has_too_is_in_no_layer_twice(tmp_path: Path, pybuild: Pybuild) -> None:
+    """What of it changes may become what the base has; no patch could say so."""
+    base = tmp_path / "context/base/d3/e/f3"
+    base.parent.mkdir(parents=True)
+    base.write_text("as the base has it")
+    os.utime(base, (OLD, OLD))
+    text = "FROM scratch\nCOPY src/d0 /d0\nCOPY base /\nCOPY src/ /\n"
+    case = Case(tmp_path, pybuild, text)
+    (case.src / "d4/e/f4").write_text("changed")
+    assert case.build() == case.afresh()
+    assert len(patches(pybuild.store)) == 1
+    for word in ("as the base has it", "again another"):
+        (case.src / "d3/e/f3").write_text(word)
+        os.utime(case.src / "d3/e/f3", (OLD, OLD))
+        assert case.build() == case.afresh()
+        assert len(patches(pybuild.store)) == 1
+    first, _, last = (names(pybuild.store, digest) for digest in case.build())
+    assert "d0/e/f0" in first
+    assert not any(name.startswith("d0/e/f") for name in last)
 
 
 def test_a_context_that_steps_mount_is_patched_too(

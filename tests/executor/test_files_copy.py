@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -424,3 +425,82 @@ def test_sparse_and_large_files(bench: Bench, tmp_path: Path) -> None:
     for name in ("big", "sparse"):
         assert tree["/" + name].content == (tmp_path / "local1" / name).read_bytes()
     assert (bench.upper / "sparse").stat().st_blocks * 512 < 1 << 20
+
+
+# --- what is there already ------------------------------------------------------------------------
+
+TIME = 1_700_000_000
+OWN: Spec = {
+    "d/same": Entry("S", mtime=TIME),
+    "d/link": Entry(Link("same"), mtime=TIME),
+    "d/deep/same": Entry("S", mtime=TIME),
+}
+
+
+def test_what_is_there_already_is_left_alone(bench: Bench) -> None:
+    """The layer has only what is new, as the peer's; directories keep taking the source's look."""
+    bench.delta({**BASE, **OWN}).snapshot({**OWN, "d/new": Entry("N", mtime=TIME)})
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    assert tree["/d/same"].content == b"S"
+    assert bench.changed() == {"/d", "/d/deep", "/d/new"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(Entry("T", mtime=TIME), id="content"),
+        pytest.param(Entry("SS", mtime=TIME), id="size"),
+        pytest.param(Entry("S", mtime=TIME + 1), id="time"),
+        pytest.param(Entry("S", mtime=TIME, mode=0o600), id="mode"),
+        pytest.param(Entry("S", mtime=TIME, uid=7), id="owner"),
+        pytest.param(Entry("S", mtime=TIME, gid=7), id="group"),
+        pytest.param(Entry(Link("S"), mtime=TIME), id="type"),
+    ],
+)
+def test_whatever_differs_is_copied(bench: Bench, other: Entry) -> None:
+    bench.delta({**BASE, "d/f": other}).snapshot({"d/f": Entry("S", mtime=TIME)})
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    found = tree["/d/f"]
+    assert (found.kind, found.content, found.mode, found.uid, found.gid) == ("-", b"S", 0o644, 0, 0)
+    assert found.mtime_ns == TIME * 10**9
+    assert "/d/f" in bench.changed()
+
+
+def test_attributes_make_a_difference(bench: Bench) -> None:
+    bench.delta({**BASE, "d/f": Entry("S", mtime=TIME)}).snapshot({"d/f": Entry("S", mtime=TIME)})
+    os.setxattr(bench.root / "snap1/d/f", "user.kind", b"x")
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    assert tree["/d/f"].xattrs == (("user.kind", b"x"),)
+
+
+def test_a_time_is_compared_as_layers_have_it(bench: Bench) -> None:
+    """A base that was pulled has whole seconds, the same base made here has more."""
+    bench.delta({**BASE, "d/f": Entry("S", mtime=TIME)}).snapshot({"d/f": Entry("S")})
+    os.utime(bench.root / "snap1/d/f", ns=(TIME * 10**9 + 5, TIME * 10**9 + 5))
+    bench.run(copy("/d/f", "/d/f"))
+    assert bench.changed() == set()
+
+
+def test_what_chmod_and_chown_make_of_a_source_is_compared(bench: Bench) -> None:
+    there = Entry("S", mtime=TIME, mode=0o600, uid=5, gid=6)
+    bench.delta({**BASE, "f": there}).snapshot({"f": Entry("S", mtime=TIME)})
+    bench.run(copy("/f", "/f", mode=0o600, owner=Owner(user="5", group="6")))
+    assert bench.changed() == set()
+
+
+@pytest.mark.parametrize("second", ["same", "other", "absent"])
+def test_names_of_one_file_stay_together(bench: Bench, second: str) -> None:
+    """E158: one name of the source is there already, the other is not or is another's."""
+    base: dict[str, Any] = {**BASE, "d/a": Entry("S", mtime=TIME)}
+    if second != "absent":
+        base["d/b"] = Entry("S" if second == "same" else "T", mtime=TIME)
+    bench.delta(base).snapshot({"d/a": Entry("S", mtime=TIME)})
+    os.link(bench.root / "snap1/d/a", bench.root / "snap1/d/b")
+    os.utime(bench.root / "snap1/d/a", (TIME, TIME))
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    assert tree["/d/b"].content == b"S"
+    if second == "same":  # both are left as they are
+        assert bench.changed() == {"/d"}
+    else:
+        assert tree["/d/a"].ino == tree["/d/b"].ino
+        assert bench.changed() == {"/d", "/d/a", "/d/b"}
