@@ -30,7 +30,7 @@ def _read_caps() -> tuple[int, list[int]]:
 
 # Both are the same for every step, so the zygote works them out once, at import.
 _FILTER = seccomp.program()
-PERMITTED, _BOUNDING = _read_caps()
+PERMITTED, _bounding = _read_caps()
 
 
 _listening: dict[tuple[bool, bool], bytes] = {}
@@ -81,14 +81,8 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
     recorded = isolation.rung() == isolation.USERNS_SINGLE
     if not insecure and not recorded and isolation.mounts():
         syscalls.seccomp_filter(_FILTER)
-    keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
-    if not isolation.mounts():
-        # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
-        # cannot keeps the step from tracing the builder, too.
-        keep &= ~(1 << _SYS_CHROOT)
-    for number in _BOUNDING:
-        if not keep >> number & 1 and (PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+    keep = _kept(insecure=insecure)
+    bound(keep)
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,
         # as a set-user-id program could not get them back.
@@ -97,6 +91,25 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
         _change_ids(uid, gid, groups)
     caps = 0 if uid else keep & PERMITTED
     syscalls.capset(caps, caps, 0)
+
+
+def bound(keep: int = _DEFAULT_CAPS) -> None:
+    """Let no program give this process a capability that is not in *keep*; of those it has, none goes."""
+    global _bounding
+    if PERMITTED >> _SETPCAP & 1 or isolation.mounts():
+        for number in _bounding:
+            if not keep >> number & 1:
+                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+        _bounding = [number for number in _bounding if keep >> number & 1]
+
+
+def _kept(*, insecure: bool) -> int:
+    keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
+    if not isolation.mounts():
+        # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
+        # cannot keeps the step from tracing the builder, too.
+        keep &= ~(1 << _SYS_CHROOT)
+    return keep
 
 
 def _change_ids(uid: int, gid: int, groups: list[int]) -> None:

@@ -123,6 +123,7 @@ def stand_by(made: spare.Spare) -> NoReturn:
     """Do what is the same for each step, then wait for one, and become its program."""
     enter_cgroups(made.leaf)
     begin_session(made.details["hostname"])
+    privileges.bound()
     staged = stage.Stage(made.details, made.store_fd)
     try:
         fds = made.receive()

@@ -118,6 +118,12 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+# Numbers, bytes and None go as they are: to wrap each in an object takes as long as the call.
+_MOST_ARGUMENTS = 6
+_syscall.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * _MOST_ARGUMENTS]
+_UNUSED = [(0,) * (_MOST_ARGUMENTS - count) for count in range(_MOST_ARGUMENTS + 1)]
+_prctl = _libc.prctl
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 Path = str | bytes
 
@@ -127,18 +133,14 @@ def _raise(filename: Path | None = None) -> None:
     raise OSError(code, os.strerror(code), filename)
 
 
-def _call(name: str, *args: object, filename: Path | None = None) -> int:
+def _call(name: str, *args: int | bytes | None, filename: Path | None = None) -> int:
     number = _NUMBERS.get(name)
     if number is None:
         raise OSError(38, f"no number for {name} on {MACHINE}")
-    result = int(_syscall(ctypes.c_long(number), *args))
+    result: int = _syscall(number, *args, *_UNUSED[len(args)])
     if result < 0:
         _raise(filename)
     return result
-
-
-def _int(value: int) -> ctypes.c_long:
-    return ctypes.c_long(value)
 
 
 def clone3(flags: int, exit_signal: int = 17, *, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -157,7 +159,7 @@ def clone3(flags: int, exit_signal: int = 17, *, cgroup_fd: int = -1) -> tuple[i
     args = struct.pack(
         f"={8 + len(into)}Q", flags, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, *into
     )
-    pid = _call("clone3", ctypes.c_char_p(args), _int(len(args)))
+    pid = _call("clone3", args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
 
 
@@ -193,34 +195,32 @@ def pivot_root(new_root: Path, put_old: Path) -> None:
 
 
 def fsopen(fstype: str) -> int:
-    return _call("fsopen", fstype.encode(), _int(FSOPEN_CLOEXEC), filename=fstype)
+    return _call("fsopen", fstype.encode(), FSOPEN_CLOEXEC, filename=fstype)
 
 
 def fsconfig_string(fs_fd: int, key: str, value: Path) -> None:
     _call(
         "fsconfig",
-        _int(fs_fd),
-        _int(FSCONFIG_SET_STRING),
+        fs_fd,
+        FSCONFIG_SET_STRING,
         key.encode(),
         os.fsencode(value),
-        _int(0),
+        0,
         filename=f"{key}={os.fsdecode(value)}",
     )
 
 
 def fsconfig_flag(fs_fd: int, key: str) -> None:
-    _call(
-        "fsconfig", _int(fs_fd), _int(FSCONFIG_SET_FLAG), key.encode(), None, _int(0), filename=key
-    )
+    _call("fsconfig", fs_fd, FSCONFIG_SET_FLAG, key.encode(), None, 0, filename=key)
 
 
 def fsconfig_create(fs_fd: int) -> None:
-    _call("fsconfig", _int(fs_fd), _int(FSCONFIG_CMD_CREATE), None, None, _int(0))
+    _call("fsconfig", fs_fd, FSCONFIG_CMD_CREATE, None, None, 0)
 
 
 def fsmount(fs_fd: int, attributes: int = 0) -> int:
     """Return a mount that is not attached anywhere yet, as a descriptor."""
-    return _call("fsmount", _int(fs_fd), _int(FSMOUNT_CLOEXEC), _int(attributes))
+    return _call("fsmount", fs_fd, FSMOUNT_CLOEXEC, attributes)
 
 
 def open_tree(dir_fd: int, path: Path, flags: int = OPEN_TREE_CLONE) -> int:
@@ -229,7 +229,7 @@ def open_tree(dir_fd: int, path: Path, flags: int = OPEN_TREE_CLONE) -> int:
     An empty path means *dir_fd* itself.
     """
     flags |= OPEN_TREE_CLOEXEC | (AT_EMPTY_PATH if not path else 0)
-    return _call("open_tree", _int(dir_fd), os.fsencode(path), _int(flags), filename=path or None)
+    return _call("open_tree", dir_fd, os.fsencode(path), flags, filename=path or None)
 
 
 def move_mount(mount_fd: int, target_fd: int, target: Path = b"") -> None:
@@ -237,11 +237,11 @@ def move_mount(mount_fd: int, target_fd: int, target: Path = b"") -> None:
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if target else MOVE_MOUNT_T_EMPTY_PATH)
     _call(
         "move_mount",
-        _int(mount_fd),
+        mount_fd,
         b"",
-        _int(target_fd),
+        target_fd,
         os.fsencode(target),
-        _int(flags),
+        flags,
         filename=target or None,
     )
 
@@ -249,7 +249,7 @@ def move_mount(mount_fd: int, target_fd: int, target: Path = b"") -> None:
 def mount_setattr(mount_fd: int, set_: int, clear: int = 0, *, recursive: bool = False) -> None:
     attr = struct.pack("=4Q", set_, clear, 0, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    _call("mount_setattr", _int(mount_fd), b"", _int(flags), ctypes.c_char_p(attr), _int(len(attr)))
+    _call("mount_setattr", mount_fd, b"", flags, attr, len(attr))
 
 
 def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) -> int:
@@ -270,10 +270,10 @@ def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) ->
 def _openat2(dir_fd: int, path: Path, how: bytes) -> int:
     return _call(
         "openat2",
-        _int(dir_fd),
+        dir_fd,
         os.fsencode(path),
-        ctypes.c_char_p(how),
-        _int(len(how)),
+        how,
+        len(how),
         filename=path,
     )
 
@@ -281,11 +281,11 @@ def _openat2(dir_fd: int, path: Path, how: bytes) -> int:
 def renameat2(old_dir: int, old: Path, new_dir: int, new: Path, flags: int = 0) -> None:
     _call(
         "renameat2",
-        _int(old_dir),
+        old_dir,
         os.fsencode(old),
-        _int(new_dir),
+        new_dir,
         os.fsencode(new),
-        _int(flags),
+        flags,
         filename=old,
     )
 
@@ -319,8 +319,7 @@ def sethostname(name: str) -> None:
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
-    numbers = (ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5))
-    result = int(_libc.prctl(ctypes.c_int(option), *numbers))
+    result: int = _prctl(option, arg2, arg3, arg4, arg5)
     if result < 0:
         _raise()
     return result
@@ -338,7 +337,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         permitted >> high,
         inheritable >> high,
     )
-    _call("capset", ctypes.c_char_p(header), ctypes.c_char_p(data))
+    _call("capset", header, data)
 
 
 def seccomp_filter(program: bytes, flags: int = 0) -> int:
@@ -349,22 +348,21 @@ def seccomp_filter(program: bytes, flags: int = 0) -> int:
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
     fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    return _call("seccomp", _int(SECCOMP_SET_MODE_FILTER), _int(flags), ctypes.c_char_p(fprog))
+    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, fprog)
 
 
 def landlock_create_ruleset(attributes: bytes, flags: int) -> int:
     """Return a ruleset's descriptor, or with flag 1 and no attributes the kernel's version."""
-    pointer = ctypes.c_char_p(attributes or None)
-    return _call("landlock_create_ruleset", pointer, _int(len(attributes)), _int(flags))
+    return _call("landlock_create_ruleset", attributes or None, len(attributes), flags)
 
 
 def landlock_restrict_self(ruleset_fd: int) -> None:
-    _call("landlock_restrict_self", _int(ruleset_fd), _int(0))
+    _call("landlock_restrict_self", ruleset_fd, 0)
 
 
 def join_session_keyring(name: str | None = None) -> None:
     """Leave the caller's keyrings behind for a new, empty session keyring."""
-    _call("keyctl", _int(KEYCTL_JOIN_SESSION_KEYRING), name.encode() if name else None)
+    _call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, name.encode() if name else None)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
