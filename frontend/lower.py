@@ -109,6 +109,7 @@ def plan(
     target = graph.target(options.target)
     while True:
         reachable = graph.everything() if all_stages else graph.reachable(target)
+        graph.judge(reachable)
         added = [node for node in reachable if _add_triggers(graph, node, images)]
         if not added:
             break

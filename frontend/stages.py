@@ -67,6 +67,7 @@ class Node:
         origin: what its tree starts as.
         platform: of ``--platform``; None when that was not given.
         replaced: a named context stands for the stage; its own instructions do not count [NC-7].
+        judged: policies have had their say about the origin.
     """
 
     base_name: str
@@ -78,6 +79,7 @@ class Node:
     replaced: bool = False
     steps: list[Step] = field(default_factory=list[Step])
     triggers_added: bool = False
+    judged: bool = False
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -165,7 +167,7 @@ class StageGraph:
         if start.name:
             context = self._contexts.find(start.name, platform or self._target_platform)
         if context is not None:
-            node.origin, node.replaced = self._ruled(context), True
+            node.origin, node.replaced = context, True
         else:
             node.origin = self._by_name.get(base) or self._outside(base, platform)
         return node
@@ -178,7 +180,7 @@ class StageGraph:
             return Scratch()
         context = self._contexts.find(name, platform or self._target_platform)
         if context is not None:
-            return self._ruled(context)
+            return context
         try:
             reference = Reference.parse(name)
         except ValueError as error:
@@ -186,17 +188,7 @@ class StageGraph:
             if name.lower() in self._by_name:  # FROM Base after FROM x AS Base [FROM-4]
                 hints = (f"stage names are lower case; did you mean {name.lower()}?",)
             raise UserError(f'failed to parse stage name "{name}": {error}', hints=hints) from error
-        found = self._ruled(ImageContext(name, reference))
-        if isinstance(found, ImageContext) and found.reference and not found.layout:
-            return RegistryImage(found.reference)
-        return found
-
-    def _ruled(self, context: NamedContext) -> NamedContext:
-        if not self._policies:
-            return context
-        from pybuild.frontend.sourced import ruled_context
-
-        return ruled_context(self._policies, context)
+        return RegistryImage(reference)
 
     def _step(self, instruction: ast.Instruction, *, triggered: bool = False) -> Step:
         sources: tuple[Node | None, ...] = ()
@@ -236,6 +228,23 @@ class StageGraph:
                 base_name=name, at=instruction, origin=self._outside(name, None)
             )
         return self._external[name]
+
+    def judge(self, nodes: Iterable[Node]) -> None:
+        """Let policies judge what the nodes start as, once: what is not needed is not their matter.
+
+        Raises:
+            UserError: they refuse it.
+        """
+        if not self._policies:
+            return
+        for node in nodes:
+            if node.judged or isinstance(node.origin, Node | Scratch):
+                continue
+            try:
+                node.origin = _judged(self._policies, node.base_name, node.origin)
+            except PybuildError as error:
+                raise error.with_spans(node.spans) from None
+            node.judged = True
 
     def add_triggers(self, node: Node, triggers: Iterable[ast.Instruction]) -> None:
         """Put ONBUILD triggers in front of the stage's own instructions, once [OB-2].
@@ -319,6 +328,19 @@ class StageGraph:
                     stack.pop()
                     path.pop(node, None)
                     done.add(node)
+
+
+def _judged(
+    policies: Policies, name: str, origin: NamedContext | RegistryImage
+) -> NamedContext | RegistryImage:
+    from pybuild.frontend.sourced import ruled_context  # most builds have no policies
+
+    if not isinstance(origin, RegistryImage):
+        return ruled_context(policies, origin)
+    found = ruled_context(policies, ImageContext(name, origin.reference))
+    if isinstance(found, ImageContext) and found.reference and not found.layout:
+        return RegistryImage(found.reference)
+    return found
 
 
 def _cycle(path: list[Node], start: Node) -> UserError:

@@ -7,7 +7,17 @@ import pytest
 from pybuild.frontend.lowering import Lowered
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource, ImageSource, LocalSource, Op, walk
-from pybuild.model.policy import Action, MatchType, Policies, Policy, Rule, Selector, Update
+from pybuild.model.policy import (
+    Action,
+    MatchType,
+    Policies,
+    Policy,
+    Rule,
+    Selector,
+    Source,
+    Undecided,
+    Update,
+)
 from tests.frontend.lowering import build
 
 SOURCES = (GitSource, HttpSource, ImageSource, LocalSource)
@@ -46,6 +56,40 @@ def test_what_is_refused_is_refused_where_it_is_named(
         build(text, policies=refused)
     assert caught.value.message == f'source "{identifier}" denied by policy'
     assert [span.first_line for span in caught.value.spans] == [line]
+
+
+def test_what_the_target_does_not_need_is_not_their_matter() -> None:
+    text = "FROM a AS x\nFROM b AS y\nCOPY --from=c /f /\nFROM x AS z\n"
+    for name in ("b", "c"):
+        refused = policy(
+            Rule(Action.DENY, Selector(f"docker-image://docker.io/library/{name}:latest"))
+        )
+        build(text, target="z", policies=refused)
+        with pytest.raises(UserError, match="denied by policy"):
+            build(text, target="y", policies=refused)
+
+
+class Asking:
+    """A judge who must be asked first."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def judge(self, source: Source) -> Source:
+        if source.identifier in self.known:
+            return source
+        raise Undecided(source)
+
+
+def test_a_judge_has_the_last_word_and_may_not_have_it_yet() -> None:
+    image = "docker-image://m.example/library/alpine:latest"
+    other = instead("docker-image://docker.io/*", "docker-image://m.example/$1")
+    with pytest.raises(Undecided) as caught:
+        build("FROM alpine\n", policies=other + Policies(judge=Asking()))
+    assert caught.value.source == Source(image)
+    asked: list[str] = []
+    build("FROM alpine\n", policies=other + Policies(judge=Asking(image)), asked=asked)
+    assert asked == ["m.example/library/alpine linux/amd64"]
 
 
 def test_an_image_that_is_replaced_is_never_asked_for() -> None:
