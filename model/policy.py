@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
+from typing import Protocol
 
 from pybuild.model import regex, wildcard
 from pybuild.model.dataclass import dataclass
@@ -165,24 +166,50 @@ class Policy:
         return source
 
 
+class Judge(Protocol):
+    """Decides about sources that all rules let pass."""
+
+    def judge(self, source: Source) -> Source:
+        """Return what takes the place of *source*, or itself.
+
+        Raises:
+            Undecided: it has not been asked. UserError: it is refused.
+        """
+        ...
+
+
+class Undecided(Exception):
+    """Whoever called has to get a verdict about *source*, and begin again."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.identifier)
+        self.source = source
+
+
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Those of a request and of what it is part of; each of them has to agree."""
+    """Those of a request and of what it is part of; each of them has to agree.
+
+    Attributes:
+        judge: has the last word.
+    """
 
     all: tuple[Policy, ...] = ()
+    judge: Judge | None = None
     _looks: list[int] = field(default_factory=lambda: [0], compare=False, hash=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.all)
+        return bool(self.all) or self.judge is not None
 
     def __add__(self, others: Policies) -> Policies:
-        return Policies(self.all + others.all)
+        return Policies(self.all + others.all, self.judge or others.judge)
 
     def apply(self, source: Source) -> Source:
         """Return what is to be used instead of *source*; most often itself.
 
         Raises:
             UserError: a policy refuses it, or replacements have no end.
+            Undecided: nobody has asked the judge.
         """
         first = source
         for _ in range(_MOST_CHANGES + 1):
@@ -194,6 +221,8 @@ class Policies:
                 source = policy.judge(source)
                 if source != before:
                     break
+            if source == before and self.judge is not None:
+                source = self.judge.judge(source)
             if source == before:
                 return source
         raise UserError(f'source "{first.identifier}": too many mutations by source policies')

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.attestation import Attestation
@@ -46,7 +47,8 @@ async def scan_reference(
         UserError: there is no such scanner.
     """
     if scope.policies:
-        sbom = replace(sbom, generator=ruled_image(scope.policies, sbom.generator))
+        ruled = await scope.decided(partial(ruled_image, scope.policies, sbom.generator))
+        sbom = replace(sbom, generator=ruled)
     request = ImageRequest(sbom.generator, native_platform())
     title = f"[internal] load metadata for {sbom.generator}"
     async with internal_step(title, scope.emit, scope.engine.clock):

@@ -24,12 +24,14 @@ from pybuild.daemon.control.policies import read_policies
 from pybuild.daemon.control.provenance import Ledger, Solve
 from pybuild.daemon.control.results import CONFIG, Reference, Result
 from pybuild.daemon.control.scope import Scope
+from pybuild.daemon.control.sourcemeta import source_meta
 from pybuild.daemon.control.status import Journal, Teller
 from pybuild.daemon.control.trace import Trace
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.ops import Definition
 from pybuild.daemon.pb.sourcepolicy import Policy
+from pybuild.daemon.session.verdicts import SessionVerdicts
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
 from pybuild.frontend.giturl import without_credentials
@@ -44,6 +46,7 @@ from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.daemon.control.server import BuildServer
+    from pybuild.daemon.control.trees import FindSession
     from pybuild.explain.report import BuildReport
 
 DOCKERFILE = "dockerfile.v0"
@@ -149,7 +152,7 @@ class Build:
                 allow=allow,
                 emit=self._emit,
             ) as scope:
-                scope.policies = self._policies()
+                scope.policies = await self._policies(scope, find)
                 scope.missed = self.told.account.missed
                 self._scope = scope
                 scope.files = self.files
@@ -185,14 +188,15 @@ class Build:
         """Begin to find out why steps ran; who is asked for that waits for it."""
         return self._server.accounts.keep(self.ref, self.told, error)
 
-    def _policies(self) -> Policies | None:
+    async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:
         request = self.request
-        if request.SourcePolicySession:  # what it would refuse must not be built unasked
-            raise UserError(
-                "policies that a session decides about are not supported",
-                hints=("give the rules as a source policy",),
-            )
-        return read_policies([request.SourcePolicy] if request.HasField("SourcePolicy") else [])
+        above: Policies | None = None
+        if request.SourcePolicySession:
+            verdicts = SessionVerdicts(await find(request.SourcePolicySession))
+            scope.decide = partial(verdicts.decide, look_up=partial(source_meta, scope))
+            above = Policies(judge=verdicts)
+        rules = [request.SourcePolicy] if request.HasField("SourcePolicy") else []
+        return read_policies(rules, above)
 
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request

@@ -32,6 +32,7 @@ SERVER_CAPS = (
     "exporter.multiple",
     "gc.freespacefilter",
     "history.filter",
+    "source.policy.session",
 )
 """Of the server beyond definitions, told together with theirs; the first makes clients ask for
 provenance."""

@@ -39,6 +39,7 @@ from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
 from pybuild.model.platform import Platform
+from pybuild.model.policy import Undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
 
     if attrs.request:
         options = _options(attrs, definition, default_platform(attrs))
-        return Answer(await answer_subrequest(attrs, definition, options, images), {})
+        answering = partial(answer_subrequest, attrs, definition, options, images)
+        return Answer(await scope.decided_of(answering), {})
     lowered: list[Lowered] = []
     epochs = Epochs(scope.sources, scope.emit, scope.engine.clock)
     for platform in platforms:
@@ -79,8 +81,9 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
         known: dict[ImageRequest, ResolvedImage] = {}
         try:
             dockerfile = parse_dockerfile(definition.data, definition.filename)
-            options = await epochs.settle(dockerfile, options)
-            while isinstance(found := lower(dockerfile, options, known), NeedImages):
+            options = await scope.decided_of(partial(epochs.settle, dockerfile, options))
+            lowering = partial(lower, dockerfile, options, known)
+            while isinstance(found := await scope.decided(lowering), NeedImages):
                 known |= await images(found)
         except UserError:
             _warn_before_error(definition, options, known, teller)
@@ -127,7 +130,10 @@ def _warn_before_error(
     teller: Teller,
 ) -> None:
     """Tell what the checks have to say about a file that cannot be built."""
-    checked = Check(definition.data, definition.filename, options).run(known)
+    try:
+        checked = Check(definition.data, definition.filename, options).run(known)
+    except Undecided:  # about a source that was not come upon
+        return
     if isinstance(checked, Checked):
         _warn((finding.warning() for finding in checked.findings), definition, teller)
 

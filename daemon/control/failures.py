@@ -14,12 +14,14 @@ from pybuild.daemon.pb.errors import (
     Detail,
     FrontendCapDetail,
     FrontendDetail,
+    RefusalDetail,
     SubrequestDetail,
     VertexDetail,
     encode,
     status_of,
 )
 from pybuild.daemon.pb.stacks import stacks_of
+from pybuild.daemon.session.verdicts import SourceRefused
 from pybuild.model.errors import PybuildError
 from pybuild.model.ops import LocalSource, Vertex
 from pybuild.render import unwrap
@@ -51,6 +53,8 @@ def rpc_error(
     if isinstance(cause, UnknownRequest):
         details.append(SubrequestDetail(cause.name))
         code = Code.UNIMPLEMENTED
+    if isinstance(cause, SourceRefused) and cause.reasons:
+        details.append(RefusalDetail(cause.reasons))
     if vertex:
         details.append(VertexDetail(vertex))
     if frontend:

@@ -45,12 +45,14 @@ async def load_definition(
             }
         return {query: task.result() for query, task in tasks.items()}
 
-    found = await read_with(
-        definition,
-        platform=native_platform(),
-        resolve=resolve,
-        call=scope.trees.name_of,
-        rule=partial(ruled_source, policies=policies or scope.policies),
+    found = await scope.decided_of(
+        lambda: read_with(
+            definition,
+            platform=native_platform(),
+            resolve=resolve,
+            call=scope.trees.name_of,
+            rule=partial(ruled_source, policies=policies or scope.policies),
+        )
     )
     scope.files.update(found.files)
     return found.result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import urlsplit
 
 from pybuild.contextkinds import git_context
@@ -49,11 +50,13 @@ async def load_context(scope: Scope, attrs: Attrs) -> RemoteContext:
             mtime="commit" if attrs.build_args.get("SOURCE_DATE_EPOCH") else "",
         )
         name = f"[internal] load git source {without_credentials(url)}"
-        vertex = Vertex(_ruled(attrs, git), meta=VertexMeta(name=name))
+        source = await scope.decided(partial(_ruled, attrs, git))
+        vertex = Vertex(source, meta=VertexMeta(name=name))
         return RemoteContext(vertex, await scope.snapshot(vertex))
     if is_http(url):
         op = HttpSource(url=url, filename=CONTEXT_FILE)
-        return await _file(scope, _ruled(attrs, op), "[internal] load remote build context")
+        source = await scope.decided(partial(_ruled, attrs, op))
+        return await _file(scope, source, "[internal] load remote build context")
     raise UserError(f"invalid context {without_credentials(url)}")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pybuild.attest.sources import Image
 from pybuild.daemon.control.caches import Imports
@@ -30,6 +30,7 @@ from pybuild.internal import internal_step, named_only
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
+from pybuild.model.policy import Source, Undecided
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.proxies import proxy_for
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
     from pybuild.model.policy import Policies
 
+T = TypeVar("T")
+
+
+async def _nobody_decides(source: Source) -> None:
+    raise InternalError(f"nobody decides about {source.identifier}")
+
 
 class Scope:
     """What one build shares from its first question to its last export. An async context manager.
@@ -59,7 +66,7 @@ class Scope:
         delivers: what is solved is wanted itself, not only that it is made.
         imports: the caches that it looks into.
         caching: where what it makes is carried to.
-        policies: judge all its sources.
+        policies: judge all its sources; *decide* gets the verdict about one that they demand.
         missed: told of what is about to run.
     """
 
@@ -87,6 +94,7 @@ class Scope:
         self.imports = Imports(self)
         self.caching: Caching | None = None
         self.policies: Policies | None = None
+        self.decide: Callable[[Source], Awaitable[None]] = _nobody_decides
         self.missed: OnMiss = goes_on
         secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
         self.sources = RemoteSources(
@@ -148,6 +156,22 @@ class Scope:
         )
         self._solutions.append(solution)
         return solution
+
+    async def decided(self, work: Callable[[], T]) -> T:
+        """Return what *work* gives, begun again with each verdict about a source that it lacks."""
+        while True:
+            try:
+                return work()
+            except Undecided as undecided:
+                await self.decide(undecided.source)
+
+    async def decided_of(self, work: Callable[[], Awaitable[T]]) -> T:
+        """As `decided`, for what waits."""
+        while True:
+            try:
+                return await work()
+            except Undecided as undecided:
+                await self.decide(undecided.source)
 
     def carry(self, caching: Caching) -> None:
         """Follow what is solved from now on, until the scope is left."""

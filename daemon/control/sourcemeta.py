@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from pybuild.attest.sources import Image
@@ -39,7 +40,8 @@ async def resolve_image_config(
     """
     platform = request.Platform if request.HasField("Platform") else None
     source = SourceOp(identifier=_IMAGE + request.Ref)
-    ruled_source(source, read_policies(request.SourcePolicies, scope.policies))
+    rules = read_policies(request.SourcePolicies, scope.policies)
+    await scope.decided(partial(ruled_source, source, rules))
     if not source.identifier.startswith(_IMAGE):
         raise UserError(f"source policy: image {request.Ref} is to be {source.identifier}")
     name = source.identifier.removeprefix(_IMAGE)
@@ -50,12 +52,24 @@ async def resolve_image_config(
 async def resolve_source_meta(
     scope: Scope, request: pb.ResolveSourceMetaRequest
 ) -> pb.ResolveSourceMetaResponse:
-    """Return what is known of a source without fetching its tree.
+    """Return what is known of a source, or of what policies put in its place.
 
     Raises:
         UserError: it is of a kind without such facts, or not there.
     """
-    ruled_source(request.Source, read_policies(request.SourcePolicies, scope.policies))
+    rules = read_policies(request.SourcePolicies, scope.policies)
+    await scope.decided(partial(ruled_source, request.Source, rules))
+    return await source_meta(scope, request)
+
+
+async def source_meta(
+    scope: Scope, request: pb.ResolveSourceMetaRequest
+) -> pb.ResolveSourceMetaResponse:
+    """Return what is known of a source without fetching its tree, whatever policies say.
+
+    Raises:
+        UserError: it is of a kind without such facts, or not there.
+    """
     response = pb.ResolveSourceMetaResponse()
     response.Source.CopyFrom(request.Source)
     identifier = request.Source.identifier

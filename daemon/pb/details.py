@@ -65,6 +65,13 @@ class SubrequestDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalDetail:
+    """Why policies of the client let a source not be used, in their words."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExitDetail:
     """The exit code of a process."""
 
@@ -107,6 +114,7 @@ Detail = (
     | FrontendDetail
     | FrontendCapDetail
     | SubrequestDetail
+    | RefusalDetail
     | ExitDetail
     | FaultDetail
 )
@@ -146,6 +154,9 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             return "errdefs.FrontendCap", _present({"name": utf8(detail.name)})
         case SubrequestDetail():
             return "errdefs.Subrequest", _present({"name": utf8(detail.name)})
+        case RefusalDetail():
+            messages = [{"message": utf8(reason)} for reason in detail.reasons]
+            return "policysession.DecisionResponse", {"action": 1, "denyMessages": messages}
         case ExitDetail():
             return "gatewayapi.ExitMessage", _present({"Code": detail.code})
         case StackDetail():

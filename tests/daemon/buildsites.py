@@ -19,6 +19,7 @@ from pybuild.daemon.client.session import ClientSession
 from pybuild.daemon.grpc.calls import Handler
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.daemon.pb import control as pb
+from pybuild.daemon.session.verdicts import METHOD as CHECK_POLICY
 from tests.harness import Pybuild
 
 CONTROL = "/moby.buildkit.v1.Control/"
@@ -137,6 +138,7 @@ class Client:
                 FrontendAttrs={"image-resolve-mode": "local", **(attrs or {})},
                 Exporters=[pb.Exporter(Type=kind, Attrs=given) for kind, given in exporters],
                 Entitlements=entitlements,
+                SourcePolicySession=session.id if CHECK_POLICY in offered else "",
             )
             try:
                 data = await self.call("Solve", request.SerializeToString())
