@@ -9,7 +9,7 @@ from pybuild.model.ops import GitSource, HttpSource, ScratchSource
 from pybuild.solver import keys
 from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, DigestContent, Identify, Probe, Run, SaveAlias
-from pybuild.solver.node import Alias, Node
+from pybuild.solver.node import Alias, Grade, Node
 from pybuild.solver.solution import Solved
 
 
@@ -140,6 +140,8 @@ class Keyring(Ledger, ABC):
             self._hit(node, solved)
         elif twin is not None and twin.solved is not None and not node.fresh:
             self._hit(node, twin.solved)
+        elif node.fresh and node.grade is Grade.GO:
+            self._miss(node)  # to hold what is below for a moment costs a look at all of it
         else:
             self._reconcile(node)
             self._touch(node)

@@ -9,7 +9,9 @@ from pybuild.model.errors import InternalError
 from pybuild.model.ops import DiffOp, Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.solver.fakes import FakeRunner, MemoryRecords
+from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, Identify, JobDone, Phase, Probe, Run
+from pybuild.solver.node import Grade, Node, NodeId
 from tests.solver.builders import Desk, copy, image, local, merge, run, scratch, vertex
 
 
@@ -583,3 +585,29 @@ def test_many_copies_in_a_chain(size: int) -> None:
     desk = Desk(validate=False)
     desk.solve(top)
     assert len(desk.ran) == 2 * size + 1
+
+
+@pytest.mark.parametrize("no_cache", [False, True])
+def test_copies_in_a_chain_whose_sources_are_known_early_take_a_look_each(
+    no_cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys become known before the first copy has run."""
+
+    def looks(size: int) -> int:
+        counted = 0
+        desired = Ledger._desired  # pyright: ignore[reportPrivateUsage]
+
+        def count(ledger: Ledger, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
+            nonlocal counted
+            counted += 1
+            return desired(ledger, node)
+
+        stage, top = run("stage", image(), no_cache=no_cache), scratch()
+        for number in range(size):
+            top = copy(f"c{number}", top, stage, f"/{number}", no_cache=no_cache)
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "_desired", count)
+            Desk(validate=False).solve(top)
+        return counted
+
+    assert looks(160) < 3 * looks(80)
