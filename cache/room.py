@@ -39,6 +39,8 @@ _PATIENCE_S = 10.0
 _YIELD_S = 1.0
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.5
+# From being told to end until nothing is written any more, on a busy machine.
+_END_S = 0.05
 _LEAST_SLACK, _MOST_SLACK = 128, 8
 _MOST_SLACK_BYTES = 1 << 30
 
@@ -267,6 +269,11 @@ class Room:
         most = min(self.ceiling // _MOST_SLACK, _MOST_SLACK_BYTES)
         self._slack = int(min(max(ahead, self.ceiling // _LEAST_SLACK), most))
 
+    def _written_while_it_ends(self) -> int:
+        """Return what the fastest writer adds after it was told; by then it is too late to tell."""
+        least = self.ceiling // _LEAST_SLACK
+        return int((self._slack - least) * _END_S / _AHEAD_S)
+
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Say what holds the space that is wanted."""
         found = self._evictor.found
@@ -311,7 +318,8 @@ class Room:
             count, wanted = self._look()
             if wanted > 0:
                 self._free_soon()
-            over = count.total(self._own, hopes=False) > self.ceiling and self._evictor.is_vain()
+            taken = count.total(self._own, hopes=False) + self._written_while_it_ends()
+            over = taken > self.ceiling and self._evictor.is_vain()
             most = max((one.used for one in count.others.values()), default=0)
             # Where another process writes more, it has a moment to end that itself.
             self._over_since = self._over_since or time.monotonic() if over else 0.0

@@ -132,6 +132,29 @@ def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock
 
 
 @pytest.mark.slow
+def test_who_writes_fast_is_told_before_the_ceiling(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has ended it writes on, and that is to be below the ceiling, too."""
+
+    def be_fast(room: Room, _taken: int) -> None:
+        monkeypatch.setattr(room, "_slack", CEILING // 8)
+
+    monkeypatch.setattr(Room, "_adapt", be_fast)
+    with Store.open(root, clock) as store:
+        store.keep_below(CEILING)
+        assert store.room is not None
+        active = store.deltas.begin()
+        told: list[EnvironmentFault] = []
+        with store.room.writing(active.fs, told.append):
+            write_seen(store, f"{active.fs}/file", 34 * MB)  # and the ballast
+            while not told and measure(str(root)) < CEILING:
+                write_seen(store, f"{active.fs}/file", MB // 20)
+        assert "ceiling of 40.00MB" in told[0].message
+        assert CEILING * 0.98 < measure(str(root)) < CEILING
+
+
+@pytest.mark.slow
 def test_room_is_made_while_somebody_writes(root: Path, clock: FakeClock) -> None:
     old = filled(root, clock, 1, 1, 1)
     with Store.open(root, clock) as store:

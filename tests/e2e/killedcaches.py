@@ -124,6 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="builds that were not done by then")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--longest", type=float, default=LONGEST_S, help="seconds until a kill")
     parser.add_argument("--directory", action="store_true", help="instead of a registry")
     options = parser.parse_args()
     chance = random.Random(options.seed)
@@ -144,7 +145,7 @@ def main() -> int:
                     registry = start_registry(where)
                 host = "" if registry is None else registry.host
                 place = f"{host}/killed/cache:1" if host else str(where / "cache")
-                moment_s = chance.uniform(0.2, LONGEST_S)
+                moment_s = chance.uniform(0.2, options.longest)
                 found.append(kill(machines, place, f"{options.seed}-{number}", moment_s))
                 print(number, found[-1], flush=True)
         finally:
@@ -153,8 +154,10 @@ def main() -> int:
     killed = [one for one in found if not one.ended]
     ages = sorted(age for one in killed for age in one.lost_ages_s)
     whole = sum(not one.lost_ages_s for one in killed)
+    early = sum(not one.finished for one in killed)
     print(f"{len(killed)} builds killed of {len(found)}, {time.monotonic() - began:.0f} s")
     print(f"steps that were announced as done by then: {sum(one.finished for one in killed)}")
+    print(f"builds that were killed before they had announced any: {early}")
     print(f"builds that lost none of them: {whole}")
     print(f"announced steps that ran again: {len(ages)}")
     if ages:
