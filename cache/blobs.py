@@ -15,6 +15,7 @@ from copy import copy
 from pybuild.cache.atomic import Disk, discard, fault, faults, write_file
 from pybuild.cache.ingest import BlobWriter
 from pybuild.cache.leases import Keeper, Lease, Leases
+from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
 
@@ -109,7 +110,7 @@ class Blobs:
         path = self.path(digest)
         with faults(f"cannot store blob {digest}", self._root):
             try:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=plain) as file:
                     if file.read(len(data) + 1) == data:  # what is damaged is written anew
                         return digest
             except FileNotFoundError:
@@ -133,7 +134,7 @@ class Blobs:
         digest = Digest.parse(digest)
         path = self.path(digest)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=plain) as file:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise BlobMissing(digest) from None
@@ -157,7 +158,7 @@ class Blobs:
         digest = Digest.parse(digest)
         path = self.path(digest)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=plain) as file:
                 found = hashlib.file_digest(file, digest.algorithm).hexdigest()
         except FileNotFoundError:
             raise BlobMissing(digest) from None

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from pybuild.cache.atomic import discard, faults, write_file
 from pybuild.cache.jsontext import as_object, is_object, parse
+from pybuild.cache.plainfile import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Builds:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            with open(os.path.join(self._folder, name), "rb") as file:
+            with open(os.path.join(self._folder, name), "rb", opener=plain) as file:
                 value = parse(file.read(_MAX_BYTES))
         except OSError:
             return None

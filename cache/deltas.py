@@ -18,6 +18,7 @@ from pybuild.cache.atomic import Disk, Warn, faults
 from pybuild.cache.jsontext import as_object, parse
 from pybuild.cache.leases import Lease
 from pybuild.cache.patches import whole_of, with_wholes
+from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.cache.syncer import Syncer, boot_id
 
@@ -211,7 +212,7 @@ class Deltas:
         Empty if the delta is not there or half-written.
         """
         try:
-            with open(os.path.join(self._directory(id), "meta.json"), "rb") as file:
+            with open(os.path.join(self._directory(id), "meta.json"), "rb", opener=plain) as file:
                 return as_object(parse(file.read()))
         except OSError:
             return {}

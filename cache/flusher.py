@@ -69,7 +69,9 @@ def _waits(folder: int, name: str, boot: str | None) -> bool:
     else:
         return False
     try:
-        with open(os.open(f"{name}/meta.json", os.O_RDONLY, dir_fd=folder), "rb") as file:
+        with open(
+            os.open(f"{name}/meta.json", os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder), "rb"
+        ) as file:
             return bool(json.load(file).get("boot") == boot)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False

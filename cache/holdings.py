@@ -13,6 +13,7 @@ from dataclasses import field
 
 from pybuild.cache.atomic import discard
 from pybuild.cache.locks import is_alive
+from pybuild.cache.plainfile import plain
 from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
@@ -140,7 +141,7 @@ class Holdings:
         if not is_alive(path + ".lock"):
             return None
         try:
-            with open(path + _SUFFIX, "rb") as file:
+            with open(path + _SUFFIX, "rb", opener=plain) as file:
                 return Stated.decode(file.read())
         except OSError:
             return None  # it has no ceiling, and does not say

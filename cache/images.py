@@ -14,6 +14,7 @@ from pybuild.cache.blobs import BlobMissing, Blobs
 from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked
+from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
 
@@ -198,7 +199,7 @@ class Images:
 
         with faults("cannot read the images", self._root):
             try:
-                with open(self._path, "rb") as file:
+                with open(self._path, "rb", opener=plain) as file:
                     data = file.read()
             except FileNotFoundError:
                 return []

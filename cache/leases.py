@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pybuild.cache.atomic import Disk, fault
 from pybuild.cache.locks import LiveFile, bury, is_alive, locked
 from pybuild.cache.patches import whole_of
+from pybuild.cache.plainfile import NotPlain, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,13 +152,8 @@ class Leases:
         try:
             for entry in os.listdir(self._folder):
                 path, pid = os.path.join(self._folder, entry), entry.partition("-")[0]
-                if not (pid.isdecimal() and is_alive(path)):
-                    continue
-                with open(path, "rb") as file:
-                    if (kind, name) in _named(file.read()):
-                        found.add(int(pid))
-        except (FileNotFoundError, IsADirectoryError):
-            pass  # it has just ended, or is a stranger's
+                if pid.isdecimal() and is_alive(path) and (kind, name) in _named(_text(path)):
+                    found.add(int(pid))
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
         return tuple(sorted(found))
@@ -176,15 +172,19 @@ class Leases:
                 path = os.path.join(self._folder, name)
                 if bury(path):
                     continue
-                try:
-                    with open(path, "rb") as file:
-                        text = file.read()
-                except (FileNotFoundError, IsADirectoryError):
-                    continue  # ended just now, or a stranger's
-                found |= _named(text)
+                found |= _named(_text(path))
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
         return found
+
+
+def _text(path: str) -> bytes:
+    """Read a lease; nothing is in one that ended just now, or is a stranger's. Raises OSError."""
+    try:
+        with open(path, "rb", opener=plain) as file:
+            return file.read()
+    except (FileNotFoundError, NotPlain):
+        return b""
 
 
 def _named(text: bytes) -> set[tuple[str, str]]:

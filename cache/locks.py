@@ -80,7 +80,7 @@ class LiveFile:
 def is_alive(path: str) -> bool:
     """Tell whether the maker of the `LiveFile` at *path* lives; what cannot be told lives."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:

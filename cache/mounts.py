@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pybuild.cache.atomic import faults
 from pybuild.cache.jsontext import as_number, as_object, parse
+from pybuild.cache.plainfile import plain
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
@@ -66,7 +67,7 @@ def look(store: Store, name: str, held: set[str]) -> CacheMount:
     """Return what is known of one directory; nothing of a stranger's."""
     meta = os.path.join(store.mounts_dir, name, "meta.json")
     try:
-        with open(meta, "rb") as file:
+        with open(meta, "rb", opener=plain) as file:
             facts = as_object(parse(file.read()))
             used = os.fstat(file.fileno()).st_mtime
     except OSError:

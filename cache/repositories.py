@@ -28,6 +28,7 @@ from pybuild.cache.blobs import BlobMissing, Blobs
 from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked, tried
+from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -149,7 +150,7 @@ class Repositories:
     def signature(self) -> bytes:
         """Return a value that is another one after each new link."""
         try:
-            with open(self._changes, "rb") as file:
+            with open(self._changes, "rb", opener=plain) as file:
                 return file.read(64)
         except FileNotFoundError:
             return b""
@@ -404,7 +405,7 @@ def _file_name(digest: Digest) -> str:
 def _read(path: str) -> dict[str, Any] | None:
     """Return a small JSON object, empty when it is damaged; None when it is not there."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             return as_object(parse(file.read()))
     except FileNotFoundError:
         return None

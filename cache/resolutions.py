@@ -11,6 +11,7 @@ import json
 import os
 from typing import Any
 
+from pybuild.cache.plainfile import plain
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -30,10 +31,10 @@ class Resolutions:
     def get(self, reference: Reference, platform: Platform) -> Descriptor | None:
         """The manifest that was found, or None when never asked, or the file is damaged."""
         try:
-            with open(self.path(reference, platform), "rb") as file:
+            with open(self.path(reference, platform), "rb", opener=plain) as file:
                 value: Any = json.load(file)
             return Descriptor.from_json(value["manifest"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def put(self, reference: Reference, platform: Platform, manifest: Descriptor) -> None:

@@ -24,6 +24,7 @@ from pybuild.cache.blobs import Blobs
 from pybuild.cache.deltas import Deltas
 from pybuild.cache.images import Images
 from pybuild.cache.leases import Leases
+from pybuild.cache.plainfile import plain
 from pybuild.cache.records import Records
 from pybuild.cache.scratch import Remover, Scratch
 
@@ -182,7 +183,7 @@ class Store:
     def _version(self) -> int | None:
         """Return the version of the store that is there; None if there is none yet."""
         try:
-            with open(os.path.join(self.root, "store.json"), "rb") as file:
+            with open(os.path.join(self.root, "store.json"), "rb", opener=plain) as file:
                 value = json.load(file)
             version = value["version"]
             if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -192,7 +193,7 @@ class Store:
             return None
         except NotADirectoryError:
             self._refuse("is not a directory")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._refuse(
                 "has a store.json that is not one of ours", "restore it, or remove the store"
             )

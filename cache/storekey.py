@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 
 from pybuild.cache.atomic import Disk, discard, faults
+from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 
 _BYTES = 32
@@ -41,7 +42,7 @@ def make_key(root: str, disk: Disk, scratch: Scratch) -> bytes:
 def read_key(root: str) -> bytes | None:
     """Return the secret; None when there is none yet."""
     try:
-        with open(_path(root), "rb") as file:
+        with open(_path(root), "rb", opener=plain) as file:
             key = file.read(_BYTES)
     except FileNotFoundError:
         return None

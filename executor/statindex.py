@@ -18,6 +18,7 @@ import time
 from array import array
 from bisect import bisect_left
 
+from pybuild.cache.plainfile import plain
 from pybuild.executor.sealed import SEAL_BYTES, write_sealed
 
 TYPE_CHECKING = False
@@ -165,7 +166,7 @@ class StatIndex:
 
     def _load(self) -> None:
         try:
-            with open(self._path, "rb") as file:
+            with open(self._path, "rb", opener=plain) as file:
                 magic, generation, count = _HEAD.unpack(head := file.read(_HEAD.size))
                 size = _HEAD.size + count * (8 + 4 + _RECORD_BYTES) + SEAL_BYTES
                 if magic != _MAGIC or os.fstat(file.fileno()).st_size != size:

@@ -320,12 +320,13 @@ def _other_entries(directory: str) -> list[Mapping[str, Any]]:
         )
     path = os.path.join(directory, "index.json")
     try:
-        with open(path, "rb") as file:
+        # A pipe in its place is empty, and waited for by nobody.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             found = json.loads(file.read(MAX_MANIFEST_BYTES))["manifests"]
         return [dict(entry) for entry in found]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is broken: not an image index") from error
 
 

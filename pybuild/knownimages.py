@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from pybuild.cache.plainfile import plain
 from pybuild.cache.resolutions import Resolutions
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.image.manifest import (
@@ -51,12 +52,12 @@ class KnownImages:
     def _named(self, name: str) -> Descriptor | None:
         """What the store calls *name*."""
         try:
-            with open(os.path.join(self._root, "index.json"), "rb") as file:
+            with open(os.path.join(self._root, "index.json"), "rb", opener=plain) as file:
                 entries: list[dict[str, Any]] = json.load(file)["manifests"]
             for entry in entries:
                 if entry.get("annotations", {}).get(_NAME) == name:
                     return Descriptor.from_json(entry)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         return None
 
@@ -80,7 +81,7 @@ class KnownImages:
 
     def _blob(self, digest: Digest) -> bytes:
         path = os.path.join(self._root, "blobs", digest.algorithm, digest.hex)
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             data = file.read(MAX_CONFIG_BYTES)
         if Digest.of(data) != digest:
             raise ValueError(f"{path}: damaged")

@@ -15,6 +15,7 @@ import stat
 import time
 
 from pybuild import __version__
+from pybuild.cache.plainfile import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def key_of(parsed: Parsed) -> str | None:
 def load(root: str, key: str) -> dict[str, Any] | None:
     """Read a memo; None when there is none or it is damaged."""
     try:
-        with open(os.path.join(root, "memo", key), "rb") as file:
+        with open(os.path.join(root, "memo", key), "rb", opener=plain) as file:
             found: Any = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
@@ -114,7 +115,7 @@ def holds(memo: dict[str, Any], root: str) -> bool:
             and all(_names_hold(root, digest, [name]) for name, digest in memo["bases"])
             and all(_context_holds(context) for context in memo["contexts"])
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -160,13 +161,13 @@ def _file_digest(path: str) -> str:
 
 
 def _resolution(path: str) -> str:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=plain) as file:
         return str(json.load(file)["manifest"]["digest"])
 
 
 def _names_hold(root: str, digest: str, names: list[str]) -> bool:
     """Whether the local store's index still gives every name of the result to the result."""
-    with open(os.path.join(root, "index.json"), "rb") as file:
+    with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
         manifests: list[dict[str, Any]] = json.load(file)["manifests"]
     held: set[str] = set()
     for descriptor in manifests:

@@ -79,6 +79,20 @@ def lose_locks_and_leases(store: Path) -> None:
         (store / folder).mkdir()
 
 
+def put_pipes(store: Path) -> None:
+    """Whoever opens one of these waits for a writer, if he does not look what it is."""
+    for pattern in ("memo/*", "builds/*", "statindex/*", "*/*/meta.json", "records/cache.db"):
+        for path in store.glob(pattern):
+            path.unlink()
+            os.mkfifo(path)
+
+
+def nest_deeply(store: Path) -> None:
+    for pattern in ("memo/*", "builds/*", "*/*/meta.json"):
+        for path in store.glob(pattern):
+            path.write_text("[" * 200_000)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -88,6 +102,8 @@ def lose_locks_and_leases(store: Path) -> None:
         lose_all_snapshots,
         put_foreign_files,
         lose_locks_and_leases,
+        put_pipes,
+        nest_deeply,
     ],
     ids=lambda harm: harm.__name__,
 )
@@ -123,6 +139,26 @@ def test_a_store_of_the_future_is_refused(pybuild: Pybuild, base: str, tmp_path:
     said = built(pybuild, context(tmp_path), tmp_path / "one", code=3)
     assert "is of version 99, made by a newer pybuild" in said
     assert sorted(path.name for path in pybuild.store.rglob("*")) == before
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "pipe"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("store.json", "store.json"), ("index.json", "index.json: not a")],
+)
+def test_what_a_store_cannot_do_without_is_named_if_it_is_none(
+    pybuild: Pybuild, base: str, tmp_path: Path, name: str, said: str, nested: bool
+) -> None:
+    """Names of images are never guessed anew: they say what must not be freed."""
+    where = context(tmp_path)
+    pybuild("build", "--tag", "app", where)
+    (pybuild.store / name).unlink()
+    if nested:
+        (pybuild.store / name).write_text("[" * 200_000)
+    else:
+        os.mkfifo(pybuild.store / name)
+    for words in (("build", "--tag", "app", where), ("images",), ("prune", "--force", "--all")):
+        assert said in pybuild(*words, code=3).err
 
 
 def test_two_builders_of_one_thing_agree(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
