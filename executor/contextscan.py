@@ -5,6 +5,9 @@ possibly more: when in doubt it covers the whole context. So an equal signature 
 as long as nothing was changed within a clock tick of the scan; the newest change time that was
 seen is returned for that check. A different signature means nothing but "look closer".
 
+Each file below the prefixes is asked, and none elsewhere. To ask directories alone would be cheaper
+and wrong: their times say what came and went in them, and nothing of a file that was written in place.
+
 Lean: imports os, stat and hashlib; patterns only when there are some.
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor import statindex
+from pybuild.executor.contextscan import scan_signature
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.local import LocalDigester
 from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
@@ -315,3 +316,40 @@ def test_directory_swapped_for_a_link_while_reading_is_not_followed(
     monkeypatch.setattr(Tree, "entries", swap)
     with pytest.raises(UserError, match="changed while it was being read"):
         digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection())
+
+
+@pytest.mark.parametrize(
+    ("path", "exclude", "read"),
+    [
+        ("/app/src", (), {"app/src", "app/src/d"}),
+        ("/app/*.c", (), {"app"}),
+        ("/", ("others", "app/src/d"), {"", "app", "app/src"}),
+        ("/", ("*", "!app/src"), {"", "app", "app/src", "app/src/d"}),
+    ],
+)
+def test_no_directory_is_listed_but_those_that_are_selected(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    exclude: tuple[str, ...],
+    read: set[str],
+) -> None:
+    """[CTX-2] A COPY of a little costs a little, however large the context is."""
+    spec: Spec = {"app/src/a.c": "A", "app/src/d/b.c": "B", "app/m.c": "M", "others/deep/x": "X"}
+    root = build(tmp_path / "context", spec)
+    listed: set[str] = set()
+    scandir = os.scandir
+
+    def spy(where: int | str) -> object:
+        real = os.readlink(f"/proc/self/fd/{where}") if isinstance(where, int) else where
+        listed.add(os.path.relpath(real, root).removeprefix("."))
+        return scandir(where)
+
+    monkeypatch.setattr(os, "scandir", spy)
+    tree = LocalTree(str(root), exclude)
+    selection = Selection(path=path, wildcard="*" in path)
+    digester(tmp_path, lambda: LATER_NS).digest(tree, selection)
+    assert listed == read
+    listed.clear()
+    scan_signature(str(root), [path.partition("*")[0].rstrip("/")], exclude)
+    assert listed <= read | {"app/src", "app/src/d"}
