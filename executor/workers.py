@@ -238,10 +238,10 @@ class Workers:
         )
 
     def rest(self) -> None:
-        """Let workers end that wait for another call: the build that they did it for is over."""
-        zygote = self._zygotes.get("call")
-        if isinstance(zygote, ZygoteProcess):
-            zygote.kept.dismiss_all()
+        """Let processes end that wait for another job: the build that they did it for is over."""
+        for zygote in self._zygotes.values():
+            if isinstance(zygote, ZygoteProcess):
+                zygote.rest()
 
     async def close(self) -> None:
         """End both zygotes with all their jobs. The next use starts new ones."""

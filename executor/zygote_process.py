@@ -265,6 +265,12 @@ class ZygoteProcess:
         if job.id in self._jobs:
             self._post(("kill", job.id, number), [])
 
+    def rest(self) -> None:
+        """Let go of what was made for jobs that may not come: a build has ended."""
+        self.kept.dismiss_all()
+        if self.alive:
+            self._post(("rest",), [])
+
     def _post(self, message: tuple[Any, ...], fds: list[int]) -> None:
         self._outbox.append((marshal.dumps(message), fds))
         if not self._writing:

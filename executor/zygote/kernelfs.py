@@ -199,6 +199,7 @@ def _mount_sys(root_fd: int, *, own_network: bool, insecure: bool) -> None:
 
 def hide(root_fd: int) -> None:
     """Mask and write-protect what speaks of the host or changes it [SBX-5, SBX-6]."""
+    nothing = -1
     for path in (*_MASKED, *_READONLY):
         try:
             target = confined.open_in(root_fd, path)
@@ -207,19 +208,23 @@ def hide(root_fd: int) -> None:
                 continue
             raise
         try:
-            cover = _mask(root_fd, target) if path in _MASKED else _readonly(target)
-            try:
-                syscalls.move_mount(cover, target)
-            finally:
+            is_directory = path in _MASKED and stat.S_ISDIR(os.fstat(target).st_mode)
+            if path in _READONLY:
+                cover = _readonly(target)
+            elif not is_directory:
+                cover = syscalls.open_tree(root_fd, "dev/null")
+            elif nothing < 0:
+                cover = overlay.tmpfs(size_bytes=4096, attributes=PLAIN | _RO)
+            else:  # the same again, as a file system of its own takes twenty times as long
+                cover = syscalls.open_tree(nothing, "")
+            syscalls.move_mount(cover, target)
+            if is_directory and nothing < 0:
+                nothing = cover
+            else:
                 os.close(cover)
         finally:
             os.close(target)
-
-
-def _mask(root_fd: int, target: int) -> int:
-    if stat.S_ISDIR(os.fstat(target).st_mode):
-        return overlay.tmpfs(size_bytes=4096, attributes=PLAIN | _RO)
-    return syscalls.open_tree(root_fd, "dev/null")
+    syscalls.close_quietly(nothing)
 
 
 def _readonly(target: int) -> int:

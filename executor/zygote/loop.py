@@ -167,9 +167,12 @@ class _Zygote:
         if message[0] == "start":
             _, job, kind, details = message
             self._start(job, kind, details, fds)
-        else:
+        elif message[0] == "kill":
             _, job, number = message
             self._kill(job, number)
+        elif not self.children:
+            self.wish.forget()
+            self._end_spare()
         return True
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
@@ -185,7 +188,9 @@ class _Zygote:
             else:
                 from pybuild.executor.zygote import sandbox
 
-                copied = views.needed(details["upper"]) and not isolation.records()
+                # Where one step of a store has an overlay, all have.
+                known = bool(details["store"]) and self._fits(details)
+                copied = not known and views.needed(details["upper"]) and not isolation.records()
                 usual = is_usual(details) and not copied and not link.ends
                 self.wish.note(details, usual=usual)
                 if usual and self._use_spare(job, details, fds):
@@ -266,10 +271,14 @@ class _Zygote:
         finally:
             os._exit(1)
 
+    def _fits(self, details: dict[str, Any]) -> bool:
+        """Whether the process that waits is for such steps."""
+        return self.spare is not None and self.spare.details == alike(details)
+
     def _use_spare(self, job: str, details: dict[str, Any], fds: list[int]) -> bool:
         """Give the job to the process that waits for one, if it is of the kind."""
         made = self.spare
-        if made is None or made.details != alike(details) or not made.is_alive():
+        if made is None or not self._fits(details) or not made.is_alive():
             return False
         try:
             made.hand(fds)

@@ -87,6 +87,10 @@ class Wish:
     def details(self) -> dict[str, Any] | None:
         return self._details if self._possible and self._seen >= _AFTER else None
 
+    def forget(self) -> None:
+        """Wish for none until steps follow each other again: a build has ended."""
+        self._seen = 0
+
     def give_up(self) -> None:
         """Make no more: one has failed, and the next step can tell people why."""
         self._possible = False

@@ -2,7 +2,7 @@
 
 *Control*, one SOCK_SEQPACKET pair per zygote, carries small messages, some with descriptors:
 
-    main → zygote   ("start", job, kind, flags) + fds     ("kill", job, signal)
+    main → zygote   ("start", job, kind, flags) + fds     ("kill", job, signal)     ("rest",)
     zygote → main   ("ready", rung, detail)  ("dead", kind, message, hints)
                     ("exit", job, status, seconds, max_rss_bytes, peak_bytes, oom, out_of_pids)
 

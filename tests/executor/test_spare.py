@@ -319,6 +319,41 @@ def test_cancelling_ends_a_step_in_one(base: Path, tmp_path: Path) -> None:
     go(base, tmp_path, body)
 
 
+def test_none_is_left_when_the_build_has_ended(base: Path, tmp_path: Path) -> None:
+    async def body(box: Box) -> None:
+        await _steps(box, 2)
+        await _spare()
+        box.workers.rest()
+        while _spares():
+            await asyncio.sleep(0.005)
+        await _steps(box, 1)
+        assert _spares() == []
+        await _steps(box, 1)
+        await _spare()
+
+    go(base, tmp_path, body)
+
+
+def test_one_stays_for_the_steps_that_go_on_when_another_build_ends(
+    base: Path, tmp_path: Path
+) -> None:
+    async def body(box: Box) -> None:
+        await _steps(box, 2)
+        spare = await _ready_spare()
+        unusual = box.spec("sleep", "60", network="none")
+        step = asyncio.create_task(run_in(box.workers, unusual))
+        while b"sleep\x0060\0" not in {Path(f"/proc/{p}/cmdline").read_bytes() for p in _spares()}:
+            await asyncio.sleep(0.005)
+        box.workers.rest()
+        await _steps(box, 1)
+        assert spare not in _spares(), "it was not used"
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+
+    go(base, tmp_path, body)
+
+
 def test_one_is_wished_for_after_two_steps_of_a_kind() -> None:
     wish = Wish()
     wish.note(STEP, usual=True)
