@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PIECE = 1 << 19
-_SMALL = 1 << 16
+SMALL = 1 << 16
+"""What is rather copied once more than read into its place."""
 
 
 class Cut:
@@ -61,7 +62,7 @@ class Cut:
     def read_from(self, fd: int, size: int) -> bool:
         """Take the next *size* bytes of a file; False: it has fewer."""
         while size:
-            if size < _SMALL and size < PIECE - self._at:
+            if size < SMALL and size < PIECE - self._at:
                 data = os.read(fd, size)
                 count = len(data)
                 self._buffer[self._at : self._at + count] = data

@@ -15,6 +15,7 @@ import stat
 from pybuild.image import overlayfs, recorded, tarformat
 from pybuild.image.blobsink import BlobSink
 from pybuild.image.compression import GZIP
+from pybuild.image.cut import SMALL
 from pybuild.image.refusal import refuse, reject, shown
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pybuild.image.cut import Cut
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEVICES = (tarformat.CHAR, tarformat.BLOCKDEV)
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -211,7 +213,7 @@ class _Walk:
         gone: list[bytes] = []
         with os.scandir(fd) as entries:
             for entry in entries:
-                name = os.fsencode(entry.name)
+                name = entry.name.encode("utf-8", "surrogateescape")
                 is_file = entry.is_file(follow_symlinks=False)
                 if self._delta:
                     if name.startswith(overlayfs.WHITEOUT_PREFIX):
@@ -298,19 +300,24 @@ class _Walk:
             listed = os.listxattr(fd)
             if listed and self._delta:
                 self._check(listed)
-            xattrs = self._xattrs(fd, listed)
+            xattrs = self._xattrs(fd, listed) if listed else None
             size = status.st_size
-            self._put(path, tarformat.REGULAR, status, size=size, xattrs=xattrs)
-            if not self._out.read_from(fd, size):
+            head = self._header(path, tarformat.REGULAR, status, size, b"", xattrs)
+            if size < SMALL:
+                # In one go: of many small files, what is done for each is all the time it takes.
+                data = os.read(fd, size)
+                self._out.write(head + data + tarformat.padding(size))
+                is_whole = len(data) == size
+            else:
+                self._out.write(head)
+                is_whole = self._out.read_from(fd, size)
+                self._out.write(tarformat.padding(size))
+            if not is_whole:
                 raise refuse(f"{shown(path)} changed while it was archived")
         finally:
             os.close(fd)
-        if size % tarformat.BLOCK:
-            self._out.write(tarformat.padding(size))
 
-    def _xattrs(self, fd: int, listed: list[str]) -> dict[str, bytes] | None:
-        if not listed:
-            return None
+    def _xattrs(self, fd: int, listed: list[str]) -> dict[str, bytes]:
         kept = overlayfs.to_image(listed, self._own)
         return {name: os.getxattr(fd, disk) for disk, name in kept}
 
@@ -320,30 +327,38 @@ class _Walk:
         kind: bytes,
         status: os.stat_result,
         *,
-        size: int = 0,
         link: bytes = b"",
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
+        self._out.write(self._header(path, kind, status, 0, link, xattrs))
+
+    def _header(
+        self,
+        path: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        size: int,
+        link: bytes,
+        xattrs: dict[str, bytes] | None,
+    ) -> bytes:
         mtime = self._mtime
         if mtime is None:
-            mtime = status.st_mtime_ns // 1_000_000_000
+            mtime = int(status[stat.ST_MTIME])  # whole seconds, rounded down
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
-        is_device = kind in (tarformat.CHAR, tarformat.BLOCKDEV)
-        self._out.write(
-            tarformat.entry(
-                path,
-                kind,
-                mode=status.st_mode & 0o7777,
-                uid=status.st_uid,
-                gid=status.st_gid,
-                size=size,
-                mtime=mtime,
-                link=link,
-                major=os.major(status.st_rdev) if is_device else 0,
-                minor=os.minor(status.st_rdev) if is_device else 0,
-                xattrs=xattrs,
-            )
+        device = status.st_rdev if kind in _DEVICES else 0
+        return tarformat.entry(
+            path,
+            kind,
+            mode=status.st_mode & 0o7777,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            size=size,
+            mtime=mtime,
+            link=link,
+            major=os.major(device) if device else 0,
+            minor=os.minor(device) if device else 0,
+            xattrs=xattrs,
         )
 
 
