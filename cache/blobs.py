@@ -189,8 +189,7 @@ class Blobs:
         key = read_key(self._root)
         if key is None or identity(key) != store:
             return None
-        with faults(f"cannot flush blob {digest}", self._root):
-            self.flush()
+        self.flush()
         return proof(key, repository, digest)
 
     def writer(
@@ -265,22 +264,27 @@ class Blobs:
             self._unflushed.add(digest)
 
     def flush(self) -> None:
-        """Flush what was not yet: something is about to rely on it for good. Raises OSError."""
+        """Flush what was not yet: something is about to rely on it for good.
+
+        Raises:
+            EnvironmentFault: it cannot be.
+        """
         waiting = self._unflushed.copy()
         folders: set[str] = set()
-        for digest in sorted(waiting):
-            path = self.path(digest)
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                continue  # deleted since
-            try:
-                self._disk.flush(fd)
-            finally:
-                os.close(fd)
-            folders.add(os.path.dirname(path))
-        for folder in sorted(folders):
-            self._disk.flush_dir(folder)
+        with faults("cannot flush what an image is made of", self._root):
+            for digest in sorted(waiting):
+                path = self.path(digest)
+                try:
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                except FileNotFoundError:
+                    continue  # deleted since
+                try:
+                    self._disk.flush(fd)
+                finally:
+                    os.close(fd)
+                folders.add(os.path.dirname(path))
+            for folder in sorted(folders):
+                self._disk.flush_dir(folder)
         self._unflushed -= waiting
 
     @property

@@ -249,8 +249,7 @@ class Images:
         needed: Descriptor | None,
     ) -> None:
         if needed is not None:
-            with faults(f"cannot flush image {needed.digest}", self._root):
-                self._blobs.flush()  # what it is made of was written before it
+            self._blobs.flush()  # what it is made of was written before it
         # Nothing is freed between looking for the manifest and naming it.
         with (
             faults("cannot write the images", self._root),

@@ -154,7 +154,11 @@ async def _export_image(
     names = output_names(request.tags, output)
     async with PushAhead(engine, output, names, step) as ahead:
         made = await make_image(engine, output, built, step, names, ahead)
-        await ahead.settled()
+        if output.pushes and output.flag("store", True):
+            # Naming it will wait for the disk; meanwhile the last of it is still being sent.
+            await asyncio.gather(ahead.settled(), asyncio.to_thread(engine.store.blobs.flush))
+        else:
+            await ahead.settled()
     if output.type == "docker" and not output.dest:
         await _load(engine, output, made, names, step)
     elif output.type in {"oci", "docker"}:

@@ -74,7 +74,7 @@ def test_an_image_is_not_named_if_it_cannot_be_flushed(root: Path, clock: FakeCl
         store.flush_after_us(lambda folder: None)
         digest = written(store)[0]
         disk.fails = True
-        with pytest.raises(EnvironmentFault, match="cannot flush image"):
+        with pytest.raises(EnvironmentFault, match="cannot flush what an image"):
             store.images.tag("localhost/x:1", Descriptor(OCI_MANIFEST, digest, 6))
         assert store.images.list() == []
         disk.fails = False
