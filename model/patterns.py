@@ -67,6 +67,9 @@ def clean(path: str) -> str:
 class PatternMatcher:
     """Ordered patterns, of which the last that matches decides [IGN-5].
 
+    An ignore file may have thousands, and a context a million files. So patterns without wildcards are
+    looked up rather than tried, and those that begin with a written name are tried below that alone.
+
     Args:
         patterns: as in an ignore file, cleaned or not; ``!`` in front negates, blanks are skipped.
 
@@ -75,7 +78,7 @@ class PatternMatcher:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._rules: list[tuple[bool, _Rule]] = []
+        self._rules: list[tuple[bool, Rule]] = []
         for line in patterns:
             text = line.strip(_SPACE)
             negated = text.startswith("!")
@@ -85,18 +88,45 @@ class PatternMatcher:
             text = clean(text).removeprefix("/") if text else ""
             if text:
                 try:
-                    self._rules.append((negated, _Rule(text)))
+                    self._rules.append((negated, Rule(text)))
                 except ValueError as error:
                     raise ValueError(f"{error}: {line.strip()!r}") from None
         self.has_negation = any(negated for negated, _ in self._rules)
+        self._plain: dict[str, int] = {}
+        self._tried: list[int] = []
+        for number, (_, rule) in enumerate(self._rules):
+            if rule.plain is None:
+                self._tried.append(number)
+            else:
+                self._plain[rule.plain] = number
+        self._tried.reverse()
+        self._firsts = {self._rules[number][1].first for number in self._tried}
+        self._below: dict[str, _Tried] = {}
 
     def matches(self, path: str) -> bool:
         """Say whether *path* or a directory above it is matched; relative, ``/`` between names."""
-        matched = False
-        for negated, rule in self._rules:
-            if negated == matched and rule.covers(path):
-                matched = not negated
-        return matched
+        last = -1
+        if self._plain:
+            at = path.find("/")
+            while at >= 0:
+                last = max(last, self._plain.get(path[:at], -1))
+                at = path.find("/", at + 1)
+            last = max(last, self._plain.get(path, -1))
+        if last >= 0 and not self.has_negation:
+            return True
+        if self._tried:
+            last = self._tried_on(path.partition("/")[0]).last(path, last)
+        return last >= 0 and not self._rules[last][0]
+
+    def _tried_on(self, first: str) -> _Tried:
+        """Return the patterns to try on paths that begin with this name."""
+        first = first if first in self._firsts else ""
+        found = self._below.get(first)
+        if found is None:
+            rules = [(number, self._rules[number][1]) for number in self._tried]
+            rules = [(number, rule) for number, rule in rules if rule.first in ("", first)]
+            found = self._below[first] = _Tried(rules, is_enough=not self.has_negation)
+        return found
 
     def can_skip_dir(self, path: str) -> bool:
         """Say whether directory *path* is matched and so is, for certain, everything below it.
@@ -109,21 +139,54 @@ class PatternMatcher:
         return not any(negated and rule.may_match_below(parts) for negated, rule in self._rules)
 
 
-class _Rule:
-    """One compiled pattern."""
+class _Tried:
+    """Patterns with wildcards, the last first.
+
+    Most are also one regular expression together, which tries each in a tenth of the time.
+
+    Args:
+        is_enough: it does not matter which of them matches.
+    """
+
+    def __init__(self, rules: list[tuple[int, Rule]], *, is_enough: bool) -> None:
+        regexes = [rule.regex for _, rule in rules if rule.regex is not None]
+        together = "|".join(f"(?:{regex})" for regex in regexes)
+        self._any = re.compile(together, re.DOTALL) if regexes else None
+        self._is_enough = is_enough
+        self._rules = rules
+        self._others = [(number, rule) for number, rule in rules if rule.regex is None]
+
+    def last(self, path: str, last: int) -> int:
+        """Return the last that matches *path*, or *last* where no later one does."""
+        rules = self._rules
+        if self._any is None or self._any.match(path) is None:
+            rules = self._others
+        elif self._is_enough:
+            return rules[0][0]
+        for number, rule in rules:
+            if number < last:
+                break
+            if rule.covers(path):
+                return number
+        return last
+
+
+class Rule:
+    """One compiled pattern.
+
+    Attributes:
+        plain: the path that is matched with all below; None where there are wildcards.
+        first: the name that each path begins with that is matched; "" if there may be several.
+        regex: found at the start of each path that is matched; None where there is no such.
+    """
 
     def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._prefix = pattern + "/"
-        self._is_plain = not has_wildcard(pattern)
-        self._tokens = tokens = [] if self._is_plain else _tokens(pattern, globstar=True)
+        self._tokens = tokens = _tokens(pattern, globstar=True)
         kinds = {kind for kind, _ in tokens}
-        if tokens and kinds <= {_LITERAL}:
-            self._is_plain = True
-            self._pattern = "".join(source for _, source in tokens)
-            self._prefix = self._pattern + "/"
+        is_plain = kinds <= {_LITERAL}
+        self.plain = "".join(source for _, source in tokens) if is_plain else None
         self._has_globstar = not kinds.isdisjoint({_GLOBSTAR, _GLOBSTAR_SLASH})
-        self._is_glued = any(
+        is_glued = any(
             kind in (_GLOBSTAR, _GLOBSTAR_SLASH)
             and tokens[index - 1] != (_LITERAL, "/")
             and tokens[index - 1][0] not in (_GLOBSTAR, _GLOBSTAR_SLASH)
@@ -133,27 +196,42 @@ class _Rule:
         self._takes_slash = any(
             kind == _CLASS and re.fullmatch(source, "/") for kind, source in tokens
         )
-        self._regex: re.Pattern[str] | None = None
+        is_simulated = is_glued or self._takes_slash  # no component by component then
+        self.regex = None if is_plain or is_simulated else _globstar_regex(tokens)
+        self.first = _first_name(tokens)
+        self._compiled: re.Pattern[str] | None = None
         self._parts: list[re.Pattern[str]] | None = None
 
     def covers(self, path: str) -> bool:
-        if self._is_plain:
-            return path == self._pattern or path.startswith(self._prefix)
-        if self._is_glued or self._takes_slash:  # no component by component then
+        if self.plain is not None:
+            return path == self.plain or path.startswith(self.plain + "/")
+        if self.regex is None:
             return _simulate(self._tokens, path)
-        if self._regex is None:
-            self._regex = re.compile(_globstar_regex(self._tokens), re.DOTALL)
-        return self._regex.match(path) is not None
+        if self._compiled is None:
+            self._compiled = re.compile(self.regex, re.DOTALL)
+        return self._compiled.match(path) is not None
 
     def may_match_below(self, parts: list[str]) -> bool:
         if self._has_globstar or self._takes_slash:
             return True
         if self._parts is None:
-            tokens = self._tokens or [(_LITERAL, char) for char in self._pattern]
-            self._parts = [re.compile(_segment(part), re.DOTALL) for part in _split(tokens, "/")]
+            parts_of_it = _split(self._tokens, "/")
+            self._parts = [re.compile(_segment(part), re.DOTALL) for part in parts_of_it]
         if len(self._parts) <= len(parts):
             return False
         return all(regex.fullmatch(part) for regex, part in zip(self._parts, parts, strict=False))
+
+
+def _first_name(tokens: list[_Token]) -> str:
+    """Return what is written before the first slash, if that is nothing but a name, else ""."""
+    name: list[str] = []
+    for kind, source in tokens:
+        if kind != _LITERAL:
+            return ""
+        if source == "/":
+            return "".join(name)
+        name.append(source)
+    return "".join(name)
 
 
 def _tokens(pattern: str, *, globstar: bool) -> list[_Token]:

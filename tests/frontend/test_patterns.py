@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pybuild.model import patterns
 from pybuild.model.patterns import PatternMatcher, clean, match
 
 
@@ -219,3 +220,51 @@ def test_hostile_patterns_take_no_time(pattern: str) -> None:
     assert not matcher.matches("a" * 4000)
     assert not matcher.matches("/".join("a" * 2000))
     assert time.process_time() - before < 0.5
+
+
+_LINES = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.lists(
+            st.sampled_from(["a", "b", "a*", "*", "**", "?", "[ab]", "a**b"]),
+            min_size=1,
+            max_size=3,
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(_LINES, st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4))
+def test_many_patterns_say_what_each_of_them_says_in_turn(
+    lines: list[tuple[bool, list[str]]], names: list[str]
+) -> None:
+    """[IGN-5] However they are looked up."""
+    path = "/".join(names)
+    wanted = False
+    for negated, parts in lines:
+        if PatternMatcher(["/".join(parts)]).matches(path):
+            wanted = not negated
+    texts = ["!" * negated + "/".join(parts) for negated, parts in lines]
+    assert PatternMatcher(texts).matches(path) is wanted
+
+
+def test_of_thousands_of_patterns_few_are_tried_on_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [
+        line % n for n in range(1000) for line in ("gen%d/out", "part%d/*.o", "!part%d/keep.?")
+    ]
+    matcher = PatternMatcher(texts)
+    tried = 0
+
+    def counted(rule: patterns.Rule, path: str) -> bool:
+        nonlocal tried
+        tried += 1
+        return covers(rule, path)
+
+    covers = patterns.Rule.covers
+    monkeypatch.setattr(patterns.Rule, "covers", counted)
+    assert matcher.matches("part7/a.o")
+    assert not matcher.matches("part8/keep.o")
+    assert not matcher.matches("src/main.c")
+    assert matcher.matches("gen999/out/a/b")
+    assert tried <= 3
