@@ -54,13 +54,13 @@ class Job:
 
     id: str
     channel: socket.socket
-    unsent: bytes
+    unsent: bytes | memoryview
     gone: asyncio.Future[JobExit]
 
     def send(self) -> None:
         """Send of the request what can be sent without waiting."""
         try:
-            self.unsent = self.unsent[self.channel.send(self.unsent) :]
+            self.unsent = memoryview(self.unsent)[self.channel.send(self.unsent) :]
         except OSError:
             pass  # it is full, or nobody is there any more, which is met again
 
@@ -336,6 +336,7 @@ async def converse(job: Job, on_message: Callable[[Sequence[Any]], bool]) -> boo
             await loop.sock_sendall(job.channel, job.unsent)
         except (BrokenPipeError, ConnectionResetError):
             pass  # It died early; what it had to say is still there to be read.
+        job.unsent = b""  # it may be a file of many megabytes
     reassembler = wire.Reassembler()
     while True:
         try:

@@ -14,7 +14,7 @@ from pybuild.frontend.lines import (
     SyntaxFault,
     located,
 )
-from pybuild.frontend.physical import Excerpts, split_lines
+from pybuild.frontend.physical import excerpts, split_lines
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
@@ -99,7 +99,7 @@ def parse_dockerfile(
             ast.Stage(start=start, body=tuple(body), index=index)
             for index, (start, body) in enumerate(stages)
         ),
-        lines=Excerpts(lambda: lines),
+        lines=excerpts(text),
         warnings=tuple(draft.warnings),
     )
 

@@ -68,12 +68,13 @@ def receive_one(channel: RawSocket) -> Any:
     return marshal.loads(_exactly(channel, length))
 
 
-def _exactly(channel: RawSocket, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size:
-        piece = channel.recv(min(size, 1 << 20))
-        if not piece:
-            raise EOFError("the main process is gone")
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+def _exactly(channel: RawSocket, size: int) -> bytearray:
+    data = bytearray(size)
+    at = 0
+    with memoryview(data) as rest:
+        while at < size:
+            count = channel.recv_into(rest[at : at + (1 << 20)])
+            if not count:
+                raise EOFError("the main process is gone")
+            at += count
+    return data
