@@ -74,7 +74,8 @@ def _scale(options: argparse.Namespace, where: Path, facts: dict[str, str]) -> i
         written = {"machine": facts, "scales": scale.as_json(found)}
         (out / "scale.json").write_text(json.dumps(written, indent=2) + "\n")
         for name, points in found.items():
-            (out / f"scale-{name}.svg").write_text(scale.drawn(name, points))
+            for what, drawn in scale.drawn(name, points).items():
+                (out / f"scale-{name}-{what}.svg").write_text(drawn)
     return 0
 
 

@@ -16,7 +16,7 @@ from benchmarks.builder import Job, Output
 from benchmarks.data import write_file, write_tree
 from benchmarks.peers import Pybuild
 from benchmarks.place import remove, settle, trim
-from benchmarks.processes import Sampler
+from benchmarks.processes import Sampler, processor_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,18 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one size cost: seconds, and the most bytes of memory in any of the three builds."""
+    """What one size cost: seconds and seconds of processor, and the most bytes of memory in any build.
+
+    A busy machine stretches the former; what grows with the work is the latter.
+    """
 
     size: int
     first: float
     again: float
     changed: float
+    first_processor: float
+    again_processor: float
+    changed_processor: float
     peak_bytes: int
 
 
@@ -71,19 +77,30 @@ def _point(work: Path, scale: Scale, size: int) -> Point:
     builder = Pybuild(work / "store")
     job = Job(context=context, output=scale.output, dest=work / "out.tar")
     seconds: list[float] = []
+    processor: list[float] = []
     peak = 0
     for turn in range(3):
         if turn == 2:
             (context / "changing").write_text("1")
         settle(work)
         with Sampler([]) as sampler:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), processor_seconds(())
             builder.build(job)
             seconds.append(time.perf_counter() - began)
+            processor.append(processor_seconds(()) - used)
         peak = max(peak, sampler.peak_bytes)
     remove(work)
-    first, again, changed = seconds
-    return Point(size, first, again, changed, peak)
+    first, again, changed = zip(seconds, processor, strict=True)
+    return Point(
+        size,
+        first=first[0],
+        again=again[0],
+        changed=changed[0],
+        first_processor=first[1],
+        again_processor=again[1],
+        changed_processor=changed[1],
+        peak_bytes=peak,
+    )
 
 
 def _vertices(context: Path, count: int) -> None:
@@ -133,11 +150,15 @@ SCALES: dict[str, Scale] = {
 
 def table(found: Mapping[str, Sequence[Point]]) -> str:
     """Return a Markdown table of all points."""
-    rows = ["| work | first s | again s | after a change s | peak MB |", "|---|---|---|---|---|"]
+    rows = [
+        "| work | first s (processor) | again s | after a change s (processor) | peak MB |",
+        "|---|---|---|---|---|",
+    ]
     for name, points in found.items():
         rows += [
-            f"| {point.size} {SCALES[name].unit} | {point.first:.2f} | {point.again:.3f} "
-            f"| {point.changed:.2f} | {point.peak_bytes / 1e6:.0f} |"
+            f"| {point.size:,} {SCALES[name].unit} | {point.first:.2f} ({point.first_processor:.2f}) "
+            f"| {point.again:.3f} | {point.changed:.2f} ({point.changed_processor:.2f}) "
+            f"| {point.peak_bytes / 1e6:.0f} |"
             for point in points
         ]
     return "\n".join(rows)
@@ -150,11 +171,17 @@ def as_json(found: Mapping[str, Sequence[Point]]) -> dict[str, list[dict[str, fl
     }
 
 
-def drawn(name: str, points: Sequence[Point]) -> str:
-    """Draw seconds over size."""
-    lines = {
-        "first": [(p.size, p.first) for p in points],
-        "after a change": [(p.size, p.changed) for p in points],
-        "again": [(p.size, p.again) for p in points],
+def drawn(name: str, points: Sequence[Point]) -> dict[str, str]:
+    """Draw seconds of processor and memory over size; return the plots by what they show."""
+    unit = SCALES[name].unit
+    seconds = {
+        "first": [(p.size, p.first_processor) for p in points],
+        "after a change": [(p.size, p.changed_processor) for p in points],
+        "again": [(p.size, p.again_processor) for p in points],
     }
-    return plot.curves(f"{name}: seconds, both scales logarithmic", SCALES[name].unit, "s", lines)
+    memory = {"peak": [(p.size, p.peak_bytes / 1e6) for p in points]}
+    scales = "both scales logarithmic"
+    return {
+        "processor": plot.curves(f"{name}: seconds of processor, {scales}", unit, "s", seconds),
+        "memory": plot.curves(f"{name}: peak memory, {scales}", unit, "MB", memory),
+    }
