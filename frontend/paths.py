@@ -47,8 +47,9 @@ def workdir(current: str, path: str) -> str:
     """Return the new working directory as config and history state it [WD-1].
 
     An absolute path is taken as it is written, trailing slash included, unless it has something
-    to clean in it.
+    to clean in it. An empty one, as a variable without a value makes it, changes nothing.
     """
+    path = path or current
     if path.startswith("/"):
         plain = clean(path)
         return path if path in (plain, plain + "/") else plain
