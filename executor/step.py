@@ -75,8 +75,8 @@ class StepSpec:
     Attributes:
         lowers: directories of the deltas of the root file system, base first; may be empty.
         upper: an empty directory that takes the changes; it is the new delta afterwards.
-        work: an empty directory on the same file system as *upper*, for this step alone; whatever
-            is in it afterwards is rubbish for the caller to delete, in a worker.
+        work: an empty directory on the same file system as *upper*, for this step alone; what is in
+            it afterwards, if it is there still, is rubbish for the caller to delete, in a worker.
         common: a directory on the same file system, with an empty directory ``root``, where steps
             of a build keep what is alike in all of them; "" for none.
         store: the store's directory, if all of these lie in it; "" if that is not known.
@@ -133,6 +133,7 @@ class StepSpec:
         return {
             "network": self.network,
             "upper": self.upper,
+            "work": self.work,
             "limits": {**_plain(self.resources), "pids": self.pids_limit},
             "hostname": self.hostname,
             "hosts": self.hosts,

@@ -238,3 +238,17 @@ def _short(path: str) -> bytes:
         return os.read(fd, 4096)
     finally:
         os.close(fd)
+
+
+def oom_kills() -> int:
+    """Return how many processes of the machine were killed for want of memory; -1: not known."""
+    try:
+        fd = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        data = os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+    at = data.find(b"\noom_kill ")
+    return int(data[at + 10 : data.index(b"\n", at + 1)]) if at >= 0 else -1

@@ -15,7 +15,7 @@ import select
 import struct
 import time
 
-from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
+from pybuild.executor.zygote import cgroups, isolation, rootfs, syscalls, wire, worker
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
@@ -77,17 +77,19 @@ class _Child:
     Attributes:
         oom_kills: of the whole machine before it, -1: unknown or not asked for.
         leaf: its cgroups; None for a call.
+        work: a step's work directory.
         net: its own network, if it has one.
     """
 
     def __init__(
-        self, job: str, pid: int, leaf: cgroups.Leaf | None, oom_kills: int, net: Usernet
+        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, details: Any
     ) -> None:
         self.job = job
+        self.work: str = "" if leaf is None else details["work"]
         self.net = net
         self.pid = pid
         self.leaf = leaf
-        self.oom_kills = oom_kills
+        self.oom_kills = cgroups.oom_kills() if leaf is not None and not leaf.places else -1
         self.start = time.monotonic()
 
 
@@ -217,8 +219,7 @@ class _Zygote:
             net = Usernet(False)
         net.start(pid)
         syscalls.close_quietly(*fds)
-        without_leaf = leaf is not None and not leaf.places
-        child = _Child(job, pid, leaf, _oom_kills() if without_leaf else -1, net)
+        child = _Child(job, pid, leaf, net, details)
         self.children[pidfd] = child
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
@@ -286,9 +287,7 @@ class _Zygote:
             return False  # its end is about to be told
         self.spare = None
         syscalls.close_quietly(*fds)
-        without_leaf = not made.leaf.places
-        net = Usernet(False)
-        child = _Child(job, made.pid, made.leaf, _oom_kills() if without_leaf else -1, net)
+        child = _Child(job, made.pid, made.leaf, Usernet(False), details)
         self.children[made.pidfd] = child
         self.by_job[job] = made.pidfd
         return True
@@ -432,11 +431,13 @@ class _Zygote:
         # taken for ours; there is no better source.
         oom = oom_kills > 0
         if oom_kills < 0 <= child.oom_kills:
-            oom = code != 0 and _oom_kills() > child.oom_kills
+            oom = code != 0 and cgroups.oom_kills() > child.oom_kills
         rss = usage.ru_maxrss * 1024
         report = ("exit", child.job, code, seconds, rss, max(peak, 0), oom, pids_hit)
         self.recorders.report(report)
         # Only now: who waits for the step's end does not wait for this.
+        if child.work:
+            rootfs.remove_work(child.work)
         if child.leaf is not None and not child.leaf.remove():
             self.leaving.append(child.leaf)
 
@@ -472,20 +473,6 @@ def _catches(pid: int, number: int) -> bool:
     except OSError:
         pass
     return False
-
-
-def _oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory; -1: it does not say."""
-    try:
-        fd = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    try:
-        data = os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)
-    at = data.find(b"\noom_kill ")
-    return int(data[at + 10 : data.index(b"\n", at + 1)]) if at >= 0 else -1
 
 
 def _receive_with_fds(control: _socket.socket) -> tuple[bytes, list[int]]:

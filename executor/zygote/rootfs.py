@@ -73,6 +73,21 @@ class Layout:
         return shared
 
 
+def remove_work(work: str) -> None:
+    """Remove a step's work directory if its one overlay is all that was in it.
+
+    What any other step has left is for the caller to find.
+    """
+    overlays = work + "/overlay"
+    try:
+        os.unlink(overlays + "/work/incompat/volatile/dirty")
+        for inner in ("/work/incompat/volatile", "/work/incompat", "/work", ""):
+            os.rmdir(overlays + inner)
+        os.rmdir(work)
+    except OSError:
+        pass
+
+
 def mount_root(
     layout: Layout,
     lowers: list[str],

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import pybuild
+from pybuild.executor.step import StepMount, StepMountType
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
@@ -236,6 +237,21 @@ async def main():
     await workers.close()
 asyncio.run(main())
 """
+
+
+def test_a_work_directory_goes_when_nothing_but_the_roots_overlay_was_in_it(box: Box) -> None:
+    """Asking for another step waits until the zygote has done with the one before."""
+    lower = box.directory / "lower"
+    lower.mkdir()
+    mount = StepMount(type=StepMountType.BIND_OVERLAY, target="/m", lowers=(str(lower),))
+    common = box.directory / "common"
+    (common / "root").mkdir(parents=True)
+    plain = box.run("touch", "/made", common=str(common))
+    more = box.run("touch", "/m/lost", common=str(common), mounts=(mount,))
+    assert (plain.status, more.status, box.run("true").status) == (0, 0, 0)
+    assert plain.delta() == {"made": "file"}
+    assert not os.path.exists(plain.spec.work)
+    assert os.listdir(more.spec.work)  # for the caller to delete
 
 
 def test_kill_9_of_the_main_process_leaves_no_process(box: Box) -> None:

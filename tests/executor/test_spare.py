@@ -24,7 +24,13 @@ from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_p
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
-STEP: dict[str, Any] = {"network": "default", "limits": {}, "unusual": False, "upper": "/u"}
+STEP: dict[str, Any] = {
+    "network": "default",
+    "limits": {},
+    "unusual": False,
+    "upper": "/u",
+    "work": "/w",
+}
 RECVMSG = {"x86_64": "47", "aarch64": "212"}
 LEAVE_CHROOT = """
 import os
