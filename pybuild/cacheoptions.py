@@ -288,10 +288,8 @@ def _retention(attrs: Mapping[str, str]) -> Retention:
 
 
 def _level(attrs: Mapping[str, str]) -> int | None:
-    text = attrs.get("compression-level")
-    if not text:
+    if "compression-level" not in attrs:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f'cache attribute compression-level="{text}": a number') from None
+    from pybuild.compressionlevel import compression_level
+
+    return compression_level(attrs, "cache")

@@ -42,7 +42,6 @@ _ATTRIBUTES = {
     "local": _TREES | {"mode", "platform-split"},
     "tar": _TREES,
 }
-_LEVELS = {"estargz": 9, "gzip": 9, "zstd": 22}
 _COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
 _FLAGS = frozenset(
     ("attestation-inline", "force-compression", "name-canonical", "oci-artifact", "oci-mediatypes")
@@ -159,14 +158,11 @@ class Output:
         Raises:
             UsageError: the compression has no such level.
         """
-        text = self.attrs.get("compression-level")
-        if not text:
+        if "compression-level" not in self.attrs:
             return None
-        most = _LEVELS.get(self.attrs.get("compression", "gzip"))
-        if not text.isdecimal() or (most is not None and int(text) > most):
-            wanted = "a number" if most is None else f"0 to {most}"
-            raise UsageError(f'output attribute compression-level="{text}": expected {wanted}')
-        return int(text)
+        from pybuild.compressionlevel import compression_level
+
+        return compression_level(self.attrs, "output")
 
     def flag(self, name: str, default: bool = False) -> bool:
         text = self.attrs.get(name)

@@ -159,7 +159,9 @@ def test_one_flag_has_a_cache_for_each_branch() -> None:
         ("type=local", "requires dest"),
         ("type=local,dest=x,mode=most", 'invalid cache mode "most"'),
         ("type=local,dest=x,compression=lz4", 'cache compression "lz4"'),
-        ("type=local,dest=x,compression-level=high", "a number"),
+        ("type=local,dest=x,compression-level=high", "expected 0 to 9"),
+        ("type=local,dest=x,compression-level=10", 'compression-level="10": expected 0 to 9'),
+        ("type=local,dest=x,compression=zstd,compression-level=23", "expected 0 to 22"),
         ("type=local,dest=x,image-manifest=maybe", "expected true or false"),
         (
             "type=local,dest=x,image-manifest=true,oci-mediatypes=false",
