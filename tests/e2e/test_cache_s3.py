@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from pybuild.s3bucket import Bucket, S3Fault, S3Object
-from tests.counting import relay
 from tests.e2e.caches import Machines
+from tests.e2e.freshmachine import KINDS, lacking, show
 from tests.harness import write
-from tests.registry.server.processes import process
 from tests.s3server import S3Server, s3_server, weed
-from tests.services import has_registry, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -133,50 +131,16 @@ def test_layers_of_several_parts_come_back_whole(
 # --- how much -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["registry", "pybuild", "inline", "s3", "directory"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_hundredths_of_a_cache_are_enough_to_know_it_all(
-    machines: Machines, s3: S3Server, prefix: str, kind: str, tmp_path: Path
+    machines: Machines, s3: S3Server, kind: str, tmp_path: Path
 ) -> None:
     """Issue 6, show 2: a fresh machine, output cacheonly; 0 steps run, at most 2 % of it moves."""
-    if kind in ("registry", "inline") and not has_registry():
-        pytest.skip("docker-registry is not installed")
-    write(machines.context, Dockerfile="FROM base\nCOPY big /\nRUN cat /big /big > /bigger\n")
-    (machines.context / "big").write_bytes(os.urandom(4 << 20))
-    env, only = s3.environment, "type=cacheonly"
-    if kind == "directory":
-        cache = tmp_path / "cache"
-        machines.build(machines.fresh(), "--cache", cache, output=only)
-        blobs = list((cache / "blobs/sha256").iterdir())
-        for blob in blobs:
-            if blob.stat().st_size > 100_000:
-                blob.unlink()  # whoever wants one of these misses it
-        found = machines.build(machines.fresh(), "--cache-from", f"type=local,src={cache}")
-        assert found.ran != [], "they are wanted where something is made of them"
-        found = machines.build(
-            machines.fresh(), "--cache-from", f"type=local,src={cache}", output=only
-        )
-        assert found.ran == []
-        return
-    served = process(tmp_path / "served") if kind == "pybuild" else start_registry(tmp_path)
-    with served as registry, relay(s3.port) as to_s3:
-        host, _, port = registry.host.rpartition(":")
-        with relay(int(port)) as to_registry:
-            ref = f"{host}:{to_registry.port}/show/two:1"
-            counter = to_s3 if kind == "s3" else to_registry
-            if kind == "inline":
-                push = f"type=image,name={ref},push=true"
-                machines.build(machines.fresh(), "--cache-to", "type=inline", output=push)
-                words = ["--cache-from", ref]
-            else:
-                place = s3.url(prefix, to_s3.port) if kind == "s3" else ref
-                words = ["--cache", place]
-                machines.build(machines.fresh(), *words, output=only, env=env)
-            cached, counter.sent, counter.received = counter.moved, 0, 0
-            found = machines.build(machines.fresh(), *words, output=only, env=env)
-            assert found.ran == []
-            assert cached > 12 << 20
-            print(f"{kind}: {counter.moved} of {cached} bytes")
-            assert 0 < counter.moved <= 0.02 * cached
+    if why := lacking(kind):
+        pytest.skip(why)
+    found = show(machines, kind, tmp_path, s3 if kind == "s3" else None)
+    assert found.is_good, str(found)
+    assert found.cached > 12 << 20
 
 
 # --- who keeps it small ---------------------------------------------------------------------------
