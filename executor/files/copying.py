@@ -7,6 +7,7 @@ import os
 import stat
 
 from pybuild.executor.files import modes
+from pybuild.executor.files.aside import Aside
 from pybuild.executor.files.content import copy_content, copy_xattrs
 from pybuild.executor.files.making import Maker, clear, give, make_node
 from pybuild.executor.files.present import Look, is_same_file, is_same_link
@@ -116,6 +117,7 @@ class Copier:
         self.met: list[str] = []
         self.top = ""
         self._found = False
+        self._aside = Aside()
 
     def copy(self, source: Source, dest: str, *, contents_only: bool, follow: bool) -> None:
         """Copy one selected path to *dest*; a trailing slash there means a directory [CP-11].
@@ -123,7 +125,7 @@ class Copier:
         Raises:
             FileNotFoundError: the source is not there. Fault: user; the destination does not fit.
         """
-        with find(self._source, source.path, follow=follow) as place:
+        with find(self._source, source.path, follow=follow) as place, self._aside:
             into = dest if dest.endswith("/") or not dest else dest.rpartition("/")[0]
             self._maker.directory(into).close()
             with self._maker.locate(dest) as target:
@@ -148,7 +150,7 @@ class Copier:
         """
         self._picker = Picker(self._exclude, pattern)
         self._found = False
-        with find(self._source, root.path, follow=True) as place:
+        with find(self._source, root.path, follow=True) as place, self._aside:
             if not place.is_dir:
                 raise FileNotFoundError(
                     errno.ENOENT, os.strerror(errno.ENOENT), f"/{root.path}/{pattern}"
@@ -283,12 +285,16 @@ class Copier:
             if out is None:
                 self._note_link(linked, target, new, where, is_left=True)
                 return
-            try:
-                copied = copy_content(source, out, before)
-                after = os.fstat(source)
-                if copied != before.st_size or _stamp(before) != _stamp(after):
+
+            def end(source: int, out: int, copied: int) -> None:
+                if copied != before.st_size or _stamp(before) != _stamp(os.fstat(source)):
                     raise self._changed(path)
                 self._finish(where, source, out, status)
+                self._tell(before.st_size)
+
+            try:
+                if linked is not None or not self._aside.take(source, out, before, where, end):
+                    end(source, out, copy_content(source, out, before))
             except OSError as error:
                 if error.filename is None:
                     error.filename = "/" + where
@@ -298,7 +304,6 @@ class Copier:
         finally:
             os.close(source)
         self._note_link(linked, target, new, where)
-        self._tell(before.st_size)
 
     def _hard_link(self, key: tuple[int, int], target: int, new: str, where: str) -> bool:
         """Link to where this source had the same inode before, if it had [E158]."""
