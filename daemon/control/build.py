@@ -19,7 +19,7 @@ from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.llbload import load_definition
 from pybuild.daemon.control.looks import Look, looking
 from pybuild.daemon.control.lowered import gateway_config, lowered_from
-from pybuild.daemon.control.outputs import Deliverable, export_all
+from pybuild.daemon.control.outputs import Deliverable, export_all, exporters_of
 from pybuild.daemon.control.policies import read_policies
 from pybuild.daemon.control.provenance import Ledger, Solve
 from pybuild.daemon.control.results import CONFIG, Reference, Result
@@ -201,6 +201,7 @@ class Build:
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
+        exporters_of(request)
         caching = exports_of(scope, request.Cache)
         scope.carry(caching)
         scope.delivers = bool(request.Exporters or request.ExporterDeprecated)

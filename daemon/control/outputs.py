@@ -70,6 +70,24 @@ class Deliverable:
     inline_cache: tuple[StepResult, ...] | None = None
 
 
+def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:
+    """Return the exporters that are asked for, which is known before anything is built.
+
+    Raises:
+        UserError: one that there is not, or attributes that are wrong.
+    """
+    exporters = [(one.Type, dict(one.Attrs)) for one in request.Exporters]
+    if not exporters and request.ExporterDeprecated:
+        exporters = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
+    for kind, attrs in exporters:
+        if kind == "cacheonly":
+            continue
+        if kind not in _TITLES:
+            raise UserError(f'exporter "{kind}" could not be found')
+        _output(kind, attrs)
+    return exporters
+
+
 async def export_all(
     scope: Scope, request: pb.SolveRequest, result: Result, trees: Sequence[Deliverable]
 ) -> tuple[dict[str, str], dict[int, Descriptor]]:
@@ -78,20 +96,15 @@ async def export_all(
     Raises:
         UserError: an exporter that there is not, or one that cannot do it.
     """
-    exporters = [(one.Type, dict(one.Attrs)) for one in request.Exporters]
-    if not exporters and request.ExporterDeprecated:
-        exporters = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
     response: dict[str, str] = {}
     images: dict[int, Descriptor] = {}
     epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH")
     is_number = epoch is not None and (not epoch or parse_epoch(epoch) is not None)
-    for number, (kind, attrs) in enumerate(exporters):
+    for number, (kind, attrs) in enumerate(exporters_of(request)):
         if epoch is not None and is_number:
             attrs.setdefault("source-date-epoch", epoch)
         if kind == "cacheonly":
             continue
-        if kind not in _TITLES:
-            raise UserError(f"exporter {kind} could not be found")
         async with internal_step(_TITLES[kind], scope.emit, scope.engine.clock) as step:
             export = _Export(scope, number, kind, attrs, result, trees, step)
             response |= await export.run()

@@ -18,7 +18,7 @@ from pybuild.daemon.client.content import BlobStore, content
 from pybuild.daemon.client.filesend import ToDirectory, ToStream
 from pybuild.daemon.client.upload import upload
 from pybuild.daemon.grpc.status import RpcError
-from tests.daemon.buildsites import Client, Daemon, client, daemon
+from tests.daemon.buildsites import Built, Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
@@ -264,5 +264,24 @@ def test_a_version_of_windows_comes_back(server: Daemon, context: Path) -> None:
     async def use(c: Client) -> None:
         _, config = await image(c, context, {"platform": "windows(10.0.20348.1)/amd64"}, {})
         assert (config["os"], config["os.version"]) == ("windows", "10.0.20348.1")
+
+    on(server, use)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attrs", "words"),
+    [
+        ("bogus", {}, 'exporter "bogus" could not be found'),
+        ("oci", {"compression": "lzma"}, 'output compression "lzma"'),
+    ],
+)
+def test_an_exporter_that_cannot_be_is_refused_before_anything_is_built(
+    server: Daemon, context: Path, kind: str, attrs: dict[str, str], words: str
+) -> None:
+    async def use(c: Client) -> None:
+        built = Built()
+        with pytest.raises(RpcError, match=words):
+            await c.build(context, exporters=[("image", {}), (kind, attrs)], built=built)
+        assert not built.vertexes
 
     on(server, use)
