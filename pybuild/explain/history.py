@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pybuild.cache.builds import Builds
@@ -83,15 +84,17 @@ def _keep(
     imports: Iterable[ImportedCache],
     error: str,
 ) -> BuildReport:
-    known: list[KnownInputs] = []
+    known: Iterable[KnownInputs] = ()
     listings: dict[str, Listing] = {}
     if account.is_puzzling:
-        known += inputs.all()
+        imported: list[KnownInputs] = []
         wanted = like(account.missed_names)
         for cache in imports:
             there = cache.known(wanted)
-            known += there.known
+            imported += there.known
             listings |= there.listings
+        # One by one: what this build itself has made may be most of them, and is passed over.
+        known = chain(inputs.all(), imported)
 
     def find(digest: str) -> Listing | None:
         return listings.get(digest) or inputs.listing(digest)
