@@ -174,7 +174,8 @@ class _Zygote:
             self._kill(job, number)
         elif not self.children:
             self.wish.forget()
-            self._end_spare()
+            if self.spare is not None:
+                self.spare.dismiss()  # its end takes a while, and others may want something
         return True
 
     def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
@@ -274,7 +275,8 @@ class _Zygote:
 
     def _fits(self, details: dict[str, Any]) -> bool:
         """Whether the process that waits is for such steps."""
-        return self.spare is not None and self.spare.details == alike(details)
+        made = self.spare
+        return made is not None and not made.is_dismissed and made.details == alike(details)
 
     def _use_spare(self, job: str, details: dict[str, Any], fds: list[int]) -> bool:
         """Give the job to the process that waits for one, if it is of the kind."""
@@ -407,8 +409,9 @@ class _Zygote:
 
     def _reap(self, pidfd: int) -> None:
         if self.spare is not None and pidfd == self.spare.pidfd:
+            if not self.spare.is_dismissed:
+                self.wish.give_up()
             self._end_spare()
-            self.wish.give_up()
             return
         if pidfd not in self.children:
             self.poller.unregister(pidfd)

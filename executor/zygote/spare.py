@@ -13,7 +13,7 @@ import os
 import select
 import struct
 
-from pybuild.executor.zygote import cgroups
+from pybuild.executor.zygote import cgroups, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Steps that came before one is worth making, of which there is hardly ever just one more.
 _AFTER = 2
 _MOST_FDS = 4
+_SIGKILL = 9
 
 
 class Spare:
@@ -29,11 +30,13 @@ class Spare:
 
     Attributes:
         details: of the step that it can be.
+        is_dismissed: it was told to end.
         store_fd: as from `stage.Anchor`.
     """
 
     def __init__(self, details: dict[str, Any], leaf: cgroups.Leaf, store_fd: int) -> None:
         self.details = details
+        self.is_dismissed = False
         self.store_fd = store_fd
         self.leaf = leaf
         self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -43,6 +46,14 @@ class Spare:
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         return not poller.poll(0)
+
+    def dismiss(self) -> None:
+        """Have it end, without waiting for that."""
+        self.is_dismissed = True
+        try:
+            syscalls.pidfd_send_signal(self.pidfd, _SIGKILL)
+        except OSError:
+            pass  # it has
 
     def hand(self, fds: list[int]) -> None:
         """Give it a job's descriptors.

@@ -328,11 +328,11 @@ def test_cancelling_ends_a_step_in_one(base: Path, tmp_path: Path) -> None:
 def test_none_is_left_when_the_build_has_ended(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 2)
-        await _spare()
+        spare = await _spare()
         box.workers.rest()
-        while _spares():
+        await _steps(box, 1)  # also while that one is ending
+        while spare in _spares():
             await asyncio.sleep(0.005)
-        await _steps(box, 1)
         assert _spares() == []
         await _steps(box, 1)
         await _spare()
