@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import gzip
 import hashlib
 import os
@@ -39,6 +40,9 @@ def forked(
 ) -> Generator[ForkedSource]:
     path.write_bytes(blob)
     fd = os.open(path, os.O_RDONLY)
+    # A zstd compressor that an earlier test left to the collector would wait in the other process for
+    # threads that are not there.
+    gc.collect()
     source = ForkedSource(
         lambda: LayerSource(
             lambda size: os.read(fd, size), max_bytes, "make room", digests_blob=digests_blob
