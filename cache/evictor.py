@@ -30,16 +30,16 @@ class Evictor:
         self._mutex = os.path.join(store.root, "locks", "evicting")
         self._turn = threading.Lock()
         self._barren: object = None
-        self._vain_at = 0.0
+        self._vain_at = self._short_at = 0.0
         self.found: list[UsageRecord] = []
 
     def insist(self) -> None:
         """Look in earnest the next time, however short ago nothing could be freed."""
-        self._barren, self._vain_at = None, 0.0
+        self._barren, self._vain_at, self._short_at = None, 0.0, 0.0
 
     def is_vain(self) -> bool:
-        """Tell whether nothing could be freed, a moment ago."""
-        return time.monotonic() - self._vain_at < _VAIN_S
+        """Tell whether nothing more could be freed, a moment ago."""
+        return time.monotonic() - max(self._vain_at, self._short_at) < _VAIN_S
 
     def free(self, over: Callable[[], int], margin: int) -> bool:
         """Free what is too much, and *margin* bytes more; tell whether anything was.
@@ -61,7 +61,10 @@ class Evictor:
                 return False
             with locked(self._mutex):
                 size = over()
-                if size <= 0 or self._evict(size + margin):
+                freed = self._evict(size + margin) if size > 0 else 0
+                if freed < size:  # all went that could; others may go on making crumbs
+                    self._short_at = time.monotonic()
+                if size <= 0 or freed:
                     return True
             self._barren, self._vain_at = self._state(), time.monotonic()
             return False

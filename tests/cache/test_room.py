@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.evictor import Evictor
 from pybuild.cache.holdings import Holdings, Stated
 from pybuild.cache.results import Results
 from pybuild.cache.room import Room
@@ -152,6 +153,19 @@ def test_who_writes_fast_is_told_before_the_ceiling(
                 write_seen(store, f"{active.fs}/file", MB // 20)
         assert "ceiling of 40.00MB" in told[0].message
         assert CEILING * 0.98 < measure(str(root)) < CEILING
+
+
+def test_freeing_all_that_can_go_and_too_little_is_in_vain(root: Path, clock: FakeClock) -> None:
+    """Else whoever writes past the ceiling goes on as long as others leave something to free."""
+    filled(root, clock, 1, 1)
+    with Store.open(root, clock) as store:
+        evictor = Evictor(store)
+        assert evictor.free(lambda: MB, 0)
+        assert not evictor.is_vain()
+        assert evictor.free(lambda: 100 * MB, 0)
+        assert evictor.is_vain()
+        evictor.insist()
+        assert not evictor.is_vain()
 
 
 @pytest.mark.slow
