@@ -10,9 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import data, plot, report
+from benchmarks import data, plot, report, scale
 from benchmarks.measure import Figures
 from benchmarks.workloads import WORKLOADS
+from pybuild.executor.zygote.overlay import MAX_LOWERS
+from pybuild.frontend.ast import Copy
+from pybuild.frontend.parse import parse_dockerfile
 from tests.harness import BUSYBOX, ROOT
 from tests.services import has_registry
 
@@ -86,3 +89,18 @@ def test_it_measures_a_workload(tmp_path: Path) -> None:
     assert ours["peak_bytes"] > 1 << 20
     assert 0 < ours["processor"][0] < 60
     assert not list(tmp_path.glob("pybuild-bench-*")), "the place is removed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vertices", "stages"])
+def test_the_largest_step_of_a_scale_is_a_file_that_can_be_built(name: str, tmp_path: Path) -> None:
+    """More instructions than the parser takes, or layers than the kernel, were noticed only when run."""
+    kind = scale.SCALES[name]
+    kind.make(tmp_path, kind.steps[-1])
+    file = parse_dockerfile((tmp_path / "Dockerfile").read_bytes())
+    copies = {"scratch": 0}
+    for stage in file.stages:
+        copied = sum(isinstance(item, Copy) for item in stage.body)
+        copies[stage.start.name or ""] = copies[stage.start.base] + copied
+    assert sum(len(stage.body) for stage in file.stages) > 0.99 * kind.steps[-1]
+    assert max(copies.values()) <= MAX_LOWERS
