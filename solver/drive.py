@@ -33,7 +33,6 @@ from pybuild.model.events import (
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, Vertex
 from pybuild.solver import messages
-from pybuild.solver.ahead import critical_seconds
 from pybuild.solver.line import Line, Weights
 from pybuild.solver.messages import (
     Began,
@@ -160,7 +159,7 @@ class Solver:
         self._state = State()
         self._scribe = Scribe(partial(self._warn, "cannot store a result"))
         self._lines = {
-            "steps": Line(budgets.steps),
+            "steps": Line(budgets.steps, is_ordered=True),
             "files": Line(budgets.files),
             "sources": Line(budgets.sources),
             "digests": Line(budgets.digests),
@@ -450,10 +449,12 @@ class Solver:
                 build.say(replace(event, vertex=vertex.digest))
 
     def _weigh(self, targets: tuple[Vertex, ...]) -> Mapping[Digest, float]:
+        from pybuild.solver import graph  # networkx takes longer to load than most builds need
+
         try:
-            return critical_seconds(targets, self._store.seconds)
+            return graph.critical_seconds(graph.load(targets), self._store.seconds)
         except PybuildError:
-            return critical_seconds(targets, lambda _: None)
+            return graph.critical_seconds(graph.load(targets), lambda _: None)
 
 
 def _blamed(error: Exception, vertex: Vertex) -> PybuildError:

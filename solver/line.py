@@ -42,12 +42,18 @@ class Weights:
 
 
 class Line:
-    """A line in front of *places* places."""
+    """A line in front of *places* places.
 
-    def __init__(self, places: int) -> None:
+    Args:
+        is_ordered: what waits takes long enough for its order to be worth waiting for. Else who is
+            not weighed yet comes after those who are, as it came.
+    """
+
+    def __init__(self, places: int, *, is_ordered: bool = False) -> None:
         if places < 1:
             raise ValueError(f"a line for {places} places would never move")
         self.places = places
+        self._is_ordered = is_ordered
         self._free = places
         self._newcomers: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
         self._ranked: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -93,15 +99,15 @@ class Line:
         unknown: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
         for entry in self._newcomers:
             vertex, weights, turn = entry
-            if weights.known is None:
+            if weights.known is None and self._is_ordered:
                 unknown.append(entry)
                 weights.demand(self.wake)
             else:
-                rank = -weights.known.get(vertex, 0.0)
+                rank = -(weights.known or {}).get(vertex, 0.0)
                 heapq.heappush(self._ranked, (rank, next(self._numbers), turn))
         self._newcomers = unknown
         if unknown:
-            return  # milliseconds; better than to start the wrong one
+            return  # a moment, mostly networkx's import; better than to start the wrong one
         while self._free and self._ranked:
             turn = heapq.heappop(self._ranked)[2]
             if not turn.done():

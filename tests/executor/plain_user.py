@@ -169,7 +169,7 @@ class PlainUser:
 def need_packages(user: PlainUser) -> None:
     """Skip unless the user's Python finds what a whole build needs."""
     try:
-        user.python("import lark, diskcache, aiohttp")
+        user.python("import lark, networkx, diskcache, aiohttp")
     except AssertionError:
         pytest.skip(f"{PYTHON} does not find our dependencies as uid {UID}")
 

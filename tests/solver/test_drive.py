@@ -554,9 +554,31 @@ def test_a_result_that_is_being_stored_is_found() -> None:
     go(work)
 
 
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_only_who_takes_long_waits_for_the_order(is_ordered: bool) -> None:
+    async def work() -> None:
+        asked: list[str] = []
+
+        def compute() -> dict[Digest, float]:
+            asked.append("networkx")
+            return {Digest.of(b"b"): 9.0, Digest.of(b"a"): 1.0}
+
+        line, weights = Line(1, is_ordered=is_ordered), Weights(compute)
+        entered: list[str] = []
+
+        async def visit(name: str) -> None:
+            async with line.place(Digest.of(name.encode()), weights):
+                entered.append(name)
+
+        await asyncio.gather(visit("a"), visit("b"))
+        assert (entered, len(asked)) == ((["b", "a"], 1) if is_ordered else (["a", "b"], 0))
+
+    go(work)
+
+
 def test_a_place_given_to_someone_who_left_is_given_on() -> None:
     async def work() -> None:
-        line, weights = Line(1), Weights(dict[Digest, float])
+        line, weights = Line(1, is_ordered=True), Weights(dict[Digest, float])
         entered: list[str] = []
 
         async def visit(name: str) -> None:
