@@ -35,8 +35,9 @@ _LOOK_S = 0.2
 _REST = 2.0
 # How long a new job waits for others to be done with what they were granted.
 _PATIENCE_S = 10.0
-# How long one waits for another process that writes more to be done.
-_YIELD_S = 1.0
+# How long one waits for another process that writes more to be done, and until what part of the
+# ceiling more is taken: what ended may need a while to be deleted.
+_YIELD_S, _YIELD_PART = 1.0, 100
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.5
 # From being told to end until nothing is written any more, on a busy machine.
@@ -71,7 +72,7 @@ class Room:
         self._seen = (0.0, 0)
         self._changes, self._looked = 1, 0
         self._next_look = 0.0
-        self._over_since = 0.0
+        self._over_since: tuple[float, int] | None = None
         self._fault: EnvironmentFault | None = None
         self._thread: threading.Thread | None = None
         self._freeing: threading.Thread | None = None
@@ -269,6 +270,14 @@ class Room:
         most = min(self.ceiling // _MOST_SLACK, _MOST_SLACK_BYTES)
         self._slack = int(min(max(ahead, self.ceiling // _LEAST_SLACK), most))
 
+    def _has_yielded(self) -> bool:
+        """Tell whether nobody may go on writing above the ceiling any longer."""
+        if self._over_since is None:
+            return False
+        since, free = self._over_since
+        more = free - _free_bytes(self._store.root)
+        return time.monotonic() - since > _YIELD_S or more > self.ceiling // _YIELD_PART
+
     def _written_while_it_ends(self) -> int:
         """Return what the fastest writer adds after it was told; by then it is too late to tell."""
         least = self.ceiling // _LEAST_SLACK
@@ -322,8 +331,11 @@ class Room:
             over = taken > self.ceiling and self._evictor.is_vain()
             most = max((one.used for one in count.others.values()), default=0)
             # Where another process writes more, it has a moment to end that itself.
-            self._over_since = self._over_since or time.monotonic() if over else 0.0
-            if over and (self._own.used >= most or time.monotonic() - self._over_since > _YIELD_S):
+            if not over:
+                self._over_since = None
+            elif self._over_since is None:
+                self._over_since = time.monotonic(), self._free
+            if over and (self._own.used >= most or self._has_yielded()):
                 self._fail(self._exceeded(count))
         except PybuildError as error:
             self._store.warn(error.message)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache import room as room_module
 from pybuild.cache.evictor import Evictor
 from pybuild.cache.holdings import Holdings, Stated
 from pybuild.cache.results import Results
@@ -101,7 +102,10 @@ def write_seen(store: Store, path: str, size: int) -> None:
     """Write *size* bytes more, and wait until the room has seen them: its pace is not our matter."""
     with open(path, "ab") as file:
         file.write(bytes(size))
-    written = measure(store.tmp.path) - 20_000  # what states it takes blocks itself
+    ours = list(Path(store.tmp.path).glob(store.tmp.owner() + ".*"))
+    written = (
+        sum(measure(str(path)) for path in ours) - 20_000
+    )  # what states it takes blocks itself
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         stated = Stated.decode(Path(store.tmp.path, store.tmp.owner() + ".space").read_bytes())
@@ -202,9 +206,9 @@ def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
 WRITER = """
 store.keep_below(int(sys.argv[2]))
 a = store.deltas.begin()
-open(a.fs + '/f', 'wb').write(bytes(15_000_000))
+open(a.fs + '/f', 'wb').write(bytes(int(sys.argv[3])))
 store.deltas.begin()
-while int(open(f'{store.tmp.path}/{store.tmp.owner()}.space').read().split()[0]) < 15_000_000:
+while int(open(f'{store.tmp.path}/{store.tmp.owner()}.space').read().split()[0]) < int(sys.argv[3]):
     time.sleep(0.01)
 print('ready', flush=True)
 sys.stdin.readline()
@@ -213,7 +217,7 @@ sys.stdin.readline()
 
 @pytest.mark.slow
 def test_processes_count_what_the_others_write(root: Path, clock: FakeClock) -> None:
-    child = children.start(root, WRITER, str(CEILING))
+    child = children.start(root, WRITER, str(CEILING), str(15 * MB))
     try:
         assert children.line(child) == "ready"
         with Store.open(root, clock) as store:
@@ -224,6 +228,31 @@ def test_processes_count_what_the_others_write(root: Path, clock: FakeClock) -> 
             with store.room.reserved(25 * MB):  # what the dead left is deleted
                 pass
             assert measure(str(root)) < 6 * MB
+    finally:
+        children.kill(child)
+
+
+@pytest.mark.slow
+def test_nobody_writes_on_while_a_larger_one_ends(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting what that had takes its time; a hundredth of the ceiling is enough to yield."""
+    monkeypatch.setattr(room_module, "_YIELD_S", 3600.0)
+    child = children.start(root, WRITER, str(CEILING), str(24 * MB))
+    try:
+        assert children.line(child) == "ready"
+        with Store.open(root, clock) as store:
+            store.keep_below(CEILING)
+            assert store.room is not None
+            active = store.deltas.begin()
+            told: list[EnvironmentFault] = []
+            with store.room.writing(active.fs, told.append):
+                for _ in range(35):
+                    if told:
+                        break
+                    write_seen(store, f"{active.fs}/file", MB // 2)
+            assert told
+            assert measure(str(root)) < CEILING + 2 * MB
     finally:
         children.kill(child)
 
