@@ -40,6 +40,8 @@ _PATIENCE_S = 10.0
 _YIELD_S, _YIELD_PART = 1.0, 100
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.5
+# Who writes is ended this part below the ceiling: it writes on while it is told and goes.
+_MARGIN = 100
 # From being told to end until nothing is written any more, on a busy machine.
 _END_S = 0.05
 _LEAST_SLACK, _MOST_SLACK = 128, 8
@@ -328,14 +330,15 @@ class Room:
             if wanted > 0:
                 self._free_soon()
             taken = count.total(self._own, hopes=False) + self._written_while_it_ends()
-            over = taken > self.ceiling and self._evictor.is_vain()
-            most = max((one.used for one in count.others.values()), default=0)
+            most = self.ceiling - self.ceiling // _MARGIN
+            over = taken > most and self._evictor.is_vain()
+            others = max((one.used for one in count.others.values()), default=0)
             # Where another process writes more, it has a moment to end that itself.
             if not over:
                 self._over_since = None
             elif self._over_since is None:
                 self._over_since = time.monotonic(), self._free
-            if over and (self._own.used >= most or self._has_yielded()):
+            if over and (self._own.used >= others or self._has_yielded()):
                 self._fail(self._exceeded(count))
         except PybuildError as error:
             self._store.warn(error.message)
