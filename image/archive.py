@@ -377,10 +377,11 @@ class _replacing:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._part = f"{path}.{os.getpid()}.part"
+        # Of this writer alone: another thread may write the same, and containers share numbers.
+        self._part = f"{path}.{os.urandom(8).hex()}.part"
 
     def __enter__(self) -> BinaryIO:
-        self._file = open(self._part, "wb")
+        self._file = open(self._part, "xb")
         return self._file
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pybuild.cacheplaces import Anything, CacheSource, Over, digest_of
+from pybuild.cacheplaces import Anything, CacheSource, Over, digest_of, is_passing
 from pybuild.image.archive import name_in_layout, write_layout_blob
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.internal import InternalStep
@@ -91,7 +91,9 @@ class DirectoryCache:
     def _named(self) -> Descriptor | None:
         try:
             return LayoutDirectory(self._path).find(self._tag or "latest", None)
-        except UserError:
+        except UserError as error:
+            if is_passing(error):
+                raise
             return None
 
     async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol
@@ -19,6 +20,8 @@ class Anything(Enum):
 
 
 ANYTHING = Anything.ANYTHING
+# Of a file that is not there, or is none; any other error says nothing about what it holds.
+_BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
 Over = Digest | Anything | None
 
 
@@ -114,9 +117,12 @@ def is_passing(error: PybuildError) -> bool:
     """Tell whether something may be there that just cannot be read at present."""
     from pybuild.registry.faults import ContentFault
 
-    status = getattr(error, "status", None)
-    if status is None or isinstance(error, ContentFault):
+    if isinstance(error, ContentFault):
         return False
+    status = getattr(error, "status", None)
+    if status is None:
+        cause = error.__cause__
+        return isinstance(cause, OSError) and cause.errno not in _BROKEN
     return status not in range(400, 500) or status == 429
 
 

@@ -17,6 +17,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.wholefile import open_part
 
 if TYPE_CHECKING:
     from pybuild.registry.client import Client
@@ -224,7 +225,7 @@ def _write_document(directory: str, digest: Digest, data: bytes) -> None:
     folder = os.path.join(directory, "blobs", digest.algorithm)
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, digest.hex)
-    part = f"{target}.{os.getpid()}.part"
-    with open(part, "wb") as file:
+    part, fd = open_part(target)
+    with open(fd, "wb") as file:
         file.write(data)
     os.replace(part, target)

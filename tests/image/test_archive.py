@@ -14,6 +14,7 @@ import pytest
 from pybuild.image.archive import (
     NamedImage,
     write_docker_archive,
+    write_layout_blob,
     write_oci_archive,
     write_oci_layout,
 )
@@ -317,3 +318,22 @@ def test_docker_archive_whose_layer_lies_is_refused(
     members = docker({"Config": "c.json", "Layers": ["l.tar"]}), ("c.json", config)
     with pytest.raises(EnvironmentFault, match=r"layer l\.tar: got diffID sha256:"):
         load(evil(tmp_path, *members, ("l.tar", bytes(1024))), tmp_path / "held")
+
+
+def test_two_writers_of_one_blob_do_not_write_to_the_same_file(
+    blobs: Blobs, tmp_path: Path
+) -> None:
+    """One that was given up goes on in its thread; what another has finished stays whole."""
+    layout = tmp_path / "layout"
+    blob = blobs.put("text/plain", b"x" * 100)
+    target = layout / "blobs/sha256" / blob.digest.hex
+
+    def finished_by_another(digest: Digest) -> str:
+        write_layout_blob(str(layout), blob, blobs.path)
+        written.append(target.read_bytes())
+        return blobs.path(digest)
+
+    written: list[bytes] = []
+    write_layout_blob(str(layout), blob, finished_by_another)
+    assert written == [target.read_bytes()] == [b"x" * 100]
+    assert [path.name for path in target.parent.iterdir()] == [blob.digest.hex]
