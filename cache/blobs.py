@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from copy import copy
 
 from pybuild.cache.atomic import Disk, discard, fault, faults, write_file
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pybuild.model.descriptor import Descriptor
 
 DEFAULT_LIMIT = 64 << 20
+# A blob that may not be on the disk has the second: whoever relies on it, in another process or
+# after its maker was killed, sees that it is to be flushed.
+_MODE, _UNFLUSHED_MODE = 0o644, 0o444
 _LENGTHS = {"sha256": 64, "sha512": 128}
 
 
@@ -115,11 +119,19 @@ class Blobs:
                         return digest
             except FileNotFoundError:
                 pass
-            flush = self._disk.durability == "each"
-            write_file(self._disk, self._scratch.name(), path, data, 0o644, flush)
-        if not flush:
+            write_file(self._disk, self._scratch.name(), path, data, self.new_mode, self._is_each)
+        if not self._is_each:
             self._unflushed.add(digest)
         return digest
+
+    @property
+    def _is_each(self) -> bool:
+        return self._disk.durability == "each"
+
+    @property
+    def new_mode(self) -> int:
+        """The permissions of what is going to be moved in."""
+        return _MODE if self._is_each else _UNFLUSHED_MODE
 
     def read(self, digest: str, limit: int = DEFAULT_LIMIT) -> bytes:
         """Return the blob's bytes, checked.
@@ -236,8 +248,8 @@ class Blobs:
                         from pybuild.model.errors import EnvironmentFault
 
                         raise EnvironmentFault(f"blob {digest}: {found} of {size} bytes")
-                    os.fchmod(fd, 0o644)
-                    if self._disk.durability == "each":
+                    os.fchmod(fd, self.new_mode)
+                    if self._is_each:
                         self._disk.flush(fd)
                 finally:
                     os.close(fd)
@@ -258,18 +270,21 @@ class Blobs:
                     raise
                 self._disk.mkdir(folder, 0o755)  # sha512's folder is made at need
                 self._disk.rename(path, target)
-        if self._disk.durability == "each":
+        if self._is_each:
             self._disk.flush_dir(folder)
         else:
             self._unflushed.add(digest)
 
-    def flush(self) -> None:
+    def flush(self, needed: Iterable[str] = ()) -> None:
         """Flush what was not yet: something is about to rely on it for good.
+
+        Args:
+            needed: these too, whoever wrote them; what is not there is passed over.
 
         Raises:
             EnvironmentFault: it cannot be.
         """
-        waiting = self._unflushed.copy()
+        waiting = self._unflushed | {Digest.parse(one) for one in needed if self._is_marked(one)}
         folders: set[str] = set()
         with faults("cannot flush what an image is made of", self._root):
             for digest in sorted(waiting):
@@ -285,7 +300,16 @@ class Blobs:
                 folders.add(os.path.dirname(path))
             for folder in sorted(folders):
                 self._disk.flush_dir(folder)
+        for digest in waiting:
+            with suppress(OSError):  # of another owner: the next one flushes it again
+                os.chmod(self.path(digest), _MODE)
         self._unflushed -= waiting
+
+    def _is_marked(self, digest: str) -> bool:
+        try:
+            return stat.S_IMODE(os.lstat(self.path(digest)).st_mode) == _UNFLUSHED_MODE
+        except OSError:
+            return False
 
     @property
     def has_unflushed(self) -> bool:

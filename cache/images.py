@@ -20,7 +20,7 @@ from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from pybuild.model.descriptor import Descriptor
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+_MANIFEST_BYTES = 8 << 20
 EMPTY: dict[str, Any] = {
     "schemaVersion": 2,
     "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -249,7 +250,9 @@ class Images:
         needed: Descriptor | None,
     ) -> None:
         if needed is not None:
-            self._blobs.flush()  # what it is made of was written before it
+            parts: set[str] = set()
+            reach(self._blobs, [needed.digest], parts)
+            self._blobs.flush(parts)  # all was written before it
         # Nothing is freed between looking for the manifest and naming it.
         with (
             faults("cannot write the images", self._root),
@@ -351,3 +354,24 @@ def references(value: object) -> list[tuple[str, Digest]]:
             except ValueError:
                 continue
     return found
+
+
+def reach(blobs: Blobs, digests: Iterable[str], reached: set[str]) -> None:
+    """Add *digests* and all that the manifests among them name, however deep."""
+    queue = list(digests)
+    while queue:
+        digest = queue.pop()
+        if digest in reached:
+            continue
+        reached.add(digest)
+        try:
+            if blobs.size(digest) > _MANIFEST_BYTES:
+                continue
+            children = references(parse(blobs.read(digest, _MANIFEST_BYTES)))
+        except BlobMissing:
+            continue  # images of other platforms need not be here [STO-5]
+        for role, child in children:
+            if role in ("manifests", "subject"):
+                queue.append(child)
+            else:
+                reached.add(child)

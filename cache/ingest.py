@@ -158,6 +158,7 @@ class BlobWriter:
         if self._expected is None:
             self._lease.add("blob", found)
         with faults(self._doing, self._root):
+            os.fchmod(self._fd, self._blobs.new_mode)
             if self._disk.durability == "each":
                 self._disk.flush(self._fd)
             self._blobs.move_in(self._path, found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pybuild.cache.mark import mark, reach
+from pybuild.cache.images import reach
+from pybuild.cache.mark import mark
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.cache.value import by_value, value
@@ -73,7 +74,7 @@ def _short(id: str) -> str:
 
 def _reached(store: Store, digest: str) -> set[str]:
     found: set[str] = set()
-    reach(store, [digest], found)
+    reach(store.blobs, [digest], found)
     return found
 
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
-from pybuild.cache.blobs import BlobMissing
-from pybuild.cache.images import references
+from pybuild.cache.images import reach
 from pybuild.cache.imported import LAYER
 from pybuild.cache.inputs import INPUTS, LISTING
-from pybuild.cache.jsontext import as_list, as_number, as_object, parse
+from pybuild.cache.jsontext import as_list, as_number, as_object
 from pybuild.cache.patches import COPIED, with_wholes
 from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
@@ -23,7 +22,6 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")
-_MANIFEST_BYTES = 8 << 20
 
 Name = tuple[str, str]
 
@@ -82,7 +80,7 @@ def mark(store: Store) -> Mark:
     # The state first: what changes while we look makes this mark stale, never wrongly fresh.
     found = Mark(state=state_of(store), leased=store.leases.held())
     roots = [entry["digest"] for entry in store.images.entries()]
-    reach(store, roots, found.image_blobs)
+    reach(store.blobs, roots, found.image_blobs)
     found.image_blobs |= store.repositories.linked()
     uses = dict(store.records.items(USE))
     results: set[str] = set()
@@ -126,27 +124,6 @@ def _is_spent(store: Store, found: Mark, delta: str, holder: Holder) -> bool:
         and not any(store.blobs.has(digest) for digest in holder.blobs)
         and not store.deltas.has(delta)
     )
-
-
-def reach(store: Store, digests: list[str], reached: set[str]) -> None:
-    """Add *digests* and all that the manifests among them name, however deep."""
-    queue = list(digests)
-    while queue:
-        digest = queue.pop()
-        if digest in reached:
-            continue
-        reached.add(digest)
-        try:
-            if store.blobs.size(digest) > _MANIFEST_BYTES:
-                continue
-            children = references(parse(store.blobs.read(digest, _MANIFEST_BYTES)))
-        except BlobMissing:
-            continue  # images of other platforms need not be here [STO-5]
-        for role, child in children:
-            if role in ("manifests", "subject"):
-                queue.append(child)
-            else:
-                reached.add(child)
 
 
 def _add(found: Mark, holder: Holder) -> None:

@@ -204,6 +204,7 @@ class Repository:
             BlobMissing: the store does not have it.
             EnvironmentFault: the link cannot be written.
         """
+        self._all.blobs.flush([digest])
         with self._all.linking():
             if not self._all.blobs.has(digest):
                 raise BlobMissing(digest)
@@ -263,6 +264,7 @@ class Repository:
             EnvironmentFault: a link cannot be written; no tag points at it then.
         """
         digest = entry.descriptor.digest
+        self._all.blobs.flush([digest])
         with self._all.exclusively(), self._all.linking():
             if not self._all.blobs.has(digest):
                 raise BlobMissing(digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pybuild.cache.atomic import Disk
 from pybuild.cache.store import Store
 from pybuild.cache.storekey import identity, make_key
 from pybuild.model.clock import FakeClock
-from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
+from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 
@@ -66,6 +67,47 @@ def test_blobs_are_flushed_before_an_image_is_named(root: Path, clock: FakeClock
         disk.done.clear()
         store.images.tag("localhost/y:1", Descriptor(OCI_MANIFEST, manifest, 6))
         assert not {*flushed} & {*disk.done}, "once is enough"
+
+
+def test_what_another_process_did_not_flush_is_flushed_before_an_image_of_it_is_named(
+    root: Path, clock: FakeClock
+) -> None:
+    """It may have been killed, or be going on; who has the blobs does not write them again."""
+    with Store.open(root, clock) as gone:
+        gone.flush_after_us(lambda folder: None)
+        config, layer, _ = written(gone)
+        parts = [gone.blobs.put(b"config"), config, layer]
+        manifest = json.dumps(
+            {
+                "config": {"digest": parts[0]},
+                "layers": [{"digest": part} for part in [*parts[1:], Digest.of(b"elsewhere")]],
+            }
+        ).encode()
+        inner = gone.blobs.put(manifest)
+        top = json.dumps({"manifests": [{"digest": inner}]}).encode()
+        index = gone.blobs.put(top)
+        disk = Watched()
+        with Store.open(root, clock, disk=disk) as store:
+            assert store.blobs.put(top) == index
+            assert f"flush {index.hex}" not in disk.done
+            store.images.tag("localhost/x:1", Descriptor(OCI_INDEX, index, len(top)))
+            flushed = {f"flush {digest.hex}" for digest in [*parts, inner, index]}
+            assert flushed <= {*disk.done[: disk.done.index("name index.json")]}
+            disk.done.clear()
+            store.images.tag("localhost/y:1", Descriptor(OCI_INDEX, index, len(top)))
+            assert not flushed & {*disk.done}, "once is enough"
+
+
+def test_what_another_process_did_not_flush_is_flushed_before_a_repository_links_it(
+    root: Path, clock: FakeClock
+) -> None:
+    with Store.open(root, clock) as gone:
+        gone.flush_after_us(lambda folder: None)
+        digest = gone.blobs.put(b"x")
+        disk = Watched()
+        with Store.open(root, clock, disk=disk) as store:
+            store.repositories["x"].link_blob(digest)
+        assert f"flush {digest.hex}" in disk.done
 
 
 def test_an_image_is_not_named_if_it_cannot_be_flushed(root: Path, clock: FakeClock) -> None:
