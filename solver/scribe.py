@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from pybuild.model.digest import Digest
 
@@ -74,7 +75,12 @@ class Scribe:
         batch, self._waiting = self._waiting, []
         after, self._after = self._after, []
         try:
-            for error in await asyncio.to_thread(_write_all, [write for _, write in batch]):
+            loop = asyncio.get_running_loop()
+            writing = loop.run_in_executor(None, _write_all, [write for _, write in batch])
+            while not writing.done():
+                with suppress(asyncio.CancelledError):  # as in `_gather`
+                    await asyncio.wait([writing])
+            for error in writing.result():
                 self._report(error)
         finally:
             for key, _ in batch:
@@ -94,10 +100,9 @@ class Scribe:
         loop = asyncio.get_running_loop()
         self._gathering = loop.create_future()
         timer = loop.call_later(_GATHER_S, self._end_gathering)
-        try:
+        with suppress(asyncio.CancelledError):  # the loop ends; what was put is written first
             await self._gathering
-        finally:
-            timer.cancel()
+        timer.cancel()
 
     def _end_gathering(self) -> None:
         if self._gathering is not None and not self._gathering.done():

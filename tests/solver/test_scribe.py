@@ -110,3 +110,33 @@ def test_hurry_before_there_is_anything_does_not_count_for_later() -> None:
         assert not written
 
     go(work)
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_what_was_put_is_written_and_told_in_this_order_though_the_loop_ends(
+    is_begun: bool,
+) -> None:
+    """A loop that closes cancels every task that is left."""
+    order: list[str] = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        may_end.wait(20)
+        order.append("write")
+
+    async def work(writer: Scribe) -> None:
+        writer.put(A, write)
+        writer.after(lambda: order.append("call"))
+        await asyncio.sleep(0)
+        if is_begun:
+            writer.hurry()
+            await asyncio.to_thread(begun.wait, 20)
+        assert writer.task is not None
+        writer.task.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        await writer.all_written()
+        assert order == ["write", "call"]
+
+    go(work)
