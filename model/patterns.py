@@ -93,15 +93,16 @@ class PatternMatcher:
                     raise ValueError(f"{error}: {line.strip()!r}") from None
         self.has_negation = any(negated for negated, _ in self._rules)
         self._plain: dict[str, int] = {}
-        self._tried: list[int] = []
+        groups: dict[str, list[tuple[int, Rule]]] = {}
         for number, (_, rule) in enumerate(self._rules):
             if rule.plain is None:
-                self._tried.append(number)
+                groups.setdefault(rule.first, []).append((number, rule))
             else:
                 self._plain[rule.plain] = number
-        self._tried.reverse()
-        self._firsts = {self._rules[number][1].first for number in self._tried}
-        self._below: dict[str, _Tried] = {}
+        is_enough = not self.has_negation
+        self._tried = {
+            first: _Tried(rules[::-1], is_enough=is_enough) for first, rules in groups.items()
+        }
 
     def matches(self, path: str) -> bool:
         """Say whether *path* or a directory above it is matched; relative, ``/`` between names."""
@@ -114,19 +115,11 @@ class PatternMatcher:
             last = max(last, self._plain.get(path, -1))
         if last >= 0 and not self.has_negation:
             return True
-        if self._tried:
-            last = self._tried_on(path.partition("/")[0]).last(path, last)
+        for first in ("", path.partition("/")[0]):
+            tried = self._tried.get(first)
+            if tried is not None:
+                last = tried.last(path, last)
         return last >= 0 and not self._rules[last][0]
-
-    def _tried_on(self, first: str) -> _Tried:
-        """Return the patterns to try on paths that begin with this name."""
-        first = first if first in self._firsts else ""
-        found = self._below.get(first)
-        if found is None:
-            rules = [(number, self._rules[number][1]) for number in self._tried]
-            rules = [(number, rule) for number, rule in rules if rule.first in ("", first)]
-            found = self._below[first] = _Tried(rules, is_enough=not self.has_negation)
-        return found
 
     def can_skip_dir(self, path: str) -> bool:
         """Say whether directory *path* is matched and so is, for certain, everything below it.
@@ -149,9 +142,7 @@ class _Tried:
     """
 
     def __init__(self, rules: list[tuple[int, Rule]], *, is_enough: bool) -> None:
-        regexes = [rule.regex for _, rule in rules if rule.regex is not None]
-        together = "|".join(f"(?:{regex})" for regex in regexes)
-        self._any = re.compile(together, re.DOTALL) if regexes else None
+        self._any: re.Pattern[str] | None = None
         self._is_enough = is_enough
         self._rules = rules
         self._others = [(number, rule) for number, rule in rules if rule.regex is None]
@@ -159,7 +150,7 @@ class _Tried:
     def last(self, path: str, last: int) -> int:
         """Return the last that matches *path*, or *last* where no later one does."""
         rules = self._rules
-        if self._any is None or self._any.match(path) is None:
+        if len(self._others) == len(rules) or self._together().match(path) is None:
             rules = self._others
         elif self._is_enough:
             return rules[0][0]
@@ -169,6 +160,12 @@ class _Tried:
             if rule.covers(path):
                 return number
         return last
+
+    def _together(self) -> re.Pattern[str]:
+        if self._any is None:
+            regexes = [rule.regex for _, rule in self._rules if rule.regex is not None]
+            self._any = re.compile("|".join(f"(?:{regex})" for regex in regexes), re.DOTALL)
+        return self._any
 
 
 class Rule:

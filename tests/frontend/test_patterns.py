@@ -268,3 +268,22 @@ def test_of_thousands_of_patterns_few_are_tried_on_a_path(monkeypatch: pytest.Mo
     assert not matcher.matches("src/main.c")
     assert matcher.matches("gen999/out/a/b")
     assert tried <= 3
+
+
+def test_patterns_that_match_everywhere_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each directory that has patterns of its own: a hostile context has thousands."""
+    texts = [f"*.{n}" for n in range(1000)] + [f"part{n}/*.o" for n in range(1000)]
+    compiled = 0
+
+    def counted(source: str, flags: int = 0) -> re.Pattern[str]:
+        nonlocal compiled
+        compiled += len(source)
+        return compile_(source, flags)
+
+    matcher = PatternMatcher(texts)
+    compile_ = re.compile
+    monkeypatch.setattr(re, "compile", counted)
+    for n in range(1000):
+        assert matcher.matches(f"part{n}/a.o")
+        assert not matcher.matches(f"part{n}/a.c")
+    assert compiled < 100 * sum(map(len, texts))
