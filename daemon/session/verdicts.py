@@ -23,6 +23,8 @@ from pybuild.model.policy import Source, Undecided
 METHOD = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
 _TIMEOUT_S = 60.0
 _MOST_QUESTIONS = 10
+# With each the reading of a Dockerfile begins again; nobody means to build of so many.
+_MOST_SOURCES = 1000
 
 LookUp = Callable[[gateway.ResolveSourceMetaRequest], Awaitable[gateway.ResolveSourceMetaResponse]]
 """Finds out about a source, whatever policies say."""
@@ -72,8 +74,10 @@ class SessionVerdicts:
         """Ask the client about *source*.
 
         Raises:
-            UserError: it has no answer. Cancelled: it has gone.
+            UserError: it has no answer, or has been asked too much. Cancelled: it has gone.
         """
+        if len(self._known) >= _MOST_SOURCES:
+            raise UserError(f"policies of a client decide about {_MOST_SOURCES} sources at most")
         try:
             verdict: Source | PybuildError = await self._ask(source, look_up)
         except SourceRefused as refused:

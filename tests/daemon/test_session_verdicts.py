@@ -13,6 +13,7 @@ from pybuild.daemon.pb import gateway
 from pybuild.daemon.pb import policysession as pb
 from pybuild.daemon.pb.errors import parse_status
 from pybuild.daemon.pb.ops import SourceOp
+from pybuild.daemon.session import verdicts as verdicts_module
 from pybuild.daemon.session.verdicts import METHOD, SessionVerdicts, SourceRefused
 from pybuild.model.errors import UserError
 from pybuild.model.policy import Source, Undecided
@@ -132,5 +133,20 @@ def test_a_client_without_policies_is_no_client_that_allows() -> None:
         async with connected({}) as session:
             with pytest.raises(UserError, match="policies"):
                 await SessionVerdicts(session).decide(ALPINE, look_up)
+
+    asyncio.run(run())
+
+
+def test_a_build_of_endless_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each verdict begins the reading of the Dockerfile again, on the server."""
+    monkeypatch.setattr(verdicts_module, "_MOST_SOURCES", 2)
+
+    async def run() -> None:
+        async with connected(handler(lambda _: decision(0))) as session:
+            verdicts = SessionVerdicts(session)
+            for number in range(2):
+                await verdicts.decide(Source(f"docker-image://x/{number}"), look_up)
+            with pytest.raises(UserError, match="2 sources at most"):
+                await verdicts.decide(Source("docker-image://x/2"), look_up)
 
     asyncio.run(run())
