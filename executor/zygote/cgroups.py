@@ -26,7 +26,7 @@ class Leaf:
 
     def __init__(self) -> None:
         self.places: list[tuple[Hierarchy, str]] = []
-        self.made: list[str] = []  # parents that were asked for and were not there
+        self.made: list[str] = []  # parents that were asked for and are ours
         self.warnings: list[str] = []
         self.pids = 0  # how many processes it may have; *has_pids*: and somebody counts them
         self.has_pids = False
@@ -70,12 +70,17 @@ class Leaf:
         for path in reversed(self.made):
             try:
                 os.rmdir(path)
+            except FileNotFoundError:
+                pass  # Who had it, too, was faster.
             except OSError:
-                break  # Another step uses the parent: whoever comes last removes it, or nobody.
+                break  # Another step uses the parent: whoever comes last removes it.
+            _parents.discard(path)
         return True
 
 
 _default_pids = 0
+_parents: set[str] = set()
+"""Those that a step of ours has made: a later one may be the last to leave it."""
 
 
 def make(limits: dict[str, Any], name: str) -> Leaf:
@@ -142,6 +147,8 @@ def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
     try:
         os.mkdir(path)
     except FileExistsError:
+        if keep and path in _parents:
+            leaf.made.append(path)
         return True
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EAGAIN, errno.ENOSPC):
@@ -151,6 +158,7 @@ def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
         return False
     if keep:
         leaf.made.append(path)
+        _parents.add(path)
         if hierarchy.version == 2:
             for name in hierarchy.controllers:
                 try:

@@ -304,6 +304,20 @@ class TestSteps:
         asyncio.run(body())
         assert not (home / f"tests-{os.getpid()}").exists()
 
+    def test_a_parent_goes_with_the_last_that_is_in_it(self, box: Box) -> None:
+        """Which is a process that was made ahead, if steps followed each other."""
+        (home, *_) = homes("pids")
+        parent = f"tests-{os.getpid()}/made/ahead"
+
+        async def body() -> None:
+            for _ in range(4):
+                spec = box.spec("true", resources=Resources(parent=parent))
+                assert (await box.workers.run_step(spec, lambda _s, _d: None)).status == 0
+            await box.workers.close()
+
+        asyncio.run(body())
+        assert not (home / f"tests-{os.getpid()}").exists()
+
     def test_cgroups_end_with_their_steps_however_these_end(self, box: Box) -> None:
         homes("pids")
 
