@@ -113,7 +113,7 @@ class Copier:
         self._picker = Picker(exclude)
         self._dest = dest
         self._links: dict[tuple[int, int], str] = {}
-        self._left: set[str] = set()  # of `met`, where it was what it should be
+        self._left: set[str] = set()  # of these, what was there and is left alone
         self.met: list[str] = []
         self.top = ""
         self._found = False
@@ -174,7 +174,7 @@ class Copier:
                 assert place.status is not None
                 top = Dir(None, "", source, place.status, into, target.path)
                 self.top = target.path
-                self._links.clear()
+                self._forget_links()
                 self._entries(top, place.path, "")
                 if self._mtime_ns is None:
                     os.utime(into, ns=(place.status.st_atime_ns, place.status.st_mtime_ns))
@@ -189,7 +189,7 @@ class Copier:
         """Copy a single path to a place that is no directory, or a directory onto another."""
         assert place.status is not None
         holder = Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
-        self._links.clear()
+        self._forget_links()
         # The source keeps its own name, the target has another.
         self._entry(holder, place.name, place.status, place.path, "", target.name)
 
@@ -322,6 +322,11 @@ class Copier:
                     raise
                 return False
         return True
+
+    def _forget_links(self) -> None:
+        """Begin another source: only names within one of them belong together."""
+        self._links.clear()
+        self._left.clear()
 
     def _note_link(
         self,

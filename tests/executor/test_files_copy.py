@@ -452,6 +452,7 @@ def test_what_is_there_already_is_left_alone(bench: Bench) -> None:
         pytest.param(Entry("SS", mtime=TIME), id="size"),
         pytest.param(Entry("S", mtime=TIME + 1), id="time"),
         pytest.param(Entry("S", mtime=TIME, mode=0o600), id="mode"),
+        pytest.param(Entry("S", mtime=TIME, mode=0o4644), id="set-user-id"),
         pytest.param(Entry("S", mtime=TIME, uid=7), id="owner"),
         pytest.param(Entry("S", mtime=TIME, gid=7), id="group"),
         pytest.param(Entry(Link("S"), mtime=TIME), id="type"),
@@ -504,3 +505,40 @@ def test_names_of_one_file_stay_together(bench: Bench, second: str) -> None:
     else:
         assert tree["/d/a"].ino == tree["/d/b"].ino
         assert bench.changed() == {"/d", "/d/a", "/d/b"}
+
+
+def test_what_another_source_left_alone_parts_no_names(bench: Bench) -> None:
+    """E158, CP-5: a file that was what the first source has is replaced for the second."""
+    base = {f"d/{name}": Entry(text, mtime=TIME) for name, text in ("aS", "bT", "zS")}
+    sources = {"s1/a": Entry("S", mtime=TIME), "s2/a": Entry("T", mtime=TIME)}
+    bench.delta({**BASE, **base}).snapshot(sources)
+    for other in ("s1/z", "s2/b"):
+        os.link(bench.root / "snap1" / other.replace(other[-1], "a"), bench.root / "snap1" / other)
+    tree = bench.run(copy("/s*", "/d", contents_only=True))
+    assert tree["/d/a"].content == tree["/d/b"].content == b"T"
+    assert tree["/d/a"].ino == tree["/d/b"].ino
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK])
+def test_what_is_no_file_is_replaced_and_not_opened(bench: Bench, kind: int) -> None:
+    bench.delta({**BASE, "d/": None}).snapshot({"d/f": Entry("", mtime=TIME)})
+    there = Path(bench.base[0], "d/f")
+    os.mknod(there, kind | 0o644, os.makedev(1, 3))
+    os.utime(there, (TIME, TIME))
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    assert (tree["/d/f"].kind, tree["/d/f"].content) == ("-", b"")
+
+
+def test_a_capability_makes_a_difference(bench: Bench) -> None:
+    """CP-25: who has it and who has not are two files, whichever of them is there."""
+    spec: Spec = {"d/more": Entry("S", mtime=TIME), "d/less": Entry("S", mtime=TIME)}
+    bench.delta({**BASE, **spec}).snapshot(spec)
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    try:
+        os.setxattr(bench.root / "snap1/d/more", "security.capability", capability)
+        os.setxattr(Path(bench.base[0], "d/less"), "security.capability", capability)
+    except OSError as error:
+        pytest.skip(f"the file system takes no capabilities: {error}")
+    tree = bench.run(copy("/d", "/d", contents_only=True))
+    assert dict(tree["/d/more"].xattrs) == {"security.capability": capability}
+    assert tree["/d/less"].xattrs == ()
