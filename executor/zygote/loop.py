@@ -102,6 +102,7 @@ class _Zygote:
         self.self_pidfd = os.pidfd_open(os.getpid())
         self.poller = select.poll()
         self.poller.register(control.fileno(), select.POLLIN)
+        self.poller.register(watch_fd, select.POLLIN)
         self.children: dict[int, _Child] = {}  # by pidfd
         self.by_job: dict[str, int] = {}
         self.leaving: list[cgroups.Leaf] = []  # cgroups that could not be removed at once

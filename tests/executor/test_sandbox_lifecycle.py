@@ -223,16 +223,25 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
 
 
 _MAIN = """
-import asyncio, sys
+import asyncio, os, sys, time
 from pybuild.executor.step import StepSpec
 from pybuild.executor.workers import Workers
 lower, upper, work, script = sys.argv[1:5]
+def tell(stream, data):
+    print(stream, data.decode(), end="", flush=True)
+    if "fork" in sys.argv:
+        if child := os.fork():
+            print("child", child, flush=True)
+        else:
+            os.close(1)
+            time.sleep(60)
+            os._exit(0)
 async def main():
     workers = Workers()
     spec = StepSpec(lowers=(lower,), upper=upper, work=work, args=("/bin/sh", "-c", script),
                     hosts=b"127.0.0.1 localhost\\n")
     print(await workers.isolation(), flush=True)
-    done = await workers.run_step(spec, lambda s, d: print(s, d.decode(), end="", flush=True))
+    done = await workers.run_step(spec, tell)
     print("status", done.status, flush=True)
     await workers.close()
 asyncio.run(main())
@@ -254,24 +263,31 @@ def test_a_work_directory_goes_when_nothing_but_the_roots_overlay_was_in_it(box:
     assert os.listdir(more.spec.work)  # for the caller to delete
 
 
-def test_kill_9_of_the_main_process_leaves_no_process(box: Box) -> None:
+@pytest.mark.parametrize("forked", [False, True])
+def test_kill_9_of_the_main_process_leaves_no_process(box: Box, forked: bool) -> None:
+    """Also where a fork of it, such as multiprocessing's, has all open that it had."""
     mark = f"sleep 40{os.getpid()}"
     spec = box.spec()
     command = [sys.executable, "-c", _MAIN, spec.lowers[0], spec.upper, spec.work]
     script = f"setsid {mark} & echo started; {mark}; true".replace("setsid ", "")
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(next(iter(pybuild.__path__)))}
-    with subprocess.Popen(
-        [*command, script], stdout=subprocess.PIPE, text=True, env=environment
-    ) as main:
+    command += [script, *["fork"][:forked]]
+    child = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as main:
         assert main.stdout is not None
         assert main.stdout.readline() == "root\n"
         assert main.stdout.readline() == "stdout started\n"
+        if forked:
+            child = int(main.stdout.readline().split()[1])
         os.kill(main.pid, signal.SIGKILL)
         main.wait(10)
         deadline = time.monotonic() + 5
         while processes_with(mark.replace(" ", "\0")) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert processes_with(mark.replace(" ", "\0")) == []
+    left = processes_with(mark.replace(" ", "\0"))
+    if child:
+        os.kill(child, signal.SIGKILL)
+    assert left == []
 
 
 # --- a plain user ---------------------------------------------------------------------------------
