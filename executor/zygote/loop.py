@@ -245,14 +245,14 @@ class _Zygote:
         try:
             leaf = cgroups.make(details["limits"], f"{self.name}-spare{self.spares}")
         except (OSError, Fault):
-            self.wish.give_up()
+            self.wish.give_up(details)
             return
         made = Spare(details, leaf, self.anchor.hold(details["store"]))
         try:
             flags = sandbox.namespaces(details["network"])
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except OSError:
-            self.wish.give_up()
+            self.wish.give_up(details)
             self.leaving.append(leaf)
             return
         if made.pid == 0:
@@ -411,7 +411,7 @@ class _Zygote:
     def _reap(self, pidfd: int) -> None:
         if self.spare is not None and pidfd == self.spare.pidfd:
             if not self.spare.is_dismissed:
-                self.wish.give_up()
+                self.wish.give_up(self.spare.details)
             self._end_spare()
             return
         if pidfd not in self.children:

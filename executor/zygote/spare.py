@@ -87,6 +87,7 @@ class Wish:
         # With one processor it would be made in the present step's time.
         self._possible = len(os.sched_getaffinity(0)) > 1
         self._details: dict[str, Any] = {}
+        self._failed: dict[str, Any] | None = None
         self._seen = 0
 
     def note(self, details: dict[str, Any], *, usual: bool) -> None:
@@ -96,15 +97,19 @@ class Wish:
         self._details = kind
 
     def details(self) -> dict[str, Any] | None:
-        return self._details if self._possible and self._seen >= _AFTER else None
+        wanted = self._possible and self._seen >= _AFTER and self._details != self._failed
+        return self._details if wanted else None
 
     def forget(self) -> None:
         """Wish for none until steps follow each other again: a build has ended."""
         self._seen = 0
 
-    def give_up(self) -> None:
-        """Make no more: one has failed, and the next step can tell people why."""
-        self._possible = False
+    def give_up(self, details: dict[str, Any]) -> None:
+        """Make no more of a kind: one has failed, and the next step can tell people why.
+
+        Others go on, whose builds may be other people's: the limits of this one may be to blame.
+        """
+        self._failed = details
 
 
 def alike(details: dict[str, Any]) -> dict[str, Any]:

@@ -373,5 +373,8 @@ def test_one_is_wished_for_after_two_steps_of_a_kind() -> None:
     assert wish.details() is None
     wish.note(STEP, usual=True)
     assert wish.details() is not None
-    wish.give_up()
+    wish.give_up({"network": "default", "limits": {}, "unusual": False})
     assert wish.details() is None
+    for _ in range(2):
+        wish.note({**STEP, "limits": {"pids": 3}}, usual=True)
+    assert wish.details() is not None, "another kind has not failed"
