@@ -7,6 +7,7 @@ nothing of ours waits for a caller that may never come.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class KeptJobs:
         """Ask the one that waits for the shortest time, whose memory is warm; None: none does."""
         while self._waiting:
             _, job = self._waiting.pop()
-            if not job.gone.done():
+            if _waits(job):
                 job.unsent = wire.frame(request)
                 job.send()
                 return job
@@ -66,3 +67,14 @@ class KeptJobs:
         if self._waiting:
             due = self._waiting[0][0] + _IDLE_SECONDS - now
             self._timer = asyncio.get_running_loop().call_later(due, self._dismiss_idle)
+
+
+def _waits(job: Job) -> bool:
+    """Whether a worker is there still. Its channel ends with it, before the zygote tells of that."""
+    try:
+        job.channel.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return not job.gone.done()
+    except OSError:
+        pass
+    return False

@@ -128,6 +128,7 @@ class StepSpec:
         found by a process that is made when it is asked for.
         """
         files_bytes = len(self.hosts or b"") + len(self.resolv_conf or b"")
+        is_short = files_bytes <= _MOST_FILES_BYTES
         within = self.store + "/"
         places = (*self.lowers, self.upper, self.work, self.common or within)
         return {
@@ -136,12 +137,12 @@ class StepSpec:
             "work": self.work,
             "limits": {**_plain(self.resources), "pids": self.pids_limit},
             "hostname": self.hostname,
-            "hosts": self.hosts,
-            "resolv_conf": self.resolv_conf,
+            "hosts": self.hosts if is_short else None,
+            "resolv_conf": self.resolv_conf if is_short else None,
             "store": self.store if all(path.startswith(within) for path in places) else "",
             "unusual": self.security != "sandbox"
             or bool(self.shm_size_bytes or self.mounts)
-            or files_bytes > _MOST_FILES_BYTES,
+            or not is_short,
         }
 
     def encode(self) -> dict[str, Any]:

@@ -185,7 +185,9 @@ class ZygoteProcess:
         """Follow the caller into another event loop, should the one we were started in be over."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            if len(self._jobs) > len(self.kept):
+            # Who was let go has no channel any more, and may be told of as gone in this loop only.
+            served = [job for job in self._jobs.values() if job.channel.fileno() >= 0]
+            if len(served) > len(self.kept):
                 raise InternalError("workers are in use in another event loop")
             self._loop = loop
             self._loop.add_reader(self._control.fileno(), self._on_readable)
@@ -240,6 +242,13 @@ class ZygoteProcess:
                 zygote must know before the process exists.
         """
         unsent = wire.frame(request)
+        id = str(self._count + 1)
+        start = marshal.dumps(("start", id, kind, details))
+        if len(start) > wire.CONTROL_BYTES:
+            raise UserError(
+                f"the step's host name and limits take {len(start)} bytes: "
+                f"at most {wire.CONTROL_BYTES} are possible"
+            )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         sent: list[int] = []
@@ -254,25 +263,25 @@ class ZygoteProcess:
         finally:
             theirs.close()
         self._count += 1
-        job = Job(str(self._count), ours, unsent, self._loop.create_future())
+        job = Job(id, ours, unsent, self._loop.create_future())
         job.send()
         self._jobs[job.id] = job
-        self._post(("start", job.id, kind, details), sent)
+        self._post(start, sent)
         return job
 
     def kill(self, job: Job, number: int) -> None:
         """Send a signal to the job's first process; nothing happens when it is gone."""
         if job.id in self._jobs:
-            self._post(("kill", job.id, number), [])
+            self._post(marshal.dumps(("kill", job.id, number)), [])
 
     def rest(self) -> None:
         """Let go of what was made for jobs that may not come: a build has ended."""
         self.kept.dismiss_all()
         if self.alive:
-            self._post(("rest",), [])
+            self._post(marshal.dumps(("rest",)), [])
 
-    def _post(self, message: tuple[Any, ...], fds: list[int]) -> None:
-        self._outbox.append((marshal.dumps(message), fds))
+    def _post(self, message: bytes, fds: list[int]) -> None:
+        self._outbox.append((message, fds))
         if not self._writing:
             self._flush()
 

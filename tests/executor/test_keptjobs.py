@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ def _as_root() -> None:  # pyright: ignore[reportUnusedFunction]
 async def echo(workers: Workers, **options: Any) -> int:
     """Return the process that did a call."""
     return int((await workers.call(f"{HERE}:echo", {}, **options))["pid"])
+
+
+def kill_unheard(pid: int) -> None:
+    """Kill it and wait for its end while our event loop stands still, and hears nothing of it."""
+    os.kill(pid, 9)
+    while is_running(pid):
+        time.sleep(0.001)
 
 
 async def gone(pid: int) -> bool:
@@ -108,6 +116,15 @@ def test_who_died_while_it_waited_is_not_asked() -> None:
     run(body)
 
 
+def test_who_died_just_now_is_not_asked_either() -> None:
+    async def body(workers: Workers) -> None:
+        first = await echo(workers, stay=True)
+        kill_unheard(first)
+        assert await echo(workers, stay=True) != first
+
+    run(body)
+
+
 def test_nobody_waits_once_the_build_is_over() -> None:
     async def body(workers: Workers) -> None:
         first = await echo(workers, stay=True)
@@ -128,9 +145,18 @@ def test_nobody_waits_long() -> None:
     run(body)
 
 
-def test_workers_go_with_the_event_loop_that_they_served() -> None:
+@pytest.mark.parametrize("rests", [False, True])
+def test_workers_go_with_the_event_loop_that_they_served(rests: bool) -> None:
+    """Also where a build has let them go, and its event loop ended before they did."""
     workers = Workers()
-    pids = [asyncio.run(echo(workers, stay=True)) for _ in range(2)]
+
+    async def body() -> int:
+        pid = await echo(workers, stay=True)
+        if rests:
+            workers.rest()
+        return pid
+
+    pids = [asyncio.run(body()) for _ in range(2)]
     assert pids[0] != pids[1]
     asyncio.run(workers.close())
     assert not any(map(is_running, pids))

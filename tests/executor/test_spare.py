@@ -297,6 +297,25 @@ def test_the_first_steps_and_unusual_ones_have_none(base: Path, tmp_path: Path) 
     go(base, tmp_path, body)
 
 
+def test_what_is_too_long_to_be_told_ends_nobody_else(base: Path, tmp_path: Path) -> None:
+    """The zygote is sent short messages; the step gets all that it is to have."""
+    entries = b"".join(b"192.0.2.7 host%d\n" % number for number in range(10_000))
+
+    async def body(box: Box) -> None:
+        other = asyncio.create_task(run_in(box.workers, box.spec("sleep", "60")))
+        for _ in range(3):
+            outcome = await run_in(box.workers, box.spec("cat", "/etc/hosts", hosts=entries))
+            assert outcome.out.encode() == entries
+        with pytest.raises(UserError, match="^the step's host name and limits take 10[0-9]{4} b"):
+            await run_in(box.workers, box.spec("true", hostname="h" * 100_000))
+        assert not other.done()
+        other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+
+    go(base, tmp_path, body)
+
+
 def test_one_that_was_killed_is_done_without(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 2)
