@@ -115,8 +115,9 @@ class BuildRunner:
             if self._common:
                 self._store.discard(self._common)
             await self._digests.close()
-            if self._covered:
-                os.rmdir(self._covered)
+            covered, self._covered = self._covered, ""
+            if covered:
+                os.rmdir(covered)
             await self._contexts.close()
             if self._owns_sources:
                 await self._sources.close()
