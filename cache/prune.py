@@ -107,7 +107,9 @@ def prune(
     rule = policy or Policy()
     store.drop_ballast()
     try:
-        return sweep(store, lambda records: choose(store, rule, records), progress)
+        pruned = sweep(store, lambda records: choose(store, rule, records), progress)
+        store.records.shrink()
+        return pruned
     finally:
         store.hold_ballast()
 
