@@ -200,14 +200,16 @@ def test_doubling_ends_somewhere() -> None:
         expand("${x//x/$x}", env)
 
 
-def test_two_thousand_lines_take_milliseconds() -> None:
+def test_two_thousand_lines_take_no_time() -> None:
     text = (
         b"FROM a\n" + b"RUN --mount=type=cache,target=/x a && \\\n b\nCOPY a b /c\nENV a=b\n" * 500
     )
-    parse_dockerfile(text)
-    before = time.process_time()
-    parse_dockerfile(text)
-    assert time.process_time() - before < 0.3
+    taken: list[float] = []
+    for _ in range(3):
+        before = time.process_time()
+        parse_dockerfile(text)
+        taken.append(time.process_time() - before)
+    assert min(taken) < 2, "seconds of processor time, to catch a quadratic one: it takes a tenth"
 
 
 def test_importing_the_parser_does_not_import_lark() -> None:
