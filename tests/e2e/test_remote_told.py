@@ -154,7 +154,7 @@ def test_cancelling_cancels_the_build_there(
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(10) == 130
-    assert time.monotonic() - began < 1.5  # a second, and a busy machine
+    assert time.monotonic() - began < 10  # not the minute that the step would take
     assert b"CANCELED" in rest
     while any(f"sleep 6{number}" in text for text in leftovers(there.store)):
         assert time.monotonic() - began < 5

@@ -219,7 +219,7 @@ def test_hostile_patterns_take_no_time(pattern: str) -> None:
     before = time.process_time()
     assert not matcher.matches("a" * 4000)
     assert not matcher.matches("/".join("a" * 2000))
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < 5, "seconds of processor time; backtracking takes years"
 
 
 _LINES = st.lists(
