@@ -79,7 +79,7 @@ class Deltas:
 
     @property
     def is_quick(self) -> bool:
-        """Whether `begin` and `commit` wait for nothing: there is no ceiling, and no flush."""
+        """Whether `commit` waits for nothing: there is no ceiling, and no flush."""
         return self.room is None and self._boot is not None
 
     def begin(self) -> ActiveDelta:

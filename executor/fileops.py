@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from pybuild.cache.deltas import ActiveDelta
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.contexttrees import ContextTrees
 from pybuild.executor.earliercopies import EarlierCopies, EarlierCopy
 from pybuild.executor.files.encode import encode_action, encode_local
+from pybuild.executor.outputs import begin_delta
 from pybuild.executor.treefacts import TreeFacts
 from pybuild.model.digest import Digest
 from pybuild.model.ops import Copy, FileOp
@@ -118,11 +118,6 @@ class FileOps:
                 return patched
         return await self._whole(op, base, sources, args, on_progress, place, source)
 
-    async def _begin(self) -> ActiveDelta:
-        # Making directories takes less than a thread's turn; below a ceiling it may have to wait.
-        deltas = self._store.deltas
-        return await asyncio.to_thread(deltas.begin) if deltas.room else deltas.begin()
-
     async def _patchable(
         self, op: FileOp, base: Snapshot, sources: Mapping[int, Result]
     ) -> _Source | None:
@@ -160,7 +155,7 @@ class FileOps:
         deltas = self._store.deltas
         noted = False
         met: list[str] = []
-        active = await self._begin()
+        active = await begin_delta(deltas)
         try:
             told = {"upper": active.fs, "work": active.work, "asked": source is not None}
             # Who has read a stranger's archive is not to touch anything else.
@@ -198,7 +193,7 @@ class FileOps:
         deltas = self._store.deltas
         below = await ensure(Snapshot((*base.deltas, earlier.delta)))
         (action,) = args["actions"]
-        active = await self._begin()
+        active = await begin_delta(deltas)
         try:
             told = {
                 "base": below,

@@ -11,7 +11,7 @@ import asyncio
 import os
 from dataclasses import field, replace
 
-from pybuild.cache.deltas import ActiveDelta
+from pybuild.cache.deltas import ActiveDelta, Deltas
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.step import StepExit
@@ -50,6 +50,12 @@ def step_key(vertex: Vertex) -> Digest:
     return Digest.of_json({"step": encoded, "inputs": [v.digest for v in vertex.inputs]})
 
 
+async def begin_delta(deltas: Deltas) -> ActiveDelta:
+    """Make an empty delta. Three empty directories take less than the turn of a thread, for which
+    each step would wait; below a ceiling making them may have to wait for space."""
+    return await asyncio.to_thread(deltas.begin) if deltas.room else deltas.begin()
+
+
 class Outputs:
     """The deltas that one running step writes to, by the number of the mount."""
 
@@ -60,9 +66,7 @@ class Outputs:
 
     async def begin(self, number: int, base: Snapshot) -> ActiveDelta:
         """Make an empty delta for a mount whose tree is *base* at first."""
-        deltas = self._store.deltas
-        # Three empty directories take less than a thread's turn, which each step would wait for.
-        active = deltas.begin() if deltas.is_quick else await asyncio.to_thread(deltas.begin)
+        active = await begin_delta(self._store.deltas)
         self._active[number] = (active, base)
         return active
 

@@ -472,10 +472,9 @@ def _mode_function(text: str) -> Callable[[int, bool], int]:
 
 def _is_inode(status: os.stat_result, fd: int, name: str) -> bool:
     try:
-        there = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return os.path.samestat(status, os.stat(name, dir_fd=fd, follow_symlinks=False))
     except FileNotFoundError:
         return False
-    return (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
 
 
 def _link(from_fd: int, from_name: str, fd: int, name: str) -> None:

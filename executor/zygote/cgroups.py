@@ -239,11 +239,11 @@ def _field(path: str, name: bytes) -> int:
     return -1
 
 
-def _short(path: str) -> bytes:
+def _short(path: str, most: int = 4096) -> bytes:
     """Return what a file of the kernel says; `open` makes six calls of the three that it takes."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 4096)
+        return os.read(fd, most)
     finally:
         os.close(fd)
 
@@ -251,12 +251,8 @@ def _short(path: str) -> bytes:
 def oom_kills() -> int:
     """Return how many processes of the machine were killed for want of memory; -1: not known."""
     try:
-        fd = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+        data = _short("/proc/vmstat", 1 << 16)
     except OSError:
         return -1
-    try:
-        data = os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)
     at = data.find(b"\noom_kill ")
     return int(data[at + 10 : data.index(b"\n", at + 1)]) if at >= 0 else -1

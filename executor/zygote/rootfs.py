@@ -78,11 +78,8 @@ def remove_work(work: str) -> None:
 
     What any other step has left is for the caller to find.
     """
-    overlays = work + "/overlay"
+    overlay.remove_work(work + "/overlay")
     try:
-        os.unlink(overlays + "/work/incompat/volatile/dirty")
-        for inner in ("/work/incompat/volatile", "/work/incompat", "/work", ""):
-            os.rmdir(overlays + inner)
         os.rmdir(work)
     except OSError:
         pass
