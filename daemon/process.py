@@ -113,7 +113,14 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
 
 def _unix_socket(path: str) -> socket.socket:
     """Bind *path* for this user alone; a socket that nobody listens on any more is replaced."""
-    os.makedirs(os.path.dirname(path) or "/", mode=0o711, exist_ok=True)
+    folder = os.path.dirname(path) or "/"
+    os.makedirs(folder, mode=0o711, exist_ok=True)
+    mode = os.stat(folder).st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise UsageError(
+            f"cannot listen on unix://{path}: everybody may put another socket in its place",
+            hints=[f"take a directory that only you may write to, or chmod o-w {folder}"],
+        )
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
@@ -126,14 +133,12 @@ def _unix_socket(path: str) -> socket.socket:
     except FileNotFoundError:
         pass
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
     try:
+        os.fchmod(bound.fileno(), 0o600)  # the file is made with it: it is never open to others
         bound.bind(path)
     except OSError:
         bound.close()
         raise
-    finally:
-        os.umask(mask)
     return bound
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pybuild import memo
 from pybuild.abandon import abandonable
+from pybuild.cache.builds import Builds
 from pybuild.cache.results import Results
 from pybuild.cache.rolling import RollingLease
 from pybuild.cache.sizes import Extent
@@ -353,7 +354,7 @@ class Engine:
 
         async def keep(error: str) -> BuildReport | None:
             report = await history.keep(
-                self.store,
+                Builds(self.store),
                 self.results.inputs,
                 account,
                 history.subject_of(prepared),

@@ -2,22 +2,22 @@
 
 BuildKit's API has no place for that, so this is a service of our own beside it, in JSON:
 ``/pybuild.v1.Explain/Reports`` is asked for ``{}`` (the latest build), ``{"ref": …}`` (of one request)
-or ``{"all": true}``, and answers with a message a build, the latest first. Like the history of
-builds it is for everybody who may build here.
+or ``{"all": true}``, and answers with a message a build, the latest first.
+All are builds of whoever asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.builds import Builds
 from pybuild.cache.jsontext import as_object, parse
+from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.explain import history
 from pybuild.explain.account import Account
@@ -76,29 +76,30 @@ class Told:
 class Accounts:
     """The reports of one server's builds."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tenant: Callable[[str], Tenant]) -> None:
         self._engine = engine
+        self._tenant = tenant
         self._going: set[asyncio.Task[BuildReport | None]] = set()
-        self._ids: OrderedDict[str, str] = OrderedDict()
 
-    def keep(self, ref: str, told: Told, error: str) -> asyncio.Task[BuildReport | None]:
+    def keep(
+        self, tenant: Tenant, ref: str, told: Told, error: str
+    ) -> asyncio.Task[BuildReport | None]:
         """Explain a build that has ended, beside whatever comes next."""
-        task = asyncio.create_task(self._keep(ref, told, error))
+        task = asyncio.create_task(self._keep(tenant, ref, told, error))
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
 
-    async def _keep(self, ref: str, told: Told, error: str) -> BuildReport | None:
+    async def _keep(self, tenant: Tenant, ref: str, told: Told, error: str) -> BuildReport | None:
         engine = self._engine
         inputs = engine.results.inputs
         subject = await asyncio.to_thread(told.subject)
-        report = await history.keep(
-            engine.store, inputs, told.account, subject, told.imports, error
-        )
+        builds = Builds(engine.store, tenant.place)
+        report = await history.keep(builds, inputs, told.account, subject, told.imports, error)
         if report is not None:
-            self._ids[ref] = report.id
-            if len(self._ids) > _MOST_REFS:
-                self._ids.popitem(last=False)
+            tenant.reports[ref] = report.id
+            if len(tenant.reports) > _MOST_REFS:
+                del tenant.reports[next(iter(tenant.reports))]
         return report
 
     async def settled(self) -> None:
@@ -110,18 +111,21 @@ class Accounts:
 
     async def _reports(self, call: Call) -> None:
         asked = as_object(parse(await call.receive() or b"{}"))
+        tenant = self._tenant(call.peer.owner)
         await call.send_headers()
         await self.settled()
-        async for value in self._wanted(asked):
+        async for value in self._wanted(tenant, asked):
             await call.send(json.dumps(value, separators=(",", ":")).encode())
 
-    async def _wanted(self, asked: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+    async def _wanted(
+        self, tenant: Tenant, asked: Mapping[str, Any]
+    ) -> AsyncIterator[Mapping[str, Any]]:
         ref = asked.get("ref")
         most = None if ref is not None or asked.get("all") else 1
-        rows = islice(Builds(self._engine.store).latest(), most)
+        rows = islice(Builds(self._engine.store, tenant.place).latest(), most)
         while (value := await asyncio.to_thread(next, rows, None)) is not None:
             if ref is None:
                 yield value
-            elif value.get("id") == self._ids.get(str(ref)):
+            elif value.get("id") == tenant.reports.get(str(ref)):
                 yield value
                 return

@@ -52,7 +52,7 @@ class BridgeService:
             ref = call.metadata.get(BUILD_ID)
             if not ref:
                 raise RpcError(Code.INVALID_ARGUMENT, f"no {BUILD_ID} in the metadata")
-            build = await self._server.build(ref, call.peer.subject or "")
+            build = await self._server.tenant(call.peer.owner).build(ref)
             await build.wait_ready()
             try:
                 return await answer(build, data)

@@ -46,6 +46,7 @@ from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.daemon.control.server import BuildServer
+    from pybuild.daemon.control.tenant import Tenant
     from pybuild.daemon.control.trees import FindSession
     from pybuild.explain.report import BuildReport
 
@@ -61,7 +62,7 @@ class Build:
 
     Attributes:
         references: what was handed to the client, by id.
-        owner: whose it is: the subject of the client's certificate, or nothing.
+        owner: whose it is, as `Peer` names it.
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         images: what image exporters made, by their place among the exporters.
@@ -74,13 +75,14 @@ class Build:
         self,
         server: BuildServer,
         request: pb.SolveRequest,
-        owner: str = "",
+        tenant: Tenant,
         traceparent: str = "",
     ) -> None:
         self.ref = request.Ref
-        self.owner = owner
+        self.owner = tenant.owner
         self.request = request
         self._server = server
+        self._tenant = tenant
         self.journal = Journal.temporary()
         self.teller = Teller(self.journal, server.engine.clock)
         self.references: dict[str, Reference] = {}
@@ -91,7 +93,7 @@ class Build:
             Asked(
                 frontend=request.Frontend,
                 args=dict(request.FrontendAttrs),
-                inputs=server.producers.of_inputs(request.FrontendInputs),
+                inputs=tenant.producers.of_inputs(request.FrontendInputs),
             ),
             server.engine.clock.now(),
         )
@@ -142,7 +144,7 @@ class Build:
         request = self.request
         try:
             allow = self._server.grant(request.Entitlements)
-            find = partial(self._server.sessions.get, owner=self.owner)
+            find = self._tenant.sessions.get
             session = await find(request.Session) if request.Session else None
             async with Scope(
                 self._server.engine,
@@ -177,7 +179,7 @@ class Build:
             raise self.error(error) from error
         finally:
             self.ready.set()  # who waits to work for it need not wait longer
-            self._server.producers.forget(self.ref)
+            self._tenant.producers.forget(self.ref)
 
     def _emit(self, event: Event) -> None:
         self.told.account.watch(event)
@@ -186,7 +188,7 @@ class Build:
 
     def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
         """Begin to find out why steps ran; who is asked for that waits for it."""
-        return self._server.accounts.keep(self.ref, self.told, error)
+        return self._server.accounts.keep(self._tenant, self.ref, self.told, error)
 
     async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:
         request = self.request
@@ -282,7 +284,7 @@ class Build:
         policies: Policies | None,
     ) -> Result:
         scope, look = self.scope, Look()
-        producers = self._server.producers
+        producers = self._tenant.producers
         asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
         self.attrs = attrs = replace(read_attrs(opts), policies=policies)
         told = self.told

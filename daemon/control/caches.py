@@ -47,7 +47,8 @@ class SessionCache:
         self._path = path
         self._digest = digest
         self._content = SessionContent(scope.session, f"local:{path}")
-        self._name = f"session-cache:{scope.session.id}:{path}"
+        of = scope.session.info
+        self._name = f"session-cache:{of.owner}:{of.id}:{path}"
         scope.engine.images.lenders[self._name] = self._lend
 
     @property

@@ -28,7 +28,7 @@ class ContentService:
 
     async def _info(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.InfoRequest(), data)
-        status = os.stat(self._path(request.digest))
+        status = os.stat(self._path(request.digest, call))
         made = timestamp(status.st_mtime)
         info = pb.Info(digest=request.digest, size=status.st_size, created_at=made, updated_at=made)
         return pb.InfoResponse(info=info).SerializeToString()
@@ -37,7 +37,7 @@ class ContentService:
         request = parse(pb.ReadContentRequest(), await call.receive())
         if request.offset < 0 or request.size < 0:
             raise RpcError(Code.OUT_OF_RANGE, "a read of less than nothing")
-        with open(self._path(request.digest), "rb") as file:  # noqa: ASYNC230  small, and ours
+        with open(self._path(request.digest, call), "rb") as file:  # noqa: ASYNC230  small, and ours
             size = os.fstat(file.fileno()).st_size
             end = min(size, request.offset + request.size) if request.size else size
             at = file.seek(request.offset)
@@ -47,8 +47,8 @@ class ContentService:
                 await call.send(message.SerializeToString())
                 at += len(data)
 
-    def _path(self, digest: str) -> str:
-        path = self._server.history.blob_path(digest)
+    def _path(self, digest: str, call: Call) -> str:
+        path = self._server.tenant(call.peer.owner).history.blob_path(digest)
         if path is None:
             raise RpcError(Code.NOT_FOUND, f"content {digest}: not found")
         return path

@@ -1,6 +1,6 @@
 """What was built: one record a build on disk, its progress and error beside it [7.6].
 
-`<root>/history/records/<ref>` holds a serialized record, `<root>/history/blobs/<hex>` what the
+`<root>/history/<owner>/records/<ref>` holds a serialized record, `blobs/<hex>` beside it what the
 records' descriptors name, images without their layers. Records are written whole or not at all; a
 blob that no record names is removed with the next record that goes. Another server may have the same store: what is to be removed
 may be gone already.
@@ -36,11 +36,15 @@ ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so 
 
 
 class History:
-    """The records of one store; methods that touch files block, and may be called in any thread."""
+    """The records of one owner; methods that touch files block, and may be called in any thread.
 
-    def __init__(self, root: str) -> None:
-        self._records = os.path.join(root, "history", "records")
-        self._blobs = os.path.join(root, "history", "blobs")
+    Args:
+        place: of the owner, below the history's folder.
+    """
+
+    def __init__(self, root: str, place: str = "") -> None:
+        self._records = os.path.join(root, "history", place, "records")
+        self._blobs = os.path.join(root, "history", place, "blobs")
         os.makedirs(self._records, exist_ok=True)
         os.makedirs(self._blobs, exist_ok=True)
         self._active: dict[str, pb.BuildHistoryRecord] = {}

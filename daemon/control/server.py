@@ -14,8 +14,7 @@ from pybuild.attest.predicate import PREDICATE_V1
 from pybuild.daemon.control.accounts import Accounts
 from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
-from pybuild.daemon.control.producers import Producers
-from pybuild.daemon.control.status import Journal
+from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.trace import TRACE_TYPE
 from pybuild.daemon.control.workers import worker
 from pybuild.daemon.grpc.status import Code, RpcError
@@ -24,7 +23,6 @@ from pybuild.daemon.pb.rpcstatus import Status
 from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
 from pybuild.daemon.session.filesync import LocalSync
-from pybuild.daemon.session.sessions import Sessions
 from pybuild.executor.runnable import runnable
 from pybuild.frontend.giturl import without_credentials
 from pybuild.host import native_platform
@@ -36,7 +34,6 @@ from pybuild.upkeep import policies
 if TYPE_CHECKING:
     from pybuild.engine import Engine
 
-_WAIT_S = 6.0
 _log = logging.getLogger(__name__)
 
 
@@ -60,13 +57,25 @@ class BuildServer:
     def __init__(self, engine: Engine, settings: ServerSettings) -> None:
         self.engine = engine
         self.settings = settings
-        self.sessions = Sessions()
         self.sync = LocalSync(engine.store, keep_unnamed=True)
-        self.history = History(engine.store.root)
-        self.producers = Producers()
-        self.accounts = Accounts(engine)
-        self._builds: dict[str, Build] = {}
-        self._arrived = asyncio.Event()
+        self.accounts = Accounts(engine, self.tenant)
+        self._tenants: dict[str, Tenant] = {}
+        self._closing = False
+
+    def tenant(self, owner: str) -> Tenant:
+        """Return what belongs to an owner, as `Peer` names it.
+
+        Raises:
+            RpcError: the call came in a way that has no owner, or too late.
+        """
+        known = self._tenants.get(owner)
+        if known is None:
+            if not owner:
+                raise RpcError(Code.UNAUTHENTICATED, "nobody is known to ask here")
+            if self._closing:
+                raise RpcError(Code.UNAVAILABLE, "the server is shutting down")
+            known = self._tenants[owner] = Tenant(owner, self.engine.store.root)
+        return known
 
     def grant(self, wanted: Iterable[str]) -> frozenset[str]:
         """Return the entitlements of a build.
@@ -84,12 +93,12 @@ class BuildServer:
     # --- builds -----------------------------------------------------------------------------------
 
     async def solve(
-        self, request: pb.SolveRequest, owner: str = "", traceparent: str = ""
+        self, request: pb.SolveRequest, tenant: Tenant, traceparent: str = ""
     ) -> pb.SolveResponse:
         """Run one build to its end.
 
         Args:
-            owner: the subject of the client's certificate; nobody else may drive its build.
+            tenant: whose it is; nobody else may drive it, or hear of it.
             traceparent: what the client's own trace has the build as a part of.
 
         Raises:
@@ -97,15 +106,14 @@ class BuildServer:
         """
         if not request.Ref:
             raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
-        if request.Ref in self._builds:
-            raise RpcError(Code.UNKNOWN, f"job ID {request.Ref} exists")
-        build = Build(self, request, owner, traceparent)
-        self._builds[request.Ref] = build
-        self._tell_arrived()
+        tenant.check(request.Ref)
+        build = Build(self, request, tenant, traceparent)
+        tenant.add(build)
+        history = tenant.history
         record = pb.BuildHistoryRecord(
             Ref=request.Ref,
             Frontend=request.Frontend,
-            FrontendAttrs={  # everybody may read it
+            FrontendAttrs={  # it stays for long
                 name: without_credentials(value) for name, value in request.FrontendAttrs.items()
             },
             Exporters=list(request.Exporters),
@@ -113,7 +121,7 @@ class BuildServer:
             Generation=1,
         )
         if not request.Internal:
-            self.history.begin(record)
+            history.begin(record)
         try:
             response = await build.run()
             record.ExporterResponse.update(response)
@@ -122,7 +130,7 @@ class BuildServer:
             record.error.CopyFrom(Status(code=error.code, message=error.message))
             if error.details and not request.Internal:
                 with suppress(OSError):
-                    blob = self.history.add_blob(error.details, ERROR_TYPE)
+                    blob = history.add_blob(error.details, ERROR_TYPE)
                     record.externalError.CopyFrom(blob)
             raise
         except asyncio.CancelledError:
@@ -132,40 +140,43 @@ class BuildServer:
             build.journal.close()
             try:
                 if not request.Internal:
-                    await self._remember(record, build)
+                    await self._remember(record, build, history)
             except OSError as error:  # a full disk makes no failure of what was built
                 _log.warning("no history of build %s: %s", request.Ref, error)
-                self.history.drop(record)
+                history.drop(record)
             finally:  # who asks for its progress finds it here until it is in the history
-                del self._builds[request.Ref]
-                self._tell_arrived()
+                tenant.remove(build)
                 build.journal.discard()
 
-    async def _remember(self, record: pb.BuildHistoryRecord, build: Build) -> None:
+    async def _remember(
+        self, record: pb.BuildHistoryRecord, build: Build, history: History
+    ) -> None:
         record.CompletedAt.CopyFrom(timestamp(self.engine.clock.now()))
         teller = build.teller
         record.numTotalSteps, record.numCompletedSteps = teller.total, teller.completed
         record.numCachedSteps, record.numWarnings = teller.cached, teller.warnings
         for key, document in build.provenance.items():
-            blob = await asyncio.to_thread(self.history.add_blob, document, PAYLOAD_TYPE)
+            blob = await asyncio.to_thread(history.add_blob, document, PAYLOAD_TYPE)
             blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
             told = record.Results[key] if key else record.Result
             told.Attestations.append(blob)
-        await self._remember_images(record, build)
+        await self._remember_images(record, build, history)
         error = record.error.message if record.HasField("error") else ""
         spans = build.trace.document(seconds_of(record.CompletedAt), error)
-        trace = await asyncio.to_thread(self.history.add_blob, spans, TRACE_TYPE)
+        trace = await asyncio.to_thread(history.add_blob, spans, TRACE_TYPE)
         record.trace.CopyFrom(trace)
         pieces = build.journal.pieces()
-        logs = await asyncio.to_thread(self.history.add_pieces, pieces, STATUS_TYPE)
+        logs = await asyncio.to_thread(history.add_pieces, pieces, STATUS_TYPE)
         record.logs.CopyFrom(logs)
-        await asyncio.to_thread(self.history.end, record)
+        await asyncio.to_thread(history.end, record)
 
-    async def _remember_images(self, record: pb.BuildHistoryRecord, build: Build) -> None:
+    async def _remember_images(
+        self, record: pb.BuildHistoryRecord, build: Build, history: History
+    ) -> None:
         blob_path = self.engine.store.blobs.path
         for number, image in build.images.items():
             try:
-                kept = await asyncio.to_thread(self.history.add_image, image, blob_path)
+                kept = await asyncio.to_thread(history.add_image, image, blob_path)
             except PybuildError as error:  # the client has its image, or will hear of that
                 _log.warning("no image in the history of build %s: %s", build.ref, error)
                 continue
@@ -173,61 +184,11 @@ class BuildServer:
             if not record.Result.HasField("ResultDeprecated"):  # for clients that know of one only
                 record.Result.ResultDeprecated.CopyFrom(kept)
 
-    async def build(self, ref: str, owner: str = "") -> Build:
-        """Return a build of *owner*; clients ask for it before its `Solve` has come [3.1].
-
-        Its `Ref` is no secret: the history tells it, and what drives a build reads its client.
-
-        Raises:
-            RpcError: none comes, or it is somebody else's.
-        """
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                while ref not in self._builds:
-                    arrived = self._arrived
-                    ended = await asyncio.to_thread(self.history.get, ref)
-                    if ended is not None and ref not in self._builds:
-                        raise RpcError(Code.NOT_FOUND, f"no such job {ref}")
-                    if ref not in self._builds:
-                        await arrived.wait()
-        except TimeoutError:
-            raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
-        found = self._builds[ref]
-        if found.owner != owner:
-            raise RpcError(Code.NOT_FOUND, f"no such job {ref}")
-        return found
-
-    async def journal(self, ref: str) -> Journal:
-        """Return the progress of a build, also of one that has ended.
-
-        Raises:
-            RpcError: there is none.
-        """
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                while ref not in self._builds:
-                    arrived = self._arrived
-                    stored = await asyncio.to_thread(self._stored, ref)
-                    if stored is not None:
-                        return stored
-                    if ref not in self._builds:
-                        await arrived.wait()
-        except TimeoutError:
-            raise RpcError(Code.NOT_FOUND, f"no such job {ref}") from None
-        return self._builds[ref].journal
-
-    def _stored(self, ref: str) -> Journal | None:
-        record = self.history.get(ref)
-        path = self.history.blob_path(record.logs.digest) if record is not None else None
-        return None if path is None else Journal.stored(path)
-
-    def _tell_arrived(self) -> None:
-        arrived, self._arrived = self._arrived, asyncio.Event()
-        arrived.set()
-
     async def close(self) -> None:
         """End all sessions; builds have ended before."""
-        await self.sessions.close()
+        self._closing = True
+        for tenant in self._tenants.values():
+            await tenant.sessions.close()
         await self.accounts.settled()
         await asyncio.to_thread(self.sync.close)
 

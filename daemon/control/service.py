@@ -13,6 +13,7 @@ from pybuild.cache.usage import UsageRecord, usage
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.server import BuildServer
+from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workers import version
 from pybuild.daemon.grpc.calls import Call, Handler, unary
 from pybuild.daemon.grpc.metadata import Metadata
@@ -35,7 +36,7 @@ class ControlService:
         return {
             f"{_SERVICE}Solve": unary(self._solve),
             f"{_SERVICE}Status": self._status,
-            f"{_SERVICE}Session": self._server.sessions.handle,
+            f"{_SERVICE}Session": self._session,
             f"{_SERVICE}ListWorkers": unary(self._list_workers),
             f"{_SERVICE}Info": unary(self._info),
             f"{_SERVICE}DiskUsage": unary(self._disk_usage),
@@ -44,17 +45,23 @@ class ControlService:
             f"{_SERVICE}UpdateBuildHistory": unary(self._update_history),
         }
 
+    def _tenant(self, call: Call) -> Tenant:
+        return self._server.tenant(call.peer.owner)
+
+    async def _session(self, call: Call) -> None:
+        await self._tenant(call).sessions.handle(call)
+
     async def _solve(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.SolveRequest(), data)
         response = await self._server.solve(
-            request, call.peer.subject or "", call.metadata.get("traceparent") or ""
+            request, self._tenant(call), call.metadata.get("traceparent") or ""
         )
         return response.SerializeToString()
 
     async def _status(self, call: Call) -> None:
         request = parse(pb.StatusRequest(), await call.receive())
         await call.send_headers(_now())
-        journal = await self._server.journal(request.Ref)
+        journal = await self._tenant(call).journal(request.Ref)
         async for message in journal.follow():
             await call.send(message)
 
@@ -126,12 +133,12 @@ class ControlService:
     async def _listen_history(self, call: Call) -> None:
         request = parse(pb.BuildHistoryRequest(), await call.receive())
         await call.send_headers(_now())
-        async for event in self._server.history.listen(request):
+        async for event in self._tenant(call).history.listen(request):
             await call.send(event.SerializeToString())
 
     async def _update_history(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.UpdateBuildHistoryRequest(), data)
-        history = self._server.history
+        history = self._tenant(call).history
         if request.Delete:
             found = await asyncio.to_thread(history.delete, request.Ref)
         elif request.Finalize:  # nothing is held back here

@@ -101,6 +101,8 @@ class ServerConnection:
                 self._answer(event.stream_id, RESPONSE + to_fields(error, 4096))
 
     def _start(self, event: Headers, fields: dict[bytes, bytes]) -> None:
+        if self._peer.refusal:
+            raise RpcError(Code.UNAUTHENTICATED, self._peer.refusal)
         method = fields[b":path"].decode("latin-1")
         handler = self._handlers.get(method)
         if handler is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from pybuild.daemon.grpc.link import Link
-from pybuild.daemon.grpc.peer import Peer
+from pybuild.daemon.grpc.peer import Peer, peer_of
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.http2.frames import PREFACE
 from pybuild.daemon.http2.streams import Buffer
@@ -45,7 +45,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
         _watch(transport.get_extra_info("socket"))
-        self.link = self._make_link(_peer(transport))
+        self.link = self._make_link(peer_of(transport))
         if self._preface_s is not None:
             self.link.hold()  # until it is known what the other side speaks
             loop = asyncio.get_running_loop()
@@ -144,20 +144,3 @@ def speak_h2(context: ssl.SSLContext) -> ssl.SSLContext:
     """Offer HTTP/2, as clients of gRPC demand; returns *context*."""
     context.set_alpn_protocols(["h2"])
     return context
-
-
-def _peer(transport: asyncio.BaseTransport) -> Peer:
-    own = transport.get_extra_info("socket")
-    address = transport.get_extra_info("peername")
-    certificate = transport.get_extra_info("peercert")
-    subject: str | None = None
-    if certificate:
-        for parts in certificate.get("subject", ()):
-            for key, value in parts:
-                if key == "commonName":
-                    subject = str(value)
-    if own is not None and own.family == socket.AF_UNIX:
-        return Peer("unix", "", subject)
-    if isinstance(address, tuple):
-        return Peer("tcp", f"{address[0]}:{address[1]}", subject)
-    return Peer("tcp", "", subject)

@@ -40,7 +40,7 @@ class Origin:
     """Whose directory it is, as far as that is known.
 
     Attributes:
-        owner: who may share copies: the subject of a client's certificate, or nothing.
+        owner: who may share copies.
         shared_key: the client's name for the directory; often empty.
         name: the client's name for its role: "context", "dockerfile", ...
         hint: tells apart what is read from one directory for different ends.

@@ -35,7 +35,7 @@ class SessionInfo:
     Attributes:
         shared_key: equal keys mean the same directories; often empty.
         methods: what may be called, ``/package.Service/Method`` in lower case.
-        owner: who may share with whom: the subject of the client's certificate, or nothing.
+        owner: who may share with whom.
         health_s: interval and timeout of health checks, where the client wants its own.
     """
 
@@ -43,11 +43,11 @@ class SessionInfo:
     methods: frozenset[str]
     shared_key: str = ""
     name: str = ""
-    owner: str = ""
+    owner: str
     health_s: float | None = None
 
     @classmethod
-    def read(cls, metadata: Metadata, owner: str = "") -> SessionInfo:
+    def read(cls, metadata: Metadata, owner: str) -> SessionInfo:
         """Read the metadata of a call, or the headers of an upgrade as `Metadata`.
 
         Raises:
@@ -131,16 +131,17 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a server, by id; for one event loop."""
+    """The sessions of one owner on a server, by id; for one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self._sessions: dict[str, Session] = {}
         self._waiting: dict[str, set[asyncio.Future[Session]]] = {}
         self._closing = False
 
     async def handle(self, call: Call) -> None:
         """Serve ``Control/Session``; returns when the session has ended."""
-        info = SessionInfo.read(call.metadata, call.peer.subject or "")
+        info = SessionInfo.read(call.metadata, self._owner)
         self.check(info)
         await call.send_headers()
         await self.serve(CallBytes(call), info)
@@ -174,22 +175,13 @@ class Sessions:
             health.cancel()
             await channel.close()
 
-    async def get(self, id: str, timeout_s: float = 5.0, *, owner: str | None = None) -> Session:
+    async def get(self, id: str, timeout_s: float = 5.0) -> Session:
         """Return a session, waiting for one that is on its way. Only what follows a colon counts.
-
-        Args:
-            owner: whose it has to be; that of somebody else is as good as none. None is nobody.
 
         Raises:
             UserError: it does not come in time.
         """
         name = id.partition(":")[2] if ":" in id else id
-        found = await self._get(name, timeout_s)
-        if owner is not None and found.info.owner != owner:
-            raise UserError(f"no active session for {name}")
-        return found
-
-    async def _get(self, name: str, timeout_s: float) -> Session:
         known = self._sessions.get(name)
         if known is not None:
             return known

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from pybuild import checkviews
 from pybuild.config import load_settings
-from pybuild.contextfiles import real_path
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
@@ -97,8 +96,9 @@ def _escape(text: bytes) -> str:
 
 
 def _file(request: BuildRequest, inputs: BuildInputs) -> str:
-    path = request.dockerfile or os.path.join(request.context, inputs.filename)
-    return real_path(path, request.context)
+    if request.dockerfile:
+        return os.path.realpath(request.dockerfile)
+    return os.path.realpath(os.path.join(request.context, inputs.filename))
 
 
 def _write(path: str, data: bytes) -> None:

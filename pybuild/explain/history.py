@@ -61,7 +61,7 @@ def subject_of(prepared: Prepared) -> Subject:
 
 
 async def keep(
-    store: Store,
+    builds: Builds,
     inputs: Inputs,
     account: Account,
     subject: Subject,
@@ -70,14 +70,14 @@ async def keep(
 ) -> BuildReport | None:
     """Explain what ran, and keep it; None where that fails, which fails no build."""
     try:
-        return await asyncio.to_thread(_keep, store, inputs, account, subject, imports, error)
+        return await asyncio.to_thread(_keep, builds, inputs, account, subject, imports, error)
     except PybuildError as fault:
-        store.warn(f"this build is not in the history: {fault.message}")
+        builds.store.warn(f"this build is not in the history: {fault.message}")
         return None
 
 
 def _keep(
-    store: Store,
+    builds: Builds,
     inputs: Inputs,
     account: Account,
     subject: Subject,
@@ -99,11 +99,11 @@ def _keep(
     def find(digest: str) -> Listing | None:
         return listings.get(digest) or inputs.listing(digest)
 
-    builds, around = Builds(store), subject.around
+    around = subject.around
     report = BuildReport(
         id=builds.new_id(),
         at=around.started,
-        seconds=round(max(0.0, store.clock.now() - around.started), 3),
+        seconds=round(max(0.0, builds.store.clock.now() - around.started), 3),
         context=subject.context,
         dockerfile=subject.dockerfile,
         target=subject.target,

@@ -40,7 +40,7 @@ class Server:
 
 @asynccontextmanager
 async def serving() -> AsyncGenerator[Server]:
-    sessions = Sessions()
+    sessions = Sessions("me")
     grpc = GrpcServer({METHOD: sessions.handle})
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as folder:

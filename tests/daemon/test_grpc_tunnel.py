@@ -173,5 +173,5 @@ def test_calls_over_tls_tell_who_calls(tmp_path: Path) -> None:
             await server.close(0)
 
     asyncio.run(run())
-    assert peers[0].subject == "builder"
+    assert peers[0].owner.startswith("certificate:")
     assert peers[0].kind == "tcp"

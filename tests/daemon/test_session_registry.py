@@ -68,7 +68,7 @@ def test_a_session_on_its_way_is_waited_for() -> None:
 def test_a_session_that_does_not_come_is_an_error_in_the_words_of_the_reference() -> None:
     async def run() -> None:
         with pytest.raises(UserError) as caught:
-            await Sessions().get("a:never", timeout_s=0.01)
+            await Sessions("me").get("a:never", timeout_s=0.01)
         assert caught.value.message == "no active session for never: context deadline exceeded"
 
     asyncio.run(run())
@@ -183,7 +183,7 @@ def test_any_stream_of_bytes_can_carry_a_session() -> None:
         there = _Pipe(*await asyncio.open_connection(sock=theirs))
         client = ClientSession({ECHO: unary(_echo)}, id="pipe")
         server = GrpcServer({ECHO: unary(_echo)})
-        sessions = Sessions()
+        sessions = Sessions("me")
         tasks = [
             asyncio.create_task(server.serve_stream(there)),
             asyncio.create_task(sessions.serve(here, SessionInfo.read(client.metadata(), "me"))),
@@ -215,7 +215,7 @@ def test_a_server_that_closes_takes_no_more_sessions() -> None:
 def test_what_a_client_offers_is_bounded(count: int) -> None:
     metadata = ClientSession({f"/a.B/C{number}": _never for number in range(count)}).metadata()
     with pytest.raises(RpcError, match="methods are offered"):
-        SessionInfo.read(metadata)
+        SessionInfo.read(metadata, "me")
 
 
 async def _never(call: Call) -> None:

@@ -197,6 +197,16 @@ def test_a_socket_whose_path_no_socket_can_have_is_said(pybuild: Pybuild, tmp_pa
     assert f"cannot listen on {address}: AF_UNIX path too long" in done.err
 
 
+def test_a_socket_is_not_made_where_anybody_could_replace_it(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    done = pybuild("daemon", "--addr", f"unix://{tmp_path}/open/s", code=2, timeout=30)
+    assert "everybody may put another socket in its place" in done.err
+    assert f"chmod o-w {tmp_path}/open" in done.err
+
+
 def test_two_servers_do_not_share_a_socket_and_a_dead_one_leaves_it(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:

@@ -1,0 +1,112 @@
+"""All that belongs to one owner on a server: sessions, builds under way, history.
+
+Whoever holds a tenant finds nothing of another's by any id: it is not there to be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from pybuild.daemon.control.history import History
+from pybuild.daemon.control.producers import Producers
+from pybuild.daemon.control.status import Journal
+from pybuild.daemon.grpc.peer import user
+from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.session.sessions import Sessions
+
+if TYPE_CHECKING:
+    from pybuild.daemon.control.build import Build
+
+_WAIT_S = 6.0
+
+
+class Tenant:
+    """One owner on one server.
+
+    Attributes:
+        place: the folder, below those of the store, of what is kept for it; empty for the
+            server's own user, who has what this machine's command line left there, too.
+        producers: who made the definitions that it hands in.
+        reports: the names of what explains its last builds, by their refs.
+    """
+
+    def __init__(self, owner: str, root: str) -> None:
+        own = owner == user(os.geteuid())
+        self.owner = owner
+        self.place = "" if own else f"owners/{sha256(owner.encode()).hexdigest()[:32]}"
+        self.sessions = Sessions(owner)
+        self.history = History(root, self.place)
+        self.producers = Producers()
+        self.reports: dict[str, str] = {}
+        self._builds: dict[str, Build] = {}
+        self._arrived = asyncio.Event()
+
+    def check(self, ref: str) -> None:
+        """Raise RpcError if there is a build *ref*."""
+        if ref in self._builds:
+            raise RpcError(Code.UNKNOWN, f"job ID {ref} exists")
+
+    def add(self, build: Build) -> None:
+        """A build begins; who waits for it hears of it."""
+        self.check(build.ref)
+        self._builds[build.ref] = build
+        self._tell_arrived()
+
+    def remove(self, build: Build) -> None:
+        """A build has ended, and is in the history if it will be."""
+        del self._builds[build.ref]
+        self._tell_arrived()
+
+    async def build(self, ref: str) -> Build:
+        """Return a build; clients ask for it before its `Solve` has come [3.1].
+
+        Raises:
+            RpcError: none comes.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while ref not in self._builds:
+                    arrived = self._arrived
+                    ended = await asyncio.to_thread(self.history.get, ref)
+                    if ended is not None and ref not in self._builds:
+                        raise _no_such(ref)
+                    if ref not in self._builds:
+                        await arrived.wait()
+        except TimeoutError:
+            raise _no_such(ref) from None
+        return self._builds[ref]
+
+    async def journal(self, ref: str) -> Journal:
+        """Return the progress of a build, also of one that has ended.
+
+        Raises:
+            RpcError: there is none.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while ref not in self._builds:
+                    arrived = self._arrived
+                    stored = await asyncio.to_thread(self._stored, ref)
+                    if stored is not None:
+                        return stored
+                    if ref not in self._builds:
+                        await arrived.wait()
+        except TimeoutError:
+            raise _no_such(ref) from None
+        return self._builds[ref].journal
+
+    def _stored(self, ref: str) -> Journal | None:
+        record = self.history.get(ref)
+        path = self.history.blob_path(record.logs.digest) if record is not None else None
+        return None if path is None else Journal.stored(path)
+
+    def _tell_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()
+
+
+def _no_such(ref: str) -> RpcError:
+    return RpcError(Code.NOT_FOUND, f"no such job {ref}")
