@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 
+_PATH_MAX = 4095
 _SYS_OPENAT2 = 437  # the same on every architecture
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -39,6 +40,8 @@ def open_beneath(root_fd: int, path: bytes) -> int:
     """
     if not path:
         return os.open(b".", _OPEN_DIR, dir_fd=root_fd)
+    if len(path) > _PATH_MAX:
+        return walk_beneath(root_fd, path)
     fd = _syscall(_SYS_OPENAT2, root_fd, path, _HOW, len(_HOW))
     if fd >= 0:
         return int(fd)
@@ -49,7 +52,7 @@ def open_beneath(root_fd: int, path: bytes) -> int:
 
 
 def walk_beneath(root_fd: int, path: bytes) -> int:
-    """Do what `open_beneath` does on kernels before 5.6: one component at a time."""
+    """Do what `open_beneath` does one component at a time: for old kernels and for long paths."""
     fd = os.open(b".", _OPEN_DIR, dir_fd=root_fd)
     try:
         for part in path.split(b"/"):

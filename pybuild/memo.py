@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pybuild.options import Parsed
 
-FORMAT = 4
+FORMAT = 5
 # Where the rules for sources are, if no option says it [POL-1].
 POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 

@@ -45,6 +45,8 @@ from pybuild.model.secrets import redacted, redacted_variables, without
 from pybuild.model.selection import ContentDigest, Selection
 
 _MAX_PATTERNS = 500
+# Results of before archives were confined to their destination have another name.
+_UNPACKED = "confined"
 
 _WHOLE = Selection(path="/")
 _WHOLE_LOCAL = Selection(path="/", keep_owner=False)
@@ -184,6 +186,12 @@ def definition_part(op: Op) -> dict[str, Any]:
             return part
         case ExecOp():
             return _exec_part(op)
+        case FileOp(actions=actions):
+            part = encode_op(op)
+            for action, encoded in zip(actions, part["actions"], strict=True):
+                if isinstance(action, Copy) and action.unpack:
+                    encoded["unpack"] = _UNPACKED
+            return part
         case _:
             return encode_op(op)
 

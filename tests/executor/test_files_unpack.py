@@ -154,7 +154,8 @@ def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
     data = tar(file("f", "1"), file("f", "2"), directory("x"), link("x", "/etc"), file("x/f", "3"))
     tree = bench.context({"a": data}).run(add())
     assert tree["/d/f"].content == b"2"
-    assert tree["/etc/f"].content == b"3"
+    assert tree["/d/etc/f"].content == b"3"
+    assert "/etc/f" not in tree
 
 
 @pytest.mark.root
@@ -169,7 +170,7 @@ def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
         ((hard("h", "/nope"),), "which is no file"),
         ((hard("h", "no/pe"),), "which is not there"),
         ((directory("x"), hard("h", "x")), "which is no file"),
-        ((file("f"), file("f/g")), "cannot copy to non-directory: /d/f"),
+        ((file("f"), file("f/g")), "to /d: cannot copy to non-directory: /f"),
     ],
 )
 def test_entries_that_would_leave_are_refused(
@@ -215,6 +216,31 @@ def test_links_in_an_archive_never_lead_out_of_the_root(
     assert (outside / "secret").read_text() == "host"
     assert (outside / "secret").stat().st_nlink == 1
     assert not any(s.content == b"host" for s in tree.values())
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize(
+    "later", [(link("x", "/there"),), (file("x"),), (file("x"), link("x", "there"), file("x/z"))]
+)
+def test_directories_that_were_replaced_leave_their_times_to_nobody(
+    bench: Bench, later: tuple[Member, ...]
+) -> None:
+    """Times of directories are set at the end, when their names may mean something else."""
+    bench.delta({"d/there/y/": Entry(mtime=77)})
+    data = tar(directory("x"), directory("x/y"), *later)
+    tree = bench.context({"a": data}).run(add())
+    assert tree["/d/there/y"].mtime_ns == 77 * 10**9
+
+
+@pytest.mark.root
+@needs_root
+def test_directories_that_were_made_again_have_times_of_their_own(bench: Bench) -> None:
+    data = tar(
+        directory("x"), directory("x/y"), file("x"), file("y"), link("x", "w"), file("x/y/f")
+    )
+    tree = bench.context({"a": data}).run(add())
+    assert tree["/d/w/y"].mtime_ns != 4444 * 10**9
 
 
 @pytest.mark.root
