@@ -287,7 +287,7 @@ class Copier:
                 return
 
             def end(source: int, out: int, copied: int) -> None:
-                if copied != before.st_size or _stamp(before) != _stamp(os.fstat(source)):
+                if copied != before.st_size or self._is_changed(before, os.fstat(source)):
                     raise self._changed(path)
                 self._finish(where, source, out, status)
                 self._tell(before.st_size)
@@ -448,6 +448,12 @@ class Copier:
             self._told_bytes = self._copied_bytes
             self._progress(self._copied_bytes)
 
+    def _is_changed(self, before: os.stat_result, after: os.stat_result) -> bool:
+        """A file of a snapshot can only be linked: where nothing may mount, other steps do that."""
+        return _stamp(before) != _stamp(after) or (
+            self._source.is_local and before.st_ctime_ns != after.st_ctime_ns
+        )
+
     def _changed(self, path: str, error: BaseException | None = None) -> Fault:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EMFILE, errno.EPERM):
             reason = (error.strerror or "").lower()
@@ -459,8 +465,8 @@ class Copier:
         )
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _mode_function(text: str) -> Callable[[int, bool], int]:

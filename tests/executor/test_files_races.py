@@ -40,6 +40,21 @@ def test_file_that_grows_while_it_is_copied_is_an_error(
         bench.run(Copy(input=1, source="/", dest="/"))
 
 
+def test_links_that_come_and_go_change_no_file_of_a_snapshot(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing may mount, the trees of other steps have links to the same file."""
+    bench.snapshot({"f": "x" * 100})
+    real = content.copy_content
+
+    def link(source: int, target: int, status: os.stat_result) -> int:
+        os.link(tmp_path / "snap1" / "f", tmp_path / "other")
+        return real(source, target, status)
+
+    monkeypatch.setattr(copying, "copy_content", link)
+    assert bench.run(Copy(input=1, source="/", dest="/"))["/f"].content == b"x" * 100
+
+
 @pytest.mark.parametrize("victim", ["dir", "dir/f"])
 def test_entry_swapped_for_a_link_between_scan_and_open_is_not_followed(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
