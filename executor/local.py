@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from pybuild.executor.files.reading import read_file
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.statindex import StatIndex
 from pybuild.executor.treefacts import TreeFacts
@@ -147,9 +148,9 @@ def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserErro
 def _why_hidden(tree: LocalTree, path: str) -> str:
     pattern = _last_match(tree, path)
     try:
-        with open(os.path.join(tree.path, ".dockerignore"), "rb") as file:
-            line = line_of(file.read(1 << 20), pattern)
-    except OSError:
+        with Tree.open(tree.path) as opened:
+            line = line_of(read_file(opened, ".dockerignore", 1 << 20) or b"", pattern)
+    except (OSError, Fault):
         line = None
     if line is None:
         return _HIDDEN.format(pattern)

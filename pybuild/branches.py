@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from pybuild.cache.plainfile import plain
+
 PLACE = "{branch}"
 NO_BRANCH = "latest"
 _USUAL = ("main", "master")
@@ -139,7 +141,7 @@ def _branch(text: str, start: str) -> str:
 def _read(path: str) -> str:
     """Return a small file's only line; empty if there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             return file.read(_MOST_BYTES).decode("utf-8", "replace").strip()
     except OSError:
         return ""

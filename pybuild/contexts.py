@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import field
 
+from pybuild.contextfiles import read_named
 from pybuild.contextkinds import ContextKind, is_remote_name, kind_of
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.model.dataclass import dataclass
@@ -15,7 +16,6 @@ from pybuild.model.snapshot import LocalTree
 from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
 
-MAX_DOCKERFILE_BYTES = 64 << 20
 BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
 AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
 
@@ -71,7 +71,7 @@ def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
             dockerfile, filename = stdin.text(), "Dockerfile"
         else:
             path = _dockerfile_path(request.context, request.dockerfile, files)
-            dockerfile = read_dockerfile(path, files)
+            dockerfile = read_dockerfile(path, request.context, files)
             filename = os.path.relpath(path) if request.dockerfile else os.path.basename(path)
         trees["context"] = local_context(request, request.context, path, files)
     return BuildInputs(
@@ -137,26 +137,19 @@ def _dockerfile_path(context: str, given: str, files: Files) -> str:
     return path
 
 
-def read_dockerfile(path: str, files: Files) -> bytes:
-    """Read a Dockerfile of ours.
+def read_dockerfile(path: str, context: str | None, files: Files) -> bytes:
+    """Read a Dockerfile of this machine; see `contextfiles.read_named`.
 
     Raises:
         UserError: it cannot be read, or is too large.
     """
-    return _read(path, "failed to read dockerfile", files)
-
-
-def _read(path: str, failed: str, files: Files) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_DOCKERFILE_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = [] if error.errno != 2 else ["name another file with -f"]
-        name = os.path.basename(path) if error.errno == 2 else path
-        raise UserError(f"{failed}: open {name}: {reason}", hints=hint) from error
-    if len(data) > MAX_DOCKERFILE_BYTES:
-        raise UserError(f"{failed}: {path}: larger than 64 MiB")
+    failed = "failed to read dockerfile"
+    data = read_named(path, context, failed)
+    if data is None:
+        raise UserError(
+            f"{failed}: open {os.path.basename(path)}: no such file or directory",
+            hints=["name another file with -f"],
+        )
     files[path] = data
     return data
 
@@ -167,10 +160,9 @@ def _load_ignore(context: str, dockerfile: str | None, files: Files) -> tuple[st
     if dockerfile is not None:
         candidates.insert(0, dockerfile + ".dockerignore")
     for path in candidates:
-        if not os.path.exists(path):
-            files[path] = None
+        data = files[path] = read_named(path, context, "failed to read ignore file")
+        if data is None:
             continue
-        data = _read(path, "failed to read ignore file", files)
         try:
             return parse_ignore(data)
         except PybuildError as error:

@@ -10,11 +10,11 @@ import os
 import posixpath
 
 from pybuild.abandon import abandonable
+from pybuild.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.contextkinds import ContextKind, git_context, kind_of
 from pybuild.contexts import (
     AMBIGUOUS,
     BOTH_STDIN,
-    MAX_DOCKERFILE_BYTES,
     BuildInputs,
     Files,
     check_directory,
@@ -167,7 +167,7 @@ class _Loader:
         if context is None:
             raise AssertionError("a local Dockerfile of a local context is at hand")
         if os.path.isabs(given):  # ours, as opposed to the context's [CTX-6]
-            return await abandonable(read_dockerfile, given, {}), given
+            return await abandonable(read_dockerfile, given, None, {}), given
         return await self._dockerfile_in(context)
 
     async def _dockerfile_of_url(self, url: str) -> tuple[bytes, str]:

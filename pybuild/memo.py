@@ -33,6 +33,9 @@ _TELLING = frozenset(
     + ("explain", "fail-on-miss", "cache-max")
 )
 
+# A build reads no larger Dockerfile, so that a part of one is none that a memo has.
+_MOST_BYTES = (64 << 20) + 1
+
 # A file changed within the clock tick in which it was last looked at shows the same times after a
 # second change. Kernels stamp files with a coarse clock (4 ms or 10 ms); file systems that keep whole
 # seconds only are recognised by their stamps and given two.
@@ -154,8 +157,8 @@ def _file_digest(path: str) -> str:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError("not a regular file: reading it would use it up")
-        with open(path, "rb") as file:
-            return file_digest(file.read())
+        with open(path, "rb", opener=plain) as file:
+            return file_digest(file.read(_MOST_BYTES))
     except FileNotFoundError:
         return ""
 

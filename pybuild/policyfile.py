@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pybuild.cache.jsontext import as_list, as_object
+from pybuild.cache.plainfile import plain
 from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import loads
 from pybuild.model.policy import (
@@ -31,7 +32,7 @@ def read_policy_file(path: str) -> Policies:
         UsageError: it cannot be read, or is no policy; with the rule that is wrong.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise UsageError(f"source policy {path}: larger than {_MOST_BYTES >> 20} MiB")

@@ -69,17 +69,13 @@ def text(error: PybuildError) -> str:
 
 
 def excerpt(span: Span, lines: Sequence[str] | None) -> list[str]:
-    """The lines of *span* marked ``>>>``, with two lines around; only the place if unreadable.
+    """The lines of *span* marked ``>>>``, with two lines around; only the place without *lines*.
 
     Of a very long span, only the beginning.
     """
     head = f"{span.file}:{span.first_line}"
     if lines is None:
-        try:
-            with open(span.file, encoding="utf-8", errors="replace") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            return [head]
+        return [head]
     first = max(1, span.first_line - _AROUND)
     hidden = max(0, min(len(lines), span.last_line) - span.first_line + 1 - _MOST)
     last = min(len(lines), span.last_line + _AROUND)

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from pybuild.annotations import Annotations, from_attributes, is_attribute
+from pybuild.cache.plainfile import plain
 from pybuild.frontend.environment import parse_epoch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
@@ -50,6 +51,7 @@ _FLAGS = frozenset(
 )
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(("prefer-nondist-layers",))
+_SECRET_BYTES = 500 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,11 +465,11 @@ def parse_secret(text: str) -> Secret:
     if not os.path.isfile(source):
         what = "no regular file" if os.path.exists(source) else "no such file"
         raise UsageError(f'secret "{name}": {source}: {what}')
-    if os.path.getsize(source) > 500 * 1024:
+    if os.path.getsize(source) > _SECRET_BYTES:
         raise UsageError(f'secret "{name}": {source}: larger than 500 KiB')
 
     def read() -> bytes:
-        with open(source, "rb") as file:
-            return file.read()
+        with open(source, "rb", opener=plain) as file:
+            return file.read(_SECRET_BYTES + 1)
 
     return Secret(id=name, read=read)

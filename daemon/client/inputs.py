@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 
+from pybuild.contextfiles import is_linked, read_named
 from pybuild.contextkinds import ContextKind, git_context, is_remote_name, kind_of
-from pybuild.contexts import AMBIGUOUS, BOTH_STDIN, MAX_DOCKERFILE_BYTES, check_directory
+from pybuild.contexts import AMBIGUOUS, BOTH_STDIN, check_directory
 from pybuild.daemon.client.content import BlobStore
 from pybuild.daemon.client.upload import Input
 from pybuild.frontend.giturl import is_http
@@ -20,6 +21,7 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
 
+_IGNORE = ".dockerignore"
 _LAYOUT = "oci-layout:"
 _UPLOAD = "http://buildkit-session/"
 
@@ -110,19 +112,32 @@ def _dockerfile(
         offered.download = given
         _place(offered, None, scratch)
     elif is_local or os.path.isabs(given):
-        _beside(offered, request.context if is_local else "", given)
+        _beside(offered, request.context if is_local else "", given, scratch)
     elif given:
         offered.attrs["filename"] = given
 
 
-def _beside(offered: Offered, context: str, given: str) -> None:
-    """Use the Dockerfile *given*, or that of the context, where it stands: its ignore file too."""
+def _beside(offered: Offered, context: str, given: str, scratch: str) -> None:
+    """Use the Dockerfile *given*, or that of the context, where it stands: its ignore file too.
+
+    One that is reached through links, which lead nowhere from where they are sent to, is copied.
+    """
     path = os.path.abspath(given) if given else os.path.join(os.path.abspath(context), "Dockerfile")
     folder, name = os.path.split(path)
-    if given:
-        _check_readable(path)
-    elif not os.path.lexists(path) and os.path.lexists(os.path.join(folder, "dockerfile")):
+    if not given and not os.path.lexists(path) and os.path.lexists(f"{folder}/dockerfile"):
         name = "dockerfile"
+        path = os.path.join(folder, name)
+    within = context or None
+    data = read_named(path, within, "failed to read dockerfile")
+    if data is None:
+        raise UserError(
+            f"failed to read dockerfile: open {name}: no such file or directory",
+            hints=["name another file with -f"],
+        )
+    ignore = path + _IGNORE
+    files = {name: data, name + _IGNORE: read_named(ignore, within, "failed to read ignore file")}
+    if is_linked(path, within) or is_linked(ignore, within):
+        folder = _put(files, scratch)
     offered.directories["dockerfile"] = folder
     offered.attrs["filename"] = name
     if "context" in offered.attrs:
@@ -132,29 +147,22 @@ def _beside(offered: Offered, context: str, given: str) -> None:
         offered.filenames[name] = os.path.relpath(path) if given else name
 
 
-def _check_readable(path: str) -> None:
-    """Say what is wrong with a file before the server says that it has it not."""
-    try:
-        size = os.stat(path).st_size
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = [] if error.errno != 2 else ["name another file with -f"]
-        name = os.path.basename(path) if error.errno == 2 else path
-        raise UserError(f"failed to read dockerfile: open {name}: {reason}", hints=hint) from error
-    if size > MAX_DOCKERFILE_BYTES:
-        raise UserError(f"failed to read dockerfile: {path}: larger than 64 MiB")
-
-
 def _place(offered: Offered, text: bytes | None, scratch: str) -> None:
     """Give a Dockerfile without a place one."""
-    folder = os.path.join(scratch, "dockerfile")
-    os.mkdir(folder)
-    if text is not None:
-        with open(os.path.join(folder, "Dockerfile"), "xb") as file:
-            file.write(text)
-    offered.directories["dockerfile"] = folder
+    offered.directories["dockerfile"] = _put({"Dockerfile": text}, scratch)
     if "context" in offered.attrs:
         offered.attrs["dockerfilekey"] = "dockerfile"
+
+
+def _put(files: Mapping[str, bytes | None], scratch: str) -> str:
+    """Return a new directory with those of *files* that have content."""
+    folder = os.path.join(scratch, "dockerfile")
+    os.mkdir(folder)
+    for name, data in files.items():
+        if data is not None:
+            with open(os.path.join(folder, name), "xb") as file:
+                file.write(data)
+    return folder
 
 
 def _named_contexts(offered: Offered, request: BuildRequest) -> None:

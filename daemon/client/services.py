@@ -10,8 +10,8 @@ from functools import partial
 
 from pybuild.abandon import abandonable
 from pybuild.attest.vcs import version_control
+from pybuild.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.contextkinds import ContextKind, kind_of
-from pybuild.contexts import MAX_DOCKERFILE_BYTES
 from pybuild.daemon.client.agents import agent_sockets
 from pybuild.daemon.client.auth import auth
 from pybuild.daemon.client.content import BlobStore, content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,16 +11,16 @@ from pybuild.daemon.control.looks import note_files
 from pybuild.daemon.llb.queries import LocalQuery
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
-from pybuild.executor.files.selecting import find
+from pybuild.executor.files.reading import read_file
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.localtrees import TellProgress
+from pybuild.executor.zygote.faults import Fault
 from pybuild.internal import InternalStep
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource
 from pybuild.model.snapshot import LocalTree
 
 FindSession = Callable[[str], Awaitable[Session]]
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class NoDirectory(UserError):
@@ -184,18 +183,11 @@ def _read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
     with Tree.open(root) as tree:
         for name in wanted:
             try:
-                place = find(tree, name, follow=True)
-            except FileNotFoundError:
+                data = read_file(tree, name, limit + 1)
+            except Fault as fault:
+                raise UserError(f"failed to read {fault.message}") from fault
+            if data is None:
                 continue
-            with place:
-                if place.status is None or place.is_dir:
-                    continue
-                try:
-                    fd = os.open(place.name, _OPEN, dir_fd=place.fd)
-                except OSError:
-                    continue
-                with os.fdopen(fd, "rb") as file:
-                    data = file.read(limit + 1)
             if len(data) > limit:
                 raise UserError(f"failed to read {name}: larger than {limit >> 20} MiB")
             found[name] = data

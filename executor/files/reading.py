@@ -30,17 +30,28 @@ def read(
         Fault: user; there is something that is no file.
     """
     mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    path: str = args["path"]
     if not args["deltas"]:
         return {"missing": True}
     with Tree.open(mounts.overlay(args["deltas"])) as tree:
-        try:
-            place = find(tree, path, follow=True)
-        except FileNotFoundError:
-            return {"missing": True}
-        with place:
-            if place.status is None or not stat.S_ISREG(place.status.st_mode):
-                raise Fault(USER, f"{path}: not a regular file")
-            fd = os.open(place.name, _OPEN, dir_fd=place.fd)
-        with os.fdopen(fd, "rb") as file:
-            return {"data": file.read(args["limit"])}
+        data = read_file(tree, args["path"], args["limit"])
+    return {"missing": True} if data is None else {"data": data}
+
+
+def read_file(tree: Tree, path: str, limit: int) -> bytes | None:
+    """Return the first *limit* bytes of a file, links followed inside *tree*; None if there is none.
+
+    Raises:
+        Fault: user; there is something that is no file. OSError: it cannot be read.
+    """
+    try:
+        place = find(tree, path, follow=True)
+    except FileNotFoundError:
+        return None
+    with place:
+        if place.status is None or not stat.S_ISREG(place.status.st_mode):
+            raise Fault(USER, f"{path}: not a regular file")
+        fd = os.open(place.name, _OPEN, dir_fd=place.fd)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Fault(USER, f"{path}: not a regular file")
+        return file.read(limit)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import field
 from typing import Any, Protocol
 
+from pybuild.cache.plainfile import plain
 from pybuild.executor.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
@@ -256,7 +257,7 @@ def read_key(id: str, path: str) -> bytes:
         UserError: it cannot be read, or is none.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             data = file.read((100 << 10) + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from pybuild import checkviews
 from pybuild.config import load_settings
+from pybuild.contextfiles import real_path
 from pybuild.contexts import BuildInputs, load_inputs
 from pybuild.definition import lower_options
 from pybuild.frontend.check import Check, Checked
@@ -96,9 +97,8 @@ def _escape(text: bytes) -> str:
 
 
 def _file(request: BuildRequest, inputs: BuildInputs) -> str:
-    if request.dockerfile:
-        return os.path.realpath(request.dockerfile)
-    return os.path.realpath(os.path.join(request.context, inputs.filename))
+    path = request.dockerfile or os.path.join(request.context, inputs.filename)
+    return real_path(path, request.context)
 
 
 def _write(path: str, data: bytes) -> None:
