@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from pybuild.executor.zygote import confined, isolation, overlay, syscalls
+from pybuild.executor.zygote import confined, isolation, nodes, overlay, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 
 _RO = syscalls.MOUNT_ATTR_RDONLY
@@ -15,7 +15,6 @@ _NODEV = syscalls.MOUNT_ATTR_NODEV
 _NOEXEC = syscalls.MOUNT_ATTR_NOEXEC
 PLAIN = _NOSUID | _NODEV | _NOEXEC
 
-_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -104,24 +103,22 @@ def place(root_fd: int, path: str) -> int:
 
 
 def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
-    """Make /dev of bind mounts of the host's nodes.
-
-    A step may call mknod (CAP_MKNOD) and must not open what it makes. Every file system it can
-    write to is therefore mounted nodev, /dev too; its few nodes are mounts of their own. It works
-    in user namespaces as well, where mknod does not, and needs no device cgroup.
-    """
-    dev_attributes = _NOSUID | syscalls.MOUNT_ATTR_STRICTATIME | (0 if insecure else _NODEV)
-    dev = overlay.tmpfs(size_bytes=_DEV_BYTES, mode=0o755, attributes=dev_attributes)
+    """Mount a /dev with the step's own nodes (`nodes`), all of the host's where *insecure* [SBX-3]."""
+    dev = overlay.tmpfs(
+        size_bytes=_DEV_BYTES,
+        mode=0o755,
+        attributes=_NOSUID | syscalls.MOUNT_ATTR_STRICTATIME,
+    )
     attach(os.dup(dev), root_fd, "/dev")
     try:
         for name, target in _LINKS:
             os.symlink(target, name, dir_fd=dev)
         for name in ("pts", "shm", "mqueue"):
             os.mkdir(name, 0o755, dir_fd=dev)
-        for name in _NODES:
-            _bind_node(dev, name)
         if insecure:
-            _bind_all_nodes(dev, "/dev", "")
+            _put_all_nodes(dev, "/dev", "")
+        else:
+            nodes.fill(dev)
         attach(_devpts(), dev, "pts")
         shm = overlay.tmpfs(size_bytes=shm_bytes, mode=0o1777, attributes=PLAIN)
         attach(shm, dev, "shm")
@@ -134,23 +131,17 @@ def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
         os.close(dev)
 
 
-def _bind_node(dev: int, name: str) -> None:
-    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dev))
-    attach(syscalls.open_tree(syscalls.AT_FDCWD, "/dev/" + name), dev, name)
-
-
-def _bind_all_nodes(dev: int, host: str, prefix: str) -> None:
-    """Bind every device node of the host that is not there yet [SBX-3]."""
+def _put_all_nodes(dev: int, host: str, prefix: str) -> None:
     for entry in sorted(os.scandir(host), key=lambda e: e.name):
         name = prefix + entry.name
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if not prefix and entry.name in (*_NODES, "pts", "shm", "mqueue", "ptmx", "console"):
+        status = entry.stat(follow_symlinks=False)
+        if not prefix and entry.name in ("pts", "shm", "mqueue", "ptmx", "console"):
             continue
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             os.mkdir(name, 0o755, dir_fd=dev)
-            _bind_all_nodes(dev, entry.path, name + "/")
-        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            _bind_node(dev, name)
+            _put_all_nodes(dev, entry.path, name + "/")
+        elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            nodes.put(dev, name, entry.path, status)
 
 
 def _devpts() -> int:

@@ -11,7 +11,15 @@ import errno
 import os
 import stat
 
-from pybuild.executor.zygote import confined, isolation, kernelfs, overlay, rootfs, syscalls
+from pybuild.executor.zygote import (
+    confined,
+    isolation,
+    kernelfs,
+    nodes,
+    overlay,
+    rootfs,
+    syscalls,
+)
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image import recorded
 
@@ -74,6 +82,17 @@ class Files:
         syscalls.mount_setattr(tree, attributes)
         return tree
 
+    def add_node(self, status: os.stat_result) -> int:
+        """Make a device node like one of the host, and return a mount of it; 0 if we may not."""
+        path = f"{self._path}/{self._count}"
+        self._count += 1
+        if not nodes.copy(path, status):
+            return 0
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, path)
+        attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+        syscalls.mount_setattr(tree, attributes, clear=syscalls.MOUNT_ATTR_NODEV)
+        return tree
+
 
 def system_files(spec: dict[str, Any], files: Files) -> list[Prepared]:
     """Return mounts of the files in /etc that the engine writes."""
@@ -111,7 +130,7 @@ def _source(
             mode = 0o400 if mount["mode"] is None else mount["mode"]
             return files.add(mount["data"], mode, mount["uid"], mount["gid"]), False
         case "device":
-            return _device(mount["source"]), False
+            return _device(mount["source"], files), False
         case "bind-path":
             tree = _path(mount, layout, index)
         case "bind-overlay":
@@ -150,21 +169,19 @@ def _path(mount: dict[str, Any], layout: rootfs.Layout, index: int) -> int:
         os.close(base)
 
 
-def _device(source: str) -> int:
+def _device(source: str, files: Files) -> int:
     """Return a mount of a device node that can be opened, unlike those in all other mounts."""
     try:
         fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise Fault(USER, f'device "{source}": {(error.strerror or "").lower()}') from error
     try:
-        mode = os.fstat(fd).st_mode
-        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+        status = os.fstat(fd)
+        if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise Fault(USER, f'device "{source}": not a device')
-        tree = syscalls.open_tree(fd, "", syscalls.OPEN_TREE_CLONE)
+        return files.add_node(status) or nodes.readonly(fd)
     finally:
         os.close(fd)
-    syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC)
-    return tree
 
 
 def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, index: int) -> int:

@@ -323,9 +323,7 @@ def _become_runtime(command: list[str], place: str, fds: list[int], network: str
         os.chdir(place + "/bundle")
         signal.signal(_SIGTERM, signal.SIG_DFL)
         sandbox.reset_signals()
-        stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
-        for number, fd in enumerate((stdin, fds[0], fds[1])):
-            os.dup2(fd, number)
+        sandbox.take_streams(fds, place + "/dev")
         if network == "default":
             scope.leave_abstract_sockets()
         os.execve(command[0], command, {"PATH": sandbox.DEFAULT_PATH, "HOME": "/"})

@@ -19,6 +19,7 @@ from pybuild.executor.zygote import (
     isolation,
     kernelfs,
     mounts,
+    nodes,
     privileges,
     rootfs,
     scope,
@@ -93,11 +94,8 @@ def become_step(
         for warning in warnings:
             channel.sendall(wire.frame(("warning", warning)))
         reset_signals()
-        stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
-        for number, fd in enumerate((stdin, fds[0], fds[1])):
-            os.dup2(fd, number)
-        if os.isatty(0):
-            take_terminal()
+        take_streams(fds)
+        take_terminal()
         insecure = spec["security"] == "insecure"
         if recorder is not None:
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
@@ -150,10 +148,29 @@ def _have_recorded(
     loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
 
 
+def take_streams(fds: list[int], dev: str = "/dev") -> None:
+    """Make *fds*, see `become_step`, the standard streams of this process.
+
+    A step may do to what they are whatever it may do to files of its own (``chmod 0 /dev/stdin``), so
+    none of them may be a node of the host's /dev.
+
+    Args:
+        dev: the step's /dev.
+    """
+    if len(fds) > 2:
+        stdout, stderr, stdin = (nodes.own_stream(fd, dev) for fd in fds)
+    else:
+        stdout, stderr = fds
+        stdin = os.open(dev + "/null", os.O_RDONLY | os.O_CLOEXEC)
+    for number, fd in enumerate((stdin, stdout, stderr)):
+        os.dup2(fd, number)
+
+
 def take_terminal() -> None:
-    """Make standard input the session's terminal; a terminal of another session stays its own."""
+    """Make standard input the session's terminal, if it is one; another session's stays its own."""
     try:
-        fcntl.ioctl(0, _TIOCSCTTY, 0)
+        if os.isatty(0):
+            fcntl.ioctl(0, _TIOCSCTTY, 0)
     except OSError:
         pass
 

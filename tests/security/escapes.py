@@ -20,6 +20,10 @@ from pybuild.executor.workers import Workers
 from pybuild.executor.zygote import scope
 from pybuild.model.errors import PybuildError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.security.rawcalls import Call
+
 CANARY = "canary-of-the-host-81c2"
 PYTHON = "/usr/bin/python3"
 _SECONDS = 30.0
@@ -53,6 +57,7 @@ _NOT_IN_A_CONTAINER = {
     "kill the builder": "the container's processes are the step's, too",
     "kill everybody": "the container's processes are the step's, too",
     "sysrq": "there is no /proc",
+    "change the kernel's objects": "there are none",
     "timers of others": "there is no /proc",
     "hosts behind a link": "the file that the link leads to is put there",
     "a part of a cache that is a link to the host": "a directory of the host cannot be bound",
@@ -63,6 +68,25 @@ _NOT_IN_A_CONTAINER = {
     "out without network": "no network but the container's",
 }
 _DENIED = r"denied|not permitted|read-only|invalid argument|no such|not found|busy|can't"
+
+_NO_MOUNTS = "needs mounts|/proc"
+_NODES = " ".join(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+_CHANGE = (
+    "chmod 0 $f; chown 1:1 $f; touch $f; ln $f /linked; mv $f $f.moved; rm -f $f;"
+    " mknod $f c 1 5; mount --bind /etc/passwd $f; (: > $f)"
+)
+PROGRAMS: dict[str, tuple[int, list[Call]]] = {
+    # name: (bits, system calls); fchmod, fchown, ftruncate
+    "change-stdin": (64, [(91, (0, 0)), (93, (0, 1, 1)), (77, (0, 0))]),
+}
+"""Programs of `rawcalls` that are in /bin, where the machine can make them."""
+
+VICTIM = "/dev/pybuild-victim"
+"""A device of the host, where a test has made one."""
+_VICTIM_IN_DEV, _VICTIM_ELSEWHERE = (
+    (StepMount(type=StepMountType.DEVICE, source=VICTIM, target=target),)
+    for target in ("/dev/mine", "/m/mine")
+)
 
 _ABSTRACT = r"""
 import socket
@@ -250,6 +274,57 @@ print("handle", libc.open_by_handle_at(root, handle, 0), os.strerror(ctypes.get_
     ),
     Escape(name="terminals of the host", script="ls /dev/pts | grep -v ptmx | wc -l", shows="^0$"),
     Escape(name="our terminal", script="echo x > /dev/tty", shows=r"no such device|" + _DENIED),
+    *(
+        Escape(
+            name=f"change {what}",
+            script=f"for f in {files}; do {_CHANGE}; done; echo tried",
+            shows=f"^tried|{_NO_MOUNTS}",
+            steps=steps,
+        )
+        for what, files, steps in (
+            ("the nodes of /dev", _NODES, ()),
+            ("the nodes of /dev as a privileged step", _NODES, (("security", "insecure"),)),
+            ("a device that was given", "/dev/mine", (("mounts", _VICTIM_IN_DEV),)),
+            ("a device that was given elsewhere", "/m/mine", (("mounts", _VICTIM_ELSEWHERE),)),
+            ("standard streams", "/dev/stdin /proc/self/fd/0 /dev/stdout", ()),
+            ("the names of hosts", "/etc/hosts /etc/resolv.conf", ()),
+        )
+    ),
+    Escape(
+        name="change the nodes of /dev by descriptor",
+        python=True,
+        script="""
+import os
+for name in "null zero full random urandom tty stdin".split():
+    for flags in (os.O_RDONLY, os.O_PATH):
+        try: fd = os.open("/dev/" + name, flags) if name != "stdin" else 0
+        except OSError: continue
+        for path in (fd, f"/proc/self/fd/{fd}"):
+            for change in (
+                lambda: os.chmod(path, 0), lambda: os.chown(path, 1, 1), lambda: os.utime(path, (1, 1)),
+                lambda: os.setxattr(path, "user.x", b"x"), lambda: os.setxattr(path, "trusted.x", b"x"),
+                lambda: os.setxattr(path, "security.capability", bytes(20)),
+                lambda: os.setxattr(path, "system.posix_acl_access", bytes.fromhex("02000000")),
+                lambda: os.truncate(path, 0), lambda: os.link(path, "/tmp/linked"),
+            ):
+                try: change()
+                except (OSError, TypeError): pass  # no link is made of a number
+print("tried")
+""",
+        shows="^tried",
+    ),
+    Escape(
+        name="change standard input by its number",
+        script="/bin/change-stdin; echo tried",
+        shows="^tried",
+    ),
+    Escape(
+        name="change the kernel's objects",
+        script="for f in /sys /sys/kernel /sys/kernel/mm /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs"
+        " /proc/sys /proc/sys/kernel/hostname /proc/sysrq-trigger;"
+        " do [ -e $f ] && chmod 777 $f && echo ESCAPED; chown 1:1 $f && echo ESCAPED; done",
+        shows=_DENIED,
+    ),
     # --- files that the builder reads -------------------------------------------------------------
     Escape(
         name="users of the host",
@@ -519,8 +594,10 @@ async def _run_all(base: Path, place: Path, workers: Workers) -> dict[str, Any]:
 def _look(host: Path) -> list[tuple[str, int, int, str]]:
     """Return what must not change: the canary with all around it, and our own program."""
     program = os.stat(sys.executable)
+    nodes = [Path(VICTIM), *map(Path, _NODES.split())]
     return [
         (sys.executable, program.st_mode, program.st_ctime_ns, str(program.st_size)),
+        *((str(p), p.stat().st_mode, p.stat().st_ctime_ns, "") for p in nodes),
         *(
             (str(p), p.lstat().st_mode, p.lstat().st_ctime_ns, p.read_text() if p.is_file() else "")
             for p in (host, *sorted(host.rglob("*")))
@@ -585,4 +662,6 @@ async def _attempt(
 
 
 if __name__ == "__main__":
-    print(json.dumps(run_all(sys.argv[1], sys.argv[2], None)))
+    rootless = True if "rootless" in sys.argv[3:] else None
+    runtime = "".join(name for name in sys.argv[3:] if name != "rootless")
+    print(json.dumps(run_all(sys.argv[1], sys.argv[2], rootless, runtime)))

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import pybuild
 from tests.executor import jailed
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
-from tests.security import escapes
+from tests.security import escapes, rawcalls
 from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -27,6 +28,24 @@ _PLAIN = 65534
 _USERS = {"plain user": False, "plain user with sub-ids": True}
 
 Found = dict[str, Any]
+
+_OWN_DEV = f"""
+d=$(mktemp -d)
+mount -t tmpfs -o mode=755 dev $d
+for node in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 666 $d/${{node%:*}} c 1 ${{node#*:}}
+done
+mknod -m 666 $d/tty c 5 0
+mknod -m 666 $d{escapes.VICTIM.removeprefix("/dev")} c 1 3
+for name in pts shm mqueue net; do
+    [ ! -d /dev/$name ] || {{ mkdir $d/$name; mount --rbind /dev/$name $d/$name; }}
+done
+ln -s pts/ptmx $d/ptmx
+ln -s /proc/self/fd $d/fd
+for stream in 0:stdin 1:stdout 2:stderr; do ln -s fd/${{stream%:*}} $d/${{stream#*:}}; done
+mount --move $d /dev
+rmdir $d
+"""
 
 
 @pytest.fixture(scope="module", params=RUNGS)
@@ -41,23 +60,49 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if rung in _RUNTIMES and not shutil.which(rung):
         pytest.skip(f"needs {rung}")
     place = tmp_path_factory.mktemp(rung)
-    base = make_base(tmp_path_factory.mktemp("base"))
     place.chmod(0o755)
     runtime = rung if rung in _RUNTIMES else ""
-    told = escapes.run_all(str(base), str(place), rung == "userns", runtime)
-    return told | {"runtime": runtime}
+    words = ["rootless"] if rung == "userns" else [runtime] if runtime else []
+    return _attempt_all(place, [], words) | {"runtime": runtime}
 
 
 def _in_a_container(place: Path) -> Found:
-    base = make_base(place / "base")
+    found = _attempt_all(place, [sys.executable, jailed.JAIL], [])
+    assert found["rung"] == "chroot"
+    return found
+
+
+def _attempt_all(place: Path, before: list[Any], words: list[str]) -> Found:
+    base = _make_base(place / "base")
     (place / "own").mkdir()
-    command = [sys.executable, jailed.JAIL, sys.executable, escapes.__file__, base, place / "own"]
+    command = [*before, sys.executable, escapes.__file__, base, place / "own", *words]
+    return _with_own_dev(list(map(str, command)))
+
+
+def _make_base(base: Path) -> Path:
+    make_base(base)
+    for name, (bits, calls) in escapes.PROGRAMS.items():
+        with suppress(pytest.skip.Exception):
+            rawcalls.build(base / "bin" / name, calls, bits=bits)
+    return base
+
+
+def _with_own_dev(
+    command: list[str], setup: str = "", environment: dict[str, str] | None = None
+) -> Found:
+    """Run a program that may break its /dev and nobody else's; return what it prints."""
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=300, check=False
+        ["unshare", "--mount", "/bin/sh", "-ec", _OWN_DEV + setup + 'exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
     )
+    if "cannot make a user namespace" in done.stderr:
+        pytest.skip("user namespaces are not allowed here")
     assert done.returncode == 0, done.stderr
     result: Found = json.loads(done.stdout)
-    assert result["rung"] == "chroot"
     return result
 
 
@@ -73,7 +118,7 @@ def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
     place = Path("/dev/shm") / f"pybuild-escapes-{os.getpid()}"
     try:
         place.mkdir(mode=0o755)
-        make_base(place / "base")
+        _make_base(place / "base")
         (place / "own").mkdir()
         for path in (place / "own", place / "base", *(place / "base").rglob("*")):
             os.chown(path, _PLAIN, _PLAIN)
@@ -87,19 +132,8 @@ def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
         )
         command = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups", PYTHON]
         command += [f"{place}/escapes.py", f"{place}/base", f"{place}/own"]
-        done = subprocess.run(
-            ["unshare", "--mount", "/bin/sh", "-c", binds + 'exec "$@"', "sh", *command],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": "/"},
-        )
-        if "cannot make a user namespace" in done.stderr:
-            pytest.skip("user namespaces are not allowed here")
-        assert done.returncode == 0, done.stderr
-        result: Found = json.loads(done.stdout)
-        return result
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": "/"}
+        return _with_own_dev(command, binds, environment)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
+from pybuild.executor.zygote import nodes
 from pybuild.executor.zygote.faults import USER, Fault
 
-NODES = {
-    "null": (1, 3),
-    "zero": (1, 5),
-    "full": (1, 7),
-    "random": (1, 8),
-    "urandom": (1, 9),
-    "tty": (5, 0),
-}
 _LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -28,7 +21,7 @@ def make(path: str) -> list[str]:
     """Fill the new directory *path*; return what a step has to do without, as warnings."""
     os.mkdir(path, 0o755)
     refused: list[str] = []
-    for name, (major, minor) in NODES.items():
+    for name, (major, minor) in nodes.NAMES.items():
         place = f"{path}/{name}"
         if not _node(place, os.makedev(major, minor)):
             refused.append(name)

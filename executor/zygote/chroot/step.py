@@ -192,18 +192,14 @@ class _Step:
             if not self._leaf.has_pids:
                 ulimits.bound_processes(self._leaf.pids)
             sandbox.reset_signals()
-            fds = self._fds
-            stdin = fds[2] if len(fds) > 2 else os.open("/dev/null", os.O_RDONLY)
-            for number, fd in enumerate((stdin, fds[0], fds[1])):
-                os.dup2(fd, number)
-            if os.isatty(0):
-                sandbox.take_terminal()
             if isolation.mounts():
                 namespaced.enter(spec, root, self._net)
             else:
                 os.fchdir(root_fd)
                 os.chroot(".")
                 os.chdir("/")
+            sandbox.take_streams(self._fds)
+            sandbox.take_terminal()
             sandbox.enter_cwd(spec["cwd"], uid, gid)
             os.umask(0o022)
             privileges.confine(uid, gid, groups, insecure=spec["security"] == "insecure")
