@@ -110,6 +110,19 @@ def write_file(disk: Disk, tmp: str, path: str, data: bytes, mode: int, flush: b
         disk.flush_dir(os.path.dirname(path))
 
 
+def make_parents(path: str, mode: int = 0o755) -> None:
+    """Make the directories above *path* that are not there; others may not write to them, whatever
+    the umask. Raises OSError."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        make_parents(parent, mode)
+        try:
+            os.mkdir(parent, mode)
+        except FileExistsError:
+            if not os.path.isdir(parent):
+                raise
+
+
 def discard(path: str) -> None:
     """Remove a temporary file if that is possible; what stays is garbage that the next one finds."""
     try:

@@ -268,7 +268,7 @@ class Blobs:
             except FileNotFoundError:
                 if os.path.isdir(folder):
                     raise
-                self._disk.mkdir(folder, 0o755)  # sha512's folder is made at need
+                self._disk.mkdir(folder)  # sha512's folder is made at need
                 self._disk.rename(path, target)
         if self._is_each:
             self._disk.flush_dir(folder)

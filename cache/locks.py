@@ -94,18 +94,23 @@ def is_alive(path: str) -> bool:
         os.close(fd)
 
 
-def bury(path: str) -> bool:
-    """Remove the `LiveFile` at *path* if its maker is dead; tell whether it is gone."""
+def bury(path: str, folder: int | None = None) -> bool:
+    """Remove the `LiveFile` at *path* if its maker is dead; tell whether it is gone.
+
+    Args:
+        folder: an open directory that *path* is in.
+    """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(path, flags, dir_fd=folder)
     except FileNotFoundError:
         return True
     except OSError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if same_file(fd, path):
-            os.unlink(path)
+        if same_file(fd, path, folder):
+            os.unlink(path, dir_fd=folder)
         return True
     except OSError:
         return False
@@ -113,9 +118,9 @@ def bury(path: str) -> bool:
         os.close(fd)
 
 
-def same_file(fd: int, path: str) -> bool:
+def same_file(fd: int, path: str, folder: int | None = None) -> bool:
     try:
-        there = os.stat(path, follow_symlinks=False)
+        there = os.stat(path, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(fd))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from pybuild.cache.plainfile import plain
@@ -41,7 +42,8 @@ class Resolutions:
         """Remember, atomically; losing it costs one question to the registry, so no fsync."""
         import tempfile
 
-        os.makedirs(self._dir, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(self._dir, 0o700)
         value = {
             "reference": str(reference),
             "platform": str(platform),

@@ -53,6 +53,17 @@ class Scratch:
         self._idle = threading.Event()
         self._hurry = threading.Event()
         self._stop = False
+        self._folder = -1
+
+    def hold(self) -> None:
+        """Keep ``tmp/`` open: whatever its path leads to later, we delete in this one only.
+
+        Raises:
+            OSError: it is no directory.
+        """
+        if self._folder < 0:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._folder = os.open(self.path, flags)
 
     def name(self, label: str = "") -> str:
         """Return an unused path in ``tmp/`` that is ours while this process lives."""
@@ -126,19 +137,18 @@ class Scratch:
         freed = 0
         # Locks last: a lock that goes first would leave its owner's entries to be asked about
         # again; harmless, but a new entry's lock exists before the entry does.
-        names = sorted(os.listdir(self.path), key=lambda name: name.endswith(".lock"))
+        names = sorted(os.listdir(self._folder), key=lambda name: name.endswith(".lock"))
         for name in names:
             if self._stop:
                 raise Stopped
-            path = os.path.join(self.path, name)
             if name == INGEST:
-                self._sweep_ingest(path)
+                self._sweep_ingest()
                 continue
             owner = name.partition(".")[0]
             if owner not in dead:
-                dead[owner] = bury(os.path.join(self.path, owner + ".lock"))
+                dead[owner] = bury(owner + ".lock", self._folder)
             if dead[owner]:
-                freed += self.delete(path)
+                freed += self.delete(os.path.join(self.path, name))
         return freed
 
     def delete(self, path: str) -> int:
@@ -151,24 +161,31 @@ class Scratch:
             if self._remover is not None and os.path.isdir(os.path.join(path, "fs")):
                 return self._remover(path)  # a delta: its files are of all ids
             try:
-                return remove_tree(path, lambda: self._stop)
+                return remove_tree(os.path.basename(path), lambda: self._stop, self._folder)
             except PermissionError:
                 # A worker costs more than what an ordinary step leaves beside its delta.
                 if self._remover is not None:
                     return self._remover(path)
         return 0
 
-    def _sweep_ingest(self, folder: str) -> None:
+    def _sweep_ingest(self) -> None:
         """Forget downloads that nobody took up again for a day."""
         now = self._clock.now()
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            try:
-                age = now - os.stat(path, follow_symlinks=False).st_mtime
-            except OSError:
-                continue
-            if abs(age) > INGEST_KEPT_S:  # from the future: the clock was wrong once
-                bury(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            folder = os.open(INGEST, flags, dir_fd=self._folder)
+        except OSError:
+            return  # none of ours
+        try:
+            for name in os.listdir(folder):
+                try:
+                    age = now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+                except OSError:
+                    continue
+                if abs(age) > INGEST_KEPT_S:  # from the future: the clock was wrong once
+                    bury(name, folder)
+        finally:
+            os.close(folder)
 
     def close(self) -> None:
         """Let the janitor finish what is quickly done, and own nothing any more."""
@@ -183,3 +200,6 @@ class Scratch:
             if self._owner is not None:
                 self._owner.close()
                 self._owner = None
+            if self._folder >= 0:
+                os.close(self._folder)
+                self._folder = -1

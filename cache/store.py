@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cached_property
 
-from pybuild.cache.atomic import Disk, Warn, discard, fault, write_file
+from pybuild.cache.atomic import Disk, Warn, discard, fault, make_parents, write_file
 from pybuild.cache.blobs import Blobs
+from pybuild.cache.custody import DIRECTORIES, KNOWN, take
 from pybuild.cache.deltas import Deltas
 from pybuild.cache.images import Images
 from pybuild.cache.leases import Leases
@@ -44,26 +45,6 @@ VERSION = 1
 BALLAST = "ballast"
 _BALLAST_BYTES = 4 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}\n'
-_PRIVATE = ("leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
-_PUBLIC = ("blobs", "blobs/sha256")
-_KNOWN = frozenset(
-    {
-        *_PRIVATE,
-        BALLAST,
-        "builds",
-        "contexts",
-        "gc-stamp",
-        "blobs",
-        "index.json",
-        "refs",
-        "registry",
-        "statindex",
-        "oci-layout",
-        "store.json",
-        "lost+found",
-        "overlay-attributes",
-    }
-)
 
 
 class Store:
@@ -156,6 +137,9 @@ class Store:
     def _prepare(self, to_read: bool) -> None:
         if to_read:
             self.records.read_only = True
+        refusal = take(self.root, self.warn, to_read=to_read)
+        if refusal is not None:
+            self._refuse(refusal[0], *refusal[1])
         version = self._version()
         if version is None:
             self._create()
@@ -200,11 +184,11 @@ class Store:
 
     def _create(self) -> None:
         """Make the store, or finish what a killed process began: the version comes last."""
-        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        make_parents(self.root)
         try:
             self.disk.mkdir(self.root, 0o700)
         except FileExistsError:
-            strangers = sorted(set(os.listdir(self.root)) - _KNOWN)
+            strangers = sorted(set(os.listdir(self.root)) - KNOWN)
             if strangers:
                 self._refuse(
                     f'is not a pybuild store: it holds "{strangers[0]}"',
@@ -217,12 +201,12 @@ class Store:
         self._file("store.json", json.dumps({"version": VERSION}).encode() + b"\n")
 
     def _make_directories(self) -> None:
-        for names, mode in ((_PRIVATE, 0o700), (_PUBLIC, 0o755)):
-            for name in names:
-                path = os.path.join(self.root, name)
-                if not os.path.isdir(path):
-                    with suppress(FileExistsError):
-                        self.disk.mkdir(path, mode)
+        for name in (*DIRECTORIES, "blobs/sha256"):
+            path = os.path.join(self.root, name)
+            if not os.path.isdir(path):
+                with suppress(FileExistsError):
+                    self.disk.mkdir(path)
+        self.tmp.hold()
 
     def _file(self, name: str, data: bytes) -> None:
         path = os.path.join(self.root, name)

@@ -16,8 +16,12 @@ class Stopped(Exception):
     """Asked to stop; the rest of the tree is still there."""
 
 
-def remove_tree(path: str, stop: Stop = lambda: False) -> int:
+def remove_tree(path: str, stop: Stop = lambda: False, folder: int | None = None) -> int:
     """Delete *path*, whatever it is; return the bytes that the disk got back.
+
+    Args:
+        folder: an open directory that *path* is a name in; else the one that *path* says, which
+            must not be a link.
 
     Never follows a link, never leaves the tree. Directories of any mode and any depth go. Files of
     other users need their privileges. A file with other names elsewhere gives nothing back.
@@ -25,7 +29,8 @@ def remove_tree(path: str, stop: Stop = lambda: False) -> int:
     Raises:
         Stopped: *stop* said so. OSError: something could not be removed; all else was.
     """
-    parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    parent = os.open(os.path.dirname(path) or ".", flags) if folder is None else os.dup(folder)
     try:
         name = os.path.basename(path)
         try:

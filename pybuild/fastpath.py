@@ -10,6 +10,7 @@ import os
 import sys
 
 from pybuild import memo
+from pybuild.cache.ownership import is_private
 from pybuild.paths import config_file, default_root
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ def try_cached_build(parsed: Parsed) -> int | None:
         return None
     root = _root(parsed)
     key = memo.key_of(parsed)
-    found = memo.load(root, key) if root and key else None
+    found = memo.load(root, key) if root and key and is_private(root) else None
     if root is None or found is None or not memo.holds(found, root):
         return None
     quiet = parsed.flag("quiet")
@@ -115,16 +116,14 @@ def _view(steps: list[list[str]], progress: str) -> str:
 
 
 def _write_results(parsed: Parsed, found: dict[str, object]) -> None:
-    iidfile = parsed.one("iidfile")
+    iidfile, metadata = parsed.one("iidfile"), parsed.one("metadata-file")
+    if not iidfile and not metadata:
+        return
+    from pybuild.wholefile import write_whole
+
     if iidfile:
-        _write(iidfile, str(found["image_id"]))
-    metadata = parsed.one("metadata-file")
+        write_whole(iidfile, str(found["image_id"]))
     if metadata:
         import json
 
-        _write(metadata, json.dumps(found["metadata"], indent=2) + "\n")
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        write_whole(metadata, json.dumps(found["metadata"], indent=2) + "\n")

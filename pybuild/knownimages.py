@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from pybuild.cache.ownership import is_private
 from pybuild.cache.plainfile import plain
 from pybuild.cache.resolutions import Resolutions
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
@@ -29,16 +30,17 @@ _NAME = "io.containerd.image.name"
 
 
 class KnownImages:
-    """The images of the store at *root*, which need not exist."""
+    """The images of the store at *root*, which need not exist; of one that is not ours, none."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._resolutions = Resolutions(root)
+        self._is_ours = is_private(root)
 
     def find(self, request: ImageRequest) -> ResolvedImage | None:
         """Return what is known of an image; None when a registry would have to be asked."""
-        if request.layout:
-            return None  # the reference is only a name there
+        if request.layout or not self._is_ours:
+            return None  # of a layout, the reference is only a name there
         reference, platform = request.reference, request.platform
         for found in (self._named(str(reference)), self._resolutions.get(reference, platform)):
             try:

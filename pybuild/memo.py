@@ -86,7 +86,6 @@ def load(root: str, key: str) -> dict[str, Any] | None:
 def save(root: str, key: str, content: dict[str, Any]) -> None:
     """Write a memo, atomically; without fsync, since losing it costs one slower build."""
     directory = os.path.join(root, "memo")
-    os.makedirs(directory, exist_ok=True)
     temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}")
     with open(temporary, "w", encoding="utf-8") as file:
         # A newer pybuild may have made the store another one since, which is not for us to read.

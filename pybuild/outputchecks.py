@@ -15,7 +15,7 @@ from pybuild.annotations import Place
 from pybuild.image.archive import check_layout
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.outputnames import check_tagless, output_names
-from pybuild.wholefile import place_of
+from pybuild.wholefile import place_of, refuse_planted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,8 @@ def check_directory(dest: str, what: str, *, is_layout: bool) -> None:
         what: goes there, for the error.
         is_layout: the directory has to be an OCI layout if there is anything in it.
     """
+    # What is written into a tree follows no links; a layout's directories are named by paths.
+    refuse_planted(dest, *(("blobs/sha256/x", "blobs/sha512/x") if is_layout else ()))
     path = os.path.abspath(dest)
     while True:
         try:

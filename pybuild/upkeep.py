@@ -76,8 +76,11 @@ def _is_due(store: Store, limits: Limits) -> bool:
     full = 1 - disk.f_bavail / max(1, disk.f_blocks) > _NEARLY_FULL
     if 0 <= age < _EVERY_S and not full:
         return False
-    with open(path, "a"):
-        os.utime(path, (now, now))
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.utime(fd, (now, now))
+    finally:
+        os.close(fd)
     return True
 
 

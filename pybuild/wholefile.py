@@ -1,14 +1,22 @@
-"""A file that somebody named for what we make: it gets its name when all of it was written."""
+"""A file that somebody named for what we make: it gets its name when all of it was written.
+
+Lean: a fully cached build writes its ``--iidfile`` by it.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
-from collections.abc import Generator
 from contextlib import contextmanager
 
-from pybuild.model.errors import UsageError
+from pybuild.cache.ownership import doubt, is_trusted, owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pybuild.model.errors import UsageError
 
 
 def place_of(dest: str) -> tuple[str, bool]:
@@ -20,18 +28,71 @@ def place_of(dest: str) -> tuple[str, bool]:
         UsageError: no file can be there, or be made there.
     """
     path = os.path.abspath(dest)
+    refuse_planted(dest)
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
+        mode = status.st_mode
     except OSError:
+        status = None
         mode = stat.S_IFREG  # or what is wrong is said when it is opened
     if stat.S_ISDIR(mode):
-        raise UsageError(f"output destination {dest} is a directory")
+        raise _usage_error(f"output destination {dest} is a directory")
     if not stat.S_ISREG(mode):
+        # Not those of /dev/stdout and of shells, which may have been made for us by somebody else.
+        if status and stat.S_ISFIFO(mode) and not path.startswith(("/dev/", "/proc/")):
+            _refuse_pipe_of_others(dest, status.st_uid)
         return path, False
     path = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(path)):
-        raise UsageError(f"output directory {os.path.dirname(path)} does not exist")
+        raise _usage_error(f"output directory {os.path.dirname(path)} does not exist")
     return path, True
+
+
+def refuse_planted(dest: str, *inside: str) -> None:
+    """Refuse an output that a link of another user leads elsewhere.
+
+    Args:
+        inside: directories of *dest* that will be written to, too.
+
+    Raises:
+        UsageError: so it is.
+    """
+    for name in ("", *inside):
+        try:
+            found = doubt(os.path.join(dest, name))
+        except OSError:
+            return  # said when it is opened
+        if found.planted:
+            raise _usage_error(
+                f"output {dest} would be written elsewhere: {found.text}",
+                "remove that link, or name another place",
+            )
+
+
+def _refuse_pipe_of_others(dest: str, uid: int) -> None:
+    if not is_trusted(uid):
+        raise _usage_error(
+            f"output {dest} is a pipe of {owner(uid)}", "remove it, or name another place"
+        )
+
+
+def _usage_error(message: str, *hints: str) -> UsageError:
+    from pybuild.model.errors import UsageError
+
+    return UsageError(message, hints=hints)
+
+
+def write_whole(dest: str, text: str) -> None:
+    """Write a small file; raises as `whole_file`. One that is mounted in its place is overwritten."""
+    if os.path.ismount(dest):
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(dest, flags), "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    with whole_file(os.path.abspath(dest)) as fd:
+        data = text.encode()
+        while data:
+            data = data[os.write(fd, data) :]
 
 
 def is_stream(dest: str) -> bool:
@@ -65,7 +126,7 @@ def whole_file(dest: str) -> Generator[int]:
     """
     if dest == "-":
         if sys.stdout.isatty():
-            raise UsageError("dest file is required: refusing to write a tar file to a terminal")
+            raise _usage_error("dest file is required: refusing to write a tar file to a terminal")
         sys.stdout.flush()
         yield 1
         return

@@ -19,6 +19,7 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
+from pybuild.cache.atomic import make_parents
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.times import seconds_of
 from pybuild.image.archive import BlobPath, reachable
@@ -45,8 +46,8 @@ class History:
     def __init__(self, root: str, place: str = "") -> None:
         self._records = os.path.join(root, "history", place, "records")
         self._blobs = os.path.join(root, "history", place, "blobs")
-        os.makedirs(self._records, exist_ok=True)
-        os.makedirs(self._blobs, exist_ok=True)
+        for folder in (self._records, self._blobs):
+            make_parents(os.path.join(folder, "of these"), 0o700)
         self._active: dict[str, pb.BuildHistoryRecord] = {}
         self._listeners: dict[asyncio.Queue[pb.BuildHistoryEvent], asyncio.AbstractEventLoop] = {}
         self._removing = threading.Lock()

@@ -11,6 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from pybuild.cache.atomic import make_parents
+from pybuild.cache.custody import take
+from pybuild.cache.ownership import doubt
 from pybuild.commands.images import table
 from pybuild.config import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
@@ -79,20 +82,34 @@ async def _climb() -> tuple[str, str]:
 
 def _try_in_store(root: str) -> tuple[Check, Mapping[str, str]]:
     made = not os.path.isdir(root)
-    try:
-        os.makedirs(root, exist_ok=True)
-        place = tempfile.mkdtemp(prefix="doctor-", dir=root)
-    except OSError as error:
-        text = f"{root}: {error.strerror}"
-        store = Check("store", State.MISSING, text, "choose another directory with --root")
+    store, place = _place_in_store(root)
+    if not place:
         with tempfile.TemporaryDirectory(prefix="pybuild-doctor-") as elsewhere:
             return store, try_all(elsewhere, default_pythonpath())
     try:
-        return Check("store", State.OK, root), try_all(place, default_pythonpath())
+        return store, try_all(place, default_pythonpath())
     finally:
         shutil.rmtree(place, ignore_errors=True)
         if made and not os.listdir(root):
             os.rmdir(root)
+
+
+def _place_in_store(root: str) -> tuple[Check, str]:
+    """Make a directory in the store; empty with the reason if that cannot be."""
+    try:
+        refusal = take(root, lambda message: None)
+        if refusal is not None:
+            why, hints = refusal
+            return Check("store", State.MISSING, f"{root} {why}", "; ".join(hints)), ""
+        make_parents(os.path.join(root, "x"))
+        place = tempfile.mkdtemp(prefix="doctor-", dir=root)
+        found = doubt(root)
+    except OSError as error:
+        text = f"{root}: {error.strerror}"
+        return Check("store", State.MISSING, text, "choose another directory with --root"), ""
+    if found:
+        return Check("store", State.LIMITED, f"{root}: {found.text}", "take that right away"), place
+    return Check("store", State.OK, root), place
 
 
 def rungs_of(chosen: str, detail: str, checks: list[Check], tried: Mapping[str, str]) -> list[Rung]:

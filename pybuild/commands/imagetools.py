@@ -27,6 +27,7 @@ from pybuild.registry.client import Client
 from pybuild.registry.faults import UnresolvedImage, printable
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.together import together
+from pybuild.wholefile import write_whole
 
 
 def main(parsed: Parsed) -> int:
@@ -255,8 +256,7 @@ def _write_metadata(file: str, made: Made, names: list[str]) -> None:
             "containerimage.digest": str(made.descriptor.digest),
             "image.name": ",".join(names),
         }
-        with open(file, "w", encoding="utf-8") as out:
-            out.write(json.dumps(body, indent=2) + "\n")
+        write_whole(file, json.dumps(body, indent=2) + "\n")
 
 
 def _no_progress(_id: str, _current: int, _total: int) -> None:

@@ -31,6 +31,7 @@ from pybuild.request import (
     parse_ulimits,
 )
 from pybuild.result import BuildResult
+from pybuild.wholefile import write_whole
 
 if TYPE_CHECKING:
     from pybuild.attest.options import Wanted
@@ -209,12 +210,7 @@ def write_results(parsed: Parsed, result: BuildResult) -> None:
     """Write ``--iidfile`` and ``--metadata-file``."""
     iidfile = parsed.one("iidfile")
     if iidfile and result.image_id:
-        _write(iidfile, result.image_id)
+        write_whole(iidfile, result.image_id)
     metadata = parsed.one("metadata-file")
     if metadata:
-        _write(metadata, json.dumps(result.metadata, indent=2) + "\n")
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        write_whole(metadata, json.dumps(result.metadata, indent=2) + "\n")

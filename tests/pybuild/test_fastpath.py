@@ -25,8 +25,8 @@ HEAVY = {
 
 # What the path of today imports beyond a bare interpreter; a new line here must earn its place.
 ALLOWED_OURS = {
-    "pybuild", "pybuild.__main__", "pybuild.builders", "pybuild.cache", "pybuild.cache.plainfile",
-    "pybuild.cli", "pybuild.commandline",
+    "pybuild", "pybuild.__main__", "pybuild.builders", "pybuild.cache", "pybuild.cache.ownership",
+    "pybuild.cache.plainfile", "pybuild.cli", "pybuild.commandline",
     "pybuild.commandline.building", "pybuild.commandline.common", "pybuild.executor",
     "pybuild.executor.contextscan", "pybuild.fastpath", "pybuild.memo", "pybuild.model", "pybuild.model.patterns",
     "pybuild.options", "pybuild.paths",
