@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import skips
+
 # The same examples in each run; a loaded machine is no failure.
 settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
 settings.load_profile("pybuild")
@@ -25,6 +27,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what comes out into tests/golden, then read the diff",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [str(report.longrepr[-1]) for report in skipped]  # after file and line
+    if lines := skips.summary(reasons):
+        terminalreporter.section(f"{len(reasons)} skipped: why")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.needs import need
+
 ENV = {
     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
     "HOME": "/dev/null",
@@ -63,9 +65,7 @@ class Repository:
 
 
 def need_git() -> None:
-    for program in ("git", "git-upload-pack"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}")
+    need("git", "git-upload-pack")
 
 
 @contextmanager
@@ -143,8 +143,7 @@ def http_backend(root: Path, authorization: str = "") -> web.Application:
 
 def make_key(path: Path) -> Path:
     """Make a private key without passphrase, and its public half beside it."""
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("needs ssh-keygen (package openssh-client)")
+    need("ssh-keygen")
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)]
     subprocess.run(words, check=True, timeout=20)
     return path
@@ -184,7 +183,7 @@ def sshd(home: Path, key: Path) -> Generator[Sshd]:
     need_git()
     program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if program is None:
-        pytest.skip("needs sshd (package openssh-server)")
+        pytest.skip("needs sshd (apt install openssh-server)")
     home.mkdir()
     public = make_key(home / "host").with_suffix(".pub").read_text()
     shutil.copy(key.with_suffix(".pub"), home / "authorized")

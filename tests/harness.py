@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.needs import need
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSYBOX = shutil.which("busybox")
@@ -98,13 +98,12 @@ class Pybuild:
 
 def make_base(pybuild: Pybuild, where: Path, name: str) -> None:
     """Build a small image with a shell from Debian's static busybox."""
-    if BUSYBOX is None:
-        pytest.skip("busybox is not installed (Debian: busybox-static)")
+    need("busybox")
     root = where / "root"
     for directory in ("bin", "etc", "tmp", "root"):
         (root / directory).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
+    shutil.copy(str(BUSYBOX), root / "bin/busybox")
     for tool in TOOLS:
         (root / "bin" / tool).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n")

@@ -16,8 +16,8 @@ from benchmarks.workloads import WORKLOADS
 from pybuild.executor.zygote.overlay import MAX_LOWERS
 from pybuild.frontend.ast import Copy
 from pybuild.frontend.parse import parse_dockerfile
-from tests.harness import BUSYBOX, ROOT
-from tests.services import has_registry
+from tests.harness import ROOT
+from tests.needs import need
 
 
 def row(ours: float, theirs: float, layers: float = 1.0) -> dict[str, Figures]:
@@ -66,8 +66,7 @@ def test_plots_are_xml() -> None:
 @pytest.mark.sandbox
 @pytest.mark.registry
 def test_it_measures_a_workload(tmp_path: Path) -> None:
-    if BUSYBOX is None or not has_registry():
-        pytest.skip("busybox or docker-registry is not installed")
+    need("busybox", "docker-registry")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks", "--only", "ocitar", "--peers", "none"),

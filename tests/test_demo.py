@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import ROOT, leftovers, remove_store
+from tests.needs import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -37,9 +37,7 @@ def test_the_current_user_builds_and_runs_the_example(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sub_ids", [False, True], ids=["one-id", "sub-ids"])
 def test_a_plain_user_builds_and_runs_the_example(place: Path, sub_ids: bool) -> None:
     """Our tree and our libraries are bound to where that user can read them."""
-    for program in ("setpriv", "unshare", *(["newuidmap"] if sub_ids else [])):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (Debian: util-linux, uidmap)")
+    need("setpriv", "unshare", *(["newuidmap"] if sub_ids else []))
     if sub_ids and not (os.path.exists("/etc/subuid") and os.path.exists("/etc/subgid")):
         pytest.skip("needs /etc/subuid and /etc/subgid to put a range in their place")
     become = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import threading
 import tomllib
 from collections.abc import Callable, Coroutine, Iterator
@@ -22,6 +21,7 @@ from tests.conformance.cases import HERE, Case, load_cases, make_base
 from tests.conformance.outcome import Outcome, compare
 from tests.conformance.reference import load_expected
 from tests.conformance.subject import run_case
+from tests.needs import need
 
 CASES = load_cases()
 DIFFERENCES: dict[str, dict[str, str]] = tomllib.loads((HERE / "differences.toml").read_text())
@@ -35,8 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Builds a case with one engine that all of them share."""
     if os.geteuid() != 0:
         pytest.skip("needs root: cases have owners and device nodes")
-    if shutil.which("busybox") is None:
-        pytest.skip("busybox is not installed (Debian: busybox-static)")
+    need("busybox")
     scratch = tmp_path_factory.mktemp("conformance")
     base = make_base(scratch / "base")
     loop = asyncio.new_event_loop()

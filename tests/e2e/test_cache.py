@@ -17,13 +17,14 @@ from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest, requests
 from tests.e2e.remotes import Remote
 from tests.harness import write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import needs
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 

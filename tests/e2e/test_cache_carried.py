@@ -18,14 +18,15 @@ from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest
 from tests.e2e.remotes import Remote
 from tests.harness import Pybuild, write
+from tests.needs import needs
 from tests.registry.server.processes import process
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 UUID = "cat /proc/sys/kernel/random/uuid"

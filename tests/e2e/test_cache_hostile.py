@@ -23,7 +23,8 @@ from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.events import BuildWarning, Event
 from tests.e2e.caches import Machines
 from tests.harness import write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import need
+from tests.services import RegistryProcess, start_registry
 from tests.webservers import serving
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -152,8 +153,7 @@ def test_a_source_that_says_nothing_is_done_without(
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 

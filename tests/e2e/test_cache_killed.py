@@ -10,7 +10,8 @@ import pytest
 
 from tests.e2e.caches import Machines
 from tests.e2e.killedcaches import LONGEST_S, kill
-from tests.services import has_registry, start_registry
+from tests.needs import need
+from tests.services import start_registry
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -20,8 +21,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "directory":
         yield str(tmp_path / "cache")
         return
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(tmp_path) as registry:
         yield f"{registry.host}/killed/cache:1"
 

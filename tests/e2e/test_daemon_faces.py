@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from pybuild.daemon.pb import gateway
 from pybuild.model.trust import trusting
 from tests.daemon.buildsites import CONTROL
 from tests.harness import ROOT, Pybuild, write
+from tests.needs import need
 
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 pytestmark = pytest.mark.slow
@@ -39,8 +39,7 @@ def pybuild(tmp_path: Path) -> Pybuild:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``ca``, ``server``, ``client`` and ``guest`` of one authority, ``stranger`` of another."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
+    need("openssl")
     where = tmp_path_factory.mktemp("tls")
     for authority, names in (("ca", ("server", "client", "guest")), ("other", ("stranger",))):
         _openssl(where, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}",

@@ -10,7 +10,8 @@ import pytest
 
 from tests.e2e.caches import Machines
 from tests.harness import Pybuild, remove_store, write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import need
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -19,8 +20,7 @@ DOCKERFILE = "FROM {base}\nRUN echo made > /made\n"
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[RegistryProcess]:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(tmp_path) as running:
         yield running
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,13 +18,14 @@ import pytest
 from pybuild.dockeraddress import address_of
 from pybuild.model.errors import UsageError
 from tests.harness import Pybuild, write
+from tests.needs import need, needs
 
 needs_engine = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="a Docker engine needs root"),
-    pytest.mark.skipif(shutil.which("dockerd") is None, reason="dockerd is not installed"),
+    needs("dockerd"),
 ]
 
 
@@ -145,8 +145,7 @@ class TestEngine:
         self, pybuild: Pybuild, base: str, docker: Engine, tmp_path: Path
     ) -> None:
         """Owners, the user and the command are those of the image."""
-        if shutil.which("docker") is None:
-            pytest.skip("docker is not installed")
+        need("docker")
         text = "FROM base\nRUN echo x > /x && chown 12:34 /x\nUSER 7\n"
         text += 'CMD ["busybox", "sh", "-c", "busybox stat -c %u:%g /x; busybox id -u"]\n'
         context = write(tmp_path / "ctx", Dockerfile=text)

@@ -13,7 +13,8 @@ import pytest
 
 from tests.e2e.test_epoch import Layout, layout
 from tests.harness import Pybuild, write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import need
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -27,8 +28,7 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[RegistryProcess]:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(tmp_path / "registry") as process:
         yield process
 

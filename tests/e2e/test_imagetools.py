@@ -17,14 +17,15 @@ from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
 from tests.harness import Pybuild, write
+from tests.needs import needs
 from tests.registry.fakes import DirectoryBlobs, WallClock
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from pybuild.executor.zygote import hierarchies
 from tests.harness import Pybuild, write
+from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
@@ -80,8 +80,9 @@ def test_wrong_limits_are_named(pybuild: Pybuild, base: str, tmp_path: Path) -> 
 
 def test_steps_may_have_a_network_of_their_own(base: str, pybuild: Pybuild, tmp_path: Path) -> None:
     """[SBX-19] By the configuration; --network=host is still the host's."""
-    if not shutil.which("slirp4netns") or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("needs slirp4netns and /dev/net/tun")
+    need("slirp4netns")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("needs /dev/net/tun")
     config = tmp_path / "pybuild.toml"
     config.write_text('[network]\nmode = "isolated"\n')
     context = write(

@@ -13,13 +13,14 @@ import pytest
 from aiohttp import web
 
 from tests.harness import Pybuild, write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import needs
+from tests.services import RegistryProcess, start_registry
 from tests.webservers import serving
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 USER, PASSWORD = "ann", "s3cr3t-of-ann"

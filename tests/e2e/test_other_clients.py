@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from tests.harness import BUSYBOX, Pybuild, write
+from tests.needs import need, needs
 from tests.registry.server.processes import process
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
-    pytest.mark.skipif(BUSYBOX is None, reason="busybox is not installed"),
+    needs("busybox"),
 ]
 
 
@@ -73,18 +74,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(serving.host, pybuild, top)
 
 
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-
-
 def test_layers_of_the_base_are_as_they_were(place: Place) -> None:
     assert place.manifest("app:1")["layers"][:1] == place.manifest("base:1")["layers"]
 
 
 def test_skopeo_and_umoci(place: Place) -> None:
-    needs("skopeo")
-    needs("umoci")
+    need("skopeo")
+    need("umoci")
     seen = json.loads(
         place.run("skopeo", "inspect", "--tls-verify=false", f"docker://{place.host}/app:1")
     )
@@ -106,7 +102,7 @@ def test_skopeo_and_umoci(place: Place) -> None:
 
 
 def test_crane(place: Place) -> None:
-    needs("crane")
+    need("crane")
     host = place.host
     assert place.run("crane", "digest", f"{host}/app:1").strip() == place.digest("app:1")
     assert "PASS" in place.run("crane", "validate", "--remote", f"{host}/app:1")
@@ -122,8 +118,8 @@ def test_crane(place: Place) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a store of podman's without a namespace")
 def test_podman_and_buildah(place: Place) -> None:
     """Their store takes ours, and what they push of it we run; podman's own run needs more."""
-    needs("podman")
-    needs("buildah")
+    need("podman")
+    need("buildah")
     top = place.directory
     store = ["--root", f"{top}/pods", "--runroot", f"{top}/pods-run", "--storage-driver", "vfs"]
     podman = ["podman", *store, "--cgroup-manager=cgroupfs"]

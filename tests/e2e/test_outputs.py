@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import subprocess
 import tarfile
@@ -18,6 +17,7 @@ from pybuild.image.validate import assert_valid
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from tests.harness import Pybuild, write
+from tests.needs import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -159,11 +159,9 @@ def test_a_bundle_holds_the_same_files_with_their_owners(
 
 
 def skopeo(*words: str) -> str:
-    program = shutil.which("skopeo")
-    if program is None:
-        pytest.skip("skopeo is not installed")
+    need("skopeo")
     done = subprocess.run(
-        [program, *words], capture_output=True, text=True, timeout=60, check=False
+        ["skopeo", *words], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

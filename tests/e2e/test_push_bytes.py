@@ -10,13 +10,14 @@ import pytest
 
 from tests.counting import relay
 from tests.harness import Pybuild, write
-from tests.services import has_registry, start_registry
+from tests.needs import needs
+from tests.services import start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 

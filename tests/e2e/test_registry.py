@@ -23,24 +23,24 @@ from pybuild.image.validate import assert_valid
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from tests.harness import ROOT, Done, Pybuild, leftovers, remove_store, write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import lacking, needs
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
     pytest.mark.network,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
     pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap's base and the runtimes need root"),
 ]
 
 
 def need(program: str) -> str:
     """The path of a peer, or skip."""
-    path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"{program} is not installed")
-    return path
+    if why := lacking(program):
+        pytest.skip(why)
+    return str(shutil.which(program))
 
 
 def run(*command: str | Path, timeout: float = 120) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Pybuild, write
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.needs import need, needs
+from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
     pytest.mark.registry,
-    pytest.mark.skipif(not has_registry(), reason="docker-registry is not installed"),
+    needs("docker-registry"),
 ]
 
 USER, PASSWORD = "ann", "s3cr3t-of-ann"
@@ -122,8 +122,9 @@ def test_an_unknown_image_is_the_users_mistake(guarded: RegistryProcess, tmp_pat
 
 def test_plain_http_is_spoken_only_where_it_is_configured(tmp_path: Path) -> None:
     """REG-9. The name resolves in a mount namespace of the test alone."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("another /etc/hosts needs root and unshare")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    need("unshare")
     context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY a /\n", a="a\n")
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost registry.test\n")

@@ -16,7 +16,8 @@ import pytest
 from tests.e2e.remotes import Remote, remote, server, there
 from tests.gitservers import Repository, git_daemon, make_key, need_git
 from tests.harness import Pybuild, write
-from tests.services import has_registry, start_registry
+from tests.needs import needs
+from tests.services import start_registry
 from tests.webservers import site
 
 __all__ = ["remote", "server", "there"]
@@ -317,7 +318,7 @@ def test_entitlements_are_asked_for_and_granted_by_the_server(
 
 
 @pytest.mark.registry
-@pytest.mark.skipif(not has_registry(), reason="needs docker-registry")
+@needs("docker-registry")
 def test_the_server_pushes_with_our_login(remote: Remote, tmp_path: Path) -> None:
     """[AUTH] It has none itself."""
     with start_registry(tmp_path, htpasswd={"me": "pw"}) as registry:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.harness import Pybuild, write
+from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
@@ -26,8 +26,9 @@ RUN id -u > who
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
 def test_the_image_is_the_same(pybuild: Pybuild, base: str, tmp_path: Path, runtime: str) -> None:
-    if os.geteuid() != 0 or not shutil.which(runtime):
-        pytest.skip(f"needs root and {runtime}")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    need(runtime)
     (tmp_path / "s").write_text("secret")
     context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n{STEPS}")
     made: list[bytes] = []

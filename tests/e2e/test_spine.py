@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Pybuild, leftovers, write
+from tests.needs import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -130,10 +130,8 @@ def test_outputs_local_tar_oci_and_docker(pybuild: Pybuild, base: str, tmp_path:
 
 
 def test_a_peer_reads_our_archive(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
-    import shutil
 
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
+    need("skopeo")
     context = write(tmp_path / "ctx", Dockerfile="FROM base\nRUN echo hi > /hi\n")
     pybuild("build", "-t", "x/y:1", "-o", f"type=oci,dest={tmp_path}/oci.tar", context)
     done = subprocess.run(
@@ -216,10 +214,8 @@ def blind(pybuild: Pybuild, *words: str | Path) -> str:
     """Fail as somebody who cannot read everything, root among them, and return the errors."""
     command = pybuild.command(*words)
     if os.geteuid() == 0:
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            pytest.skip("setpriv is not installed (Debian: util-linux)")
-        command = [setpriv, "--bounding-set=-dac_override,-dac_read_search", *command]
+        need("setpriv")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
     done = subprocess.run(
         command, env=pybuild.environment, capture_output=True, text=True, timeout=60, check=False
     )

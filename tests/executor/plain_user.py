@@ -20,6 +20,7 @@ import pytest
 import pybuild
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 from tests.harness import remove_store
+from tests.needs import need
 
 UID = 65534
 JAIL = str(Path(__file__).with_name("jail.py"))
@@ -175,8 +176,7 @@ def need_packages(user: PlainUser) -> None:
 
 
 def need_sub_ids() -> None:
-    if not shutil.which("newuidmap"):
-        pytest.skip("needs newuidmap (package uidmap)")
+    need("newuidmap")
     if not (os.path.exists("/etc/subuid") and os.path.exists("/etc/subgid")):
         pytest.skip("needs /etc/subuid and /etc/subgid to put a range in their place")
 
@@ -185,8 +185,7 @@ def need_sub_ids() -> None:
 def plain_user() -> Generator[PlainUser, None, None]:
     """Yield one, with a base of busybox and a copy of the package that it may read."""
     skip_unless_possible()
-    if not shutil.which("setpriv") or not shutil.which("unshare"):
-        pytest.skip("needs setpriv and unshare (package util-linux)")
+    need("setpriv", "unshare")
     if not os.access(PYTHON, os.X_OK) or _version() < (3, 11):
         pytest.skip(f"needs a Python 3.11 that every user may run, as {PYTHON}")
     place = Path("/dev/shm") / f"pybuild-plain-{os.getpid()}-{next(_places)}"

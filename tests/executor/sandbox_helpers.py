@@ -15,6 +15,7 @@ import pytest
 
 from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.executor.workers import Workers
+from tests.needs import need
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
@@ -35,12 +36,12 @@ HOST_PROGRAMS = tuple(
 def skip_unless_possible() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    if not BUSYBOX.exists():
-        pytest.skip("needs /bin/busybox (package busybox-static)")
+    need("busybox")
 
 
 def make_base(base: Path) -> Path:
     """Make a root file system with busybox, passwd and group, and nothing else."""
+    need("busybox")
     (base / "bin").mkdir(parents=True)
     base.chmod(0o755)
     (base / "etc").mkdir()

@@ -115,7 +115,7 @@ def test_names_and_numbers_of_the_filter_say_the_same(header: str, arch: int) ->
     """[SBX-8]"""
     path = Path("/usr/include/x86_64-linux-gnu/asm") / header
     if os.uname().machine != "x86_64" or not path.exists():
-        pytest.skip("needs the kernel's headers for x86_64 (package linux-libc-dev)")
+        pytest.skip("needs the kernel's headers for x86_64 (apt install linux-libc-dev)")
     code = seccomp.program("x86_64")
     by_argument = {"clone", "clone3", "personality", "socket"}
     wrong: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tests.executor.debian_packages import (
     without_what_stat_cannot_see,
 )
 from tests.executor.plain_user import PlainUser, need_packages, plain_user
+from tests.needs import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.network]
 
@@ -35,8 +35,7 @@ def user() -> Iterator[PlainUser]:
 
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("mmdebstrap"):
-        pytest.skip("needs mmdebstrap")
+    need("mmdebstrap")
     made = tmp_path_factory.mktemp("debian") / "debian.tar"
     if problem := make_base(made):
         pytest.skip(f"no Debian mirror in reach: {problem}")

@@ -20,6 +20,7 @@ from pybuild.executor.step import StepMount, StepMountType
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
+from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -298,10 +299,9 @@ _PYTHON = "/usr/bin/python3"
 
 def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[str]:
     """Run *script* in a step of a process of uid 65534; return what `_MAIN` prints."""
-    if not shutil.which("setpriv") or not shutil.which("unshare"):
-        pytest.skip("needs setpriv and unshare (package util-linux)")
-    if sub_ids and not shutil.which("newuidmap"):
-        pytest.skip("needs newuidmap (package uidmap)")
+    need("setpriv", "unshare")
+    if sub_ids:
+        need("newuidmap")
     if not os.access(_PYTHON, os.X_OK) or _version(_PYTHON) < (3, 11):
         pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
     root = os.path.dirname(os.path.realpath(next(iter(pybuild.__path__))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -32,15 +31,14 @@ from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.snapshot import LocalTree, Snapshot
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 from tests.executor.sourcesites import SourceSite, on_site
+from tests.needs import need
 
 FAILURE = b"\0\0\0\1\5"
 
 
 @pytest.fixture(autouse=True)
 def _needs_ssh() -> None:  # pyright: ignore[reportUnusedFunction]
-    for program in ("ssh-agent", "ssh-add", "ssh-keygen"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program} (package openssh-client)")
+    need("ssh-agent", "ssh-add", "ssh-keygen")
 
 
 @pytest.fixture
@@ -211,8 +209,6 @@ def test_a_raw_socket_hands_on_anything(tmp_path: Path) -> None:
 def test_a_step_talks_to_the_agent(tmp_path: Path, agent: str) -> None:
     """[MNT-20]: as the id it belongs to, and only where the mount stands."""
     skip_unless_possible()
-    if not os.path.exists("/bin/busybox"):
-        pytest.skip("needs busybox")
 
     async def body(site: SourceSite) -> None:
         base = LocalTree(str(make_base(tmp_path / "base")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ import pytest
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import HOST_PROGRAMS, Box, make_base, skip_unless_possible
+from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 @pytest.fixture(params=["root", "userns"])
 def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
     skip_unless_possible()
-    if not shutil.which("slirp4netns") or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("needs slirp4netns and /dev/net/tun")
+    need("slirp4netns")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("needs /dev/net/tun")
     workers = Workers(rootless=request.param == "userns")
     yield Box(tmp_path, (make_base(tmp_path / "base"),), workers)
     asyncio.run(workers.close())

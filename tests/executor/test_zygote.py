@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pybuild.executor.launch import Ahead
 from pybuild.executor.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 from tests.harness import ROOT
+from tests.needs import need
 
 HERE = "tests.executor.zygote_functions"
 
@@ -221,12 +221,10 @@ print(enter(None))
 
 def test_a_plain_chroot_is_a_rung_of_its_own(tmp_path: Path) -> None:
     """Nothing can be kept from the outside where the root is no mount point."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("unshare is not installed (Debian: util-linux)")
+    need("unshare")
     program = [sys.executable, "-c", _SAY_RUNG]
     done = subprocess.run(
-        [unshare, "--mount", "sh", "-ec", _PLAIN_CHROOT, "sh", str(tmp_path), *program],
+        ["unshare", "--mount", "sh", "-ec", _PLAIN_CHROOT, "sh", str(tmp_path), *program],
         capture_output=True,
         text=True,
         timeout=60,

@@ -19,6 +19,7 @@ from pybuild.image.runtimespec import (
     write_bundle,
 )
 from pybuild.model.errors import UserError
+from tests.needs import needs
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n# c\nbad\n77:x:5:6::/h:/s\n"
 GROUP = "root:x:0:\nwww:x:34:\nextra:x:50:web,root\nmore:x:40:web\n"
@@ -128,7 +129,7 @@ def little_root(root: Path) -> None:
 @pytest.mark.root
 @pytest.mark.sandbox
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.skipif(shutil.which("crun") is None, reason="crun is not installed")
+@needs("crun")
 @pytest.mark.parametrize("rootless", [False, True])
 def test_crun_runs_the_bundle(tmp_path: Path, rootless: bool) -> None:
     little_root(tmp_path / "rootfs")

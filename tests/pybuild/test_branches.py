@@ -9,6 +9,7 @@ import pytest
 
 from pybuild.branches import cache_tags, tag_of, with_branch
 from pybuild.model.reference import Reference
+from tests.needs import need
 
 
 def git(where: Path, *words: str) -> None:
@@ -20,6 +21,7 @@ def git(where: Path, *words: str) -> None:
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
+    need("git")
     where = tmp_path / "upstream"
     where.mkdir()
     git(where, "init", "-q", "-b", "trunk")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from pybuild.commands.doctor import as_text, rungs_of
 from pybuild.executor.doctor import Check, State
 from tests.harness import ROOT, Pybuild
+from tests.needs import need
 
 _NAMES = ("user namespace", "mount namespace", "overlay", "overlay in user namespace", "proc")
 NEW_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 11))"
@@ -86,8 +86,9 @@ def test_root_in_a_container_is_told_why_it_copies(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 @pytest.mark.sandbox
 def test_root_of_a_user_namespace_is_not_taken_for_root(pybuild: Pybuild) -> None:
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    need("unshare")
     done = subprocess.run(
         ["unshare", "--map-root-user", *pybuild.command("doctor", "--format=json")],
         capture_output=True,
@@ -124,8 +125,9 @@ def test_it_finds_what_is_here_and_leaves_nothing(pybuild: Pybuild) -> None:
 @pytest.mark.root
 def test_it_says_how_to_allow_user_namespaces(tmp_path: Path) -> None:
     """In a jail like a container's: root by name, without its rights, user namespaces off."""
-    if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
-        pytest.skip("needs root, setpriv and unshare")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    need("setpriv", "unshare")
     python = "/usr/bin/python3"
     if (
         not os.path.exists(python)

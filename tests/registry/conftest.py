@@ -17,8 +17,9 @@ from pybuild.registry.credentials import Credentials
 from pybuild.registry.hosts import Hosts
 from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
+from tests.needs import need
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
-from tests.services import RegistryProcess, has_registry, start_registry
+from tests.services import RegistryProcess, start_registry
 
 T = TypeVar("T")
 
@@ -71,8 +72,7 @@ def seed_image(registry: RegistryProcess, path: str, blobs: DirectoryBlobs) -> D
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
     """An anonymous registry that all tests share; use `repository` for a name of your own."""
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 

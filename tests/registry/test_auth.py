@@ -18,11 +18,12 @@ from pybuild.registry.hosts import Hosts
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
+from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image
 from tests.registry.servers import TokenServer, serve
 from tests.registry.vendors import Bearer
-from tests.services import RegistryProcess, TokenAuth, has_registry, start_registry
+from tests.services import RegistryProcess, TokenAuth, start_registry
 
 pytestmark = pytest.mark.registry
 PASSWORD = "correct horse"
@@ -30,8 +31,7 @@ PASSWORD = "correct horse"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     path = tmp_path_factory.mktemp("guarded")
     with start_registry(path, htpasswd={"alice": PASSWORD}) as running:
         yield running
@@ -115,8 +115,7 @@ class Tokens:
 
 @pytest.fixture(scope="module")
 def token_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     return tmp_path_factory.mktemp("token")
 
 

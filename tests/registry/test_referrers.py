@@ -18,11 +18,12 @@ from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
 from pybuild.registry.hosts import Hosts
 from pybuild.registry.push import push_image
 from pybuild.registry.referrers import Referrer, list_of, read_list, subject_of, tag_of
+from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image
 from tests.registry.server.serving import served
 from tests.registry.servers import serve
-from tests.services import has_registry, start_registry
+from tests.services import start_registry
 
 EMPTY = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
 
@@ -55,8 +56,7 @@ async def host_of(kind: str, path: Path) -> AsyncGenerator[str]:
         async with served(path / "store") as ours:
             yield ours.host
         return
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     with start_registry(path) as registry:
         yield registry.host
 

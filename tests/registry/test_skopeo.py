@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,13 +14,14 @@ from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
+from tests.needs import needs
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image, make_index
 from tests.services import RegistryProcess
 
 pytestmark = [
     pytest.mark.registry,
-    pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed"),
+    needs("skopeo"),
 ]
 
 

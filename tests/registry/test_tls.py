@@ -19,10 +19,11 @@ from pybuild.registry.push import push_image
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import ServerSettings
+from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.registry.servers import Authority
-from tests.services import RegistryProcess, ServerTls, has_registry, start_registry
+from tests.services import RegistryProcess, ServerTls, start_registry
 
 pytestmark = pytest.mark.registry
 
@@ -36,8 +37,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def secure(
     authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RegistryProcess]:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     tls = ServerTls(authority.cert, authority.key)
     with start_registry(tmp_path_factory.mktemp("secure"), tls=tls) as running:
         yield running

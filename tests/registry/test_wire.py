@@ -17,8 +17,9 @@ from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Tls
 from pybuild.registry.lost import ConnectionLost
 from pybuild.registry.wire import Response, Wire
+from tests.needs import need
 from tests.registry.servers import Authority
-from tests.services import ServerTls, has_registry, start_registry
+from tests.services import ServerTls, start_registry
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -313,8 +314,7 @@ def test_plain_requests_name_the_whole_url_to_a_proxy(run: Run) -> None:
 
 @pytest.mark.registry
 def test_tls_goes_through_a_tunnel(run: Run, tmp_path: Path) -> None:
-    if not has_registry():
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     authority = Authority.make(tmp_path)
     tls = Tls(ca=(str(authority.ca),))
 

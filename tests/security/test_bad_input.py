@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,8 +21,9 @@ from tests.executor.sandbox_helpers import (
     run_in,
     skip_unless_possible,
 )
-from tests.harness import BUSYBOX, Pybuild, write
+from tests.harness import Pybuild, write
 from tests.harness import make_base as make_image
+from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -131,8 +131,7 @@ int main(int argc, char **argv) {
 @pytest.mark.slow
 def test_ten_thousand_directories_deep(tmp_path: Path) -> None:
     """They can be in an image and be deleted; copying them is refused, in words."""
-    if not shutil.which("gcc") or BUSYBOX is None:
-        pytest.skip("needs gcc and busybox")
+    need("gcc", "busybox")
     try:
         _build_deep_trees(Pybuild(tmp_path / "store"), tmp_path)
     finally:  # which shutil cannot delete
@@ -144,7 +143,7 @@ def _build_deep_trees(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write(tmp_path / "c", **{"deep.c": _DEEP})
     compiled = ["gcc", "-static", "-o", str(context / "deep"), str(context / "deep.c")]
     if subprocess.run(compiled, check=False, timeout=60).returncode:
-        pytest.skip("needs a libc to link statically")
+        pytest.skip("needs a libc to link statically (apt install libc6-dev)")
 
     def dockerfile(levels: int, more: str) -> Path:
         text = f"FROM base AS a\nCOPY deep /deep\nWORKDIR /x\nRUN /deep {levels}\n{more}"

@@ -16,7 +16,9 @@ import pytest
 
 import pybuild
 from tests.executor import jailed
+from tests.executor.plain_user import need_sub_ids
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+from tests.needs import need
 from tests.security import escapes, rawcalls
 from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
 
@@ -57,8 +59,8 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return _as_plain_user(tmp_path_factory.mktemp("plain"), with_sub_ids=_USERS[rung])
     if rung == "container":
         return _in_a_container(tmp_path_factory.mktemp(rung))
-    if rung in _RUNTIMES and not shutil.which(rung):
-        pytest.skip(f"needs {rung}")
+    if rung in _RUNTIMES:
+        need(rung)
     place = tmp_path_factory.mktemp(rung)
     place.chmod(0o755)
     runtime = rung if rung in _RUNTIMES else ""
@@ -107,10 +109,9 @@ def _with_own_dev(
 
 
 def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
-    if not shutil.which("setpriv") or not shutil.which("unshare"):
-        pytest.skip("needs setpriv and unshare (package util-linux)")
-    if with_sub_ids and not (shutil.which("newuidmap") and os.path.exists("/etc/subuid")):
-        pytest.skip("needs newuidmap (package uidmap) and /etc/subuid")
+    need("setpriv", "unshare")
+    if with_sub_ids:
+        need_sub_ids()
     new_enough = "import sys; sys.exit(sys.version_info < (3, 11))"
     if subprocess.run([PYTHON, "-c", new_enough], check=False, timeout=30).returncode:
         pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")

@@ -16,7 +16,7 @@ def why_not() -> str:
     """Return why there can be none here; empty if there can."""
     if os.geteuid() != 0:
         return "needs root to mount an image"
-    return "" if MKFS else "mkfs.ext4 is not installed (Debian: e2fsprogs)"
+    return "" if MKFS else "needs mkfs.ext4 (apt install e2fsprogs)"
 
 
 @contextmanager

@@ -15,14 +15,13 @@ from pathlib import Path
 from tarfile import TarFile, TarInfo
 from typing import Any
 
-import pytest
-
 from pybuild.executor.launch import default_pythonpath
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.image import recorded
 from pybuild.model import errors
 from tests.executor.plain_user import JAIL, UID, PlainUser, need_sub_ids, plain_user
 from tests.executor.sandbox_helpers import Outcome, make_base, skip_unless_possible, step_spec
+from tests.needs import need
 
 _FIRST_SUB_ID = 200000
 AGENT = Path(__file__).with_name("agent.py")
@@ -107,8 +106,8 @@ def place_for(rung: Rung) -> Generator[PlainUser]:
         pytest.skip.Exception: this machine does not offer the rung.
     """
     skip_unless_possible()
-    if rung.needs and not shutil.which(rung.needs):
-        pytest.skip(f"needs {rung.needs}")
+    if rung.needs:
+        need(rung.needs)
     if rung.sub_ids:
         need_sub_ids()
     with plain_user() as user:

@@ -15,6 +15,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
+from tests.needs import need
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 from tests.registry.server.processes import Serving, process
@@ -25,10 +26,8 @@ pytestmark = pytest.mark.slow
 
 
 def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
+    need(name)
+    return str(shutil.which(name))
 
 
 def call(*words: str | Path, **environ: str) -> str:
