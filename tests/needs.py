@@ -9,6 +9,7 @@ import pytest
 
 PACKAGES = {
     "busybox": "busybox-static",
+    "crane": "",
     "docker": "docker.io",
     "dockerd": "docker.io",
     "git-upload-pack": "git",
@@ -22,7 +23,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "unshare": "util-linux",
 }
-"""By program; any other is in a package of its own name."""
+"""By program, empty where Debian has none; any other is in a package of its own name."""
 
 
 def lacking(*programs: str) -> str:
@@ -30,7 +31,8 @@ def lacking(*programs: str) -> str:
     for program in programs:
         path = shutil.which(program)
         if path is None or (program == "busybox" and not is_static(Path(path))):
-            return f"needs {program} (apt install {PACKAGES.get(program, program)})"
+            package = PACKAGES.get(program, program)
+            return f"needs {program} (apt install {package})" if package else f"needs {program}"
     return ""
 
 
