@@ -11,7 +11,7 @@ import os
 import stat
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ class Link:
 class Entry:
     content: str | bytes | Link | None = None
     mode: int | None = None
-    uid: int = 0
-    gid: int = 0
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
     mtime: int | None = None
 
 

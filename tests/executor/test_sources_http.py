@@ -77,7 +77,11 @@ def test_a_file_is_private_and_as_old_as_the_server_says(tmp_path: Path) -> None
         assert sorted(os.listdir(tree)) == ["f.txt"]
         status = (tree / "f.txt").stat()
         assert (tree / "f.txt").read_bytes() == b"hello"
-        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o600, 0, 0)
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (
+            0o600,
+            os.geteuid(),
+            os.getegid(),
+        )
         assert status.st_mtime == 1445412480
         assert server.requests[0].headers["Accept-Encoding"] == "identity"
 

@@ -174,6 +174,7 @@ def test_opaque_root_hides_everything_below(tmp_path: Path) -> None:
     assert (tmp_path / "o/b").is_file()
 
 
+@pytest.mark.root
 def test_aufs_leftovers_are_passed_over(tmp_path: Path) -> None:
     unpack(tar_of(".wh..wh.aufs", ".wh..wh.plnk/", ".wh..wh.plnk/1.2", "x"), tmp_path / "o")
     assert os.listdir(tmp_path / "o") == ["x"]
@@ -196,6 +197,7 @@ def test_implied_parents_look_like_the_ones_below(tmp_path: Path) -> None:
     assert os.getxattr(tmp_path / "o/a", "user.k") == b"v"
 
 
+@pytest.mark.root
 def test_implied_parents_of_a_base_layer_are_plain(tmp_path: Path) -> None:
     unpack(tar_of("a/b/x"), tmp_path / "o", lowers=[])
     status = (tmp_path / "o/a/b").stat()
@@ -210,6 +212,7 @@ def test_implied_parent_does_not_see_what_upper_layers_deleted(tmp_path: Path) -
     assert stat.S_IMODE((tmp_path / "o/a").stat().st_mode) == 0o755
 
 
+@pytest.mark.root
 def test_parents_that_are_links_below_are_followed_inside_the_root(tmp_path: Path) -> None:
     """Layers made for a merged /usr say lib/x and mean usr/lib/x."""
     low = tar_of("usr/", "usr/lib/", info("lib", tarfile.SYMTYPE, "/usr/lib"))
@@ -240,6 +243,7 @@ def test_hard_link_to_a_lower_file_copies_it_up(tmp_path: Path) -> None:
 # --- replacing, order, times ---------------------------------------------------------------------
 
 
+@pytest.mark.root
 def test_later_entry_of_a_name_replaces_the_earlier(tmp_path: Path) -> None:
     """[IMG-14]; a directory that comes in a file's place shows nothing from below."""
     data = tar_of("a/", "a/x", ("a", "now a file"), ("b", "1"), ("b", "2"), "c", "c/", "c/y")
@@ -251,6 +255,7 @@ def test_later_entry_of_a_name_replaces_the_earlier(tmp_path: Path) -> None:
         assert is_opaque(tmp_path / "o/c")
 
 
+@pytest.mark.root
 def test_directory_over_directory_keeps_contents(tmp_path: Path) -> None:
     again = info("a", tarfile.DIRTYPE, mode=0o700)
     unpack(tar_of("a/", "a/x", again), tmp_path / "o")
@@ -258,6 +263,7 @@ def test_directory_over_directory_keeps_contents(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "o/a").stat().st_mode) == 0o700
 
 
+@pytest.mark.root
 def test_directory_times_survive_later_entries(tmp_path: Path) -> None:
     inner = info("a", tarfile.DIRTYPE, mtime=11, mode=0o755)
     root = info("./", tarfile.DIRTYPE, mtime=12, mode=0o750)
@@ -267,6 +273,7 @@ def test_directory_times_survive_later_entries(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "o").stat().st_mode) == 0o750
 
 
+@pytest.mark.root
 def test_nanoseconds_of_pax_are_kept(tmp_path: Path) -> None:
     entry = info("x", tarfile.REGTYPE, mtime=5)
     entry.pax_headers = {"mtime": "1700000000.123456789"}
@@ -274,6 +281,7 @@ def test_nanoseconds_of_pax_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "o/x").stat().st_mtime_ns == 1700000000123456789
 
 
+@pytest.mark.root
 def test_absolute_and_untidy_names_are_made_relative(tmp_path: Path) -> None:
     unpack(tar_of("/a/", "./a//b", "a/./c"), tmp_path / "o")
     assert sorted(os.listdir(tmp_path / "o/a")) == ["b", "c"]
@@ -372,6 +380,7 @@ def run_job(tmp_path: Path, blob: bytes, **args: object) -> dict[str, object]:
     return apply_job(full, [], lambda _: None)
 
 
+@pytest.mark.root
 def test_job_names_both_digests_when_they_differ(tmp_path: Path) -> None:
     data = tar_of("a")
     wrong = "sha256:" + "0" * 64
@@ -384,6 +393,7 @@ def test_job_names_both_digests_when_they_differ(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "target") == []
 
 
+@pytest.mark.root
 def test_job_that_needs_lowers_leaves_an_empty_target(tmp_path: Path) -> None:
     result = run_job(tmp_path, tar_of("x", "a/b/c"), lowers=None)
     assert result == {"needs_lowers": True, "path": "/a"}
@@ -391,6 +401,7 @@ def test_job_that_needs_lowers_leaves_an_empty_target(tmp_path: Path) -> None:
     assert run_job(tmp_path, tar_of("x", "a/b/c"), lowers=[])["needs_lowers"] is False
 
 
+@pytest.mark.root
 def test_job_reads_from_a_descriptor(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(tar_of("x"))
     (tmp_path / "t").mkdir()

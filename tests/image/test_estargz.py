@@ -112,6 +112,7 @@ def test_every_file_can_be_had_by_the_table_alone(tmp_path: Path) -> None:
     assert link["linkName"] == "dir/small" and link["modtime"] == "2023-11-14T22:13:20Z"
 
 
+@pytest.mark.root
 def test_for_others_it_is_a_gzip_layer_with_one_file_more(tmp_path: Path) -> None:
     blob, answer = make(tmp_path, a_tree(tmp_path))
     plain = gzip.decompress(blob)

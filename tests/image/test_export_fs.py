@@ -49,6 +49,7 @@ def test_copies_belong_to_whoever_runs_and_lend_no_powers(tmp_path: Path) -> Non
     assert (stat.S_IMODE(mine.st_mode), stat.S_IMODE(theirs.st_mode)) == (0o4755, 0o755)
 
 
+@pytest.mark.root
 def test_copy_again_replaces_files_and_merges_directories(tmp_path: Path) -> None:
     plant(tmp_path / "in")
     victim = tmp_path / "victim"
@@ -120,6 +121,7 @@ def test_paths_of_all_that_is_no_directory(tmp_path: Path) -> None:
     assert list(leaf_paths(str(tmp_path))) == [b"d/e/.wh.kept", b"d/file", b"fifo", b"link", b"z"]
 
 
+@pytest.mark.root
 def test_a_tree_may_replace_what_is_there(tmp_path: Path) -> None:
     """OUT-17: at every level, whatever it is; a link's target is left alone."""
     source, target, outside = (tmp_path / name for name in ("source", "target", "outside"))

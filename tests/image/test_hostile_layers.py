@@ -198,6 +198,7 @@ def test_link_replaced_by_a_directory_is_not_remembered(tmp_path: Path) -> None:
     assert (os.listdir(tmp_path / "o/b"), os.listdir(tmp_path / "o/a")) == (["1"], ["2"])
 
 
+@pytest.mark.root
 def test_size_on_a_directory_is_not_content(tmp_path: Path) -> None:
     """Like Go's reader; another answer would make two readers see different files."""
     data = tar(header(124, b"00000000005\0", b"d/", DIR), entry(b"x"))
@@ -205,11 +206,13 @@ def test_size_on_a_directory_is_not_content(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "o")) == ["d", "x"]
 
 
+@pytest.mark.root
 def test_global_headers_change_nothing(tmp_path: Path) -> None:
     unpack(tar(pax(record(b"path=evil"), b"g"), entry(b"x")), tmp_path / "o")
     assert os.listdir(tmp_path / "o") == ["x"]
 
 
+@pytest.mark.root
 def test_missing_end_and_trailing_bytes_are_tolerated(tmp_path: Path) -> None:
     unpack(entry(b"x"), tmp_path / "1")
     unpack(tar(entry(b"x")) + b"garbage" + entry(b"y"), tmp_path / "2")
@@ -241,6 +244,7 @@ SPOIL: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("case", SPOIL)
 def test_damaged_compression_is_refused(tmp_path: Path, case: str, apart: bool) -> None:
@@ -264,6 +268,7 @@ def test_bombs_stop_at_the_limit(
     assert os.listdir(tmp_path / "o") == []
 
 
+@pytest.mark.root
 def test_streams_in_several_members_are_one(tmp_path: Path) -> None:
     """[RFC 1952, 2.2]; estargz layers are made so."""
     half = len(GOOD) // 2
@@ -272,6 +277,7 @@ def test_streams_in_several_members_are_one(tmp_path: Path) -> None:
     assert (tmp_path / "o/x").read_bytes() == b"hello" * 1000
 
 
+@pytest.mark.root
 def test_zstd_frames_and_skippable_frames_are_read(tmp_path: Path) -> None:
     half = len(GOOD) // 2
     skip = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"

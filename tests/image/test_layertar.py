@@ -111,6 +111,7 @@ def test_times_are_whole_seconds_and_clamped(tmp_path: Path) -> None:
     assert (found["new"].mtime, found["old"].mtime) == (1000, 1)
 
 
+@pytest.mark.root
 def test_times_before_1970_need_pax(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     os.utime(tmp_path / "x", ns=(-1_500_000_000, -1_500_000_000))
@@ -208,6 +209,7 @@ LONG = [
 ]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("name", "extended"), LONG)
 def test_long_names_use_the_prefix_and_then_pax(tmp_path: Path, name: str, extended: bool) -> None:
     path = tmp_path / "in" / name
@@ -236,6 +238,7 @@ def test_huge_ids_go_to_pax(tmp_path: Path) -> None:
     assert member.pax_headers == {"gid": "4000000000"}
 
 
+@pytest.mark.root
 def test_odd_names_survive(tmp_path: Path) -> None:
     odd = [b"\xff\xfe", "ünï".encode(), b"new\nline", b"back\\slash", b" ", b"-rf", b"x" * 255]
     odd += [b"\xe9" * 120]
