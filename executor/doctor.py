@@ -268,7 +268,7 @@ def _cgroups() -> list[Check]:
 
 def _network(tried: Mapping[str, str]) -> Check:
     helper = shutil.which("slirp4netns")
-    texts = ["RUN has the host's network by default"]
+    texts = ["RUN has the host's network by default, and reaches what listens on its loopback"]
     if tried["network namespace"]:
         texts.append(f"--network=none is not possible: {tried['network namespace']}")
         fix = "allow network namespaces: sysctl user.max_net_namespaces=15000"

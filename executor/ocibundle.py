@@ -66,7 +66,9 @@ def config(spec: StepSpec) -> dict[str, Any]:
         linux |= {
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
-            "seccomp": profile(os.uname().machine),
+            "seccomp": profile(
+                os.uname().machine, shares_network=spec.network not in ("none", "isolated")
+            ),
         }
     system = () if insecure else ("ro",)
     return {

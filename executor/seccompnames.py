@@ -7,9 +7,20 @@ and what nobody names gets ENOSYS, so that programs fall back to what they know.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from pybuild.executor.zygote.seccomp import NAMESPACES, PERSONALITIES
+from pybuild.executor.zygote.seccomp import (
+    FAMILIES,
+    FORGING,
+    INTERNET,
+    NAMESPACES,
+    PACKET,
+    PERSONALITIES,
+    RAW,
+    RAW_PROTOCOLS,
+    TYPE_MASK,
+)
 
 _ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget
@@ -48,9 +59,9 @@ _ALLOWED = """
     semtimedop_time64 sendfile sendfile64 sendmmsg sendmsg sendto set_robust_list
     set_thread_area set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32
     setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid
-    setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid
+    setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setuid
     setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd
-    signalfd4 sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs statfs64
+    signalfd4 sigprocmask sigreturn socketpair splice stat stat64 statfs statfs64
     statmount statx symlink symlinkat sync sync_file_range sync_file_range2 syncfs sysinfo tee
     tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64
     timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64
@@ -76,16 +87,22 @@ ALLOWED, REFUSED = tuple(_ALLOWED.split()), tuple(_REFUSED.split())
 _ALLOW, _ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 _EPERM, _ENOSYS = 1, 38
 _NAMESPACE_FLAGS = tuple(1 << bit for bit in range(32) if NAMESPACES >> bit & 1)
-_AF_ALG, _AF_VSOCK = 38, 40
+# All values of a C int, whatever the rest of the register holds: the kernel does not look at that, and
+# a comparison of whole registers would take it for another value.
+_INT = 0xFFFFFFFF
+_HOSTS_OWN = (38, 40)  # AF_ALG, AF_VSOCK
+_REFUSED_FAMILIES = (17, *_HOSTS_OWN, 44)  # AF_PACKET, AF_XDP; the others get ENOSYS
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
     "aarch64": ["SCMP_ARCH_AARCH64"],
 }
 
 
-def profile(machine: str) -> dict[str, Any]:
+def profile(machine: str, *, shares_network: bool) -> dict[str, Any]:
     """Return ``linux.seccomp`` of a runtime configuration."""
     rules = [
+        # Before those that the library makes of the ones for socket, which cannot see its arguments.
+        _rule(("socketcall",), errno=_EPERM),
         _rule(ALLOWED),
         _rule(REFUSED, errno=_EPERM),
         _rule(("clone",), _arg(0, "SCMP_CMP_MASKED_EQ", NAMESPACES, 0)),
@@ -94,13 +111,7 @@ def profile(machine: str) -> dict[str, Any]:
             for flag in _NAMESPACE_FLAGS
         ),
         *(_rule(("personality",), _arg(0, "SCMP_CMP_EQ", value)) for value in PERSONALITIES),
-        _rule(("socket",), _arg(0, "SCMP_CMP_LT", _AF_ALG)),
-        _rule(("socket",), _arg(0, "SCMP_CMP_EQ", _AF_ALG + 1)),
-        _rule(("socket",), _arg(0, "SCMP_CMP_GT", _AF_VSOCK)),
-        *(
-            _rule(("socket",), _arg(0, "SCMP_CMP_EQ", family), errno=_EPERM)
-            for family in (_AF_ALG, _AF_VSOCK)
-        ),
+        *(_shared_sockets() if shares_network else _own_sockets()),
     ]
     return {
         "defaultAction": _ERRNO,
@@ -108,6 +119,70 @@ def profile(machine: str) -> dict[str, Any]:
         "architectures": _ARCHITECTURES.get(machine, []),
         "syscalls": rules,
     }
+
+
+def _own_sockets() -> list[dict[str, Any]]:
+    return [
+        _rule(("setsockopt",)),
+        *(_rule(("socket",), _is(0, value, mask)) for mask, value in _but_for(_HOSTS_OWN, 6)),
+        *(_rule(("socket",), _is(0, family), errno=_EPERM) for family in _HOSTS_OWN),
+    ]
+
+
+def _shared_sockets() -> list[dict[str, Any]]:
+    kinds = [kind for kind in range(TYPE_MASK + 1) if kind not in (RAW, PACKET)]
+    return [
+        *(_rule(("socket",), _is(0, family)) for family in FAMILIES if family not in INTERNET),
+        *(
+            _rule(("socket",), _is(0, family), _is(1, kind, TYPE_MASK))
+            for family in INTERNET
+            for kind in kinds
+        ),
+        *(
+            _rule(("socket",), _is(0, family), _is(1, RAW, TYPE_MASK), _is(2, protocol))
+            for family in INTERNET
+            for protocol in RAW_PROTOCOLS
+        ),
+        *(_rule(("socket",), _is(0, family), errno=_EPERM) for family in _REFUSED_FAMILIES),
+        *_options(),
+    ]
+
+
+def _options() -> list[dict[str, Any]]:
+    """Return rules for setsockopt without the options of `FORGING`."""
+    levels = {level: names for level, names in FORGING}
+    return [
+        *(_rule(("setsockopt",), _is(1, value, mask)) for mask, value in _but_for(levels, 9)),
+        *(
+            _rule(("setsockopt",), _is(1, level), _is(2, value, mask))
+            for level, names in levels.items()
+            for mask, value in _but_for(names, 8)
+        ),
+        *(
+            _rule(("setsockopt",), _is(1, level), _is(2, name), errno=_EPERM)
+            for level, names in levels.items()
+            for name in names
+        ),
+    ]
+
+
+def _but_for(values: Collection[int], bits: int) -> list[tuple[int, int]]:
+    """Return masks, and what is left of a number behind them, that together mean all numbers of
+    so many *bits* but for *values*.
+    """
+    blocks: list[tuple[int, int]] = []
+    todo = [(0, bits)]
+    while todo:
+        first, size = todo.pop()
+        if not any(value >> size == first >> size for value in values):
+            blocks.append((_INT - (1 << size) + 1, first))
+        elif size:
+            todo += [(first, size - 1), (first + (1 << size - 1), size - 1)]
+    return sorted(blocks)
+
+
+def _is(index: int, value: int, mask: int = _INT) -> dict[str, Any]:
+    return _arg(index, "SCMP_CMP_MASKED_EQ", mask, value)
 
 
 def _rule(names: tuple[str, ...], *args: dict[str, Any], errno: int = 0) -> dict[str, Any]:

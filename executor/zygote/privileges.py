@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 
 from pybuild.executor.zygote import isolation, seccomp, syscalls
@@ -11,7 +12,7 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
 _DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
-_SETPCAP, _SYS_CHROOT = 8, 18
+_SETPCAP, _NET_RAW, _SYS_CHROOT = 8, 13, 18
 _ALL_CAPS = (1 << 64) - 1
 
 
@@ -28,31 +29,31 @@ def _read_caps() -> tuple[int, list[int]]:
     return permitted, [n for n in range(64) if bounding >> n & 1]
 
 
-# Both are the same for every step, so the zygote works them out once, at import.
-_FILTER = seccomp.program()
+# They are the same for every step, so the zygote works them out once, at import.
+_FILTERS = {shared: seccomp.program(shares_network=shared) for shared in (True, False)}
 PERMITTED, _bounding = _read_caps()
 
 
-_listening: dict[tuple[bool, bool], bytes] = {}
+_listening: dict[tuple[bool, bool, bool], bytes] = {}
 
 
 def prepare_listening() -> None:
     """Work the filters of `listen` out, once for all children."""
     if not _listening:
-        for insecure in (False, True):
-            for moves in (False, True):
-                program = seccomp.program(recorded=True, moves=moves, insecure=insecure)
-                _listening[insecure, moves] = program
+        for insecure, moves, shared in itertools.product((False, True), repeat=3):
+            _listening[insecure, moves, shared] = seccomp.program(
+                recorded=True, moves=moves, insecure=insecure, shares_network=shared
+            )
 
 
-def listen(*, insecure: bool, moves: bool) -> int:
+def listen(*, insecure: bool, moves: bool, shares_network: bool) -> int:
     """Install the filter of a step whose ids and owners are recorded; return its listener.
 
     Raises:
         Fault: environment; the kernel has no such thing, or somebody listens already.
     """
     prepare_listening()
-    program = _listening[insecure, moves]
+    program = _listening[insecure, moves, shares_network]
     listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
         try:
@@ -71,7 +72,9 @@ def listen(*, insecure: bool, moves: bool) -> int:
         ) from error
 
 
-def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
+def confine(
+    uid: int, gid: int, groups: list[int], *, insecure: bool, shares_network: bool = True
+) -> None:
     """Give up everything that a step must not have. Only the exec comes after it.
 
     The filter goes in while CAP_SYS_ADMIN is there, which leaves no_new_privs off: set-user-id
@@ -80,7 +83,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool) -> None:
     """
     recorded = isolation.rung() == isolation.USERNS_SINGLE
     if not insecure and not recorded and isolation.mounts():
-        syscalls.seccomp_filter(_FILTER)
+        syscalls.seccomp_filter(_FILTERS[shares_network])
     keep = _kept(insecure=insecure)
     bound(keep)
     if recorded:
@@ -107,8 +110,9 @@ def _kept(*, insecure: bool) -> int:
     keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
     if not isolation.mounts():
         # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
-        # cannot keeps the step from tracing the builder, too.
-        keep &= ~(1 << _SYS_CHROOT)
+        # cannot keeps the step from tracing the builder, too. And there is no filter of ours that
+        # would keep it from reading what the builder says on the network that they share.
+        keep &= ~(1 << _SYS_CHROOT | 1 << _NET_RAW)
     return keep
 
 

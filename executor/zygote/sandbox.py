@@ -57,6 +57,11 @@ def namespaces(network: str) -> int:
     return flags | (syscalls.CLONE_NEWNET if network in OWN_NETWORK else 0)
 
 
+def shares_network(spec: dict[str, Any]) -> bool:
+    """Whether a step has the network of the builder."""
+    return spec["network"] not in OWN_NETWORK
+
+
 def become_step(
     channel: RawSocket,
     fds: list[int],
@@ -101,7 +106,7 @@ def become_step(
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
         if spec["network"] == "default":
             scope.leave_abstract_sockets()
-        privileges.confine(uid, gid, groups, insecure=insecure)
+        privileges.confine(uid, gid, groups, insecure=insecure, shares_network=shares_network(spec))
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         channel.sendall(wire.frame(("ready",)))
@@ -144,7 +149,9 @@ def _have_recorded(
         lowers += mount["lowers"]
         uppers += [mount["upper"]] if mount["upper"] else []
     # No path leads back to the host's files from here, but the descriptors are the recorder's own.
-    listener = privileges.listen(insecure=insecure, moves=spec["has_lists"])
+    listener = privileges.listen(
+        insecure=insecure, moves=spec["has_lists"], shares_network=shares_network(spec)
+    )
     loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
 
 

@@ -8,6 +8,11 @@ ENOSYS, so that programs fall back to what they know; what is refused gets EPERM
     clone3        ENOSYS: its flags lie in memory, which a filter cannot read; libraries fall back
     personality   the five values that run Linux programs
     socket        not AF_ALG (38), not AF_VSOCK (40)
+    socketcall    ENOSYS for socket and setsockopt: their arguments lie in memory, too
+
+Where a step shares the builder's network it could read there what others say, with a password in it.
+Then sockets are those of AF_UNIX, AF_NETLINK, and AF_INET and AF_INET6, raw ones only for ICMP; and none
+of them may be made to send what claims to come from somebody else.
 
 In a user namespace with one id some calls are answered by the recorder (`recorder.calls`).
 
@@ -67,13 +72,16 @@ _AARCH64 = (
 )
 
 _ARCHITECTURES = {
-    # machine: ((audit arch, refused, numbers never given out, clone, personality, socket), ...)
+    # machine: ((audit arch, refused, numbers never given out, clone, personality, socket,
+    # setsockopt), ...)
     "x86_64": (
-        (0xC000003E, _X86_64, ((336, 424),), 56, 135, 41),
-        (0x40000003, _I386, (), 120, 136, 359),
+        (0xC000003E, _X86_64, ((336, 424),), 56, 135, 41, 54),
+        (0x40000003, _I386, (), 120, 136, 359, 366),
     ),
-    "aarch64": ((0xC00000B7, _AARCH64, ((295, 424),), 220, 92, 198),),
+    "aarch64": ((0xC00000B7, _AARCH64, ((295, 424),), 220, 92, 198, 208),),
 }
+_I386_SOCKETCALL = 102
+_SYS_SOCKET, _SYS_SETSOCKOPT = 1, 14
 
 NAMESPACES = (
     syscalls.CLONE_NEWNS
@@ -85,13 +93,22 @@ NAMESPACES = (
     | syscalls.CLONE_NEWNET
 )
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+# Of `socket`, what is allowed on a network that is shared.
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+FAMILIES = (_UNIX, _INET, _INET6, _NETLINK)
+INTERNET = (_INET, _INET6)
+TYPE_MASK, RAW, PACKET = 0xF, 3, 10
+RAW_PROTOCOLS = (1, 58)
+"""ICMP and ICMPv6, for ping."""
+FORGING = ((0, (3, 19)), (41, (36, 75)), (1, (36,)))
+"""By level, the options that need CAP_NET_RAW: HDRINCL and TRANSPARENT of both kinds, SO_MARK."""
 _EPERM, _ENOSYS = 1, 38
 _CLONE3 = 435
 
 _ALLOW = 0x7FFF0000
 _NOTIFY = 0x7FC00000
 _ERRNO = 0x00050000
-_LD_ABS, _JA, _JEQ, _JGE, _JSET, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+_LD_ABS, _JA, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
 _OFFSET_NR, _OFFSET_ARCH, _OFFSET_ARG0 = 0, 4, 16
 
 Code = list[tuple[int, int, int, int]]
@@ -103,6 +120,7 @@ def program(
     recorded: bool = False,
     moves: bool = False,
     insecure: bool = False,
+    shares_network: bool = True,
 ) -> bytes:
     """Return the filter for *machine* as BPF.
 
@@ -110,6 +128,7 @@ def program(
         recorded: hand the calls that `recorder.calls` lists to whoever listens.
         moves: those of `calls.MOVES`, too.
         insecure: allow everything else.
+        shares_network: the step has the builder's.
 
     Raises:
         OSError: ENOSYS; there is no table for it.
@@ -117,13 +136,17 @@ def program(
     if machine not in _ARCHITECTURES:
         raise OSError(_ENOSYS, f"no system call filter for {machine}")
     code: Code = [(_LD_ABS, 0, 0, _OFFSET_ARCH)]
-    for arch, refused, unused, clone, personality, socket in _ARCHITECTURES[machine]:
+    for arch, refused, unused, clone, personality, socket, setsockopt in _ARCHITECTURES[machine]:
         special = {
             clone: _clone(),
             personality: _personality(),
-            socket: _socket(),
+            socket: _shared_socket() if shares_network else _socket(),
             _CLONE3: _return(_ERRNO | _ENOSYS),
         }
+        if shares_network:
+            special[setsockopt] = _setsockopt()
+        if arch == calls.I386:
+            special[_I386_SOCKETCALL] = _socketcall()
         if insecure:
             special, refused, unused = {}, (), ()
         if recorded:
@@ -164,6 +187,43 @@ def _socket() -> Code:
         *_return(_ALLOW),
         *_return(_ERRNO | _EPERM),
     ]
+
+
+def _shared_socket() -> Code:
+    eperm, allow = _return(_ERRNO | _EPERM), _return(_ALLOW)
+    protocol = _choose(2, [(n, allow) for n in RAW_PROTOCOLS], eperm)
+    kind = _choose(1, [(RAW, protocol), (PACKET, eperm)], allow, mask=TYPE_MASK)
+    return _choose(0, [(n, kind if n in INTERNET else allow) for n in FAMILIES], eperm)
+
+
+def _setsockopt() -> Code:
+    eperm, allow = _return(_ERRNO | _EPERM), _return(_ALLOW)
+    levels = [(level, _choose(2, [(n, eperm) for n in names], allow)) for level, names in FORGING]
+    return _choose(1, levels, allow)
+
+
+def _socketcall() -> Code:
+    enosys = _return(_ERRNO | _ENOSYS)
+    return _choose(0, [(_SYS_SOCKET, enosys), (_SYS_SETSOCKOPT, enosys)], _return(_ALLOW))
+
+
+def _choose(argument: int, cases: list[tuple[int, Code]], otherwise: Code, mask: int = 0) -> Code:
+    """Return code that does what *cases* have for the value of an argument; each of them returns."""
+    tests: Code = [(_LD_ABS, 0, 0, _OFFSET_ARG0 + 8 * argument)]
+    if mask:
+        tests.append((_AND, 0, 0, mask))
+    bodies = list(otherwise)
+    known: list[tuple[Code, int]] = [(otherwise, 0)]
+    left = len(cases)
+    for value, body in cases:
+        at = next((at for one, at in known if one == body), -1)
+        if at < 0:
+            at = len(bodies)
+            known.append((body, at))
+            bodies += body
+        left -= 1
+        tests.append((_JEQ, left + at, 0, value))
+    return [*tests, *bodies]
 
 
 def _handed_over(arch: int, moves: bool) -> dict[int, Code]:

@@ -1,7 +1,7 @@
 """Runs a program as a container engine runs its root by default: ``python jail.py PROGRAM ARG…``.
 
 The default capabilities, which lack CAP_SYS_ADMIN, and the default system call filter, which
-refuses mounts and namespaces. Both are those that steps get in our own sandbox. It has processes and
+refuses mounts and namespaces. Both are those that steps with a network of their own get in our sandbox. It has processes and
 a /proc of its own, so that what a step does to all processes is done to none but those of the test.
 """
 
@@ -21,7 +21,7 @@ def main() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", 0)
     isolation._rung = isolation.ROOT  # pyright: ignore[reportPrivateUsage]
-    privileges.confine(0, 0, [], insecure=False)
+    privileges.confine(0, 0, [], insecure=False, shares_network=False)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
     _be_init(sys.argv[1:])
 

@@ -13,10 +13,10 @@ X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
 X32 = 0x40000000
 
 
-def verdict(program: bytes, arch: int, number: int, arg0: int = 0) -> tuple[int, int]:
+def verdict(program: bytes, arch: int, number: int, *args: int) -> tuple[int, int]:
     """Return what the filter says and how many instructions it took."""
     code = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
-    data = struct.pack("=IIQ6Q", number, arch, 0, arg0, 0, 0, 0, 0, 0)
+    data = struct.pack("=IIQ6Q", number, arch, 0, *args, *(6 - len(args)) * (0,))
     at = accumulator = taken = 0
     while True:
         operation, if_true, if_false, k = code[at]
@@ -33,6 +33,8 @@ def verdict(program: bytes, arch: int, number: int, arg0: int = 0) -> tuple[int,
                 at += if_true if accumulator >= k else if_false
             case 0x45:
                 at += if_true if accumulator & k else if_false
+            case 0x54:
+                accumulator &= k
             case 0x06:
                 return k, taken
             case _:
@@ -62,7 +64,7 @@ def verdict(program: bytes, arch: int, number: int, arg0: int = 0) -> tuple[int,
         (X86_64, 435, 0, ENOSYS),  # clone3
         (X86_64, 41, 2, ALLOW),  # socket AF_INET
         (X86_64, 41, 38, EPERM),  # AF_ALG
-        (X86_64, 41, 39, ALLOW),
+        (X86_64, 41, 39, EPERM),  # AF_IB, which nothing in a build speaks
         (X86_64, 41, 40, EPERM),  # AF_VSOCK
         *((X86_64, 135, value, ALLOW) for value in (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)),
         (X86_64, 135, 0x40000, EPERM),  # personality ADDR_NO_RANDOMIZE
@@ -72,12 +74,86 @@ def verdict(program: bytes, arch: int, number: int, arg0: int = 0) -> tuple[int,
         (I386, 21, 0, EPERM),  # mount
         (I386, 120, 0x10000000, EPERM),  # clone
         (I386, 359, 40, EPERM),  # socket
+        (I386, 102, 1, ENOSYS),  # socketcall of socket
+        (I386, 102, 3, ALLOW),  # of connect
+        (I386, 102, 14, ENOSYS),  # of setsockopt
         (I386, 406, 0, ALLOW),  # clock_getres_time64
         (0x12345678, 0, 0, ENOSYS),  # another machine's
     ],
 )
 def test_x86_64(arch: int, number: int, arg0: int, expected: int) -> None:
     assert verdict(seccomp.program("x86_64"), arch, number, arg0)[0] == expected
+
+
+_CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
+_UNIX, _INET, _INET6, _NETLINK, _PACKET, _XDP = 1, 2, 10, 16, 17, 44
+_STREAM, _DGRAM, _RAW, _OLD_PACKET = 1, 2, 3, 10
+
+
+@pytest.mark.parametrize(
+    ("socket", "shared", "own"),
+    [
+        ((_INET, _STREAM, 0), ALLOW, ALLOW),
+        ((_INET6, _DGRAM | _CLOEXEC, 17), ALLOW, ALLOW),
+        ((_UNIX, _RAW, 0), ALLOW, ALLOW),
+        ((_NETLINK, _RAW, 0), ALLOW, ALLOW),
+        ((_INET, _RAW, 1), ALLOW, ALLOW),  # ping
+        ((_INET, _RAW | _NONBLOCK | _CLOEXEC, 1), ALLOW, ALLOW),
+        ((_INET6, _RAW, 58), ALLOW, ALLOW),
+        ((_INET, _DGRAM, 1), ALLOW, ALLOW),
+        ((_INET, _RAW, 6), EPERM, ALLOW),
+        ((_INET, _RAW | _CLOEXEC, 17), EPERM, ALLOW),
+        ((_INET6, _RAW, 6), EPERM, ALLOW),
+        ((_INET, _RAW, 255), EPERM, ALLOW),
+        ((_INET, _RAW, 0), EPERM, ALLOW),
+        ((_INET, _RAW, 1 << 32 | 1), ALLOW, ALLOW),  # the kernel looks at 32 bits, too
+        ((_INET, _OLD_PACKET, 3), EPERM, ALLOW),  # AF_PACKET by an old name
+        ((_PACKET, _RAW, 0x300), EPERM, ALLOW),
+        ((_PACKET, _DGRAM, 0x300), EPERM, ALLOW),
+        ((1 << 32 | _PACKET, _RAW, 0x300), EPERM, ALLOW),
+        ((_XDP, _RAW, 0), EPERM, ALLOW),
+        ((31, _RAW, 1), EPERM, ALLOW),  # AF_BLUETOOTH
+        ((38, 5, 0), EPERM, EPERM),
+        ((1 << 32 | 40, 1, 0), EPERM, EPERM),
+    ],
+)
+def test_sockets_that_read_what_others_say(
+    socket: tuple[int, int, int], shared: int, own: int
+) -> None:
+    """On the builder's network a step hears what is said to it, not what others say there."""
+    for shares, expected in ((True, shared), (False, own)):
+        for machine, arch, number in (
+            ("x86_64", X86_64, 41),
+            ("x86_64", I386, 359),
+            ("aarch64", AARCH64, 198),
+        ):
+            code = seccomp.program(machine, shares_network=shares)
+            assert verdict(code, arch, number, *socket)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "shared"),
+    [
+        (1, 2, ALLOW),  # SO_REUSEADDR
+        (6, 3, ALLOW),  # TCP_CORK
+        (0, 3, EPERM),  # IP_HDRINCL
+        (0, 19, EPERM),  # IP_TRANSPARENT
+        (0, 36, ALLOW),
+        (41, 36, EPERM),  # IPV6_HDRINCL
+        (41, 75, EPERM),  # IPV6_TRANSPARENT
+        (41, 26, ALLOW),  # IPV6_V6ONLY
+        (1, 36, EPERM),  # SO_MARK
+    ],
+)
+def test_options_that_claim_to_be_somebody_else(level: int, name: int, shared: int) -> None:
+    for shares, expected in ((True, shared), (False, ALLOW)):
+        for machine, arch, number in (
+            ("x86_64", X86_64, 54),
+            ("x86_64", I386, 366),
+            ("aarch64", AARCH64, 208),
+        ):
+            code = seccomp.program(machine, shares_network=shares)
+            assert verdict(code, arch, number, 3, level, name)[0] == expected
 
 
 @pytest.mark.parametrize(

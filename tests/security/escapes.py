@@ -75,9 +75,41 @@ _CHANGE = (
     "chmod 0 $f; chown 1:1 $f; touch $f; ln $f /linked; mv $f $f.moved; rm -f $f;"
     " mknod $f c 1 5; mount --bind /etc/passwd $f; (: > $f)"
 )
+_READING = (
+    *(
+        (17, 3, 0x300),
+        (17, 2, 0x300),
+        (2, 10, 0x300),
+        (44, 3, 0),
+        (31, 3, 1),
+    ),  # AF_PACKET, AF_XDP, …
+    *(
+        (family, kind, number)
+        for family in (2, 10)
+        for kind in (3, 0o2004003)
+        for number in (6, 17, 255)
+    ),
+    *((38, 5, 0), (40, 1, 0)),  # AF_ALG, AF_VSOCK
+)
+"""Sockets that read what others say, or speak to the kernel and to other machines around it."""
+_CALLS_I386: list[Call] = [
+    *((21, (0, 0, 0, 0, 0)), (22, (0,)), (52, (0, 2)), (120, (0x10000011, 0, 0, 0, 0))),
+    *((128, (0, 0, 0)), (136, (0x40000,)), (217, (0, 0)), (283, (0, 0, 0, 0)), (286, (0,) * 5)),
+    *((287, (0,) * 4), (288, (0, -3, 0)), (310, (0x10000000,)), (336, (0, 0, -1, -1, 0))),
+    *((342, (0, 0, 0)), (346, (0, 0)), (357, (0, 0, 0)), (374, (0,)), (425, (1, 0)), (435, (0, 0))),
+    *((428, (-100, 0, 1)), (429, (0,) * 5), (438, (0, 0, 0)), (442, (-100, 0, 0, 0, 0))),
+]
+"""Of 32 bits: mount umount umount2 clone init_module personality pivot_root kexec_load add_key
+request_key keyctl unshare perf_event_open open_by_handle_at setns bpf userfaultfd io_uring_setup clone3
+open_tree move_mount pidfd_getfd mount_setattr."""
 PROGRAMS: dict[str, tuple[int, list[Call]]] = {
     # name: (bits, system calls); fchmod, fchown, ftruncate
     "change-stdin": (64, [(91, (0, 0)), (93, (0, 1, 1)), (77, (0, 0))]),
+    "sockets64": (64, [(41, socket) for socket in _READING]),
+    "sockets32": (32, [(359, socket) for socket in _READING]),
+    "socketcalls32": (32, [(102, (1, socket)) for socket in _READING]),
+    "sockets-x32": (64, [(0x40000000 | 41, socket) for socket in _READING]),
+    "calls32": (32, _CALLS_I386),
 }
 """Programs of `rawcalls` that are in /bin, where the machine can make them."""
 
@@ -430,6 +462,21 @@ for address in ("192.0.2.1", "127.0.0.1"):
 """,
         shows="Network is unreachable\n.*refused",
         steps=(("network", "none"),),
+    ),
+    *(
+        Escape(
+            name=f"sockets that read what others say, {name}, network {network}",
+            script=f"/bin/{name} | grep -v ^ffffff && echo ESCAPED; echo tried",
+            shows="^tried",
+            steps=(("network", network),),
+        )
+        for name in ("sockets64", "sockets32", "socketcalls32", "sockets-x32")
+        for network in ("default", "host")
+    ),
+    Escape(
+        name="calls by their numbers of 32 bits",
+        script="/bin/calls32 | grep -v -e ffffffff -e ffffffda && echo ESCAPED; echo tried",
+        shows="^tried",
     ),
     Escape(
         name="configure the network",

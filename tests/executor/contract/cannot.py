@@ -15,6 +15,7 @@ _CHROOT = {
     "test_namespaces_are_its_own": _NO_NAMESPACES,
     "test_network_none_has_loopback_only": _NO_NAMESPACES,
     "test_insecure_unmasks": _NO_NAMESPACES,
+    "test_sockets_of_others_are_not_read": _HOST_PROGRAMS,
     "test_host_mounts_are_not_visible": _NO_PROC,
     "test_no_descriptor_leaks_in": _NO_PROC,
     "test_kernel_paths_are_masked_and_read_only": _NO_PROC,

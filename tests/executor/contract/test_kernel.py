@@ -9,6 +9,7 @@ import pytest
 
 from pybuild.executor.step import StepMount, StepMountType
 from tests.executor.contract.rungs import RungBox
+from tests.executor.sandbox_helpers import HOST_PROGRAMS
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -66,6 +67,32 @@ def test_network_none_has_loopback_only(box: RungBox) -> None:
     done = box.sh("ip -o addr", network="none")
     assert {line.split()[1] for line in done.out.splitlines()} == {"lo"}
     assert "127.0.0.1/8" in done.out
+
+
+_SOCKETS = """
+import socket
+for name, of in (
+    ("packet", (17, 3, 0x300)), ("tcp", (2, 3, 6)), ("icmp", (2, 3, 1)), ("icmp6", (10, 3, 58)),
+    ("stream", (2, 1, 0)), ("unix", (1, 2, 0)), ("netlink", (16, 3, 0)),
+):
+    try: socket.socket(*of); print(name, "yes")
+    except OSError as error: print(name, "no")
+"""
+
+
+@pytest.mark.parametrize("network", ["default", "host", "none"])
+def test_sockets_of_others_are_not_read(box: RungBox, network: str) -> None:
+    """[SBX-8] A step may ping; it has the rest of raw sockets on a network of its own only."""
+    python = ("/usr/bin/python3", "-I", "-S", "-c")
+    done = box.run(*python, _SOCKETS, mounts=HOST_PROGRAMS, network=network)
+    found = dict(line.split() for line in done.out.splitlines())
+    assert len(found) == 7, done.err
+    raw = {name for name in ("packet", "tcp", "icmp", "icmp6") if found.pop(name) == "yes"}
+    assert set(found.values()) == {"yes"}
+    if network == "none":
+        assert raw == {"packet", "tcp", "icmp", "icmp6"}
+    else:  # the network of a user namespace is not the machine's
+        assert raw == ({"icmp", "icmp6"} if box.rung.uid == 0 else set())
 
 
 def test_resolv_conf_and_hosts_are_given_and_read_only(box: RungBox) -> None:
