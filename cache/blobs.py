@@ -103,6 +103,18 @@ class Blobs:
         except FileNotFoundError:
             raise BlobMissing(digest) from None
 
+    def time(self, digest: str) -> float:
+        """Return when the blob was stored or last touched; 0 where it is not there."""
+        try:
+            return os.stat(self.path(digest)).st_mtime
+        except OSError:
+            return 0.0
+
+    def touch(self, digest: str) -> None:
+        """Note that the blob is used now, as far as the file system lets us."""
+        with suppress(OSError):
+            os.utime(self.path(digest))
+
     def put(self, data: bytes, lease: Keeper | None = None) -> Digest:
         """Store *data* and return its digest; leased by *lease*, else until the store closes.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 from pybuild.cache.locks import locked
 from pybuild.cache.mark import state_of
+from pybuild.cache.origins import Origin
 from pybuild.cache.prune import sweep
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord
@@ -21,17 +24,31 @@ _BARREN_S, _VAIN_S = 0.3, 1.0
 class Evictor:
     """Frees for one process, one thread after the other.
 
+    Args:
+        last_results: how many bytes the last results of builds may take when all else is gone.
+
     Attributes:
         found: what there was when it last looked, for messages.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, last_results: int) -> None:
         self._store = store
+        self._last_results = last_results
+        self._succeeded: Counter[Origin] = Counter()
         self._mutex = os.path.join(store.root, "locks", "evicting")
         self._turn = threading.Lock()
         self._barren: object = None
         self._vain_at = self._short_at = 0.0
         self.found: list[UsageRecord] = []
+
+    @contextmanager
+    def succeeding(self, origin: Origin) -> Generator[None]:
+        """Let the last result of *origin* go, too, in the block: there is going to be a newer one."""
+        self._succeeded += Counter([origin])
+        try:
+            yield
+        finally:
+            self._succeeded -= Counter([origin])
 
     def insist(self) -> None:
         """Look in earnest the next time, however short ago nothing could be freed."""
@@ -82,7 +99,7 @@ class Evictor:
             there = {(record.kind, record.id) for record in records}
             left = size - sum(taken for name, taken in chosen.items() if name not in there)
             now: list[UsageRecord] = []
-            for record in by_value([r for r in records if _can_go(r)], self._store.clock.now()):
+            for record in self._order(records):
                 if left <= 0:
                     break
                 now.append(record)
@@ -91,6 +108,22 @@ class Evictor:
             return now
 
         return sweep(self._store, choose).freed
+
+    def _order(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
+        """Return what can go, the first first; of last results, in the end, only what must."""
+        now = self._store.clock.now()
+        lasts = by_value([record for record in records if record.last_of], now)
+        too_much = sum(record.size for record in lasts) - self._last_results
+        older: list[UsageRecord] = []
+        succeeded: list[UsageRecord] = []
+        for record in lasts:
+            if not record.in_use and self._succeeded.keys() >= set(record.last_of):
+                succeeded.append(record)
+            elif too_much > 0:
+                too_much -= record.size
+                older += [] if record.in_use else [record]
+        usable = by_value([record for record in records if _can_go(record)], now)
+        return [*usable, *older, *succeeded]
 
 
 def _can_go(record: UsageRecord) -> bool:

@@ -95,7 +95,7 @@ def _parse(text: str, now: float) -> Predicate:
         raise UsageError(f'invalid filter "{text}"')
     name, operator, value = match[1], match[2], match[3] or ""
     if name in ("until", "unused-for") and operator in ("=", "=="):
-        before = _before(value, now)
+        before = parse_moment(value, now)
         return lambda record: record.last_used <= before
     if name in _FLAGS:
         return _flag(text, _FLAGS[name], operator, value)
@@ -126,8 +126,12 @@ def _flag(text: str, flag: Predicate, operator: str | None, value: str) -> Predi
     return lambda record: flag(record) is wanted
 
 
-def _before(value: str, now: float) -> float:
-    """Return the moment that a record must not have been used after."""
+def parse_moment(value: str, now: float) -> float:
+    """Return the moment that ``until=`` says: a time, or a duration before *now*.
+
+    Raises:
+        UsageError: neither.
+    """
     if "T" in value or value.count("-") == 2:
         from datetime import UTC, datetime
 

@@ -1,7 +1,8 @@
 """The local image store: ``index.json`` of the OCI layout, names pointing at manifests [STO-2].
 
 An entry has one name, or none (*dangling*): several names of one manifest are several entries, as
-other tools write them. Entries of other tools are kept as they are.
+other tools write them. Entries of other tools are kept as they are. A dangling image is garbage,
+unless it is a last result (`origins`); the time of its manifest's file says how old it is.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from pybuild.cache.blobs import BlobMissing, Blobs
 from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked
+from pybuild.cache.origins import LAST_RESULT_OF, with_last_result
 from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
+    from pybuild.cache.leases import Lease
+    from pybuild.cache.origins import Origin
     from pybuild.model.descriptor import Descriptor
 
     Entries = list[dict[str, Any]]
@@ -53,8 +57,11 @@ class Images:
         self._blobs = blobs
         self._leases = leases
 
-    def tag(self, reference: str, descriptor: Descriptor) -> None:
+    def tag(self, reference: str, descriptor: Descriptor, origin: Origin | None = None) -> None:
         """Let *reference* name the manifest or index; what it named before may become dangling.
+
+        Args:
+            origin: of the build that it is now the last result of.
 
         Raises:
             ValueError: *reference* is not one.
@@ -74,21 +81,25 @@ class Images:
                 for entry in kept
                 if name_of(entry) is not None or entry.get("digest") != descriptor.digest
             ]
-            return [*kept, _named(descriptor, name)]
+            after = [*kept, _named(descriptor, name)]
+            return with_last_result(after, descriptor.digest, origin, entries)
 
         self._change(change, descriptor)
 
-    def add_dangling(self, descriptor: Descriptor) -> None:
-        """Keep the manifest without a name, until it is pruned; nothing if it has a name.
+    def add_dangling(self, descriptor: Descriptor, origin: Origin | None = None) -> None:
+        """Keep the manifest without a name, until it is pruned; with the names that it has.
+
+        Args:
+            origin: as `tag` has it.
 
         Raises:
             BlobMissing, EnvironmentFault: as `tag`.
         """
 
         def change(entries: Entries) -> Entries:
-            if any(entry.get("digest") == descriptor.digest for entry in entries):
-                return entries
-            return [*entries, _named(descriptor, None)]
+            is_there = any(entry.get("digest") == descriptor.digest for entry in entries)
+            after = entries if is_there else [*entries, _named(descriptor, None)]
+            return with_last_result(after, descriptor.digest, origin, entries)
 
         self._change(change, descriptor)
 
@@ -123,6 +134,14 @@ class Images:
 
         self._change(change, None)
         return names
+
+    def drop(self, digests: Collection[str]) -> None:
+        """Remove the manifests with all their names, for who holds the collection lock."""
+        with faults("cannot write the images", self._root), locked(self._mutex):
+            before = self.entries()
+            after = [entry for entry in before if entry.get("digest") not in digests]
+            if after != before:
+                self._write(after)
 
     def list(self) -> Listed:
         """Return each image with its names, sorted by name, dangling ones last."""
@@ -159,6 +178,23 @@ class Images:
             if found is not None:
                 return found
         return self._by_id(images, text) if is_hex and len(text) < 64 else None
+
+    def held(self, name_or_id: str, lease: Lease) -> Descriptor | None:
+        """As `resolve`; nothing of the image is freed before *lease* ends, whatever it is called then.
+
+        Raises:
+            EnvironmentFault: the lease cannot be written; else as `resolve`.
+        """
+        while True:
+            seen = self.signature()
+            found = self.resolve(name_or_id)
+            if found is None:
+                return None
+            parts: set[str] = set()
+            reach(self._blobs, [found.digest], parts)
+            lease.add_all([("blob", digest) for digest in parts])
+            if self.signature() == seen:  # its entry goes before anything of it does
+                return found
 
     def _by_id(self, images: Listed, start: str) -> Descriptor | None:
         found: dict[Digest, Descriptor] = {}
@@ -253,14 +289,17 @@ class Images:
             parts: set[str] = set()
             reach(self._blobs, [needed.digest], parts)
             self._blobs.flush(parts)  # all was written before it
-        # Nothing is freed between looking for the manifest and naming it.
+        # Nothing is freed between looking for the manifest and naming it. The guard comes first, as
+        # who frees has the collection lock already when it removes an image.
         with (
             faults("cannot write the images", self._root),
-            locked(self._mutex),
             self._leases.guard(),
+            locked(self._mutex),
         ):
-            if needed is not None and not self._blobs.has(needed.digest):
-                raise BlobMissing(needed.digest)
+            if needed is not None:
+                if not self._blobs.has(needed.digest):
+                    raise BlobMissing(needed.digest)
+                self._blobs.touch(needed.digest)
             before = self.entries()
             after = change(list(before))
             if after != before:
@@ -318,6 +357,7 @@ def _named(descriptor: Descriptor, name: str | None) -> dict[str, Any]:
     annotations = dict(descriptor.annotations)
     annotations.pop(NAME, None)
     annotations.pop(REF_NAME, None)
+    annotations.pop(LAST_RESULT_OF, None)
     if name is not None:
         # Archives of one image say its tag in REF_NAME [IMG-21]. Many images share a store, and a
         # tool that reads it in place can tell them apart by nothing else: `oci:<store>:<name>`.
@@ -331,7 +371,9 @@ def _named(descriptor: Descriptor, name: str | None) -> dict[str, Any]:
 def _descriptor(entry: dict[str, Any]) -> Descriptor | None:
     from pybuild.model.descriptor import Descriptor
 
-    stripped = {**entry, "annotations": _nameless(entry.get("annotations"))}
+    annotations = _nameless(entry.get("annotations"))
+    annotations.pop(LAST_RESULT_OF, None)
+    stripped = {**entry, "annotations": annotations}
     try:
         return Descriptor.from_json(stripped)
     except (ValueError, AttributeError, TypeError):

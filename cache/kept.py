@@ -6,6 +6,7 @@ import os
 
 from pybuild.cache.images import reach
 from pybuild.cache.mark import mark
+from pybuild.cache.origins import shown
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.cache.value import by_value, value
@@ -19,6 +20,7 @@ class Kept:
 
     Attributes:
         images: names, or digests, of images that need it.
+        last_of: the contexts whose last result they are, if that alone keeps it.
         processes: ids of living processes whose builds use it.
         children: ids of the deltas that lie directly on it, and go before it.
         value: seconds of work for each of its bytes and each second of its age.
@@ -28,6 +30,7 @@ class Kept:
 
     record: UsageRecord
     images: tuple[str, ...]
+    last_of: tuple[str, ...]
     processes: tuple[int, ...]
     children: tuple[str, ...]
     value: float
@@ -81,17 +84,19 @@ def _reached(store: Store, digest: str) -> set[str]:
 def _explained(store: Store, records: list[UsageRecord], record: UsageRecord) -> Kept:
     now = store.clock.now()
     images = _images(store, record) if record.kind == "blob" else ()
+    last_of = tuple(map(shown, record.last_of))
     processes = store.leases.holders(record.kind, record.id) if record.in_use else ()
     order = by_value([r for r in records if r.reclaimable], now)
     place = order.index(record) if record.reclaimable else None
     return Kept(
         record=record,
         images=images,
+        last_of=last_of,
         processes=processes,
         children=tuple(r.id for r in records if record.id in r.parents),
         value=value(record, now),
         place=place,
-        way_out=_way_out(record, images, processes),
+        way_out=_way_out(record, images, last_of, processes),
     )
 
 
@@ -106,9 +111,16 @@ def _images(store: Store, record: UsageRecord) -> tuple[str, ...]:
     )
 
 
-def _way_out(record: UsageRecord, images: tuple[str, ...], processes: tuple[int, ...]) -> str:
-    if images:
-        return f"pybuild rmi {' '.join(images)}, then pybuild prune"
+def _way_out(
+    record: UsageRecord,
+    images: tuple[str, ...],
+    last_of: tuple[str, ...],
+    processes: tuple[int, ...],
+) -> str:
+    if images and record.pinned:
+        named = tuple(name for name in images if not name.startswith("sha256:"))
+        by_hand = f"pybuild rmi {' '.join(named or images)}, then pybuild prune"
+        return f"{by_hand}; or the next build of {' and of '.join(last_of)}" if last_of else by_hand
     if record.in_use:
         pids = ", ".join(map(str, processes)) or "a process elsewhere"
         return f"it goes when the build of {pids} has ended and nothing else needs it"

@@ -7,14 +7,15 @@ Marking reads; it decides nothing and frees nothing. `usage` turns a mark into a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import field
 from typing import Any
 
-from pybuild.cache.images import reach
+from pybuild.cache.images import name_of, reach
 from pybuild.cache.imported import LAYER
 from pybuild.cache.inputs import INPUTS, LISTING
 from pybuild.cache.jsontext import as_list, as_number, as_object
+from pybuild.cache.origins import Origin, may_build_again, origins_of, shown
 from pybuild.cache.patches import COPIED, with_wholes
 from pybuild.cache.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
@@ -25,13 +26,16 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")
 
 Name = tuple[str, str]
 
+# The kind of an image without a name: it holds its blobs as records do, and goes as they go.
+IMAGE = "image"
+
 
 @dataclass(slots=True)
 class Holder:
-    """A record as far as freeing is concerned.
+    """A record, or an image without a name, as far as freeing is concerned.
 
     Attributes:
-        name: kind and key in `Records`.
+        name: kind and key in `Records`; `IMAGE` and the digest.
         deltas, blobs: what it names, and what patches among it change; there or not.
         seconds: how long it takes to make again; 0 where nobody knows.
     """
@@ -52,21 +56,23 @@ class Mark:
 
     Attributes:
         state: equal states mean that no image and no record changed between two marks.
-        image_blobs: what index.json reaches and what the registry links; never freed.
+        image_blobs: what images with names reach and what the registry links; never freed.
+        last_results: what images without names reach that are last results, and whose.
         by_delta, by_blob: the holders of each.
         leftover: housekeeping records whose subject is gone.
     """
 
-    state: object
+    state: tuple[object, ...]
     leased: set[Name]
     image_blobs: set[str] = field(default_factory=set[str])
+    last_results: dict[str, set[Origin]] = field(default_factory=dict[str, "set[Origin]"])
     holders: dict[Name, Holder] = field(default_factory=dict[Name, Holder])
     by_delta: dict[str, list[Holder]] = field(default_factory=dict[str, list[Holder]])
     by_blob: dict[str, list[Holder]] = field(default_factory=dict[str, list[Holder]])
     leftover: list[Name] = field(default_factory=list[Name])
 
 
-def state_of(store: Store) -> object:
+def state_of(store: Store) -> tuple[object, ...]:
     """Return what `Mark.state` is compared with; see `Records.version` for its thread."""
     return store.images.signature(), store.records.version(), store.repositories.signature()
 
@@ -79,9 +85,7 @@ def mark(store: Store) -> Mark:
     """
     # The state first: what changes while we look makes this mark stale, never wrongly fresh.
     found = Mark(state=state_of(store), leased=store.leases.held())
-    roots = [entry["digest"] for entry in store.images.entries()]
-    reach(store.blobs, roots, found.image_blobs)
-    found.image_blobs |= store.repositories.linked()
+    _add_images(store, found)
     uses = dict(store.records.items(USE))
     results: set[str] = set()
     for key, value in store.records.items(RESULT):
@@ -114,6 +118,49 @@ def mark(store: Store) -> Mark:
         if name[0] == LAYER and _is_spent(store, found, name[1], holder)
     ]
     return found
+
+
+def drop_images(store: Store, found: Mark, digests: Collection[str]) -> None:
+    """Remove images from the index, for who holds the collection lock; the mark stays as fresh."""
+    store.images.drop(digests)
+    found.state = (store.images.signature(), *found.state[1:])
+
+
+def _add_images(store: Store, found: Mark) -> None:
+    unnamed: dict[str, dict[str, Any]] = {}
+    named: set[str] = set()
+    for entry in store.images.entries():
+        if name_of(entry) is None:
+            unnamed[entry["digest"]] = entry
+        else:
+            named.add(entry["digest"])
+    reach(store.blobs, named, found.image_blobs)
+    found.image_blobs |= store.repositories.linked()
+    for digest, entry in unnamed.items():
+        if digest not in named:
+            _add_unnamed(store, found, digest, entry)
+
+
+def _add_unnamed(store: Store, found: Mark, digest: str, entry: dict[str, Any]) -> None:
+    origins = [origin for origin in origins_of(entry) if may_build_again(origin)]
+    reached: set[str] = set()
+    reach(store.blobs, [digest], reached)
+    made = store.blobs.time(digest)
+    holder = Holder(
+        name=(IMAGE, digest),
+        blobs=tuple(sorted(reached)),
+        description=f"last result of {shown(origins[0])}" if origins else "untagged image",
+        created=made,
+        last_used=made,
+    )
+    _add(found, holder)
+    for blob in reached if origins else ():
+        found.last_results.setdefault(blob, set()).update(origins)
+    # With its manifest it has lost all, and one whose blobs all belong to others frees nothing.
+    is_shared = not any(store.blobs.has(blob) for blob in reached - found.image_blobs)
+    is_spent = not made or (is_shared and not origins)
+    if is_spent and ("blob", digest) not in found.leased:
+        found.leftover.append(holder.name)
 
 
 def _is_spent(store: Store, found: Mark, delta: str, holder: Holder) -> bool:

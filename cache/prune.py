@@ -14,7 +14,7 @@ from dataclasses import field
 
 from pybuild.cache.atomic import fault, faults
 from pybuild.cache.filters import parse_filters
-from pybuild.cache.mark import Mark, Name, mark, state_of
+from pybuild.cache.mark import IMAGE, Mark, Name, drop_images, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.cache.usage import FRONTEND, INTERNAL, UsageRecord, usage
 from pybuild.cache.value import by_value
@@ -160,8 +160,7 @@ def _prune(
                 marked = mark(store)
                 plan = choose(usage(store, marked))[:_BATCH]
                 gone: set[Name] = set()
-                for record in plan:
-                    _remove(store, record, gone, pruned, progress)
+                _remove_all(store, marked, plan, gone, pruned, progress)
             _delete(store, pruned)
             done = True
         if not done:
@@ -233,8 +232,8 @@ def _sweep(
             held = store.leases.held()
             if held - marked.leased:
                 return False
-            for record in plan[start : start + _BATCH]:
-                _remove(store, record, gone, pruned, progress)
+            batch = plan[start : start + _BATCH]
+            _remove_all(store, marked, batch, gone, pruned, progress)
         _delete(store, pruned)
     return True
 
@@ -243,6 +242,23 @@ def _delete(store: Store, pruned: Pruned) -> None:
     """Delete what was taken away, now that nobody waits for us."""
     while pruned.waiting:
         pruned.freed += store.tmp.delete(pruned.waiting.pop())
+
+
+def _remove_all(
+    store: Store,
+    marked: Mark,
+    batch: Sequence[UsageRecord],
+    gone: set[Name],
+    pruned: Pruned,
+    progress: Callable[[UsageRecord], None],
+) -> None:
+    """Remove what a batch is about, images without names first, all by one change of the index."""
+    images = {name for record in batch for name in record.records if name[0] == IMAGE} - gone
+    if images:
+        drop_images(store, marked, {digest for _, digest in images})
+        gone |= images
+    for record in batch:
+        _remove(store, record, gone, pruned, progress)
 
 
 def _remove(
@@ -287,7 +303,11 @@ def _tidy(store: Store) -> None:
     with store.leases.collecting():
         if state_of(store) == marked.state and not store.leases.held() - marked.leased:
             for kind, key in marked.leftover:
-                store.records.delete(kind, key)
+                if kind != IMAGE:
+                    store.records.delete(kind, key)
+            images = {key for kind, key in marked.leftover if kind == IMAGE}
+            if images:
+                store.images.drop(images)
 
 
 def wait_until_freed(store: Store) -> None:

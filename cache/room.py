@@ -22,6 +22,7 @@ from pybuild.cache.atomic import faults
 from pybuild.cache.evictor import Evictor
 from pybuild.cache.holdings import Count, Holdings, Stated
 from pybuild.cache.locks import locked
+from pybuild.cache.origins import Origin
 from pybuild.cache.store import Store
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import EnvironmentFault, PybuildError
@@ -40,6 +41,8 @@ _PATIENCE_S = 10.0
 _YIELD_S, _YIELD_PART = 1.0, 100
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.5
+# What part of the ceiling last results of builds keep, whatever else is to be written.
+_LAST_RESULTS_PART = 2
 # Who writes is ended this part below the ceiling: it writes on while it is told and goes.
 _MARGIN = 100
 # From being told to end until nothing is written any more, on a busy machine.
@@ -60,7 +63,7 @@ class Room:
         self._slack = ceiling // _LEAST_SLACK
         self._holdings = Holdings(store)
         self._mutex = os.path.join(store.root, "locks", "space")
-        self._evictor = Evictor(store)
+        self._evictor = Evictor(store, ceiling // _LAST_RESULTS_PART)
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._writers: dict[int, tuple[str, TooMuch]] = {}
@@ -159,6 +162,10 @@ class Room:
                     if not self._mounts[name]:
                         del self._mounts[name]
             self.changed()
+
+    def succeeding(self, origin: Origin) -> AbstractContextManager[None]:
+        """Let the last result of *origin* go, if nothing else can, for the one made in the block."""
+        return self._evictor.succeeding(origin)
 
     def changed(self) -> None:
         """Look soon: something was committed or given up."""
@@ -289,7 +296,8 @@ class Room:
         """Say what holds the space that is wanted."""
         found = self._evictor.found
         parts = {
-            "images": sum(r.size for r in found if r.pinned),
+            "images": sum(r.size for r in found if r.pinned and not r.last_of),
+            "last results of builds": sum(r.size for r in found if r.last_of),
             "in use by running builds": sum(r.size for r in found if r.in_use and not r.pinned),
             "being written": self._own.used + sum(one.used for one in count.others.values()),
         }

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pybuild.cache.imported import LAYER
 from pybuild.cache.jsontext import as_number
-from pybuild.cache.mark import Holder, Mark, Name, mark
+from pybuild.cache.mark import IMAGE, Holder, Mark, Name, mark
 from pybuild.cache.mounts import look
+from pybuild.cache.origins import Origin
 from pybuild.cache.results import RESULT
 from pybuild.cache.sizes import delta_size
 from pybuild.cache.store import Store
@@ -38,6 +39,8 @@ class UsageRecord:
         in_use: a living process needs it; it cannot be freed.
         shared: an image needs it, or more than one record.
         pinned: an image needs it; it cannot be freed.
+        last_of: pinned, but only for the last results of these, which have no name: where a ceiling
+            leaves no room for all of them, the oldest go.
         mutable: it changes in place, as cache mounts do.
         parents: ids of the deltas directly below.
         records: the records that name it, and so must go before it.
@@ -54,6 +57,7 @@ class UsageRecord:
     in_use: bool = False
     shared: bool = False
     pinned: bool = False
+    last_of: tuple[Origin, ...] = ()
     mutable: bool = False
     description: str = ""
     parents: tuple[str, ...] = ()
@@ -124,6 +128,7 @@ def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     for digest, status in store.blobs.list():
         holders = marked.by_blob.get(digest, [])
         pinned = digest in marked.image_blobs
+        last_of = () if pinned else tuple(sorted(marked.last_results.get(digest, ())))
         # A lazily pulled layer is in the store by its blob alone: its results go with it.
         lazy = [
             result
@@ -147,8 +152,14 @@ def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 in_use=leased,
                 shared=pinned or len(needing) > 1,
                 # What explains a result goes after the result, not the result for its sake.
-                pinned=pinned or any(holder.name[0] == RESULT for holder in holders),
-                description=_description(needing, "part of an image" if pinned else ""),
+                pinned=pinned
+                or bool(last_of)
+                or any(holder.name[0] == RESULT for holder in holders),
+                last_of=last_of,
+                description=_description(
+                    [holder for holder in needing if not (pinned and holder.name[0] == IMAGE)],
+                    "part of an image" if pinned else "",
+                ),
                 records=_names(needing),
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import Enum, auto
 
-from pybuild.frontend.giturl import GitUrl, is_http, parse_git_url
+from pybuild.frontend.giturl import GitUrl, is_http, parse_git_url, without_credentials
 from pybuild.model.errors import UserError
 from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
@@ -60,3 +60,21 @@ def is_at_hand(request: BuildRequest, stdin: StandardInput) -> bool:
             return request.dockerfile == "-" or not stdin.is_archive()
         case _:
             return False
+
+
+def origin_of(request: BuildRequest) -> tuple[str, str, str]:
+    """Return what the build is of: its context, and which Dockerfile and target of that.
+
+    The next build of the same takes the place of its result (`pybuild.cache.origins`). A repository
+    is the same at whichever commit.
+    """
+    context, dockerfile = request.context, request.dockerfile or "Dockerfile"
+    if request.dockerfile_text is not None:
+        dockerfile = "-"
+    if kind_of(context) is ContextKind.DIRECTORY:
+        context = os.path.realpath(context)
+        if request.dockerfile and request.dockerfile_text is None and not is_http(dockerfile):
+            dockerfile = os.path.relpath(os.path.realpath(dockerfile), context)
+    else:
+        context = without_credentials(context).partition("#")[0]
+    return context, dockerfile, request.target

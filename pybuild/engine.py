@@ -31,7 +31,7 @@ from pybuild.executor.workers import Workers
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
-from pybuild.export import export_all, is_delivered, results_of
+from pybuild.export import export_all, is_delivered, results_of, succeeding
 from pybuild.frontend.ast import Dockerfile
 from pybuild.frontend.epoch import EpochSource
 from pybuild.frontend.lower import lower
@@ -398,6 +398,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.close, session)
             stack.enter_context(_sources(prepared.inputs.filename, prepared.dockerfile.lines))
+            stack.enter_context(succeeding(self.store, request))
             if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
                 stack.callback(memo.forget, self.settings.root)
             async with runner:

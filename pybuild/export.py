@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild import outputs as writers
 from pybuild.annotations import Annotations, Place
 from pybuild.cacheresults import StepResult
+from pybuild.contextkinds import origin_of
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.image.config import format_time
@@ -34,6 +36,7 @@ from pybuild.wholefile import is_stream
 
 if TYPE_CHECKING:
     from pybuild.attest.attestation import Attestation
+    from pybuild.cache.store import Store
     from pybuild.engine import Engine
     from pybuild.solver.solution import Solution
 
@@ -115,6 +118,15 @@ def is_delivered(request: BuildRequest) -> bool:
     return not request.outputs or any(o.type != "cacheonly" for o in request.outputs)
 
 
+def succeeding(store: Store, request: BuildRequest) -> AbstractContextManager[None]:
+    """Let the last result of the same context go, where nothing else can, if there is to be a newer."""
+    outputs = request.outputs or (Output(type="image"),)
+    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in outputs)
+    if store.room is None or not keeps:
+        return nullcontext()
+    return store.room.succeeding(origin_of(request))
+
+
 async def export_all(
     engine: Engine, request: BuildRequest, built: Sequence[Built], emit: Emit
 ) -> Exported:
@@ -164,7 +176,7 @@ async def _export_image(
     elif output.type in {"oci", "docker"}:
         await writers.write_archive(engine, output, made.dated, names)
     else:
-        await keep_image(engine, output, made, names, step)
+        await keep_image(engine, output, made, names, step, origin_of(request))
     return Exported(
         image=made.descriptor,
         image_id=made.image_id,
@@ -335,9 +347,19 @@ async def _attestations(
 
 
 async def keep_image(
-    engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+    engine: Engine,
+    output: Output,
+    made: Made,
+    names: Sequence[Reference],
+    step: InternalStep,
+    origin: tuple[str, str, str] | None = None,
 ) -> None:
-    """Name the image in the store, and push it, as *output* says."""
+    """Name the image in the store, and push it, as *output* says.
+
+    Args:
+        origin: what it is the last result of, and stays for that; a server's clients could not
+            have it removed.
+    """
     by_digest = output.flag("push-by-digest")
     if by_digest:
         check_tagless(names)
@@ -347,10 +369,10 @@ async def keep_image(
         if by_digest or output.flag("name-canonical"):
             kept += dict.fromkeys(canonical)
         for name in kept:
-            await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor)
+            await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor, origin)
             step.did(f"naming to {name}")
         if not names:
-            await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor)
+            await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor, origin)
     if output.pushes:
         insecure = output.flag("registry.insecure")
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)

@@ -144,6 +144,7 @@ class ImageMaker:
         known: dict[str, Any] = facts.get("rewritten") or {}
         if kind in known:
             found = Descriptor.from_json(known[kind])
+            await asyncio.to_thread(store.lease.add, "blob", found.digest)
             if store.blobs.holds(found):
                 return Digest.parse(known[kind]["diff_id"]), self._noted(found)
         if not store.deltas.has(delta):

@@ -84,7 +84,7 @@ class ImageSourceResolver:
         reference, platform = request.reference, request.platform
         if request.layout:
             return await asyncio.to_thread(self._of_layout, request)
-        manifest = None if pull else self._local(reference, platform)
+        manifest = None if pull else await asyncio.to_thread(self._local, reference, platform)
         is_local = manifest is not None
         if manifest is None and not pull:
             manifest = self._whole(self.resolutions.get(reference, platform), platform)
@@ -161,8 +161,9 @@ class ImageSourceResolver:
         )
 
     def _local(self, reference: Reference, platform: Platform) -> Descriptor | None:
-        """An image that was built or pulled here under this name."""
-        return self._whole(self._store.images.resolve(str(reference)), platform)
+        """An image that was built or pulled here under this name; it stays, whoever takes that."""
+        found = self._store.images.held(str(reference), self._store.lease)
+        return self._whole(found, platform)
 
     def _whole(self, descriptor: Descriptor | None, platform: Platform) -> Descriptor | None:
         """The platform's manifest, if it and its config are in the store."""
@@ -240,6 +241,7 @@ class ImageSourceResolver:
         descriptor = Descriptor.from_json(facts["descriptor"])
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock, AsyncExitStack() as stack:
+            await asyncio.to_thread(self._store.lease.add, "blob", descriptor.digest)
             if self._store.blobs.holds(descriptor):
                 return
             if self._store.room is not None:

@@ -87,7 +87,7 @@ class LayerMaker:
         self, delta: str, facts: dict[str, Any], diff_id: Digest, pulled: Descriptor
     ) -> tuple[Digest, Descriptor]:
         """The blob of a pulled layer in our compression, made from the one it came in."""
-        known = self._known(facts)
+        known = await self._known(facts)
         if known is not None:
             return known
         made = await self._blob(
@@ -101,10 +101,14 @@ class LayerMaker:
         await asyncio.to_thread(self._store.records.put, LAYER, delta, self._noting(facts, *made))
         return made
 
-    def _known(self, facts: dict[str, Any]) -> tuple[Digest, Descriptor] | None:
+    async def _known(self, facts: dict[str, Any]) -> tuple[Digest, Descriptor] | None:
         """The layer in our compression, if *facts* tell of one that is there."""
         made = facts.get("blobs", {}).get(self.kind)
-        if made is None or not self._store.blobs.holds(found := Descriptor.from_json(made)):
+        if made is None:
+            return None
+        found = Descriptor.from_json(made)
+        await asyncio.to_thread(self._store.lease.add, "blob", found.digest)
+        if not self._store.blobs.holds(found):
             return None
         return Digest.parse(made.get("diff_id") or facts["diff_id"]), found
 
@@ -121,7 +125,7 @@ class LayerMaker:
     async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
         """The layer in our compression, written if it was not."""
         store = self._store
-        known = self._known(facts or {})
+        known = await self._known(facts or {})
         if known is not None:
             return known
         diff_id, descriptor = await self.write(delta, None)

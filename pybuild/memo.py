@@ -113,8 +113,8 @@ def holds(memo: dict[str, Any], root: str) -> bool:
             and all(_file_digest(path) == digest for path, digest in memo["files"])
             and all(_resolution(path) == digest for path, digest in memo["resolutions"])
             and all(os.stat(path).st_size == size for path, size in memo["present"])
-            and _names_hold(root, memo["image"]["digest"], memo["names"])
-            and all(_names_hold(root, digest, [name]) for name, digest in memo["bases"])
+            and _names_hold(root, memo["image"]["digest"], memo["names"], memo["origin"])
+            and all(_names_hold(root, digest, [name], []) for name, digest in memo["bases"])
             and all(_context_holds(context) for context in memo["contexts"])
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -167,16 +167,20 @@ def _resolution(path: str) -> str:
         return str(json.load(file)["manifest"]["digest"])
 
 
-def _names_hold(root: str, digest: str, names: list[str]) -> bool:
-    """Whether the local store's index still gives every name of the result to the result."""
+def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> bool:
+    """Whether the local store's index still gives every name of the result to the result.
+
+    One without a name must be the last of its *origin*, or nothing would keep it from now on.
+    """
     with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
         manifests: list[dict[str, Any]] = json.load(file)["manifests"]
-    held: set[str] = set()
-    for descriptor in manifests:
-        if descriptor["digest"] == digest:
-            notes: dict[str, str] = descriptor.get("annotations") or {}
-            held.add(notes.get("io.containerd.image.name", ""))
-    return bool(held) and held.issuperset(names)
+    entries = [entry for entry in manifests if entry["digest"] == digest]
+    if names:
+        notes: list[dict[str, str]] = [entry.get("annotations") or {} for entry in entries]
+        return {note.get("io.containerd.image.name", "") for note in notes}.issuperset(names)
+    from pybuild.cache.origins import origins_of
+
+    return any(tuple(origin) in origins_of(entry) for entry in entries)
 
 
 def _context_holds(context: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ _GROUPS = {
     "explain": "building",
     "export": "images",
     "history": "images",
+    "image": "images",
     "images": "images",
     "imagetools": "registries",
     "import": "images",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.common import FORMAT, GLOBAL, PLATFORM, TREES
+from pybuild.commandline.common import FORCE, FORMAT, GLOBAL, PLATFORM, TREES
 from pybuild.options import Command, Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -25,6 +25,20 @@ COMMANDS: tuple[Command, ...] = (
             *GLOBAL,
         ),
         ("NAME", 1, 1),
+    ),
+    Command(
+        "image",
+        "Remove the images that have no name, and what they alone need.",
+        "pybuild.commands.imageprune:main",
+        (
+            Option(
+                "all", "all images that no process uses, not only those without a name", "", "a"
+            ),
+            Option("filter", "only what matches (until=24h, dangling=false)", "K=V", "", True),
+            FORCE,
+            *GLOBAL,
+        ),
+        ("prune", 1, 1),
     ),
     Command(
         "images",

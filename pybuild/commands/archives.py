@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pybuild.commands.images import find, open_store, parse_reference
 from pybuild.host import native_platform, platforms_from
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pybuild.request import BuildRequest
 
 _ROOTFS = "rootfs.tar"
+_EXPORTING = "pybuild-export-"
 _PIECE = 1 << 20
 # What `docker import --change` takes; the rest would run something, or read files.
 _CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL") + (
@@ -49,7 +50,7 @@ def save(parsed: Parsed) -> int:
     with open_store(parsed, to_read=True) as store:
         named: dict[Descriptor, list[str]] = {}
         for text in parsed.positionals:
-            image = chosen(store, find(store, text))
+            image = chosen(store, _found(store, text))
             names = named.setdefault(image, [])
             if (name := _name(store, text)) and name not in names:
                 names.append(name)
@@ -59,6 +60,14 @@ def save(parsed: Parsed) -> int:
         with whole_file(dest) as fd, os.fdopen(os.dup(fd), "wb", buffering=_PIECE) as file:
             write(file, store.blobs.path, images)
     return 0
+
+
+def _found(store: Store, text: str) -> Descriptor:
+    """Find an image and keep it while it is written; on a full disk nothing can be promised."""
+    try:
+        return find(store, text, hold=True)
+    except EnvironmentFault:
+        return find(store, text)
 
 
 def load(parsed: Parsed) -> int:
@@ -94,15 +103,14 @@ def export(parsed: Parsed) -> int:
     """Write the file tree of an image as a tar: what a build of ``FROM image`` gives."""
     from pybuild.request import BuildRequest, Output
 
-    image, contexts = _source(parsed, parsed.positionals[0])
-    output = Output(type="tar", dest=parsed.one("output", "-"))
-    with tempfile.TemporaryDirectory(prefix="pybuild-export-") as context:
+    with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
+        image, contexts = _source(store, parsed.positionals[0])
         request = BuildRequest(
             context=context,
             dockerfile_text=f"FROM {image}\n".encode(),
             named_contexts=contexts,
             platforms=platforms_from(parsed.one("platform")),
-            outputs=(output,),
+            outputs=(Output(type="tar", dest=parsed.one("output", "-")),),
         )
         _build(parsed, request)
     return 0
@@ -133,14 +141,13 @@ def import_(parsed: Parsed) -> int:
     return 0
 
 
-def _source(parsed: Parsed, name: str) -> tuple[str, dict[str, str]]:
+def _source(store: Store, name: str) -> tuple[str, dict[str, str]]:
     """What ``FROM`` is to say for an image, and the named context that it may need: the store is an
-    OCI layout, and so has images that go by an ID only."""
-    with open_store(parsed) as store:
-        found = store.images.resolve(name)
-        if found is None or _name(store, name):
-            return str(parse_reference(name)), {}
-        return "image", {"image": f"oci-layout://{store.root}@{found.digest}"}
+    OCI layout, and so has images that go by an ID only. The image stays until *store* is closed."""
+    found = store.images.held(name, store.lease)
+    if found is None or _name(store, name):
+        return str(parse_reference(name)), {}
+    return "image", {"image": f"oci-layout://{store.root}@{found.digest}"}
 
 
 def _build(parsed: Parsed, request: BuildRequest) -> str:

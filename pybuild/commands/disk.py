@@ -71,7 +71,8 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
 
 def prune(parsed: Parsed) -> int:
     """Free what nothing needs; asks first unless told not to."""
-    if not confirmed(parsed):
+    what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
+    if not confirmed(parsed, f"{what}, and all images without a name but the last of each build"):
         return 0
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     keeping = read_keeping(settings.registry_server)
@@ -131,8 +132,8 @@ def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = Fa
     return uvloop.run(run())
 
 
-def confirmed(parsed: Parsed) -> bool:
-    """Ask whether to go on, unless told not to.
+def confirmed(parsed: Parsed, what: str) -> bool:
+    """Ask whether to remove *what*, unless told not to.
 
     Raises:
         UsageError: there is nobody to ask.
@@ -141,7 +142,6 @@ def confirmed(parsed: Parsed) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError("prune asks before it deletes", hints=["add --force to do without"])
-    what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
     sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -32,13 +32,17 @@ def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
     return Store.open(settings.root, SystemClock(), to_read=to_read)
 
 
-def find(store: Store, name: str) -> Descriptor:
+def find(store: Store, name: str, *, hold: bool = False) -> Descriptor:
     """Return the image called *name*: a reference, an image ID or the start of one.
+
+    Args:
+        hold: keep it until *store* is closed, whatever others remove or rename meanwhile.
 
     Raises:
         UserError: no such image, or several start like this.
     """
-    descriptor = store.images.resolve(name)
+    images = store.images
+    descriptor = images.held(name, store.lease) if hold else images.resolve(name)
     if descriptor is None:
         raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
     return descriptor
@@ -166,7 +170,7 @@ def tag(parsed: Parsed) -> int:
     source, name = parsed.positionals
     reference = parse_reference(name)
     with open_store(parsed) as store:
-        store.images.tag(str(reference), find(store, source))
+        store.images.tag(str(reference), find(store, source, hold=True))
     return 0
 
 

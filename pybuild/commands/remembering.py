@@ -10,6 +10,7 @@ from typing import Any
 
 from pybuild import memo
 from pybuild.annotations import is_attribute
+from pybuild.contextkinds import origin_of
 from pybuild.engine import Engine, Prepared
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
@@ -161,6 +162,7 @@ def remember(
             "image": result.image.to_json(),
             "image_id": result.image_id,
             "names": list(result.names),
+            "origin": origin_of(prepared.request),
             "metadata": dict(result.metadata),
             "steps": list(steps.values()),
         },

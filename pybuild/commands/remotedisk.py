@@ -19,7 +19,7 @@ def du(parsed: Parsed, builder: Builder) -> int:
 
 def prune(parsed: Parsed, builder: Builder) -> int:
     """Let it free what nothing needs; asks first unless told not to."""
-    if not confirmed(parsed):
+    if not confirmed(parsed, "all build cache of the server"):
         return 0
     freed = run(disk.prune(builder, policy_from(parsed, None), tell))
     sys.stdout.write(f"Total:\t{human_bytes(freed)}\n")

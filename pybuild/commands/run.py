@@ -110,13 +110,18 @@ async def find_image(
 ) -> tuple[Descriptor, dict[str, Any]]:
     """The manifest and config of an image of the local store, pulled first if it is not there."""
     wanted = platform or native_platform()
-    descriptor = engine.store.images.resolve(name)
+    descriptor = engine.store.images.held(name, engine.store.lease)
     try:
         reference = Reference.parse(name)
     except ValueError as error:
         if descriptor is None:
             raise UserError(f'no such image: "{name}": {error}') from error
         reference = Reference("localhost", "unnamed")
+    if descriptor is None and reference.path == "library/sha256":
+        raise UserError(
+            f"no such image: {name}",
+            hints=["one without a name is freed after the next build of its context"],
+        )
     if descriptor is None:
         resolved = await engine.images.resolve(ImageRequest(reference, wanted), pull=False)
         data = engine.store.blobs.read(resolved.digest)

@@ -53,7 +53,7 @@ def push(parsed: Parsed) -> int:
     """Send an image of the store to the registry that its name names."""
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
-        descriptor = find(engine.store, str(reference))
+        descriptor = find(engine.store, str(reference), hold=True)
         await push_image(engine, descriptor, [reference], step)
         return f"{reference}@{descriptor.digest}"
 

@@ -29,6 +29,7 @@ def _text(kept: Kept) -> str:
     lines.append(f"  what        {record.description or record.type}, {human_bytes(record.size)}")
     lines.append(f"  last used   {_used(kept)}")
     lines += [f"  needed by   image {name}" for name in kept.images]
+    lines += [f"  last of     {context}" for context in kept.last_of]
     lines += [f"  needed by   process {pid}: {command_of(pid)[:80]}" for pid in kept.processes]
     lines += [f"  needed by   delta {id}, which lies on it" for id in kept.children]
     results = sum(kind == "result" for kind, _ in record.records)
@@ -49,6 +50,8 @@ def _used(kept: Kept) -> str:
 
 
 def _until(kept: Kept) -> str:
+    if kept.last_of:
+        return "the next build"
     if kept.place is None:
         return "nothing needs it any more"
     if not kept.place:
@@ -63,6 +66,7 @@ def _json(kept: Kept) -> dict[str, object]:
         "kind": kept.record.kind,
         "size": kept.record.size,
         "images": list(kept.images),
+        "last_of": list(kept.last_of),
         "processes": list(kept.processes),
         "children": list(kept.children),
         "records": [list(name) for name in kept.record.records],

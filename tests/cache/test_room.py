@@ -163,7 +163,7 @@ def test_freeing_all_that_can_go_and_too_little_is_in_vain(root: Path, clock: Fa
     """Else whoever writes past the ceiling goes on as long as others leave something to free."""
     filled(root, clock, 1, 1)
     with Store.open(root, clock) as store:
-        evictor = Evictor(store)
+        evictor = Evictor(store, 0)
         assert evictor.free(lambda: MB, 0)
         assert not evictor.is_vain()
         assert evictor.free(lambda: 100 * MB, 0)
