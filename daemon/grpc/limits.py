@@ -1,4 +1,4 @@
-"""What a peer may use of us."""
+"""What a peer may use of us, and all of them together."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ class Limits:
 
     Attributes:
         message_bytes: of one message, also after decompression.
-        unread_bytes: that messages take which nobody has read, over all calls of a connection.
-        preface_s: the time to begin the connection.
+        unread_bytes: that messages take which nobody has read, over all calls of an owner.
+        preface_s: the time to begin the connection, TLS and all.
+        connections: at once, by one address that we listen on.
+        peer_connections: those from one machine, or of one user.
+        waiting: those that have not begun; when there are more, the one that waits longest goes.
+        idle_s: how long a connection may stay without a call.
         http2: the rules below gRPC.
     """
 
     message_bytes: int = 16 << 20
     unread_bytes: int = 256 << 20
     preface_s: float = 10.0
+    connections: int = 1000
+    peer_connections: int = 250
+    waiting: int = 100
+    idle_s: float = 600.0
     http2: Http2Limits = field(default_factory=Http2Limits)

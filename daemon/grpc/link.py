@@ -62,10 +62,10 @@ class Flow:
             try:
                 inbox.feed(event.pieces, size)
             finally:
-                self._link.unread += inbox.cost - before
+                self._link.backlog.size += inbox.cost - before
             if event.end:
                 inbox.end()
-            if self._link.unread > self._link.limits.unread_bytes:
+            if self._link.backlog.size > self._link.limits.unread_bytes:
                 raise RpcError(Code.RESOURCE_EXHAUSTED, "too much waits to be read")
         except RpcError as error:
             self.refuse(error)
@@ -103,7 +103,7 @@ class Flow:
         inbox = self._inbox
         message, size = inbox.messages.popleft()
         inbox.size -= size
-        self._link.unread -= size + MESSAGE_COST
+        self._link.backlog.size -= size + MESSAGE_COST
         self._consumed(size)
         return message
 
@@ -120,7 +120,7 @@ class Flow:
         inbox.messages.clear()
         size = sum([size for _, size in found])
         inbox.size -= size
-        self._link.unread -= size + MESSAGE_COST * len(found)
+        self._link.backlog.size -= size + MESSAGE_COST * len(found)
         self._consumed(size)
         return [message for message, _ in found]
 
@@ -182,7 +182,7 @@ class Flow:
 
     def _discard(self) -> None:
         inbox = self._inbox
-        self._link.unread -= inbox.cost
+        self._link.backlog.size -= inbox.cost
         inbox.messages.clear()
         unread, inbox.size = inbox.size - self._ahead, 0
         self._ahead = 0
@@ -209,12 +209,22 @@ class Flow:
             self._link.wants_flush()
 
 
+class Backlog:
+    """About how much memory messages take that nobody has read."""
+
+    __slots__ = ("__weakref__", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class Link:
     """Feeds a `Connection`, hands its events to the calls, and writes what it has to say.
 
     Attributes:
         flows: the calls by stream.
-        unread: what messages take that are here and not read, over all calls.
+        backlog: what messages take that are here and not read; connections may share one.
+        used_at: when a call began or ended, in the loop's time.
         failure: why the connection was closed.
     """
 
@@ -225,16 +235,18 @@ class Link:
         *,
         on_open: Callable[[Headers], None] | None = None,
         on_closed: Callable[[], None] | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.connection = connection
         self.limits = limits
         self.flows: dict[int, Flow] = {}
-        self.unread = 0
+        self.backlog = backlog or Backlog()
         self.lost = False
         self.failure: RpcError | None = None
         self._on_open = on_open
         self.on_closed = on_closed
         self._loop = asyncio.get_running_loop()
+        self.used_at = self._loop.time()
         self._sink: Sink | None = None
         self._flush_at: asyncio.Handle | None = None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from pybuild.daemon.grpc import timeouts
 from pybuild.daemon.grpc.calls import RESPONSE, Call, Handler
 from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.link import Link
+from pybuild.daemon.grpc.link import Backlog, Link
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.peer import Peer
 from pybuild.daemon.grpc.sockets import SocketProtocol
@@ -27,10 +28,15 @@ class GrpcServer:
         self._handlers = dict(handlers)
         self._limits = limits or Limits()
         self._connections: dict[Link, ServerConnection] = {}
+        self._backlogs: WeakValueDictionary[str, Backlog] = WeakValueDictionary()
         self._closing = False
 
-    def protocol(self) -> asyncio.BaseProtocol:
-        """Return the protocol of a new socket, for ``loop.create_server`` and its like."""
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def protocol(self) -> SocketProtocol:
+        """Return the protocol of a new socket, for `Doorway`, ``loop.create_server`` and its like."""
         return SocketProtocol(self.link, preface_s=self._limits.preface_s)
 
     async def serve_stream(self, stream: ByteStream, peer: Peer | None = None) -> None:
@@ -54,12 +60,15 @@ class GrpcServer:
 
     def link(self, peer: Peer | None = None) -> Link:
         """Return the link of a new connection, for a transport to feed."""
-        connection = ServerConnection(self._handlers, self._limits, peer or Peer())
+        peer = peer or Peer()
+        connection = ServerConnection(self._handlers, self._limits, peer)
+        backlog = self._backlogs.setdefault(peer.owner, Backlog())
         link = Link(
             Connection(client=False, limits=self._limits.http2),
             self._limits,
             on_open=connection.opened,
             on_closed=lambda: self._closed(link),
+            backlog=backlog,
         )
         connection.link = link
         self._connections[link] = connection
@@ -122,7 +131,15 @@ class ServerConnection:
             call.on_headers(event)
         task = call.start(handler, deadline)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._ended)
+        self._used()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._used()
+
+    def _used(self) -> None:
+        self.link.used_at = asyncio.get_running_loop().time()
 
     def _answer(self, stream_id: int, fields: Fields) -> None:
         # It may be over by now: what came with the request may have ended it again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from typing import cast
 
@@ -31,13 +32,12 @@ class SocketProtocol(asyncio.BufferedProtocol):
 
     def __init__(self, make_link: Callable[[Peer], Link], *, preface_s: float | None) -> None:
         self._make_link = make_link
-        self._buffer = bytearray(_READ_BYTES)
-        self._view = memoryview(self._buffer)
         self._preface_s = preface_s
         self._greeting = b"" if preface_s is not None else None
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.link: Link | None = None
+        self.begun = asyncio.Event()  # or gone before it began
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,16 +53,16 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self.link.attach(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Lend the buffer; what is read is used up before the next read."""
-        return self._view
+        """Lend the buffer; what is read is used up before the next read of any socket."""
+        return _buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         assert self.link is not None
         if self._greeting is None:
-            self.link.received(self._view[:nbytes])
+            self.link.received(_buffer()[:nbytes])
         else:
-            self._greet(bytes(self._view[:nbytes]))
+            self._greet(bytes(_buffer()[:nbytes]))
 
     def eof_received(self) -> bool:
         """Close: who hangs up wants no answers."""
@@ -81,6 +81,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End all calls."""
         self._stop_timer()
+        self.begun.set()
         self.gone.set()
         if self.link is not None:
             why = f": {exc}" if exc else ""
@@ -105,6 +106,11 @@ class SocketProtocol(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_LINGER_S, self._transport.abort)
 
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _greet(self, data: bytes) -> None:
         """Wait for the preface, so that what is no HTTP/2 gets an answer that it can read."""
         assert self._transport is not None and self.link is not None
@@ -118,6 +124,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         elif len(greeting) >= len(PREFACE):
             self._stop_timer()
             self._greeting = None
+            self.begun.set()
             self.link.release()
             self.link.received(greeting)
 
@@ -129,6 +136,22 @@ class SocketProtocol(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Shared(threading.local):
+    """One buffer for all sockets of a thread's loop: a silent connection needs none."""
+
+    view: memoryview | None = None
+
+
+_shared = _Shared()
+
+
+def _buffer() -> memoryview:
+    view = _shared.view
+    if view is None:
+        view = _shared.view = memoryview(bytearray(_READ_BYTES))
+    return view
 
 
 def _watch(own: socket.socket | None) -> None:

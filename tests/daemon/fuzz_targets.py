@@ -186,7 +186,7 @@ async def _feed(link: Link, data: bytes, rng: random.Random) -> None:
         await asyncio.sleep(0)
         link.release()
     assert sink.size < _MOST_OUTPUT
-    assert 0 <= link.unread <= LIMITS.unread_bytes + 100_000
+    assert 0 <= link.backlog.size <= LIMITS.unread_bytes + 100_000
 
 
 async def _grpc_server(data: bytes, rng: random.Random) -> str:
@@ -200,7 +200,7 @@ async def _grpc_server(data: bytes, rng: random.Random) -> str:
     for _ in range(3):
         await asyncio.sleep(0)
     assert not link.flows
-    assert link.unread == 0
+    assert link.backlog.size == 0
     assert len(asyncio.all_tasks()) <= before, "a task is left"
     return "lost" if lost else f"{min(calls, 3)} calls open"
 
@@ -231,7 +231,7 @@ async def _grpc_client(data: bytes, rng: random.Random) -> str:
             raise end
         ends.append(end.code.name if isinstance(end, RpcError) else "OK")
     assert not link.flows
-    assert link.unread == 0
+    assert link.backlog.size == 0
     assert len(asyncio.all_tasks()) <= before, "a task is left"
     return f"{done} done, {' '.join(sorted(ends))}"
 

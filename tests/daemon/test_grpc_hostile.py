@@ -339,6 +339,28 @@ def test_unread_messages_of_all_calls_are_bounded() -> None:
     _with_socket(client, limits=limits)
 
 
+def test_unread_messages_of_all_connections_of_an_owner_are_bounded() -> None:
+    async def lazy(call: Call) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        limits = Limits(unread_bytes=250_000)
+        async with serving({"/t.T/Lazy": lazy}, limits) as path, asyncio.timeout(WAIT_S):
+            raws = [Raw(*await asyncio.open_unix_connection(str(path))) for _ in range(3)]
+            for raw in raws:
+                raw.writer.write(GREETING + headers(1, _to(b"/t.T/Lazy")))
+                raw.writer.write(data(1, prefix(90_000) + bytes(9_000)) + data(1, bytes(9_000)) * 9)
+            answers = [asyncio.create_task(raw.answer(1)) for raw in raws]
+            done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            assert [(await task)[b"grpc-status"] for task in done] == [b"8"]
+            for task, raw in zip(answers, raws, strict=True):
+                task.cancel()
+                raw.writer.close()
+            await asyncio.gather(*answers, return_exceptions=True)
+
+    asyncio.run(run())
+
+
 def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
     async def lazy(call: Call) -> None:
         await asyncio.Event().wait()

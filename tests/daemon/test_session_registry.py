@@ -84,6 +84,22 @@ def test_two_sessions_of_one_id_cannot_be() -> None:
     asyncio.run(run())
 
 
+def test_sessions_of_one_owner_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pybuild.daemon.session.sessions._MOST_SESSIONS", 2)
+
+    async def run() -> None:
+        async with serving() as server, server.client({}, id="a"):
+            async with server.client({}, id="b"):
+                with pytest.raises(RpcError, match="2 sessions are open already") as caught:
+                    async with server.client({}, id="c"):
+                        pass
+                assert caught.value.code is Code.RESOURCE_EXHAUSTED
+            async with server.client({}, id="c"):
+                pass
+
+    asyncio.run(run())
+
+
 def test_a_session_without_an_id_is_refused() -> None:
     async def run() -> None:
         async with serving() as server:
