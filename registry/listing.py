@@ -13,7 +13,7 @@ from pybuild.registry import manifests
 from pybuild.registry.challenge import Scopes, pull_scope
 from pybuild.registry.faults import ContentFault, printable
 from pybuild.registry.hosts import Endpoint
-from pybuild.registry.transport import Request, Transport, joined
+from pybuild.registry.transport import Request, Transport, onward
 from pybuild.registry.wire import Response, origin_of
 
 _LIMIT_BYTES = 16 << 20
@@ -109,7 +109,7 @@ def next_page(response: Response) -> str:
     match = _NEXT.search(response.headers.get("Link", ""))
     if match is None:
         return ""
-    target = joined(response.url, match[1])
+    target = onward(response, match[1])
     return str(target) if origin_of(target) == origin_of(response.url) else ""
 
 

@@ -31,7 +31,7 @@ from pybuild.registry.lost import ConnectionLost, NotTls
 from pybuild.registry.patience import Patience
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.ratelimits import RateLimit
-from pybuild.registry.wire import Response, Wire, origin_of
+from pybuild.registry.wire import Origin, Response, Wire, origin_of
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -355,12 +355,13 @@ class Transport:
                 method,
                 url,
                 headers,
-                tls=self._tls(endpoint, url, home),
+                tls=self._tls(endpoint, url, home, at_home),
                 proxy=self._proxy(url),
                 body=body() if body is not None else None,
                 length=request.length,
                 idle_s=self._idle_s(method),
             )
+            response.left = None if at_home else home
             location = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not location:
                 return response, at_home
@@ -372,10 +373,11 @@ class Transport:
             at_home = at_home and origin_of(url) == home
         raise RegistryFault(f"more than {_MOST_HOPS} redirects")
 
-    def _tls(self, endpoint: Endpoint, url: URL, home: tuple[str, str, int]) -> Tls:
-        if origin_of(url)[1:] == home[1:]:
-            return endpoint.tls
-        return self._hosts.tls_of(url.authority, replace(endpoint.tls, keypairs=()))
+    def _tls(self, endpoint: Endpoint, url: URL, home: Origin, at_home: bool) -> Tls:
+        if origin_of(url)[1:] != home[1:]:
+            return self._hosts.tls_of(url.authority, replace(endpoint.tls, keypairs=()))
+        # A certificate of ours is a login, too.
+        return endpoint.tls if at_home else replace(endpoint.tls, keypairs=())
 
     def _proxy(self, url: URL) -> str | None:
         return proxy_for(url.scheme, url.host or "", url.port or 0, self._environ)
@@ -420,7 +422,7 @@ class Transport:
                     method,
                     url,
                     headers,
-                    tls=self._tls(endpoint, url, home),
+                    tls=self._tls(endpoint, url, home, at_home),
                     proxy=self._proxy(url),
                     body=once_only(data) if form else None,
                     length=len(data),
@@ -466,6 +468,18 @@ def joined(base: URL, location: str) -> URL:
         except ValueError:
             pass
     raise RegistryFault(f'redirect to "{printable(location.partition("?")[0], 100)}": not a URL')
+
+
+def onward(response: Response, location: str) -> URL:
+    """Return where an answer says to go on.
+
+    Raises:
+        RegistryFault: to no URL, or a stranger leads us back to where we are known.
+    """
+    target = joined(response.url, location)
+    if origin_of(target) == response.left:
+        raise RegistryFault(f"{response.url.host} leads back to {target.host}")
+    return target
 
 
 def _redirected(url: URL, location: str, endpoint: Endpoint) -> URL:

@@ -10,7 +10,7 @@ from pybuild.registry.challenge import Scopes, push_scope
 from pybuild.registry.faults import ContentFault, RegistryFault
 from pybuild.registry.hosts import Endpoint
 from pybuild.registry.samestore import STORE
-from pybuild.registry.transport import Request, Transport, joined
+from pybuild.registry.transport import Request, Transport, onward
 from pybuild.registry.wire import Response
 
 
@@ -61,7 +61,7 @@ class Uploading:
         text = response.headers.get("Location", "")
         if not text:
             raise ContentFault(f"{self.action}: the upload has no Location")
-        target = joined(response.url, text)
+        target = onward(response, text)
         if response.url.scheme == "https" and target.scheme == "http":
             # Registries behind a TLS terminator may not know that they are.
             if target.authority != response.url.authority:

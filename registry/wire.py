@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pybuild.registry.connection import Connection
 
 USER_AGENT = "pybuild/0.1"
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what a secret is meant for."""
+
 _ERROR_BODY_BYTES = 64 << 10
 _PLAIN_S = 1.0  # who does not say so at once is asked as others are
 
@@ -36,6 +39,8 @@ class Response:
     Attributes:
         url: where it came from.
         body: of an error status, its first 64 KiB; else empty.
+        left: the origin that was asked, where another one had a say in who answers. Where this
+            answer leads is a stranger's choice, and not to be asked there with our name.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Response:
     ) -> None:
         self.url = url
         self.body = b""
+        self.left: Origin | None = None
         self._answer = answer
         self._connection: Connection | None = connection
         self._give_back = give_back
@@ -290,6 +296,6 @@ async def _chunked(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def origin_of(url: URL) -> tuple[str, str, int]:
-    """Scheme, host and port: what a secret is meant for."""
+def origin_of(url: URL) -> Origin:
+    """Return the origin that a URL belongs to."""
     return url.scheme, (url.host or "").lower(), url.port or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -51,15 +52,15 @@ def site() -> Generator[Site]:
 
 
 @contextmanager
-def serving(application: web.Application) -> Generator[str]:
-    """Serve *application* in a thread of its own; gives ``http://127.0.0.1:<port>``."""
+def serving(application: web.Application, tls: ssl.SSLContext | None = None) -> Generator[str]:
+    """Serve *application* in a thread of its own; gives ``http(s)://127.0.0.1:<port>``."""
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(application, shutdown_timeout=0.1)
 
     async def start() -> str:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        return f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
 
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -107,7 +107,8 @@ class Downloader:
         """Write what *url* holds to the new file *path*, unless it is still what is *known*.
 
         Args:
-            authorization: a header for the host of *url*; no other host gets it.
+            authorization: a header for the host of *url*; no other host gets it, nor that one once
+                another has said where to ask.
 
         Raises:
             UserError: the URL is none, or the server refuses it.
@@ -157,9 +158,10 @@ class Downloader:
             origin = target.origin()
         except ValueError as error:
             raise UserError(f'invalid URL "{shown}": {error}') from error
+        is_home = True
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {"Accept-Encoding": "identity"}
-            is_home = target.origin() == origin
+            is_home = is_home and target.origin() == origin
             if is_home and authorization:
                 headers["Authorization"] = authorization
             if known is not None and known.etag:
@@ -297,6 +299,12 @@ def _redirected(at: URL, location: str, shown: str) -> URL:
     except ValueError:
         place = shown_url(location)[:200]
         raise UserError(f'cannot fetch {shown}: it redirects to "{place}"') from None
+    if at.scheme == "https" and target.scheme == "http":
+        place = shown_url(str(target))[:200]
+        raise UserError(
+            f'cannot fetch {shown}: it redirects from https to plain http, to "{place}"',
+            hints=("name the URL at which the file is, if it may come in the clear",),
+        )
     return target
 
 

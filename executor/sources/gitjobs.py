@@ -178,9 +178,15 @@ def _git(args: dict[str, Any], fds: list[int]) -> Git:
 
 def _network(git: Git, args: dict[str, Any], *words: str, seconds: float, git_dir: str = "") -> str:
     try:
-        return git.run(*words, protocols=NETWORK, seconds=seconds, git_dir=git_dir)
+        return git.run(*words, protocols=_protocols(args), seconds=seconds, git_dir=git_dir)
     except Failed as error:
         raise _unreachable(args, error) from error
+
+
+def _protocols(args: dict[str, Any]) -> str:
+    """Return what a remote may be fetched by: one with https is never followed to plain http."""
+    is_secure = args["remote"].lower().startswith("https:")
+    return NETWORK.replace("http:", "", 1) if is_secure else NETWORK
 
 
 def _unreachable(args: dict[str, Any], error: Failed) -> Fault:
@@ -190,6 +196,8 @@ def _unreachable(args: dict[str, Any], error: Failed) -> Fault:
         hints = ("pass a token with --secret id=GIT_AUTH_TOKEN,…",)
     elif "redirect" in text or " 301" in text or " 302" in text:
         hints = ("credentials are not sent after redirects: name the repository's final URL",)
+    elif 'Protocol "http"' in text and args["remote"].lower().startswith("https:"):
+        hints = ("it redirects to plain http: name the repository's final URL",)
     elif "Permission denied (publickey" in text:
         hints = ("load the key into the agent that --ssh forwards",)
     return Fault(ENVIRONMENT, f"failed to fetch remote {args['shown']}: {text}", hints)
@@ -264,7 +272,7 @@ def _fetch(git: Git, args: dict[str, Any], *refspecs: str, depth: str = "--depth
     words += [depth] if depth else []
     words += ["--", args["remote"], *refspecs]
     try:
-        git.run(*words, git_dir=args["mirror"], protocols=NETWORK, seconds=_FETCH_S)
+        git.run(*words, git_dir=args["mirror"], protocols=_protocols(args), seconds=_FETCH_S)
     except Failed as error:
         if not depth.startswith("--depth") or not (
             "shallow" in error.stderr or "--depth" in error.stderr
