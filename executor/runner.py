@@ -65,6 +65,7 @@ class BuildRunner:
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
         isolated_network: steps that ask for no other network get one of their own.
+        cgroup: which those that steps name may not leave; empty for whoever may name any.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
     """
 
@@ -79,6 +80,7 @@ class BuildRunner:
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
         isolated_network: bool = False,
+        cgroup: str = "",
         sources: RemoteSources | None = None,
     ) -> None:
         self._store = store
@@ -88,6 +90,7 @@ class BuildRunner:
         self._dns = dns
         self._allow = allow
         self._isolated = isolated_network
+        self._cgroup = cgroup
         self._lease = store.leases.create()
         self._owns_sources = sources is None
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
@@ -303,6 +306,7 @@ class BuildRunner:
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,
                 isolated=self._isolated,
+                cgroup=self._cgroup,
             )
             tail = steps.Tail()
 

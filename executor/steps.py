@@ -129,12 +129,14 @@ def spec(
     extra_env: Sequence[str],
     resolv_conf: str,
     isolated: bool = False,
+    cgroup: str = "",
 ) -> StepSpec:
     """Return what the sandbox is asked to do.
 
     Args:
         lent: a copy to work on, where steps do that.
         isolated: the default network is one of the step's own.
+        cgroup: what its own may not leave.
     """
     hostname = op.hostname or network.DEFAULT_HOSTNAME
     return StepSpec(
@@ -156,7 +158,7 @@ def spec(
         ulimits=op.ulimits,
         shm_size_bytes=op.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
-        resources=op.resources,
+        resources=op.resources.within(cgroup),
         tree=lent.tree,
         tree_of=lent.tree_of,
         keep=lent.keep,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
 MIN_MEMORY_BYTES = 4 << 20
+ORDINARY_SHARES = 1024
+_MOST_PARENT = 1000  # letters
+_MOST_PARENTS = 16
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*\Z")
 _NUMBERS = {
     "memory": ("memory_bytes", 1),
@@ -66,8 +70,20 @@ class Resources:
             text: str = getattr(self, field)
             if text and not _is_cpu_list(text):
                 raise UsageError(f"invalid {name}: {text}: expected a list such as 0-2,4")
-        if ".." in self.parent.split("/") or "\0" in self.parent or "\n" in self.parent:
-            raise UsageError(f'invalid cgroup-parent: "{self.parent}"')
+        parents = self.parent.split("/")
+        is_long = len(self.parent) > _MOST_PARENT or len(parents) > _MOST_PARENTS
+        if is_long or ".." in parents or not self.parent.isprintable():
+            raise UsageError(f"invalid cgroup-parent: {self.parent[:_MOST_PARENT]!r}")
+
+    def within(self, place: str) -> Resources:
+        """Return the limits of a step that may not leave the cgroup *place*; empty: it may.
+
+        Whatever parent it names lies below *place* then, and so do the cgroups of steps that want
+        more weight than others: they have it among their own kind.
+        """
+        if not place or not (self.parent or self.cpu_shares > ORDINARY_SHARES):
+            return self
+        return replace(self, parent=f"{place}/{self.parent.strip('/')}")
 
 
 def _is_cpu_list(text: str) -> bool:

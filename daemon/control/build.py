@@ -152,6 +152,7 @@ class Build:
                 find=find,
                 sync=self._server.sync,
                 allow=allow,
+                cgroup=self._tenant.cgroup,
                 emit=self._emit,
             ) as scope:
                 scope.policies = await self._policies(scope, find)

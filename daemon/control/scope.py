@@ -60,6 +60,7 @@ class Scope:
 
     Args:
         find: returns another session of the same client by its id.
+        cgroup: which the steps may not leave.
 
     Attributes:
         files: whole files that errors may name lines of.
@@ -78,6 +79,7 @@ class Scope:
         find: FindSession,
         sync: LocalSync,
         allow: frozenset[str],
+        cgroup: str,
         emit: Emit,
     ) -> None:
         self._stack = AsyncExitStack()
@@ -114,6 +116,7 @@ class Scope:
             secrets=secrets,
             dns=engine.settings.dns,
             isolated_network=engine.settings.isolated_network,
+            cgroup=cgroup,
             allow=allow,
             sources=self.sources,
         )

@@ -16,6 +16,7 @@ from pybuild.daemon.control.status import Journal
 from pybuild.daemon.grpc.peer import user
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.sessions import Sessions
+from pybuild.executor.zygote.hierarchies import PREFIX
 
 if TYPE_CHECKING:
     from pybuild.daemon.control.build import Build
@@ -29,6 +30,7 @@ class Tenant:
     Attributes:
         place: the folder, below those of the store, of what is kept for it; empty for the
             server's own user, who has what this machine's command line left there, too.
+        cgroup: below the server's own, which no step of the owner leaves.
         producers: who made the definitions that it hands in.
         reports: the names of what explains its last builds, by their refs.
     """
@@ -36,7 +38,9 @@ class Tenant:
     def __init__(self, owner: str, root: str) -> None:
         own = owner == user(os.geteuid())
         self.owner = owner
-        self.place = "" if own else f"owners/{sha256(owner.encode()).hexdigest()[:32]}"
+        name = sha256(owner.encode()).hexdigest()[:32]
+        self.place = "" if own else f"owners/{name}"
+        self.cgroup = f"{PREFIX}of-{name}"
         self.sessions = Sessions(owner)
         self.history = History(root, self.place)
         self.producers = Producers()

@@ -78,6 +78,7 @@ class Leaf:
         return True
 
 
+_TRIES = 10
 _default_pids = 0
 _parents: set[str] = set()
 """Those that a step of ours has made: a later one may be the last to leave it."""
@@ -125,6 +126,15 @@ def _place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) 
     for known, path in leaf.places:
         if known is hierarchy:
             return path
+    for _ in range(_TRIES):
+        try:
+            return _make_place(leaf, hierarchy, limits, name)
+        except FileNotFoundError:
+            continue  # Another's last step left a parent of ours while we were in it.
+    return _make_place(leaf, hierarchy, limits, name)
+
+
+def _make_place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) -> str | None:
     home = hierarchy.home
     parent = limits.get("parent", "")
     if parent:
@@ -147,17 +157,22 @@ def _mkdir(leaf: Leaf, path: str, hierarchy: Hierarchy, *, keep: bool) -> bool:
     try:
         os.mkdir(path)
     except FileExistsError:
-        if keep and path in _parents:
+        if not os.path.isdir(path):
+            raise Fault(USER, f"cgroup parent: {path} is a file of the kernel") from None
+        if keep and path in _parents and path not in leaf.made:
             leaf.made.append(path)
         return True
     except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENAMETOOLONG):
+            raise Fault(USER, f"cgroup parent: {path}: {error.strerror}") from error
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EAGAIN, errno.ENOSPC):
             raise
         if not leaf.made:
             hierarchy.problem = f"{path}: {error.strerror}"
         return False
     if keep:
-        leaf.made.append(path)
+        if path not in leaf.made:
+            leaf.made.append(path)
         _parents.add(path)
         if hierarchy.version == 2:
             for name in hierarchy.controllers:

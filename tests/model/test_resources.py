@@ -59,3 +59,17 @@ def test_flags_take_sizes_and_resource_wins() -> None:
         parse_limits({}, ["memory"], "")
     with pytest.raises(UsageError, match='unknown resource "gpu"'):
         parse_limits({}, ["gpu=1"], "")
+
+
+def test_who_may_not_leave_a_cgroup_names_only_what_is_below_it() -> None:
+    for given, made in (("/", "x/"), ("/a/b/", "x/a/b"), ("a", "x/a")):
+        assert Resources(parent=given).within("x").parent == made
+    assert Resources(parent="/a").within("") == Resources(parent="/a")
+    assert Resources(cpu_shares=1024).within("x").parent == ""
+    assert Resources(cpu_shares=1025).within("x").parent == "x/"
+
+
+@pytest.mark.parametrize("parent", ["..", "a/../b", "a\nb", "a\0", "\x1b", "a" * 1001, "a/" * 16])
+def test_parents_that_cannot_be(parent: str) -> None:
+    with pytest.raises(UsageError, match="invalid cgroup-parent"):
+        Resources(parent=parent)
