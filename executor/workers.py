@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pybuild.cache.room import Room
 
 _SIGTERM, _SIGKILL = 15, 9
-_GRACE_SECONDS = 0.5
 _DRAIN_SECONDS = 1.0
 
 OnOutput = Callable[[str, bytes], None]
@@ -42,6 +41,7 @@ class Workers:
         pythonpath: directories that workers import from; default: this process's.
         runtime: the OCI runtime that runs steps, by name or path; empty: our own sandbox.
         ahead: zygotes that were started already.
+        grace_s: how long a step that is cancelled may clean up before it is killed.
 
     Attributes:
         room: what jobs may write of, where the store has a ceiling.
@@ -56,8 +56,10 @@ class Workers:
         pythonpath: Sequence[str] | None = None,
         runtime: str = "",
         ahead: Ahead | None = None,
+        grace_s: float = 0.5,
     ) -> None:
         self._ahead = ahead
+        self._grace_s = grace_s
         self._rootless = rootless
         self._wanted_runtime = runtime
         self._runtime: OciRuntime | None = None
@@ -206,7 +208,7 @@ class Workers:
                     zygote,
                     job,
                     on_message,
-                    grace=_GRACE_SECONDS,
+                    grace=self._grace_s,
                     watched=[stream.ended for stream in streams],
                 )
             if streams:

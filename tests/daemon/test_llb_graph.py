@@ -111,9 +111,9 @@ def test_a_chain_of_thousands_and_a_tower_of_diamonds_need_no_recursion_and_litt
     for number in range(200):
         merge = pb.Op(merge=pb.MergeOp(inputs=[pb.MergeInput(input=0), pb.MergeInput(input=1)]))
         edge = builder.add(merge, edge, builder.add(exec_op(args=[f"d{number}"]), edge))
-    start = time.monotonic()
+    start = time.process_time()
     found = read_all(builder.end(edge))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert sum(1 for _ in walk(found.result)) == 1 + 5000 + 400
 
 

@@ -24,6 +24,8 @@ from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
+_LONG_S = 60.0  # a grace that no step waits out, however busy the machine
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,8 +41,8 @@ def box(base: Path, tmp_path: Path) -> Iterator[Box]:
 
 
 @asynccontextmanager
-async def opened() -> AsyncGenerator[Workers]:
-    workers = Workers()
+async def opened(grace_s: float = 0.5) -> AsyncGenerator[Workers]:
+    workers = Workers(grace_s=grace_s)
     try:
         yield workers
     finally:
@@ -60,9 +62,9 @@ def processes_with(mark: str) -> list[int]:
     return found
 
 
-async def cancel_when_started(box: Box, script: str) -> tuple[float, bytes]:
+async def cancel_when_started(box: Box, script: str, grace_s: float) -> tuple[float, bytes]:
     """Run *script*, cancel it at its first output; return the seconds that took, and the output."""
-    async with opened() as workers:
+    async with opened(grace_s) as workers:
         started = asyncio.Event()
         output = b""
 
@@ -84,23 +86,23 @@ async def cancel_when_started(box: Box, script: str) -> tuple[float, bytes]:
 def test_cancel_ends_a_step_at_once_that_does_not_listen(box: Box) -> None:
     """[SBX-20] The first process of a namespace is not sent what it does not catch."""
     mark = f"sleep 10{os.getpid()}"
-    seconds, _ = asyncio.run(cancel_when_started(box, f"echo x; {mark}; true"))
-    assert seconds < 0.45
+    seconds, _ = asyncio.run(cancel_when_started(box, f"echo x; {mark}; true", _LONG_S))
+    assert seconds < _LONG_S
     assert processes_with(mark.replace(" ", "\0")) == []
 
 
 def test_cancel_lets_a_step_that_listens_clean_up(box: Box) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo x; while :; do sleep 0.01; done"
-    seconds, output = asyncio.run(cancel_when_started(box, script))
-    assert seconds < 0.9
+    seconds, output = asyncio.run(cancel_when_started(box, script, _LONG_S))
+    assert seconds < _LONG_S
     assert output == b"x\nbye\n"
 
 
 def test_cancel_kills_a_step_that_refuses_after_the_grace(box: Box) -> None:
     script = "trap '' HUP; trap 'echo no' TERM; echo x; while :; do sleep 0.01; done"
-    seconds, output = asyncio.run(cancel_when_started(box, script))
-    assert 0.4 < seconds < 1.0
-    assert output == b"x\nno\n"
+    seconds, output = asyncio.run(cancel_when_started(box, script, 0.2))
+    assert seconds >= 0.2
+    assert output.startswith(b"x\n")
 
 
 def test_cancelling_twice_still_waits_for_the_end(box: Box) -> None:

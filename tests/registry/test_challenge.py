@@ -50,9 +50,9 @@ def test_any_header_is_read_without_error(text: str) -> None:
 
 
 def test_hostile_header_takes_linear_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_challenges([" " * 200_000 + "\x00", 'a="' + "\\" * 200_001]) == []
-    assert time.perf_counter() - started < 5  # a quadratic reading takes minutes
+    assert time.process_time() - started < 5  # a quadratic reading takes minutes
 
 
 def test_scopes_merge_and_cover() -> None:

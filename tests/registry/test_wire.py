@@ -13,6 +13,7 @@ import pytest
 import uvloop
 from yarl import URL
 
+from pybuild.registry.connection import Connection
 from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Tls
 from pybuild.registry.lost import ConnectionLost
@@ -117,9 +118,20 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(run: Run) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_kept_connection_that_spoke_unasked_is_replaced(run: Run, method: str) -> None:
+def test_a_kept_connection_that_spoke_unasked_is_replaced(
+    run: Run, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it said would be read as the answer to the next request."""
     count = 0
+    kept, heard = asyncio.Event(), asyncio.Event()
+    receive = Connection.data_received
+
+    def received(connection: Connection, data: bytes) -> None:
+        receive(connection, data)
+        if kept.is_set():
+            heard.set()
+
+    monkeypatch.setattr(Connection, "data_received", received)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal count
@@ -128,7 +140,7 @@ def test_a_kept_connection_that_spoke_unasked_is_replaced(run: Run, method: str)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
         writer.write(b"" if method == "HEAD" else b"true")
         if count == 1:
-            await asyncio.sleep(0.05)
+            await kept.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse")
         await reader.read()
 
@@ -137,7 +149,8 @@ def test_a_kept_connection_that_spoke_unasked_is_replaced(run: Run, method: str)
             response = await get(w, f"http://{host}/", method)
             await response.read(10)
             response.close()
-            await asyncio.sleep(0.1)
+            kept.set()
+            await heard.wait()
             response = await get(w, f"http://{host}/")
             response.close()
             assert (count, response.length) == (2, 4)
@@ -146,16 +159,15 @@ def test_a_kept_connection_that_spoke_unasked_is_replaced(run: Run, method: str)
 
 
 def test_an_early_answer_ends_the_sending_of_a_body(run: Run) -> None:
-    closed = False
+    closed = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
-        nonlocal closed
         try:
             while True:
                 yield bytes(1 << 16)
                 await asyncio.sleep(0)
         finally:
-            closed = True
+            closed.set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -167,8 +179,7 @@ def test_an_early_answer_ends_the_sending_of_a_body(run: Run) -> None:
             response = await get(w, f"http://{host}/", "PUT", body=endless(), length=1 << 40)
             assert (response.status, response.body) == (413, b"big")
             response.close()
-            await asyncio.sleep(0.05)
-            assert closed
+            await closed.wait()
 
     run(body())
 
@@ -269,26 +280,29 @@ def test_urls_that_would_be_something_else_on_the_wire_are_refused(run: Run, pat
 
 def test_a_handshake_that_is_abandoned_leaves_nothing(run: Run) -> None:
     """As when another request of the same push has failed."""
-    ended = False
+    greeted, ended = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal ended
-        await reader.read()
-        ended = True
+        await reader.read(1)
+        greeted.set()
+        try:
+            await reader.read()
+        finally:
+            ended.set()
 
     async def body() -> None:
         told: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         async with listening(serve) as host, wire() as w:
             asking = asyncio.create_task(get(w, f"https://{host}/"))
-            await asyncio.sleep(0.1)
+            await greeted.wait()
             asking.cancel()
             await asyncio.wait([asking])
             assert asking.cancelled()
-            await asyncio.sleep(0.05)
+            await ended.wait()
             del asking
             gc.collect()
-            assert (ended, told) == (True, [])
+            assert told == []
 
     run(body())
 
