@@ -85,6 +85,8 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
                 doors += await _listen(grpc, address, context)
             for address in addresses:
                 sys.stderr.write(f"running server on {address}\n")
+                if address.startswith("tcp://") and not (context and daemon.ca):
+                    sys.stderr.write(_open_to_all(address, settings.isolated_network))
             sys.stderr.flush()
             await stop.wait()
         finally:
@@ -95,6 +97,15 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
             await server.close()
             for address in addresses:
                 _remove_socket(address)
+
+
+def _open_to_all(address: str, isolated_network: bool) -> str:
+    """Return the warning about an address where nobody has to show a certificate."""
+    steps = ", every step of a Dockerfile on this machine too while steps share its network"
+    return (
+        f"warning: everybody who reaches {address} builds here as this user"
+        f"{'' if isolated_network else steps}; see --tlscacert\n"
+    )
 
 
 def _limits() -> Limits:

@@ -23,12 +23,14 @@ from pybuild.options import Parsed
 from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.hosts import Hosts, is_loopback
+from pybuild.registry.hosts import Hosts
 from pybuild.registry.server.access import EVERYBODY
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.routes import Action
 from pybuild.registry.server.serving import listening, until_told
 from pybuild.servesettings import Serving, read_serving
+
+_STEPS = ", every step of a Dockerfile on this machine too while steps share its network"
 
 
 def main(parsed: Parsed) -> int:
@@ -77,8 +79,9 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
     ):
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
-            if _is_open(serving) and not is_loopback(address):
-                _warn(f"anybody who reaches {address} may push and delete; see --htpasswd")
+            if _is_open(serving):
+                steps = "" if settings.isolated_network else _STEPS
+                _warn(f"anybody who reaches {address} may push and delete{steps}; see --htpasswd")
         await until_told()
         sys.stderr.write("registry: stopping\n")
 

@@ -196,6 +196,22 @@ def test_a_socket_whose_path_no_socket_can_have_is_said(pybuild: Pybuild, tmp_pa
     assert f"cannot listen on {address}: AF_UNIX path too long" in done.err
 
 
+@pytest.mark.parametrize("isolated", [False, True])
+def test_an_address_without_certificates_is_warned_of(
+    pybuild: Pybuild, tmp_path: Path, isolated: bool
+) -> None:
+    config = tmp_path / "pybuild.toml"
+    config.write_text('[network]\nmode = "isolated"\n' if isolated else "")
+    tcp, unix = f"tcp://127.0.0.1:{_free_port()}", f"unix://{tmp_path}/s"
+    words = ["--config", str(config), "daemon", "--addr", tcp, "--addr", unix, "--insecure"]
+    with running(pybuild, tmp_path / "log", *pybuild.command(*words)):
+        pass
+    lines = (tmp_path / "log").read_text().splitlines()
+    (warning,) = [line for line in lines if line.startswith("warning:")]
+    assert f"everybody who reaches {tcp} builds here as this user" in warning
+    assert ("every step of a Dockerfile on this machine too" in warning) is not isolated
+
+
 def test_a_socket_is_not_made_where_anybody_could_replace_it(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:

@@ -163,6 +163,22 @@ def test_what_is_served_can_be_listed_removed_and_pruned(tmp_path: Path) -> None
         assert list(store.blobs.list()) == []
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_registry_without_users_is_warned_of_on_loopback_too(
+    tmp_path: Path, guarded: bool
+) -> None:
+    (tmp_path / "users").write_text("")
+    flags = ("--htpasswd", str(tmp_path / "users")) if guarded else ()
+    with process(tmp_path / "store", *flags) as serving:
+        with connect(serving.host) as one:
+            one.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(4096)
+        assert serving.stop() == 0
+        said = serving.said()
+    assert (f"anybody who reaches {serving.host} may push and delete" in said) is not guarded
+    assert ("every step of a Dockerfile on this machine too" in said) is not guarded
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -248,4 +264,6 @@ def test_what_anybody_sends_is_not_the_logs_affair(tmp_path: Path) -> None:
             one.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in one.recv(4096)
         assert serving.stop() == 0
-        assert serving.said() == "registry: stopping\n"
+        warning, last = serving.said().splitlines()
+        assert warning.startswith("warning: anybody who reaches ")
+        assert last == "registry: stopping"
