@@ -41,8 +41,9 @@ _PATIENCE_S = 10.0
 _YIELD_S, _YIELD_PART = 1.0, 100
 # Room in advance: for what is written in this time, within these parts of the ceiling.
 _AHEAD_S = 0.5
-# What part of the ceiling last results of builds keep, whatever else is to be written.
-_LAST_RESULTS_PART = 2
+# What part of the ceiling last results of builds keep, whatever else is to be written: making an
+# image takes its size twice, as a delta and as a layer.
+_LAST_RESULTS_PART = 3
 # Who writes is ended this part below the ceiling: it writes on while it is told and goes.
 _MARGIN = 100
 # From being told to end until nothing is written any more, on a busy machine.
@@ -92,7 +93,7 @@ class Room:
         Raises:
             EnvironmentFault: there is none, and nothing can be freed.
         """
-        self._await(max(1, self._slack // 4))
+        self._await(0)
         self._start()
 
     def settle(self) -> None:
@@ -202,25 +203,28 @@ class Room:
         return self._own.granted - self._own.used - spent
 
     def _await(self, size: int) -> None:
-        """Return when *size* bytes may be written."""
+        """Return when *size* bytes may be written; 0: some part of what is asked for in advance."""
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
-        if self._looked == self._changes and not self._asked and self._left() >= size:
+        if self._looked == self._changes and not self._asked and self._left() >= self._needed(size):
             return
         deadline = time.monotonic() + _PATIENCE_S
         self._evictor.insist()  # a build is not failed by what was found a moment ago
         while True:
             count, over = self._look()
-            with self._lock:
-                needed = max(size, sum(self._asked.values()))
-            if self._own.granted - self._own.used >= needed:
+            if self._own.granted - self._own.used >= self._needed(size):
                 return
             freed, late = over > 0 and self._free_some(), time.monotonic() >= deadline
             if late or not (freed or count.others):
                 raise self._exceeded(count)
             if not freed:
                 time.sleep(0.05)
+
+    def _needed(self, size: int) -> int:
+        # Looking adapts the advance, so a part of it is taken anew each time.
+        with self._lock:
+            return max(size or max(1, self._slack // 4), sum(self._asked.values()))
 
     def _look(self) -> tuple[Count, int]:
         """Measure, count, and state what we take; return the count, and what we want too much."""

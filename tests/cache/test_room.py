@@ -116,6 +116,17 @@ def write_seen(store: Store, path: str, size: int) -> None:
     raise AssertionError("nobody looked for 30 s")
 
 
+def test_an_advance_that_shrinks_after_a_pause_refuses_nothing(
+    root: Path, clock: FakeClock
+) -> None:
+    """A server that had written fast and then nothing failed its next build on an empty store."""
+    with Store.open(root, clock) as store:
+        room = Room(store, CEILING)
+        room._slack = CEILING // 8  # pyright: ignore[reportPrivateUsage]
+        room.prepare()
+        room.close()
+
+
 @pytest.mark.slow
 def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
