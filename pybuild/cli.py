@@ -56,6 +56,12 @@ def _leave(status: int) -> None:
 def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
+    if argv is None:
+        terminals = [name for name in ("stdout", "stderr") if getattr(sys, name).isatty()]
+        if terminals:
+            from pybuild.terminalguard import guard
+
+            guard(*terminals)
     try:
         if argv is None and os.path.basename(sys.argv[0]) == "buildkitd":
             from pybuild.commands.daemon import buildkitd

@@ -10,7 +10,6 @@ from typing import TextIO
 from pybuild.cache.blobs import BlobMissing
 from pybuild.model.errors import EnvironmentFault, ExitCode, InternalError, PybuildError, StepError
 from pybuild.model.span import Span
-from pybuild.progress.screen import without_controls
 
 _AROUND = 2
 _MOST = 30  # marked lines; a heredoc may have a million
@@ -28,9 +27,7 @@ def report(error: BaseException, out: TextIO) -> int:
         out.write(_where_it_broke(error))
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
-    told = text(error)
-    # A step's last words and a Dockerfile's lines are not trusted with the terminal.
-    out.write(without_controls(told) if out.isatty() else told)
+    out.write(text(error))
     return error.exit_code
 
 

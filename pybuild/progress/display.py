@@ -7,6 +7,7 @@ from typing import Protocol, TextIO
 
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
+from pybuild.terminalguard import direct
 
 KINDS = ("auto", "tty", "plain", "quiet", "none", "rawjson")
 
@@ -46,7 +47,7 @@ def make_display(kind: str, out: TextIO | None = None) -> Display:
         case "tty":
             from pybuild.progress.tty import TtyDisplay
 
-            return TtyDisplay(stream)
+            return TtyDisplay(direct(stream) or stream)
         case "plain":
             from pybuild.progress.plain import PlainDisplay
 

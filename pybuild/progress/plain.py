@@ -18,7 +18,9 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
+from pybuild.model.printable import with_colours
 from pybuild.progress.lines import LineCutter
+from pybuild.terminalguard import direct
 
 
 class PlainDisplay:
@@ -26,11 +28,14 @@ class PlainDisplay:
 
     A vertex gets its number when it is first heard of, so numbers grow down the page. When another
     one speaks in between, the one that is interrupted is left with ``#N ...`` and named again when
-    it goes on.
+    it goes on. Whatever a step or a server says, each line begins with a number of ours: tools that
+    read logs take commands from the beginnings of lines. A file or pipe gets a step's bytes as they
+    are, a terminal no command but colours.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._terminal = direct(out)
         self._names: dict[Digest, str] = {}
         self._numbers: dict[Digest, int] = {}
         self._started: dict[Digest, float] = {}
@@ -76,13 +81,13 @@ class PlainDisplay:
         if self._current != vertex:
             if self._current is not None:
                 self._out.write(f"#{self._numbers[self._current]} ...\n\n")
-            self._out.write(f"#{number} {self._names.get(vertex, vertex)}\n")
+            self._out.write(f"#{number} {_one_line(self._names.get(vertex, vertex))}\n")
             self._current = vertex
         return number
 
     def _line(self, vertex: Digest, line: str) -> None:
         number = self._switch(vertex)
-        self._out.write(f"#{number} {line}\n")
+        self._out.write(f"#{number} {_one_line(line)}\n")
 
     def _end(self, vertex: Digest, word: str) -> None:
         self._line(vertex, word)
@@ -92,13 +97,26 @@ class PlainDisplay:
     def _log(self, vertex: Digest, time: float, lines: list[str]) -> None:
         since = time - self._started.get(vertex, time)
         for line in lines:
-            self._line(vertex, f"{since:.3f} {line}".rstrip())
+            self._said(vertex, f"{since:.3f} ", line)
 
     def _flush(self, vertex: Digest) -> None:
         cutter = self._cutters.pop(vertex, None)
         if cutter:
             for line in cutter.finish():
-                self._line(vertex, line)
+                self._said(vertex, "", line)
+
+    def _said(self, vertex: Digest, stamp: str, line: str) -> None:
+        """Show a line of a step's; what a carriage return begins anew is a line of its own."""
+        number = self._switch(vertex)
+        for part in line.split("\r") if "\r" in line else (line,):
+            if self._terminal is not None:
+                self._terminal.write(f"#{number} {stamp}{with_colours(part)}".rstrip() + "\n")
+            else:
+                self._out.write(f"#{number} {stamp}{part}".rstrip() + "\n")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def _amount(event: VertexProgress) -> str:
@@ -115,5 +133,5 @@ def warning_lines(warnings: Sequence[BuildWarning]) -> list[str]:
     for warning in warnings:
         line = f" (line {warning.spans[0].first_line})" if warning.spans else ""
         rule = f"{warning.rule}: " if warning.rule else ""
-        lines.append(f" - {rule}{warning.message}{line}\n")
+        lines.append(f" - {_one_line(rule + warning.message)}{line}\n")
     return lines

@@ -1,16 +1,8 @@
-"""Text for a terminal: without commands to it, and no wider than it is."""
+"""Text for a terminal, no wider than it is."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
-
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def without_controls(text: str) -> str:
-    """Take out what commands a terminal, but for tabs and line ends: nothing built is trusted."""
-    return _CONTROL.sub("", text)
 
 
 def width(text: str) -> int:

@@ -24,9 +24,10 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
+from pybuild.model.printable import without_controls
 from pybuild.progress.lines import LineCutter
 from pybuild.progress.plain import warning_lines
-from pybuild.progress.screen import fit, pad, without_controls
+from pybuild.progress.screen import fit, pad
 
 _BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _FRAME_S = 0.1
@@ -169,7 +170,7 @@ class TtyDisplay:
                     amount = (
                         f" {human_bytes(transfer.current)}" if transfer.current or total else ""
                     )
-                    text = f" => => {transfer.id}{amount}{total}"
+                    text = f" => => {_clean(transfer.id)}{amount}{total}"
                     lines.append(fit(text, columns - 1))
             for line in list(row.log)[-self._log_lines :]:
                 lines.append(self._paint(fit(f" => => # {_clean(line)}", columns - 1), _GREY))
