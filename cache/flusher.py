@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-import pybuild
+from pybuild.model.package import parent_directories
 
 _CODE = "import sys; sys.path += sys.argv[1:]; from pybuild.cache.flusher import main; main()"
 _FOLDER = 3  # behind the standard streams, of which Python refuses directories
@@ -31,9 +31,8 @@ def hand_over(folder: str) -> int:
         (os.POSIX_SPAWN_OPEN, _FOLDER, folder, os.O_RDONLY | os.O_DIRECTORY, 0)
     ]
     files += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    # A checkout that is installed in place is found by a hook of site's, not by the path alone.
-    places = [os.path.dirname(os.path.abspath(path)) for path in pybuild.__path__]
-    words = [sys.executable, "-I", "-S", "-c", _CODE, *places, *filter(None, sys.path)]
+    places = [*parent_directories(), *filter(None, sys.path)]
+    words = [sys.executable, "-I", "-S", "-c", _CODE, *places]
     return os.posix_spawn(sys.executable, words, os.environ, file_actions=files, setsid=True)
 
 

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from contextlib import suppress
 
-import pybuild
 from pybuild.executor.interpreter import copy_interpreter
 from pybuild.model.errors import InternalError, PybuildError
+from pybuild.model.package import parent_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def default_pythonpath() -> list[str]:
     The interpreter's own directories come first in the zygote, so a checkout's top-level folders
     cannot hide a standard module.
     """
-    parents = [os.path.dirname(os.path.abspath(path)) for path in pybuild.__path__]
-    return list(dict.fromkeys([*parents, *(p for p in sys.path if os.path.isabs(p))]))
+    return list(dict.fromkeys([*parent_directories(), *(p for p in sys.path if os.path.isabs(p))]))
 
 
 def launch(

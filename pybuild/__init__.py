@@ -6,14 +6,13 @@ room's import runs this file first and a fully cached build must import almost n
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 __all__ = ["BuildResult", "__version__", "build", "build_async"]
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.api import BuildResult, build, build_async
+    from pybuild.model.package import VERSION as __version__
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +20,8 @@ def __getattr__(name: str) -> object:
         from pybuild import api
 
         return getattr(api, name)
+    if name == "__version__":
+        from pybuild.model.package import VERSION
+
+        return VERSION
     raise AttributeError(f"module 'pybuild' has no attribute {name!r}")

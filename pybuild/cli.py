@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from pybuild import __version__
 from pybuild.commandline import NAMES, every, find
+from pybuild.model.package import VERSION
 from pybuild.options import BadOption, Command, Option, Parsed, parse, usage
 
 TYPE_CHECKING = False
@@ -115,7 +115,7 @@ def _dispatch(words: list[str]) -> int:
             sys.stdout.write(_overview())
         return 0
     if words[0] in {"-v", "--version", "version"}:
-        sys.stdout.write(f"pybuild {__version__}\n")
+        sys.stdout.write(f"pybuild {VERSION}\n")
         return 0
     at = _past_global_options(words)
     command = find(words[at]) if at < len(words) else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from pybuild import __version__
 from pybuild.attest.predicate import DOCKERFILE_VERSION
 from pybuild.cache.prune import Policy
 from pybuild.daemon.pb.ops import Platform as PlatformMessage
 from pybuild.daemon.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pybuild.model.package import VERSION
 from pybuild.model.platform import Platform
 
 _NS = 1_000_000_000
@@ -24,7 +24,7 @@ def version() -> BuildkitVersion:
     return BuildkitVersion(
         package=PACKAGE,
         version=PROTOCOL_VERSION,
-        revision=f"pybuild-{__version__}",
+        revision=f"pybuild-{VERSION}",
         dockerfileVersion=DOCKERFILE_VERSION,
     )
 

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from traceback import walk_tb
 
-from pybuild import __version__
 from pybuild.daemon.pb.details import StackDetail, StackFrame
+from pybuild.model.package import VERSION
 
 _MOST_ERRORS = 4
 _MOST_FRAMES = 32
@@ -21,7 +21,7 @@ _COMMAND = ("pybuild", "daemon")
 def stacks_of(error: BaseException) -> list[StackDetail]:
     """Return a trace for *error* and for each that it was raised from, the first cause first."""
     traces = [frames for one in _chain(error) if (frames := tuple(_frames(one)))]
-    return [StackDetail(frames, _COMMAND, os.getpid(), __version__) for frames in reversed(traces)]
+    return [StackDetail(frames, _COMMAND, os.getpid(), VERSION) for frames in reversed(traces)]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild import __version__
 from pybuild.config import Settings, load_settings
 from pybuild.model.errors import UsageError
+from pybuild.model.package import VERSION
 from pybuild.options import BadOption, Option, Parsed, parse
 
 # Flags of buildkitd about workers: there is one here, and it needs none of them.
@@ -49,7 +49,7 @@ def buildkitd(words: Sequence[str]) -> int:
     rest, labels, binary = _without_workers(words)
     parsed = parse(rest, _BUILDKITD)
     if parsed.flag("version"):
-        sys.stdout.write(f"buildkitd pybuild {__version__}\n")
+        sys.stdout.write(f"buildkitd pybuild {VERSION}\n")
         return 0
     if parsed.positionals:
         raise BadOption(f"unexpected argument {parsed.positionals[0]}")
