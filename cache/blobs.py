@@ -231,15 +231,16 @@ class Blobs:
                 needs *expected*. ``writer.offset`` says how many bytes are there already.
         """
         return BlobWriter(
-            self,
             self._disk,
             self._scratch,
             self._root,
             expected,
             size,
             resume,
-            lease,
+            lease or self._own,
             self._follower,
+            mode=self.new_mode,
+            move_in=self.move_in,
         )
 
     def adopt(self, path: str, digest: Digest, size: int, lease: Lease | None = None) -> None:
@@ -327,9 +328,6 @@ class Blobs:
     def has_unflushed(self) -> bool:
         """Whether some blob of ours may not be on the disk."""
         return bool(self._unflushed)
-
-    def lease_for(self, lease: Keeper | None) -> Keeper:
-        return lease or self._own
 
     def delete(self, digest: str) -> int:
         """Remove the blob, if it is there, whoever uses it; `prune` is the careful way.

@@ -7,16 +7,15 @@ import hashlib
 import os
 
 from pybuild.cache.atomic import Disk, discard, faults
-from pybuild.cache.leases import Lease
+from pybuild.cache.leases import Keeper
 from pybuild.cache.locks import same_file
 from pybuild.cache.scratch import INGEST, Scratch
 from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol, Self
-
-    from pybuild.cache.blobs import Blobs
 
     class Follower(Protocol):
         """Reads a blob while it is written; told of it by the thread that writes."""
@@ -42,32 +41,39 @@ class BlobWriter:
 
     Leaving the block without `commit` discards what came, or keeps it with *resume*.
 
+    Args:
+        lease: keeps the blob from the collector; *mode*: of its file.
+        move_in: gives a checked file its name. Raises OSError.
+
     Attributes:
         offset: bytes there so far; more than 0 at the start when an attempt is resumed.
     """
 
     def __init__(
         self,
-        blobs: Blobs,
         disk: Disk,
         scratch: Scratch,
         root: str,
         expected: Digest | None,
         size: int | None,
         resume: bool,
-        lease: Lease | None,
+        lease: Keeper,
         follower: Follower | None,
+        *,
+        mode: int,
+        move_in: Callable[[str, Digest], None],
     ) -> None:
         if resume and expected is None:
             raise ValueError("only a blob whose digest is known can be resumed")
-        self._blobs = blobs
+        self._mode = mode
+        self._move_in = move_in
         self._disk = disk
         self._scratch = scratch
         self._root = root
         self._expected = None if expected is None else Digest.parse(expected)
         self._size = size
         self._resume = resume
-        self._lease = blobs.lease_for(lease)
+        self._lease = lease
         self._doing = f"cannot store blob {expected}" if expected else "cannot store a blob"
         self._hash = hashlib.new(self._expected.algorithm if self._expected else "sha256")
         self._follower = follower
@@ -158,10 +164,10 @@ class BlobWriter:
         if self._expected is None:
             self._lease.add("blob", found)
         with faults(self._doing, self._root):
-            os.fchmod(self._fd, self._blobs.new_mode)
+            os.fchmod(self._fd, self._mode)
             if self._disk.durability == "each":
                 self._disk.flush(self._fd)
-            self._blobs.move_in(self._path, found)
+            self._move_in(self._path, found)
         self._path = ""
         return found, self.offset
 

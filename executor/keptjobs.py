@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.executor.zygote import wire
 
 if TYPE_CHECKING:
-    from pybuild.executor.zygote_process import Job
+    from pybuild.executor.job import Job
 
 _MOST = 4
 _IDLE_SECONDS = 0.5

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pybuild.executor.bounded import AT_ONCE, bounded
+from pybuild.executor.job import Job, JobExit
 from pybuild.executor.launch import Ahead, default_pythonpath
 from pybuild.executor.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
-from pybuild.executor.zygote_process import Job, JobExit, ZygoteProcess, converse, error_of
+from pybuild.executor.zygote_process import ZygoteProcess, converse, error_of
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 
 if TYPE_CHECKING:

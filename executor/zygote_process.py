@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pybuild.executor.interpreter import library_path
+from pybuild.executor.job import Job, JobExit
 from pybuild.executor.keptjobs import KeptJobs
 from pybuild.executor.launch import Launched, launch
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
-from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 
 _NOT_LINKED = 127  # the dynamic linker's status
@@ -29,40 +29,6 @@ _FAULTS: dict[str, type[PybuildError]] = {
     "environment": EnvironmentFault,
     "internal": InternalError,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class JobExit:
-    """How a job's process ended: status as a shell gives it; the rest as in `StepExit`."""
-
-    status: int
-    seconds: float
-    max_rss_bytes: int
-    peak_memory_bytes: int
-    oom_killed: bool
-    out_of_processes: bool
-
-
-@dataclass(slots=True)
-class Job:
-    """A job that the zygote was told to start.
-
-    Attributes:
-        unsent: what is left of its request.
-        gone: done when its process and namespaces are; fails when the zygote died.
-    """
-
-    id: str
-    channel: socket.socket
-    unsent: bytes | memoryview
-    gone: asyncio.Future[JobExit]
-
-    def send(self) -> None:
-        """Send of the request what can be sent without waiting."""
-        try:
-            self.unsent = memoryview(self.unsent)[self.channel.send(self.unsent) :]
-        except OSError:
-            pass  # it is full, or nobody is there any more, which is met again
 
 
 def error_of(message: Sequence[Any]) -> PybuildError:

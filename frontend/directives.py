@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from pybuild.frontend.ast import Directives
-from pybuild.frontend.expand import SPACE
 from pybuild.frontend.lines import SyntaxFault
 from pybuild.frontend.physical import shown, split_lines
+from pybuild.frontend.spaces import SPACE
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
 _KNOWN = ("syntax", "escape", "check")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.frontend.globs import Glob
 from pybuild.frontend.gotext import quote
+from pybuild.frontend.spaces import SPACE
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 # No program could be started with more, and doubling a variable line by line must end somewhere.
 MAX_RESULT = 64 * 1024 * 1024
 _MAX_QUOTED = 1000  # characters of a bad word that its error repeats
-
-# What splits words: Go's unicode.IsSpace, which knows fewer than Python's str.isspace.
-SPACE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
 
 _A_SPACE = re.compile(f"[{SPACE}]")
 

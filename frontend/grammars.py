@@ -15,7 +15,7 @@ from typing import Any
 from lark import Lark
 from lark.grammar import NonTerminal, Terminal
 
-from pybuild.frontend.expand import SPACE
+from pybuild.frontend.spaces import SPACE
 
 # What the grammars write for the escape character of the Dockerfile at hand [DIR-4].
 _ESCAPE_SIGN = "⎋"

@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import Any, TypedDict, cast
 
 from pybuild.frontend import ast
-from pybuild.frontend.expand import SPACE
 from pybuild.frontend.flags import check_flags
 from pybuild.frontend.gotext import quote
 from pybuild.frontend.healthchecks import interval_ns, retries
 from pybuild.frontend.heredocs import heredoc_of_word, heredocs_of_line
 from pybuild.frontend.lalr import Grammar, Refused, Token
+from pybuild.frontend.spaces import SPACE
 from pybuild.frontend.suggest import did_you_mean
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError, UserError

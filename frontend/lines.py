@@ -6,8 +6,8 @@ cursor: `LineReader.next_line`, then `LineReader.heredoc_body` as often as that 
 
 from __future__ import annotations
 
-from pybuild.frontend.expand import SPACE
 from pybuild.frontend.physical import Lines, shown
+from pybuild.frontend.spaces import SPACE
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span

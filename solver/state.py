@@ -67,7 +67,6 @@ from pybuild.solver.messages import (
 )
 from pybuild.solver.node import Alias, Grade, Node, NodeId
 from pybuild.solver.solution import Solved
-from pybuild.solver.validate import validate
 
 
 class State(Keyring):
@@ -118,14 +117,6 @@ class State(Keyring):
     def known(self, name: str) -> tuple[dict[Digest, Solved], dict[Digest, Digest]]:
         """Return a job's results and keys so far, as `JobDone` has them; nothing if it ended."""
         return _known(self.jobs[name]) if name in self.jobs else ({}, {})
-
-    def validate(self) -> None:
-        """Check every invariant; for tests.
-
-        Raises:
-            InternalError: one does not hold.
-        """
-        validate(self)
 
     # --- jobs -------------------------------------------------------------------------------------
 

@@ -73,23 +73,16 @@ def user_namespace(_place: str) -> None:
 def _overlay(place: str) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    _overlay_on(place, userxattr=False)
+    overlay_on(place, userxattr=False)
 
 
 def _overlay_in_user_namespace(place: str) -> None:
     user_namespace(place)
-    _overlay_on(place, userxattr=True)
+    overlay_on(place, userxattr=True)
 
 
-def overlay_here(place: str) -> None:
-    """Mount one, on the rung that this process is on."""
-    from pybuild.executor.zygote import isolation
-
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    _overlay_on(place, userxattr=isolation.uses_userxattr())
-
-
-def _overlay_on(place: str, *, userxattr: bool) -> None:
+def overlay_on(place: str, *, userxattr: bool) -> None:
+    """Mount one at *place*, write to it, and unmount it."""
     for name in ("lower", "upper", "work", "root"):
         os.mkdir(f"{place}/{name}")
     with open(f"{place}/lower/f", "w", encoding="ascii") as file:

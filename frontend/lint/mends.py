@@ -13,10 +13,11 @@ from itertools import pairwise
 
 from pybuild.frontend import ast
 from pybuild.frontend.check import Checked
-from pybuild.frontend.expand import SPACE, expand
+from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.report import Finding
 from pybuild.frontend.lint.source import Edit, Source, Words
 from pybuild.frontend.parse import parse_instruction
+from pybuild.frontend.spaces import SPACE
 from pybuild.frontend.stagestate import StageState
 from pybuild.model.errors import UserError
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 
 from pybuild.frontend import ast
-from pybuild.frontend.expand import SPACE
 from pybuild.frontend.lines import LineReader, LogicalLine
 from pybuild.frontend.physical import split_lines
+from pybuild.frontend.spaces import SPACE
 from pybuild.model.dataclass import dataclass
 
 _BOM = b"\xef\xbb\xbf"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lark import Lark, Token, UnexpectedInput
 
 from pybuild.frontend import tables
-from pybuild.frontend.expand import SPACE
 from pybuild.frontend.grammars import compile_tables
 from pybuild.frontend.lalr import Grammar, Refused
+from pybuild.frontend.spaces import SPACE
 from pybuild.frontend.tables import load_tables
 
 NAMES = ("dockerfile", "expansion")

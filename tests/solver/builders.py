@@ -48,6 +48,7 @@ from pybuild.solver.messages import (
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solution
 from pybuild.solver.state import State
+from pybuild.solver.validate import validate
 
 AMD64 = Platform.parse("linux/amd64")
 
@@ -184,7 +185,7 @@ class Desk:
         for what in out:
             self.perform(what)
         if self.checks:
-            self.state.validate()
+            validate(self.state)
         return out
 
     def perform(self, what: Instruction) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from pybuild.executor.zygote import isolation, overlay
+from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
@@ -61,10 +61,14 @@ def needed(path: str) -> bool:
 def _refused(path: str) -> bool:
     from pybuild.executor.zygote import tries
 
+    def mount(place: str) -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        tries.overlay_on(place, userxattr=isolation.uses_userxattr())
+
     place = f"{path}.try-{os.getpid()}"
     os.mkdir(place, 0o700)
     try:
-        return bool(tries.outcome(tries.overlay_here, place))
+        return bool(tries.outcome(mount, place))
     finally:
         folder = os.open(os.path.dirname(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

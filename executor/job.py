@@ -1,0 +1,42 @@
+"""A job of a zygote, as the main process sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from pybuild.model.dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class JobExit:
+    """How a job's process ended: status as a shell gives it; the rest as in `StepExit`."""
+
+    status: int
+    seconds: float
+    max_rss_bytes: int
+    peak_memory_bytes: int
+    oom_killed: bool
+    out_of_processes: bool
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that the zygote was told to start.
+
+    Attributes:
+        unsent: what is left of its request.
+        gone: done when its process and namespaces are; fails when the zygote died.
+    """
+
+    id: str
+    channel: socket.socket
+    unsent: bytes | memoryview
+    gone: asyncio.Future[JobExit]
+
+    def send(self) -> None:
+        """Send of the request what can be sent without waiting."""
+        try:
+            self.unsent = memoryview(self.unsent)[self.channel.send(self.unsent) :]
+        except OSError:
+            pass  # it is full, or nobody is there any more, which is met again
