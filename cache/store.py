@@ -249,6 +249,13 @@ class Store:
         except OSError as error:
             raise fault(error, f"cannot remove {path}", self.root) from error
 
+    def forget_memos(self) -> None:
+        """Drop the memos of finished builds: steps give something new, and memos do not say which."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.memo_dir):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.memo_dir, name))
+
     def keep_below(self, ceiling: int) -> None:
         """Never let the store take more than *ceiling* bytes while this process writes to it."""
         from pybuild.cache.room import Room

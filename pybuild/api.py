@@ -131,6 +131,7 @@ async def run_request(
     request: BuildRequest, settings: Settings, on_event: OnEvent | None = None
 ) -> BuildResult:
     """Run one checked request; builds that go on in one event loop share what they have in common."""
+    from pybuild.builds.build import build as build_with
     from pybuild.engines import engine_for
 
     def ignore(event: Event) -> None:
@@ -138,8 +139,7 @@ async def run_request(
 
     emit = on_event or ignore
     async with engine_for(settings) as engine:
-        prepared = await engine.prepare(request, emit)
-        return await engine.build(prepared, emit)
+        return await build_with(engine, request, emit)
 
 
 def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:

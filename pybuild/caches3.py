@@ -191,8 +191,4 @@ def _bucket_of(engine: Engine, place: S3Place) -> Bucket:
     from dataclasses import replace
 
     same = replace(place, names=(), prefix="", manifests_prefix="", blobs_prefix="")
-    bucket = engine.buckets.get(same)
-    if bucket is None:
-        bucket = engine.buckets[same] = Bucket(same)
-        engine.closing(bucket.close)
-    return bucket
+    return engine.shared(same, lambda: Bucket(same))

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild import outputs as writers
 from pybuild.annotations import Annotations, Place
-from pybuild.cacheresults import StepResult
+from pybuild.built import Built, Exported, Made
 from pybuild.contextkinds import origin_of
-from pybuild.frontend.lowering import Lowered
-from pybuild.host import native_platform
-from pybuild.image.config import format_time
 from pybuild.image.manifest import build_index
 from pybuild.imagemaker import Image, ImageMaker
 from pybuild.internal import InternalStep, internal_step
 from pybuild.mending import mended
-from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
-from pybuild.model.digest import Digest
-from pybuild.model.errors import InternalError, UsageError, UserError
+from pybuild.model.errors import UsageError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
-from pybuild.model.snapshot import Result, Snapshot
 from pybuild.outputnames import check_tagless, output_names
 from pybuild.pushahead import PushAhead
 from pybuild.request import BuildRequest, Output
@@ -35,82 +28,8 @@ from pybuild.whereabouts import known_places, note_pushed
 from pybuild.wholefile import is_stream
 
 if TYPE_CHECKING:
-    from pybuild.attest.attestation import Attestation
     from pybuild.cache.store import Store
     from pybuild.engine import Engine
-    from pybuild.solver.solution import Solution
-
-CREATED = "org.opencontainers.image.created"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """One platform's result, and what is attested of it.
-
-    Attributes:
-        is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
-        key: how the request calls its platform, if not as the image does.
-        inline_cache: what its image's config is to say of the cache.
-    """
-
-    lowered: Lowered
-    result: Result
-    attestations: tuple[Attestation, ...] = ()
-    is_one_of_many: bool = False
-    key: str = ""
-    inline_cache: tuple[StepResult, ...] | None = None
-
-    @property
-    def folder(self) -> str:
-        """Where it goes in directories and archives that hold several platforms [OUT-5].
-
-        Raises:
-            UserError: its key cannot be the name of a directory.
-        """
-        name = (self.key or str(self.lowered.platform)).replace("/", "_")
-        if name in (".", "..") or "\0" in name:
-            raise UserError(f"platform {name!r} cannot be a directory")
-        return name
-
-    @property
-    def snapshot(self) -> Snapshot:
-        if not isinstance(self.result, Snapshot):
-            raise InternalError(f"the result of a build is {type(self.result).__name__}")
-        return self.result
-
-
-def results_of(
-    request: BuildRequest,
-    lowered: Sequence[Lowered],
-    solution: Solution,
-    inline: Sequence[tuple[StepResult, ...] | None],
-) -> list[Built]:
-    """Return what was built for each platform; *inline* is their `Built.inline_cache`."""
-    platforms = request.platforms or (native_platform(),)
-    return [
-        Built(
-            lowered=one,
-            result=solution.of(one.result).result,
-            is_one_of_many=request.multi_platform,
-            key=str(platform),
-            inline_cache=results,
-        )
-        for one, platform, results in zip(lowered, platforms, inline, strict=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What the outputs left behind."""
-
-    image: Descriptor | None = None
-    image_id: Digest | None = None
-    names: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    def telling(self, more: Mapping[str, Any]) -> Exported:
-        """Return the same, with *more* to say of it."""
-        return replace(self, metadata={**self.metadata, **more})
 
 
 def is_delivered(request: BuildRequest) -> bool:
@@ -196,39 +115,6 @@ async def _load(
     step.say(f"loading into {address.url}")
     texts = [str(name) for name in names]
     await load_into(engine.store, address, made.descriptor, texts, step.say)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """An image, or an index of several; its blobs are in the store.
-
-    Attributes:
-        image_id: digest of the config, or of the index.
-        epoch: SOURCE_DATE_EPOCH.
-    """
-
-    descriptor: Descriptor
-    image_id: Digest
-    epoch: int | None = None
-
-    @property
-    def dated(self) -> Descriptor:
-        """The descriptor as archives name it: with the time of the image, if that is fixed [REP-2]."""
-        if self.epoch is None:
-            return self.descriptor
-        notes = {**self.descriptor.annotations, CREATED: format_time(self.epoch)}
-        return replace(self.descriptor, annotations=notes)
-
-    def metadata(self, names: Sequence[Reference]) -> dict[str, Any]:
-        """What ``--metadata-file`` says of it [BLD-30]."""
-        metadata: dict[str, Any] = {
-            "containerimage.config.digest": self.image_id,
-            "containerimage.descriptor": self.descriptor.to_json(),
-            "containerimage.digest": self.descriptor.digest,
-        }
-        if names:
-            metadata["image.name"] = ",".join(str(name) for name in names)
-        return metadata
 
 
 async def make_image(

@@ -24,8 +24,8 @@ from pybuild.model.descriptor import (
 from pybuild.model.digest import Digest
 
 if TYPE_CHECKING:
+    from pybuild.built import Built
     from pybuild.engine import Engine
-    from pybuild.export import Built
     from pybuild.pushahead import PushAhead
 
 NO_ANNOTATIONS = Annotations()

@@ -14,8 +14,8 @@ import os
 import stat
 import time
 
-from pybuild import __version__
 from pybuild.cache.plainfile import plain
+from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def key_of(parsed: Parsed) -> str | None:
         values["build-context"][index] = f"{name}={os.path.realpath(source)}"
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
-    what = [FORMAT, __version__, os.path.realpath(context), sorted(values.items()), epoch, config]
+    what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
@@ -92,17 +92,6 @@ def save(root: str, key: str, content: dict[str, Any]) -> None:
         version = _file_digest(os.path.join(root, "store.json"))
         json.dump({"format": FORMAT, "store": version, **content}, file)
     os.replace(temporary, os.path.join(directory, key))
-
-
-def forget(root: str) -> None:
-    """Drop every memo: what some steps give now was made anew, and memos do not say which."""
-    import contextlib
-
-    directory = os.path.join(root, "memo")
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, name))
 
 
 def holds(memo: dict[str, Any], root: str) -> bool:

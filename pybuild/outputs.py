@@ -18,8 +18,8 @@ from pybuild.request import Output
 from pybuild.wholefile import whole_file
 
 if TYPE_CHECKING:
+    from pybuild.built import Built
     from pybuild.engine import Engine
-    from pybuild.export import Built
 
 
 async def write_local(engine: Engine, output: Output, built: Sequence[Built]) -> None:

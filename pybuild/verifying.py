@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
+from pybuild.builds.build import build
 from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
@@ -83,8 +84,7 @@ async def verify(
 
 async def _build(engine: Engine, request: BuildRequest, dest: str, emit: Emit) -> Digest:
     output = Output(type="oci", dest=dest, attrs=_ATTRS)
-    prepared = await engine.prepare(replace(request, outputs=(output,)), emit)
-    result = await engine.build(prepared, emit)
+    result = await build(engine, replace(request, outputs=(output,)), emit)
     assert result.image is not None
     return result.image.digest
 

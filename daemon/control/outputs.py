@@ -12,6 +12,7 @@ from typing import Any
 
 from pybuild.attest.attestation import Attestation
 from pybuild.attesting import attestation_files, with_files
+from pybuild.built import Built, Made
 from pybuild.cacheresults import StepResult
 from pybuild.daemon.control.results import Reference, Result
 from pybuild.daemon.control.scope import Scope
@@ -20,7 +21,7 @@ from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.pieces import pieces
 from pybuild.daemon.session.sessions import Session
-from pybuild.export import Built, Made, keep_image, make_image
+from pybuild.export import keep_image, make_image
 from pybuild.frontend.environment import parse_epoch
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.archive import (

@@ -247,7 +247,7 @@ class Scope:
         return await self.runner.snapshot(result)
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
-        """Solve a source and return its tree (what `pybuild.elsewhere` asks of a session)."""
+        """Solve a source and return its tree (what `pybuild.builds.remotecontexts` asks of a session)."""
         return await self.snapshot(vertex)
 
     async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:

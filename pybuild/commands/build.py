@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from pybuild.builds.build import build_prepared
+from pybuild.builds.prepare import prepare
 from pybuild.commands.remembering import remember, sign
 from pybuild.commands.requested import check_result_files, request_from, write_results
 from pybuild.config import Settings, load_settings
@@ -89,10 +91,12 @@ async def _build(
         async with Engine(settings, ahead=ahead) as engine:
             if not settings.durable:
                 engine.store.flush_after_us()
-            prepared = await engine.prepare(request, emit)
+            prepared = await prepare(engine, request, emit)
             signed = await sign(parsed, prepared)
             describe = _describe if request.attestations else None
-            result = await engine.build(prepared, emit, describe=describe, explained=explained)
+            result = await build_prepared(
+                engine, prepared, emit, describe=describe, explained=explained
+            )
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             if parsed.flag("load") and result.image is not None:

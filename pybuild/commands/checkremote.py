@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import uvloop
 
+from pybuild.builds.remotecontexts import load_from_elsewhere
+from pybuild.builds.session import open_session
 from pybuild.config import Settings
 from pybuild.contexts import BuildInputs
-from pybuild.elsewhere import load_from_elsewhere
 from pybuild.engine import Engine
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.model.errors import PybuildError
@@ -54,4 +55,4 @@ async def _load_remote(
         pass
 
     async with Engine(settings) as engine:
-        return await load_from_elsewhere(request, stdin, engine.session(request), ignore)
+        return await load_from_elsewhere(request, stdin, open_session(engine, request), ignore)

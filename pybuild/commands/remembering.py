@@ -10,8 +10,9 @@ from typing import Any
 
 from pybuild import memo
 from pybuild.annotations import is_attribute
+from pybuild.builds.prepare import Prepared
 from pybuild.contextkinds import origin_of
-from pybuild.engine import Engine, Prepared
+from pybuild.engine import Engine
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
     Copy,

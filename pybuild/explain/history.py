@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from pybuild.cache.builds import Builds
 from pybuild.cache.imported import ImportedCache
@@ -20,9 +19,6 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.ops import Vertex
 from pybuild.solver.nearest import like
-
-if TYPE_CHECKING:
-    from pybuild.engine import Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +36,6 @@ class Subject:
     targets: Sequence[Vertex]
     told: Collection[Digest]
     around: Surroundings
-
-
-def subject_of(prepared: Prepared) -> Subject:
-    """Return what is told of a build in the history."""
-    request, inputs = prepared.request, prepared.inputs
-    return Subject(
-        context=request.context,
-        dockerfile=inputs.filename,
-        target=request.target,
-        targets=[one.result for one in prepared.lowered],
-        told=prepared.session.loaded,
-        around=Surroundings(
-            dockerfile=prepared.dockerfile,
-            trees=inputs.trees,
-            files=inputs.files,
-            started=prepared.started,
-        ),
-    )
 
 
 async def keep(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pybuild.builds import build as builds
 from pybuild.config import Settings
 from pybuild.engine import Engine
 from pybuild.image.compare import ImageDifference, compare_layouts
@@ -106,7 +107,7 @@ async def _outcome(engine: Engine, build: Build, where: Path, base: Path) -> str
         outputs=(Output(type="oci", dest=str(where / "out"), attrs=attrs),),
     )
     try:
-        result = await engine.build(await engine.prepare(request, _unseen), _unseen)
+        result = await builds.build(engine, request, _unseen)
     except Exception as raised:
         error = unwrap(raised)
         if not isinstance(error, PybuildError) or isinstance(error, InternalError):

@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+from pybuild.builds.build import build_prepared
+from pybuild.builds.prepare import prepare
 from pybuild.config import Settings
 from pybuild.engine import Engine
 from pybuild.model.errors import InternalError, PybuildError
@@ -59,8 +61,8 @@ async def _build(
             warnings.add(f"{event.rule}: {event.message} (line {line})")
 
     try:
-        prepared = await engine.prepare(request, watch)
-        result = await engine.build(prepared, watch)
+        prepared = await prepare(engine, request, watch)
+        result = await build_prepared(engine, prepared, watch)
     except Exception as raised:
         error = unwrap(raised)
         if not isinstance(error, PybuildError) or isinstance(error, InternalError):

@@ -10,6 +10,7 @@ import os
 import posixpath
 
 from pybuild.abandon import abandonable
+from pybuild.builds.session import Session
 from pybuild.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.contextkinds import ContextKind, git_context, kind_of
 from pybuild.contexts import (
@@ -32,7 +33,6 @@ from pybuild.model.events import Emit
 from pybuild.model.ops import Copy, FileOp, GitSource, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.request import BuildRequest
-from pybuild.session import Session
 from pybuild.standardinput import StandardInput
 
 _HEAD = 512

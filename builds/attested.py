@@ -32,10 +32,11 @@ from pybuild.model.ops import GitSource, HttpSource, LocalSource, ScratchSource,
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from pybuild.engine import Engine, Prepared
+    from pybuild.builds.prepare import Prepared
+    from pybuild.built import Built
+    from pybuild.engine import Engine
     from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.remote import RemoteSources
-    from pybuild.export import Built
     from pybuild.request import BuildRequest
     from pybuild.solver.solution import Solution
 

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pybuild.cache.store import Store
-from pybuild.config import Settings
-from pybuild.executor.fetch import Fetcher
+from pybuild.engine import Engine
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.executor.workers import Workers
 from pybuild.internal import named_only
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
@@ -21,7 +18,6 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.registry.proxies import proxy_for
 from pybuild.request import BuildRequest
-from pybuild.solver.drive import Solver
 
 
 class Session:
@@ -34,28 +30,20 @@ class Session:
         loaded: vertices that were solved for that; their events have been told.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        solver: Solver,
-        fetcher: Fetcher,
-        settings: Settings,
-        request: BuildRequest,
-    ) -> None:
-        self.store = store
-        self._workers = workers
-        self._solver = solver
-        self._fetcher = fetcher
-        self._settings = settings
+    def __init__(self, engine: Engine, request: BuildRequest) -> None:
+        self.store = engine.store
+        self._workers = engine.workers
+        self._solver = engine.solver
+        self._fetcher = engine.images
+        self._settings = engine.settings
         self._request = request
         self._secrets = {name: partial(s.read) for name, s in request.secrets.items()}
         self._stack = AsyncExitStack()
         self._reader: BuildRunner | None = None
         self.loaded: set[Digest] = set()
         self.sources = RemoteSources(
-            store,
-            workers,
+            self.store,
+            self._workers,
             secrets=self._secrets,
             ssh=request.ssh,
             proxy_for=partial(proxy_for, environ=os.environ),
@@ -119,3 +107,10 @@ class Session:
     async def close(self) -> None:
         """Give up what was fetched; idempotent."""
         await self._stack.aclose()
+
+
+def open_session(engine: Engine, request: BuildRequest) -> Session:
+    """Open what *request* may fetch from elsewhere; the engine closes it with itself at the latest."""
+    session = Session(engine, request)
+    engine.hold(session)
+    return session

@@ -1,0 +1,1 @@
+"""One build, told from the top down: read, lower, solve, export, explain."""

@@ -1,0 +1,214 @@
+"""The second half of a build: what was prepared is solved, exported and explained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.builds.prepare import Prepared, prepare, sources_shown
+from pybuild.built import Built
+from pybuild.cache.builds import Builds
+from pybuild.caching import enter_caching
+from pybuild.engine import Engine
+from pybuild.explain import history
+from pybuild.explain.account import Account, MissRefused
+from pybuild.explain.cause import Surroundings
+from pybuild.explain.text import refusal
+from pybuild.export import export_all, is_delivered, succeeding
+from pybuild.frontend.lowering import Lowered
+from pybuild.host import native_platform
+from pybuild.internal import named_only
+from pybuild.model.errors import PybuildError
+from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
+from pybuild.model.ops import LocalSource, walk
+from pybuild.pushahead import importing_ahead
+from pybuild.render import unwrap
+from pybuild.request import BuildRequest
+from pybuild.result import BuildResult
+from pybuild.solving import solve
+from pybuild.upkeep import keep_mounts, keep_within
+
+if TYPE_CHECKING:
+    from pybuild.builds.attested import Describe
+    from pybuild.cache.imported import ImportedCache
+    from pybuild.cacheresults import StepResult
+    from pybuild.explain.report import BuildReport
+    from pybuild.solver.solution import Solution
+
+
+async def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
+    """Build *request* from its text to its outputs.
+
+    Raises:
+        UserError: `StepError` is one; EnvironmentFault.
+    """
+    return await build_prepared(engine, await prepare(engine, request, emit), emit)
+
+
+async def build_prepared(
+    engine: Engine,
+    prepared: Prepared,
+    emit: Emit,
+    *,
+    describe: Describe | None = None,
+    explained: Callable[[BuildReport], None] = lambda report: None,
+) -> BuildResult:
+    """Solve and export, and keep in the store's history which steps ran, and why.
+
+    Args:
+        describe: writes definitions into provenance that is to have them.
+        explained: told that history at the end, also of a build that fails.
+
+    Raises:
+        StepError: a RUN failed; UserError, EnvironmentFault.
+    """
+    account = Account(refuse=prepared.request.fail_on_miss)
+    imports: list[ImportedCache] = []
+
+    async def keep(error: str) -> BuildReport | None:
+        report = await history.keep(
+            Builds(engine.store),
+            engine.results.inputs,
+            account,
+            _subject_of(prepared),
+            imports,
+            error,
+        )
+        if report is not None:
+            explained(report)
+        return report
+
+    try:
+        result = await _build(engine, prepared, emit, describe, account, imports)
+    except Exception as error:
+        cause = unwrap(error)
+        report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
+        if isinstance(cause, MissRefused) and report is not None:
+            cause.message += refusal(report)
+        raise
+    return replace(result, report=await keep(""))
+
+
+async def _build(
+    engine: Engine,
+    prepared: Prepared,
+    emit: Emit,
+    describe: Describe | None,
+    account: Account,
+    imports: list[ImportedCache],
+) -> BuildResult:
+    request, session = prepared.request, prepared.session
+    cached: set[str] = set()
+
+    def watch(event: Event) -> None:
+        if not isinstance(event, BuildWarning) and event.vertex in session.loaded:
+            return  # told when it was read from
+        if isinstance(event, VertexCached):
+            cached.add(event.vertex)
+        account.watch(event)
+        emit(event)
+
+    runner = session.runner(prepared.inputs.trees)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.release, session)
+        stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
+        stack.enter_context(succeeding(engine.store, request))
+        if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
+            stack.callback(engine.store.forget_memos)
+        async with runner:
+            targets = [one.result for one in prepared.lowered]
+            caching = await enter_caching(engine, request, stack, emit)
+            imports += caching.imports
+            solution = await solve(
+                engine,
+                targets,
+                runner,
+                named_only(watch),
+                whole=is_delivered(request),
+                progress=caching.follow(targets),
+                missed=importing_ahead(request, account.missed),
+            )
+            inline = await caching.inline([solution], targets)
+            built = _results_of(request, prepared.lowered, solution, inline)
+            if request.attestations:
+                from pybuild.builds.attested import Attestor
+
+                attestor = Attestor(engine, prepared, runner, solution, describe, watch)
+                built = await attestor.attest(built)
+                exported = await export_all(engine, request, built, emit)
+                exported = exported.telling(await attestor.metadata(os.environ))
+            else:
+                exported = await export_all(engine, request, built, emit)
+            cache = await caching.export([solution], targets, emit)
+            if cache is not None:
+                exported = exported.telling({"cache.manifest": cache.to_json()})
+    if engine.settings.durable:
+        await asyncio.to_thread(engine.store.deltas.flush)
+    await _keep_within_limits(engine)
+    steps = tuple(
+        (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
+        for vertex in walk(*(one.result for one in prepared.lowered))
+        if vertex.meta.name
+        and not isinstance(vertex.op, LocalSource)
+        and vertex.digest not in session.loaded
+    )
+    warnings = prepared.lowered[0].warnings
+    return BuildResult(
+        image=exported.image,
+        image_id=exported.image_id,
+        names=exported.names,
+        steps=steps,
+        warnings=warnings,
+        metadata=exported.metadata,
+    )
+
+
+async def _keep_within_limits(engine: Engine) -> None:
+    """Free space if it is time to; a build that is done is not failed by it."""
+    try:
+        await asyncio.to_thread(keep_mounts, engine.store, engine.settings)
+        await asyncio.to_thread(keep_within, engine.store, engine.settings.limits)
+    except PybuildError as error:
+        engine.store.warn(f"cannot free space: {error.message}")
+
+
+def _subject_of(prepared: Prepared) -> history.Subject:
+    """Return what is told of a build in the history."""
+    request, inputs = prepared.request, prepared.inputs
+    return history.Subject(
+        context=request.context,
+        dockerfile=inputs.filename,
+        target=request.target,
+        targets=[one.result for one in prepared.lowered],
+        told=prepared.session.loaded,
+        around=Surroundings(
+            dockerfile=prepared.dockerfile,
+            trees=inputs.trees,
+            files=inputs.files,
+            started=prepared.started,
+        ),
+    )
+
+
+def _results_of(
+    request: BuildRequest,
+    lowered: Sequence[Lowered],
+    solution: Solution,
+    inline: Sequence[tuple[StepResult, ...] | None],
+) -> list[Built]:
+    """Return what was built for each platform; *inline* is their `Built.inline_cache`."""
+    platforms = request.platforms or (native_platform(),)
+    return [
+        Built(
+            lowered=one,
+            result=solution.of(one.result).result,
+            is_one_of_many=request.multi_platform,
+            key=str(platform),
+            inline_cache=results,
+        )
+        for one, platform, results in zip(lowered, platforms, inline, strict=True)
+    ]

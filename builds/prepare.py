@@ -1,0 +1,184 @@
+"""The first half of a build: the request read, parsed and lowered, before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import field
+
+from pybuild.abandon import abandonable
+from pybuild.builds.remotecontexts import load_from_elsewhere
+from pybuild.builds.session import Session, open_session
+from pybuild.contextkinds import is_at_hand
+from pybuild.contexts import GIT_MODES, BuildInputs, load_inputs
+from pybuild.definition import lower_options
+from pybuild.engine import Engine
+from pybuild.entitlements import check_entitlements
+from pybuild.epoch import Epochs
+from pybuild.frontend.ast import Dockerfile
+from pybuild.frontend.epoch import EpochSource
+from pybuild.frontend.lower import lower
+from pybuild.frontend.lowering import (
+    ImageRequest,
+    Lowered,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.physical import excerpts
+from pybuild.host import native_platform
+from pybuild.internal import internal_step
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError
+from pybuild.model.events import Emit
+from pybuild.model.span import Span
+from pybuild.outputchecks import check_outputs
+from pybuild.render import unwrap
+from pybuild.request import BuildRequest
+from pybuild.standardinput import StandardInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A build whose definition is known and of which nothing has run.
+
+    Attributes:
+        lowered: one definition a platform, in the order asked for.
+        session: closed when the build ends; otherwise when the engine does.
+        epochs: what was asked for its time, for SOURCE_DATE_EPOCH.
+        images: that the definitions are made from, by how they were asked for.
+        started: when this began, seconds since the epoch.
+    """
+
+    request: BuildRequest
+    inputs: BuildInputs
+    dockerfile: Dockerfile
+    lowered: tuple[Lowered, ...]
+    session: Session
+    epochs: tuple[EpochSource, ...] = ()
+    images: Mapping[ImageRequest, ResolvedImage] = field(
+        default_factory=dict[ImageRequest, ResolvedImage]
+    )
+    started: float = 0.0
+
+
+async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared:
+    """Read, parse and lower: everything up to the point where something would run.
+
+    Raises:
+        UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
+    """
+    check_outputs(request)
+    session = open_session(engine, request)
+    try:
+        return await _prepare(engine, request, session, emit)
+    except BaseException:
+        await engine.release(session)
+        raise
+
+
+async def _prepare(engine: Engine, request: BuildRequest, session: Session, emit: Emit) -> Prepared:
+    stdin, started = StandardInput(), engine.clock.now()
+    loaded: tuple[BuildInputs, Dockerfile] | None = None
+    images: dict[ImageRequest, ResolvedImage] = {}
+    waits = request.context == "-"  # which is for people to see
+    if waits or await abandonable(is_at_hand, request, stdin):
+        async with internal_step("[internal] load build definition", emit, engine.clock):
+            if not waits or await abandonable(is_at_hand, request, stdin):
+                loaded = _parsed(await abandonable(load_inputs, request, stdin))
+    if loaded is None:
+        loaded = _parsed(await load_from_elsewhere(request, stdin, session, emit))
+    inputs, dockerfile = loaded
+    if request.git_modes and inputs.trees:
+        async with internal_step(GIT_MODES, emit, engine.clock):
+            pass  # for people to see
+    here = native_platform()
+    platforms = request.platforms or (here,)
+    epochs = Epochs(session.sources, emit, engine.clock)
+    with sources_shown(inputs.filename, dockerfile.lines):
+        lowered = [
+            await _lower(
+                engine,
+                request,
+                dockerfile,
+                await epochs.settle(dockerfile, lower_options(request, inputs, platform, here)),
+                images,
+                emit,
+            )
+            for platform in platforms
+        ]
+        for one in lowered:
+            check_entitlements(one.result, request.allow)
+    for warning in lowered[0].warnings:
+        emit(warning)
+    return Prepared(
+        request=request,
+        inputs=inputs,
+        dockerfile=dockerfile,
+        lowered=tuple(lowered),
+        session=session,
+        epochs=epochs.sources,
+        images=images,
+        started=started,
+    )
+
+
+async def _lower(
+    engine: Engine,
+    request: BuildRequest,
+    dockerfile: Dockerfile,
+    options: LowerOptions,
+    images: dict[ImageRequest, ResolvedImage],
+    emit: Emit,
+) -> Lowered:
+    while True:
+        answer = lower(dockerfile, options, images)
+        if isinstance(answer, Lowered):
+            return answer
+        images |= await _resolve_all(engine, answer, request, emit)
+
+
+async def _resolve_all(
+    engine: Engine, need: NeedImages, request: BuildRequest, emit: Emit
+) -> Mapping[ImageRequest, ResolvedImage]:
+    async def resolve(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
+        name = f"[internal] load metadata for {wanted.reference}"
+        async with internal_step(name, emit, engine.clock):
+            try:
+                return await engine.images.resolve(wanted, pull=request.pull)
+            except PybuildError as error:
+                error.hints += need.hints(wanted)
+                raise error.with_spans(spans) from error.__cause__
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            wanted: group.create_task(resolve(wanted, spans))
+            for wanted, spans in zip(need.requests, need.spans, strict=True)
+        }
+    return {wanted: task.result() for wanted, task in tasks.items()}
+
+
+def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:
+    """Parse what was loaded.
+
+    Raises:
+        UserError: with the lines it is about.
+    """
+    with sources_shown(inputs.filename, excerpts(inputs.dockerfile)):
+        return inputs, parse_dockerfile(inputs.dockerfile, inputs.filename)
+
+
+@contextmanager
+def sources_shown(filename: str, lines: Sequence[str]) -> Generator[None]:
+    """Give errors that pass through the text that their spans are about."""
+    try:
+        yield
+    except Exception as error:
+        cause = unwrap(error)
+        if isinstance(cause, PybuildError):
+            cause.sources = {filename: lines}
+            if cause is not error:
+                raise cause from error
+        raise
