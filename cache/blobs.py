@@ -19,6 +19,7 @@ from pybuild.cache.leases import Keeper, Lease, Leases
 from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,18 +33,6 @@ DEFAULT_LIMIT = 64 << 20
 # after its maker was killed, sees that it is to be flushed.
 _MODE, _UNFLUSHED_MODE = 0o644, 0o444
 _LENGTHS = {"sha256": 64, "sha512": 128}
-
-
-class BlobMissing(KeyError):
-    """The store does not hold the blob, or no longer: its bytes were damaged."""
-
-    def __init__(self, digest: str, reason: str = "not in the store") -> None:
-        super().__init__(digest)
-        self.digest = digest
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"blob {self.digest}: {self.reason}"
 
 
 class Blobs:

@@ -20,18 +20,17 @@ from pybuild.cache.leases import Lease
 from pybuild.cache.patches import whole_of, with_wholes
 from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
-from pybuild.cache.syncer import Syncer, boot_id
+from pybuild.cache.syncer import DURABLE, Syncer, boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-    from pybuild.cache.room import Room
+    from pybuild.cache.budget import Budget
     from pybuild.model.clock import Clock
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
-DURABLE = "durable"
 
 
 class ActiveDelta:
@@ -56,7 +55,7 @@ class Deltas:
         room: keeps the store below its ceiling, where it has one.
     """
 
-    room: Room | None = None
+    room: Budget | None = None
 
     def __init__(
         self, root: str, disk: Disk, scratch: Scratch, own: Lease, clock: Clock, warn: Warn

@@ -39,8 +39,7 @@ def hand_over(folder: str) -> int:
 def main(folder: int = _FOLDER) -> None:
     """Flush the file system of *folder*, then mark what was committed in this boot before that."""
     from pybuild.cache.atomic import Disk
-    from pybuild.cache.deltas import DURABLE
-    from pybuild.cache.syncer import boot_id
+    from pybuild.cache.syncer import DURABLE, boot_id
 
     os.nice(19)
     os.chdir("/")  # whoever wants to unmount something is not kept from it by us
@@ -57,7 +56,7 @@ def main(folder: int = _FOLDER) -> None:
 
 def _waits(folder: int, name: str, boot: str | None) -> bool:
     """Tell whether the delta was committed in this boot and is not durable."""
-    from pybuild.cache.deltas import DURABLE
+    from pybuild.cache.syncer import DURABLE
 
     try:
         os.stat(f"{name}/{DURABLE}", dir_fd=folder)

@@ -11,7 +11,7 @@ import json
 import os
 
 from pybuild.cache.atomic import Disk, faults, write_file
-from pybuild.cache.blobs import BlobMissing, Blobs
+from pybuild.cache.blobs import Blobs
 from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked
@@ -19,6 +19,7 @@ from pybuild.cache.origins import LAST_RESULT_OF, with_last_result
 from pybuild.cache.plainfile import plain
 from pybuild.cache.scratch import Scratch
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 
 from pybuild.cache.atomic import Disk, faults, write_file
-from pybuild.cache.blobs import BlobMissing, Blobs
+from pybuild.cache.blobs import Blobs
 from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.cache.leases import Leases
 from pybuild.cache.locks import locked, tried
@@ -33,6 +33,7 @@ from pybuild.cache.scratch import Scratch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

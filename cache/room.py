@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from pybuild.cache.atomic import faults
+from pybuild.cache.budget import TooMuch
 from pybuild.cache.evictor import Evictor
 from pybuild.cache.holdings import Count, Holdings, Stated
 from pybuild.cache.locks import locked
@@ -26,8 +27,6 @@ from pybuild.cache.origins import Origin
 from pybuild.cache.store import Store
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import EnvironmentFault, PybuildError
-
-TooMuch = Callable[[EnvironmentFault], None]
 
 _ASK_S = 0.01
 _IDLE_S = 1.0
@@ -50,6 +49,11 @@ _MARGIN = 100
 _END_S = 0.05
 _LEAST_SLACK, _MOST_SLACK = 128, 8
 _MOST_SLACK_BYTES = 1 << 30
+
+
+def keep_below(store: Store, ceiling: int) -> None:
+    """Never let *store* take more than *ceiling* bytes while this process writes to it."""
+    store.room = store.deltas.room = Room(store, ceiling)
 
 
 class Room:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import NoReturn, Self
 
+    from pybuild.cache.budget import Budget
+    from pybuild.cache.extent import Extent
     from pybuild.cache.repositories import Repositories
-    from pybuild.cache.room import Room
-    from pybuild.cache.sizes import Extent
     from pybuild.model.clock import Clock
 
     Measurer = Callable[[str], Extent]
@@ -58,7 +58,7 @@ class Store:
         room: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
-    room: Room | None = None
+    room: Budget | None = None
     read_only = False
 
     def __init__(
@@ -256,15 +256,9 @@ class Store:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.memo_dir, name))
 
-    def keep_below(self, ceiling: int) -> None:
-        """Never let the store take more than *ceiling* bytes while this process writes to it."""
-        from pybuild.cache.room import Room
-
-        self.room = self.deltas.room = Room(self, ceiling)
-
     def measure(self, path: str) -> Extent:
         """Return what a tree of the store takes on the disk; not on the thread of an event loop."""
-        from pybuild.cache.sizes import extent
+        from pybuild.cache.extent import extent
 
         return extent(path) if self._measurer is None else self._measurer(path)
 

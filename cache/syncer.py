@@ -10,6 +10,9 @@ from pybuild.cache.atomic import Disk, Warn
 
 # Commits that come within this time share one flush. While a flush is going its process cannot end,
 # so one that leaves flushing to another begins with it only when it goes on for long.
+DURABLE = "durable"
+"""The file beside a delta that says that it is on the disk."""
+
 _GATHER_S = 0.5
 _GATHER_FOR_LONG_S = 30.0
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import field, replace
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
 from pybuild.cache.mark import Mark, mark, state_of
@@ -18,6 +17,7 @@ from pybuild.cache.repositories import Entry, Repository
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 
 _MANIFEST_BYTES = 8 << 20
 # Removals under one hold of the lock, and looks at a store that changes meanwhile.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from pybuild.model.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from pybuild.cache.room import Room
+    from pybuild.cache.budget import Budget
 
 AT_ONCE = "the ceiling is reached"
 """What a task is cancelled with whose job must write nothing more, not even to say goodbye."""
 
 
 @asynccontextmanager
-async def bounded(room: Room | None, path: str) -> AsyncGenerator[None]:
+async def bounded(room: Budget | None, path: str) -> AsyncGenerator[None]:
     """Watch what the block's job writes to *path*; as `asyncio.timeout`, but for bytes.
 
     Raises:

@@ -24,7 +24,7 @@ from pybuild.executor.zygote_process import ZygoteProcess, converse, error_of
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 
 if TYPE_CHECKING:
-    from pybuild.cache.room import Room
+    from pybuild.cache.budget import Budget
 
 _SIGTERM, _SIGKILL = 15, 9
 _DRAIN_SECONDS = 1.0
@@ -48,7 +48,7 @@ class Workers:
         room: what jobs may write of, where the store has a ceiling.
     """
 
-    room: Room | None = None
+    room: Budget | None = None
 
     def __init__(
         self,

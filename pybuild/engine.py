@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
+from pybuild.cache.extent import Extent
 from pybuild.cache.results import Results
 from pybuild.cache.rolling import RollingLease
-from pybuild.cache.sizes import Extent
 from pybuild.cache.store import Store
 from pybuild.config import Settings
 from pybuild.executor import network
@@ -89,7 +89,9 @@ class Engine:
         self._stack.push_async_callback(asyncio.to_thread, self.store.close)
         ceiling = ceiling_of(self.store, self.settings)
         if ceiling and not self._to_read:
-            self.store.keep_below(ceiling)
+            from pybuild.cache.room import keep_below
+
+            keep_below(self.store, ceiling)
             self.workers.room = self.store.room
         self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
         self.rolling = RollingLease(self.store.leases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.cache.sizes import extent
+from pybuild.cache.extent import extent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
 from pybuild.cache.prune import Policy, prune
 from pybuild.cache.results import Results
+from pybuild.cache.room import keep_below
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
@@ -100,7 +101,7 @@ def build(root: Path, disk: Disk, ceiling: int = 0) -> None:
     """Do what a build does to a store: pull, run, record, export, tag, free."""
     with Store.open(root, FakeClock(), disk=disk) as store:
         if ceiling:
-            store.keep_below(ceiling)
+            keep_below(store, ceiling)
         results = Results(store)
         active = store.deltas.begin()
         try:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.missing import BlobMissing
 
 HELLO = Digest.of(b"hello")
 OTHER = Digest.of(b"other")

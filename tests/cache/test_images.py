@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import NAME, REF_NAME
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest, canonical_json
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.missing import BlobMissing
 from tests.cache import children
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.extent import measure
 from pybuild.cache.filters import parse_duration, parse_filters, parse_size, shown_id
 from pybuild.cache.mark import Mark, mark
 from pybuild.cache.prune import (
@@ -20,7 +21,6 @@ from pybuild.cache.prune import (
     wait_until_freed,
 )
 from pybuild.cache.results import Results
-from pybuild.cache.sizes import measure
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.model.clock import FakeClock

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pybuild.cache.atomic import Disk
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.mark import mark
 from pybuild.cache.prune import Policy, prune
 from pybuild.cache.repositories import Entry, is_name, is_tag
@@ -20,6 +19,7 @@ from pybuild.cache.unlinking import Keeping, unlink, unlink_at_once
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 
 HOUR = 3600.0
 RELEASED = Keeping(released=0.0)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache import room as room_module
+from pybuild.cache.budget import Budget
 from pybuild.cache.evictor import Evictor
+from pybuild.cache.extent import extent, measure
 from pybuild.cache.holdings import Holdings, Stated
 from pybuild.cache.results import Results
-from pybuild.cache.room import Room
-from pybuild.cache.sizes import extent, measure
+from pybuild.cache.room import Room, keep_below
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
@@ -38,7 +39,7 @@ def make(store: Store, size: int, seconds: float = 1.0) -> str:
     return id
 
 
-def refuses(room: Room, size: int, saying: str) -> bool:
+def refuses(room: Budget, size: int, saying: str) -> bool:
     try:
         with room.reserved(size):
             return False
@@ -61,7 +62,7 @@ def test_room_is_made_before_something_is_begun_by_what_is_worth_least(
 ) -> None:
     dear, cheap, middling = filled(root, clock, 500, 2, 100)
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         make(store, 8 * MB)
         store.deltas.begin()
         assert [store.deltas.has(id) for id in (dear, cheap, middling)] == [True, False, True]
@@ -76,7 +77,7 @@ def test_what_is_in_use_stays_and_the_fault_says_what_holds_the_space(
     with Store.open(root, clock) as other, Store.open(root, clock) as store:
         for id in made:
             other.lease.add("delta", id)
-        store.keep_below(20 * MB)
+        keep_below(store, 20 * MB)
         with pytest.raises(EnvironmentFault) as caught:
             store.deltas.begin()
         assert caught.value.message.startswith(
@@ -90,7 +91,7 @@ def test_what_is_in_use_stays_and_the_fault_says_what_holds_the_space(
 def test_a_known_size_is_kept_free_until_it_is_written(root: Path, clock: FakeClock) -> None:
     (old,) = filled(root, clock, 1)
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         assert store.room is not None
         with store.room.reserved(33 * MB):
             assert not store.deltas.has(old)
@@ -130,7 +131,7 @@ def test_an_advance_that_shrinks_after_a_pause_refuses_nothing(
 @pytest.mark.slow
 def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         room = store.room
         assert room is not None
         small, large = store.deltas.begin(), store.deltas.begin()
@@ -158,7 +159,7 @@ def test_who_writes_fast_is_told_before_the_ceiling(
 
     monkeypatch.setattr(Room, "_adapt", be_fast)
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         assert store.room is not None
         active = store.deltas.begin()
         told: list[EnvironmentFault] = []
@@ -187,7 +188,7 @@ def test_freeing_all_that_can_go_and_too_little_is_in_vain(root: Path, clock: Fa
 def test_room_is_made_while_somebody_writes(root: Path, clock: FakeClock) -> None:
     old = filled(root, clock, 1, 1, 1)
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         room = store.room
         assert room is not None
         active = store.deltas.begin()
@@ -207,7 +208,7 @@ def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
         home = Path(store.mounts_dir, "m" * 40)
         (home / "fs").mkdir(parents=True)
         store.lease.add("mount", home.name)
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         assert store.room is not None
         with store.room.mounting([home.name]):
             (home / "fs" / "x").write_bytes(bytes(39 * MB))
@@ -215,7 +216,8 @@ def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
 
 
 WRITER = """
-store.keep_below(int(sys.argv[2]))
+from pybuild.cache.room import keep_below
+keep_below(store, int(sys.argv[2]))
 a = store.deltas.begin()
 open(a.fs + '/f', 'wb').write(bytes(int(sys.argv[3])))
 store.deltas.begin()
@@ -232,7 +234,7 @@ def test_processes_count_what_the_others_write(root: Path, clock: FakeClock) -> 
     try:
         assert children.line(child) == "ready"
         with Store.open(root, clock) as store:
-            store.keep_below(CEILING)
+            keep_below(store, CEILING)
             assert store.room is not None
             assert refuses(store.room, 25 * MB, "being written 15")
             children.kill(child)
@@ -253,7 +255,7 @@ def test_nobody_writes_on_while_a_larger_one_ends(
     try:
         assert children.line(child) == "ready"
         with Store.open(root, clock) as store:
-            store.keep_below(CEILING)
+            keep_below(store, CEILING)
             assert store.room is not None
             active = store.deltas.begin()
             told: list[EnvironmentFault] = []
@@ -311,7 +313,7 @@ def test_extents_count_blocks_and_each_file_once_over_all_trees(tmp_path: Path) 
 
 def test_what_was_written_before_anybody_looked_is_not_kept(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
-        store.keep_below(CEILING)
+        keep_below(store, CEILING)
         room = store.room
         assert room is not None
         active = store.deltas.begin()
@@ -325,6 +327,6 @@ def test_what_was_written_before_anybody_looked_is_not_kept(root: Path, clock: F
 
 def test_a_ceiling_of_one_byte_is_one(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
-        store.keep_below(1)
+        keep_below(store, 1)
         with pytest.raises(EnvironmentFault, match="would take more than its ceiling of 1B"):
             store.deltas.begin()
