@@ -109,7 +109,8 @@ async def _measure(store: Path, runtime: str) -> dict[str, list[float]]:
     from pybuild.config import load_settings
     from pybuild.engine import Engine
     from pybuild.model.events import Event, VertexCompleted
-    from pybuild.request import BuildRequest, parse_output
+    from pybuild.output import parse_output
+    from pybuild.request import BuildRequest
 
     context = store / "context"
     if not context.exists():

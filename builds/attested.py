@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.attestation import Attestation
 from pybuild.attest.options import Provenance, Sbom, Wanted
-from pybuild.attest.predicate import (
-    DOCKERFILE_FRONTEND,
-    DOCKERFILE_VERSION,
-    Definition,
-    Facts,
-)
+from pybuild.attest.predicate import DOCKERFILE_FRONTEND, DOCKERFILE_VERSION, Facts
 from pybuild.attest.request import Asked
 from pybuild.attest.sbom import CORE, scan
 from pybuild.attest.sources import Image, sources_of
 from pybuild.attest.vcs import version_control
 from pybuild.attesting import provenance, provenance_document, unbundle
 from pybuild.contextkinds import ContextKind, kind_of
+from pybuild.daemon.llb.described import Definition
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
 from pybuild.host import native_platform
 from pybuild.image.attestation import SPDX

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builds.prepare import Prepared, prepare, sources_shown
-from pybuild.built import Built
+from pybuild.built import Built, InlineCache
 from pybuild.cache.builds import Builds
 from pybuild.caching import enter_caching
+from pybuild.contextkinds import origin_of
 from pybuild.engine import Engine
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
@@ -22,20 +23,18 @@ from pybuild.export import export_all, is_delivered, succeeding
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.internal import named_only
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
 from pybuild.pushahead import importing_ahead
-from pybuild.render import unwrap
 from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 from pybuild.solving import solve
 from pybuild.upkeep import keep_mounts, keep_within
 
 if TYPE_CHECKING:
-    from pybuild.builds.attested import Describe
+    from pybuild.builds.attested import Attestor, Describe
     from pybuild.cache.imported import ImportedCache
-    from pybuild.cacheresults import StepResult
     from pybuild.explain.report import BuildReport
     from pybuild.solver.solution import Solution
 
@@ -116,33 +115,34 @@ async def _build(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.release, session)
         stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
-        stack.enter_context(succeeding(engine.store, request))
+        origin = origin_of(request)
+        stack.enter_context(succeeding(engine.store, request.outputs, origin))
         if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
             stack.callback(engine.store.forget_memos)
         async with runner:
             targets = [one.result for one in prepared.lowered]
-            caching = await enter_caching(engine, request, stack, emit)
+            caching = await enter_caching(engine, request.cache_from, request.cache_to, stack, emit)
             imports += caching.imports
             solution = await solve(
                 engine,
                 targets,
                 runner,
                 named_only(watch),
-                whole=is_delivered(request),
+                whole=is_delivered(request.outputs),
                 progress=caching.follow(targets),
-                missed=importing_ahead(request, account.missed),
+                missed=importing_ahead(request.outputs, account.missed),
             )
             inline = await caching.inline([solution], targets)
             built = _results_of(request, prepared.lowered, solution, inline)
+            attestor: Attestor | None = None
             if request.attestations:
                 from pybuild.builds.attested import Attestor
 
                 attestor = Attestor(engine, prepared, runner, solution, describe, watch)
                 built = await attestor.attest(built)
-                exported = await export_all(engine, request, built, emit)
+            exported = await export_all(engine, request.outputs, request.tags, built, origin, emit)
+            if attestor is not None:
                 exported = exported.telling(await attestor.metadata(os.environ))
-            else:
-                exported = await export_all(engine, request, built, emit)
             cache = await caching.export([solution], targets, emit)
             if cache is not None:
                 exported = exported.telling({"cache.manifest": cache.to_json()})
@@ -198,7 +198,7 @@ def _results_of(
     request: BuildRequest,
     lowered: Sequence[Lowered],
     solution: Solution,
-    inline: Sequence[tuple[StepResult, ...] | None],
+    inline: Sequence[InlineCache | None],
 ) -> list[Built]:
     """Return what was built for each platform; *inline* is their `Built.inline_cache`."""
     platforms = request.platforms or (native_platform(),)

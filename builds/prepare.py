@@ -31,11 +31,10 @@ from pybuild.frontend.physical import excerpts
 from pybuild.host import native_platform
 from pybuild.internal import internal_step
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import Emit
 from pybuild.model.span import Span
 from pybuild.outputchecks import check_outputs
-from pybuild.render import unwrap
 from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
 
@@ -70,7 +69,7 @@ async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared
     Raises:
         UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
     """
-    check_outputs(request)
+    check_outputs(request.outputs, request.tags, is_index=request.is_index)
     session = open_session(engine, request)
     try:
         return await _prepare(engine, request, session, emit)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from pybuild.cache.origins import Origin
 from pybuild.model.errors import EnvironmentFault
 
 TooMuch = Callable[[EnvironmentFault], None]
@@ -50,6 +51,10 @@ class Budget(Protocol):
 
     def mounting(self, names: Sequence[str]) -> AbstractContextManager[None]:
         """Watch cache mounts, too, in the block: steps write to them."""
+        ...
+
+    def succeeding(self, origin: Origin) -> AbstractContextManager[None]:
+        """Let the last result of *origin* go in the block, where nothing else can: a newer one comes."""
         ...
 
     def changed(self) -> None:

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.leases import Lease
 from pybuild.cache.store import Store
@@ -28,6 +27,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 from pybuild.model.events import Emit
+from pybuild.model.missing import BlobMissing
 from pybuild.model.snapshot import Snapshot
 
 _LAYER_PREFIX = "sha256-"

@@ -20,28 +20,21 @@ from pybuild.executor.files.together import together
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.model.filebody import body_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from pybuild.executor.files.tree import Place, Tree
     from pybuild.executor.treefacts import TreeFacts
     from pybuild.executor.treefiles import Files, KnownFiles
+    from pybuild.model.filebody import FileIndex
 
     _Entry = tuple[str, bytes, str, str]
     _Listed = list[tuple[str, os.stat_result]]
     _Read = tuple[os.stat_result, bytes]
-
-    class FileIndex(Protocol):
-        """Remembers digests of files by what stat says of them."""
-
-        def get(self, status: os.stat_result) -> bytes | None: ...
-
-        def put(self, status: os.stat_result, body: bytes) -> None:
-            """Called with the status from before the file was read."""
-            ...
 
 
 MAX_LISTED = 100_000
@@ -436,16 +429,6 @@ def _what(
     seen = f">{target}" if target else body[:8].hex() if body else device
     look = f"{mode:06o} {uid}:{gid} {size} {seen}"
     return LOOK.pack(mode, uid, gid, size, device) + (body or _NOTHING), look
-
-
-def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
-    """Return what digests a file's content: its bytes are still to be added."""
-    state = hashlib.sha256()
-    for name, value in xattrs:
-        raw = os.fsencode(name)
-        state.update(b"%d:%s%d:%s" % (len(raw), raw, len(value), value))
-    state.update(b"\0")
-    return state
 
 
 def _body_of(xattrs: list[tuple[str, bytes]]) -> bytes:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 from pybuild.model.span import Span
 
 
@@ -115,3 +116,15 @@ class Cancelled(PybuildError):
     """The build was asked to stop."""
 
     exit_code = ExitCode.CANCELLED
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Take the one error out of the exception groups that structured concurrency wraps it in."""
+    while isinstance(error, BaseExceptionGroup):
+        members = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        ours = [e for e in members if isinstance(e, PybuildError)]  # pyright: ignore
+        error = ours[0] if ours else members[0]  # pyright: ignore
+    if isinstance(error, BlobMissing):
+        hint = "build or pull again what it is part of: that mends the store"
+        return EnvironmentFault(str(error), hints=[hint]).with_traceback(error.__traceback__)
+    return error  # pyright: ignore[reportUnknownVariableType]

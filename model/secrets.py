@@ -26,6 +26,8 @@ _VALUE = re.compile(
 _USERINFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
 _MARK = "[redacted"
 _TELLING = 6
+_MASK = "xxxxx"
+_USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://([^/?#]*)@")
 
 
 def is_secret_name(name: str) -> bool:
@@ -36,6 +38,18 @@ def is_secret_name(name: str) -> bool:
 def redacted(value: str) -> str:
     """Return *value* without the parts that look like secrets."""
     return _USERINFO.sub(_stand_in, _VALUE.sub(_stand_in, value))
+
+
+def without_secrets(url: str) -> str:
+    """Mask the user and password of a URL; the user of ssh is no secret."""
+
+    def mask(found: re.Match[str]) -> str:
+        scheme, user = found.groups()
+        if ":" in user:
+            return f"{scheme}://{_MASK}:{_MASK}@"
+        return found[0] if scheme.lower() == "ssh" else f"{scheme}://{_MASK}@"
+
+    return _USER.sub(mask, url, count=1)
 
 
 def secret_values(variables: Mapping[str, str]) -> tuple[str, ...]:

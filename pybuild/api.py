@@ -20,8 +20,10 @@ from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.request import BuildRequest, Output, Secret, parse_agents, parse_output
+from pybuild.output import Output, parse_output
+from pybuild.request import BuildRequest, Secret
 from pybuild.result import BuildResult
+from pybuild.ssh import parse_agents
 
 __all__ = ["BuildResult", "build", "build_async", "run_request"]
 

@@ -11,12 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybuild.options import Parsed
-
 LOCAL = "local"
 """The name of no server: builds happen in this process."""
-
-_FILES = (("ca", "tlscacert"), ("cert", "tlscert"), ("key", "tlskey"))
 
 
 class Builder:
@@ -139,33 +135,6 @@ def records_file() -> str:
     return os.path.join(base or os.path.join(home, ".config"), "pybuild", "builders.json")
 
 
-def chosen(parsed: Parsed) -> Builder | None:
-    """Return the server that a command is for: ``-H``, ``$PYBUILD_HOST``, or the one in use.
-
-    None is this process.
-
-    Raises:
-        UsageError: no such builder, or TLS options without a server.
-    """
-    host = parsed.one("host") or os.environ.get("PYBUILD_HOST", "")
-    given = {field: parsed.one(option) for field, option in _FILES}
-    server_name = parsed.one("tlsservername")
-    builder: Builder | None = None
-    if "://" in host:
-        builder = Builder("", host)
-    elif host != LOCAL:
-        builders = Builders.load()
-        name = host or builders.in_use
-        builder = builders.get(name) if name and name != LOCAL else None
-    if builder is None:
-        if server_name or any(given.values()):
-            from pybuild.model.errors import UsageError
-
-            raise UsageError("TLS options need a server", hints=["name it with -H"])
-        return None
-    return with_files(builder, given, server_name)
-
-
 def with_files(builder: Builder, given: dict[str, str], server_name: str) -> Builder:
     """Return *builder* with the TLS files that a command line names."""
     files = {
@@ -175,8 +144,3 @@ def with_files(builder: Builder, given: dict[str, str], server_name: str) -> Bui
     return Builder(
         builder.name, builder.address, server_name=server_name or builder.server_name, **files
     )
-
-
-def tls_files(parsed: Parsed) -> dict[str, str]:
-    """Return the TLS files of a command line by field."""
-    return {field: parsed.one(option) for field, option in _FILES}

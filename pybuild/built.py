@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from pybuild.cacheresults import StepResult
 from pybuild.frontend.lowering import Lowered
 from pybuild.image.config import format_time
 from pybuild.model.dataclass import dataclass
@@ -19,6 +18,9 @@ from pybuild.model.snapshot import Result, Snapshot
 if TYPE_CHECKING:
     from pybuild.attest.attestation import Attestation
 
+InlineCache = Callable[[Mapping[str, Digest]], str]
+"""The text of a cache for an image with these layers: diffIDs by delta; empty for none."""
+
 CREATED = "org.opencontainers.image.created"
 
 
@@ -29,7 +31,7 @@ class Built:
     Attributes:
         is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
         key: how the request calls its platform, if not as the image does.
-        inline_cache: what its image's config is to say of the cache.
+        inline_cache: the cache that its image's config carries.
     """
 
     lowered: Lowered
@@ -37,7 +39,7 @@ class Built:
     attestations: tuple[Attestation, ...] = ()
     is_one_of_many: bool = False
     key: str = ""
-    inline_cache: tuple[StepResult, ...] | None = None
+    inline_cache: InlineCache | None = None
 
     @property
     def folder(self) -> str:

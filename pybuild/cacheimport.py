@@ -13,9 +13,8 @@ from pybuild.cacheplaces import CacheSource
 from pybuild.cachereader import Memo, read_cache
 from pybuild.cacheregistry import RegistryCache
 from pybuild.internal import internal_step
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError, UserError, unwrap
 from pybuild.model.events import BuildWarning, Emit
-from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.engine import Engine

@@ -103,7 +103,8 @@ class RegistryCache:
 
         It says which tag it is for (`cachepublish`), so that no other tag can name the same.
         """
-        from pybuild.registry.faults import RegistryFault, UnresolvedImage
+        from pybuild.registry.faults import UnresolvedImage
+        from pybuild.registry.lost import HttpFault
 
         if self._deletes:
             gone = Reference(self._reference.host, self._reference.path, digest=manifest)
@@ -111,7 +112,7 @@ class RegistryCache:
                 await self._client().delete(gone, refers=False)
             except UnresolvedImage:
                 pass  # somebody else was here first
-            except RegistryFault:
+            except HttpFault:
                 self._deletes = False  # it never does, or not for us
 
     async def collect(self, max_age_s: float) -> int:

@@ -22,9 +22,8 @@ from pybuild.layermaker import LayerMaker, made_at
 from pybuild.mending import mended
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.model.errors import EnvironmentFault, PybuildError, unwrap
 from pybuild.model.events import Event
-from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.cacheoptions import CacheTo

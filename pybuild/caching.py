@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.model.descriptor import Descriptor
@@ -13,15 +14,15 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.built import InlineCache
     from pybuild.cache.imported import ImportedCache
     from pybuild.cachecarry import Carrier
-    from pybuild.cacheoptions import CacheTo
+    from pybuild.cacheoptions import CacheFrom, CacheTo
     from pybuild.cacheplaces import CacheTarget
     from pybuild.cachereader import Memo
     from pybuild.cacheresults import StepResult
     from pybuild.cachewriter import CacheWriter
     from pybuild.engine import Engine
-    from pybuild.request import BuildRequest
     from pybuild.solver.solution import Progress, Solution
 
 
@@ -83,11 +84,13 @@ class Caching:
 
     async def inline(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex]
-    ) -> list[tuple[StepResult, ...] | None]:
-        """Return, for each of *targets*, what its image is to say of the cache."""
+    ) -> list[InlineCache | None]:
+        """Return, for each of *targets*, the text of the cache that its image carries."""
         if not self._inline:
             return [None] * len(targets)
-        return [tuple(await self._found(solutions, [target])) for target in targets]
+        from pybuild.cacheresults import inline_text
+
+        return [partial(inline_text, await self._found(solutions, [target])) for target in targets]
 
     async def export(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex], emit: Emit
@@ -126,28 +129,32 @@ class Caching:
 
 
 async def enter_caching(
-    engine: Engine, request: BuildRequest, stack: AsyncExitStack, emit: Emit
+    engine: Engine,
+    cache_from: Sequence[CacheFrom],
+    cache_to: Sequence[CacheTo],
+    stack: AsyncExitStack,
+    emit: Emit,
 ) -> Caching:
-    """Import what *request* names, to be found until *stack* is left; so is the whole.
+    """Import *cache_from*, to be found until *stack* is left; so is the whole.
 
     Nothing of it is loaded for a build that has to do with no cache.
     """
     memo: Memo = {}
     caches: Sequence[ImportedCache] = ()
-    if request.cache_from:
+    if cache_from:
         from pybuild.cacheimport import import_caches, source_of
 
-        sources = [(wanted, source_of(engine, wanted)) for wanted in request.cache_from]
+        sources = [(wanted, source_of(engine, wanted)) for wanted in cache_from]
         caches = await import_caches(engine, sources, memo, emit)
         stack.enter_context(engine.results.importing(caches))
-    if not request.cache_to:
+    if not cache_to:
         return Caching(engine, (), inline=False, imports=caches)
     from pybuild.cacheexport import usable_targets
 
     caching = Caching(
         engine,
-        await usable_targets(engine, request.cache_to, emit),
-        inline=any(wanted.type == "inline" for wanted in request.cache_to),
+        await usable_targets(engine, cache_to, emit),
+        inline=any(wanted.type == "inline" for wanted in cache_to),
         memo=memo,
         imports=caches,
     )

@@ -10,8 +10,8 @@ from typing import Any
 from pybuild.frontend.outline import MountInfo, Outline, StageInfo
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import BuildWarning
+from pybuild.model.excerpt import excerpt
 from pybuild.model.span import Span
-from pybuild.render import excerpt
 
 # --- check ----------------------------------------------------------------------------------------
 

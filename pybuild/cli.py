@@ -151,7 +151,7 @@ def _run(command: Command, parsed: Parsed) -> int:
     target = command.target
     remote = _REMOTELY.get(target)
     if remote is not None:
-        from pybuild.builders import chosen
+        from pybuild.chosenbuilder import chosen
 
         builder = chosen(parsed)
         if builder is not None:

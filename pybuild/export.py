@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from pybuild import outputs as writers
 from pybuild.annotations import Annotations, Place
 from pybuild.built import Built, Exported, Made
-from pybuild.contextkinds import origin_of
 from pybuild.image.manifest import build_index
 from pybuild.imagemaker import Image, ImageMaker
 from pybuild.internal import InternalStep, internal_step
@@ -21,38 +20,49 @@ from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
+from pybuild.output import Output
 from pybuild.outputnames import check_tagless, output_names
 from pybuild.pushahead import PushAhead
-from pybuild.request import BuildRequest, Output
 from pybuild.whereabouts import known_places, note_pushed
 from pybuild.wholefile import is_stream
 
 if TYPE_CHECKING:
+    from pybuild.cache.origins import Origin
     from pybuild.cache.store import Store
     from pybuild.engine import Engine
 
 
-def is_delivered(request: BuildRequest) -> bool:
+def is_delivered(outputs: Sequence[Output]) -> bool:
     """Whether the results themselves are wanted, or just that they are made."""
-    return not request.outputs or any(o.type != "cacheonly" for o in request.outputs)
+    return not outputs or any(output.type != "cacheonly" for output in outputs)
 
 
-def succeeding(store: Store, request: BuildRequest) -> AbstractContextManager[None]:
+def succeeding(
+    store: Store, outputs: Sequence[Output], origin: Origin
+) -> AbstractContextManager[None]:
     """Let the last result of the same context go, where nothing else can, if there is to be a newer."""
-    outputs = request.outputs or (Output(type="image"),)
-    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in outputs)
+    kept = outputs or (Output(type="image"),)
+    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in kept)
     if store.room is None or not keeps:
         return nullcontext()
-    return store.room.succeeding(origin_of(request))
+    return store.room.succeeding(origin)
 
 
 async def export_all(
-    engine: Engine, request: BuildRequest, built: Sequence[Built], emit: Emit
+    engine: Engine,
+    outputs: Sequence[Output],
+    tags: Sequence[Reference],
+    built: Sequence[Built],
+    origin: Origin,
+    emit: Emit,
 ) -> Exported:
-    """Write every output; with none asked for, keep the image in the local store."""
-    outputs = request.outputs or (Output(type="image"),)
+    """Write every output; with none asked for, keep the image in the local store.
+
+    Args:
+        origin: that an image kept here is the last result of.
+    """
     exported = Exported()
-    for output in outputs:
+    for output in outputs or (Output(type="image"),):
         match output.type:
             case "cacheonly":
                 continue
@@ -68,7 +78,7 @@ async def export_all(
                     kind = "docker image format" if output.dest else "docker engine"
                     title = f"exporting to {kind}"
                 async with internal_step(title or "exporting to image", emit, engine.clock) as step:
-                    export = partial(_export_image, engine, request, output, built, step)
+                    export = partial(_export_image, engine, tags, output, built, origin, step)
                     exported = await mended(
                         export, engine.store.blobs, emit, repeatable=not is_stream(output.dest)
                     )
@@ -77,12 +87,13 @@ async def export_all(
 
 async def _export_image(
     engine: Engine,
-    request: BuildRequest,
+    tags: Sequence[Reference],
     output: Output,
     built: Sequence[Built],
+    origin: Origin,
     step: InternalStep,
 ) -> Exported:
-    names = output_names(request.tags, output)
+    names = output_names(tags, output)
     async with PushAhead(engine, output, names, step) as ahead:
         made = await make_image(engine, output, built, step, names, ahead)
         if output.pushes and output.flag("store", True):
@@ -95,7 +106,7 @@ async def _export_image(
     elif output.type in {"oci", "docker"}:
         await writers.write_archive(engine, output, made.dated, names)
     else:
-        await keep_image(engine, output, made, names, step, origin_of(request))
+        await keep_image(engine, output, made, names, step, origin)
     return Exported(
         image=made.descriptor,
         image_id=made.image_id,
@@ -238,7 +249,7 @@ async def keep_image(
     made: Made,
     names: Sequence[Reference],
     step: InternalStep,
-    origin: tuple[str, str, str] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Name the image in the store, and push it, as *output* says.
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.annotations import Annotations, Place
-from pybuild.cacheresults import inline_text
 from pybuild.image.cacheconfig import INLINE
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
@@ -103,11 +102,11 @@ class ImageMaker:
         return Image(manifest, config_descriptor)
 
     def _inline(self, diff_ids: Sequence[Digest]) -> dict[str, str]:
-        """What the config says of the cache, if it is to carry one [CCH-1]."""
-        results = self._built.inline_cache
-        if results is None:
+        """Return the cache that the config carries, as its field [CCH-1]."""
+        inline = self._built.inline_cache
+        if inline is None:
             return {}
-        text = inline_text(results, dict(zip(self._built.snapshot.deltas, diff_ids, strict=True)))
+        text = inline(dict(zip(self._built.snapshot.deltas, diff_ids, strict=True)))
         return {INLINE: text} if text else {}
 
     def _history(self, deltas: Sequence[str]) -> list[NewHistory]:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.imported import FROM_CACHE, LAYER
 from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
@@ -31,6 +30,7 @@ from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import Emit
+from pybuild.model.missing import BlobMissing
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 

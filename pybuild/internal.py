@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import (
     BuildWarning,
     Emit,
@@ -21,7 +21,6 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
-from pybuild.render import unwrap
 
 
 class InternalStep:

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pybuild.cache.blobs import BlobMissing, Blobs
+from pybuild.cache.blobs import Blobs
 from pybuild.model.digest import Digest
-from pybuild.model.errors import DamagedBlob
+from pybuild.model.errors import DamagedBlob, unwrap
 from pybuild.model.events import BuildWarning, Emit
-from pybuild.render import unwrap
+from pybuild.model.missing import BlobMissing
 
 _Made = TypeVar("_Made")
 _MOST = 100

@@ -20,22 +20,25 @@ from pybuild.wholefile import place_of, refuse_planted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.request import BuildRequest, Output
+    from pybuild.model.reference import Reference
+    from pybuild.output import Output
 
 _NOT_HERE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
-def check_outputs(request: BuildRequest) -> None:
-    """Look where the result of *request* is to go. Touches the disk.
+def check_outputs(outputs: Sequence[Output], tags: Sequence[Reference], *, is_index: bool) -> None:
+    """Look where a result is to go. Touches the disk.
+
+    Args:
+        tags: of the build; *is_index*: it is for several platforms, or attested.
 
     Raises:
         UsageError: an output means nothing for this build; or as `check_places`.
         EnvironmentFault: as `check_places`.
     """
-    is_index = request.multi_platform or request.attestations is not None
-    for output in request.outputs:
+    for output in outputs:
         if output.is_image:
-            _check_names(request, output)
+            _check_names(tags, output)
             notes = output.annotations()
             if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
                 raise UsageError(
@@ -45,7 +48,7 @@ def check_outputs(request: BuildRequest) -> None:
                         "several platforms or attestations make an index",
                     ],
                 )
-    check_places(request.outputs)
+    check_places(outputs)
 
 
 def check_places(outputs: Sequence[Output]) -> None:
@@ -74,8 +77,8 @@ def check_file(dest: str) -> None:
         _try(os.path.dirname(path), f"output {dest}")
 
 
-def _check_names(request: BuildRequest, output: Output) -> None:
-    names = output_names(request.tags, output)
+def _check_names(tags: Sequence[Reference], output: Output) -> None:
+    names = output_names(tags, output)
     if output.flag("push-by-digest"):
         check_tagless(names)
     if output.pushes and not names:

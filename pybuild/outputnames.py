@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
-from pybuild.request import Output
+from pybuild.output import Output
 
 
 def output_names(tags: Sequence[Reference], output: Output) -> list[Reference]:

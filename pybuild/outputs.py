@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
-from pybuild.request import Output
+from pybuild.output import Output
 from pybuild.wholefile import whole_file
 
 if TYPE_CHECKING:

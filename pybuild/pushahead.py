@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
     from pybuild.internal import InternalStep
     from pybuild.model.ops import Vertex
+    from pybuild.output import Output
     from pybuild.registry.earlyupload import GrowingFile
-    from pybuild.request import BuildRequest, Output
     from pybuild.solver.drive import OnMiss
     from pybuild.solver.messages import Run
 
@@ -26,13 +26,13 @@ _WORTH_BYTES = 1 << 20
 _AT_ONCE = 2  # a client has four connections to a host, and needs some for what is whole
 
 
-def importing_ahead(request: BuildRequest, missed: OnMiss) -> OnMiss:
+def importing_ahead(outputs: Sequence[Output], missed: OnMiss) -> OnMiss:
     """Return *missed* that also has the registry client imported, if that will be needed.
 
     When the first step runs we wait for other processes; a fifth of a second that the push would
     begin with is gone by then.
     """
-    if not any(output.pushes for output in request.outputs):
+    if not any(output.pushes for output in outputs):
         return missed
     is_begun = False
 

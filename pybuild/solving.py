@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.cache.imported import FROM_CACHE, LAYER, is_link
 from pybuild.executor.fetch import LayerGone
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexFailed
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Snapshot
-from pybuild.render import unwrap
 from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.runner import Runner
 from pybuild.solver.solution import Progress, Solution

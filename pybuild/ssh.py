@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pybuild.executor.sources.agents import SshAgent, read_key
 from pybuild.model.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import SshAgent
 
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
@@ -31,7 +34,14 @@ def parse_ssh(items: Iterable[str], environ: Mapping[str, str]) -> tuple[SshAgen
     return tuple(agents.values())
 
 
+def parse_agents(items: Sequence[str]) -> tuple[SshAgent, ...]:
+    """Read the values of ``--ssh`` with this process's environment."""
+    return parse_ssh(items, os.environ)
+
+
 def _parse(item: str, environ: Mapping[str, str]) -> SshAgent:
+    from pybuild.executor.sources.agents import SshAgent, read_key  # seldom wanted
+
     name, _, value = item.partition("=")
     name = name or "default"
     paths: list[str] = []

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pybuild.builds.build import build
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import parse
 from pybuild.cache.store import Store
@@ -23,7 +22,9 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
-from pybuild.request import BuildRequest, Output
+from pybuild.model.missing import BlobMissing
+from pybuild.output import Output
+from pybuild.request import BuildRequest
 
 EPOCH = "SOURCE_DATE_EPOCH"
 # Not uncompressed: layers of base images stay as they are, and which are is for a store to know.

@@ -21,8 +21,9 @@ from pybuild.model.clock import Clock
 from pybuild.model.dataclass import dataclass
 from pybuild.registry.challenge import Challenge, Scopes, parse_challenges
 from pybuild.registry.credentials import Credential, Credentials, TokenSource
-from pybuild.registry.faults import RegistryFault, printable, status_text
+from pybuild.registry.faults import status_text
 from pybuild.registry.hosts import Endpoint, is_loopback
+from pybuild.registry.lost import HttpFault, printable
 
 CLIENT_ID = "pybuild"
 _DEFAULT_LIFETIME_S = 60.0
@@ -107,7 +108,7 @@ class Authenticator:
         """Return what to send with a request that needs *scopes*, or None before any challenge.
 
         Raises:
-            RegistryFault: the token server refuses or makes no sense.
+            HttpFault: the token server refuses or makes no sense.
         """
         known = self._known.get((endpoint.registry, endpoint.netloc))
         if known is None:
@@ -238,9 +239,7 @@ class Authenticator:
     def _read(self, realm: str, status: int, body: bytes, scopes: Scopes) -> _Token:
         server = printable(realm.partition("?")[0])
         if status != 200:
-            raise RegistryFault(
-                f"token server {server}: {status_text(status, body)}", status=status
-            )
+            raise HttpFault(f"token server {server}: {status_text(status, body)}", status=status)
         try:
             answer: dict[str, Any] = json.loads(body)
             value = answer.get("token") or answer.get("access_token")
@@ -248,7 +247,7 @@ class Authenticator:
             value = None
             answer = {}
         if not isinstance(value, str) or not _BEARER.match(value):
-            raise RegistryFault(f"token server {server}: its answer holds no token")
+            raise HttpFault(f"token server {server}: its answer holds no token")
         now = self._clock.now()
         lifetime = _lifetime(answer, now)
         return _Token(value, scopes, lifetime, now + lifetime)
@@ -281,7 +280,7 @@ def _basic(credential: Credential) -> str:
 def _refuse_clear_text(endpoint: Endpoint, realm: str) -> None:
     """A registry reached by TLS must not make us send a password in the clear."""
     if _is_clear_text(endpoint, realm):
-        raise RegistryFault(
+        raise HttpFault(
             f"token server {printable(realm.partition('?')[0])}: "
             "credentials are not sent over plain HTTP",
         )

@@ -17,10 +17,10 @@ from pybuild.registry.blobsink import BlobSink, BlobSource, Progress
 from pybuild.registry.challenge import Scopes, pull_scope, push_scope
 from pybuild.registry.credentials import Credentials, NoCredentials
 from pybuild.registry.earlyupload import EarlyUpload, GrowingFile
-from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
+from pybuild.registry.faults import ContentFault, UnresolvedImage
 from pybuild.registry.hosts import Endpoint, Hosts
 from pybuild.registry.listing import Found
-from pybuild.registry.lost import ConnectionLost
+from pybuild.registry.lost import ConnectionLost, HttpFault
 from pybuild.registry.patience import Patience
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.taglists import TagLists
@@ -38,7 +38,7 @@ _IMPATIENT = Limits(attempts=5, backoff_most_s=2.0, retry_after_most_s=_BUDGET_S
 class Client:
     """Speaks to all registries of a build; close it, or use it as a context.
 
-    Methods raise `RegistryFault` (an EnvironmentFault) when a registry or the network fails us,
+    Methods raise `HttpFault` (an EnvironmentFault) when a registry or the network fails us,
     `UnresolvedImage` (a UserError) when an image is not there for us.
     """
 
@@ -117,7 +117,7 @@ class Client:
             return await self._anywhere(
                 reference, lambda at: self._resolve_at(at, reference, action)
             )
-        except RegistryFault as error:
+        except HttpFault as error:
             raise _unresolved(reference, error) from error
 
     async def manifest(
@@ -132,7 +132,7 @@ class Client:
             return await self._anywhere(
                 reference, lambda at: self._manifest_at(at, reference, descriptor, action)
             )
-        except RegistryFault as error:
+        except HttpFault as error:
             if descriptor is not None:
                 raise
             raise _unresolved(reference, error) from error
@@ -176,10 +176,10 @@ class Client:
                     self._transport, at, reference, descriptor, sink, progress
                 ),
             )
-        except RegistryFault as error:
+        except HttpFault as error:
             if error.status != 404 or manifests.is_distributable(descriptor.media_type):
                 raise
-            raise RegistryFault(
+            raise HttpFault(
                 f"pull {reference.repository}: foreign layer {descriptor.digest}: not in the registry",
                 status=404,
                 hints=["push the image with a copy of that layer, or build on another base"],
@@ -274,7 +274,7 @@ class Client:
 
         Raises:
             UnresolvedImage: it is not there.
-            RegistryFault: the registry does not do that, as many never do.
+            HttpFault: the registry does not do that, as many never do.
         """
         origin = self._hosts.origin(reference.host)
         looks = refers and reference.digest is not None
@@ -288,7 +288,7 @@ class Client:
         origin, action = self._hosts.origin(reference.host), f"pull {reference}"
         try:
             return await self._manifest_at(origin, reference, None, action)
-        except RegistryFault as error:
+        except HttpFault as error:
             if error.status == 404:
                 return None
             raise
@@ -312,7 +312,7 @@ class Client:
         """Show ourselves at a registry's door.
 
         Raises:
-            RegistryFault: it does not let us in, or cannot be asked.
+            HttpFault: it does not let us in, or cannot be asked.
         """
         request = Request(
             endpoint=self._hosts.origin(host),
@@ -333,7 +333,7 @@ class Client:
                 continue
             try:
                 return await ask(mirror)
-            except RegistryFault as error:
+            except HttpFault as error:
                 if isinstance(error, ConnectionLost) or error.status in RETRIED:
                     self._resting[mirror.netloc] = self._clock.now() + _MIRROR_REST_S
         return await ask(self._hosts.origin(reference.host))
@@ -403,7 +403,7 @@ def _resolving(reference: Reference) -> str:
     return f"failed to resolve source metadata for {reference}"
 
 
-def _unresolved(reference: Reference, error: RegistryFault) -> Exception:
+def _unresolved(reference: Reference, error: HttpFault) -> Exception:
     """The wording that people and tools grep for (spec/dockerfile.md section 17)."""
     start = _resolving(reference)
     if error.status == 404:

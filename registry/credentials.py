@@ -18,8 +18,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.registry.faults import printable
 from pybuild.registry.helpers import is_helper_name, run_helper
+from pybuild.registry.lost import printable
 
 HUB_KEY = "https://index.docker.io/v1/"
 _FILE_LIMIT_BYTES = 4 << 20

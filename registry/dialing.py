@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pybuild.model.trust import trusting
 from pybuild.registry.connection import Connection
-from pybuild.registry.faults import RegistryFault
+from pybuild.registry.lost import PLAIN_REASONS, HttpFault
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # What OpenSSL says of an answer that is not TLS.
-PLAIN_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING")
 _END_S = 1.0
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, "Connection Attempt Delay"
 
 
-class ProxyRefused(RegistryFault):
+class ProxyRefused(HttpFault):
     """A proxy does not connect us."""
 
 

@@ -37,7 +37,7 @@ async def into_sink(
     """Stream a blob into *sink*.
 
     Raises:
-        RegistryFault: it could not be had; ContentFault: it is not what its descriptor says.
+        HttpFault: it could not be had; ContentFault: it is not what its descriptor says.
     """
     with sink.writer(descriptor.digest, descriptor.size) as writer:
 

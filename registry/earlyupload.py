@@ -19,7 +19,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import InternalError
 from pybuild.registry.blobsink import Progress
-from pybuild.registry.faults import RegistryFault
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.samestore import STORE
 from pybuild.registry.threads import finished_in_thread
 from pybuild.registry.uploading import Uploading
@@ -103,7 +103,7 @@ class EarlyUpload(Uploading):
 
     async def run(self) -> bool:
         """Send the blob; return whether the repository has it in the end."""
-        with suppress(RegistryFault):
+        with suppress(HttpFault):
             location = await self._begin_elsewhere()
             if location:
                 return await self._run(location)

@@ -6,14 +6,12 @@ the status and the server's own error codes.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any, cast
 
 from pybuild.model import jsontext
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import UserError
+from pybuild.registry.lost import HttpFault, printable
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _PHRASES = {
     400: "BAD REQUEST",
     401: "UNAUTHORIZED",
@@ -31,30 +29,12 @@ _PHRASES = {
 }
 
 
-class RegistryFault(EnvironmentFault):
-    """A registry did not do what it was asked.
-
-    Attributes:
-        status: the HTTP status; 0 when there was no usable answer.
-    """
-
-    def __init__(self, message: str, *, status: int = 0, hints: Sequence[str] = ()) -> None:
-        super().__init__(message, hints=hints)
-        self.status = status
-
-
-class ContentFault(RegistryFault):
+class ContentFault(HttpFault):
     """What came is not what its digest, size or media type says."""
 
 
 class UnresolvedImage(UserError):
     """No registry knows the image, or it does not tell us."""
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """*text* from a server as one line that cannot upset a terminal."""
-    line = _UNPRINTABLE.sub(" ", text).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def error_codes(body: bytes) -> list[tuple[str, str]]:

@@ -15,17 +15,10 @@ from typing import Any, cast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB
+from pybuild.registry.tlsnames import KeyPair, Tls
 
 HUB_HOST = "registry-1.docker.io"
 _KEYS = frozenset(("mirrors", "http", "insecure", "ca", "keypair", "tlsconfigdir"))
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """Files of a client certificate and its key, PEM."""
-
-    cert: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +62,6 @@ class HostConfig:
             keypairs=tuple(pairs),
         )
         return config, _texts(where, "tlsconfigdir", table.get("tlsconfigdir", []))
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """How a server proves itself, and we to it; hashable, so that contexts can be kept."""
-
-    insecure: bool = False
-    ca: tuple[str, ...] = ()
-    keypairs: tuple[KeyPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

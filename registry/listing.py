@@ -11,8 +11,9 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.registry import manifests
 from pybuild.registry.challenge import Scopes, pull_scope
-from pybuild.registry.faults import ContentFault, printable
+from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import printable
 from pybuild.registry.transport import Request, Transport, onward
 from pybuild.registry.wire import Response, origin_of
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pybuild.model.errors import EnvironmentFault
 from pybuild.registry.answer import BadAnswer
 from pybuild.registry.connection import Cut
-from pybuild.registry.dialing import PLAIN_REASONS
-from pybuild.registry.faults import RegistryFault, printable
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -19,7 +19,23 @@ if TYPE_CHECKING:
 _DIALS = 3  # a host that is not there should be said soon
 
 
-class ConnectionLost(RegistryFault):
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+PLAIN_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING")
+
+
+class HttpFault(EnvironmentFault):
+    """A server did not do what it was asked.
+
+    Attributes:
+        status: the HTTP status; 0 when there was no usable answer.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, hints: Sequence[str] = ()) -> None:
+        super().__init__(message, hints=hints)
+        self.status = status
+
+
+class ConnectionLost(HttpFault):
     """No connection, a cut one or silence; worth another try.
 
     Attributes:
@@ -49,7 +65,7 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
     """Sort what went wrong below HTTP; programming errors come back as they are."""
     where = f" ({printable(url.authority)})" if url is not None else ""
     match error:
-        case RegistryFault():
+        case HttpFault():
             return error
         case TimeoutError():
             return ConnectionLost(f"no answer for {idle_s:g} s{where}")
@@ -58,19 +74,19 @@ def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
         case OSError():
             return ConnectionLost(f"{_os_reason(error, 'connection cut')}{where}")
         case BadAnswer() | ValueError():
-            return RegistryFault(f"answer cannot be read: {printable(str(error), 120)}{where}")
+            return HttpFault(f"answer cannot be read: {printable(str(error), 120)}{where}")
         case _:
             return error
 
 
-def undialled(error: OSError, url: URL) -> RegistryFault:
+def undialled(error: OSError, url: URL) -> HttpFault:
     """Sort why there is no connection."""
     where = f" ({printable(url.authority)})"
     secure = url.scheme == "https"
     match error:
         case ssl.SSLCertVerificationError():
             reason = error.verify_message or str(error)
-            return RegistryFault(
+            return HttpFault(
                 f"certificate verify failed: {printable(reason)}{where}",
                 hints=[f'give its authority as ca of registry."{url.authority}"'],
             )
@@ -99,3 +115,9 @@ def _os_reason(error: OSError, otherwise: str) -> str:
     if error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()
     return otherwise
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """*text* from a server as one line that cannot upset a terminal."""
+    line = _UNPRINTABLE.sub(" ", text).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"

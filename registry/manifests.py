@@ -15,7 +15,8 @@ from pybuild.model.descriptor import (
 )
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
-from pybuild.registry.faults import ContentFault, printable
+from pybuild.registry.faults import ContentFault
+from pybuild.registry.lost import printable
 
 ACCEPT = ", ".join(
     [OCI_INDEX, OCI_MANIFEST, *sorted((INDEX_TYPES | MANIFEST_TYPES) - {OCI_INDEX, OCI_MANIFEST})]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pybuild.registry.faults import RegistryFault
+from pybuild.registry.lost import HttpFault
 
 _REST_S = 60.0
 
@@ -35,7 +35,7 @@ class Patience:
         """Refuse to ask a host that was given up.
 
         Raises:
-            RegistryFault: as it failed last.
+            HttpFault: as it failed last.
         """
         since, message = self._failing.get(host, (0.0, ""))
         if not message or not self.is_over(host):
@@ -43,7 +43,7 @@ class Patience:
         if self.now() - since > self.budget_s + self._rest_s:
             del self._failing[host]
             return
-        raise RegistryFault(f"{message}: not asked again for a while")
+        raise HttpFault(f"{message}: not asked again for a while")
 
     def failed(self, host: str, began: float, message: str) -> None:
         """Note a try that *began* then and failed."""

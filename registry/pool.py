@@ -11,8 +11,8 @@ from pybuild.model.dataclass import dataclass
 from pybuild.registry.answer import Answer
 from pybuild.registry.connection import Body, Connection, Cut
 from pybuild.registry.dialing import dial
-from pybuild.registry.hosts import Tls
 from pybuild.registry.lost import undialled
+from pybuild.registry.tlsnames import Tls
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -59,7 +59,7 @@ class Pool:
         """Send a request; return what its answer comes over, to be given back, and its head.
 
         Raises:
-            RegistryFault: there is no connection. What `Connection.ask` raises.
+            HttpFault: there is no connection. What `Connection.ask` raises.
         """
         connection = self._take(route)
         if connection is not None:

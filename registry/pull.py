@@ -56,7 +56,7 @@ async def resolve_image(
 
     Raises:
         UserError: the image does not exist, or not for *platform*.
-        RegistryFault: the registry or the network failed, or content is not what it should be.
+        HttpFault: the registry or the network failed, or content is not what it should be.
     """
     root, data = await client.manifest(reference)
     found = await _choose(client, reference, platform, root, root, data, ())

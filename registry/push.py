@@ -57,7 +57,7 @@ async def push_image(
 
     Raises:
         UserError: a reference carries a digest [OUT-18].
-        RegistryFault: a registry failed or refused.
+        HttpFault: a registry failed or refused.
         InternalError: the store lacks something that *descriptor* needs.
     """
     for reference in references:

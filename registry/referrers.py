@@ -19,9 +19,10 @@ from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
 from pybuild.registry import manifests
 from pybuild.registry.challenge import pull_scope
-from pybuild.registry.faults import ContentFault, printable
+from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Endpoint
 from pybuild.registry.listing import next_page
+from pybuild.registry.lost import printable
 from pybuild.registry.transport import Request, Transport
 
 _MOST_PAGES = 1000
@@ -66,7 +67,7 @@ async def listed(
     """Return what the registry itself says to refer to *digest*; None: it does not know.
 
     Raises:
-        RegistryFault: it fails or refuses.
+        HttpFault: it fails or refuses.
     """
     request = Request(
         endpoint=endpoint,

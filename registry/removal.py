@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pybuild.model.reference import Reference
 from pybuild.registry.challenge import delete_scope
-from pybuild.registry.faults import RegistryFault, UnresolvedImage
+from pybuild.registry.faults import UnresolvedImage
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.transport import Request, Transport
 
 
@@ -14,7 +15,7 @@ async def delete(transport: Transport, endpoint: Endpoint, reference: Reference)
 
     Raises:
         UnresolvedImage: it is not there.
-        RegistryFault: the registry does not do that, at least not for us.
+        HttpFault: the registry does not do that, at least not for us.
     """
     request = Request(
         endpoint=endpoint,
@@ -34,5 +35,5 @@ async def delete(transport: Transport, endpoint: Endpoint, reference: Reference)
         way = "this registry deletes nothing, or nobody has allowed it to"
         if reference.digest is None:
             way = "registries that delete no tags may delete NAME@DIGEST, with all its tags"
-        raise RegistryFault(refusal.message, status=refusal.status, hints=[way])
+        raise HttpFault(refusal.message, status=refusal.status, hints=[way])
     raise refusal

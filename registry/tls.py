@@ -8,7 +8,7 @@ from typing import Any
 
 from pybuild.model.errors import UsageError
 from pybuild.model.trust import trusting
-from pybuild.registry.hosts import Tls
+from pybuild.registry.tlsnames import Tls
 
 
 def make_context(tls: Tls) -> ssl.SSLContext:

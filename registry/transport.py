@@ -19,18 +19,13 @@ from pybuild.model.dataclass import dataclass
 from pybuild.registry.auth import Authenticator
 from pybuild.registry.challenge import Scopes
 from pybuild.registry.credentials import Credentials
-from pybuild.registry.faults import (
-    ContentFault,
-    RegistryFault,
-    error_codes,
-    printable,
-    status_text,
-)
-from pybuild.registry.hosts import Endpoint, Hosts, Tls
-from pybuild.registry.lost import ConnectionLost, NotTls
+from pybuild.registry.faults import ContentFault, error_codes, status_text
+from pybuild.registry.hosts import Endpoint, Hosts
+from pybuild.registry.lost import ConnectionLost, HttpFault, NotTls, printable
 from pybuild.registry.patience import Patience
 from pybuild.registry.proxies import proxy_for
 from pybuild.registry.ratelimits import RateLimit
+from pybuild.registry.tlsnames import Tls
 from pybuild.registry.wire import Origin, Response, Wire, origin_of
 
 if TYPE_CHECKING:
@@ -142,7 +137,7 @@ class Transport:
         status comes back; see `expect` for turning the wrong ones into errors.
 
         Raises:
-            RegistryFault: no usable answer, after all tries.
+            HttpFault: no usable answer, after all tries.
         """
         netloc = request.endpoint.netloc
         slots = self._slots.get(netloc)
@@ -157,7 +152,7 @@ class Transport:
                     request.retry,
                     self._attempts(request),
                 )
-            except RegistryFault as error:
+            except HttpFault as error:
                 raise self._fault(request, error) from error
             try:
                 yield response
@@ -170,7 +165,7 @@ class Transport:
         Returns the answer, closed, and its body; of an error status, see `Response.body`.
 
         Raises:
-            RegistryFault: no usable answer, after all tries.
+            HttpFault: no usable answer, after all tries.
             ContentFault: it is longer than *limit* bytes.
         """
         attempts = self._attempts(request)
@@ -183,12 +178,12 @@ class Transport:
                 except ConnectionLost as error:
                     if attempt + 1 == attempts:
                         raise self._fault(request, error) from error
-                except RegistryFault as error:
+                except HttpFault as error:
                     raise ContentFault(f"{_about(request)}: {error.message}") from error
             await self.pause(attempt)
         raise AssertionError("the last try returns or raises")
 
-    def refusal(self, request: Request, response: Response) -> RegistryFault:
+    def refusal(self, request: Request, response: Response) -> HttpFault:
         """The error for an answer that was not hoped for."""
         status = response.status
         hints: list[str] = []
@@ -197,13 +192,13 @@ class Transport:
         elif status == 429:
             registry = request.endpoint.registry
             hints = [RateLimit.of(response.headers).hint(registry, self._auth.user(registry))]
-        return RegistryFault(
+        return HttpFault(
             f"{_about(request)}: {status_text(status, response.body)}",
             status=status,
             hints=hints[:2],
         )
 
-    def _fault(self, request: Request, error: RegistryFault) -> RegistryFault:
+    def _fault(self, request: Request, error: HttpFault) -> HttpFault:
         hints = list(error.hints)
         if error.status in (401, 403):
             hints = self._auth.hints(request.endpoint.registry)
@@ -371,7 +366,7 @@ class Transport:
             url = _redirected(url, location, endpoint)
             # Once away, it stays away: a detour must not choose paths to ask with our name.
             at_home = at_home and origin_of(url) == home
-        raise RegistryFault(f"more than {_MOST_HOPS} redirects")
+        raise HttpFault(f"more than {_MOST_HOPS} redirects")
 
     def _tls(self, endpoint: Endpoint, url: URL, home: Origin, at_home: bool) -> Tls:
         if origin_of(url)[1:] != home[1:]:
@@ -397,10 +392,10 @@ class Transport:
 
         try:
             start = joined(URL("https://invalid/"), realm)
-        except RegistryFault:
+        except HttpFault:
             start = None
         if start is None or start.host == "invalid" or start.user or start.password:
-            raise RegistryFault(f"token server {printable(realm.partition('?')[0])}: not a URL")
+            raise HttpFault(f"token server {printable(realm.partition('?')[0])}: not a URL")
         if query:
             text = str(start)
             start = URL(text + ("&" if "?" in text else "?") + urlencode(query), encoded=True)
@@ -435,7 +430,7 @@ class Transport:
                 url = _redirected(url, location, endpoint)
                 at_home = at_home and origin_of(url) == origin_of(start)  # as in `_follow`
             else:
-                raise RegistryFault(f"more than {_MOST_HOPS} redirects")
+                raise HttpFault(f"more than {_MOST_HOPS} redirects")
             try:
                 body = response.body
                 if response.status < 400:
@@ -447,7 +442,7 @@ class Transport:
         try:
             answer = await self._persist(start.authority, once, True, self.limits.attempts)
             return answer.status, body
-        except RegistryFault as error:
+        except HttpFault as error:
             server = printable(f"{start.scheme}://{start.authority}{start.path}")
             raise type(error)(f"token server {server}: {error.message}") from error
 
@@ -456,7 +451,7 @@ def joined(base: URL, location: str) -> URL:
     """*location*, perhaps relative, as seen from *base*; left exactly as it is quoted.
 
     Raises:
-        RegistryFault: it is not an http or https URL.
+        HttpFault: it is not an http or https URL.
     """
     from yarl import URL
 
@@ -467,18 +462,18 @@ def joined(base: URL, location: str) -> URL:
                 return url
         except ValueError:
             pass
-    raise RegistryFault(f'redirect to "{printable(location.partition("?")[0], 100)}": not a URL')
+    raise HttpFault(f'redirect to "{printable(location.partition("?")[0], 100)}": not a URL')
 
 
 def onward(response: Response, location: str) -> URL:
     """Return where an answer says to go on.
 
     Raises:
-        RegistryFault: to no URL, or a stranger leads us back to where we are known.
+        HttpFault: to no URL, or a stranger leads us back to where we are known.
     """
     target = joined(response.url, location)
     if origin_of(target) == response.left:
-        raise RegistryFault(f"{response.url.host} leads back to {target.host}")
+        raise HttpFault(f"{response.url.host} leads back to {target.host}")
     return target
 
 
@@ -486,11 +481,11 @@ def _redirected(url: URL, location: str, endpoint: Endpoint) -> URL:
     """Return where a redirect leads.
 
     Raises:
-        RegistryFault: to no URL, or out of TLS.
+        HttpFault: to no URL, or out of TLS.
     """
     target = joined(url, location)
     if target.scheme == "http" and url.scheme == "https" and not endpoint.tls.insecure:
-        raise RegistryFault(f"redirect to plain HTTP at {target.host}")
+        raise HttpFault(f"redirect to plain HTTP at {target.host}")
     return target
 
 

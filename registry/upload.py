@@ -16,9 +16,9 @@ from pybuild.model.errors import DamagedBlob, InternalError
 from pybuild.model.reference import Reference
 from pybuild.registry.blobsink import BlobSource, Progress, Provable
 from pybuild.registry.challenge import pull_scope, push_scope
-from pybuild.registry.faults import ContentFault, RegistryFault
+from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Endpoint
-from pybuild.registry.lost import ConnectionLost
+from pybuild.registry.lost import ConnectionLost, HttpFault
 from pybuild.registry.samestore import PROOF
 from pybuild.registry.transport import RETRIED, Request, Transport
 from pybuild.registry.uploading import Uploading
@@ -46,7 +46,7 @@ class Pushed(StrEnum):
 class _StartAgain(Exception):
     """An upload is lost, not the blob; the cause is the error to show when tries run out."""
 
-    def __init__(self, error: RegistryFault) -> None:
+    def __init__(self, error: HttpFault) -> None:
         super().__init__(error.message)
         self.error = error
 
@@ -94,7 +94,7 @@ class Upload(Uploading):
                 else:
                     await self._in_one_piece(location, body)
                 return Pushed.UPLOADED
-            except RegistryFault as error:
+            except HttpFault as error:
                 if error.status == 400:
                     await asyncio.to_thread(self._compare, path, error)
                 raise
@@ -109,7 +109,7 @@ class Upload(Uploading):
                 return Pushed.UPLOADED
         raise AssertionError("the last try returns or raises")
 
-    def _compare(self, path: str, error: RegistryFault) -> None:
+    def _compare(self, path: str, error: HttpFault) -> None:
         """Read again what was refused: the fault may be ours.
 
         Raises:
@@ -165,7 +165,7 @@ class Upload(Uploading):
                     if response.status == 201:
                         return None
                     begun = self.location_of(response) if response.status == 202 else ""
-            except RegistryFault as error:
+            except HttpFault as error:
                 if error.status not in (401, 403, 404):
                     raise
                 continue  # we may push here, yet not read there
@@ -221,7 +221,7 @@ class Upload(Uploading):
                         chunk_bytes = max(chunk_bytes, int(minimum[:12]))
                     offset = self._reached(response, offset + length)
                     failures = 0
-            except RegistryFault as error:
+            except HttpFault as error:
                 failures += 1
                 resumable = isinstance(error, ConnectionLost) or error.status in {*RETRIED, 416}
                 if not resumable:
@@ -234,7 +234,7 @@ class Upload(Uploading):
             self.request("PUT", url=self.finishing(location, self.descriptor.digest), retry=False)
         )
 
-    async def _status(self, location: str, cause: RegistryFault) -> tuple[str, int]:
+    async def _status(self, location: str, cause: HttpFault) -> tuple[str, int]:
         """Ask how far an upload has come [end-13]."""
         request = self.request("GET", url=location)
         try:
@@ -243,7 +243,7 @@ class Upload(Uploading):
                     raise _StartAgain(cause)
                 place = self.location_of(response) if "Location" in response.headers else location
                 return place, self._reached(response, 0)
-        except RegistryFault:
+        except HttpFault:
             raise _StartAgain(cause) from cause
 
     def _reached(self, response: Response, otherwise: int) -> int:

@@ -7,8 +7,9 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
 from pybuild.registry.challenge import Scopes, push_scope
-from pybuild.registry.faults import ContentFault, RegistryFault
+from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.samestore import STORE
 from pybuild.registry.transport import Request, Transport, onward
 from pybuild.registry.wire import Response
@@ -53,7 +54,7 @@ class Uploading:
         try:
             async with self.transport.open(self.request("DELETE", url=location)):
                 pass
-        except RegistryFault:
+        except HttpFault:
             pass  # it times out over there [DST-10]
 
     def location_of(self, response: Response) -> str:

@@ -12,11 +12,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pybuild.registry.dialing import basic, bracketed, is_plain, proxy_lines
-from pybuild.registry.faults import RegistryFault
-from pybuild.registry.hosts import Tls
-from pybuild.registry.lost import ConnectionLost, lost
+from pybuild.registry.lost import ConnectionLost, HttpFault, lost
 from pybuild.registry.pool import Pool, Route
 from pybuild.registry.tls import make_context
+from pybuild.registry.tlsnames import Tls
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
@@ -111,13 +110,13 @@ class Response:
         """Return the whole body.
 
         Raises:
-            RegistryFault: it is longer than *limit* bytes.
+            HttpFault: it is longer than *limit* bytes.
         """
         parts = bytearray()
         async for data in self.chunks():
             parts += data
             if len(parts) > limit:
-                raise RegistryFault(f"answer is longer than {limit} bytes")
+                raise HttpFault(f"answer is longer than {limit} bytes")
         return bytes(parts)
 
     async def keep_body(self) -> None:
@@ -129,7 +128,7 @@ class Response:
                 parts += data
                 if len(parts) > _ERROR_BODY_BYTES:
                     break
-        except RegistryFault:
+        except HttpFault:
             pass
         self._idle_s = idle_s
         self.body = bytes(parts[:_ERROR_BODY_BYTES])
@@ -183,7 +182,7 @@ class Wire:
 
         Raises:
             ConnectionLost: worth another try.
-            RegistryFault: not.
+            HttpFault: not.
         """
         loop = asyncio.get_running_loop()
         alarm = asyncio.timeout(self._connect_s + self._idle_s if idle_s is None else idle_s)
@@ -251,12 +250,12 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) 
     """Write what comes before a body.
 
     Raises:
-        RegistryFault: a URL or header that would become something else on the wire.
+        HttpFault: a URL or header that would become something else on the wire.
     """
     from yarl import URL
 
     if not url.raw_host:
-        raise RegistryFault("not a URL")
+        raise HttpFault("not a URL")
     place = bracketed(url.raw_host)
     if url.port is not None and not url.is_default_port():
         place += f":{url.port}"
@@ -268,9 +267,9 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) 
         target = f"http://{place}{target}"
         lines += proxy_lines(URL(proxy))
     if any(ord(char) <= 32 or ord(char) >= 127 for char in target):
-        raise RegistryFault("not a URL")
+        raise HttpFault("not a URL")
     if any(char in line for line in lines for char in "\r\n\0"):
-        raise RegistryFault("a header with a line break")
+        raise HttpFault("a header with a line break")
     return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode()
 
 

@@ -55,7 +55,7 @@ async def build(
     Raises:
         PybuildError: as a build in this process.
     """
-    await asyncio.to_thread(check_outputs, request)
+    await asyncio.to_thread(check_outputs, request.outputs, request.tags, is_index=request.is_index)
     exports = plan(request)
     caches = plan_caches(request, emit)
     async with services(request, exports, caches.stores) as (offered, session):

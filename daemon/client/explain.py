@@ -8,9 +8,9 @@ from contextlib import aclosing
 
 from pybuild.cache.jsontext import parse
 from pybuild.daemon.client.failures import failure
-from pybuild.daemon.control.accounts import METHOD
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.methods import EXPLAIN_REPORTS
 from pybuild.explain.report import BuildReport, from_json
 from pybuild.model.errors import UserError
 
@@ -43,7 +43,7 @@ async def reports(
 
 
 async def _messages(channel: Channel, asked: bytes) -> AsyncGenerator[bytes]:
-    async with channel.stream(METHOD) as call:
+    async with channel.stream(EXPLAIN_REPORTS) as call:
         await call.send(asked)
         await call.half_close()
         while (message := await call.receive()) is not None:

@@ -20,8 +20,9 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 from pybuild.model.reference import Reference
+from pybuild.output import Output
 from pybuild.outputchecks import check_places
-from pybuild.request import BuildRequest, Output
+from pybuild.request import BuildRequest
 
 EXPORT = "export"
 _IMAGES = ("image", "registry", "oci", "docker")

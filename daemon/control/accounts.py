@@ -19,6 +19,7 @@ from pybuild.cache.builds import Builds
 from pybuild.cache.jsontext import as_object, parse
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.grpc.calls import Call, Handler
+from pybuild.daemon.methods import EXPLAIN_REPORTS
 from pybuild.explain import history
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
     from pybuild.engine import Engine
 
-METHOD = "/pybuild.v1.Explain/Reports"
 _MOST_REFS = 200
 
 
@@ -107,7 +107,7 @@ class Accounts:
         await asyncio.gather(*self._going, return_exceptions=True)
 
     def handlers(self) -> Mapping[str, Handler]:
-        return {METHOD: self._reports}
+        return {EXPLAIN_REPORTS: self._reports}
 
     async def _reports(self, call: Call) -> None:
         asked = as_object(parse(await call.receive() or b"{}"))

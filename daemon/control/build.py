@@ -38,11 +38,10 @@ from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering import Lowered
 from pybuild.host import native_platform
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError, UserError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
-from pybuild.render import unwrap
 
 if TYPE_CHECKING:
     from pybuild.daemon.control.server import BuildServer

@@ -22,9 +22,8 @@ from pybuild.daemon.pb.errors import (
 )
 from pybuild.daemon.pb.stacks import stacks_of
 from pybuild.daemon.session.verdicts import SourceRefused
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.ops import LocalSource, Vertex
-from pybuild.render import unwrap
 
 
 @cache

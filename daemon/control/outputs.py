@@ -12,8 +12,7 @@ from typing import Any
 
 from pybuild.attest.attestation import Attestation
 from pybuild.attesting import attestation_files, with_files
-from pybuild.built import Built, Made
-from pybuild.cacheresults import StepResult
+from pybuild.built import Built, InlineCache, Made
 from pybuild.daemon.control.results import Reference, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import control as pb
@@ -36,9 +35,9 @@ from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference as Name
 from pybuild.model.snapshot import Snapshot
+from pybuild.output import Output
 from pybuild.outputnames import output_names
 from pybuild.piped import Piped
-from pybuild.request import Output
 
 _TITLES = {
     "image": "exporting to image",
@@ -68,7 +67,7 @@ class Deliverable:
     snapshot: Snapshot
     reference: Reference
     attestations: tuple[Attestation, ...] = ()
-    inline_cache: tuple[StepResult, ...] | None = None
+    inline_cache: InlineCache | None = None
 
 
 def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:

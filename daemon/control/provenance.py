@@ -18,9 +18,9 @@ from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
 from pybuild.model.platform import Platform
 
 if TYPE_CHECKING:
-    from pybuild.attest.predicate import Definition
     from pybuild.daemon.control.results import Reference, Result
     from pybuild.daemon.control.scope import Scope
+    from pybuild.daemon.llb.described import Definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

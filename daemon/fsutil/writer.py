@@ -21,13 +21,13 @@ from pybuild.daemon.fsutil.attributes import is_own, own_attributes, set_own
 from pybuild.daemon.fsutil.opendirs import OpenDirs, open_up
 from pybuild.daemon.fsutil.packet import Stat
 from pybuild.daemon.fsutil.receiver import Refused, shown
-from pybuild.executor.treehash import body_state
 from pybuild.image import confined
+from pybuild.model.filebody import body_state
 
 if TYPE_CHECKING:
     import hashlib
 
-    from pybuild.executor.treehash import FileIndex
+    from pybuild.model.filebody import FileIndex
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 

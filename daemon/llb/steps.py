@@ -12,13 +12,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from pybuild.attest.predicate import Definition
-from pybuild.attest.redact import without_secrets
+from pybuild.daemon.llb.described import Definition
 from pybuild.daemon.llb.queries import LocalQuery
 from pybuild.daemon.llb.write import WriteOptions, written
 from pybuild.daemon.pb import ops as pb
 from pybuild.model.digest import Digest
 from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
+from pybuild.model.secrets import without_secrets
 
 # Kinds of something that the library puts below this key, also where there is none.
 _KINDS = {"Op": "Op", "FileAction": "Action", "UserOpt": "User"}

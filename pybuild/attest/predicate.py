@@ -9,9 +9,9 @@ from typing import Any
 from pybuild.attest.options import V02, Provenance
 from pybuild.attest.request import scrubbed, take_vcs
 from pybuild.attest.sources import Sources
+from pybuild.daemon.llb.described import Definition
 from pybuild.image.config import format_time
 from pybuild.model.dataclass import dataclass
-from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 
@@ -24,24 +24,6 @@ DOCKERFILE_VERSION = "1.26.0"
 """The version of the language that the frontend knows."""
 # What an operator's own entries may not replace.
 BUILTIN_KEYS = frozenset(("buildConfig", "builderPlatform", "dockerfileVersion", "platform"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """How a result is made, for ``mode=max``.
-
-    Attributes:
-        steps: each with ``id``, ``op`` and ``inputs``, as LLB has them.
-        digests: which step an op's digest is.
-        infos: the files that the steps come from; *locations*: lines of these, by step.
-        outputs: which output of which step a vertex is, as ``step0:0``.
-    """
-
-    steps: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    digests: Mapping[str, str] = field(default_factory=dict[str, str])
-    infos: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    locations: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    outputs: Mapping[Digest, str] = field(default_factory=dict[Digest, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pybuild.attest.redact import without_secrets
 from pybuild.attest.sources import Sources
 from pybuild.frontend.giturl import parse_git_url
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.model.secrets import without_secrets
 
 # They depend on the machine that builds, or ask for what does not change the result.
 _NOT_ARGUMENTS = frozenset(("cgroup-parent", "image-resolve-mode", "platform", "cache-imports"))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
-from pybuild.attest.redact import without_secrets
 from pybuild.image.purl import DOCKER, OCI, package_url
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -24,6 +23,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.secrets import without_secrets
 
 
 @dataclass(frozen=True, slots=True)

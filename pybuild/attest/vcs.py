@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 
-from pybuild.attest.redact import without_secrets
+from pybuild.model.secrets import without_secrets
 
 _TIMEOUT_S = 5.0
 _MOST = 4096

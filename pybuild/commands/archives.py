@@ -101,7 +101,8 @@ def load(parsed: Parsed) -> int:
 
 def export(parsed: Parsed) -> int:
     """Write the file tree of an image as a tar: what a build of ``FROM image`` gives."""
-    from pybuild.request import BuildRequest, Output
+    from pybuild.output import Output
+    from pybuild.request import BuildRequest
 
     with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
         image, contexts = _source(store, parsed.positionals[0])

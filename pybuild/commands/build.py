@@ -25,7 +25,7 @@ from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 
 if TYPE_CHECKING:
-    from pybuild.attest.predicate import Definition
+    from pybuild.daemon.llb.described import Definition
     from pybuild.executor.launch import Ahead
 
 

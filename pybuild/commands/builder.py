@@ -7,7 +7,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from pybuild.builders import LOCAL, Builder, Builders, tls_files, with_files
+from pybuild.builders import LOCAL, Builder, Builders, with_files
+from pybuild.chosenbuilder import tls_files
 from pybuild.commands.images import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 from pybuild.options import Parsed

@@ -21,14 +21,10 @@ from pybuild.host import native_platform, platforms_from
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
 from pybuild.options import Parsed
-from pybuild.request import (
-    BuildRequest,
-    parse_agents,
-    parse_contexts,
-    parse_pairs,
-    parse_secret,
-)
+from pybuild.request import BuildRequest
+from pybuild.ssh import parse_agents
 from pybuild.standardinput import StandardInput
+from pybuild.values import parse_contexts, parse_pairs, parse_secret
 
 T = TypeVar("T")
 _Known = Mapping[ImageRequest, ResolvedImage]

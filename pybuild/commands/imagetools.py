@@ -24,7 +24,8 @@ from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.options import Parsed
 from pybuild.registry.client import Client
-from pybuild.registry.faults import UnresolvedImage, printable
+from pybuild.registry.faults import UnresolvedImage
+from pybuild.registry.lost import printable
 from pybuild.registry.referrers import Referrer
 from pybuild.registry.together import together
 from pybuild.wholefile import write_whole

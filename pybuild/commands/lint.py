@@ -22,8 +22,9 @@ from pybuild.host import native_platform
 from pybuild.knownimages import KnownImages
 from pybuild.model.errors import ExitCode, UsageError
 from pybuild.options import Parsed
-from pybuild.request import BuildRequest, parse_pairs
+from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
+from pybuild.values import parse_pairs
 
 
 def main(parsed: Parsed) -> int:

@@ -56,12 +56,12 @@ def _check(parsed: Parsed, host: str, credential: Credential) -> None:
     """
     from pybuild.commands.registryclient import with_client
     from pybuild.registry.credentials import StaticCredentials
-    from pybuild.registry.faults import RegistryFault
+    from pybuild.registry.lost import HttpFault
 
     try:
         static = StaticCredentials({host: credential})
         with_client(parsed, lambda client: client.check_login(host), static)
-    except RegistryFault as error:
+    except HttpFault as error:
         if error.status not in (401, 403):
             raise
         raise UserError(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commands.images import open_store, table
@@ -19,6 +18,7 @@ from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.missing import BlobMissing
 from pybuild.options import Parsed
 from pybuild.paths import certificate_directories
 from pybuild.registry.client import Client

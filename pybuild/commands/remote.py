@@ -20,8 +20,9 @@ from pybuild.daemon.client.connect import connected
 from pybuild.explain.report import BuildReport
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.options import Parsed
+from pybuild.output import Output
 from pybuild.progress.display import Display, make_display
-from pybuild.request import BuildRequest, Output
+from pybuild.request import BuildRequest
 from pybuild.result import BuildResult
 
 T = TypeVar("T")

@@ -16,21 +16,20 @@ from pybuild.model.ops import NetworkMode
 from pybuild.model.reference import Reference
 from pybuild.model.resources import NAMES
 from pybuild.options import Parsed
-from pybuild.request import (
-    BuildRequest,
-    Output,
-    parse_agents,
+from pybuild.output import Output, parse_output
+from pybuild.request import BuildRequest
+from pybuild.result import BuildResult
+from pybuild.ssh import parse_agents
+from pybuild.values import (
     parse_allowed,
     parse_contexts,
     parse_hosts,
     parse_limits,
-    parse_output,
     parse_pairs,
     parse_secret,
     parse_size,
     parse_ulimits,
 )
-from pybuild.result import BuildResult
 from pybuild.wholefile import write_whole
 
 if TYPE_CHECKING:

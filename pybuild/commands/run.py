@@ -26,8 +26,8 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 from pybuild.options import Parsed
-from pybuild.request import parse_pairs
 from pybuild.terminal import own_terminal
+from pybuild.values import parse_pairs
 
 _STOP_SECONDS = 10.0
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from pybuild.cache.storekey import identity
 from pybuild.model.errors import EnvironmentFault
-from pybuild.registry.faults import printable
+from pybuild.registry.lost import printable
 from pybuild.registry.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
 from pybuild.registry.server.asked import Asked, Handler

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from pybuild.registry.faults import printable
+from pybuild.registry.lost import printable
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -6,9 +6,9 @@ import asyncio
 
 from aiohttp import web
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import Entry, Repository, is_tag
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 from pybuild.registry.server import pushed
 from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.body import whole

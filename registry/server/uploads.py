@@ -7,10 +7,10 @@ import hmac
 
 from aiohttp import web
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.repositories import is_name
 from pybuild.cache.storekey import proof
 from pybuild.model.digest import Digest
+from pybuild.model.missing import BlobMissing
 from pybuild.registry.samestore import PROOF
 from pybuild.registry.server import ranges
 from pybuild.registry.server.asked import Asked

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from pybuild.cache.blobs import BlobMissing
 from pybuild.cache.images import references
 from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.repositories import Repository, is_name
@@ -19,9 +18,11 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.model.missing import BlobMissing
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
-from pybuild.registry.faults import RegistryFault, UnresolvedImage
+from pybuild.registry.faults import UnresolvedImage
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.server import pushed
 from pybuild.registry.server.download import Download
 from pybuild.registry.server.metrics import Metrics
@@ -121,7 +122,7 @@ class Upstreams:
                 await self._refresh(remote, reference, here)
             except UnresolvedImage as error:
                 cause = error.__cause__
-                if isinstance(cause, RegistryFault) and cause.status == 404:
+                if isinstance(cause, HttpFault) and cause.status == 404:
                     self._count(remote, "missing")
                     if call.tag and here is not None:
                         await asyncio.to_thread(remote.local.untag, call.tag)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pybuild.attest.options import V02, Provenance
-from pybuild.attest.predicate import Definition, Facts, predicate
+from pybuild.attest.predicate import Facts, predicate
 from pybuild.attest.request import Asked, filter_args, with_root
 from pybuild.attest.sources import Sources
+from pybuild.daemon.llb.described import Definition
 from pybuild.model.errors import UserError
 from pybuild.model.platform import LINUX_AMD64
 

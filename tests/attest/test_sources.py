@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from pybuild.attest.redact import without_secrets
 from pybuild.attest.sources import Image, Sources, sources_of
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
@@ -25,6 +24,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
+from pybuild.model.secrets import without_secrets
 
 COMMIT, SHA256 = "c0" * 20, "5a" * 32
 MANIFEST = Digest.of(b"manifest")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pybuild.cache.evictor import Evictor
+from pybuild.cache.extent import measure
 from pybuild.cache.kept import why_kept
 from pybuild.cache.mark import mark
 from pybuild.cache.origins import LAST_RESULT_OF, Origin, origins_of, with_last_result
 from pybuild.cache.prune import Policy, prune
-from pybuild.cache.sizes import measure
 from pybuild.cache.store import Store
 from pybuild.cache.unusedimages import prune_images
 from pybuild.cache.usage import usage

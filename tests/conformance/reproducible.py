@@ -23,12 +23,13 @@ from pybuild.builds import build as builds
 from pybuild.config import Settings
 from pybuild.engine import Engine
 from pybuild.image.compare import ImageDifference, compare_layouts
-from pybuild.model.errors import InternalError, PybuildError
+from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
-from pybuild.render import unwrap
-from pybuild.request import BuildRequest, Output, parse_secret
+from pybuild.output import Output
+from pybuild.request import BuildRequest
+from pybuild.values import parse_secret
 from tests.conformance.cases import Build, lay_out, load_cases, make_base
 from tests.harness import ROOT
 

@@ -10,12 +10,13 @@ from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
 from pybuild.config import Settings
 from pybuild.engine import Engine
-from pybuild.model.errors import InternalError, PybuildError
+from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
-from pybuild.render import unwrap
-from pybuild.request import BuildRequest, Output, parse_secret
+from pybuild.output import Output
+from pybuild.request import BuildRequest
+from pybuild.values import parse_secret
 from tests.conformance.cases import Build, Case, lay_out
 from tests.conformance.outcome import Outcome, failure, line_range, read_image
 

@@ -10,7 +10,8 @@ from pybuild.daemon.control.attrs import read_attrs
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
-from pybuild.request import BuildRequest, split_csv
+from pybuild.model.text import split_csv
+from pybuild.request import BuildRequest
 
 
 def test_a_server_reads_what_was_asked() -> None:

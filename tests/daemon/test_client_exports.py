@@ -13,7 +13,8 @@ from pybuild.daemon.client.filesend import ToDirectory, ToStream
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.reference import Reference
-from pybuild.request import BuildRequest, Output
+from pybuild.output import Output
+from pybuild.request import BuildRequest
 
 IMAGE = Digest.of(b"image")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.sizes import measure
+from pybuild.cache.extent import measure
 from tests.daemon.buildsites import daemon
 from tests.harness import Pybuild, write
 

@@ -6,7 +6,7 @@ import pytest
 
 from pybuild.model.errors import UsageError
 from pybuild.model.resources import Resources, parse_resources
-from pybuild.request import parse_limits
+from pybuild.values import parse_limits
 
 
 def test_limits_are_read_by_their_names() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.builders import Builder, Builders, chosen, records_file
+from pybuild.builders import Builder, Builders, records_file
+from pybuild.chosenbuilder import chosen
 from pybuild.cli import main
 from pybuild.model.errors import UsageError
 from pybuild.options import Parsed

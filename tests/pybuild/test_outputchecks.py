@@ -10,13 +10,13 @@ import pytest
 
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 from pybuild.model.reference import Reference
+from pybuild.output import parse_output
 from pybuild.outputchecks import check_file, check_outputs
-from pybuild.request import BuildRequest, parse_output
 
 
 def check(text: str, *tags: str) -> None:
     names = tuple(Reference.parse(tag) for tag in tags)
-    check_outputs(BuildRequest(context=".", outputs=(parse_output(text),), tags=names))
+    check_outputs((parse_output(text),), names, is_index=False)
 
 
 @pytest.mark.parametrize(

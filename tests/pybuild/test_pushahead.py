@@ -16,15 +16,15 @@ from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
+from pybuild.output import Output
 from pybuild.pushahead import PushAhead
 from pybuild.registry.earlyupload import GrowingFile
-from pybuild.request import Output
 
 _PROGRAM = """
 import asyncio, sys
 from types import SimpleNamespace
 from pybuild.pushahead import importing_ahead
-from pybuild.request import Output
+from pybuild.output import Output
 
 async def main(output):
     told = []

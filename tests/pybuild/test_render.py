@@ -14,8 +14,9 @@ from pybuild.model.errors import (
     StepError,
     UserError,
 )
+from pybuild.model.excerpt import excerpt
 from pybuild.model.span import Span
-from pybuild.render import excerpt, report
+from pybuild.render import report
 
 LINES = ["FROM golang:1.22 AS build", "WORKDIR /src", "RUN --mont=x go build", "FROM scratch"]
 

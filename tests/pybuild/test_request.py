@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.request import Output, parse_allowed, parse_secret
+from pybuild.output import Output
+from pybuild.values import parse_allowed, parse_secret
 
 
 @pytest.mark.parametrize(

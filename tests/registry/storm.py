@@ -27,8 +27,8 @@ from aiohttp import web
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
@@ -141,7 +141,7 @@ async def run(rounds: int, seed: int, target: str, top: Path) -> Tally:
             tally.rounds += 1
             try:
                 await _round(proxy, number, rng, top / str(number))
-            except (RegistryFault, AssertionError) as error:
+            except (HttpFault, AssertionError) as error:
                 tally.failures.append(f"round {number}: {error}")
     return tally
 

@@ -13,8 +13,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
@@ -199,7 +199,7 @@ def test_blob_that_vanishes_in_the_middle_is_told(other_blobs: DirectoryBlobs) -
 
     async def work() -> None:
         async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
-            with pytest.raises(RegistryFault, match="404 NOT FOUND"):
+            with pytest.raises(HttpFault, match="404 NOT FOUND"):
                 await c.pull_blob(Reference.parse(f"{host}/a/b"), descriptor, other_blobs)
 
     run(work())
@@ -217,7 +217,7 @@ def test_persistent_503_is_given_up() -> None:
     async def work() -> None:
         async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
             reference = Reference.parse(f"{host}/a/b:1")
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.tags(reference)
             assert caught.value.message == (
                 f"list tags of {host}/a/b: GET /v2/a/b/tags/list: 503 SERVICE UNAVAILABLE"
@@ -241,7 +241,7 @@ def test_retry_after_is_heeded_and_an_absurd_one_is_not_waited_for() -> None:
         async with serve(handler) as host:
             hosts = Hosts({host: {"http": True}})
             async with Client(hosts, clock=WallClock(), sleep=sleep) as c:
-                with pytest.raises(RegistryFault, match="429 TOOMANYREQUESTS") as caught:
+                with pytest.raises(HttpFault, match="429 TOOMANYREQUESTS") as caught:
                     await c.resolve(Reference.parse(f"{host}/a/b"))
                 assert "try later" in caught.value.hints[0]
 
@@ -254,7 +254,7 @@ def test_unreachable_registry_is_told_soon() -> None:
 
     async def work() -> None:
         async with client() as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.resolve(reference)
             assert caught.value.message == (
                 f"failed to resolve source metadata for {reference}: "

@@ -13,8 +13,9 @@ from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.faults import RegistryFault, UnresolvedImage
+from pybuild.registry.faults import UnresolvedImage
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
@@ -64,7 +65,7 @@ def test_refused_push_names_request_and_hints_at_login(
 
     async def work() -> None:
         async with client(credentials=credentials) as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await push_image(c, blobs, image, [reference])
             assert caught.value.message.startswith(f"push {reference}: HEAD /v2/private/app/blobs/")
             assert caught.value.message.endswith(": 401 UNAUTHORIZED")
@@ -168,7 +169,7 @@ def test_anonymous_token_pulls_and_does_not_push(
             async with client() as c:
                 await pull_image(c, other_blobs, reference, LINUX_AMD64, layers=True)
                 extra = make_image(blobs, b"more")
-                with pytest.raises(RegistryFault, match="401 UNAUTHORIZED") as caught:
+                with pytest.raises(HttpFault, match="401 UNAUTHORIZED") as caught:
                     await push_image(c, blobs, extra, [reference])
                 assert caught.value.hints == (f"log in to {registry.host}",)
 
@@ -296,7 +297,7 @@ def test_wrong_password_at_the_token_server_is_told(
             reference = Reference.parse(f"{registry.host}/team/app:1")
             login = StaticCredentials({registry.host: Credential("bob", "s3cret-typo")})
             async with client(credentials=login) as c:
-                with pytest.raises(RegistryFault) as caught:
+                with pytest.raises(HttpFault) as caught:
                     await push_image(c, blobs, image, [reference])
             message = caught.value.message
             assert message.endswith("401 UNAUTHORIZED: incorrect username or password")

@@ -20,8 +20,9 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
 from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.faults import ContentFault, RegistryFault, UnresolvedImage
+from pybuild.registry.faults import ContentFault, UnresolvedImage
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image, resolve_image
 from pybuild.registry.push import push_image
 from tests.registry.conftest import client, run
@@ -122,7 +123,7 @@ def test_a_foreign_layer_is_named_and_its_address_not_followed(
 
             async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
                 at = Reference(host, "a/b", digest=root)
-                with pytest.raises(RegistryFault) as caught:
+                with pytest.raises(HttpFault) as caught:
                     await pull_image(c, other_blobs, at, LINUX_AMD64, layers=True)
                 assert caught.value.message == (
                     f"pull {host}/a/b: foreign layer {Digest.of(b'foreign')}: not in the registry"
@@ -163,7 +164,7 @@ def test_a_token_without_end_is_cut_off() -> None:
 
     async def work() -> None:
         async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
-            with pytest.raises(RegistryFault, match="answer is longer than 1048576 bytes"):
+            with pytest.raises(HttpFault, match="answer is longer than 1048576 bytes"):
                 await c.tags(Reference.parse(f"{host}/a/b"))
 
     run(work())
@@ -238,7 +239,7 @@ def test_nobody_is_led_from_tls_to_plain_http(tmp_path: Path) -> None:
             login = StaticCredentials({host: Credential("me", "pw")})
             try:
                 async with client(Hosts({host: {"ca": [str(authority.ca)]}}), login) as c:
-                    with pytest.raises(RegistryFault, match="redirect to plain HTTP at 127.0.0.1"):
+                    with pytest.raises(HttpFault, match="redirect to plain HTTP at 127.0.0.1"):
                         await c.tags(Reference.parse(f"{host}/a/b"))
             finally:
                 await runner.cleanup()
@@ -263,7 +264,7 @@ def test_a_copy_that_breaks_off_leaves_no_name(blobs: DirectoryBlobs, tmp_path: 
                     await push_image(c, blobs, image, [Reference.parse(f"{one.host}/app:1")])
                     source = RepositoryPlace(Reference.parse(f"{lossy}/app:1"), c)
                     target = Reference.parse(f"{two.host}/app:1")
-                    with pytest.raises(RegistryFault, match="404 NOT FOUND"):
+                    with pytest.raises(HttpFault, match="404 NOT FOUND"):
                         await copy_image(source, [RepositoryPlace(target, c)], store, quiet)
                     with pytest.raises(UnresolvedImage):
                         await c.resolve(target)

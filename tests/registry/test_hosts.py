@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.registry.hosts import Endpoint, Hosts, KeyPair, Tls, is_loopback
+from pybuild.registry.hosts import Endpoint, Hosts, is_loopback
 from pybuild.registry.proxies import proxy_for
+from pybuild.registry.tlsnames import KeyPair, Tls
 
 
 @pytest.mark.parametrize(

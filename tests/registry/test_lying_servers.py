@@ -15,8 +15,9 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.faults import ContentFault, RegistryFault
+from pybuild.registry.faults import ContentFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from pybuild.registry.transport import Limits
@@ -238,7 +239,7 @@ def test_servers_words_cannot_upset_a_terminal() -> None:
 
     async def work() -> None:
         async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.tags(Reference.parse(f"{host}/a/b"))
             assert caught.value.message.isprintable() and len(caught.value.message) < 500
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from pybuild.model.reference import Reference
-from pybuild.registry.faults import RegistryFault
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.patience import Patience
 from tests.registry.conftest import client, run
 from tests.registry.servers import serve
@@ -34,7 +34,7 @@ def test_a_host_that_fails_for_its_budget_rests_and_is_tried_again() -> None:
     assert not patience.is_over("other", 100.0)
     now.time = 105.0
     patience.failed("host", 104.0, "500 INTERNAL SERVER ERROR")
-    with pytest.raises(RegistryFault, match="^500 INTERNAL SERVER ERROR: not asked again"):
+    with pytest.raises(HttpFault, match="^500 INTERNAL SERVER ERROR: not asked again"):
         patience.check("host")
     now.time = 165.5
     patience.check("host")
@@ -67,10 +67,10 @@ def test_what_waits_no_more_still_serves_who_does() -> None:
             impatient = patient.impatient(Patience(5.0, 1000.0, now))
             reference = Reference.parse(f"{host}/cache:1")
             for _ in range(10):
-                with pytest.raises(RegistryFault, match="503"):
+                with pytest.raises(HttpFault, match="503"):
                     await impatient.resolve(reference)
             assert len(asked) == 1
-            with pytest.raises(RegistryFault, match="503"):
+            with pytest.raises(HttpFault, match="503"):
                 await patient.resolve(reference)
             assert len(asked) > 2
 

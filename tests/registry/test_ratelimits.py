@@ -7,8 +7,8 @@ from aiohttp import web
 
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.ratelimits import RateLimit
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
@@ -60,7 +60,7 @@ def test_a_used_up_quota_is_not_asked_for_again() -> None:
             serve(handler) as host,
             Client(Hosts({host: {"http": True}}), clock=WallClock(), sleep=never) as c,
         ):
-            with pytest.raises(RegistryFault, match="429") as caught:
+            with pytest.raises(HttpFault, match="429") as caught:
                 await c.resolve(Reference.parse(f"{host}/library/alpine:3"))
             assert caught.value.hints == (
                 f"{host} allows 100 requests in 6 h, 0 are left: try later, or pull through a mirror",

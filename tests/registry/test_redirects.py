@@ -10,8 +10,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.reference import Reference
 from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs
 from tests.registry.servers import serve
@@ -67,7 +67,7 @@ def test_challenge_of_a_redirect_target_is_not_answered(other_blobs: DirectoryBl
             async with serve(home) as host:
                 login = StaticCredentials({host: Credential("u", "p"), there: Credential("v", "q")})
                 async with client(Hosts({host: {"http": True}}), login) as c:
-                    with pytest.raises(RegistryFault, match="401"):
+                    with pytest.raises(HttpFault, match="401"):
                         await c.blob(
                             Reference.parse(f"{host}/a/b"), Descriptor("x", Digest.of(b""), 0)
                         )
@@ -135,7 +135,7 @@ def test_token_server_in_the_clear_gets_no_password_of_a_tls_registry() -> None:
 
     tls = Endpoint("r.example", "r.example")
     for realm in ("http://t.example/token", "http://localhost:x@t.example/", "http://[::2]/"):
-        with pytest.raises(RegistryFault, match="credentials are not sent over plain HTTP"):
+        with pytest.raises(HttpFault, match="credentials are not sent over plain HTTP"):
             _refuse_clear_text(tls, realm)
     for realm in ("https://t.example/token", "http://127.0.0.1:5001/token", "http://[::1]:1/"):
         _refuse_clear_text(tls, realm)
@@ -149,7 +149,7 @@ def test_plain_http_where_it_is_not_allowed_hints_at_the_setting(
 
     async def work() -> None:
         async with client(Hosts({registry.host: {"http": False}})) as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.resolve(Reference.parse(f"{registry.host}/a/b:1"))
             assert "server gave HTTP response to HTTPS client" in caught.value.message
             assert caught.value.hints == (f'set http = true for registry."{registry.host}"',)

@@ -15,7 +15,8 @@ from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.registry.blobsink import BlobStore
-from pybuild.registry.faults import RegistryFault, UnresolvedImage
+from pybuild.registry.faults import UnresolvedImage
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image, resolve_image
 from pybuild.registry.push import push_image
 from pybuild.registry.upload import Pushed
@@ -205,7 +206,7 @@ def test_missing_blob_names_request_and_code(
 
     async def work() -> None:
         async with client() as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.pull_blob(reference, Descriptor("x", digest, 6), other_blobs)
             assert caught.value.message == (
                 f"pull {registry.host}/{repository}: GET /v2/{repository}/blobs/{digest}: "
@@ -235,7 +236,7 @@ def test_the_real_store_is_a_sink_and_a_source(
             await push_image(c, stored, pulled.manifest, [two])
             assert (await c.resolve(two)).digest == image.digest
             lie = Descriptor("x", Digest.of(b"x" * len(LAYERS[0])), len(LAYERS[0]))
-            with pytest.raises(RegistryFault, match="404 BLOB_UNKNOWN"):
+            with pytest.raises(HttpFault, match="404 BLOB_UNKNOWN"):
                 await c.pull_blob(one, lie, stored)
             assert not stored.has(lie.digest)
 

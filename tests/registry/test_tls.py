@@ -12,8 +12,8 @@ from pybuild.cache.store import Store
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Hosts
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from pybuild.registry.server.hosting import Hosting
@@ -94,7 +94,7 @@ def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
                 hosts = Hosts(certificate_directories=[str(tmp_path / "certs.d")])
                 at = Reference.parse(f"{host}/mutual/app:1")
                 async with client(hosts) as c:
-                    with pytest.raises(RegistryFault) as caught:
+                    with pytest.raises(HttpFault) as caught:
                         await push_image(c, blobs, image, [at])
                     hint = f"if {host} wants a certificate of yours, keep it in certs.d"
                     assert caught.value.hints == (hint,)
@@ -111,7 +111,7 @@ def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
 def test_a_host_that_is_not_there_is_not_said_to_want_a_certificate() -> None:
     async def work() -> None:
         async with client() as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.resolve(Reference.parse("pybuild.invalid/a/b:1"))
             assert "no such host" in caught.value.message
             assert caught.value.hints == ()
@@ -124,7 +124,7 @@ def test_unknown_authority_is_refused_even_on_loopback(secure: RegistryProcess) 
 
     async def work() -> None:
         async with client() as c:
-            with pytest.raises(RegistryFault) as caught:
+            with pytest.raises(HttpFault) as caught:
                 await c.resolve(Reference.parse(f"{secure.host}/a/b:1"))
             assert "certificate verify failed" in caught.value.message
             assert caught.value.hints == (f'give its authority as ca of registry."{secure.host}"',)
@@ -139,7 +139,7 @@ def test_certificate_for_another_name_is_refused(
 
     async def work() -> None:
         async with client(Hosts({host: {"ca": [str(authority.ca)]}})) as c:
-            with pytest.raises(RegistryFault):
+            with pytest.raises(HttpFault):
                 await c.resolve(Reference.parse(f"{host}/a/b:1"))
 
     run(work())

@@ -9,8 +9,8 @@ import pytest
 from pybuild.registry.auth import Authenticator
 from pybuild.registry.challenge import Scopes
 from pybuild.registry.credentials import Credential, FetchedToken, StaticCredentials
-from pybuild.registry.faults import RegistryFault
 from pybuild.registry.hosts import Endpoint
+from pybuild.registry.lost import HttpFault
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 
@@ -79,6 +79,6 @@ def test_we_fetch_it_when_they_cannot(token: FetchedToken | None) -> None:
 
 def test_nobody_is_made_to_fetch_over_plain_http() -> None:
     source = Source(FetchedToken(token="theirs"))
-    with pytest.raises(RegistryFault, match="not sent over plain HTTP"):
+    with pytest.raises(HttpFault, match="not sent over plain HTTP"):
         run(_header(source, Wire(), ['Bearer realm="http://auth.example/token"']))
     assert source.asked == []

@@ -15,7 +15,7 @@ from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from pybuild.registry.client import Client
 from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.faults import RegistryFault
+from pybuild.registry.lost import HttpFault
 from pybuild.registry.pull import pull_image
 from pybuild.registry.push import push_image
 from tests.registry.conftest import client, run
@@ -88,7 +88,7 @@ def test_ecr_takes_a_helpers_password_and_a_new_one_when_that_has_ended(
             secret.write_text("second")
             await there_and_back(c, at, blobs, other_blobs, note="twelve hours later")
             door.passwords = {"first": False, "second": False}
-            with pytest.raises(RegistryFault, match="403 DENIED: Your authorization token has"):
+            with pytest.raises(HttpFault, match="403 DENIED: Your authorization token has"):
                 await c.tags(at)
 
     run(work(), 60)
@@ -176,7 +176,7 @@ def test_github_gives_tokens_by_get_and_none_for_its_example(
             await push_image(c, blobs, extra, [at], mount_sources=layers)
             async with client() as nobody:
                 await nobody.resolve(at)
-                with pytest.raises(RegistryFault, match="denied"):
+                with pytest.raises(HttpFault, match="denied"):
                     await push_image(nobody, blobs, make_image(blobs, b"no"), [at])
         assert {method for method, _, user in door.asked if not user} == {"POST", "GET"}
 
@@ -215,7 +215,7 @@ def test_a_login_that_is_made_while_we_run_counts(home: Home, tmp_path: Path) ->
     async def work() -> None:
         async with door.open(tmp_path / "store") as host, home.client() as c:
             home.config(auths={host: auth("AWS", "wrong")})
-            with pytest.raises(RegistryFault, match="401"):
+            with pytest.raises(HttpFault, match="401"):
                 await c.check_login(host)
             home.config(auths={host: auth("AWS", "pw"), "other.example": auth("a", "b")})
             await c.check_login(host)

@@ -14,9 +14,8 @@ import uvloop
 from yarl import URL
 
 from pybuild.registry.connection import Connection
-from pybuild.registry.faults import RegistryFault
-from pybuild.registry.hosts import Tls
-from pybuild.registry.lost import ConnectionLost
+from pybuild.registry.lost import ConnectionLost, HttpFault
+from pybuild.registry.tlsnames import Tls
 from pybuild.registry.wire import Response, Wire
 from tests.needs import need
 from tests.registry.servers import Authority
@@ -212,14 +211,14 @@ def test_a_body_whose_length_is_not_known_goes_in_chunks(run: Run, pieces: list[
 def test_a_body_that_fails_fails_the_request(run: Run) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield b"some"
-        raise RegistryFault("the file is gone")
+        raise HttpFault("the file is gone")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async def body() -> None:
         async with listening(serve) as host, wire() as w:
-            with pytest.raises(RegistryFault, match="the file is gone"):
+            with pytest.raises(HttpFault, match="the file is gone"):
                 await get(w, f"http://{host}/", "PUT", body=failing(), length=100)
 
     run(body())
@@ -272,7 +271,7 @@ def test_a_server_that_says_nothing_is_given_up(run: Run) -> None:
 def test_urls_that_would_be_something_else_on_the_wire_are_refused(run: Run, path: str) -> None:
     async def body() -> None:
         async with wire() as w:
-            with pytest.raises(RegistryFault, match="not a URL"):
+            with pytest.raises(HttpFault, match="not a URL"):
                 await get(w, f"http://127.0.0.1:1{path}")
 
     run(body())
@@ -369,7 +368,7 @@ def test_a_proxy_that_refuses_is_named_by_its_status(run: Run) -> None:
 
     async def body() -> None:
         async with listening(serve) as host, wire() as w:
-            with pytest.raises(RegistryFault, match="proxy answers 407"):
+            with pytest.raises(HttpFault, match="proxy answers 407"):
                 await get(w, "https://example.com/v2/", proxy=f"http://{host}")
         assert heads[0].startswith(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n")
 

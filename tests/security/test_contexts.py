@@ -29,8 +29,9 @@ from pybuild.model.snapshot import LocalTree
 from pybuild.model.span import Span
 from pybuild.policyfile import read_policy_file
 from pybuild.render import text as rendered
-from pybuild.request import BuildRequest, parse_secret
+from pybuild.request import BuildRequest
 from pybuild.standardinput import StandardInput
+from pybuild.values import parse_secret
 from tests.harness import Pybuild
 
 CANARY = "machine ci.example login canary-of-the-host-5d7e"

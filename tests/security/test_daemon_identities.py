@@ -24,10 +24,10 @@ from cryptography import x509
 from pybuild.daemon.client.filesend import ToDirectory, file_send
 from pybuild.daemon.client.filesync import file_sync
 from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.control.accounts import METHOD as REPORTS
 from pybuild.daemon.grpc.channel import Channel
 from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.daemon.methods import EXPLAIN_REPORTS as REPORTS
 from pybuild.daemon.pb import content as content_pb
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb import gateway

@@ -229,7 +229,8 @@ async def _builder(where: Path, seed: int, unit: int, ceiling: int, builds: int)
     from pybuild.model.errors import PybuildError
     from pybuild.model.events import Event, VertexCached, VertexCompleted
     from pybuild.model.reference import Reference
-    from pybuild.request import BuildRequest, parse_output
+    from pybuild.output import parse_output
+    from pybuild.request import BuildRequest
 
     plans = Plans(seed, unit, ceiling)
     settings = load_settings(cache_max=str(ceiling))
