@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_a_program_that_is_missing_is_named_with_its_package(
         program.chmod(0o755)
     assert needs.lacking("crun") == ""
     assert needs.lacking("busybox") == "needs busybox (apt install busybox-static)"
+
+
+def test_ci_installs_what_tests_need() -> None:
+    """All but buildah and podman, which bring half a distribution for one test each."""
+    root = Path(__file__).parents[1]
+    installed = (root / ".ci/run").read_text().split()
+    texts = [path.read_text() for path in (root / "tests").rglob("*.py")]
+    calls = [call for text in texts for call in re.findall(r"\bneeds?\((\"[^)]*\")\)", text)]
+    programs = {program for call in calls for program in re.findall(r'"([\w.-]+)"', call)}
+    packages = {needs.PACKAGES.get(program, program) for program in programs}
+    assert "openssh-client" in packages
+    assert packages - {"", "buildah", "podman", "util-linux"} - set(installed) == set()
 
 
 @pytest.mark.slow

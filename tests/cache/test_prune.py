@@ -497,6 +497,7 @@ def test_record_saved_between_mark_and_sweep_never_dangles(
     assert store.records.get("result", key) is None
 
 
+@pytest.mark.slow
 def test_prune_ends_though_others_write_all_the_time(
     store: Store, builder: Builder, root: Path
 ) -> None:

@@ -354,6 +354,7 @@ def test_an_images_documents_live_as_long_as_its_record(tmp_path: Path) -> None:
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_builds_that_end_at_once_remove_the_oldest_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

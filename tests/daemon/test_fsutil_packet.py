@@ -45,6 +45,7 @@ def _generic(stat: Stat) -> pb.Packet:
     )
 
 
+@pytest.mark.slow
 @given(_STATS)
 def test_an_entry_is_read_and_written_as_the_generic_classes_do(stat: Stat) -> None:
     assert pb.Packet.FromString(packet.encode_stat(stat)) == _generic(stat)

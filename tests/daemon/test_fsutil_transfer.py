@@ -46,6 +46,7 @@ _TREES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_TREES, _TREES, st.randoms(use_true_random=False))
 def test_any_tree_arrives_over_any_other_and_again_nothing_moves(

@@ -128,6 +128,7 @@ def test_large_frames_are_refused_by_their_header() -> None:
     assert outcome(connection.receive(announced)) == CALM
 
 
+@pytest.mark.slow
 def test_unread_bodies_are_bounded_by_the_windows() -> None:
     connection = server()
     tracemalloc.start()
@@ -144,6 +145,7 @@ def test_unread_bodies_are_bounded_by_the_windows() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_remembering_closed_streams_takes_bounded_memory() -> None:
     clock = Clock()
     connection = server(clock=clock)

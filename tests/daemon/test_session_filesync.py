@@ -96,6 +96,7 @@ def test_a_directory_arrives_and_the_next_time_only_what_changed(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_digests_are_known_when_a_tree_has_arrived_and_stay_so(store: Store, source: Path) -> None:
     folder = _statindex(store)
     (source / "hard").hardlink_to(source / "src" / "f2")

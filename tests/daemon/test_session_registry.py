@@ -149,6 +149,7 @@ def test_what_is_called_fails_when_the_connection_breaks() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_session_that_answers_no_health_check_ends() -> None:
     class Mute(ClientSession):
         def metadata(self) -> Metadata:

@@ -13,6 +13,7 @@ from tests.services import start_registry
 FROM_BASE = "FROM base\nCOPY $FROM_BASE $NOWHERE /\nCMD x\n"
 
 
+@pytest.mark.slow
 def test_a_base_image_in_the_store_is_known_to_checks(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:

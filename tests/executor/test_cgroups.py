@@ -230,6 +230,7 @@ class TestSteps:
         assert done.ended.oom_killed
         assert 40 << 20 < done.ended.peak_memory_bytes <= 48 << 20
 
+    @pytest.mark.slow
     def test_peak_memory_is_that_of_all_processes(self, box: Box) -> None:
         homes("memory")
         script = "x = bytearray(30 << 20); import os; p = os.fork(); y = bytearray(30 << 20)"
@@ -238,6 +239,7 @@ class TestSteps:
         assert (done.status, done.err) == (0, "")
         assert done.ended.peak_memory_bytes > 85 << 20
 
+    @pytest.mark.slow
     def test_an_oom_of_another_step_is_not_ours(self, box: Box) -> None:
         homes("memory")
 
@@ -257,6 +259,7 @@ class TestSteps:
 
         asyncio.run(body())
 
+    @pytest.mark.slow
     def test_forking_without_end_ends(self, box: Box) -> None:
         homes("pids")
         done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", pids_limit=60)
@@ -265,6 +268,7 @@ class TestSteps:
         assert none_is_left()
         assert box.run("true").status == 0
 
+    @pytest.mark.slow
     def test_processors_are_limited(self, box: Box) -> None:
         homes("cpu")
         spin = "import time; e = time.monotonic() + 0.5\nwhile time.monotonic() < e: pass\n"
@@ -285,6 +289,7 @@ class TestSteps:
             box.sh("true", resources=Resources(cpuset_cpus="9999"))
         assert none_is_left()
 
+    @pytest.mark.slow
     def test_a_parent_is_made_and_removed(self, box: Box) -> None:
         (home, *_) = homes("pids")
         resources = Resources(parent=f"tests-{os.getpid()}/deep")

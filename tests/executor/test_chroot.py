@@ -113,6 +113,7 @@ def test_nobody_stays_behind(box: Jail) -> None:
     assert not sleeping("3217")
 
 
+@pytest.mark.slow
 def test_what_forks_without_end_is_ended(box: Jail) -> None:
     # Whoever waits for it must not need a process for that.
     wait = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
@@ -123,6 +124,7 @@ def test_what_forks_without_end_is_ended(box: Jail) -> None:
     assert not sleeping("3219")
 
 
+@pytest.mark.slow
 def test_cancelling_ends_the_step_in_bounded_time_and_returns_its_cache(
     box: Jail, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_writable_directory_of_the_host_is_refused(box: Jail, tmp_path: Path) 
     assert done.error.endswith("a copy would not take writes back to it")
 
 
+@pytest.mark.slow
 def test_a_deep_tree_is_copied_and_compared(box: Jail) -> None:
     script = "i=0; while [ $i -lt 1500 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done; touch end"
     done = box.sh(script, cwd="/deep")

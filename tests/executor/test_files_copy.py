@@ -401,6 +401,7 @@ def test_names_that_are_not_utf8_and_names_with_newlines(bench: Bench, tmp_path:
     }
 
 
+@pytest.mark.slow
 def test_deep_tree(bench: Bench, tmp_path: Path) -> None:
     bench.delta(BASE).context({"s/": None})
     fd = os.open(tmp_path / "local1" / "s", os.O_RDONLY)

@@ -148,6 +148,7 @@ def test_deleted_files_do_not_count_and_cannot_be_copied(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_a_directory_under_its_own_name_is_patched_like_its_contents(site: Run) -> None:
     async def body(s: Site) -> None:
         spec: Spec = {f"src/d{n % 7}/f{n}": str(n) for n in range(350)}
@@ -182,6 +183,7 @@ def test_a_directory_under_its_own_name_is_patched_like_its_contents(site: Run) 
     site(body)
 
 
+@pytest.mark.slow
 def test_named_context_as_a_base(site: Run) -> None:
     """NC-5: a local directory in FROM behaves as scratch with files."""
 

@@ -130,6 +130,7 @@ def test_cache_mount_is_seeded_once(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", list(CacheSharing))
 def test_no_cache_begins_cache_mounts_anew_once_a_build(site: Run, sharing: CacheSharing) -> None:
     """KEY-11: a build that ignores results wants no directory of earlier ones, but its own."""
@@ -165,6 +166,7 @@ def test_no_cache_leaves_what_another_build_works_with(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", list(CacheSharing))
 def test_sharing_of_a_cache_between_two_steps_at_once(site: Run, sharing: CacheSharing) -> None:
     """MNT-7, MNT-16, E178: each step says that it is there, and looks for the other."""
@@ -187,6 +189,7 @@ def test_sharing_of_a_cache_between_two_steps_at_once(site: Run, sharing: CacheS
     site(body)
 
 
+@pytest.mark.slow
 def test_two_locked_caches_in_different_order_do_not_deadlock(site: Run) -> None:
     """MNT-16."""
 

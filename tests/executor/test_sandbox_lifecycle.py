@@ -98,6 +98,7 @@ def test_cancel_lets_a_step_that_listens_clean_up(box: Box) -> None:
     assert output == b"x\nbye\n"
 
 
+@pytest.mark.slow
 def test_cancel_kills_a_step_that_refuses_after_the_grace(box: Box) -> None:
     script = "trap '' HUP; trap 'echo no' TERM; echo x; while :; do sleep 0.01; done"
     seconds, output = asyncio.run(cancel_when_started(box, script, 0.2))
@@ -105,6 +106,7 @@ def test_cancel_kills_a_step_that_refuses_after_the_grace(box: Box) -> None:
     assert output.startswith(b"x\n")
 
 
+@pytest.mark.slow
 def test_cancelling_twice_still_waits_for_the_end(box: Box) -> None:
     async def body() -> None:
         async with opened() as workers:
@@ -179,6 +181,7 @@ def test_much_output_arrives_whole_and_in_order(box: Box) -> None:
     assert out == "".join(f"line {i}\n" for i in range(20000))
 
 
+@pytest.mark.slow
 def test_thirty_steps_at_once(box: Box) -> None:
     async def body() -> None:
         async with opened() as workers:

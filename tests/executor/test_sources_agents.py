@@ -165,6 +165,7 @@ def test_keys_get_an_agent_of_their_own(tmp_path: Path, key: Path) -> None:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_keys_that_cannot_be_used(tmp_path: Path) -> None:
     locked = make_key(tmp_path / "locked", "secret")
     (tmp_path / "text").write_text("hello")

@@ -97,6 +97,7 @@ def test_without_a_date_it_is_from_1970(tmp_path: Path) -> None:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
 def test_an_unchanged_file_is_not_sent_again(tmp_path: Path, header: str) -> None:
     """[ADD-6]"""
@@ -188,6 +189,7 @@ def test_a_file_knows_when_it_was_changed(
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_server_that_ignores_conditions_is_not_read_to_the_end(tmp_path: Path) -> None:
     sent = 0
 

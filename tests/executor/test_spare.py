@@ -189,6 +189,7 @@ async def _same_each_time(box: Box, **changes: Any) -> None:
     assert seen[0][2] == {"made": "dir"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rootless", [False, True])
 def test_a_step_is_the_same_in_a_process_made_ahead(
     base: Path, tmp_path: Path, rootless: bool
@@ -196,6 +197,7 @@ def test_a_step_is_the_same_in_a_process_made_ahead(
     go(base, tmp_path, _same_each_time, rootless=rootless)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_detached_layers")
 @pytest.mark.parametrize("rootless", [False, True])
 def test_a_step_of_a_store_is_the_same_in_a_process_that_has_left_the_host(
@@ -228,6 +230,7 @@ def test_below_the_root_of_a_step_there_is_nothing_to_get_to(store: Path, python
     go(store / "snapshots/base", store / "tmp", body)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_detached_layers")
 def test_a_store_that_is_not_all_in_one_mount_is_used_from_the_host(
     store: Path, tmp_path: Path

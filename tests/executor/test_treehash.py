@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pybuild.executor import treehash
 from pybuild.executor.files.tree import Tree
-from pybuild.executor.treehash import MAX_LISTED, NotFound, tree_digest
+from pybuild.executor.treehash import NotFound, tree_digest
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.selection import Selection
 from tests.executor.filetrees import Entry, Link, Spec, build, change, needs_root
@@ -182,12 +183,15 @@ def test_malformed_pattern_is_an_error(tmp_path: Path) -> None:
         digest(build(tmp_path / "t", {"a": ""}), "/[a")
 
 
-def test_entries_explain_the_digest_until_they_are_too_many(tmp_path: Path) -> None:
+def test_entries_explain_the_digest_until_they_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(treehash, "MAX_SENT", 5)
     root = build(tmp_path / "t", {"a": "A", "dir/b": "B"})
     with Tree.open(str(root)) as tree:
         _, entries = tree_digest(tree, asdict(Selection()))
     assert [path for path, _ in entries] == ["a", "dir", "dir/b"]
-    for number in range(MAX_LISTED):
+    for number in range(5):
         (root / f"{number}").touch()
     with Tree.open(str(root)) as tree:
         assert tree_digest(tree, asdict(Selection()))[1] == []
@@ -212,6 +216,7 @@ def _write(root: Path, tree: object, backwards: bool) -> None:
             _write(root / name, value, backwards)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(trees, trees)
 def test_digests_are_equal_exactly_for_equal_trees(one: object, two: object) -> None:

@@ -235,6 +235,7 @@ def test_a_plain_chroot_is_a_rung_of_its_own(tmp_path: Path) -> None:
     assert done.stdout == "('chroot', 'the root directory is a chroot and no mount point')\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rootless", [None, True])
 def test_overlay_of_older_kernels(tmp_path: Path, rootless: bool | None) -> None:
     """Hundreds of layers and awkward names pass; the mount is the worker's alone."""

@@ -193,6 +193,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(lines=LINES, end=st.sampled_from(["\n", "\r\n"]))
 def test_any_file_stays_what_it_is_apart_from_its_faults(lines: list[str], end: str) -> None:
     data = ("FROM scratch" + end + end.join(lines)).encode()

@@ -177,6 +177,7 @@ def test_depth_costs_no_stack(unit: str) -> None:
     _soon(_file(b"RUN <<" + (unit * count).encode()))
 
 
+@pytest.mark.slow
 def test_deep_defaults_give_the_innermost_word() -> None:
     assert expand("${a:-" * 3_000 + "x" + "}" * 3_000, {}) == "x"
 

@@ -270,6 +270,7 @@ def test_of_thousands_of_patterns_few_are_tried_on_a_path(monkeypatch: pytest.Mo
     assert tried <= 3
 
 
+@pytest.mark.slow
 def test_patterns_that_match_everywhere_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each directory that has patterns of its own: a hostile context has thousands."""
     texts = [f"*.{n}" for n in range(1000)] + [f"part{n}/*.o" for n in range(1000)]

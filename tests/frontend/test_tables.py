@@ -82,6 +82,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     keyword=st.sampled_from(KEYWORDS),
     rest=st.lists(PIECES, max_size=10).map("".join),

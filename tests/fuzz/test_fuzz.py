@@ -26,6 +26,7 @@ def test_nothing_breaks_the_language() -> None:
     assert tally.errors < 1700
 
 
+@pytest.mark.slow
 def test_a_seed_does_the_same_twice() -> None:
     first, second = Fuzzer(seed=3).run(60), Fuzzer(seed=3).run(60)
     assert (first.outcomes, first.corpus, first.arcs) == (
@@ -49,6 +50,7 @@ def _rude(data: bytes) -> None:
     raise UserError("no text: \udcff")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "problem"),
     [(_fragile, "KeyError"), (_endless, "takes longer"), (_rude, "no text")],

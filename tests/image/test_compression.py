@@ -101,6 +101,7 @@ def test_how_many_threads_zstd_has_changes_nothing(tmp_path: Path, level: int | 
     assert source.diff_id == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.slow
 def test_how_many_threads_compress_changes_nothing(tmp_path: Path) -> None:
     """OUT-10, REP-4: and each block of gzip is compressed knowing what precedes it, as in one go."""
     rng = random.Random(1)

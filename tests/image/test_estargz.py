@@ -136,6 +136,7 @@ def test_for_others_it_is_a_gzip_layer_with_one_file_more(tmp_path: Path) -> Non
     assert (tmp_path / "target/big").read_bytes() == (tmp_path / "tree/big").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_tree_gives_the_same_bytes_by_either_way(tmp_path: Path) -> None:
     """Written from files, and from another blob of the same tar."""
     tree = a_tree(tmp_path)

@@ -66,6 +66,7 @@ def everything(source: ForkedSource) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"x", NOISE, TEXT], ids=["none", "one", "noise", "text"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
 def test_what_comes_out_is_what_a_layer_source_gives(
@@ -85,6 +86,7 @@ def test_the_digest_of_the_blob_is_left_out_where_nobody_wants_it(tmp_path: Path
         assert (source.diff_id, source.digest) == (digest(NOISE), "")
 
 
+@pytest.mark.slow
 def test_faults_come_with_their_hints(tmp_path: Path) -> None:
     with (
         forked(tmp_path / "blob", gzip.compress(TEXT), 1_000_000) as source,

@@ -134,6 +134,7 @@ def test_a_foreign_layer_is_named_and_its_address_not_followed(
     assert followed == []
 
 
+@pytest.mark.slow
 def test_a_manifest_that_comes_as_a_gzip_bomb_is_not_inflated() -> None:
     bomb = gzip.compress(b'{"schemaVersion": 2' + b" " * (64 << 20) + b"}", 9)
 

@@ -52,6 +52,7 @@ def test_a_good_answer_makes_up_for_all() -> None:
     patience.check("host")
 
 
+@pytest.mark.slow
 def test_what_waits_no_more_still_serves_who_does() -> None:
     """The impatient client shares connections with the one that images are pulled with."""
     asked: list[str] = []

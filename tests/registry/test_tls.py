@@ -76,6 +76,7 @@ def test_own_authority_is_trusted_where_configured(
     assert other_blobs.has(image.digest)
 
 
+@pytest.mark.slow
 def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
     authority: Authority, blobs: DirectoryBlobs, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from tests.needs import need
 from tests.security import escapes, rawcalls
 from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
 
-pytestmark = [pytest.mark.root, pytest.mark.sandbox]
+pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
 _RUNTIMES = ("crun", "runc")
 RUNGS = ("root", "container", "userns", "plain user", "plain user with sub-ids", *_RUNTIMES)

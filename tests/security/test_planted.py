@@ -54,7 +54,9 @@ def refused(root: Path) -> EnvironmentFault:
 # --- what is in a store -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("place", "what", "plant"), ATTEMPTS, ids=lambda one: str(one))
+@pytest.mark.parametrize(
+    ("place", "what", "plant"), ATTEMPTS, ids=[f"{place}-{what}" for place, what, _ in ATTEMPTS]
+)
 def test_a_store_that_others_could_write_to_is_looked_through(
     root: Path, victim: Path, place: str, what: str, plant: planting.Plant
 ) -> None:
@@ -71,7 +73,9 @@ def test_a_store_that_others_could_write_to_is_looked_through(
 INHERITED = [one for one in ATTEMPTS if "link" in one[1] or "stranger" in one[1]]
 
 
-@pytest.mark.parametrize(("place", "what", "plant"), INHERITED, ids=lambda one: str(one))
+@pytest.mark.parametrize(
+    ("place", "what", "plant"), INHERITED, ids=[f"{place}-{what}" for place, what, _ in INHERITED]
+)
 def test_a_store_that_is_closed_now_is_still_looked_at(
     root: Path, victim: Path, place: str, what: str, plant: planting.Plant
 ) -> None:

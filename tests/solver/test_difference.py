@@ -161,6 +161,7 @@ def test_an_inserted_line_is_no_edit_of_the_one_that_it_pushed_down() -> None:
     assert choose("[2/4] RUN make", known("[2/3] COPY a b", RUN)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("are_renamed", [False, True])
 def test_all_misses_of_a_large_build_are_explained_in_proportion(
     monkeypatch: pytest.MonkeyPatch, are_renamed: bool

@@ -36,6 +36,7 @@ def test_filling_memory_through_its_file_systems(box: RungBox, place: str) -> No
     assert int(done.out) <= 64 << 20
 
 
+@pytest.mark.slow
 def test_deleting_everything(box: RungBox, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     mounts = (

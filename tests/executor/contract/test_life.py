@@ -38,6 +38,7 @@ def test_cancel_lets_a_step_that_listens_clean_up(box: RungBox) -> None:
     assert box.cancel(script)[1] == "x\nbye\n"
 
 
+@pytest.mark.slow
 def test_cancel_kills_a_step_that_refuses(box: RungBox) -> None:
     mark = f"sleep 12{os.getpid()}"
     script = f"trap 'echo no' TERM; {mark} & echo x; while :; do sleep 0.01; done"
@@ -83,6 +84,7 @@ def test_much_output_arrives_whole_and_in_order(box: RungBox) -> None:
     assert box.sh(script).out == "".join(f"line {i}\n" for i in range(5000))
 
 
+@pytest.mark.slow
 def test_output_without_end_takes_no_memory(box: RungBox) -> None:
     """A tenth of a gigabyte passes through; what the builder keeps of it is bounded."""
     spec = box.spec("/bin/sh", "-c", "head -c 100000000 /dev/zero")
@@ -91,6 +93,7 @@ def test_output_without_end_takes_no_memory(box: RungBox) -> None:
     assert told["grown"] < 32 << 20
 
 
+@pytest.mark.slow
 def test_a_slow_reader_slows_the_step_down(box: RungBox) -> None:
     """Nothing is buffered without bound between a step and whoever listens."""
     told = box.watch(box.spec("/bin/cat", "/dev/zero"), keep=0, slowly=0.002, cancel=0.3)
@@ -101,6 +104,7 @@ def test_a_slow_reader_slows_the_step_down(box: RungBox) -> None:
 # --- limits ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_limit_of_memory_is_said_to_be_the_reason(box: RungBox) -> None:
     """[SBX-13]"""
     limits = Resources(memory_bytes=48 << 20, memory_swap_bytes=48 << 20)

@@ -395,6 +395,7 @@ def test_connections_are_counted(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) -> None:
     async def first_line(one: Served, path: str) -> bytes:
         host, _, port = one.host.partition(":")
