@@ -17,6 +17,7 @@ from pybuild.executor.bounded import AT_ONCE, bounded
 from pybuild.executor.job import Job, JobExit
 from pybuild.executor.launch import Ahead, default_pythonpath
 from pybuild.executor.ociruntimes import OciRuntime, find_runtime
+from pybuild.executor.socketservice import SocketService
 from pybuild.executor.step import StepExit, StepSpec
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
@@ -189,6 +190,7 @@ class Workers:
                 on_output("stderr", f"warning: {message[1]}\n".encode())
             return False
 
+        services: list[SocketService] = []
         streams: list[_Stream] = []
         write_ends: list[int] = []
         try:
@@ -211,6 +213,7 @@ class Workers:
                     on_message,
                     grace=self._grace_s,
                     watched=[stream.ended for stream in streams],
+                    on_descriptor=lambda fd: services.append(SocketService(fd)),
                 )
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
@@ -220,6 +223,8 @@ class Workers:
         finally:
             for stream in streams:
                 stream.close()
+            for service in services:
+                service.close()
         if not heard:
             raise EnvironmentFault(
                 f"the step's process ended while it was set up (status {ended.status})"
@@ -383,13 +388,15 @@ async def _attend(
     *,
     grace: float,
     watched: Sequence[asyncio.Future[Any]] = (),
+    on_descriptor: Callable[[int], None] | None = None,
 ) -> JobExit:
     """Talk with a job until it is gone, whatever happens to us meanwhile.
 
     Args:
         watched: whose failure ends the job, too.
+        on_descriptor: as in `converse`.
     """
-    talk = asyncio.create_task(converse(job, on_message))
+    talk = asyncio.create_task(converse(job, on_message, on_descriptor))
     try:
         waiting: set[asyncio.Future[Any]] = {talk, job.gone, *watched}
         while not (talk.done() and job.gone.done()):

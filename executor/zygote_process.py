@@ -7,6 +7,7 @@ import marshal
 import os
 import socket
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE(4)
 
 _FAULTS: dict[str, type[PybuildError]] = {
     "user": UserError,
@@ -131,19 +133,10 @@ class ZygoteProcess:
 
     async def _ended(self) -> None:
         """Wait for the process's end; `Popen.wait` with a limit of time sleeps in between."""
-        loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(self._process.pid)
-        over: asyncio.Future[None] = loop.create_future()
-
-        def tell() -> None:
-            if not over.done():
-                over.set_result(None)
-
-        loop.add_reader(pidfd, tell)
         try:
-            await over
+            await _readable(pidfd)
         finally:
-            loop.remove_reader(pidfd)
             os.close(pidfd)
         self._process.wait()
 
@@ -300,10 +293,17 @@ class ZygoteProcess:
                 raise InternalError(f"unknown message from the zygote: {message!r}")
 
 
-async def converse(job: Job, on_message: Callable[[Sequence[Any]], bool]) -> bool:
+async def converse(
+    job: Job,
+    on_message: Callable[[Sequence[Any]], bool],
+    on_descriptor: Callable[[int], None] | None = None,
+) -> bool:
     """Send the job the rest of its request, then hand on what it says until its channel ends.
 
     Returns True, and earlier, where *on_message* did: this was the last that it is going to say.
+
+    Args:
+        on_descriptor: takes over a descriptor that comes with a message; None where none does.
     """
     loop = asyncio.get_running_loop()
     if job.unsent:
@@ -312,14 +312,72 @@ async def converse(job: Job, on_message: Callable[[Sequence[Any]], bool]) -> boo
         except (BrokenPipeError, ConnectionResetError):
             pass  # It died early; what it had to say is still there to be read.
         job.unsent = b""  # it may be a file of many megabytes
-    reassembler = wire.Reassembler()
-    while True:
+    return await _Conversation(job.channel, on_message, on_descriptor).over
+
+
+class _Conversation:
+    """What a job says, read as it comes: one reader costs less than a wait for each message.
+
+    Attributes:
+        over: done when nothing more is to come, see `converse`, or *on_message* raised.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        on_message: Callable[[Sequence[Any]], bool],
+        on_descriptor: Callable[[int], None] | None,
+    ) -> None:
+        self._channel = channel
+        self._on_message = on_message
+        self._on_descriptor = on_descriptor
+        self._reassembler = wire.Reassembler()
+        loop = asyncio.get_running_loop()
+        fd = channel.fileno()
+        self.over: asyncio.Future[bool] = loop.create_future()
+        self.over.add_done_callback(lambda _: loop.remove_reader(fd))
+        loop.add_reader(fd, self._read)
+
+    def _read(self) -> None:
+        if self.over.done():
+            return
         try:
-            data = await loop.sock_recv(job.channel, 1 << 16)
+            is_last = self._receive()
+        except BlockingIOError:
+            return
         except ConnectionResetError:
-            return False
+            is_last = False
+        except Exception as error:  # noqa: BLE001 - the caller's; whoever waits raises it
+            self.over.set_exception(error)
+            return
+        if is_last is not None:
+            self.over.set_result(is_last)
+
+    def _receive(self) -> bool | None:
+        """Read once; return what `converse` is to return, None while there may be more."""
+        space = _DESCRIPTOR_SPACE if self._on_descriptor else 0
+        data, ancillary, _, _ = self._channel.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
+        for _, _, packed in ancillary:
+            assert self._on_descriptor is not None
+            self._on_descriptor(int.from_bytes(packed[:4], sys.byteorder))
         if not data:
             return False
-        for message in reassembler.feed(data):
-            if on_message(message):
+        for message in self._reassembler.feed(data):
+            if self._on_message(message):
                 return True
+        return None
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(fd, tell)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)

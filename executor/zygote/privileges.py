@@ -53,17 +53,8 @@ def listen(*, insecure: bool, moves: bool, shares_network: bool) -> int:
         Fault: environment; the kernel has no such thing, or somebody listens already.
     """
     prepare_listening()
-    program = _listening[insecure, moves, shares_network]
-    listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
-        try:
-            # Else a signal restarts a call that was half answered; since Linux 5.19.
-            killable = syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-            return syscalls.seccomp_filter(program, listener | killable)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        return syscalls.seccomp_filter(program, listener)
+        return _install(_listening[insecure, moves, shares_network])
     except OSError as error:
         raise Fault(
             ENVIRONMENT,
@@ -72,20 +63,48 @@ def listen(*, insecure: bool, moves: bool, shares_network: bool) -> int:
         ) from error
 
 
-def confine(
-    uid: int, gid: int, groups: list[int], *, insecure: bool, shares_network: bool = True
-) -> None:
+def _install(program: bytes) -> int:
+    """Install a filter and return its listener."""
+    listener = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    try:
+        # Else a signal restarts a call that was half answered; since Linux 5.19.
+        killable = syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+        return syscalls.seccomp_filter(program, listener | killable)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return syscalls.seccomp_filter(program, listener)
+
+
+def _filter(shares_network: bool) -> int:
+    """Install the filter of a step; return its listener, -1 where none is of use."""
+    program = _FILTERS[shares_network]
+    if shares_network and syscalls.MACHINE == "x86_64":
+        try:
+            return _install(program)
+        except OSError:
+            pass  # An outer sandbox listens already: sockets of 32-bit programs are refused.
+    syscalls.seccomp_filter(program)
+    return -1
+
+
+def confine(uid: int, gid: int, groups: list[int], *, insecure: bool, shares_network: bool) -> int:
     """Give up everything that a step must not have. Only the exec comes after it.
+
+    Returns a listener for `socketcalls`, or -1.
 
     The filter goes in while CAP_SYS_ADMIN is there, which leaves no_new_privs off: set-user-id
     programs such as sudo must work. Without that capability there is only the filter that we are
     under ourselves.
     """
     recorded = isolation.rung() == isolation.USERNS_SINGLE
+    listener = -1
     if not insecure and not recorded and isolation.mounts():
-        syscalls.seccomp_filter(_FILTERS[shares_network])
+        listener = _filter(shares_network)
     keep = _kept(insecure=insecure)
-    bound(keep)
+    if not bound(keep):
+        # A program that root executes would have all of the bounding set again, and chroot(2) with it.
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,
         # as a set-user-id program could not get them back.
@@ -94,16 +113,22 @@ def confine(
         _change_ids(uid, gid, groups)
     caps = 0 if uid else keep & PERMITTED
     syscalls.capset(caps, caps, 0)
+    return listener
 
 
-def bound(keep: int = _DEFAULT_CAPS) -> None:
-    """Let no program give this process a capability that is not in *keep*; of those it has, none goes."""
+def bound(keep: int = _DEFAULT_CAPS) -> bool:
+    """Let no program give this process a capability that is not in *keep*; of those it has, none goes.
+
+    Returns False where we may not (a container without CAP_SETPCAP).
+    """
     global _bounding
-    if PERMITTED >> _SETPCAP & 1 or isolation.mounts():
-        for number in _bounding:
-            if not keep >> number & 1:
-                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
-        _bounding = [number for number in _bounding if keep >> number & 1]
+    if not (PERMITTED >> _SETPCAP & 1 or isolation.mounts()):
+        return all(keep >> number & 1 for number in _bounding)
+    for number in _bounding:
+        if not keep >> number & 1:
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+    _bounding = [number for number in _bounding if keep >> number & 1]
+    return True
 
 
 def _kept(*, insecure: bool) -> int:

@@ -106,10 +106,12 @@ def become_step(
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
         if spec["network"] == "default":
             scope.leave_abstract_sockets()
-        privileges.confine(uid, gid, groups, insecure=insecure, shares_network=shares_network(spec))
+        listener = privileges.confine(
+            uid, gid, groups, insecure=insecure, shares_network=shares_network(spec)
+        )
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        channel.sendall(wire.frame(("ready",)))
+        say_ready(channel, listener)
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
@@ -354,6 +356,16 @@ def reset_signals() -> None:
             except (OSError, ValueError):
                 pass
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def say_ready(channel: RawSocket, listener: int) -> None:
+    """Say that only the exec is left, which closes what `privileges.confine` returned, and hand that over."""
+    message = wire.frame(("ready",))
+    if listener < 0:
+        channel.sendall(message)
+        return
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", listener))
+    channel.sendmsg([message], [rights])
 
 
 def execute(args: list[str], environment: dict[str, str]) -> NoReturn:

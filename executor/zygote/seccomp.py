@@ -8,7 +8,8 @@ ENOSYS, so that programs fall back to what they know; what is refused gets EPERM
     clone3        ENOSYS: its flags lie in memory, which a filter cannot read; libraries fall back
     personality   the five values that run Linux programs
     socket        not AF_ALG (38), not AF_VSOCK (40)
-    socketcall    ENOSYS for socket and setsockopt: their arguments lie in memory, too
+    socketcall    of i386: socket and setsockopt, whose arguments lie in memory, too, are answered by
+                  `socketcalls` on the builder's network, and ENOSYS on others
 
 Where a step shares the builder's network it could read there what others say, with a password in it.
 Then sockets are those of AF_UNIX, AF_NETLINK, and AF_INET and AF_INET6, raw ones only for ICMP; and none
@@ -80,8 +81,8 @@ _ARCHITECTURES = {
     ),
     "aarch64": ((0xC00000B7, _AARCH64, ((295, 424),), 220, 92, 198, 208),),
 }
-_I386_SOCKETCALL = 102
-_SYS_SOCKET, _SYS_SETSOCKOPT = 1, 14
+I386_SOCKETCALL = 102
+SYS_SOCKET, _SYS_SETSOCKOPT = 1, 14
 
 NAMESPACES = (
     syscalls.CLONE_NEWNS
@@ -146,7 +147,7 @@ def program(
         if shares_network:
             special[setsockopt] = _setsockopt()
         if arch == calls.I386:
-            special[_I386_SOCKETCALL] = _socketcall()
+            special[I386_SOCKETCALL] = _socketcall(shares_network)
         if insecure:
             special, refused, unused = {}, (), ()
         if recorded:
@@ -202,9 +203,10 @@ def _setsockopt() -> Code:
     return _choose(1, levels, allow)
 
 
-def _socketcall() -> Code:
-    enosys = _return(_ERRNO | _ENOSYS)
-    return _choose(0, [(_SYS_SOCKET, enosys), (_SYS_SETSOCKOPT, enosys)], _return(_ALLOW))
+def _socketcall(shares_network: bool) -> Code:
+    """Hand over what `socketcalls` answers; where nobody listens that is ENOSYS, too."""
+    action = _return(_NOTIFY if shares_network else _ERRNO | _ENOSYS)
+    return _choose(0, [(SYS_SOCKET, action), (_SYS_SETSOCKOPT, action)], _return(_ALLOW))
 
 
 def _choose(argument: int, cases: list[tuple[int, Code]], otherwise: Code, mask: int = 0) -> Code:

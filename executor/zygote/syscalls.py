@@ -31,6 +31,7 @@ _NUMBERS = {
     "fsmount": 432,
     "clone3": 435,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
@@ -367,6 +368,27 @@ def join_session_keyring(name: str | None = None) -> None:
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
     _signals.pidfd_send_signal(pidfd, signal)
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """Return a copy of a descriptor of another process, closed on exec."""
+    return _call("pidfd_getfd", pidfd, number, 0)
+
+
+def socket(family: int, kind: int, protocol: int) -> int:
+    """Return a new socket, without what the socket module makes of it by default."""
+    fd: int = _libc.socket(ctypes.c_int(family), ctypes.c_int(kind), ctypes.c_int(protocol))
+    if fd < 0:
+        _raise()
+    return fd
+
+
+def setsockopt(fd: int, level: int, name: int, value: bytes) -> None:
+    if (
+        _libc.setsockopt(*map(ctypes.c_int, (fd, level, name)), value, ctypes.c_uint(len(value)))
+        < 0
+    ):
+        _raise()
 
 
 def close_quietly(*fds: int) -> None:

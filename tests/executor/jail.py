@@ -1,14 +1,17 @@
-"""Runs a program as a container engine runs its root by default: ``python jail.py PROGRAM ARG…``.
+"""Runs a program as a container engine runs its root by default: ``python jail.py [--without-setpcap]
+PROGRAM ARG…``.
 
 The default capabilities, which lack CAP_SYS_ADMIN, and the default system call filter, which
-refuses mounts and namespaces. Both are those that steps with a network of their own get in our sandbox. It has processes and
-a /proc of its own, so that what a step does to all processes is done to none but those of the test.
+refuses mounts and namespaces. Both are those that steps with a network of their own get in our
+sandbox. It has processes and a /proc of its own, so that what a step does to all processes is done to none but those of the test.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+WITHOUT_SETPCAP = "--without-setpcap"
 
 
 def main() -> None:
@@ -21,9 +24,13 @@ def main() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", 0)
     isolation._rung = isolation.ROOT  # pyright: ignore[reportPrivateUsage]
+    command = sys.argv[1:]
+    if command[0] == WITHOUT_SETPCAP:
+        command.pop(0)
+        privileges._DEFAULT_CAPS &= ~(1 << 8)  # pyright: ignore[reportPrivateUsage]
     privileges.confine(0, 0, [], insecure=False, shares_network=False)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-    _be_init(sys.argv[1:])
+    _be_init(command)
 
 
 def _be_init(command: list[str]) -> None:

@@ -86,10 +86,10 @@ class Jail:
 
 
 @contextmanager
-def jail(place: Path) -> Generator[Jail]:
-    """Start the process; a busybox is in ``place/base``."""
+def jail(place: Path, *options: str) -> Generator[Jail]:
+    """Start the process; a busybox is in ``place/base``. *options* are the jail's."""
     make_base(place / "base")
-    command = [sys.executable, str(JAIL), sys.executable, "-m", "tests.executor.jailed"]
+    command = [sys.executable, str(JAIL), *options, sys.executable, "-m", "tests.executor.jailed"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.executor.jail import WITHOUT_SETPCAP
 from tests.executor.jailed import Jail, jail
 from tests.executor.sandbox_helpers import skip_unless_possible
+from tests.security import rawcalls
+from tests.security.rawcalls import Call
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -152,6 +155,21 @@ def test_a_status_and_a_signal_are_told_as_a_shell_has_them(box: Jail) -> None:
     assert box.sh("exit 7").status == 7
     assert box.sh("kill -9 $$").status == 137
     assert box.sh("x", args=["/no/such"]).status == 127
+
+
+def test_no_second_chroot_leads_out_of_the_first(tmp_path: Path) -> None:
+    """Nor where a container may not say what a program of root's can have (CAP_SETPCAP)."""
+    skip_unless_possible()
+    for options in ((), (WITHOUT_SETPCAP,)):
+        place = tmp_path / f"with{len(options)}"
+        place.mkdir()
+        with jail(place, *options) as box:
+            assert box.rung() == "chroot"
+            calls: list[Call] = [(83, (b"/j", 0o755)), (161, (b"/j",)), (41, (17, 3, 0x300))]
+            rawcalls.build(place / "base/bin/leave", calls)
+            done = box.sh("/bin/leave")
+            # mkdir, chroot, a socket that reads what others say
+            assert rawcalls.results(done.out) == [0, -1, -1], options
 
 
 # --- mounts ---------------------------------------------------------------------------------------

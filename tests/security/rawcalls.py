@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-Call = tuple[int, Sequence["int | bytes | Sequence[int]"]]
-"""A number and its arguments: a number, a text, or an array of numbers in memory."""
+Value = int | bytes | Sequence["Value"]
+Call = tuple[int, Sequence[Value]]
+"""A number and its arguments: a number, bytes in memory, or an array in memory of such values."""
 
 _REGISTERS = {
     64: ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9"),
@@ -60,10 +61,7 @@ def build(path: Path, calls: Sequence[Call], *, bits: int = 64) -> None:
     code, data = [".globl _start", "_start:"], [".data"]
     for number, args in calls:
         for register, value in zip(_REGISTERS[bits], (number, *args), strict=False):
-            operand = value if isinstance(value, int) else f"data{len(data)}"
-            if not isinstance(value, int):
-                data.append(f"{operand}: {_data(value)}")
-            code.append(f"mov ${operand}, %{register}")
+            code.append(f"mov ${_operand(value, data)}, %{register}")
         code += [_TRAP[bits], "call show"]
     show = _SHOW.format(
         destination="%rsi" if bits == 64 else "%esi",
@@ -85,10 +83,16 @@ def build(path: Path, calls: Sequence[Call], *, bits: int = 64) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _data(value: bytes | Sequence[int]) -> str:
+def _operand(value: Value, data: list[str]) -> str:
+    """Return a value as the assembler has it, in *data* what it points to."""
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, bytes):
-        return f".byte {', '.join(map(str, (*value, 0)))}"
-    return f".long {', '.join(map(str, value))}"
+        directive = f".byte {', '.join(map(str, (*value, 0)))}"
+    else:
+        directive = f".long {', '.join(_operand(one, data) for one in value)}"
+    data.append(f"data{len(data)}: {directive}")
+    return f"data{len(data) - 1}"
 
 
 def results(output: str) -> list[int]:

@@ -202,14 +202,14 @@ class _Step:
             sandbox.take_terminal()
             sandbox.enter_cwd(spec["cwd"], uid, gid)
             os.umask(0o022)
-            privileges.confine(
+            listener = privileges.confine(
                 *(uid, gid, groups),
                 insecure=spec["security"] == "insecure",
                 shares_network=sandbox.shares_network(spec),
             )
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
-            channel.sendall(wire.frame(("ready",)))
+            sandbox.say_ready(channel, listener)
         except BaseException as error:  # noqa: BLE001 - all of it is reported
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)

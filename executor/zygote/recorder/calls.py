@@ -79,6 +79,9 @@ MOVES: dict[int, dict[int, str]] = {
     AARCH64: _numbers("renameat 38 renameat2 276 linkat 37 utimensat 88"),
 }
 
+SOCKETCALL = (I386, 102)
+"""Answered by `socketcalls`, as in steps that have no recorder."""
+
 # i386 with 16-bit ids: lchown setuid getuid setgid getgid geteuid getegid setreuid setregid
 # getgroups setgroups fchown setfsuid setfsgid setresuid getresuid setresgid getresgid chown
 NARROW: dict[int, tuple[int, ...]] = {

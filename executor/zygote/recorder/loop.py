@@ -14,7 +14,7 @@ import resource
 import select
 import struct
 
-from pybuild.executor.zygote import syscalls, wire
+from pybuild.executor.zygote import socketcalls, syscalls, wire
 from pybuild.executor.zygote.recorder import calls
 from pybuild.executor.zygote.recorder.claims import Claim, Claims
 from pybuild.executor.zygote.recorder.files import Files
@@ -108,7 +108,7 @@ def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
 
 
 _PARTS = (Files, Ids, Looks, Labels)
-_CHROOT, _NOBODY = -1, -2
+_CHROOT, _NOBODY, _SOCKETS = -1, -2, -3
 # (which of the parts, its method) by architecture and number
 _table: dict[tuple[int, int], tuple[int, str]] = {}
 
@@ -118,6 +118,7 @@ def prepare() -> None:
     if _table:
         return
     by_name = {name: index for index, part in reversed([*enumerate(_PARTS)]) for name in vars(part)}
+    _table[calls.SOCKETCALL] = (_SOCKETS, "")
     for arch, numbers in calls.NUMBERS.items():
         for number, name in {**numbers, **calls.MOVES[arch]}.items():
             _table[arch, number] = (_CHROOT if name == "chroot" else by_name[name], name)
@@ -134,6 +135,8 @@ def _answering(table: Claims, owners: Owners, roots: Roots) -> Answer:
             getattr(parts[index], name)(call)
         elif index == _NOBODY:
             call.fail(errno.ENOSYS)
+        elif index == _SOCKETS:
+            socketcalls.answer(call, "")
         else:
             roots.watch = True
             call.proceed()

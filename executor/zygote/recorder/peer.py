@@ -69,8 +69,11 @@ class Call:
 
     __slots__ = ("_id", "_listener", "_roots", "arch", "args", "number", "tid")
 
-    def __init__(self, listener: int, roots: Roots) -> None:
+    def __init__(self, listener: int, roots: Roots | None) -> None:
         """Take the next call.
+
+        Args:
+            roots: None where no path of a call will be looked up.
 
         Raises:
             OSError: ENOENT or EINTR, there is none after all.
@@ -209,6 +212,7 @@ class Call:
 
     def open(self, dir_fd: int, path: bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
         """Open by the task's path. Magic links lead to the task's own descriptors only."""
+        assert self._roots is not None
         self._roots.enter(self.tid)
         base = syscalls.AT_FDCWD if path.startswith(b"/") else self.own_fd(dir_fd)
         try:

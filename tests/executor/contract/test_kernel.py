@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from pybuild.executor.step import StepMount, StepMountType
 from tests.executor.contract.rungs import RungBox
 from tests.executor.sandbox_helpers import HOST_PROGRAMS
+from tests.security import rawcalls
+from tests.security.rawcalls import Call, Value
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -93,6 +97,43 @@ def test_sockets_of_others_are_not_read(box: RungBox, network: str) -> None:
         assert raw == {"packet", "tcp", "icmp", "icmp6"}
     else:  # the network of a user namespace is not the machine's
         assert raw == ({"icmp", "icmp6"} if box.rung.uid == 0 else set())
+
+
+def test_programs_of_32_bits_have_a_network(box: RungBox) -> None:
+    """Their libraries make sockets by socketcall(2), which no filter can look into."""
+    unanswered = bool(box.rung.runtime) or box.rung.is_jailed
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = struct.pack(
+            "=H2s4s8x", 2, struct.pack("!H", server.getsockname()[1]), bytes((127, 0, 0, 1))
+        )
+        one, second = struct.pack("=i", 1), struct.pack("=2i", 5, 250_000)
+        wanted: list[tuple[tuple[int, tuple[Value, ...]], int]] = [
+            ((1, (2, 1 | 0o2000000, 0)), 3),  # socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC)
+            ((14, (3, 1, 2, one, 4)), 0),  # setsockopt: SO_REUSEADDR
+            ((14, (3, 1, 20, second, 8)), 0),  # SO_RCVTIMEO
+            ((14, (3, 0, 3, one, 4)), -1),  # IP_HDRINCL
+            ((14, (3, 0, 64, one, 4)), -92),  # IPT_SO_SET_REPLACE, of those who listen: ENOPROTOOPT
+            ((14, (3, 1, 2, 1, 4)), -14),  # EFAULT
+            ((14, (77, 1, 2, one, 4)), -9),  # EBADF
+            ((14, (1, 1, 2, one, 4)), -88),  # ENOTSOCK
+            ((3, (3, address, 16)), 0),  # connect
+            ((1, (1, 2, 0)), 4),  # AF_UNIX
+            ((1, (16, 3, 0)), 5),  # AF_NETLINK
+            ((1, (2, 3, 1)), -1),  # a raw one, made with rights that are not the step's
+            ((1, (17, 3, 0x300)), -1),
+            ((1, (38, 5, 0)), -1),
+            ((1, (40, 1, 0)), -1),
+        ]
+        calls: list[Call] = [(102, call) for call, _ in wanted]
+        rawcalls.build(box.lower() / "net32", calls, bits=32)
+        done = box.sh("/net32")
+        found = rawcalls.results(done.out)
+        assert len(found) == len(wanted), done
+        if unanswered:
+            assert max(found) < 0
+        else:
+            assert found == [result for _, result in wanted]
+            server.accept()[0].close()
 
 
 def test_resolv_conf_and_hosts_are_given_and_read_only(box: RungBox) -> None:
