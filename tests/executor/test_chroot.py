@@ -172,6 +172,15 @@ def test_no_second_chroot_leads_out_of_the_first(tmp_path: Path) -> None:
             assert rawcalls.results(done.out) == [0, -1, -1], options
 
 
+def test_the_builder_is_not_traced(box: Jail) -> None:
+    """Process 1 of the jail has what the builder has, and that is more than a step has."""
+    # ptrace to attach and to seize, pidfd_open, pidfd_getfd
+    calls: list[Call] = [(101, (16, 1, 0, 0)), (101, (0x4206, 1, 0, 0))]
+    calls += [(434, (1, 0)), (438, (3, 0, 0))]
+    rawcalls.build(box.place / "base/bin/trace", calls)
+    assert rawcalls.results(box.sh("/bin/trace").out) == [-1, -1, 3, -1]
+
+
 # --- mounts ---------------------------------------------------------------------------------------
 
 

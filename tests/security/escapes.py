@@ -357,6 +357,18 @@ print("tried")
         " do [ -e $f ] && chmod 777 $f && echo ESCAPED; chown 1:1 $f && echo ESCAPED; done",
         shows=_DENIED,
     ),
+    Escape(
+        name="type into a terminal that is not ours",
+        python=True,
+        script="""
+import fcntl, os
+for path in ("/dev/stdin", "/dev/stdout", "/dev/tty", "/dev/pts/0", "/dev/pts/ptmx", "/dev/console"):
+    try: fd = os.open(path, os.O_RDWR | os.O_NOCTTY); fcntl.ioctl(fd, 0x5412, b"x"); print("ESCAPED", path)
+    except OSError as error: pass
+print("tried")
+""",
+        shows="^tried",
+    ),
     # --- files that the builder reads -------------------------------------------------------------
     Escape(
         name="users of the host",
@@ -528,6 +540,7 @@ CALLS: dict[str, tuple[int, tuple[int, ...]]] = {
     "mount_setattr": (442, (-100, 0, 0, 0, 0)),
     "setns": (308, (0, 0)),
     "unshare": (272, (0x10000000,)),
+    "unshare of time": (272, (0x80,)),
     "clone into a user namespace": (56, (0x10000000 | 17, 0, 0, 0, 0)),
     "clone3": (435, (0, 0)),
     "pidfd_getfd": (438, (0, 0, 0)),
