@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pybuild.cache.repositories import is_name
 from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.routes import Action
 
@@ -18,7 +19,8 @@ class Rule:
 
     Attributes:
         users: names; ``*`` is everybody who logged in, ``anonymous`` everybody else as well.
-        repositories: patterns in which ``*`` is any text, slashes too, and ``$user`` the name.
+        repositories: patterns in which ``*`` is any text, slashes too, and ``$user`` the name, if
+            it can be one part of a repository's.
     """
 
     users: tuple[str, ...]
@@ -80,8 +82,8 @@ def _is_in(repository: str, user: str, rule: Rule) -> bool:
 
 def _matches(pattern: str, repository: str, user: str) -> bool:
     if "$user" in pattern:
-        if not user:
-            return False
+        if "/" in user or not is_name(user):
+            return False  # it would be more than one part of a name, or a pattern itself
         pattern = pattern.replace("$user", user)
     text = ".*".join(re.escape(part) for part in pattern.split("*"))
     return re.fullmatch(text, repository) is not None

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
+from dataclasses import field
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.access import Access, Caller
+from pybuild.registry.server.body import whole
 from pybuild.registry.server.foreign import ForeignIssuer
 from pybuild.registry.server.htpasswd import Htpasswd
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind
+from pybuild.registry.server.settings import Limits
 from pybuild.registry.server.tokens import BadToken, Issuer, granted, wanted
 
 TOKEN_PATH = "/token"
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
+_MOST_FORM = 64 << 10
+_MOST_FIELDS = 200
 _ACTIONS = {
     Action.PULL: "pull",
     Action.PUSH: "pull,push",
@@ -34,6 +42,7 @@ class Guard:
         foreign: somebody else whose tokens are taken.
         service: what tokens are for.
         external_url: what clients call this server, where they cannot tell.
+        limits: of who sends a form.
     """
 
     access: Access
@@ -43,6 +52,7 @@ class Guard:
     now: Callable[[], float]
     foreign: ForeignIssuer | None = None
     service: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def is_open(self) -> bool:
@@ -84,12 +94,12 @@ class Guard:
         """
         assert self.issuer is not None
         if request.method == "POST":
-            form = await request.post()
-            if form.get("grant_type") != "password":
+            form = await self._form(request)
+            if form.get("grant_type") != ["password"]:
                 raise Refusal(400, Code.UNSUPPORTED, "only grant_type=password is known")
-            user, password = str(form.get("username", "")), str(form.get("password", ""))
+            user, password = ("".join(form.get(key, ())) for key in ("username", "password"))
             await self._check(request, user, password)
-            scopes = [str(text) for text in form.getall("scope", [])]
+            scopes = form.get("scope", [])
         elif request.method == "GET":
             header = request.headers.get("Authorization", "")
             user = await self._basic(request, header) if header else ""
@@ -100,6 +110,14 @@ class Guard:
         token = self.issuer.issue(user, granted(self.access, user, wanted(scopes)), now)
         answer = {"token": token, "access_token": token, **self.issuer.terms(now)}
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+    async def _form(self, request: web.BaseRequest) -> dict[str, list[str]]:
+        """Return the fields of a form, which nobody has logged in to send: it has to be short."""
+        data = await whole(request, self.limits, _MOST_FORM, "the form")
+        try:
+            return parse_qs(data.decode(), max_num_fields=_MOST_FIELDS)
+        except ValueError as error:
+            raise Refusal(400, Code.UNSUPPORTED, "the form cannot be read") from error
 
     async def _caller(self, request: web.BaseRequest, call: Call) -> Caller:
         header = request.headers.get("Authorization", "")
@@ -158,6 +176,8 @@ class Guard:
         else:
             realm = self.foreign.url if self.foreign is not None else ""
             if not realm:
+                if not self.external_url and not _HOST.fullmatch(request.host):
+                    return Refusal(400, Code.UNSUPPORTED, "the Host header names no host")
                 base = self.external_url.rstrip("/") or f"{request.scheme}://{request.host}"
                 realm = base + TOKEN_PATH
             challenge = f'Bearer realm="{realm}",service="{self.service}"'

@@ -8,7 +8,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.refusal import Code, Refusal
 
 # The specification's form, and HTTP's own.
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}|\*))?\Z")
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}|\*))?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,14 @@ def make_guard(hosting: Hosting) -> Guard:
         keys = read_keys(settings.issuer_keys)
         foreign = ForeignIssuer(settings.issuer, keys, settings.issuer_url)
     return Guard(
-        settings.access, passwords, issuer, settings.external_url, now, foreign, settings.service
+        settings.access,
+        passwords,
+        issuer,
+        settings.external_url,
+        now,
+        foreign,
+        settings.service,
+        settings.limits,
     )
 
 

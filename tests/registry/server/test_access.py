@@ -53,6 +53,9 @@ def test_rules_say_who_may(user: str, repository: str, action: Action, allowed: 
 def test_a_user_called_like_a_pattern_gets_no_more_than_others() -> None:
     assert not TEAM.allows("*", "team/x", PULL)
     assert not TEAM.allows("a/../ann", "home/ann/x", PULL)
+    for user in ("*", "a*", "ann/x", "$user", "..", "Ann", "ann\n"):
+        for repository in ("home/ann/x", "home/ann/x/y", "home/*/x", f"home/{user}/x"):
+            assert not TEAM.allows(user, repository, PULL), (user, repository)
 
 
 def test_without_rules_all_who_can_come_in_may_all() -> None:
