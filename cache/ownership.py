@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from stat import S_ISDIR, S_ISLNK, S_ISVTX
+from stat import S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
 
 OTHERS = 0o022
 _MOST_LINKS = 40
@@ -87,6 +87,35 @@ def is_private(root: str) -> bool:
         )
     except OSError:
         return False
+
+
+def doubt_of_file(path: str) -> str:
+    """Return why somebody else may have written what the file at *path* says; empty for no reason.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    found = doubt(path)
+    if refuses(found):
+        return found.text
+    status = os.stat(path)
+    if not S_ISREG(status.st_mode):
+        return ""  # a pipe of a shell's
+    # Who mounts a file in its place, as for a container, says whose it may be.
+    if not is_trusted(status.st_uid) and not os.path.ismount(path):
+        return f"{path} belongs to {owner(status.st_uid)}"
+    return f"{path} can be changed by others" if others_write(status) else ""
+
+
+def warning_of_key(path: str) -> str:
+    """Return a warning where others can read a secret file; empty where not, or it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    if S_ISREG(status.st_mode) and status.st_mode & 0o004:
+        return f"everybody on this machine can read the key {path}: chmod o-r {path}"
+    return ""
 
 
 def refuses(found: Doubt) -> bool:

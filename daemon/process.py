@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pybuild.attest.machine import read_machine
+from pybuild.cache.ownership import warning_of_key
 from pybuild.config import Settings
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
@@ -60,6 +61,9 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
                 f"{address}: a TCP address without TLS lets anybody build as this user",
                 hints=["give --tlscert and --tlskey, or say --insecure"],
             )
+    unsafe = warning_of_key(daemon.key or daemon.cert)
+    if context is not None and unsafe:
+        sys.stderr.write(f"warning: {unsafe}\n")
     async with Engine(settings) as engine:
         config = ServerSettings(
             entitlements=frozenset(daemon.entitlements),

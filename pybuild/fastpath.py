@@ -10,7 +10,7 @@ import os
 import sys
 
 from pybuild import memo
-from pybuild.cache.ownership import is_private
+from pybuild.cache.ownership import doubt_of_file, is_private
 from pybuild.paths import config_file, default_root
 
 TYPE_CHECKING = False
@@ -84,6 +84,8 @@ def _root(parsed: Parsed) -> str | None:
     try:
         import tomllib
 
+        if doubt_of_file(config):
+            return None
         with open(config, "rb") as file:
             root = tomllib.load(file).get("root", "")
     except (OSError, ValueError):

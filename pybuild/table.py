@@ -12,7 +12,16 @@ def read_toml(path: str) -> dict[str, Any]:
     """Return what a file says. Raises UsageError."""
     import tomllib  # most have no such file
 
+    from pybuild.cache.ownership import doubt_of_file
+
     try:
+        why = doubt_of_file(path)
+        if why:
+            # It names programs that are run, and where secrets are sent.
+            raise UsageError(
+                f"configuration file {path} may be somebody else's word: {why}",
+                hints=["chown and chmod it, or name another with --config"],
+            )
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:

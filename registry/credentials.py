@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol, cast, runtime_checkable
 
+from pybuild.cache.ownership import others_write
 from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.helpers import is_helper_name, run_helper
@@ -129,6 +130,10 @@ class DockerCredentials:
         for name in credential_files(self._environ):
             try:
                 with open(name, "rb") as file:
+                    if others_write(os.fstat(file.fileno())):
+                        # It says where secrets go, and which programs are asked for them.
+                        self._note(f"{name}: not read, as other users can change it")
+                        continue
                     value = json.loads(file.read(_FILE_LIMIT_BYTES))
                 if not isinstance(value, dict):
                     raise ValueError("not an object")

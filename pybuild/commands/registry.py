@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from pybuild.cache.ownership import warning_of_key
 from pybuild.cache.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commands.images import open_store, table
@@ -77,6 +78,9 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
         ) as client,
         listening(Hosting(store, serving.server, client), serving.addresses) as taken,
     ):
+        unsafe = warning_of_key(serving.server.key or serving.server.cert)
+        if unsafe:
+            _warn(unsafe)
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
             if _is_open(serving):
