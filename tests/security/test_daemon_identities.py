@@ -40,6 +40,7 @@ from tests.security.daemonsite import (
     rob,
     running,
     session_of_own,
+    site,
     solve,
     solves_with_its_session,
     streamed,
@@ -47,6 +48,7 @@ from tests.security.daemonsite import (
     victim,
 )
 
+__all__ = ["site"]
 pytestmark = pytest.mark.slow
 
 
