@@ -82,7 +82,7 @@ class Delta:
             case b"1":
                 self._link(fd, path, base, member)
             case b"2":
-                self._retry(fd, path, base, lambda: os.symlink(member.link, base, dir_fd=fd))
+                self._retry(fd, base, lambda: os.symlink(member.link, base, dir_fd=fd))
                 self._attributes.set_leaf(fd, base, member)
             case _:
                 self._device(fd, path, base, member)
@@ -95,7 +95,12 @@ class Delta:
         if not self._rooted:
             self._describe_root()
         for path, time_ns in self._mtimes.items():
-            fd = confined.open_beneath(self._root, path)
+            try:
+                fd = confined.open_beneath(self._root, path)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue  # a later entry has put something else there
+                raise
             try:
                 os.utime(fd, ns=(time_ns, time_ns))
             finally:
@@ -173,7 +178,7 @@ class Delta:
     def _file(self, fd: int, path: bytes, base: bytes, member: Member, reader: TarReader) -> None:
         # Its mode is what it should be, but for the umask and the bits that only chmod should set.
         mode = member.mode & 0o777
-        file = self._retry(fd, path, base, lambda: os.open(base, CREATE, mode, dir_fd=fd))
+        file = self._retry(fd, base, lambda: os.open(base, CREATE, mode, dir_fd=fd))
         try:
             for piece in reader.chunks():
                 write_all(file, piece)
@@ -223,7 +228,6 @@ class Delta:
             try:
                 self._retry(
                     here,
-                    path,
                     base,
                     lambda: os.link(
                         name, base, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False
@@ -261,24 +265,19 @@ class Delta:
         if member.kind == b"3" and number == 0:
             raise refuse(f"layer has the device 0:0 {shown(path)}, which would hide what is below")
         mode = kinds[member.kind] | 0o600
-        self._retry(fd, path, base, lambda: self._attributes.device(fd, base, mode, number))
+        self._retry(fd, base, lambda: self._attributes.device(fd, base, mode, number))
         self._attributes.set_leaf(fd, base, member)
 
-    def _retry(self, fd: int, path: bytes, base: bytes, make: Callable[[], _T]) -> _T:
+    def _retry(self, fd: int, base: bytes, make: Callable[[], _T]) -> _T:
         """Make something new, in place of whatever this layer already has there [IMG-14]."""
         try:
             return make()
         except FileExistsError:
-            self._forget(path)
+            # What is noted of a directory that goes, and of those below, does no harm: one that is
+            # made there later notes its own, and hides what is below as this did.
+            self._named = None
             confined.remove(fd, base)
             return make()
-
-    def _forget(self, path: bytes) -> None:
-        self._named = None
-        below = path + b"/"
-        for known in [p for p in self._mtimes if p == path or p.startswith(below)]:
-            del self._mtimes[known]
-        self._opaque = {p for p in self._opaque if p != path and not p.startswith(below)}
 
     # --- directories on the way -------------------------------------------------------------------
 
