@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -14,7 +15,7 @@ from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
-from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.image import recorded
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Progress = Callable[[dict[str, Any]], None]
 
 _DEEP = 20_000
+_FULL = ("run pybuild prune", "put the store elsewhere with PYBUILD_ROOT")
 
 
 def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
@@ -199,6 +201,18 @@ class _Work:
             tree.close()
 
     def do(self, action: dict[str, Any]) -> None:
+        try:
+            self._do(action)
+        except OSError as error:
+            name = error.filename
+            if not (isinstance(name, (str, bytes)) and os.fsencode(name).startswith(b"/")):
+                error.filename = action.get("dest") or action.get("path") or "/"
+                error.filename2 = None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Fault(ENVIRONMENT, describe_os_error(error), _FULL) from error
+            raise
+
+    def _do(self, action: dict[str, Any]) -> None:
         kind = action["type"]
         owner = owners.resolve(
             self._target, action.get("owner"), is_scratch=bool(action.get("is_scratch"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BLOCK = 512
 PIECE = 1 << 20
 _IN = 256 << 10
+_ZIP = b"PK\x03\x04"
 _COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
@@ -53,7 +54,17 @@ def is_archive(head: bytes) -> bool:
 
     Args:
         head: the first 512 bytes, less where there are no more.
+
+    Raises:
+        UserError: it is an archive of a kind that contexts cannot be.
     """
+    if head.startswith(_ZIP):
+        from pybuild.model.errors import UserError
+
+        raise UserError(
+            "the build context is a zip archive, which cannot be unpacked",
+            hints=("make it a tar archive, plain or compressed with gzip, bzip2, xz or zstd",),
+        )
     return head.startswith(_COMPRESSED) or (len(head) >= BLOCK and _is_header(head[:BLOCK]))
 
 

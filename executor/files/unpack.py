@@ -111,6 +111,8 @@ class _Unpacking:
                 self._member(reader, member, parts)
             except OSError as error:
                 if error.errno not in _UNNAMEABLE:
+                    if not str(error.filename or "").startswith("/"):
+                        error.filename, error.filename2 = "/" + "/".join(parts), None
                     raise
                 reason = (error.strerror or "").lower()
                 raise damaged(self._name, f"entry {_shown(member.name)}: {reason}") from error
