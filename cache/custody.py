@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 DIRECTORIES = ("blobs", "leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
 _MORE_DIRECTORIES = (
     *("blobs/sha256", "blobs/sha512", "builds", "contexts", "history", "history/blobs"),
-    *("history/records", "refs", "registry", "registry/repositories", "registry/uploads"),
+    *(
+        "history/records",
+        "names",
+        "owners",
+        "refs",
+        "registry",
+        "registry/repositories",
+        "registry/uploads",
+    ),
     *("statindex", "tmp/ingest"),
 )
 FILES = (

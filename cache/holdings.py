@@ -173,7 +173,8 @@ class Holdings:
         mounts = [name for name in os.listdir(store.mounts_dir) if name not in active]
         total = sum(self._sometimes(os.path.join(store.mounts_dir, name)) for name in mounts)
         for name in os.listdir(store.root):
-            if name not in ("blobs", "snapshots", "mounts", "tmp"):
+            # A server's clients have stores, and ceilings, of their own.
+            if name not in ("blobs", "snapshots", "mounts", "tmp", "owners"):
                 total += self._sometimes(os.path.join(store.root, name))
         return total
 

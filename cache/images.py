@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+OWNERS = "names"  # below the root: the names of each client of a server that shares the store
 _MANIFEST_BYTES = 8 << 20
 EMPTY: dict[str, Any] = {
     "schemaVersion": 2,
@@ -45,13 +46,23 @@ EMPTY: dict[str, Any] = {
 
 
 class Images:
-    """The images of one store. Safe to use from threads and processes at once."""
+    """The images of one store. Safe to use from threads and processes at once.
+
+    Args:
+        place: whose names these are, below the root; empty for those of the store's own user.
+    """
 
     def __init__(
-        self, root: str, disk: Disk, scratch: Scratch, blobs: Blobs, leases: Leases
+        self,
+        root: str,
+        disk: Disk,
+        scratch: Scratch,
+        blobs: Blobs,
+        leases: Leases,
+        place: str = "",
     ) -> None:
         self._root = root
-        self._path = os.path.join(root, "index.json")
+        self._path = os.path.join(root, place, "index.json")
         self._mutex = os.path.join(root, "locks", "images")
         self._disk = disk
         self._scratch = scratch
@@ -255,13 +266,31 @@ class Images:
             ) from error
         return entries
 
+    def others(self) -> set[str]:
+        """Return the digests that owners other than the store's own user name; not to be freed.
+
+        Raises:
+            EnvironmentFault: as `entries`.
+        """
+        found: set[str] = set()
+        for place in self._places():
+            owned = Images(self._root, self._disk, self._scratch, self._blobs, self._leases, place)
+            found |= {entry["digest"] for entry in owned.entries() if name_of(entry) is not None}
+        return found
+
     def signature(self) -> object:
-        """Return a value that changes whenever the index is replaced."""
+        """Return a value that changes whenever anybody's index is replaced."""
+        return [
+            _signature(os.path.join(self._root, place, "index.json"))
+            for place in ("", *self._places())
+        ]
+
+    def _places(self) -> Names:
         try:
-            status = os.stat(self._path)
+            names = sorted(os.listdir(os.path.join(self._root, OWNERS)))
         except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+            return []
+        return [os.path.join(OWNERS, name) for name in names]
 
     def create(self) -> None:
         """Write an empty index if there is none. Raises OSError."""
@@ -310,7 +339,18 @@ class Images:
         ordered = sorted(entries, key=lambda e: (name_of(e) is None, name_of(e) or "", e["digest"]))
         data = json.dumps({**EMPTY, "manifests": ordered}, indent=2, ensure_ascii=False)
         tmp = self._scratch.name()
+        folder = os.path.dirname(self._path)
+        if folder != self._root:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         write_file(self._disk, tmp, self._path, data.encode() + b"\n", 0o644, flush=True)
+
+
+def _signature(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def name_of(entry: dict[str, Any]) -> str | None:

@@ -134,6 +134,7 @@ def _add_images(store: Store, found: Mark) -> None:
             unnamed[entry["digest"]] = entry
         else:
             named.add(entry["digest"])
+    named |= store.images.others()
     reach(store.blobs, named, found.image_blobs)
     found.image_blobs |= store.repositories.linked()
     for digest, entry in unnamed.items():

@@ -53,6 +53,7 @@ class Store:
     Attributes:
         root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
         contexts_dir: directories received from clients; made by who first keeps one.
+        names_dir: holds what names of images mean to those who see the store so; see `view`.
         read_only: nothing here can be written, by us at least; only of stores opened to read.
         lease: what this object itself wrote and nobody else leased, until `close`.
         room: keeps the store below its ceiling, where it has one; see `keep_below`.
@@ -74,6 +75,7 @@ class Store:
         self.root = root
         self.clock = clock
         self.warn = warn
+        self.names_dir = root
         self.tmp_dir = os.path.join(root, "tmp")
         self.mounts_dir = os.path.join(root, "mounts")
         self.contexts_dir = os.path.join(root, "contexts")
@@ -263,13 +265,18 @@ class Store:
         return extent(path) if self._measurer is None else self._measurer(path)
 
     @contextmanager
-    def view(self) -> Generator[Self]:
-        """Give the same store with a lease of its own, for one of many jobs of a long process."""
+    def view(self, place: str = "") -> Generator[Self]:
+        """Give the same store with a lease of its own, for one of many jobs of a long process.
+
+        Args:
+            place: of the owner, below the root, whose names are seen; empty: those of the store.
+        """
         twin = copy(self)
+        twin.names_dir = os.path.join(self.root, place)
         twin.lease = self.leases.create()
         twin.blobs = self.blobs.leased_by(twin.lease)
         twin.deltas = self.deltas.leased_by(twin.lease)
-        twin.images = Images(self.root, self.disk, self.tmp, twin.blobs, self.leases)
+        twin.images = Images(self.root, self.disk, self.tmp, twin.blobs, self.leases, place)
         try:
             yield twin
         finally:

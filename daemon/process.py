@@ -69,6 +69,8 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
             entitlements=frozenset(daemon.entitlements),
             labels=dict(daemon.labels),
             machine=read_machine(daemon.provenance_dir),
+            share=daemon.share,
+            clients=daemon.clients,
         )
         server = BuildServer(engine, config)
         handlers = {

@@ -107,6 +107,7 @@ class GitSource:
         checksum: a prefix that the commit's id must have.
         mtime: ``commit`` gives every file the commit's time; otherwise that of the checkout.
         fetch_by_commit: *checksum* is the whole commit id, so the remote need not be asked.
+        origin: the remote again, where others use the store: then it counts.
         known_hosts: keys of ssh hosts that count beside those the user knows, as lines of a
             ``known_hosts`` file.
     """
@@ -119,6 +120,7 @@ class GitSource:
     submodules: bool = True
     mtime: str = ""
     fetch_by_commit: bool = False
+    origin: str = ""
     known_hosts: str = field(default="", compare=False)
 
 
@@ -184,6 +186,7 @@ class ExecOp:
         add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
         ulimits: ``(name, soft, hard)``.
         hostname: empty for the default.
+        owner: whose the step is, where what no key tells goes into it and others use the store.
         resources: of cgroups; never part of the key [KEY-1].
     """
 
@@ -202,6 +205,7 @@ class ExecOp:
     valid_exit_codes: tuple[int, ...] = (0,)
     proxy_env: tuple[str, ...] = field(default=(), compare=False)
     devices: tuple[Device, ...] = ()
+    owner: str = ""
     resources: Resources = field(default_factory=Resources, compare=False)
 
 

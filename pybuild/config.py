@@ -52,6 +52,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from enum import StrEnum
 from typing import Any
 
 from pybuild.cache.mounts import MountLimit
@@ -83,6 +84,19 @@ class Limits:
     min_free_space: str = ""
 
 
+class Share(StrEnum):
+    """With whom a client of the build server shares what its builds make.
+
+    NONE: nobody, not even its own next build: its store goes when the build ends.
+    OWN: its own builds.
+    ALL: the other clients that share so: equal steps, layers, commits and files are found.
+    """
+
+    OWN = "own"
+    ALL = "all"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
     """What the build server alone looks at [DMN-1].
@@ -93,6 +107,7 @@ class Daemon:
         entitlements: what clients may grant their builds.
         labels: of its worker.
         provenance_dir: where JSON files say what provenance tells of the machine.
+        share: what clients share, but for those that *clients* names.
     """
 
     addresses: tuple[str, ...] = ()
@@ -102,6 +117,8 @@ class Daemon:
     entitlements: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     provenance_dir: str = ""
+    share: Share = Share.OWN
+    clients: Mapping[str, Share] = field(default_factory=dict[str, Share])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +183,8 @@ def load_settings(
     dns = reader.child("dns")
     grpc = reader.child("grpc")
     tls = grpc.child("tls")
+    clients = reader.child("daemon")
+    named = clients.child("clients").keys_any()
     cache = reader.child("cache")
     mounts = cache.child("mounts")
     if cache_max:
@@ -200,19 +219,23 @@ def load_settings(
             ca=tls.text("ca"),
             entitlements=reader.texts("insecure-entitlements"),
             provenance_dir=reader.text("provenanceEnvDir"),
+            share=_share(clients),
+            clients={name: _share(clients.child("clients").child(name)) for name in named},
             labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
         ),
     )
     for part, known in (
         (
             reader,
-            ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache")
+            ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache", "daemon")
             + (*_DAEMON, *_IGNORED),
         ),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
         (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
         (tls, ("cert", "key", "ca")),
+        (clients, ("share", "clients")),
+        *((clients.child("clients").child(name), ("share",)) for name in named),
         (dns, ("nameservers", "options", "searchDomains")),
         (reader.child("network"), ("mode",)),
         (cache, ("max", "mounts")),
@@ -220,6 +243,10 @@ def load_settings(
     ):
         part.only(known)
     return settings
+
+
+def _share(table: Table) -> Share:
+    return Share(table.choice("share", tuple(Share)))
 
 
 def _mount_limit(table: Table) -> MountLimit:

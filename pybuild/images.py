@@ -25,6 +25,7 @@ from pybuild.image.manifest import (
     parse_manifest,
 )
 from pybuild.internal import InternalStep, internal_step
+from pybuild.layerproof import Aside, needs_proof, place_of, prove
 from pybuild.layouts import LayoutDirectory, parse_layout
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
@@ -48,6 +49,7 @@ class ImageSourceResolver:
 
     Args:
         cache_client: for layers of caches, if another one is.
+        is_guest: the store has what others brought: whoever asks shows each time that it may read.
 
     Attributes:
         used: what was asked for and found, and whether the local store had it under that name; a
@@ -62,15 +64,18 @@ class ImageSourceResolver:
         store: Store,
         client: Callable[[], Client],
         cache_client: Callable[[], Client] | None = None,
+        *,
+        is_guest: bool = False,
     ) -> None:
         self._store = store
         self._client = client
         self._cache_client = cache_client or client
-        self.resolutions = Resolutions(store.root)
+        self.resolutions = Resolutions(store.names_dir)
         self._fetching: dict[str, asyncio.Lock] = {}
         self.used: list[tuple[ImageRequest, Digest, bool]] = []
         self.damaged: set[tuple[str, Digest]] = set()
         self.lenders: dict[str, Lender] = {}
+        self.is_guest = is_guest
 
     async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
         """Return the manifest and config of *request*.
@@ -86,16 +91,29 @@ class ImageSourceResolver:
             return await asyncio.to_thread(self._of_layout, request)
         manifest = None if pull else await asyncio.to_thread(self._local, reference, platform)
         is_local = manifest is not None
-        if manifest is None and not pull:
+        if manifest is None and not pull and not self.is_guest:
             manifest = self._whole(self.resolutions.get(reference, platform), platform)
         if manifest is None:
             found = await self._ask(reference, platform)
+            if self.is_guest:
+                await self._prove(reference, found)
             for data in (found.config_bytes, found.manifest_bytes, *reversed(found.indexes)):
                 await asyncio.to_thread(self._store.blobs.put, data)
             manifest = found.manifest
             self.resolutions.put(reference, platform, manifest)
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
+
+    async def _prove(self, reference: Reference, found: ResolvedManifest) -> None:
+        config = parse_config(found.config_bytes)
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+
+        async def bring(layer: Descriptor, aside: Aside) -> None:
+            await self._client().pull_blob(reference, layer, aside)
+
+        for layer, diff_id in zip(found.layers, diff_ids, strict=False):
+            if needs_proof(self._store, diff_id, place_of(str(reference))):
+                await prove(self._store, layer, diff_id, bring)
 
     async def _ask(self, reference: Reference, platform: Platform) -> ResolvedManifest:
         """Ask the registry; where there is none to ask, what is wrong with ours is the news."""

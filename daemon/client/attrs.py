@@ -16,10 +16,9 @@ FRONTEND = "dockerfile.v0"
 
 def frontend_attrs(request: BuildRequest) -> dict[str, str]:
     """Return all that *request* says but where its contexts and its Dockerfile are."""
-    attrs: dict[str, str] = {
-        # A base image is looked for at home first, which is the server's; --pull asks registries.
-        "image-resolve-mode": "pull" if request.pull else "local",
-    }
+    # Without --pull the server asks registries as it does by default: another client may have given
+    # the names in its store a meaning.
+    attrs = {"image-resolve-mode": "pull"} if request.pull else {}
     attrs |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
     attrs |= {f"label:{name}": value for name, value in request.labels.items()}
     if request.fail_on_miss:

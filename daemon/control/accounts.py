@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.cache.builds import Builds
 from pybuild.cache.jsontext import as_object, parse
 from pybuild.daemon.control.tenant import Tenant
+from pybuild.daemon.control.workplaces import Workplace
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.methods import EXPLAIN_REPORTS
 from pybuild.explain import history
@@ -32,7 +33,6 @@ from pybuild.model.snapshot import LocalTree
 
 if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
-    from pybuild.engine import Engine
 
 _MOST_REFS = 200
 
@@ -76,25 +76,31 @@ class Told:
 class Accounts:
     """The reports of one server's builds."""
 
-    def __init__(self, engine: Engine, tenant: Callable[[str], Tenant]) -> None:
-        self._engine = engine
+    def __init__(
+        self, tenant: Callable[[str], Tenant], workplace: Callable[[str], Awaitable[Workplace]]
+    ) -> None:
         self._tenant = tenant
+        self._workplace = workplace
         self._going: set[asyncio.Task[BuildReport | None]] = set()
 
     def keep(
-        self, tenant: Tenant, ref: str, told: Told, error: str
+        self, tenant: Tenant, workplace: Workplace, ref: str, told: Told, error: str
     ) -> asyncio.Task[BuildReport | None]:
         """Explain a build that has ended, beside whatever comes next."""
-        task = asyncio.create_task(self._keep(tenant, ref, told, error))
+        task = asyncio.create_task(self._keep(tenant, workplace, ref, told, error))
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
 
-    async def _keep(self, tenant: Tenant, ref: str, told: Told, error: str) -> BuildReport | None:
-        engine = self._engine
+    async def _keep(
+        self, tenant: Tenant, workplace: Workplace, ref: str, told: Told, error: str
+    ) -> BuildReport | None:
+        if workplace.guest:
+            return None  # the nearest result may be somebody else's, and a report would tell of it
+        engine = workplace.engine
         inputs = engine.results.inputs
         subject = await asyncio.to_thread(told.subject)
-        builds = Builds(engine.store, tenant.place)
+        builds = Builds(engine.store)
         report = await history.keep(builds, inputs, told.account, subject, told.imports, error)
         if report is not None:
             tenant.reports[ref] = report.id
@@ -122,7 +128,10 @@ class Accounts:
     ) -> AsyncIterator[Mapping[str, Any]]:
         ref = asked.get("ref")
         most = None if ref is not None or asked.get("all") else 1
-        rows = islice(Builds(self._engine.store, tenant.place).latest(), most)
+        workplace = await self._workplace(tenant.owner)
+        if workplace.guest:
+            return
+        rows = islice(Builds(workplace.engine.store).latest(), most)
         while (value := await asyncio.to_thread(next, rows, None)) is not None:
             if ref is None:
                 yield value

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.control.server import BuildServer
     from pybuild.daemon.control.tenant import Tenant
     from pybuild.daemon.control.trees import FindSession
+    from pybuild.daemon.control.workplaces import Workplace
     from pybuild.explain.report import BuildReport
 
 DOCKERFILE = "dockerfile.v0"
@@ -62,6 +63,7 @@ class Build:
     Attributes:
         references: what was handed to the client, by id.
         owner: whose it is, as `Peer` names it.
+        workplace: where it is made.
         returned: where the gateway service puts what the client's own frontend made.
         ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
         images: what image exporters made, by their place among the exporters.
@@ -75,6 +77,7 @@ class Build:
         server: BuildServer,
         request: pb.SolveRequest,
         tenant: Tenant,
+        workplace: Workplace,
         traceparent: str = "",
     ) -> None:
         self.ref = request.Ref
@@ -82,6 +85,7 @@ class Build:
         self.request = request
         self._server = server
         self._tenant = tenant
+        self.workplace = workplace
         self.journal = Journal.temporary()
         self.teller = Teller(self.journal, server.engine.clock)
         self.references: dict[str, Reference] = {}
@@ -146,10 +150,9 @@ class Build:
             find = self._tenant.sessions.get
             session = await find(request.Session) if request.Session else None
             async with Scope(
-                self._server.engine,
+                self.workplace,
                 session,
                 find=find,
-                sync=self._server.sync,
                 allow=allow,
                 cgroup=self._tenant.cgroup,
                 emit=self._emit,
@@ -188,7 +191,7 @@ class Build:
 
     def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
         """Begin to find out why steps ran; who is asked for that waits for it."""
-        return self._server.accounts.keep(self._tenant, self.ref, self.told, error)
+        return self._server.accounts.keep(self._tenant, self.workplace, self.ref, self.told, error)
 
     async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:
         request = self.request

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.control.scope import Scope
 
 MANIFEST = "cache.manifest"
+_NOT_SHARED = "a cache named while the build goes on is not imported: its claims would be other clients' as well"
 Entry = tuple[str, Mapping[str, str]]
 
 
@@ -152,6 +153,10 @@ class Imports:
 
     async def add(self, entries: Iterable[Entry]) -> None:
         """Import what was not yet; what cannot be is warned of."""
+        if self._scope.workplace.guest:
+            if any(True for _ in entries):
+                self._scope.emit(BuildWarning(message=_NOT_SHARED))
+            return
         async with self._lock:  # whoever names a cache has it when this returns
             scope = self._scope
             sources: list[tuple[CacheFrom, CacheSource]] = []

@@ -88,7 +88,8 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
         except UserError:
             _warn_before_error(definition, options, known, teller)
             raise
-        lowered.append(found)
+        looked_at = {name: scope.owned(vertex) for name, vertex in found.scans.items()}
+        lowered.append(replace(found, result=scope.owned(found.result), scans=looked_at))
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
     scope.trees.will_use(used_paths(*targets))

@@ -14,20 +14,33 @@ class Guest(Engine):
     """An engine that borrows everything from *host* but its registry client and what that found.
 
     It counts as a job of the host: what it uses of the store is kept until it is left.
+
+    Args:
+        shares: the store has what others brought as well.
+        names: the place in the store of the names of images that it knows.
     """
 
-    def __init__(self, host: Engine, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        host: Engine,
+        credentials: Credentials | None,
+        names: str = "",
+        *,
+        shares: bool = False,
+    ) -> None:
         super().__init__(host.settings, host.clock)
         self._credentials: Credentials = credentials or NoCredentials()
         self._hosts = host._hosts
         self._loop = host._loop
         self.workers = host.workers
         self._stack = AsyncExitStack()
-        self.store = self._stack.enter_context(host.store.view())
+        self.store = self._stack.enter_context(host.store.view(names))
         self._stack.enter_context(host.rolling.during())
         self.results = host.results
         self.solver = host.solver
-        self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
+        self.images = ImageSourceResolver(
+            self.store, self.client, self.cache_client, is_guest=shares
+        )
         self._mountpoint = host.mount_dir()
 
     async def __aenter__(self) -> Self:

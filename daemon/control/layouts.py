@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from pybuild.cache.store import Store
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.sessions import Session
 from pybuild.frontend.lowering import ImageRequest, ResolvedImage
-from pybuild.image.manifest import MAX_MANIFEST_BYTES, Manifest, choose, parse_index, parse_manifest
+from pybuild.image.manifest import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    choose,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 from pybuild.images import ImageSourceResolver
+from pybuild.layerproof import Aside, needs_proof, prove
 from pybuild.model.descriptor import MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -21,6 +30,7 @@ class ClientLayouts:
     """The layouts of one client."""
 
     def __init__(self, session: Session | None, images: ImageSourceResolver, store: Store) -> None:
+        self._is_guest = images.is_guest
         self._store = store
         self._session = session
         self._images = images
@@ -54,8 +64,19 @@ class ClientLayouts:
         document = parse_manifest(self._store.blobs.read(manifest.digest), manifest.media_type)
         if not isinstance(document, Manifest):
             raise UserError(f"oci-layout://{name}@{digest}: an index where a manifest belongs")
-        for blob in (document.config, *document.layers):
-            await self._copy(content, blob)
+        if self._is_guest:
+            await asyncio.to_thread(
+                self._store.blobs.put, await self._read(content, document.config.digest)
+            )
+        await self._copy(content, document.config)
+        config = parse_config(self._store.blobs.read(document.config.digest))
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+        for layer, diff_id in zip(document.layers, diff_ids, strict=False):
+            if self._is_guest and (
+                self._store.blobs.has(layer.digest) or needs_proof(self._store, diff_id, "")
+            ):
+                await prove(self._store, layer, diff_id, partial(self._bring, content))
+            await self._copy(content, layer)
         reference = Reference.parse("oci-layout/client").with_digest(manifest.digest)
         return await asyncio.to_thread(
             self._images.describe, manifest, reference, f"session:{name}"
@@ -86,9 +107,15 @@ class ClientLayouts:
             raise UserError(f"{digest}: the client sent something else")
         return bytes(data)
 
+    async def _bring(self, content: SessionContent, blob: Descriptor, aside: Aside) -> None:
+        with aside.writer(blob.digest, blob.size) as file:
+            async for piece in content.read(blob.digest):
+                file.write(piece)
+            file.commit()
+
     async def _copy(self, content: SessionContent, blob: Descriptor) -> None:
         if self._store.blobs.holds(blob):
-            return
+            return  # a guest has shown that it has the layer
         with self._store.blobs.writer(blob.digest, blob.size) as file:
             async for piece in content.read(blob.digest):
                 file.write(piece)

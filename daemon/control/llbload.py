@@ -55,7 +55,7 @@ async def load_definition(
         )
     )
     scope.files.update(found.files)
-    return found.result
+    return scope.owned(found.result)
 
 
 async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer:

@@ -16,6 +16,7 @@ from pybuild.daemon.control.caches import Imports
 from pybuild.daemon.control.guest import Guest
 from pybuild.daemon.control.layouts import ClientLayouts
 from pybuild.daemon.control.looks import note_image, note_vertices
+from pybuild.daemon.control.marking import marked
 from pybuild.daemon.control.trees import ClientTrees, FindSession
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
@@ -41,9 +42,8 @@ from pybuild.solving import solve
 if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
     from pybuild.caching import Caching
-    from pybuild.daemon.session.filesync import LocalSync
+    from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
-    from pybuild.engine import Engine
     from pybuild.model.policy import Policies
 
 T = TypeVar("T")
@@ -73,23 +73,29 @@ class Scope:
 
     def __init__(
         self,
-        engine: Engine,
+        workplace: Workplace,
         session: Session | None,
         *,
         find: FindSession,
-        sync: LocalSync,
         allow: frozenset[str],
         cgroup: str,
         emit: Emit,
     ) -> None:
         self._stack = AsyncExitStack()
+        engine = workplace.engine
+        self.workplace = workplace
         self.session = session
         self._asked: set[str] = set()
         self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
         self._solutions: list[Solution] = []
         self.allow = allow
         self.emit = emit
-        self.engine = Guest(engine, SessionCredentials(session) if session else None)
+        self.engine = Guest(
+            engine,
+            SessionCredentials(session) if session else None,
+            workplace.names,
+            shares=bool(workplace.guest),
+        )
         self.store = self.engine.store
         self.files: dict[str, bytes] = {}
         self.delivers = True
@@ -104,10 +110,11 @@ class Scope:
             engine.workers,
             secrets=secrets,
             proxy_for=partial(proxy_for, environ=os.environ),
+            proves=bool(workplace.guest),
         )
         self._agents = SessionAgents(session, self.store) if session else None
         self.layouts = ClientLayouts(session, self.engine.images, self.store)
-        self.trees = ClientTrees(session, find, sync)
+        self.trees = ClientTrees(session, find, workplace.sync)
         self.runner = BuildRunner(
             self.store,
             engine.workers,
@@ -148,6 +155,8 @@ class Scope:
         for target in targets:
             check_entitlements(target, self.allow)
         await self._offer_agents(targets)
+        if self.workplace.guest:
+            await self._show_files(targets)
         solution = await solve(
             self.engine,
             targets,
@@ -159,6 +168,11 @@ class Scope:
         )
         self._solutions.append(solution)
         return solution
+
+    def owned(self, vertex: Vertex) -> Vertex:
+        """Return a definition as it is for this client where it is made."""
+        guest = self.workplace.guest
+        return marked(vertex, guest) if guest else vertex
 
     async def decided(self, work: Callable[[], T]) -> T:
         """Return what *work* gives, begun again with each verdict about a source that it lacks."""
@@ -215,6 +229,15 @@ class Scope:
         self._asked |= wanted
         if wanted:
             self.sources.add_agents(await self._agents.offer(wanted))
+
+    async def _show_files(self, targets: Sequence[Vertex]) -> None:
+        """Fetch files that are known by a checksum, which alone would find what others fetched."""
+        for vertex in walk(*targets):
+            if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None:
+                try:
+                    await self.sources.http.file(vertex.op)
+                except PybuildError as error:
+                    raise error.with_spans(vertex.meta.spans) from error.__cause__
 
     async def adopt_upload(self, id: str, filename: str) -> HttpSource:
         """Take what the client uploads as *id*, once, as a file that is here already."""

@@ -11,18 +11,20 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pybuild.attest.predicate import PREDICATE_V1
+from pybuild.config import Share
 from pybuild.daemon.control.accounts import Accounts
 from pybuild.daemon.control.build import Build
+from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.trace import TRACE_TYPE
 from pybuild.daemon.control.workers import worker
+from pybuild.daemon.control.workplaces import Workplace, Workplaces
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.rpcstatus import Status
 from pybuild.daemon.pb.times import seconds_of, timestamp
 from pybuild.daemon.pb.worker import WorkerRecord
-from pybuild.daemon.session.filesync import LocalSync
 from pybuild.executor.runnable import runnable
 from pybuild.frontend.giturl import without_credentials
 from pybuild.host import native_platform
@@ -44,11 +46,21 @@ class ServerSettings:
     Attributes:
         entitlements: what clients may grant their builds.
         machine: what provenance says of where builds run, besides what is always said.
+        share: what clients share, but for those that *clients* names.
     """
 
     entitlements: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    share: Share = Share.OWN
+    clients: Mapping[str, Share] = field(default_factory=dict[str, Share])
+
+
+def _imports(request: pb.SolveRequest) -> bool:
+    asked = request.Cache.Imports or request.Cache.ImportRefsDeprecated
+    return bool(asked) or any(
+        request.FrontendAttrs.get(name) for name in ("cache-imports", "cache-from")
+    )
 
 
 class BuildServer:
@@ -57,8 +69,8 @@ class BuildServer:
     def __init__(self, engine: Engine, settings: ServerSettings) -> None:
         self.engine = engine
         self.settings = settings
-        self.sync = LocalSync(engine.store, keep_unnamed=True)
-        self.accounts = Accounts(engine, self.tenant)
+        self.workplaces = Workplaces(engine, settings.share, settings.clients)
+        self.accounts = Accounts(self.tenant, self.workplaces.of)
         self._tenants: dict[str, Tenant] = {}
         self._closing = False
 
@@ -107,7 +119,20 @@ class BuildServer:
         if not request.Ref:
             raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
         tenant.check(request.Ref)
-        build = Build(self, request, tenant, traceparent)
+        try:
+            async with self.workplaces.lent(tenant.owner, imports=_imports(request)) as workplace:
+                try:
+                    return await self._solve(request, tenant, workplace, traceparent)
+                finally:
+                    if workplace.passes:
+                        await self.accounts.settled()
+        except PybuildError as error:
+            raise rpc_error(error) from error
+
+    async def _solve(
+        self, request: pb.SolveRequest, tenant: Tenant, workplace: Workplace, traceparent: str
+    ) -> pb.SolveResponse:
+        build = Build(self, request, tenant, workplace, traceparent)
         tenant.add(build)
         history = tenant.history
         record = pb.BuildHistoryRecord(
@@ -173,7 +198,7 @@ class BuildServer:
     async def _remember_images(
         self, record: pb.BuildHistoryRecord, build: Build, history: History
     ) -> None:
-        blob_path = self.engine.store.blobs.path
+        blob_path = build.workplace.engine.store.blobs.path
         for number, image in build.images.items():
             try:
                 kept = await asyncio.to_thread(history.add_image, image, blob_path)
@@ -190,7 +215,7 @@ class BuildServer:
         for tenant in self._tenants.values():
             await tenant.sessions.close()
         await self.accounts.settled()
-        await asyncio.to_thread(self.sync.close)
+        await self.workplaces.close()
 
     # --- about us ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pybuild.cache.filters import parse_filters
 from pybuild.cache.prune import Policy
 from pybuild.cache.prune import prune as free
+from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.parsing import parse
@@ -20,6 +21,7 @@ from pybuild.daemon.grpc.metadata import Metadata
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.pb.times import rfc3339, timestamp
+from pybuild.model.errors import PybuildError
 
 _SERVICE = "/moby.buildkit.v1.Control/"
 _NS = 1_000_000_000
@@ -75,9 +77,26 @@ class ControlService:
 
     # --- disk -------------------------------------------------------------------------------------
 
+    async def _store(self, call: Call) -> Store:
+        """Return the store that is the caller's alone, to be looked through and emptied.
+
+        Raises:
+            RpcError: it has none, or it cannot be opened.
+        """
+        try:
+            workplace = await self._server.workplaces.of(self._tenant(call).owner)
+        except PybuildError as error:
+            raise rpc_error(error) from error
+        if workplace.guest:
+            raise RpcError(
+                Code.PERMISSION_DENIED,
+                "the store is shared with other clients: only who runs the server may look into it",
+            )
+        return workplace.engine.store
+
     async def _disk_usage(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.DiskUsageRequest(), data)
-        store = self._server.engine.store
+        store = await self._store(call)
         now = store.clock.now()
 
         def look() -> list[UsageRecord]:
@@ -96,7 +115,7 @@ class ControlService:
 
     async def _prune(self, call: Call) -> None:
         request = parse(pb.PruneRequest(), await call.receive())
-        store = self._server.engine.store
+        store = await self._store(call)
         policy = Policy(
             filters=tuple(text for text in request.filter if text),
             keep_duration_s=request.keepDuration / _NS or None,

@@ -6,14 +6,12 @@ Whoever holds a tenant finds nothing of another's by any id: it is not there to 
 from __future__ import annotations
 
 import asyncio
-import os
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pybuild.daemon.control.history import History
 from pybuild.daemon.control.producers import Producers
 from pybuild.daemon.control.status import Journal
-from pybuild.daemon.grpc.peer import user
+from pybuild.daemon.control.workplaces import folder_of, place_of
 from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.sessions import Sessions
 from pybuild.executor.zygote.hierarchies import PREFIX
@@ -36,11 +34,10 @@ class Tenant:
     """
 
     def __init__(self, owner: str, root: str) -> None:
-        own = owner == user(os.geteuid())
         self.owner = owner
-        name = sha256(owner.encode()).hexdigest()[:32]
-        self.place = "" if own else f"owners/{name}"
-        self.cgroup = f"{PREFIX}of-{name}"
+        place = place_of(owner)
+        self.place = f"owners/{place}" if place else ""
+        self.cgroup = f"{PREFIX}of-{folder_of(owner)}"
         self.sessions = Sessions(owner)
         self.history = History(root, self.place)
         self.producers = Producers()

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -85,6 +86,7 @@ class GitTrees:
         secrets: Secrets,
         agents: Mapping[str, AgentSocket],
         environ: Mapping[str, str],
+        proves: bool = False,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -92,6 +94,7 @@ class GitTrees:
         self._secrets = secrets
         self._agents = agents
         self._environ = environ
+        self._proves = proves
         self._resolved: dict[GitSource, asyncio.Task[Resolved]] = {}
 
     async def identify(self, op: GitSource) -> Digest:
@@ -115,6 +118,8 @@ class GitTrees:
 
     async def _resolve(self, op: GitSource) -> Resolved:
         _check(op)
+        if self._proves and (_COMMIT.match(op.ref) or op.fetch_by_commit):
+            await self.resolve(replace(op, ref="", checksum="", fetch_by_commit=False))
         if _COMMIT.match(op.ref):
             if op.checksum and not op.ref.startswith(op.checksum):
                 raise UserError(f"expected checksum to match {op.checksum}, got {op.ref}")

@@ -49,12 +49,14 @@ class HttpFiles:
         *,
         secrets: Secrets,
         downloader: Downloader,
+        proves: bool = False,
     ) -> None:
         self._store = store
         self._workers = workers
         self._lease = lease
         self._secrets = secrets
         self._downloader = downloader
+        self._proves = proves
         self._found: dict[HttpSource, asyncio.Task[HttpFile]] = {}
 
     async def identify(self, op: HttpSource) -> Digest:
@@ -127,7 +129,7 @@ class HttpFiles:
         look = _look(op)
         # What is kept of a URL must not tell its credentials.
         where = Digest.of_json({"url": op.url, **look})
-        if op.checksum is not None:
+        if op.checksum is not None and not (self._proves and _is_remote(op)):
             pinned = Digest.of_json({"checksum": op.checksum, **look})
             held = await asyncio.to_thread(self._known, pinned)
             if held is not None:
@@ -136,6 +138,8 @@ class HttpFiles:
             await self._note(pinned, got)
             return got[0]
         held = await asyncio.to_thread(self._known, where)
+        if held is not None and op.checksum not in (None, f"sha256:{held[0].sha256}"):
+            held = None
         got = await self._fetch(op, name, held, on_progress)
         await self._note(where, got)
         return got[0]
@@ -216,6 +220,10 @@ class HttpFiles:
                     )
                 return scheme + text
         return ""
+
+
+def _is_remote(op: HttpSource) -> bool:
+    return op.url.startswith(("http://", "https://"))
 
 
 def _is_same(got: Got, file: HttpFile) -> bool:

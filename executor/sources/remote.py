@@ -35,6 +35,8 @@ class RemoteSources:
         secrets: as the runner has them; some ids are credentials [SEC-3].
         ssh: what ``--ssh`` forwards.
         proxy_for: which proxy stands between us and a scheme, host and port.
+        proves: the store has what others fetched: also what is known by its commit or checksum is
+            asked for, so that nobody gets what its server does not let it read.
         environ: of the client: PATH, HOME (known hosts) and proxies for git.
     """
 
@@ -48,10 +50,12 @@ class RemoteSources:
         proxy_for: ProxyFor = _no_proxy,
         environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        proves: bool = False,
     ) -> None:
         self._secrets: Secrets = {} if secrets is None else secrets
         self._environ = os.environ if environ is None else environ
         self._lease = store.leases.create()
+        self._proves = proves
         self._downloader = Downloader(proxy_for, limits)
         self._store, self._workers = store, workers
         self.agents = dict(make_agents(ssh, store, workers))
@@ -70,6 +74,7 @@ class RemoteSources:
                 self._lease,
                 secrets=self._secrets,
                 downloader=self._downloader,
+                proves=self._proves,
             )
         return self._http
 
@@ -86,6 +91,7 @@ class RemoteSources:
                 secrets=self._secrets,
                 agents=self.agents,
                 environ=self._environ,
+                proves=self._proves,
             )
         return self._git
 

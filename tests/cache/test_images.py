@@ -242,3 +242,25 @@ def test_reader_never_sees_half_an_index(store: Store, root: Path, clock: FakeCl
         for number in range(10):
             store.images.tag(f"a:{number}", one)
             assert len(reader.images.list()[0][0]) == number + 1
+
+
+def test_names_are_those_of_the_owner_whose_view_it_is(store: Store) -> None:
+    made, theirs = image(store, "mine"), image(store, "theirs")
+    store.images.tag("app", made)
+    with store.view("names/1") as view:
+        assert view.images.resolve("app") is None
+        view.images.tag("app", theirs)
+        assert view.images.resolve("app") == theirs
+        assert view.images.resolve(made.digest) is None
+    with store.view("names/2") as other:
+        assert other.images.list() == []
+    assert store.images.resolve("app") == made
+
+
+def test_what_any_owner_names_is_not_freed(store: Store) -> None:
+    made = image(store, "theirs")
+    before = store.images.signature()
+    with store.view("names/1") as view:
+        view.images.tag("app", made)
+    assert store.images.signature() != before
+    assert made.digest in store.images.others()

@@ -330,3 +330,11 @@ def test_a_ceiling_of_one_byte_is_one(root: Path, clock: FakeClock) -> None:
         keep_below(store, 1)
         with pytest.raises(EnvironmentFault, match="would take more than its ceiling of 1B"):
             store.deltas.begin()
+
+
+def test_stores_of_clients_do_not_count(store: Store, root: Path) -> None:
+    before = Holdings(store).count(Stated()).kept
+    theirs = root / "owners/1/blobs"
+    theirs.mkdir(parents=True)
+    (theirs / "x").write_bytes(b"x" * (1 << 20))
+    assert Holdings(store).count(Stated()).kept - before < 1 << 20

@@ -29,14 +29,14 @@ READY_S = 20.0
 class Daemon:
     """The process; its address and what it has said."""
 
-    def __init__(self, pybuild: Pybuild, socket: Path, *words: str) -> None:
+    def __init__(self, pybuild: Pybuild, socket: Path, *words: str, lifetime_s: int = 300) -> None:
         self.address = f"unix://{socket}"
         self.socket = socket
         self.log = socket.with_suffix(".log")
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["timeout", "-k", "5", "300"]
+                ["timeout", "-k", "5", str(lifetime_s)]
                 + pybuild.command("daemon", "--addr", self.address, *words),
                 env=pybuild.environment,
                 stdin=subprocess.DEVNULL,

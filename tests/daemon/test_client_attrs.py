@@ -48,7 +48,7 @@ def test_a_server_reads_what_was_asked() -> None:
 
 
 def test_nothing_is_said_that_was_not_asked() -> None:
-    assert frontend_attrs(BuildRequest(context=".")) == {"image-resolve-mode": "local"}
+    assert frontend_attrs(BuildRequest(context=".")) == {}
 
 
 def test_no_cache_and_pull_hold_for_everything() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.buildsites import Daemon, daemon
+from tests.daemon.libraries import library
 from tests.harness import Pybuild, leftovers
 
 
@@ -24,11 +24,14 @@ class Remote(Pybuild):
 
 
 @pytest.fixture(scope="module")
-def there(base_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pybuild:
-    """The store of the server: the base image and nothing else of ours."""
+def there(base_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Pybuild]:
+    """The store of the server, empty; what Docker Hub would have is the base image."""
     where = tmp_path_factory.mktemp("there")
-    subprocess.run(["cp", "-a", base_store, where / "store"], check=True, timeout=60)
-    return Pybuild(where / "store")
+    with library() as hub:
+        hub.of_store(base_store, "docker.io/library/base:latest", "library/base", "latest")
+        config = where / "pybuild.toml"
+        config.write_text(f'[registry."docker.io"]\nmirrors = ["{hub.host}"]\n')
+        yield Pybuild(where / "store", config)
 
 
 @pytest.fixture(scope="module")

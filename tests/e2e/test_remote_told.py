@@ -196,9 +196,8 @@ def test_a_builder_tells_of_itself_and_frees_space(
     assert "unknown" in pybuild("du", "--filter", "size=1", env=env, code=2).err
 
 
-def test_a_server_that_dies_is_a_fault_of_the_environment(
-    pybuild: Pybuild, base: str, tmp_path: Path
-) -> None:
+def test_a_server_that_dies_is_a_fault_of_the_environment(there: Pybuild, tmp_path: Path) -> None:
+    pybuild = Pybuild(tmp_path / "store", there.config)
     context = write(tmp_path / "c", Dockerfile="FROM base\nRUN sleep 63\n")
     with daemon(pybuild, tmp_path) as server:
         words = Remote(tmp_path / "here", host=server.address).command("build", context)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.config import load_settings
+from pybuild.config import Share, load_settings
 from pybuild.model.errors import UsageError
 from pybuild.paths import certificate_directories
 
@@ -36,6 +36,15 @@ def test_registries_limits_and_dns_are_read(tmp_path: Path) -> None:
     assert settings.registries["m:5000"]["http"] is True
     assert settings.max_parallelism == 3
     assert settings.dns.nameservers == ("192.0.2.1",)
+
+
+def test_what_clients_share_is_read(tmp_path: Path) -> None:
+    text = '[daemon]\nshare = "all"\n[daemon.clients."uid:7"]\nshare = "none"\n'
+    daemon = load_settings(write(tmp_path, text)).daemon
+    assert (daemon.share, dict(daemon.clients)) == (Share.ALL, {"uid:7": Share.NONE})
+    assert load_settings(write(tmp_path, "")).daemon.share is Share.OWN
+    with pytest.raises(UsageError, match="one of own, all, none"):
+        load_settings(write(tmp_path, '[daemon]\nshare = "some"\n'))
 
 
 def test_the_flag_wins_over_the_file(tmp_path: Path) -> None:

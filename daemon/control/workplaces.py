@@ -1,0 +1,144 @@
+"""Where the builds of each client are made: engines, each on a store.
+
+The server's own user builds in the server's store, as its command line does. Every other client
+has a store of its own below it, ``owners/<id>``, in which nothing of anybody else is: no name, no
+image, no result, no layer, no cache mount. Its bytes are fetched with its own credentials, or not
+at all. What is shared beyond that is the operator's to say, client by client (`Share`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+
+from pybuild.config import Settings, Share
+from pybuild.daemon.grpc.peer import user
+from pybuild.daemon.session.filesync import LocalSync
+from pybuild.engine import Engine
+from pybuild.model.dataclass import dataclass
+
+_STORES = "owners"
+_SHARED = "shared"
+
+
+def folder_of(owner: str) -> str:
+    """Return a name for folders of *owner*, whatever characters its own has."""
+    return sha256(owner.encode()).hexdigest()[:32]
+
+
+def place_of(owner: str) -> str:
+    """Return the name of an owner's folders; empty for the server's own user."""
+    return "" if owner == user(os.geteuid()) else folder_of(owner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """An engine with a store, for builds of one owner.
+
+    Attributes:
+        sync: keeps the directories that clients send.
+        names: where the owner's names of images are, below the store; empty: the store's own.
+        passes: it goes, with all that is in it, when its one build ends.
+        guest: the owner's mark on what no key tells, in a store that others use as well; empty
+            in a store of its own.
+    """
+
+    engine: Engine
+    sync: LocalSync
+    names: str = ""
+    guest: str = ""
+    passes: bool = False
+
+
+class Workplaces:
+    """The workplaces of one server, each opened when somebody first builds there.
+
+    Args:
+        engine: the server's own.
+        share: says for each owner what it shares; *default* for those who are not in it.
+    """
+
+    def __init__(self, engine: Engine, default: Share, share: Mapping[str, Share]) -> None:
+        self._engine = engine
+        self._default = default
+        self._share = share
+        self._stack = AsyncExitStack()
+        self._own = Workplace(engine=engine, sync=self._sync(engine, self._stack))
+        self._opened: dict[str, asyncio.Task[Workplace]] = {}
+
+    async def of(self, owner: str) -> Workplace:
+        """Return where the builds of *owner* leave what they make.
+
+        Raises:
+            EnvironmentFault: its store cannot be opened.
+        """
+        place = place_of(owner)
+        if not place:
+            return self._own
+        if self._shares(owner) is not Share.ALL:
+            return await self._at(place, owner)
+        shared = await self._at(_SHARED, "clients that share with each other")
+        return replace(shared, names=os.path.join("names", place), guest=place)
+
+    @asynccontextmanager
+    async def lent(self, owner: str, *, imports: bool = False) -> AsyncGenerator[Workplace]:
+        """Give a workplace for one build of *owner*.
+
+        Args:
+            imports: it imports caches, whose claims nobody else shall have to believe.
+
+        Raises:
+            EnvironmentFault: its store cannot be opened.
+        """
+        place = place_of(owner)
+        if not place or self._shares(owner) is not Share.NONE:
+            alone = bool(place) and imports
+            yield await self._at(place, owner) if alone else await self.of(owner)
+            return
+        root = self._engine.store.scratch("owner")
+        try:
+            async with AsyncExitStack() as stack:
+                yield replace(await self._open(root, owner, stack), passes=True)
+        finally:
+            await asyncio.to_thread(self._engine.store.discard, root)
+
+    async def close(self) -> None:
+        """Close every store but the server's own; builds have ended before."""
+        await asyncio.gather(*self._opened.values(), return_exceptions=True)
+        await self._stack.aclose()
+
+    def _shares(self, owner: str) -> Share:
+        return self._share.get(owner, self._default)
+
+    async def _at(self, place: str, owner: str) -> Workplace:
+        task = self._opened.get(place)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            root = os.path.join(self._engine.store.root, _STORES, place)
+            task = asyncio.create_task(self._open(root, owner, self._stack))
+            self._opened[place] = task
+        return await asyncio.shield(task)
+
+    async def _open(self, root: str, owner: str, stack: AsyncExitStack) -> Workplace:
+        await asyncio.to_thread(os.makedirs, os.path.dirname(root), mode=0o700, exist_ok=True)
+        settings: Settings = replace(self._engine.settings, root=root)
+        engine = await stack.enter_async_context(Engine(settings, self._engine.clock))
+        with suppress(OSError):  # for people who look at the disk
+            await asyncio.to_thread(_label, root, owner)
+        return Workplace(engine=engine, sync=self._sync(engine, stack))
+
+    def _sync(self, engine: Engine, stack: AsyncExitStack) -> LocalSync:
+        sync = LocalSync(engine.store, keep_unnamed=True)
+        stack.push_async_callback(asyncio.to_thread, sync.close)
+        return sync
+
+
+def _label(root: str, owner: str) -> None:
+    path = os.path.join(root, "owner")
+    if not os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"owner": owner}, file)
