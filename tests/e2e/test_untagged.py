@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from pybuild.cache.extent import measure
+from pybuild.cache.images import reach
+from pybuild.config import load_settings
+from pybuild.engine import Engine
+from pybuild.frontend.lowering import ImageRequest
+from pybuild.host import native_platform
+from pybuild.model.reference import Reference
 from tests.daemon.buildsites import daemon
 from tests.harness import Pybuild, write
 
@@ -76,6 +83,28 @@ def test_what_runs_stays_though_its_name_and_its_place_are_taken(
         assert out.split() == [b"3145728"]
     assert "Deleted: " in pybuild("image", "prune", "-f").out
     assert len(image_ids(pybuild)) == 2
+
+
+def test_a_base_stays_while_it_is_built_on_whoever_takes_its_name(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "ctx", Dockerfile=LARGE)
+    pybuild("build", "-q", "-t", "app", context)
+
+    async def build_on_it() -> None:
+        async with Engine(load_settings(root=str(pybuild.store))) as engine:
+            request = ImageRequest(Reference.parse("app"), native_platform())
+            found = await engine.images.resolve(request, pull=False)
+            for words in (("build", "-q", "--no-cache", "-t", "app", context), ("prune", "-af")):
+                await asyncio.to_thread(pybuild, *words)
+            parts: set[str] = set()
+            reach(engine.store.blobs, [found.digest], parts)
+            assert len(parts) == 4
+            assert all(map(engine.store.blobs.has, parts))
+            assert "Deleted" not in (await asyncio.to_thread(pybuild, "image", "prune", "-f")).out
+
+    asyncio.run(build_on_it())
+    assert "Deleted" in pybuild("image", "prune", "-f").out
 
 
 def test_image_prune_asks_and_knows_its_filters(
