@@ -10,18 +10,21 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from pybuild.executor.filereading import UNREADABLE_HINT
 from pybuild.executor.files.reading import read_file
 from pybuild.executor.files.tree import Hidden, Tree
+from pybuild.executor.seen import Seen
 from pybuild.executor.statindex import StatIndex
 from pybuild.executor.treefacts import TreeFacts
 from pybuild.executor.treefiles import KnownFiles
-from pybuild.executor.treehash import UNREADABLE_HINT, NotFound, add_facts, tree_digest
-from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.executor.treehash import NotFound, add_facts, tree_digest
+from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, Fault
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, SourceMoved, UserError
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree
 
+_KINDS: dict[str, type[PybuildError]] = {ENVIRONMENT: EnvironmentFault, MOVED: SourceMoved}
 _HIDDEN = 'the ignore file excludes it with "{}"'
 
 
@@ -39,28 +42,38 @@ class LocalDigester:
         self._indexes: dict[str, tuple[threading.Lock, StatIndex, KnownFiles]] = {}
 
     def digest(
-        self, tree: LocalTree, selection: Selection, facts: TreeFacts | None = None
+        self,
+        tree: LocalTree,
+        selection: Selection,
+        facts: TreeFacts | None = None,
+        seen: Seen | None = None,
     ) -> ContentDigest:
-        """Digest what *selection* picks from *tree*; *facts* are filled as by `tree_digest`.
+        """Digest what *selection* picks from *tree*; *facts* and *seen* as for `tree_digest`.
 
         Raises:
-            UserError: a path is not there [CP-4], or changes all the time.
-            EnvironmentFault: the directory cannot be read.
+            UserError: a path is not there [CP-4]. EnvironmentFault: the directory cannot be read.
+            SourceMoved: what is on the way to a path changes all the time.
         """
         with _told(tree), self._opened(tree) as (opened, index, known):
-            digest, entries = tree_digest(opened, asdict(selection), index, facts, known)
+            seen = Seen() if seen is None else seen
+            seen.began_ns = index.reading_ns
+            digest, entries = tree_digest(opened, asdict(selection), index, facts, known, seen)
         return ContentDigest(Digest(digest), tuple(entries))
 
     def facts(
-        self, tree: LocalTree, selection: Selection, only: Mapping[str, Sequence[str]]
+        self,
+        tree: LocalTree,
+        selection: Selection,
+        only: Mapping[str, Sequence[str]],
+        since_ns: int,
     ) -> TreeFacts:
         """Look again at some of what *selection* picks, as `treehash.add_facts` has them.
 
-        Raises: as `digest` does.
+        Raises: as `digest` does. SourceMoved: it has changed since *since_ns*.
         """
         found = TreeFacts()
         with _told(tree), self._opened(tree) as (opened, index, _):
-            add_facts(found, opened, asdict(selection), index, only)
+            add_facts(found, opened, asdict(selection), index, only, since_ns)
         return found
 
     @contextmanager
@@ -102,7 +115,7 @@ def _told(tree: LocalTree) -> Generator[None]:
     except NotFound as missing:
         raise not_found(tree, missing) from missing
     except Fault as fault:
-        kind = EnvironmentFault if fault.kind == ENVIRONMENT else UserError
+        kind = _KINDS.get(fault.kind, UserError)
         raise kind(fault.message, hints=fault.hints) from fault
     except OSError as error:
         name = f": {os.fsdecode(error.filename)}" if error.filename else ""

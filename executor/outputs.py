@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import field, replace
 
 from pybuild.cache.deltas import ActiveDelta, Deltas
@@ -18,6 +19,7 @@ from pybuild.executor.step import StepExit
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, Vertex, encode_op
+from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import Snapshot
 
 
@@ -27,6 +29,7 @@ class SharedStep:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     results: dict[int, Snapshot] = field(default_factory=dict[int, Snapshot])
+    contents: Contents = field(default_factory=dict[int, Mapping[Selection, ContentDigest]])
 
 
 def result_mount(op: ExecOp) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Self
 
 from pybuild.cache.store import Store
@@ -21,14 +23,14 @@ from pybuild.executor.kepttrees import KeptTrees
 from pybuild.executor.layers import Layers
 from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
+from pybuild.executor.resolvers import Resolvers
 from pybuild.executor.rung import Rung
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.step import StepMount
 from pybuild.executor.workers import Workers
-from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
-from pybuild.model.events import Emit, Event, LogStream, VertexLog, VertexProgress
+from pybuild.model.events import BuildWarning, Emit, Event, LogStream, VertexLog, VertexProgress
 from pybuild.model.ops import (
     Copy,
     DiffOp,
@@ -47,7 +49,7 @@ from pybuild.model.ops import (
     SecurityMode,
     Vertex,
 )
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 
@@ -87,7 +89,6 @@ class BuildRunner:
         self._workers = workers
         self._locals = GivenTrees(locals) if isinstance(locals, Mapping) else locals
         self._secrets: steps.Secrets = {} if secrets is None else secrets
-        self._dns = dns
         self._allow = allow
         self._isolated = isolated_network
         self._cgroup = cgroup
@@ -98,11 +99,13 @@ class BuildRunner:
         self._digests = ContentDigests(store, self._call, self._ensure_quietly)
         self._contexts = ContextTrees(store)
         self._rung = Rung(store, workers)
-        self._files = FileOps(store, self._contexts, self._lease, self._call, self._rung.can_patch)
+        digest, can_patch = self._digests.digest, self._rung.can_patch
+        self._files = FileOps(store, self._contexts, self._lease, self._call, can_patch, digest)
         self._copies = ContextCopies(store, self._contexts, self._files, self._lease, self.ensure)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
-        self._resolvers: dict[NetworkMode, str] = {}
+        self._read: dict[Digest, dict[int, Mapping[Selection, ContentDigest]]] = {}
+        self._resolvers = Resolvers(dns, isolated_network)
         self._trees = KeptTrees(store)
         self._told_rung = False
         self._common = ""
@@ -146,8 +149,15 @@ class BuildRunner:
             UserError: a path without wildcard is not there [CP-4].
         """
         if isinstance(result, LocalTree):
-            return await self._contexts.digest(result, selection)
+            held = self._contexts.held(result)
+            if held is None:
+                return await self._contexts.digest(result, selection)
+            result = held
         return await self._digests.digest(result, selection)
+
+    def reread(self, vertex: Vertex) -> Contents:
+        """Return what the run of *vertex* that has just ended read of the client's directories."""
+        return self._read.pop(vertex.digest, {})
 
     async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
         """Do the vertex's op on its inputs' results and return a committed result, leased.
@@ -178,10 +188,10 @@ class BuildRunner:
             case ExecOp() as op:
                 return await self._exec(vertex, op, inputs, emit)
             case MergeOp():
-                snapshots = [await self.snapshot(result) for result in inputs]
+                snapshots = [await self._input(vertex, inputs, n, emit) for n in range(len(inputs))]
                 return Snapshot(tuple(d for snapshot in snapshots for d in snapshot.deltas))
             case DiffOp():
-                return await self._diff(inputs)
+                return await self._diff(vertex, inputs, emit)
 
     async def _remote(self, vertex: Vertex, op: HttpSource | GitSource, emit: Emit) -> Snapshot:
         told = self._progress(vertex, emit)
@@ -204,8 +214,24 @@ class BuildRunner:
         """Return *result* as a snapshot; a local tree is copied into the store for that."""
         if isinstance(result, Snapshot):
             return result
-        snapshot, _ = await self._copies.snapshot(result)
-        return snapshot
+        return (await self._copies.snapshot(result)).snapshot
+
+    async def _input(
+        self, vertex: Vertex, inputs: Sequence[Result], index: int, emit: Emit
+    ) -> Snapshot:
+        """Return the input number *index* as a snapshot."""
+        if isinstance(result := _input(vertex, inputs, index), Snapshot):
+            return result
+        copy = await self._copies.snapshot(result, "/", _warning(emit))
+        self._note(vertex, index, copy.contents)
+        return copy.snapshot
+
+    def _note(
+        self, vertex: Vertex, index: int, contents: Mapping[Selection, ContentDigest]
+    ) -> None:
+        """Keep what was read of an input for `reread`."""
+        read = self._read.setdefault(vertex.digest, {})
+        read[index] = {**read.get(index, {}), **contents}
 
     async def ensure(self, snapshot: Snapshot, emit: Emit = _quiet) -> list[str]:
         """Return the directories of the snapshot's deltas, base first; layers are unpacked."""
@@ -230,7 +256,7 @@ class BuildRunner:
     async def _file(
         self, vertex: Vertex, op: FileOp, inputs: Sequence[Result], emit: Emit
     ) -> Snapshot:
-        base = await self.snapshot(_input(vertex, inputs, 0))
+        base = await self._input(vertex, inputs, 0, emit)
         sources = {
             action.input: _input(vertex, inputs, action.input)
             for action in op.actions
@@ -247,14 +273,18 @@ class BuildRunner:
                 )
             )
 
-        return await self._files.run(
+        made, contents = await self._files.run(
             op,
             base,
             sources,
             lambda snapshot: self.ensure(snapshot, emit),
             on_progress,
             is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
+            warn=_warning(emit),
         )
+        for index, read in contents.items():
+            self._note(vertex, index, read)
+        return made
 
     # --- exec -------------------------------------------------------------------------------------
 
@@ -269,6 +299,9 @@ class BuildRunner:
         async with shared.lock:
             if result not in shared.results:
                 shared.results |= await self._step(vertex, op, inputs, emit)
+                shared.contents = self._read.get(vertex.digest, {})
+        for index, read in shared.contents.items():
+            self._note(vertex, index, read)
         return shared.results[result]
 
     async def _step(
@@ -281,7 +314,7 @@ class BuildRunner:
         if root is not None and root.input is not None:
             if root.selector != "/":
                 raise UserError(f'a root from "{root.selector}" of an input is not supported yet')
-            base = await self.snapshot(_input(vertex, inputs, root.input))
+            base = await self._input(vertex, inputs, root.input, emit)
         devices = DeviceEdits()
         if op.devices:
             devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
@@ -289,7 +322,7 @@ class BuildRunner:
             outputs = Outputs(self._store, self._lease)
             stack.callback(outputs.abort)
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
-            resolv_conf = await self._resolver(op)
+            resolv_conf = await self._resolvers.of(op.network)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()
@@ -376,7 +409,7 @@ class BuildRunner:
                 case MountType.BIND if mount.target != "/" and number in kept:
                     base = Snapshot()
                     if mount.input is not None:
-                        base = await self.snapshot(_input(vertex, inputs, mount.input))
+                        base = await self._input(vertex, inputs, mount.input, emit)
                     lowers = await self.ensure(base, emit)
                     active = await outputs.begin(number, base)
                     found.append(
@@ -418,7 +451,10 @@ class BuildRunner:
         if isinstance(source, LocalTree):
             if lower := await self._contexts.lower(source):
                 return steps.bind_mount(mount, (lower,), selector or "/")
-            source, selector = await self._copies.snapshot(source, selector or "/")
+            path = posixpath.normpath("/" + selector.lstrip("/"))
+            copy = await self._copies.snapshot(source, path, _warning(emit))
+            self._note(vertex, mount.input, copy.contents)
+            source, selector = copy.snapshot, copy.selector
         return steps.bind_mount(mount, await self.ensure(source, emit), selector or "/")
 
     async def _hold_caches(
@@ -437,28 +473,15 @@ class BuildRunner:
             if mount.input is None:
                 seeds.append(None)
                 continue
-            snapshot = await self.snapshot(_input(vertex, inputs, mount.input))
-            seeds.append(_seed(self, snapshot, emit))
+            snapshot = await self._input(vertex, inputs, mount.input, emit)
+            seeds.append(Seed(snapshot, partial(self.ensure, snapshot, emit)))
         held = self._caches.hold(mounts, seeds, renew=vertex.meta.ignore_cache)
         return await stack.enter_async_context(held)
 
-    async def _resolver(self, op: ExecOp) -> str:
-        """Return the step's resolv.conf; all steps of a build have the same for their network."""
-        if op.network not in self._resolvers:
-            self._resolvers[op.network] = await asyncio.to_thread(self._resolv_conf, op)
-        return self._resolvers[op.network]
-
-    def _resolv_conf(self, op: ExecOp) -> str:
-        if steps.has_own_network(op.network, self._isolated):
-            server = f"nameserver {NAME_SERVER}\n"
-            return network.resolv_conf(server, host_network=True, dns=self._dns)
-        host_network = steps.uses_host_network(op.network)
-        return network.step_resolv_conf(host_network=host_network, dns=self._dns)
-
     # --- composition ------------------------------------------------------------------------------
 
-    async def _diff(self, inputs: Sequence[Result]) -> Snapshot:
-        lower, upper = [(await self.snapshot(result)).deltas for result in inputs]
+    async def _diff(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Snapshot:
+        lower, upper = [(await self._input(vertex, inputs, n, emit)).deltas for n in (0, 1)]
         if upper[: len(lower)] != lower:
             raise UserError(
                 "a difference between trees of which one is not built on the other "
@@ -467,8 +490,8 @@ class BuildRunner:
         return Snapshot(upper[len(lower) :])
 
 
-def _seed(runner: BuildRunner, snapshot: Snapshot, emit: Emit) -> Seed:
-    return Seed(snapshot, lambda: runner.ensure(snapshot, emit))
+def _warning(emit: Emit) -> Callable[[str], None]:
+    return lambda message: emit(BuildWarning(message=message))
 
 
 def _input(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:

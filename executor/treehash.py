@@ -14,12 +14,17 @@ import hashlib
 import os
 import stat
 
-from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
+from pybuild.executor.filereading import (
+    FileReader,
+    Gone,
+    stamp,
+    unreadable,
+)
+from pybuild.executor.files.content import counted_xattrs
 from pybuild.executor.files.selecting import Picker, find, select
-from pybuild.executor.files.together import together
-from pybuild.executor.files.tree import OPEN_DIR
+from pybuild.executor.files.tree import GONE, OPEN_DIR
 from pybuild.executor.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
-from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.executor.zygote.faults import USER, Fault, moved
 from pybuild.model.filebody import body_state
 
 TYPE_CHECKING = False
@@ -28,27 +33,23 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.seen import Seen
     from pybuild.executor.treefacts import TreeFacts
     from pybuild.executor.treefiles import Files, KnownFiles
     from pybuild.model.filebody import FileIndex
 
     _Entry = tuple[str, bytes, str, str]
     _Listed = list[tuple[str, os.stat_result]]
-    _Read = tuple[os.stat_result, bytes]
 
 
 MAX_LISTED = 100_000
 """More entries of a directory of ours are not listed: nobody reads on."""
 MAX_SENT = 3000
 """As many of a snapshot, whose list comes from a worker and is kept beside its digest."""
-UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
 _FORMAT = b"pybuild.tree.v3\0"
 _NOTHING = bytes(32)
 _DIRECTORY = b"directory".ljust(WHAT_BYTES)
 _DANGLING = b"dangling".ljust(WHAT_BYTES)
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_TRIES = 3
-_LARGE_BYTES = 1 << 20  # worth a hand-over between threads
 
 
 class NotFound(Fault):
@@ -70,6 +71,7 @@ def tree_digest(
     index: FileIndex | None = None,
     facts: TreeFacts | None = None,
     known: KnownFiles | None = None,
+    seen: Seen | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return ``sha256:…`` over what *selection* picks from *tree*, and the entries by path.
 
@@ -78,13 +80,15 @@ def tree_digest(
         index: asked before a file is read.
         facts: filled, and *plain* afterwards if what was picked is one directory or its contents.
         known: remembers the files of whole directories.
+        seen: told how all that counts looked. A file of the client that changes while it is read
+            is taken as it was read, or as not there, and *seen* is told of it.
 
     The entries are ``(path, look)`` as `model.named` has them; none when they are too many.
 
     Raises:
         NotFound: a path without wildcard is not there. Fault: user or environment.
     """
-    work = _Digesting(tree, selection, index, facts, known)
+    work = _Digesting(tree, selection, index, facts, known, seen=seen)
     work.run()
     return "sha256:" + work.total.hexdigest(), sorted(work.listed or ())
 
@@ -95,15 +99,17 @@ def add_facts(
     selection: dict[str, Any],
     index: FileIndex | None,
     only: Mapping[str, Sequence[str]],
+    since_ns: int,
 ) -> None:
     """Fill *facts* as `tree_digest` does, but with the names of *only* in each directory alone.
 
     Args:
         only: by the directory's path below the one that is selected; what is gone is passed over.
+        since_ns: what has changed since then is a fault.
 
     Raises: as `tree_digest` does.
     """
-    _Digesting(tree, selection, index, facts, None, only).run()
+    _Digesting(tree, selection, index, facts, None, only, since_ns=since_ns).run()
 
 
 class _Digesting:
@@ -115,8 +121,14 @@ class _Digesting:
         facts: TreeFacts | None = None,
         known: KnownFiles | None = None,
         only: Mapping[str, Sequence[str]] | None = None,
+        seen: Seen | None = None,
+        since_ns: int = 0,
     ) -> None:
+        self._since_ns = since_ns
         self._tree = tree
+        self._seen = seen
+        if seen is not None:
+            tree.watch = seen.place
         self._selection = selection
         self._index = index
         self._facts = facts
@@ -128,7 +140,7 @@ class _Digesting:
         self._flags = self._keep_owner | tree.git_modes << 1
         self._has_any = False
         self._most = MAX_LISTED if tree.is_local else MAX_SENT
-        self._bodies: dict[str, _Read | Exception] = {}
+        self._reader = FileReader(index, seen, is_local=tree.is_local)
         self.total = hashlib.sha256(_FORMAT)
         self.listed: list[tuple[str, str]] | None = []
         """What counts, for people: its path inside the tree and its look; None: too many."""
@@ -177,7 +189,10 @@ class _Digesting:
                     continue
                 raise NotFound("/" + source.path, getattr(error, "path", None)) from error
             with place:
-                self._one(place, source.key, source.name, source.is_match)
+                try:
+                    self._one(place, source.key, source.name, source.is_match)
+                except Gone as error:
+                    raise NotFound("/" + source.path, None) from error
         if not sources and not self._selection["allow_empty"]:
             raise NotFound(path, None)
         if wildcard and "**" in path:
@@ -189,6 +204,8 @@ class _Digesting:
         if not place.is_dir:
             if self._facts is not None:
                 self._facts.give_up()
+            if self._seen is not None:
+                self._seen.place(place.path, place.status)
             what, look, _ = self._entry(place.fd, place.name, place.status, place.path)
             self._count(key, what, place.path, look)
             return
@@ -268,19 +285,27 @@ class _Digesting:
         """Return what *listed* files of the directory at *path* come to."""
         known = self._known if self._only is None else None
         signature = b""
-        if known is not None:
+        if known is not None or self._seen is not None:
             signature = signature_of(listed, self._flags)
-            found = known.find(path, signature)
-            if found is not None:
-                return found
+        found = None if known is None else known.find(path, signature)
+        if self._seen is not None:
+            self._seen.files(signature, () if found is not None else listed)
+        if found is not None:
+            return found
         maker = FilesMaker()
         above = path + "/" if path else ""
-        self._read_large(fd, above, listed)
+        self._reader.read_large(fd, above, listed)
+        is_still = True
         for name, status in listed:
-            what, look, status = self._entry(fd, name, status, above + name)
-            maker.add(name, what, look, status)
+            try:
+                what, look, read = self._entry(fd, name, status, above + name)
+            except Gone:
+                is_still = False
+                continue
+            is_still &= read is status or stamp(read) == stamp(status)
+            maker.add(name, what, look, read)
         files = maker.made()
-        if known is not None:
+        if known is not None and is_still:
             known.keep(path, signature, listed, files)
         return files
 
@@ -290,9 +315,12 @@ class _Digesting:
         found: list[tuple[str, os.stat_result]] = []
         for name in self._only.get(relative, ()):
             try:
-                found.append((name, self._tree.status(fd, name)))
+                status = self._tree.status(fd, name)
             except FileNotFoundError:
                 continue
+            if status.st_ctime_ns > self._since_ns:
+                raise moved(f"{path}/{name}".lstrip("/"))
+            found.append((name, status))
         return found
 
     def _inner(
@@ -309,7 +337,10 @@ class _Digesting:
         try:
             below = os.open(name, OPEN_DIR, dir_fd=fd)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            if self._seen is not None and error.errno in GONE:
+                self._seen.moved = path
+                return
+            raise unreadable(path, error) from error
         try:
             body = _body_of(counted_xattrs(below))
             what, look = _what(status, self._keep_owner, body)
@@ -333,70 +364,21 @@ class _Digesting:
         if kind == stat.S_IFREG:
             body = self._index.get(status) if self._index is not None else None
             if body is None:
-                read, body = self._body(fd, name, path)
+                read, body, is_whole = self._reader.read(fd, name, path)
                 read = self._tree.seen(read)
-                if self._index is not None:
+                if self._index is not None and is_whole:
                     self._index.put(read, body)
                 # With a ledger the status has what is noted; nobody changes such trees.
                 status = read if self._tree.ledger is None else status
         elif kind == stat.S_IFLNK:
-            target = os.readlink(name, dir_fd=fd)
+            try:
+                target = os.readlink(name, dir_fd=fd)
+            except OSError as error:
+                self._reader.gone(path, error)
             body = _sha256(os.fsencode(target))
         else:
             body = b""
         return *_what(status, self._keep_owner, body, target), status
-
-    def _read_large(self, fd: int, above: str, listed: _Listed) -> None:
-        """Read the large files among *listed* that must be, several at once, for `_body`."""
-        wanted: dict[tuple[int, int], tuple[str, str]] = {}
-        for name, status in listed:
-            if status.st_size < _LARGE_BYTES or not stat.S_ISREG(status.st_mode):
-                continue
-            if self._index is None or self._index.get(status) is None:
-                # Of two names of a file the second finds what the first has left in the index.
-                wanted.setdefault((status.st_dev, status.st_ino), (name, above + name))
-        if len(wanted) < 2:
-            return
-
-        def read(item: tuple[str, str]) -> None:
-            name, path = item
-            try:
-                self._bodies[path] = self._read(fd, name, path)
-            except Exception as error:  # noqa: BLE001 - raised when it is this file's turn
-                self._bodies[path] = error
-
-        together(read, list(wanted.values()))
-
-    def _body(self, fd: int, name: str, path: str) -> _Read:
-        """Return what a file was when it was read, and the digest of its content."""
-        found = self._bodies.pop(path, None)
-        if isinstance(found, Exception):
-            raise found
-        return found or self._read(fd, name, path)
-
-    def _read(self, fd: int, name: str, path: str) -> _Read:
-        for _ in range(_TRIES):
-            try:
-                file = os.open(name, _READ, dir_fd=fd)
-            except OSError as error:
-                raise _unreadable(path, error) from error
-            try:
-                before = os.fstat(file)
-                if not stat.S_ISREG(before.st_mode):
-                    break
-                state = body_state(counted_xattrs(file))
-                size = 0
-                # A file that grows as fast as it is read has no end.
-                while size <= before.st_size and (data := os.read(file, BUFFER_BYTES)):
-                    size += len(data)
-                    state.update(data)
-                after = os.fstat(file)
-            finally:
-                os.close(file)
-            same_age = not self._tree.is_local or before.st_ctime_ns == after.st_ctime_ns
-            if size == before.st_size and same_age and _stamp(before) == _stamp(after):
-                return before, state.digest()
-        raise _changed(path)
 
 
 class _Pending:
@@ -439,32 +421,8 @@ def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    # Other steps link the files of a snapshot, so that the time of its change moves.
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
 def _open_dir(place: Place) -> int:
     try:
         return place.open_dir()
     except OSError as error:
-        raise _unreadable(place.path, error) from error
-
-
-def _unreadable(path: str, error: OSError) -> Fault:
-    import errno
-
-    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-        return _changed(path)
-    reason = (error.strerror or str(error)).lower()
-    kind = USER if error.errno == errno.EACCES else ENVIRONMENT
-    hints = (UNREADABLE_HINT,) if kind == USER else ()
-    return Fault(kind, f'cannot read "/{path}": {reason}', hints)
-
-
-def _changed(path: str) -> Fault:
-    return Fault(
-        USER,
-        f'"/{path}" changed while it was being read',
-        ("build again when nothing writes to it",),
-    )
+        raise unreadable(place.path, error) from error

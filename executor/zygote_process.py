@@ -18,7 +18,13 @@ from pybuild.executor.keptjobs import KeptJobs
 from pybuild.executor.launch import Launched, launch
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
+from pybuild.model.errors import (
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    SourceMoved,
+    UserError,
+)
 
 _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
@@ -30,6 +36,7 @@ _FAULTS: dict[str, type[PybuildError]] = {
     "user": UserError,
     "environment": EnvironmentFault,
     "internal": InternalError,
+    "moved": SourceMoved,
 }
 
 

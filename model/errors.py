@@ -64,6 +64,10 @@ class UserError(PybuildError):
     exit_code = ExitCode.BUILD_FAILURE
 
 
+class SourceMoved(UserError):
+    """A file of the client was another one when it was looked at again; to be read anew."""
+
+
 class UsageError(UserError):
     """The command line or the configuration file is wrong."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.named import Listing
@@ -44,3 +46,7 @@ class ContentDigest:
 
     digest: Digest
     entries: Listing = ()
+
+
+Contents = Mapping[int, Mapping[Selection, ContentDigest]]
+"""What was read of a vertex's inputs, by the input's index and the selection of it."""

@@ -422,7 +422,13 @@ class Solver:
         emit = partial(self._pass_on, what.ticket, what.vertex.digest)
         result = await runner.run(what.vertex, what.inputs, emit)
         now = self._clock.now()
-        return Ran(ticket=what.ticket, result=result, seconds=max(0.0, now - began), created=now)
+        return Ran(
+            ticket=what.ticket,
+            result=result,
+            seconds=max(0.0, now - began),
+            created=now,
+            contents=runner.reread(what.vertex),
+        )
 
     def _line_of(self, vertex: Vertex) -> Line | None:
         match vertex.op:

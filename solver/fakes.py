@@ -13,7 +13,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.solver.runner import Record
 
@@ -74,6 +74,7 @@ class FakeRunner:
     Attributes:
         ran: names of the vertices that ran, in the order they began.
         ended: those that ended by themselves; cancelled: those that were stopped.
+        reads: what runs read that was not what had been digested, by the vertex's name.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class FakeRunner:
         self.ended: list[str] = []
         self.cancelled: list[str] = []
         self.digested: list[tuple[Result, Selection]] = []
+        self.reads: dict[str, Contents] = {}
         self._made: dict[Result, str] = {}
         self._number = next(_numbers)
         self._count = 0
@@ -137,6 +139,9 @@ class FakeRunner:
             raise RuntimeError(f"{name} failed")
         self.ended.append(name)
         return self.make(vertex, inputs)
+
+    def reread(self, vertex: Vertex) -> Contents:
+        return self.reads.get(vertex.meta.name, {})
 
     def make(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
         """Make the result at once: what `run` gives."""

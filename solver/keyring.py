@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from pybuild.model.digest import Digest
 from pybuild.model.ops import GitSource, HttpSource, ScratchSource
+from pybuild.model.selection import Contents
 from pybuild.solver import keys
 from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, DigestContent, Identify, Probe, Run, SaveAlias
@@ -145,6 +146,69 @@ class Keyring(Ledger, ABC):
         else:
             self._reconcile(node)
             self._touch(node)
+
+    def _correct_key(self, node: Node, contents: Contents) -> None:
+        """Give a node that ran the key of what it read, if that is not what was digested before."""
+        digests = dict(node.digests)
+        for index, selections in node.content.items():
+            for number, selection in enumerate(selections):
+                read = contents.get(index, {}).get(selection)
+                known = digests.get((index, number))
+                if read is not None and known is not None and read.digest != known.digest:
+                    digests[index, number] = read
+        if digests == node.digests:
+            return
+        node.digests = digests
+        node.forget_parts()
+        parts = node.key_parts()
+        assert parts is not None
+        self._forget_key(node)
+        node.key = keys.content_key(node.key_part, parts)
+        node.story.append(f"in truth key {node.key}")
+        self.by_key.setdefault(node.key, {})[node.id] = node
+        for user in node.users.values():
+            if node.id in user.key_ids:
+                self._seek_again(user)
+
+    def _seek_again(self, node: Node) -> None:
+        """Let a node whose key was made from one that is no more seek its key, and so on upwards."""
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if node.solved is not None:
+                continue  # stored under the key that it was found by
+            for ticket in sorted(node.tickets):
+                if isinstance(self.tickets[ticket][1], Probe):
+                    node.tickets.discard(ticket)
+                    del self.tickets[ticket]
+                    self._say(Cancel(ticket), node)
+            node.probe = 0
+            if node.alias is Alias.ASKED:
+                node.alias = Alias.NOT_YET
+            if node.key_settled:
+                self._forget_key(node)
+                node.key, node.key_settled, node.missed = None, False, False
+                node.leader = None
+                node.forget_parts()
+                for user in node.users.values():
+                    if node.id in user.key_ids:
+                        user.keys_missing += 1
+                        if user.wants_keys:
+                            node.key_wanters.add(user.id)
+                        stack.append(user)
+            self._touch(node)
+            self._reconcile(node)
+
+    def _forget_key(self, node: Node) -> None:
+        """Take a node out of the books of its key; who follows it does the work itself."""
+        if node.key is None:
+            return
+        self._hand_over(node)
+        if self.leaders.get(node.key) is node:
+            del self.leaders[node.key]
+        del self.by_key[node.key][node.id]
+        if not self.by_key[node.key]:
+            del self.by_key[node.key]
 
     def _mark_late(self, node: Node) -> None:
         stack = [node]

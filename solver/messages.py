@@ -14,7 +14,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solved
@@ -68,12 +68,15 @@ class Began:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """Answers `Run`."""
+    """Answers `Run`. *contents* is what was read of inputs, if that may not be what was digested."""
 
     ticket: int
     result: Result
     seconds: float = 0.0
     created: float = 0.0
+    contents: Contents = field(
+        hash=False, default_factory=dict[int, Mapping[Selection, ContentDigest]]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pybuild.model.events import Emit
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
 from pybuild.model.record import Record
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import Result
 
 __all__ = ["Record", "RecordStore", "Runner"]
@@ -46,6 +46,13 @@ class Runner(Protocol):
 
         Raises:
             StepError: a process failed; UserError; EnvironmentFault.
+        """
+        ...
+
+    def reread(self, vertex: Vertex) -> Contents:
+        """Return what the run of *vertex* that has just ended read of inputs that others change.
+
+        It may not be what was digested before: then the result belongs to another key.
         """
         ...
 

@@ -25,6 +25,10 @@ soon.
 *Holding.* While a vertex asks for its own stored result, its wants are on hold: what runs goes on,
 nothing new starts.
 
+A key is made before the work is done, and a directory of the client may change in between. A run
+says what it read: where that is something else, the node gets the key of it, and those whose keys
+were made from the old one seek theirs again. Nothing is stored under the key of what was not read.
+
 One run for equal work [KEY-14]: vertices are shared between jobs by digest, and the first vertex
 that misses a key leads; others of the same key wait for its result. This cannot deadlock: what a
 leader still waits for is reached through inputs that count by key, and a key cannot be nested in
@@ -229,8 +233,9 @@ class State(Keyring):
                     if wanted == selection:
                         node.digests[index, number] = content
                 self._touch(node)
-            case Ran(result=result, seconds=seconds, created=created), Run():
+            case Ran(result=result, seconds=seconds, created=created, contents=contents), Run():
                 node.running = 0
+                self._correct_key(node, contents)
                 solved = Solved(result=result, key=node.key, created=created, seconds=seconds)
                 self._say(SaveSeconds(node.vertex.digest, seconds), node)
                 self._made(node, solved)

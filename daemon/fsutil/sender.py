@@ -50,10 +50,11 @@ class Sender:
         """*entries* in order. A file that *open_file* cannot open (OSError) is sent empty."""
         self._entries: Iterator[Stat] = iter(entries)
         self._open = open_file
-        self._files: dict[int, bytes] = {}
+        self._files: dict[int, tuple[bytes, int]] = {}
         self._count = 0
         self._is_listed = False
-        self._requests: deque[tuple[int, bytes]] = deque()
+        self._requests: deque[tuple[int, bytes, int]] = deque()
+        self._left = 0
         self._current: Source | None = None
         self._current_id = -1
         self._fin_wanted = False
@@ -78,10 +79,10 @@ class Sender:
             except Malformed as error:
                 raise Refused(str(error)) from None
             if packet.type == REQ:
-                path = self._files.pop(packet.id, None)
-                if path is None or self._fin_wanted:
+                file = self._files.pop(packet.id, None)
+                if file is None or self._fin_wanted:
                     raise Refused(f"a request for {packet.id}, which is no file or was sent")
-                self._requests.append((packet.id, path))
+                self._requests.append((packet.id, *file))
             elif packet.type == FIN:
                 self._fin_wanted = True
             elif packet.type == ERR:
@@ -113,22 +114,25 @@ class Sender:
                 self._is_listed = True
                 return END_OF_LIST
             if not entry.mode & gomode.TYPE and not entry.linkname:
-                self._files[self._count] = entry.path
+                self._files[self._count] = entry.path, entry.size
             self._count += 1
             return encode_stat(entry)
         if self._current is None and self._requests:
-            self._current_id, path = self._requests.popleft()
+            self._current_id, path, size = self._requests.popleft()
+            # A file that grows as fast as it is sent has no end. One without a size may have bytes.
+            self._left = size or PIECE
             try:
                 self._current = self._open(path)
             except OSError:
                 return encode_data(self._current_id, b"")
         if self._current is not None:
             try:
-                data = self._current.read(PIECE)
+                data = self._current.read(min(PIECE, self._left)) if self._left else b""
             except OSError:
                 data = b""
             if not data:
                 self.close()
+            self._left -= len(data)
             self.sent += len(data)
             return encode_data(self._current_id, data)
         if self._fin_wanted and not self.finished:

@@ -7,6 +7,7 @@ it is. Owners are not told: to the other end everything is root's.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from pybuild.model.gitmodes import as_git_has_it
 from pybuild.model.patterns import PatternMatcher
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What is said of a name that is somebody else's by now, or nobody's.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -102,17 +105,22 @@ class Walk:
             picked = not hidden and (self._everything or self._include.covers(text))
             if not is_dir:
                 if picked:
-                    yield from pending
-                    pending.clear()
-                    yield self._entry(fd, name, here, status)
+                    entry = self._entry(fd, name, here, status)
+                    if entry is not None:
+                        yield from pending
+                        pending.clear()
+                        yield entry
                 continue
             if not picked and not (self._everything or self._include.may_cover_below(text)):
                 continue
             entry = self._entry(fd, name, here, status)
             try:
                 below = os.open(name, _OPEN_DIR, dir_fd=fd)
-            except FileNotFoundError:
-                continue
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                raise
+            assert entry is not None
             try:
                 if picked:
                     yield from pending
@@ -130,13 +138,19 @@ class Walk:
     def _skips(self, path: str) -> bool:
         return self._exclude is not None and self._exclude.can_skip_dir(path)
 
-    def _entry(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> Stat:
+    def _entry(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> Stat | None:
+        """Return what is told of an entry; None: it is a link that went meanwhile."""
         mode = as_git_has_it(status.st_mode) if self._git_modes else status.st_mode
         found = stat_entry(path, mode, status.st_size, status.st_mtime_ns)
         if self._keep_owners:
             found.uid, found.gid = status.st_uid, status.st_gid
         if stat.S_ISLNK(mode):
-            found.linkname = os.readlink(name, dir_fd=fd)
+            try:
+                found.linkname = os.readlink(name, dir_fd=fd)
+            except OSError as error:
+                if error.errno in _GONE:
+                    return None
+                raise
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             found.devmajor, found.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
         elif status.st_nlink > 1 and stat.S_ISREG(mode):

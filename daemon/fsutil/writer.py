@@ -40,7 +40,7 @@ class TreeWriter:
             also counts as changed when its time is of whole seconds, as archives and tools that
             pin times make them.
         index: told the digest of each file as it is written, so that nobody has to read it again
-            (`treehash.body_state`), and asked about those that stay.
+            (`filereading.body_state`), and asked about those that stay.
         merge: leave alone what is there and was not sent; a directory in the way of something
             else is then an error.
         own: give things their owners. Without, all belongs to whoever runs this, and the bits

@@ -15,7 +15,7 @@ from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
-from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error, moved
 from pybuild.image import recorded
 
 TYPE_CHECKING = False
@@ -37,7 +37,8 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
         upper, work: empty directories for overlay, on one file system.
         mount_dir: an empty directory that may be mounted on.
         inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``
-            with ``git_modes`` where files are to have those.
+            with ``git_modes`` where files are to have those, ``as_it_comes`` where what changes
+            meanwhile is taken as it was read.
         actions: as `encode.encode_action` makes them; a copy with ``changed`` as `Refresher` has it,
             and ``under``, the base without the earlier copy.
         look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
@@ -171,12 +172,14 @@ class Mounts:
         """Open an input: a read-only overlay of a snapshot, or a directory of the client."""
         if "local" in source:
             try:
-                return Tree.open(
+                tree = Tree.open(
                     source["local"],
                     source.get("exclude", ()),
                     is_local=True,
                     git_modes=source.get("git_modes", False),
                 )
+                tree.as_it_comes = source.get("as_it_comes", False)
+                return tree
             except ValueError as error:
                 raise Fault(USER, str(error)) from error
         deltas: list[str] = source["deltas"]
@@ -282,7 +285,7 @@ class _Work:
             return
         sources = select(tree, action["source"], wildcard=action["wildcard"])
         if not sources and not action["allow_empty"]:
-            raise _not_found(action["source"])
+            raise _not_found(tree, action["source"])
         for source in sources:
             try:
                 if action["unpack"] and self._unpack(tree, source, dest, owner, mtime_ns):
@@ -294,7 +297,7 @@ class _Work:
                     follow=action["follow_source_links"],
                 )
             except FileNotFoundError as error:
-                raise _not_found("/" + source.path) from error
+                raise _not_found(tree, "/" + source.path) from error
         above = copier.top + "/" if copier.top else ""
         self.met = [path.removeprefix(above) for path in copier.met if path.startswith(above)]
         if "under" in action and mtime_ns is None:
@@ -322,9 +325,9 @@ class _Work:
                     copier.copy(source, action["dest"] + "/", contents_only=True, follow=True)
                     found = True
             except FileNotFoundError as error:
-                raise _not_found(action["source"]) from error
+                raise _not_found(tree, action["source"]) from error
         if not found and not action["wildcard"]:
-            raise _not_found(action["source"])
+            raise _not_found(tree, action["source"])
 
     def _unpack(
         self,
@@ -354,5 +357,8 @@ class _Work:
         return True
 
 
-def _not_found(path: str) -> Fault:
+def _not_found(tree: Tree, path: str) -> Fault:
+    """Return the fault for what is not there; it was, in a directory of the client, when digested."""
+    if tree.is_local:
+        return moved(path.strip("/"))
     return Fault(USER, f'"{path}": not found')

@@ -12,8 +12,8 @@ from pybuild.executor.files.content import copy_content, copy_xattrs
 from pybuild.executor.files.making import Maker, clear, give, make_node
 from pybuild.executor.files.present import Look, is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
-from pybuild.executor.files.tree import OPEN_DIR
-from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.executor.files.tree import GONE, OPEN_DIR
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Copier:
         if kind == stat.S_IFREG:
             self._file(node, name, status, path, target, new, where)
         elif kind == stat.S_IFLNK:
-            self._symlink(node, name, status, target, new, where)
+            self._symlink(node, name, status, path, target, new, where)
         else:
             self._node(status, target, new, where)
 
@@ -232,8 +232,9 @@ class Copier:
     ) -> None:
         try:
             source = os.open(name, OPEN_DIR, dir_fd=node.source)
-        except (FileNotFoundError, NotADirectoryError, OSError) as error:
-            raise self._changed(path, error) from error
+        except OSError as error:
+            self._gone(path, error)
+            return
         inner = Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
         try:
             if included:
@@ -262,17 +263,14 @@ class Copier:
             return
         try:
             source = os.open(name, _READ, dir_fd=node.source)
-        except FileNotFoundError as error:
-            raise self._changed(path, error) from error
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):
-                raise self._changed(path, error) from error
-            error.filename = "/" + path
-            raise
+            self._gone(path, error)
+            return
         try:
             before = os.fstat(source)
             if not stat.S_ISREG(before.st_mode):
-                raise self._changed(path)
+                self._gone(path)
+                return
             out = self._fresh(
                 target,
                 new,
@@ -287,8 +285,11 @@ class Copier:
                 return
 
             def end(source: int, out: int, copied: int) -> None:
-                if copied != before.st_size or self._is_changed(before, os.fstat(source)):
-                    raise self._changed(path)
+                is_still = copied == before.st_size and not self._is_changed(
+                    before, os.fstat(source)
+                )
+                if not (is_still or self._source.as_it_comes):
+                    raise moved(path)
                 self._finish(where, source, out, status)
                 self._tell(before.st_size)
 
@@ -354,11 +355,16 @@ class Copier:
         node: Dir,
         name: str,
         status: os.stat_result,
+        path: str,
         target: int,
         new: str,
         where: str,
     ) -> None:
-        text = os.readlink(name, dir_fd=node.source)
+        try:
+            text = os.readlink(name, dir_fd=node.source)
+        except OSError as error:
+            self._gone(path, error)
+            return
         look = self._look(status)
 
         def make() -> bool:
@@ -454,15 +460,20 @@ class Copier:
             self._source.is_local and before.st_ctime_ns != after.st_ctime_ns
         )
 
-    def _changed(self, path: str, error: BaseException | None = None) -> Fault:
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EMFILE, errno.EPERM):
-            reason = (error.strerror or "").lower()
-            return Fault(ENVIRONMENT, f'cannot read "/{path}": {reason}')
-        return Fault(
-            USER,
-            f'"/{path}" changed while it was being copied',
-            ("build again when nothing writes to it",),
-        )
+    def _gone(self, path: str, error: OSError | None = None) -> None:
+        """Pass over what was listed and has gone, or given its name to something else.
+
+        Raises:
+            Fault: it may not, or it cannot be read. OSError: another matter.
+        """
+        if error is not None and error.errno not in (*GONE, errno.ENXIO, errno.EINVAL):
+            if error.errno in (errno.EACCES, errno.EMFILE, errno.EPERM):
+                reason = (error.strerror or "").lower()
+                raise Fault(ENVIRONMENT, f'cannot read "/{path}": {reason}') from error
+            error.filename = "/" + path
+            raise error
+        if not self._source.as_it_comes:
+            raise moved(path) from error
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -10,9 +10,14 @@ from pybuild.model.snapshot import LocalTree
 _SECOND_NS = 1_000_000_000
 
 
-def encode_local(tree: LocalTree) -> dict[str, Any]:
-    """Return a directory of the client as an input of `apply.apply`."""
-    return {"local": tree.path, "exclude": list(tree.exclude), "git_modes": tree.git_modes}
+def encode_local(tree: LocalTree, *, as_it_comes: bool = False) -> dict[str, Any]:
+    """Return a directory of the client as an input of `apply.apply`.
+
+    Args:
+        as_it_comes: what changes while it is read is taken as it was read, and is no fault.
+    """
+    found = {"local": tree.path, "exclude": list(tree.exclude), "git_modes": tree.git_modes}
+    return {**found, "as_it_comes": True} if as_it_comes else found
 
 
 def encode_action(action: FileAction, *, is_scratch: bool) -> dict[str, Any]:

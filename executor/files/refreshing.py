@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from pybuild.executor.files.copying import Copier
+from pybuild.executor.zygote.faults import moved
 from pybuild.image import overlayfs
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ class Refresher(Copier):
             try:
                 status = self._source.status(node.source, name)
             except FileNotFoundError as error:
-                raise self._changed(prefix + name, error) from error
+                raise moved(prefix + name) from error
             self._entry(node, name, status, prefix + name, below + name, name)
 
 

@@ -15,7 +15,7 @@ import os
 import stat
 from operator import itemgetter
 
-from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.executor.zygote.faults import USER, Fault, moved
 from pybuild.image.recorded import amended
 from pybuild.model.gitmodes import as_git_has_it
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_LINKS = 255
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What opening a directory says when it is one no longer.
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -85,8 +85,8 @@ class Place:
         try:
             return os.open(self.name, OPEN_DIR, dir_fd=self.fd)
         except OSError as error:
-            if self.is_dir and error.errno in _GONE:
-                raise _changed(self.path) from error
+            if self.is_dir and error.errno in GONE:
+                raise moved(self.path) from error
             raise
 
     def child(self, name: str) -> Place:
@@ -120,6 +120,8 @@ class Tree:
             something below it is [E204].
         ledger: what is noted about its files, where the file system cannot have their owners.
         git_modes: files have the modes that git would store for them (`model.gitmodes`).
+        as_it_comes: what changes while it is copied is taken as it was read.
+        watch: told of each directory before its names are read, and of each link that is followed.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Tree:
         self.ledger = ledger
         self.git_modes = git_modes
         self.is_local = is_local
+        self.as_it_comes = False
         self.exclude = tuple(exclude)
         self.matcher: PatternMatcher | None = None
         if exclude:
@@ -143,6 +146,7 @@ class Tree:
 
             self.matcher = PatternMatcher(exclude)
         self._shows: dict[str, bool] = {}
+        self.watch: Callable[[str, os.stat_result], None] | None = None
 
     @classmethod
     def open(
@@ -216,7 +220,9 @@ class Tree:
                     try:
                         target = os.readlink(part, dir_fd=fds[-1])
                     except OSError as error:
-                        raise _changed(here) from error
+                        raise moved(here) from error
+                    if self.watch is not None:
+                        self.watch(here, status)
                     if target.startswith("/"):
                         names.clear()
                         while len(fds) > 1:
@@ -264,8 +270,8 @@ class Tree:
         try:
             return os.open(name, _STEP, dir_fd=fd)
         except OSError as error:
-            if is_dir and error.errno in _GONE:
-                raise _changed(path) from error
+            if is_dir and error.errno in GONE:
+                raise moved(path) from error
             error.filename = "/" + path
             raise
 
@@ -292,7 +298,12 @@ class Tree:
             return False
         found = self._shows.get(path)
         if found is None:
-            below = os.open(name, OPEN_DIR, dir_fd=fd)
+            try:
+                below = os.open(name, OPEN_DIR, dir_fd=fd)
+            except OSError as error:
+                if self.is_local and error.errno in GONE:
+                    return False  # it went while we looked, as if it had never been
+                raise
             try:
                 found = bool(self.entries(below, path, first_only=True))
             finally:
@@ -315,6 +326,8 @@ class Tree:
                 f'"/{shown}" is {path.count("/") + 1} directories deep: '
                 f"paths of more than {_PATH_BYTES} bytes cannot be copied or mounted",
             )
+        if self.watch is not None:
+            self.watch(path, os.fstat(fd))
         with os.scandir(fd) as scan:
             found: list[tuple[str, os.stat_result]] = []
             for entry in scan:
@@ -343,11 +356,3 @@ class Tree:
 def _parts(path: str) -> list[str]:
     """Return the components of *path*, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
-
-
-def _changed(path: str) -> Fault:
-    return Fault(
-        USER,
-        f'"/{path}" changed while it was being read',
-        ("build again when nothing writes to it",),
-    )

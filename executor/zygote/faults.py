@@ -1,6 +1,6 @@
 """How a worker says what went wrong, in terms that cross a process border.
 
-`Fault` becomes `UserError`, `EnvironmentFault` or `InternalError` in the main process; the model's
+`Fault` becomes `UserError`, `EnvironmentFault`, `InternalError` or `SourceMoved` in the main process; the model's
 own classes are not used here because importing them costs more than running a step.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 USER = "user"
 ENVIRONMENT = "environment"
 INTERNAL = "internal"
-KINDS = (USER, ENVIRONMENT, INTERNAL)
+MOVED = "moved"
+KINDS = (USER, ENVIRONMENT, INTERNAL, MOVED)
 
 
 class Fault(Exception):
     """Something the caller must hear of.
 
     Args:
-        kind: ``user``, ``environment`` or ``internal``: who can mend it.
+        kind: ``user``, ``environment`` or ``internal``: who can mend it; ``moved``: a file of the
+            client changes while it is read.
         message: starts in lower case and names the value.
         hints: at most two things to do.
     """
@@ -28,6 +30,13 @@ class Fault(Exception):
         self.kind = kind
         self.message = message
         self.hints = tuple(hints)
+
+
+def moved(path: str) -> Fault:
+    """Return the fault for a file of the client, a path inside its tree, that is not what it was."""
+    return Fault(
+        MOVED, f'"/{path}" changes while it is read', ("build again when nothing writes to it",)
+    )
 
 
 def describe_os_error(error: OSError, doing: str = "") -> str:

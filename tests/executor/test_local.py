@@ -13,6 +13,7 @@ from pybuild.executor import statindex
 from pybuild.executor.contextscan import scan_signature
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.local import LocalDigester
+from pybuild.executor.seen import Seen
 from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import Selection
@@ -280,7 +281,7 @@ def test_missing_context_directory_is_a_fault_of_the_environment(tmp_path: Path)
         digester(tmp_path, HandClock(tmp_path)).digest(LocalTree(str(tmp_path / "no")), Selection())
 
 
-def test_file_that_never_stands_still_is_an_error(
+def test_file_that_never_stands_still_is_taken_as_it_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = build(tmp_path / "ctx", {"log": "x"})
@@ -294,8 +295,9 @@ def test_file_that_never_stands_still_is_an_error(
         return data[:1]
 
     monkeypatch.setattr(os, "read", grow)
-    with pytest.raises(UserError, match='^"/log" changed while it was being read$'):
-        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection())
+    seen = Seen()
+    digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(), seen=seen)
+    assert seen.moved == "log"
 
 
 def test_directory_swapped_for_a_link_while_reading_is_not_followed(
@@ -314,8 +316,10 @@ def test_directory_swapped_for_a_link_while_reading_is_not_followed(
         return found
 
     monkeypatch.setattr(Tree, "entries", swap)
-    with pytest.raises(UserError, match="changed while it was being read"):
-        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection())
+    seen = Seen()
+    found = digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(), seen=seen)
+    assert seen.moved == "dir"
+    assert [path for path, _ in found.entries if path] == []
 
 
 @pytest.mark.parametrize(

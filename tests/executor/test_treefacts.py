@@ -13,6 +13,7 @@ from pybuild.executor.earliercopies import EarlierCopy
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.treefacts import TreeFacts
 from pybuild.executor.treehash import add_facts, tree_digest
+from pybuild.executor.zygote.faults import Fault
 from tests.executor.filetrees import Entry, Link, Spec, build
 
 SELECTION: dict[str, Any] = {
@@ -110,13 +111,15 @@ def test_some_of_it_can_be_looked_at_again(tmp_path: Path) -> None:
     (root / "src/a").write_text("not looked at")
     os.utime(root / "src", (5, 5))
 
-    def again() -> str | None:
+    def again(since_ns: int = 1 << 62) -> str | None:
         facts = TreeFacts()
         with Tree.open(str(root), is_local=True) as tree:
-            add_facts(facts, tree, SELECTION, None, earlier.names)
+            add_facts(facts, tree, SELECTION, None, earlier.names, since_ns)
         return facts.differs(before, earlier.changed)
 
     assert again() is None
+    with pytest.raises(Fault, match='"/src/d" changes while it is read'):
+        again(since_ns=1)
     (root / "src/d/b").write_text("X")
     assert again() == "d/b"
     (root / "src/d/b").unlink()

@@ -271,6 +271,6 @@ def test_of_large_files_that_change_the_first_one_is_named(
             os.utime(fd, ns=(0, next(times)))
         return usual(fd, size)
 
-    monkeypatch.setattr("pybuild.executor.treehash.os.read", read_and_touch)
-    with pytest.raises(Fault, match='"/f2" changed while it was being read'):
+    monkeypatch.setattr("pybuild.executor.filereading.os.read", read_and_touch)
+    with pytest.raises(Fault, match='"/f2" changes while it is read'):
         digest(root)

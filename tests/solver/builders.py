@@ -177,7 +177,9 @@ class Desk:
             case Run(ticket=ticket, inputs=inputs):
                 if name in self.runner.fail:
                     return Failed(ticket, RuntimeError(f"{name} failed"))
-                return Ran(ticket=ticket, result=self.runner.make(what.vertex, inputs))
+                made = self.runner.make(what.vertex, inputs)
+                read = self.runner.reread(what.vertex)
+                return Ran(ticket=ticket, result=made, contents=read)
 
     def send(self, event: Event) -> list[Instruction]:
         out = self.state.handle(event)

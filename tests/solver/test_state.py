@@ -8,6 +8,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError
 from pybuild.model.ops import DiffOp, Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
+from pybuild.solver import keys
 from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, Identify, JobDone, Phase, Probe, Run
@@ -612,3 +613,20 @@ def test_copies_in_a_chain_whose_sources_are_known_early_take_a_look_each(
         return counted
 
     assert looks(160) < 3 * looks(80)
+
+
+def test_a_copy_that_read_other_bytes_is_stored_under_the_key_of_those() -> None:
+    """A directory of the client changes between its digest and the copy."""
+    definition = copy("copy", image(), local(), "/x")
+    top = run("top", definition)
+    (selection,) = keys.content_inputs(definition)[1]
+    desk = Desk(runner=FakeRunner(files={"/x": "old"}))
+    new = FakeRunner(files={"/x": "new"}).digest(LocalTree("/context"), selection)
+    desk.runner.reads["copy"] = {1: {selection: new}}
+    made = desk.solve(top)
+    unchanged = Desk(desk.records, FakeRunner(files={"/x": "new"}))
+    assert unchanged.solve(top).of(top).result == made.of(top).result
+    assert names(unchanged) == []
+    other = Desk(desk.records, FakeRunner(files={"/x": "old"}))
+    other.solve(top)
+    assert names(other) == ["copy", "top"]
