@@ -43,7 +43,7 @@ class Resolutions:
         import tempfile
 
         with suppress(FileExistsError):
-            os.mkdir(self._dir, 0o700)
+            os.makedirs(self._dir, 0o700)
         value = {
             "reference": str(reference),
             "platform": str(platform),

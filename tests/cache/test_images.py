@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from pybuild.cache.images import NAME, REF_NAME
+from pybuild.cache.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest, canonical_json
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.missing import BlobMissing
+from pybuild.model.platform import LINUX_AMD64
+from pybuild.model.reference import Reference
 from tests.cache import children
 
 
@@ -264,3 +267,12 @@ def test_what_any_owner_names_is_not_freed(store: Store) -> None:
         view.images.tag("app", made)
     assert store.images.signature() != before
     assert made.digest in store.images.others()
+
+
+def test_answers_of_registries_are_kept_for_an_owner_who_has_no_folder_yet(store: Store) -> None:
+    reference = Reference.parse("app")
+    with store.view("names/1") as view:
+        made = image(store, "theirs")
+        Resolutions(view.names_dir).put(reference, LINUX_AMD64, made)
+        assert Resolutions(view.names_dir).get(reference, LINUX_AMD64) == made
+    assert Resolutions(store.names_dir).get(reference, LINUX_AMD64) is None
