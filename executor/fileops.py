@@ -162,7 +162,8 @@ class FileOps:
             op = FileOp(actions=(action,))
             copy = await self._whole(op, Snapshot(), {}, args, lambda _: None)
             self._contexts.hold(tree, copy)
-            warn(f"{moved.message}: the build has it as it was read last")
+            path = moved.message.rpartition('"')[0]
+            warn(f'{path}" changes while it is read: the build has it as it was read last')
 
     async def held(self, tree: LocalTree, path: str, readings: Readings) -> ContextCopy:
         """Return the copy that stands for *tree*, and what it has of the selections of *readings*."""

@@ -15,7 +15,7 @@ from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
-from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error, moved
+from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, USER, Fault, describe_os_error
 from pybuild.image import recorded
 
 TYPE_CHECKING = False
@@ -359,6 +359,4 @@ class _Work:
 
 def _not_found(tree: Tree, path: str) -> Fault:
     """Return the fault for what is not there; it was, in a directory of the client, when digested."""
-    if tree.is_local:
-        return moved(path.strip("/"))
-    return Fault(USER, f'"{path}": not found')
+    return Fault(MOVED if tree.is_local else USER, f'"{path}": not found')

@@ -126,7 +126,7 @@ def test_missing_literal_source_fails(bench: Bench) -> None:
     """E126."""
     with pytest.raises(Fault, match='^"/nope": not found$') as caught:
         bench.delta(BASE).context({"a": ""}).run(copy("/nope", "/d/"))
-    assert caught.value.kind == "user"
+    assert caught.value.kind == "moved"
 
 
 def test_whole_context_without_ignored_files(bench: Bench) -> None:
