@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import resource
 import signal
@@ -13,7 +12,6 @@ import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from pybuild.attest.machine import read_machine
@@ -24,10 +22,10 @@ from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer, ServerSettings
 from pybuild.daemon.control.service import ControlService
-from pybuild.daemon.grpc.doorway import Doorway
 from pybuild.daemon.grpc.limits import Limits
 from pybuild.daemon.grpc.server import GrpcServer
 from pybuild.daemon.tls import server_context
+from pybuild.doorway import Doorway, listen_tcp
 from pybuild.engine import Engine
 from pybuild.model.errors import EnvironmentFault, UsageError
 
@@ -129,54 +127,15 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
         if parts.scheme == "unix":
             bound = _unix_socket(parts.path)
             bound.listen(_BACKLOG)
-            return [Doorway(grpc, bound)]
+            return [Doorway(grpc.protocol, grpc.room, bound)]
         if parts.scheme == "tcp" and parts.port is not None:
-            listeners = await _tcp_sockets(parts.hostname, parts.port)
-            return [Doorway(grpc, bound, context) for bound in listeners]
+            listeners = await listen_tcp(parts.hostname, parts.port, _BACKLOG)
+            return [Doorway(grpc.protocol, grpc.room, bound, context) for bound in listeners]
     except OSError as error:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
     except ValueError as error:
         raise UsageError(f"invalid address {address}: {error}") from error
     raise UsageError(f"invalid address {address}: expected unix://PATH or tcp://HOST:PORT")
-
-
-async def _tcp_sockets(host: str | None, port: int) -> list[socket.socket]:
-    """Listen on all addresses of *host*, or of this machine."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
-    )
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        for family, _, _, _, place in dict.fromkeys(found):
-            try:
-                bound.append(_tcp_socket(family, place))
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                missing = error  # a name may have addresses that this machine has not
-        if missing is not None and not bound:
-            raise missing
-    except OSError:
-        for own in bound:
-            own.close()
-        raise
-    return bound
-
-
-def _tcp_socket(family: int, place: tuple[Any, ...]) -> socket.socket:
-    own = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        own.bind(place)
-        own.listen(_BACKLOG)
-    except OSError:
-        own.close()
-        raise
-    return own
 
 
 def _unix_socket(path: str) -> socket.socket:

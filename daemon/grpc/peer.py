@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import Any
 
 from pybuild.daemon.grpc.certificate import identity
+from pybuild.doorway import uid_of
 from pybuild.model.dataclass import dataclass
 
 ANONYMOUS = "anonymous"
-_UCRED = struct.Struct("iII")
-_MAPPED = b"\0" * 10 + b"\xff\xff"  # an IPv4 address in one of IPv6
-_SUBSCRIBER = 8  # bytes of an IPv6 address: who has one has 2**64
 _NOBODY = 0xFFFF_FFFF  # the kernel's word for a user that it does not know
 
 
@@ -45,7 +42,7 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return the other side of a connected socket, after TLS where there is any."""
     own = transport.get_extra_info("socket")
     if own is not None and own.family == socket.AF_UNIX:
-        uid = _uid(own)
+        uid = uid_of(own)
         if uid == _NOBODY:
             return Peer("unix", refusal="the kernel does not say which user this is")
         return Peer("unix", owner=user(uid))
@@ -67,26 +64,3 @@ def _remote(address: str, tls: Any) -> Peer:
             "tcp", address, refusal="the client's certificate has neither a subject nor other names"
         )
     return Peer("tcp", address, f"certificate:{name}")
-
-
-def machine_of(own: socket.socket) -> str:
-    """Return where an accepted socket comes from: a user, a machine, a network of one subscriber.
-
-    For counting, before anything is known of its owner.
-    """
-    if own.family == socket.AF_UNIX:
-        return user(_uid(own))
-    try:
-        host = own.getpeername()[0].partition("%")[0]
-        if own.family == socket.AF_INET:
-            return str(host)
-        packed = socket.inet_pton(socket.AF_INET6, host)
-    except (OSError, IndexError):
-        return ""  # it has gone
-    mapped = packed.startswith(_MAPPED)
-    return packed[len(_MAPPED) :].hex() if mapped else packed[:_SUBSCRIBER].hex()
-
-
-def _uid(own: socket.socket) -> int:
-    credentials = own.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return int(_UCRED.unpack(credentials)[1])

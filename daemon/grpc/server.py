@@ -19,6 +19,7 @@ from pybuild.daemon.grpc.tunnel import ByteStream, Tunnel
 from pybuild.daemon.http2.connection import Connection
 from pybuild.daemon.http2.errors import ErrorCode, StreamGone
 from pybuild.daemon.http2.events import Fields, Headers
+from pybuild.doorway import Room
 
 
 class GrpcServer:
@@ -32,8 +33,16 @@ class GrpcServer:
         self._closing = False
 
     @property
-    def limits(self) -> Limits:
-        return self._limits
+    def room(self) -> Room:
+        """How many connections find room at a door."""
+        limits = self._limits
+        return Room(
+            connections=limits.connections,
+            machine=limits.peer_connections,
+            waiting=limits.waiting,
+            begin_s=limits.preface_s,
+            idle_s=limits.idle_s,
+        )
 
     def protocol(self) -> SocketProtocol:
         """Return the protocol of a new socket, for `Doorway`, ``loop.create_server`` and its like."""

@@ -106,6 +106,22 @@ class SocketProtocol(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_LINGER_S, self._transport.abort)
 
+    @property
+    def protocol(self) -> SocketProtocol:
+        """Itself, for `Doorway`."""
+        return self
+
+    def idle_since(self) -> float | None:
+        """Return since when there has been no call, in the loop's time; None while there is one."""
+        link = self.link
+        return None if not self.begun.is_set() or link is None or link.flows else link.used_at
+
+    def leave(self) -> None:
+        """Say goodbye, and close."""
+        if self.link is not None:
+            self.link.connection.go_away()
+            self.link.close(RpcError(Code.UNAVAILABLE, "the connection was idle"))
+
     def abort(self) -> None:
         """Close at once, whatever is under way."""
         if self._transport is not None:

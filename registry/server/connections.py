@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -20,18 +22,52 @@ from pybuild.registry.lost import printable
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class HttpVisit:
+    """One connection of HTTP, as a `Doorway` sees it."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self.protocol = handler
+        self.begun = asyncio.Event()
+        self.gone = asyncio.Event()
+        self._answering = 0
+        self._used_at = 0.0
+
+    @contextmanager
+    def answering(self) -> Generator[None]:
+        """A request is being answered."""
+        self.begun.set()
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            self._used_at = asyncio.get_running_loop().time()
+
+    def lost(self) -> None:
+        self.begun.set()
+        self.gone.set()
+
+    def idle_since(self) -> float | None:
+        return None if self._answering or not self.begun.is_set() else self._used_at
+
+    def leave(self) -> None:
+        self.protocol.close()
+        self.abort()
+
+    def abort(self) -> None:
+        transport = self.protocol.transport
+        if transport is not None:
+            transport.abort()
+
+
 class PatientServer(web.Server):
     """A server whose patience with the silent ends."""
 
-    def __init__(
-        self, answer: Answer, *, most: int, patience_s: float, keep_alive_s: float
-    ) -> None:
+    def __init__(self, answer: Answer, *, keep_alive_s: float) -> None:
         """Begin nothing yet.
 
         Args:
-            most: connections at once; the next is closed as it comes.
-            patience_s: until a connection's first request must be there, head and all.
-            keep_alive_s: until its next must.
+            keep_alive_s: until a connection's next request must be there, head and all.
         """
         super().__init__(
             self._heard,
@@ -41,30 +77,27 @@ class PatientServer(web.Server):
             keepalive_timeout=keep_alive_s,
         )
         self._answer = answer
-        self._most = most
-        self._patience_s = patience_s
-        self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
+        # Weak: nobody is told of one that came to nothing, as its TLS failed.
+        self._visits: WeakValueDictionary[RequestHandler, HttpVisit] = WeakValueDictionary()
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > self._most:
-            transport.abort()
-            return
-        loop = asyncio.get_running_loop()
-        self._silent[handler] = loop.call_later(self._patience_s, transport.abort)
+    def visit(self) -> HttpVisit:
+        """Return what a new connection is to be given to, for `Doorway`."""
+        visit = HttpVisit(self())
+        self._visits[visit.protocol] = visit
+        return visit
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        self._end_of_silence(handler)
+        visit = self._visits.pop(handler, None)
+        if visit is not None:
+            visit.lost()
         super().connection_lost(handler, exc)
 
     async def _heard(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._end_of_silence(request.protocol)
-        return await self._answer(request)
-
-    def _end_of_silence(self, handler: RequestHandler) -> None:
-        timer = self._silent.pop(handler, None)
-        if timer is not None:
-            timer.cancel()
+        visit = self._visits.get(request.protocol)
+        if visit is None:
+            return await self._answer(request)
+        with visit.answering():
+            return await self._answer(request)
 
 
 class _OurOwnFaults(logging.Handler):

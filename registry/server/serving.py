@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Sequence
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
+from pybuild.doorway import Doorway, Room, listen_tcp
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
@@ -18,7 +20,7 @@ from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.htpasswd import Htpasswd
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import Limits, ServerSettings
 from pybuild.registry.server.tokens import Issuer
 
 _BACKLOG = 512
@@ -71,31 +73,45 @@ async def _site(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[list[str]]:
     settings = registry.hosting.settings
-    server = PatientServer(
-        answer,
-        most=settings.limits.connections,
-        patience_s=settings.limits.idle_s,
-        keep_alive_s=_KEEP_ALIVE_S,
-    )
+    server = PatientServer(answer, keep_alive_s=_KEEP_ALIVE_S)
     runner = web.ServerRunner(server, shutdown_timeout=settings.grace_s)
     await runner.setup()
+    doors: list[Doorway] = []
+    names: list[str] = []
     try:
         for address in addresses:
             host, port = parse_address(address)
             try:
-                await web.TCPSite(
-                    runner, host or None, port, ssl_context=tls, backlog=_BACKLOG
-                ).start()
+                for own in await listen_tcp(host or None, port, _BACKLOG):
+                    names.append(_shown(own.getsockname()))
+                    doors.append(Doorway(server.visit, _room(settings.limits), own, tls))
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise EnvironmentFault(f"cannot listen on {address}: {reason}") from error
-        yield [_shown(name) for name in runner.addresses]
+        yield names
         # aiohttp takes in no more bytes of bodies once it shuts down, so those come first.
-        for site in list(runner.sites):
-            await site.stop()
+        for door in doors:
+            door.close()
         await registry.drain(settings.grace_s)
     finally:
+        for door in doors:
+            door.close()
         await runner.cleanup()
+
+
+def _room(limits: Limits) -> Room:
+    """Leave descriptors for blobs: connections get a half of what the process may have."""
+    most = limits.connections
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY:
+        most = max(1, min(most, files // 2))
+    return Room(
+        connections=most,
+        machine=most - most // 4,  # so that one machine leaves room for others
+        waiting=max(10, most // 10),
+        begin_s=limits.idle_s,
+        idle_s=2 * _KEEP_ALIVE_S,
+    )
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -16,13 +16,12 @@ import uvloop
 
 from pybuild.daemon.grpc.calls import Call, Handler
 from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.doorway import Doorway
 from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.peer import machine_of
 from pybuild.daemon.grpc.server import GrpcServer
 from pybuild.daemon.grpc.sockets import speak_h2
 from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.http2.frames import PREFACE
+from pybuild.doorway import Doorway, machine_of
 from pybuild.model.trust import trusting
 from tests.daemon.serving import ECHO, WAIT_S
 from tests.daemon.wire import GREETING
@@ -74,7 +73,7 @@ def on(limits: Limits, use: Use, loop: Callable[[], asyncio.AbstractEventLoop], 
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path / "s"))
         listener.listen(512)
-        site = Site(Doorway(server, listener), f"unix://{path}/s")
+        site = Site(Doorway(server.protocol, server.room, listener), f"unix://{path}/s")
         try:
             async with asyncio.timeout(WAIT_S):
                 await use(site)
@@ -149,7 +148,7 @@ def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pybuild.daemon.grpc.doorway._FRESH_S", 0.0)
+    monkeypatch.setattr("pybuild.doorway._FRESH_S", 0.0)
 
     async def use(site: Site) -> None:
         busy = [await Channel.connect(site.address) for _ in range(3)]
@@ -198,8 +197,8 @@ def test_one_peer_cannot_have_all(
     def comes(own: socket.socket) -> str:
         return coming[0]
 
-    monkeypatch.setattr("pybuild.daemon.grpc.doorway.machine_of", comes)
-    monkeypatch.setattr("pybuild.daemon.grpc.doorway._FRESH_S", 60.0)
+    monkeypatch.setattr("pybuild.doorway.machine_of", comes)
+    monkeypatch.setattr("pybuild.doorway._FRESH_S", 60.0)
 
     async def use(site: Site) -> None:
         first = await site.come(5, saying=GREETING)
@@ -222,7 +221,7 @@ def test_the_silent_of_one_peer_crowd_out_their_own(
     def comes(own: socket.socket) -> str:
         return coming[0]
 
-    monkeypatch.setattr("pybuild.daemon.grpc.doorway.machine_of", comes)
+    monkeypatch.setattr("pybuild.doorway.machine_of", comes)
 
     async def use(site: Site) -> None:
         slow = await site.come(2)
@@ -273,7 +272,7 @@ def test_silence_before_tls_costs_no_descriptor_for_long(
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)
         port = listener.getsockname()[1]
-        door = Doorway(server, listener, inside)
+        door = Doorway(server.protocol, server.room, listener, inside)
         before = sockets()
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         half = [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -11,9 +12,11 @@ import pytest
 
 from pybuild.cache.repositories import listed
 from pybuild.model.digest import Digest
+from pybuild.model.trust import trusting
 from pybuild.registry.server.settings import Limits, ServerSettings
 from tests.registry.conftest import run
 from tests.registry.server.serving import Served, served, sha512
+from tests.registry.servers import Authority
 
 DATA = bytes(range(256)) * 8
 
@@ -415,5 +418,24 @@ def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) ->
             assert b" 400 " in await first_line(one, "/v2/A/manifests/v1")
         async with served(tmp_path, ServerSettings(read_only=True, grace_s=0.2)) as one:
             assert b" 405 " in await first_line(one, path)
+
+    run(work())
+
+
+def test_the_silent_before_tls_are_counted_and_crowd_out_only_their_own(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    settings = ServerSettings(cert=str(authority.cert), key=str(authority.key), grace_s=0.2)
+
+    async def work() -> None:
+        async with served(tmp_path / "store", settings) as one:
+            host, _, port = one.host.partition(":")
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+            with suppress(ConnectionError):
+                assert await silent[0][0].read() == b"", "whoever waits longest goes"
+            url = f"https://{one.host}/v2/"
+            async with one.session.get(url, ssl=trusting(str(authority.ca))) as answer:
+                assert answer.status == 200
+            for _, writer in silent:
+                writer.close()
 
     run(work())
