@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the C part; signal.py imports enum
 
+_STEP = "pybuild.executor.zygote.sandbox:become_step"
 _MAX_FDS = 253  # SCM_MAX_FD
 _REMOVE_AGAIN_MS = 20
 SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2
@@ -190,8 +191,9 @@ class _Zygote:
                 pid = os.fork()
                 pidfd = os.pidfd_open(pid) if pid else -1
             else:
-                from pybuild.executor.zygote import sandbox
+                from pybuild.executor.zygote import setup
 
+                worker.preload(_STEP)
                 # Where one step of a store has an overlay, all have.
                 known = bool(details["store"]) and self._fits(details)
                 copied = not known and views.needed(details["upper"]) and not isolation.records()
@@ -205,7 +207,7 @@ class _Zygote:
                     pid = os.fork()
                     pidfd = os.pidfd_open(pid) if pid else -1
                 else:
-                    flags = sandbox.namespaces(details["network"])
+                    flags = setup.namespaces(details["network"])
                     pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except (OSError, Fault) as error:
             if leaf is not None and not leaf.remove():
@@ -239,8 +241,9 @@ class _Zygote:
             self._make_spare(details)
 
     def _make_spare(self, details: dict[str, Any]) -> None:
-        from pybuild.executor.zygote import sandbox
+        from pybuild.executor.zygote import setup
 
+        worker.preload(_STEP)
         self.spares += 1
         try:
             leaf = cgroups.make(details["limits"], f"{self.name}-spare{self.spares}")
@@ -249,7 +252,7 @@ class _Zygote:
             return
         made = Spare(details, leaf, self.anchor.hold(details["store"]))
         try:
-            flags = sandbox.namespaces(details["network"])
+            flags = setup.namespaces(details["network"])
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except OSError:
             self.wish.give_up(details)

@@ -21,8 +21,8 @@ from pybuild.executor.zygote import (
     overlay,
     privileges,
     rootfs,
-    sandbox,
     scope,
+    setup,
     syscalls,
     ulimits,
     users,
@@ -86,15 +86,15 @@ def supervise(
 
 def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str]]:
     """Make the tree and the bundle; return the bundle's directory and what cannot be had."""
-    own_network = spec["network"] in sandbox.OWN_NETWORK
+    own_network = spec["network"] in setup.OWN_NETWORK
     insecure = spec["security"] == "insecure"
     os.setsid()
     if own_network:
-        sandbox.loopback_up()
+        setup.loopback_up()
     layout = rootfs.Layout(spec["work"])
     prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
     targets = [(path, True) for path in ("/proc", "/dev", "/sys")]
-    targets += [(p.target, p.directory) for p in prepared if not sandbox.is_kernels(p.target)]
+    targets += [(p.target, p.directory) for p in prepared if not setup.is_kernels(p.target)]
     root_fd = rootfs.mount_root(
         layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
     )
@@ -133,7 +133,7 @@ def _attach(root_fd: int, kernel_fd: int, mount: mounts.Prepared) -> None:
     except OSError:
         real = []  # The error is told where the same is tried once more.
     target = "/" + "/".join(real)
-    if not sandbox.is_kernels(target):
+    if not setup.is_kernels(target):
         mounts.attach(root_fd, mount)
         return
     if target.startswith("/proc/"):
@@ -144,9 +144,9 @@ def _attach(root_fd: int, kernel_fd: int, mount: mounts.Prepared) -> None:
 
 def _working_directory(root_fd: int, cwd: str, uid: int, gid: int) -> str:
     """Return it, made where it is missing; what lies in /proc or /dev is the runtime's to find."""
-    if sandbox.is_kernels(os.path.normpath(cwd) + "/"):
+    if setup.is_kernels(os.path.normpath(cwd) + "/"):
         return cwd
-    return sandbox.make_cwd(root_fd, cwd, uid, gid)
+    return setup.make_cwd(root_fd, cwd, uid, gid)
 
 
 def _capabilities(wanted: list[tuple[str, int]], *, is_root: bool) -> dict[str, list[str]]:
@@ -322,11 +322,11 @@ def _become_runtime(command: list[str], place: str, fds: list[int], network: str
     try:
         os.chdir(place + "/bundle")
         signal.signal(_SIGTERM, signal.SIG_DFL)
-        sandbox.reset_signals()
-        sandbox.take_streams(fds, place + "/dev")
+        setup.reset_signals()
+        setup.take_streams(fds, place + "/dev")
         if network == "default":
             scope.leave_abstract_sockets()
-        os.execve(command[0], command, {"PATH": sandbox.DEFAULT_PATH, "HOME": "/"})
+        os.execve(command[0], command, {"PATH": setup.DEFAULT_PATH, "HOME": "/"})
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.zygote import kernelfs, sandbox, scope, syscalls, usernet
+from pybuild.executor.zygote import kernelfs, scope, setup, syscalls, usernet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ def enter(spec: dict[str, Any], root: str, net: usernet.Usernet) -> None:
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)
     net.wait()
     insecure = spec["security"] == "insecure"
-    own_network = spec["network"] in sandbox.OWN_NETWORK
+    own_network = spec["network"] in setup.OWN_NETWORK
     syscalls.sethostname(spec["hostname"])
     if own_network:
-        sandbox.loopback_up()
+        setup.loopback_up()
     tree = syscalls.open_tree(syscalls.AT_FDCWD, root)
     if not insecure:
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NODEV)

@@ -17,7 +17,7 @@ from pybuild.executor.zygote import (
     cgroups,
     isolation,
     privileges,
-    sandbox,
+    setup,
     syscalls,
     ulimits,
     usernet,
@@ -147,7 +147,7 @@ class _Step:
         signal.signal(_SIGALRM, self._end)
         supervisor = os.getpid()
         if isolation.mounts():
-            flags = sandbox.namespaces(self._spec["network"])
+            flags = setup.namespaces(self._spec["network"])
             self._pid, pidfd = syscalls.clone3(flags)
             syscalls.close_quietly(pidfd)
         else:
@@ -186,34 +186,34 @@ class _Step:
                 pass  # The filter of a container refuses it.
             root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             uid, gid, groups, spec["home"] = users.resolve(root_fd, spec["user"])
-            environment = sandbox.environment_of(spec)
+            environment = setup.environment_of(spec)
             resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
             self._warn([*self._leaf.warnings, *ulimits.apply(spec["ulimits"])])
             if not self._leaf.has_pids:
                 ulimits.bound_processes(self._leaf.pids)
-            sandbox.reset_signals()
+            setup.reset_signals()
             if isolation.mounts():
                 namespaced.enter(spec, root, self._net)
             else:
                 os.fchdir(root_fd)
                 os.chroot(".")
                 os.chdir("/")
-            sandbox.take_streams(self._fds)
-            sandbox.take_terminal()
-            sandbox.enter_cwd(spec["cwd"], uid, gid)
+            setup.take_streams(self._fds)
+            setup.take_terminal()
+            setup.enter_cwd(spec["cwd"], uid, gid)
             os.umask(0o022)
             listener = privileges.confine(
                 *(uid, gid, groups),
                 insecure=spec["security"] == "insecure",
-                shares_network=sandbox.shares_network(spec),
+                shares_network=setup.shares_network(spec),
             )
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
-            sandbox.say_ready(channel, listener)
+            setup.say_ready(channel, listener)
         except BaseException as error:  # noqa: BLE001 - all of it is reported
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)
-        sandbox.execute(list(spec["args"]), environment)
+        setup.execute(list(spec["args"]), environment)
 
 
 def _check_kernels(root: str) -> None:
@@ -234,13 +234,13 @@ def _refuse(spec: dict[str, Any]) -> None:
     Raises:
         Fault: environment; with what would allow it.
     """
-    sandbox.check(spec)
+    setup.check(spec)
     wanted = ""
     if spec["runtime"]:
         wanted = "an OCI runtime needs overlay mounts in the store"
     elif isolation.mounts():
         pass
-    elif spec["network"] in sandbox.OWN_NETWORK:
+    elif spec["network"] in setup.OWN_NETWORK:
         wanted = f"network mode {spec['network']} needs a network namespace"
     elif spec["security"] == "insecure":
         wanted = "security mode insecure needs mounts"
