@@ -20,8 +20,9 @@ from pybuild.config import Settings
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
-from pybuild.daemon.control.server import BuildServer, ServerSettings
+from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
+from pybuild.daemon.control.settings import ServerSettings
 from pybuild.daemon.grpc.limits import Limits
 from pybuild.daemon.grpc.server import GrpcServer
 from pybuild.daemon.tls import server_context

@@ -77,14 +77,14 @@ class Accounts:
     """The reports of one server's builds."""
 
     def __init__(
-        self, tenant: Callable[[str], Tenant], workplace: Callable[[str], Awaitable[Workplace]]
+        self, tenant: Callable[[str], Tenant[Any]], workplace: Callable[[str], Awaitable[Workplace]]
     ) -> None:
         self._tenant = tenant
         self._workplace = workplace
         self._going: set[asyncio.Task[BuildReport | None]] = set()
 
     def keep(
-        self, tenant: Tenant, workplace: Workplace, ref: str, told: Told, error: str
+        self, tenant: Tenant[Any], workplace: Workplace, ref: str, told: Told, error: str
     ) -> asyncio.Task[BuildReport | None]:
         """Explain a build that has ended, beside whatever comes next."""
         task = asyncio.create_task(self._keep(tenant, workplace, ref, told, error))
@@ -93,7 +93,7 @@ class Accounts:
         return task
 
     async def _keep(
-        self, tenant: Tenant, workplace: Workplace, ref: str, told: Told, error: str
+        self, tenant: Tenant[Any], workplace: Workplace, ref: str, told: Told, error: str
     ) -> BuildReport | None:
         if workplace.guest:
             return None  # the nearest result may be somebody else's, and a report would tell of it
@@ -124,7 +124,7 @@ class Accounts:
             await call.send(json.dumps(value, separators=(",", ":")).encode())
 
     async def _wanted(
-        self, tenant: Tenant, asked: Mapping[str, Any]
+        self, tenant: Tenant[Any], asked: Mapping[str, Any]
     ) -> AsyncIterator[Mapping[str, Any]]:
         ref = asked.get("ref")
         most = None if ref is not None or asked.get("all") else 1

@@ -14,7 +14,8 @@ from pybuild.attest.options import Provenance, Wanted
 from pybuild.attest.sbom import CORE, scan
 from pybuild.attesting import provenance, provenance_document
 from pybuild.daemon.control.offered import load_offered, sbom_of
-from pybuild.daemon.control.results import Reference, Result
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import Result
 from pybuild.frontend.lowering import ImageRequest
 from pybuild.frontend.sourced import ruled_image
 from pybuild.host import native_platform

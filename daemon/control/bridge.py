@@ -10,7 +10,8 @@ from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
 from pybuild.daemon.control.looks import looking
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.reading import read_dir, read_file, stat_file
-from pybuild.daemon.control.results import Reference, read_result
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import read_result
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.sourcemeta import resolve_image_config, resolve_source_meta
 from pybuild.daemon.grpc.calls import Call, Handler, unary

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.attest.request import Asked
 from pybuild.attest.sources import Sources
@@ -22,7 +22,8 @@ from pybuild.daemon.control.lowered import gateway_config, lowered_from
 from pybuild.daemon.control.outputs import Deliverable, export_all, exporters_of
 from pybuild.daemon.control.policies import read_policies
 from pybuild.daemon.control.provenance import Ledger, Solve
-from pybuild.daemon.control.results import CONFIG, Reference, Result
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import CONFIG, Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.sourcemeta import source_meta
 from pybuild.daemon.control.status import Journal, Teller
@@ -44,10 +45,12 @@ from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
 
 if TYPE_CHECKING:
-    from pybuild.daemon.control.server import BuildServer
+    from pybuild.daemon.control.accounts import Accounts
+    from pybuild.daemon.control.settings import ServerSettings
     from pybuild.daemon.control.tenant import Tenant
     from pybuild.daemon.control.trees import FindSession
     from pybuild.daemon.control.workplaces import Workplace
+    from pybuild.engine import Engine
     from pybuild.explain.report import BuildReport
 
 DOCKERFILE = "dockerfile.v0"
@@ -55,6 +58,22 @@ GATEWAY = "gateway.v0"
 NO_MISS = "pybuild.fail-on-miss"  # of our own clients: let nothing run
 _READY_S = 10.0
 _BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
+
+
+class BuildHost(Protocol):
+    """The server of a build, as far as the build knows it."""
+
+    engine: Engine
+    settings: ServerSettings
+    accounts: Accounts
+
+    def grant(self, wanted: Iterable[str]) -> frozenset[str]:
+        """Return the entitlements of a build.
+
+        Raises:
+            UserError: one that the server does not let clients have.
+        """
+        ...
 
 
 class Build:
@@ -74,9 +93,9 @@ class Build:
 
     def __init__(
         self,
-        server: BuildServer,
+        server: BuildHost,
         request: pb.SolveRequest,
-        tenant: Tenant,
+        tenant: Tenant[Build],
         workplace: Workplace,
         traceparent: str = "",
     ) -> None:

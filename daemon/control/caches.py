@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cacheexport import target_of
 from pybuild.cacheimport import import_caches, source_of
@@ -25,11 +25,38 @@ from pybuild.model.events import BuildWarning
 
 if TYPE_CHECKING:
     from pybuild.cache.imported import ImportedCache
-    from pybuild.daemon.control.scope import Scope
+    from pybuild.cache.store import Store
+    from pybuild.daemon.control.workplaces import Workplace
+    from pybuild.daemon.session.sessions import Session
+    from pybuild.engine import Engine
+    from pybuild.model.events import Emit
 
 MANIFEST = "cache.manifest"
 _NOT_SHARED = "a cache named while the build goes on is not imported: its claims would be other clients' as well"
 Entry = tuple[str, Mapping[str, str]]
+
+
+class CacheScope(Protocol):
+    """One build of a client, as far as its caches know it."""
+
+    store: Store
+    workplace: Workplace
+    emit: Emit
+    imports: Imports
+
+    @property
+    def engine(self) -> Engine:
+        """The engine with the client's credentials."""
+        ...
+
+    @property
+    def session(self) -> Session | None:
+        """The client's session, for caches in its directories."""
+        ...
+
+    def find_in(self, caches: Sequence[ImportedCache]) -> None:
+        """Find in *caches* what the store does not have, until the build ends."""
+        ...
 
 
 class SessionCache:
@@ -41,7 +68,7 @@ class SessionCache:
     is_exact = True
     shared = None
 
-    def __init__(self, scope: Scope, path: str, digest: Digest | None = None) -> None:
+    def __init__(self, scope: CacheScope, path: str, digest: Digest | None = None) -> None:
         if scope.session is None:
             raise UserError("local cache exporter/importer requires session")
         self._store = scope.store
@@ -112,7 +139,7 @@ class SessionCache:
         return 0
 
 
-def exports_of(scope: Scope, cache: pb.CacheOptions) -> Caching:
+def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> Caching:
     """Check where a client wants its cache written.
 
     Raises:
@@ -131,7 +158,7 @@ def exports_of(scope: Scope, cache: pb.CacheOptions) -> Caching:
     )
 
 
-def _target(scope: Scope, wanted: CacheTo) -> CacheTarget:
+def _target(scope: CacheScope, wanted: CacheTo) -> CacheTarget:
     return SessionCache(scope, wanted.dest) if wanted.dest else target_of(scope.engine, wanted)
 
 
@@ -144,7 +171,7 @@ def imports_of(cache: pb.CacheOptions) -> list[Entry]:
 class Imports:
     """The caches that one build has imported; each once, however often it is named."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: CacheScope) -> None:
         self._scope = scope
         self.memo: Memo = {}
         self.found: list[ImportedCache] = []

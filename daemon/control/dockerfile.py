@@ -12,14 +12,8 @@ from pybuild.daemon.control.attrs import INPUT, LOCAL, Attrs, default_platform, 
 from pybuild.daemon.control.definition import Definition, read_definition
 from pybuild.daemon.control.lowered import gateway_config
 from pybuild.daemon.control.offered import sbom_of
-from pybuild.daemon.control.results import (
-    CONFIG,
-    EPOCH,
-    PLATFORMS,
-    Reference,
-    Result,
-    platforms_document,
-)
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.control.status import Teller
 from pybuild.daemon.control.subrequests import answer_subrequest, check_request

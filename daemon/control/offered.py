@@ -13,7 +13,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
-    from pybuild.daemon.control.results import Reference
+    from pybuild.daemon.control.reference import Reference
     from pybuild.daemon.control.scope import Scope
 
 _CORE, _INLINE_ONLY = "sbom-core", "inline-only"

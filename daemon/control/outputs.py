@@ -13,7 +13,8 @@ from typing import Any
 from pybuild.attest.attestation import Attestation
 from pybuild.attesting import attestation_files, with_files
 from pybuild.built import Built, InlineCache, Made
-from pybuild.daemon.control.results import Reference, Result
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import Result
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.pb import control as pb
 from pybuild.daemon.session.content import SessionContent

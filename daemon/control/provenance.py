@@ -18,7 +18,8 @@ from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
 from pybuild.model.platform import Platform
 
 if TYPE_CHECKING:
-    from pybuild.daemon.control.results import Reference, Result
+    from pybuild.daemon.control.reference import Reference
+    from pybuild.daemon.control.results import Result
     from pybuild.daemon.control.scope import Scope
     from pybuild.daemon.llb.described import Definition
 

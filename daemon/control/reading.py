@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pybuild.daemon.control.results import Reference
+from pybuild.daemon.control.reference import Reference
 from pybuild.daemon.control.scope import Scope
 from pybuild.daemon.fsutil import gomode
 from pybuild.daemon.pb.fsutil import Stat

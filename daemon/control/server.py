@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.attest.predicate import PREDICATE_V1
-from pybuild.config import Share
 from pybuild.daemon.control.accounts import Accounts
 from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
+from pybuild.daemon.control.settings import ServerSettings
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.trace import TRACE_TYPE
 from pybuild.daemon.control.workers import worker
@@ -29,7 +28,6 @@ from pybuild.executor.runnable import runnable
 from pybuild.frontend.giturl import without_credentials
 from pybuild.host import native_platform
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
-from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.upkeep import policies
 
@@ -37,23 +35,6 @@ if TYPE_CHECKING:
     from pybuild.engine import Engine
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """What the configuration of the server says beyond that of the engine.
-
-    Attributes:
-        entitlements: what clients may grant their builds.
-        machine: what provenance says of where builds run, besides what is always said.
-        share: what clients share, but for those that *clients* names.
-    """
-
-    entitlements: frozenset[str] = frozenset()
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    share: Share = Share.OWN
-    clients: Mapping[str, Share] = field(default_factory=dict[str, Share])
 
 
 def _imports(request: pb.SolveRequest) -> bool:
@@ -71,10 +52,10 @@ class BuildServer:
         self.settings = settings
         self.workplaces = Workplaces(engine, settings.share, settings.clients)
         self.accounts = Accounts(self.tenant, self.workplaces.of)
-        self._tenants: dict[str, Tenant] = {}
+        self._tenants: dict[str, Tenant[Build]] = {}
         self._closing = False
 
-    def tenant(self, owner: str) -> Tenant:
+    def tenant(self, owner: str) -> Tenant[Build]:
         """Return what belongs to an owner, as `Peer` names it.
 
         Raises:
@@ -86,7 +67,7 @@ class BuildServer:
                 raise RpcError(Code.UNAUTHENTICATED, "nobody is known to ask here")
             if self._closing:
                 raise RpcError(Code.UNAVAILABLE, "the server is shutting down")
-            known = self._tenants[owner] = Tenant(owner, self.engine.store.root)
+            known = self._tenants[owner] = Tenant[Build](owner, self.engine.store.root)
         return known
 
     def grant(self, wanted: Iterable[str]) -> frozenset[str]:
@@ -105,7 +86,7 @@ class BuildServer:
     # --- builds -----------------------------------------------------------------------------------
 
     async def solve(
-        self, request: pb.SolveRequest, tenant: Tenant, traceparent: str = ""
+        self, request: pb.SolveRequest, tenant: Tenant[Build], traceparent: str = ""
     ) -> pb.SolveResponse:
         """Run one build to its end.
 
@@ -130,7 +111,11 @@ class BuildServer:
             raise rpc_error(error) from error
 
     async def _solve(
-        self, request: pb.SolveRequest, tenant: Tenant, workplace: Workplace, traceparent: str
+        self,
+        request: pb.SolveRequest,
+        tenant: Tenant[Build],
+        workplace: Workplace,
+        traceparent: str,
     ) -> pb.SolveResponse:
         build = Build(self, request, tenant, workplace, traceparent)
         tenant.add(build)

@@ -11,6 +11,7 @@ from pybuild.cache.prune import Policy
 from pybuild.cache.prune import prune as free
 from pybuild.cache.store import Store
 from pybuild.cache.usage import UsageRecord, usage
+from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.server import BuildServer
@@ -47,7 +48,7 @@ class ControlService:
             f"{_SERVICE}UpdateBuildHistory": unary(self._update_history),
         }
 
-    def _tenant(self, call: Call) -> Tenant:
+    def _tenant(self, call: Call) -> Tenant[Build]:
         return self._server.tenant(call.peer.owner)
 
     async def _session(self, call: Call) -> None:

@@ -6,7 +6,7 @@ Whoever holds a tenant finds nothing of another's by any id: it is not there to 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from pybuild.daemon.control.history import History
 from pybuild.daemon.control.producers import Producers
@@ -16,13 +16,20 @@ from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.sessions import Sessions
 from pybuild.executor.zygote.hierarchies import PREFIX
 
-if TYPE_CHECKING:
-    from pybuild.daemon.control.build import Build
-
 _WAIT_S = 6.0
 
 
-class Tenant:
+class Running(Protocol):
+    """A build under way, as far as its tenant looks at it."""
+
+    ref: str
+    journal: Journal
+
+
+B = TypeVar("B", bound=Running)
+
+
+class Tenant(Generic[B]):
     """One owner on one server.
 
     Attributes:
@@ -42,7 +49,7 @@ class Tenant:
         self.history = History(root, self.place)
         self.producers = Producers()
         self.reports: dict[str, str] = {}
-        self._builds: dict[str, Build] = {}
+        self._builds: dict[str, B] = {}
         self._arrived = asyncio.Event()
 
     def check(self, ref: str) -> None:
@@ -50,18 +57,18 @@ class Tenant:
         if ref in self._builds:
             raise RpcError(Code.UNKNOWN, f"job ID {ref} exists")
 
-    def add(self, build: Build) -> None:
+    def add(self, build: B) -> None:
         """A build begins; who waits for it hears of it."""
         self.check(build.ref)
         self._builds[build.ref] = build
         self._tell_arrived()
 
-    def remove(self, build: Build) -> None:
+    def remove(self, build: B) -> None:
         """A build has ended, and is in the history if it will be."""
         del self._builds[build.ref]
         self._tell_arrived()
 
-    async def build(self, ref: str) -> Build:
+    async def build(self, ref: str) -> B:
         """Return a build; clients ask for it before its `Solve` has come [3.1].
 
         Raises:

@@ -14,7 +14,8 @@ from pybuild.attest.sources import Sources
 from pybuild.daemon.control.attrs import read_attestations
 from pybuild.daemon.control.offered import Offered, read_offered
 from pybuild.daemon.control.producers import Producers
-from pybuild.daemon.control.results import Reference, Result, read_result
+from pybuild.daemon.control.reference import Reference
+from pybuild.daemon.control.results import Result, read_result
 from pybuild.daemon.llb.write import write
 from pybuild.daemon.pb import gateway as pb
 from pybuild.model.errors import UsageError, UserError
