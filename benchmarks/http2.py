@@ -15,8 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pybuild.daemon.http2.connection import Connection
-from pybuild.daemon.http2.events import Data, Event, Fields
+from pybuild.net.http2.connection import Connection
+from pybuild.net.http2.events import Data, Event, Fields
 
 MESSAGE = bytes(range(256)) * 128
 PREFIX = b"\0" + len(MESSAGE).to_bytes(4, "big")

@@ -106,11 +106,11 @@ def _run(place: Path, rung: str, python: str) -> dict[str, list[float]]:
 async def _measure(store: Path, runtime: str) -> dict[str, list[float]]:
     """Build as the user we are; return milliseconds of each step but the first, which starts us."""
     from pybuild.builds.build import build
-    from pybuild.config import load_settings
-    from pybuild.engine import Engine
+    from pybuild.builds.request import BuildRequest
+    from pybuild.engine.engine import Engine
+    from pybuild.engine.settings import load_settings
+    from pybuild.exporter.output import parse_output
     from pybuild.model.events import Event, VertexCompleted
-    from pybuild.output import parse_output
-    from pybuild.request import BuildRequest
 
     context = store / "context"
     if not context.exists():

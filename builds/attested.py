@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pybuild.attest.attestation import Attestation
-from pybuild.attest.options import Provenance, Sbom, Wanted
-from pybuild.attest.predicate import DOCKERFILE_FRONTEND, DOCKERFILE_VERSION, Facts
-from pybuild.attest.request import Asked
-from pybuild.attest.sbom import CORE, scan
-from pybuild.attest.sources import Image, sources_of
-from pybuild.attest.vcs import version_control
-from pybuild.attesting import provenance, provenance_document, unbundle
-from pybuild.contextkinds import ContextKind, kind_of
-from pybuild.daemon.llb.described import Definition
-from pybuild.frontend.lowering import ImageRequest, ResolvedImage
-from pybuild.host import native_platform
+from pybuild.buildkit.llb.described import Definition
+from pybuild.builds.contextkinds import ContextKind, kind_of
+from pybuild.engine.host import native_platform
+from pybuild.engine.progress import internal_step, named_only
+from pybuild.exporter.attest.attestation import Attestation
+from pybuild.exporter.attest.options import Provenance, Sbom, Wanted
+from pybuild.exporter.attest.predicate import DOCKERFILE_FRONTEND, DOCKERFILE_VERSION, Facts
+from pybuild.exporter.attest.request import Asked
+from pybuild.exporter.attest.sbom import CORE, scan
+from pybuild.exporter.attest.sources import Image, sources_of
+from pybuild.exporter.attest.vcs import version_control
+from pybuild.exporter.attest.write import provenance, provenance_document, unbundle
+from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.image.attestation import SPDX
-from pybuild.internal import internal_step, named_only
 from pybuild.model.errors import InternalError
 from pybuild.model.events import BuildWarning, Emit, Event
 from pybuild.model.ops import GitSource, HttpSource, LocalSource, ScratchSource, Vertex, walk
@@ -29,11 +29,11 @@ from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.builds.prepare import Prepared
-    from pybuild.built import Built
-    from pybuild.engine import Engine
+    from pybuild.builds.request import BuildRequest
+    from pybuild.engine.engine import Engine
     from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.remote import RemoteSources
-    from pybuild.request import BuildRequest
+    from pybuild.exporter.built import Built
     from pybuild.solver.solution import Solution
 
 _METADATA = "buildx.build.provenance"
@@ -107,7 +107,7 @@ class Attestor:
         policies = self._prepared.request.policies
         if not policies or wanted.sbom is None:
             return wanted
-        from pybuild.frontend.sourced import ruled_image
+        from pybuild.frontend.lowering.policies import ruled_image
 
         generator = ruled_image(policies, wanted.sbom.generator)
         return replace(wanted, sbom=replace(wanted.sbom, generator=generator))

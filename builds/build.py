@@ -9,32 +9,32 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.prepare import Prepared, prepare, sources_shown
-from pybuild.built import Built, InlineCache
-from pybuild.cache.builds import Builds
-from pybuild.caching import enter_caching
-from pybuild.contextkinds import origin_of
-from pybuild.engine import Engine
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.cache.content.buildhistory import Builds
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.engine.limits import keep_mounts, keep_within
+from pybuild.engine.progress import named_only
+from pybuild.engine.solve import solve
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
 from pybuild.explain.text import refusal
-from pybuild.export import export_all, is_delivered, succeeding
-from pybuild.frontend.lowering import Lowered
-from pybuild.host import native_platform
-from pybuild.internal import named_only
+from pybuild.exporter.built import Built, InlineCache
+from pybuild.exporter.earlypush import importing_ahead
+from pybuild.exporter.export import export_all, is_delivered, succeeding
+from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
-from pybuild.pushahead import importing_ahead
-from pybuild.request import BuildRequest
-from pybuild.result import BuildResult
-from pybuild.solving import solve
-from pybuild.upkeep import keep_mounts, keep_within
+from pybuild.remotecache.session import enter_caching
 
 if TYPE_CHECKING:
     from pybuild.builds.attested import Attestor, Describe
-    from pybuild.cache.imported import ImportedCache
+    from pybuild.cache.records.imported import ImportedCache
     from pybuild.explain.report import BuildReport
     from pybuild.solver.solution import Solution
 

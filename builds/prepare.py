@@ -7,36 +7,36 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 
-from pybuild.abandon import abandonable
+from pybuild.builds.contextkinds import is_at_hand
+from pybuild.builds.contexts import GIT_MODES, BuildInputs, load_inputs
+from pybuild.builds.definition import lower_options
+from pybuild.builds.entitlements import check_entitlements
+from pybuild.builds.epoch import Epochs
 from pybuild.builds.remotecontexts import load_from_elsewhere
+from pybuild.builds.request import BuildRequest
 from pybuild.builds.session import Session, open_session
-from pybuild.contextkinds import is_at_hand
-from pybuild.contexts import GIT_MODES, BuildInputs, load_inputs
-from pybuild.definition import lower_options
-from pybuild.engine import Engine
-from pybuild.entitlements import check_entitlements
-from pybuild.epoch import Epochs
-from pybuild.frontend.ast import Dockerfile
-from pybuild.frontend.epoch import EpochSource
-from pybuild.frontend.lower import lower
-from pybuild.frontend.lowering import (
+from pybuild.builds.standardinput import StandardInput
+from pybuild.engine.abandonable import abandonable
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.engine.progress import internal_step
+from pybuild.exporter.check import check_outputs
+from pybuild.frontend.lowering.epoch import EpochSource
+from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
     LowerOptions,
     NeedImages,
     ResolvedImage,
 )
-from pybuild.frontend.parse import parse_dockerfile
-from pybuild.frontend.physical import excerpts
-from pybuild.host import native_platform
-from pybuild.internal import internal_step
+from pybuild.frontend.lowering.lower import lower
+from pybuild.frontend.syntax.ast import Dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import Emit
 from pybuild.model.span import Span
-from pybuild.outputchecks import check_outputs
-from pybuild.request import BuildRequest
-from pybuild.standardinput import StandardInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import posixpath
 
-from pybuild.abandon import abandonable
-from pybuild.builds.session import Session
-from pybuild.contextfiles import MAX_DOCKERFILE_BYTES
-from pybuild.contextkinds import ContextKind, git_context, kind_of
-from pybuild.contexts import (
+from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
+from pybuild.builds.contextkinds import ContextKind, git_context, kind_of
+from pybuild.builds.contexts import (
     AMBIGUOUS,
     BOTH_STDIN,
     BuildInputs,
@@ -23,17 +21,19 @@ from pybuild.contexts import (
     named_contexts,
     read_dockerfile,
 )
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.session import Session
+from pybuild.builds.standardinput import StandardInput
+from pybuild.engine.abandonable import abandonable
 from pybuild.executor.files.archives import is_archive
 from pybuild.executor.sources.download import shown_url
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http, without_credentials
-from pybuild.frontend.sourced import ruled
+from pybuild.frontend.lowering.policies import ruled
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import Copy, FileOp, GitSource, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.snapshot import LocalTree, Snapshot
-from pybuild.request import BuildRequest
-from pybuild.standardinput import StandardInput
 
 _HEAD = 512
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pybuild.engine import Engine
+from pybuild.builds.request import BuildRequest
+from pybuild.engine.engine import Engine
+from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.internal import named_only
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
-from pybuild.registry.proxies import proxy_for
-from pybuild.request import BuildRequest
+from pybuild.net.http1.proxies import proxy_for
 
 
 class Session:

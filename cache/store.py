@@ -19,24 +19,24 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cached_property
 
-from pybuild.cache.atomic import Disk, Warn, discard, fault, make_parents, write_file
-from pybuild.cache.blobs import Blobs
-from pybuild.cache.custody import DIRECTORIES, KNOWN, take
-from pybuild.cache.deltas import Deltas
-from pybuild.cache.images import Images
-from pybuild.cache.leases import Leases
-from pybuild.cache.plainfile import plain
-from pybuild.cache.records import Records
-from pybuild.cache.scratch import Remover, Scratch
+from pybuild.cache.content.blobs import Blobs
+from pybuild.cache.content.deltas import Deltas
+from pybuild.cache.content.images import Images
+from pybuild.cache.content.leases import Leases
+from pybuild.cache.disk.atomic import Disk, Warn, discard, fault, make_parents, write_file
+from pybuild.cache.disk.custody import DIRECTORIES, KNOWN, take
+from pybuild.cache.disk.plainfile import plain
+from pybuild.cache.disk.scratch import Remover, Scratch
+from pybuild.cache.records.database import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import NoReturn, Self
 
-    from pybuild.cache.budget import Budget
-    from pybuild.cache.extent import Extent
-    from pybuild.cache.repositories import Repositories
+    from pybuild.cache.disk.extent import Extent
+    from pybuild.cache.repositories.repositories import Repositories
+    from pybuild.cache.space.budget import Budget
     from pybuild.model.clock import Clock
 
     Measurer = Callable[[str], Extent]
@@ -132,7 +132,7 @@ class Store:
     @cached_property
     def repositories(self) -> Repositories:
         """What the registry serves; most stores serve nothing."""
-        from pybuild.cache.repositories import Repositories
+        from pybuild.cache.repositories.repositories import Repositories
 
         return Repositories(self.root, self.disk, self.tmp, self.blobs, self.leases, self.clock)
 
@@ -260,7 +260,7 @@ class Store:
 
     def measure(self, path: str) -> Extent:
         """Return what a tree of the store takes on the disk; not on the thread of an event loop."""
-        from pybuild.cache.extent import extent
+        from pybuild.cache.disk.extent import extent
 
         return extent(path) if self._measurer is None else self._measurer(path)
 

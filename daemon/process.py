@@ -14,21 +14,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pybuild.attest.machine import read_machine
-from pybuild.cache.ownership import warning_of_key
-from pybuild.config import Settings
+from pybuild.cache.disk.ownership import warning_of_key
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.server import GrpcServer
 from pybuild.daemon.tls import server_context
-from pybuild.doorway import Doorway, listen_tcp
-from pybuild.engine import Engine
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.net.doorway import Doorway, listen_tcp
+from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.server import GrpcServer
 
 _GRACE_S = 5.0
 _BACKLOG = 128

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from pybuild.config import Daemon
+from pybuild.engine.settings import Daemon
 from pybuild.model.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, cast
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import Device

@@ -8,7 +8,7 @@ from pybuild.model.errors import EnvironmentFault
 from pybuild.model.events import Emit
 
 if TYPE_CHECKING:
-    from pybuild.cache.ingest import Follower
+    from pybuild.cache.content.blobwriter import Follower
 
 
 class LayerGone(EnvironmentFault):

@@ -14,14 +14,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM
-from pybuild.cache.leases import Lease
+from pybuild.cache.content.leases import Lease
+from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
-from pybuild.executor.flocks import locked
 from pybuild.executor.oncoming import Oncoming
-from pybuild.executor.storeform import settle
-from pybuild.executor.workers import Workers
+from pybuild.executor.trees.flocks import locked
+from pybuild.executor.trees.storeform import settle
+from pybuild.executor.workers.workers import Workers
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -31,7 +31,7 @@ from pybuild.model.missing import BlobMissing
 from pybuild.model.snapshot import Snapshot
 
 _LAYER_PREFIX = "sha256-"
-_APPLY = "pybuild.image.apply:apply_job"
+_APPLY = "pybuild.image.layer.apply:apply_job"
 _AT_ONCE = 4  # layers; each takes a process or two, and memory
 _APART_BYTES = 1 << 20  # below that a process costs more than it wins
 

@@ -17,10 +17,10 @@ Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
 
 
 class Oncoming:
-    """Follows a blob on its way into the store (`cache.ingest.Follower`) and has it unpacked.
+    """Follows a blob on its way into the store (`cache.content.blobwriter.Follower`) and has it unpacked.
 
     Args:
-        unpack: has a worker unpack what it reads from two descriptors (`image.growing`).
+        unpack: has a worker unpack what it reads from two descriptors (`image.layer.growingfile`).
     """
 
     def __init__(self, unpack: Unpack) -> None:

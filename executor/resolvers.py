@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from pybuild.executor import network, steps
+from pybuild.executor import network
+from pybuild.executor.steps import execop
 from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.ops import NetworkMode
 
@@ -29,8 +30,8 @@ class Resolvers:
         return self._known[mode]
 
     def _text(self, mode: NetworkMode) -> str:
-        if steps.has_own_network(mode, self._isolated):
+        if execop.has_own_network(mode, self._isolated):
             server = f"nameserver {NAME_SERVER}\n"
             return network.resolv_conf(server, host_network=True, dns=self._dns)
-        host_network = steps.uses_host_network(mode)
+        host_network = execop.uses_host_network(mode)
         return network.step_resolv_conf(host_network=host_network, dns=self._dns)

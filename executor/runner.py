@@ -11,23 +11,24 @@ from functools import partial
 from typing import Any, Self
 
 from pybuild.cache.store import Store
-from pybuild.executor import network, steps
-from pybuild.executor.cachemounts import CacheMounts, Seed
-from pybuild.executor.contentdigests import ContentDigests
-from pybuild.executor.contextcopies import ContextCopies
-from pybuild.executor.contexttrees import ContextTrees
+from pybuild.executor import network
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
-from pybuild.executor.fileops import FileOps
-from pybuild.executor.kepttrees import KeptTrees
 from pybuild.executor.layers import Layers
-from pybuild.executor.localtrees import GivenTrees, LocalTrees, TellProgress
-from pybuild.executor.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.resolvers import Resolvers
-from pybuild.executor.rung import Rung
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.executor.step import StepMount
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps import execop
+from pybuild.executor.steps.cachemounts import CacheMounts, Seed
+from pybuild.executor.steps.kepttrees import KeptTrees
+from pybuild.executor.steps.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
+from pybuild.executor.steps.rung import Rung
+from pybuild.executor.steps.spec import StepMount
+from pybuild.executor.trees.contentdigests import ContentDigests
+from pybuild.executor.trees.contextcopies import ContextCopies
+from pybuild.executor.trees.contexttrees import ContextTrees
+from pybuild.executor.trees.fileops import FileOps
+from pybuild.executor.trees.localtrees import GivenTrees, LocalTrees, TellProgress
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit, Event, LogStream, VertexLog, VertexProgress
@@ -78,7 +79,7 @@ class BuildRunner:
         *,
         fetcher: Fetcher,
         locals: Mapping[str, LocalTree] | LocalTrees,
-        secrets: steps.Secrets | None = None,
+        secrets: execop.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
         isolated_network: bool = False,
@@ -88,7 +89,7 @@ class BuildRunner:
         self._store = store
         self._workers = workers
         self._locals = GivenTrees(locals) if isinstance(locals, Mapping) else locals
-        self._secrets: steps.Secrets = {} if secrets is None else secrets
+        self._secrets: execop.Secrets = {} if secrets is None else secrets
         self._allow = allow
         self._isolated = isolated_network
         self._cgroup = cgroup
@@ -327,7 +328,7 @@ class BuildRunner:
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()
             lent = stack.enter_context(self._trees.lend(lowers, copied=copied))
-            step = steps.spec(
+            step = execop.spec(
                 op,
                 lent,
                 lowers=lowers,
@@ -341,7 +342,7 @@ class BuildRunner:
                 isolated=self._isolated,
                 cgroup=self._cgroup,
             )
-            tail = steps.Tail()
+            tail = execop.Tail()
 
             def log(stream: str, data: bytes) -> None:
                 emit(
@@ -364,9 +365,9 @@ class BuildRunner:
             try:
                 ended = await self._workers.run_step(step, on_output)
             except UserError as error:  # such as a user that the image does not have
-                message = f"{steps.failed(op)}: {error.message}"
+                message = f"{execop.failed(op)}: {error.message}"
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
-            steps.check_exit(op, ended, tail, vertex.meta.spans)
+            execop.check_exit(op, ended, tail, vertex.meta.spans)
             results = await outputs.commit(kept_mounts(op), ended)
             if number in results:
                 lent.done(self._store.deltas.path(results[number].deltas[-1]))
@@ -413,30 +414,30 @@ class BuildRunner:
                     lowers = await self.ensure(base, emit)
                     active = await outputs.begin(number, base)
                     found.append(
-                        steps.bind_mount(
+                        execop.bind_mount(
                             mount, lowers, mount.selector, upper=active.fs, work=active.work
                         )
                     )
                 case MountType.BIND if mount.target != "/":
                     found.append(await self._bind(vertex, mount, inputs, emit))
                 case MountType.CACHE:
-                    found.append(steps.cache_mount(mount, caches.pop(0)))
+                    found.append(execop.cache_mount(mount, caches.pop(0)))
                 case MountType.TMPFS:
-                    found.append(steps.tmpfs_mount(mount))
+                    found.append(execop.tmpfs_mount(mount))
                 case MountType.SECRET:
-                    data = await asyncio.to_thread(steps.read_secret, mount, self._secrets)
+                    data = await asyncio.to_thread(execop.read_secret, mount, self._secrets)
                     if data is not None and mount.env:
-                        env.append(steps.secret_env(mount, data))
+                        env.append(execop.secret_env(mount, data))
                     if data is not None and mount.target:
-                        found.append(steps.secret_mount(mount, data))
+                        found.append(execop.secret_mount(mount, data))
                 case MountType.SSH:
                     agent = self._sources.agents.get(mount.id)
                     if agent is not None:
                         mode = 0o600 if mount.mode is None else mount.mode
                         path = await agent.path(mount.uid, mount.gid, mode)
-                        found.append(steps.ssh_mount(mount, path))
+                        found.append(execop.ssh_mount(mount, path))
                     elif mount.required:
-                        raise steps.no_agent(mount.id)
+                        raise execop.no_agent(mount.id)
                 case _:
                     pass
         return found, env
@@ -445,17 +446,17 @@ class BuildRunner:
         self, vertex: Vertex, mount: Mount, inputs: Sequence[Result], emit: Emit
     ) -> StepMount:
         if mount.input is None:
-            return steps.bind_mount(mount, (), mount.selector)
+            return execop.bind_mount(mount, (), mount.selector)
         source = _input(vertex, inputs, mount.input)
         selector = mount.selector
         if isinstance(source, LocalTree):
             if lower := await self._contexts.lower(source):
-                return steps.bind_mount(mount, (lower,), selector or "/")
+                return execop.bind_mount(mount, (lower,), selector or "/")
             path = posixpath.normpath("/" + selector.lstrip("/"))
             copy = await self._copies.snapshot(source, path, _warning(emit))
             self._note(vertex, mount.input, copy.contents)
             source, selector = copy.snapshot, copy.selector
-        return steps.bind_mount(mount, await self.ensure(source, emit), selector or "/")
+        return execop.bind_mount(mount, await self.ensure(source, emit), selector or "/")
 
     async def _hold_caches(
         self,

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from pybuild.frontend import ast
-from pybuild.frontend.evaluate import Evaluator
 from pybuild.frontend.lint.filecheck import check_text
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lint.report import Finding, Report
-from pybuild.frontend.lower import check_options, plan
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
-from pybuild.frontend.parse import Draft, parse_dockerfile
-from pybuild.frontend.stagestate import StageState
+from pybuild.frontend.lowering.evaluate import Evaluator
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.lowering.lower import check_options, plan
+from pybuild.frontend.lowering.stagestate import StageState
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.parse import Draft, parse_dockerfile
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
-from pybuild.frontend import ast
-from pybuild.frontend.environment import automatic_args
-from pybuild.frontend.evaluate import Evaluator
-from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.filecheck import Watched
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lint.report import Report
-from pybuild.frontend.lower import plan
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
-from pybuild.frontend.stages import Node
-from pybuild.frontend.stagestate import BuildScope
+from pybuild.frontend.lowering.evaluate import Evaluator
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.lowering.lower import plan
+from pybuild.frontend.lowering.stages import Node
+from pybuild.frontend.lowering.stagestate import BuildScope
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.words.environment import automatic_args
+from pybuild.frontend.words.expand import expand
 from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import ExecOp, MountType, walk
 from pybuild.model.span import Span

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-from pybuild.image import tarformat
 from pybuild.image.config import encode
+from pybuild.image.layer import tarformat
 from pybuild.image.manifest import (
     MAX_DEPTH,
     MAX_MANIFEST_BYTES,

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pybuild.image.archive import IMAGE_NAME, REF_NAME, BlobPath, NamedImage
-from pybuild.image.compression import GZIP, ZSTD, LayerSource
 from pybuild.image.config import encode
+from pybuild.image.layer.compression import GZIP, ZSTD, LayerSource
+from pybuild.image.layer.tarreader import TarReader
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
     MAX_DEPTH,
@@ -28,7 +29,6 @@ from pybuild.image.manifest import (
     parse_manifest,
     parse_object,
 )
-from pybuild.image.tarreader import TarReader
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LAYER,

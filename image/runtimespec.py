@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pybuild.image import confined
 from pybuild.image.config import encode
+from pybuild.image.layer import confined
 from pybuild.model.errors import UserError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from pybuild.image.compression import GZIP, UNCOMPRESSED, ZSTD, LayerSource
+from pybuild.image.layer.compression import GZIP, UNCOMPRESSED, ZSTD, LayerSource
+from pybuild.image.layer.tarreader import TarReader
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
     MAX_DEPTH,
@@ -21,7 +22,6 @@ from pybuild.image.manifest import (
     parse_config,
     parse_manifest,
 )
-from pybuild.image.tarreader import TarReader
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError

@@ -9,7 +9,7 @@
     ├── InternalError        our bug                                         exit 4
     └── Cancelled            Ctrl-C, or the client went away                 exit 130
 
-An error is data. Only ``pybuild/render.py`` makes text of it.
+An error is data. Only ``pybuild/progress/render.py`` makes text of it.
 """
 
 from __future__ import annotations

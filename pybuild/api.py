@@ -15,15 +15,15 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pybuild.config import Settings, load_settings
+from pybuild.arguments.ssh import parse_agents
+from pybuild.builds.request import BuildRequest, Secret
+from pybuild.builds.result import BuildResult
+from pybuild.engine.settings import Settings, load_settings
+from pybuild.exporter.output import Output, parse_output
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.output import Output, parse_output
-from pybuild.request import BuildRequest, Secret
-from pybuild.result import BuildResult
-from pybuild.ssh import parse_agents
 
 __all__ = ["BuildResult", "build", "build_async", "run_request"]
 
@@ -134,7 +134,7 @@ async def run_request(
 ) -> BuildResult:
     """Run one checked request; builds that go on in one event loop share what they have in common."""
     from pybuild.builds.build import build as build_with
-    from pybuild.engines import engine_for
+    from pybuild.engine.shared import engine_for
 
     def ignore(event: Event) -> None:
         pass

@@ -9,8 +9,8 @@ import os
 import sys
 
 from pybuild.commandline import NAMES, every, find
+from pybuild.commandline.parser import BadOption, Command, Option, Parsed, parse, usage
 from pybuild.model.package import VERSION
-from pybuild.options import BadOption, Command, Option, Parsed, parse, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if argv is None:
         terminals = [name for name in ("stdout", "stderr") if getattr(sys, name).isatty()]
         if terminals:
-            from pybuild.terminalguard import guard
+            from pybuild.progress.terminalguard import guard
 
             guard(*terminals)
     try:
@@ -81,7 +81,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if "-D" in words or "--debug" in words:
             raise
         from pybuild.model.errors import ExitCode
-        from pybuild.render import report
+        from pybuild.progress.render import report
 
         try:
             return report(error, sys.stderr)
@@ -151,7 +151,7 @@ def _run(command: Command, parsed: Parsed) -> int:
     target = command.target
     remote = _REMOTELY.get(target)
     if remote is not None:
-        from pybuild.chosenbuilder import chosen
+        from pybuild.arguments.builder import chosen
 
         builder = chosen(parsed)
         if builder is not None:
@@ -160,7 +160,7 @@ def _run(command: Command, parsed: Parsed) -> int:
     if command.name == "build" and _asks(parsed):
         target = "pybuild.commands.check:main"
     elif command.name == "build":
-        from pybuild.fastpath import try_cached_build
+        from pybuild.memo.fastpath import try_cached_build
 
         status = try_cached_build(parsed)
         return _build(target, parsed) if status is None else status
@@ -169,7 +169,7 @@ def _run(command: Command, parsed: Parsed) -> int:
 
 def _build(target: str, parsed: Parsed) -> int:
     """Build, by workers that get ready while we import what a build needs."""
-    from pybuild.executor.launch import Ahead
+    from pybuild.executor.workers.launch import Ahead
 
     ahead = Ahead()
     try:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pybuild.s3bucket import Bucket
-from pybuild.s3options import S3Place
+from pybuild.remotecache.places.s3bucket import Bucket
+from pybuild.remotecache.places.s3options import S3Place
 
 _LIFETIME_S = 300
 _START_S = 40.0

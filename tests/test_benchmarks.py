@@ -14,8 +14,8 @@ from benchmarks import data, plot, report, scale
 from benchmarks.measure import Figures
 from benchmarks.workloads import WORKLOADS
 from pybuild.executor.zygote.overlay import MAX_LOWERS
-from pybuild.frontend.ast import Copy
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax.ast import Copy
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from tests.harness import ROOT
 from tests.needs import need
 

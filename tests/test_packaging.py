@@ -11,15 +11,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
+    "buildkit",
     "builds",
     "cache",
+    "client",
     "daemon",
+    "engine",
     "executor",
+    "explain",
+    "exporter",
     "frontend",
     "grammar",
     "image",
     "model",
+    "net",
     "registry",
+    "remotecache",
     "solver",
 ]
 

@@ -15,24 +15,24 @@ from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pybuild.cache.builds import Builds
+from pybuild.buildkit.methods import EXPLAIN_REPORTS
+from pybuild.cache.content.buildhistory import Builds
 from pybuild.cache.jsontext import as_object, parse
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workplaces import Workplace
-from pybuild.daemon.grpc.calls import Call, Handler
-from pybuild.daemon.methods import EXPLAIN_REPORTS
 from pybuild.explain import history
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
 from pybuild.explain.report import BuildReport
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree
+from pybuild.net.grpc.calls import Call, Handler
 
 if TYPE_CHECKING:
-    from pybuild.cache.imported import ImportedCache
+    from pybuild.cache.records.imported import ImportedCache
 
 _MOST_REFS = 200
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from pybuild.daemon.control.build import Build
+from pybuild.buildkit.llb.caps import LLB_CAPS
+from pybuild.buildkit.pb import gateway as pb
+from pybuild.buildkit.pb.apicaps import APICap
+from pybuild.daemon.builds.build import Build
 from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
-from pybuild.daemon.control.looks import looking
-from pybuild.daemon.control.parsing import parse
-from pybuild.daemon.control.reading import read_dir, read_file, stat_file
-from pybuild.daemon.control.reference import Reference
-from pybuild.daemon.control.results import read_result
 from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.control.sourcemeta import resolve_image_config, resolve_source_meta
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.llb.caps import LLB_CAPS
-from pybuild.daemon.pb import gateway as pb
-from pybuild.daemon.pb.apicaps import APICap
+from pybuild.daemon.frontend.lookups import looking
+from pybuild.daemon.frontend.parsing import parse
+from pybuild.daemon.frontend.reading import read_dir, read_file, stat_file
+from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.results import read_result
+from pybuild.daemon.frontend.sourcemeta import resolve_image_config, resolve_source_meta
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/moby.buildkit.v1.frontend.LLBBridge/"
 BUILD_ID = "buildkit-controlapi-buildid"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pybuild.daemon.control.parsing import parse
+from pybuild.buildkit.pb import content as pb
+from pybuild.buildkit.pb.times import timestamp
 from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import content as pb
-from pybuild.daemon.pb.times import timestamp
+from pybuild.daemon.frontend.parsing import parse
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/containerd.services.content.v1.Content/"
 _PIECE_BYTES = 1 << 20

@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from functools import cache
 
-from pybuild.daemon.control.attrs import UnsupportedCap
-from pybuild.daemon.control.subrequests import UnknownRequest
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.llb.write import write
-from pybuild.daemon.pb.errors import (
+from pybuild.buildkit.llb.write import write
+from pybuild.buildkit.pb.errors import (
     Detail,
     FrontendCapDetail,
     FrontendDetail,
@@ -20,10 +17,13 @@ from pybuild.daemon.pb.errors import (
     encode,
     status_of,
 )
-from pybuild.daemon.pb.stacks import stacks_of
+from pybuild.buildkit.pb.stacks import stacks_of
+from pybuild.daemon.frontend.attrs import UnsupportedCap
+from pybuild.daemon.frontend.subrequests import UnknownRequest
 from pybuild.daemon.session.verdicts import SourceRefused
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.ops import LocalSource, Vertex
+from pybuild.net.grpc.status import Code, RpcError
 
 
 @cache

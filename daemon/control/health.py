@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.pb.health import HealthCheckResponse
+from pybuild.buildkit.pb.health import HealthCheckResponse
+from pybuild.net.grpc.calls import Call, Handler, unary
 
 
 def health() -> Mapping[str, Handler]:

@@ -19,9 +19,9 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
-from pybuild.cache.atomic import make_parents
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.times import seconds_of
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.times import seconds_of
+from pybuild.cache.disk.atomic import make_parents
 from pybuild.image.archive import BlobPath, reachable
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest

@@ -9,30 +9,30 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pybuild.attest.predicate import PREDICATE_V1
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.rpcstatus import Status
+from pybuild.buildkit.pb.times import seconds_of, timestamp
+from pybuild.buildkit.pb.worker import WorkerRecord
+from pybuild.daemon.builds.build import Build
+from pybuild.daemon.builds.trace import TRACE_TYPE
 from pybuild.daemon.control.accounts import Accounts
-from pybuild.daemon.control.build import Build
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
 from pybuild.daemon.control.settings import ServerSettings
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.control.trace import TRACE_TYPE
 from pybuild.daemon.control.workers import worker
 from pybuild.daemon.control.workplaces import Workplace, Workplaces
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.rpcstatus import Status
-from pybuild.daemon.pb.times import seconds_of, timestamp
-from pybuild.daemon.pb.worker import WorkerRecord
+from pybuild.engine.host import native_platform
+from pybuild.engine.limits import policies
 from pybuild.executor.runnable import runnable
+from pybuild.exporter.attest.predicate import PREDICATE_V1
 from pybuild.frontend.giturl import without_credentials
-from pybuild.host import native_platform
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.upkeep import policies
+from pybuild.net.grpc.status import Code, RpcError
 
 if TYPE_CHECKING:
-    from pybuild.engine import Engine
+    from pybuild.engine.engine import Engine
 
 _log = logging.getLogger(__name__)
 

@@ -6,23 +6,23 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from pybuild.cache.filters import parse_filters
-from pybuild.cache.prune import Policy
-from pybuild.cache.prune import prune as free
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.times import rfc3339, timestamp
+from pybuild.cache.space.filters import parse_filters
+from pybuild.cache.space.prune import Policy
+from pybuild.cache.space.prune import prune as free
+from pybuild.cache.space.usage import UsageRecord, usage
 from pybuild.cache.store import Store
-from pybuild.cache.usage import UsageRecord, usage
-from pybuild.daemon.control.build import Build
+from pybuild.daemon.builds.build import Build
 from pybuild.daemon.control.failures import rpc_error
-from pybuild.daemon.control.parsing import parse
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workers import version
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.times import rfc3339, timestamp
+from pybuild.daemon.frontend.parsing import parse
 from pybuild.model.errors import PybuildError
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/moby.buildkit.v1.Control/"
 _NS = 1_000_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pybuild.config import Share
+from pybuild.engine.settings import Share
 from pybuild.model.dataclass import dataclass
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, Protocol, TypeVar
 
+from pybuild.daemon.builds.producers import Producers
+from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control.history import History
-from pybuild.daemon.control.producers import Producers
-from pybuild.daemon.control.status import Journal
 from pybuild.daemon.control.workplaces import folder_of, place_of
-from pybuild.daemon.grpc.status import Code, RpcError
 from pybuild.daemon.session.sessions import Sessions
 from pybuild.executor.zygote.hierarchies import PREFIX
+from pybuild.net.grpc.status import Code, RpcError
 
 _WAIT_S = 6.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from pybuild.attest.predicate import DOCKERFILE_VERSION
-from pybuild.cache.prune import Policy
-from pybuild.daemon.pb.ops import Platform as PlatformMessage
-from pybuild.daemon.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pybuild.buildkit.pb.ops import Platform as PlatformMessage
+from pybuild.buildkit.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pybuild.cache.space.prune import Policy
+from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION
 from pybuild.model.package import VERSION
 from pybuild.model.platform import Platform
 

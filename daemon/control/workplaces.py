@@ -16,11 +16,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
 
-from pybuild.config import Settings, Share
-from pybuild.daemon.grpc.peer import user
 from pybuild.daemon.session.filesync import LocalSync
-from pybuild.engine import Engine
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings, Share
 from pybuild.model.dataclass import dataclass
+from pybuild.net.grpc.peer import user
 
 _STORES = "owners"
 _SHARED = "shared"

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb.filesync import (
+from pybuild.buildkit.pb.filesync import (
     CredentialsRequest,
     CredentialsResponse,
     FetchTokenRequest,
@@ -18,7 +17,8 @@ from pybuild.daemon.pb.filesync import (
 )
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.registry.credentials import Credential, FetchedToken
+from pybuild.net.grpc.status import Code, RpcError
+from pybuild.registry.client.credentials import Credential, FetchedToken
 
 CREDENTIALS = "/moby.filesync.v1.Auth/Credentials"
 FETCH_TOKEN = "/moby.filesync.v1.Auth/FetchToken"
@@ -28,7 +28,7 @@ _TIMEOUT_S = 60.0
 
 
 class SessionCredentials:
-    """`registry.credentials.Credentials` and `TokenSource` of one client."""
+    """`registry.client.credentials.Credentials` and `TokenSource` of one client."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

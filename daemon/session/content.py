@@ -7,9 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb.content import (
+from pybuild.buildkit.pb.content import (
     COMMIT,
     STAT,
     WRITE,
@@ -22,11 +20,13 @@ from pybuild.daemon.pb.content import (
     WriteContentRequest,
     WriteContentResponse,
 )
-from pybuild.daemon.session.failures import failed
+from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
 
 SERVICE = "/containerd.services.content.v1.Content/"
 EXPORT = "export"

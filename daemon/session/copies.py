@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from pybuild.cache.leases import Lease
-from pybuild.cache.locks import same_file
+from pybuild.cache.content.leases import Lease
+from pybuild.cache.disk.locks import same_file
 from pybuild.cache.store import Store
-from pybuild.executor.local import files_file, index_file
+from pybuild.executor.trees.local import files_file, index_file
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 

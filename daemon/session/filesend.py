@@ -7,14 +7,14 @@ import socket
 import struct
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 
-from pybuild.daemon.grpc.channel import ClientCall
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.session.bytesmessage import wrap
-from pybuild.daemon.session.failures import failed
-from pybuild.daemon.session.inflow import Inflow
+from pybuild.buildkit.session.bytesmessage import wrap
+from pybuild.buildkit.session.failures import failed
+from pybuild.buildkit.session.inflow import Inflow
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.net.grpc.channel import ClientCall
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 MOST_PIECE = 3 << 20  # the client takes messages below 4 MiB

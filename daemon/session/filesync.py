@@ -11,21 +11,21 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import quote_plus
 
+from pybuild.buildkit.fsutil.packet import encode_error
+from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused, shown
+from pybuild.buildkit.fsutil.writer import TreeWriter
+from pybuild.buildkit.session.failures import failed
+from pybuild.buildkit.session.inflow import Inflow
+from pybuild.buildkit.session.threads import finish_in
 from pybuild.cache.store import Store
-from pybuild.daemon.fsutil.packet import encode_error
-from pybuild.daemon.fsutil.receiver import PeerFailed, Receiver, Refused, shown
-from pybuild.daemon.fsutil.writer import TreeWriter
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import RpcError
 from pybuild.daemon.session.copies import Copies, Copy, Origin, forget
-from pybuild.daemon.session.failures import failed
-from pybuild.daemon.session.inflow import Inflow
 from pybuild.daemon.session.sessions import Session
-from pybuild.daemon.session.threads import finish_in
-from pybuild.executor.local import index_file
-from pybuild.executor.statindex import StatIndex
+from pybuild.executor.trees.local import index_file
+from pybuild.executor.trees.statindex import StatIndex
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import RpcError
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ from functools import partial
 
 from google.protobuf.message import DecodeError
 
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb.secrets import GetSecretRequest, GetSecretResponse
-from pybuild.daemon.session.failures import failed
+from pybuild.buildkit.pb.secrets import GetSecretRequest, GetSecretResponse
+from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import InternalError, UserError
+from pybuild.net.grpc.status import Code, RpcError
 
 METHOD = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
 _TIMEOUT_S = 60.0

@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 
-from pybuild.daemon.grpc.calls import Call
-from pybuild.daemon.grpc.channel import Channel, ClientCall
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.grpc.tunnel import ByteStream
-from pybuild.daemon.session.bytesmessage import CallBytes
+from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.channel import Channel, ClientCall
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
+from pybuild.net.grpc.tunnel import ByteStream
 
 HEALTH = "/grpc.health.v1.Health/Check"
 _PREFIX = "x-docker-expose-session-"

@@ -10,17 +10,17 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from pybuild.buildkit.fsutil.packet import Malformed
+from pybuild.buildkit.pb.sshforward import CheckAgentRequest
+from pybuild.buildkit.session.bytesmessage import unwrap, wrap
+from pybuild.buildkit.session.failures import failed
 from pybuild.cache.store import Store
-from pybuild.daemon.fsutil.packet import Malformed
-from pybuild.daemon.grpc.channel import ClientCall
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb.sshforward import CheckAgentRequest
-from pybuild.daemon.session.bytesmessage import unwrap, wrap
-from pybuild.daemon.session.failures import failed
 from pybuild.daemon.session.filesync import add_encoded
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.sources.agents import SshAgent
+from pybuild.net.grpc.channel import ClientCall
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
 
 CHECK = "/moby.sshforward.v1.SSH/CheckAgent"
 FORWARD = "/moby.sshforward.v1.SSH/ForwardAgent"

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from pybuild.daemon.fsutil import gomode
-from pybuild.daemon.fsutil.packet import Stat
-from pybuild.daemon.fsutil.receiver import PeerFailed, Refused, order_key
-from pybuild.daemon.fsutil.sender import Sender, Source
-from pybuild.daemon.fsutil.walk import Walk
+from pybuild.buildkit.fsutil import gomode
+from pybuild.buildkit.fsutil.packet import Stat
+from pybuild.buildkit.fsutil.receiver import PeerFailed, Refused, order_key
+from pybuild.buildkit.fsutil.sender import Sender, Source
+from pybuild.buildkit.fsutil.walk import Walk
 from pybuild.executor.zygote.copied.views import view
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError

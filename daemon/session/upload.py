@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from pybuild.daemon.fsutil.packet import Malformed
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.session.bytesmessage import unwrap
-from pybuild.daemon.session.failures import failed
+from pybuild.buildkit.fsutil.packet import Malformed
+from pybuild.buildkit.session.bytesmessage import unwrap
+from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import UserError
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import RpcError
 
 METHOD = "/moby.upload.v1.Upload/Pull"
 HOST = "buildkit-session"

@@ -11,14 +11,14 @@ from enum import IntEnum
 
 from google.protobuf.message import DecodeError
 
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import policysession as pb
-from pybuild.daemon.pb.ops import SourceOp
-from pybuild.daemon.session.failures import failed
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import policysession as pb
+from pybuild.buildkit.pb.ops import SourceOp
+from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.policy import Source, Undecided
+from pybuild.net.grpc.status import RpcError
 
 METHOD = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
 _TIMEOUT_S = 60.0

@@ -16,7 +16,7 @@ from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, USER, Fault, describe_os_error
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def copy_root_look(base: list[str], upper: str) -> None:
     os.chown(upper, status.st_uid, status.st_gid)
     os.chmod(upper, stat.S_IMODE(status.st_mode))
     if isolation.in_zygote() and isolation.records():
-        recorded.write_owner(upper, *(recorded.read_owner(base[-1]) or (0, 0)))
+        ownership.write_owner(upper, *(ownership.read_owner(base[-1]) or (0, 0)))
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -144,11 +144,11 @@ class Mounts:
         while self._works:
             overlay.remove_work(self._works.pop())
 
-    def ledger(self, lowers: list[str]) -> recorded.Ledger | None:
+    def ledger(self, lowers: list[str]) -> ownership.Ledger | None:
         """Return what is noted about the files of a tree; None where nothing needs notes."""
         if not (isolation.in_zygote() and isolation.uses_userxattr()):
             return None
-        return recorded.Ledger(lowers, notes_owners=isolation.records())
+        return ownership.Ledger(lowers, notes_owners=isolation.records())
 
     def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pybuild.image.recorded import PREFIX as RESERVED
+from pybuild.image.layer.ownership import PREFIX as RESERVED
 
 SMALL_BYTES = 256 << 10
 BUFFER_BYTES = 1 << 20

@@ -6,7 +6,7 @@ import os
 
 from pybuild.executor.files.archives import Damaged, capped, open_archive
 from pybuild.executor.zygote.faults import Fault
-from pybuild.image.tarreader import TarReader
+from pybuild.image.layer.tarreader import TarReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pybuild.executor.files.apply import Mounts
-from pybuild.executor.treehash import NotFound, tree_digest
+from pybuild.executor.trees.treehash import NotFound, tree_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 from pybuild.executor.files.making import Maker, give
 from pybuild.executor.files.selecting import select
 from pybuild.executor.zygote.faults import USER, Fault
-from pybuild.image import confined
+from pybuild.image.layer import confined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ import stat
 
 from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.tree import Place, Tree
-    from pybuild.image.recorded import Ledger
+    from pybuild.image.layer.ownership import Ledger
 
 
 class Maker:
@@ -104,7 +104,7 @@ def give(path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: Led
 def make_node(fd: int, name: str, mode: int, device: int, *, ledger: Ledger | None) -> None:
     """Make a device or FIFO; with a ledger, a device is a file that stands for one."""
     if ledger is not None and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
-        recorded.make_node(fd, name, mode, device)
+        ownership.make_node(fd, name, mode, device)
     else:
         os.mknod(name, mode, device, dir_fd=fd)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.cache.extent import extent
+from pybuild.cache.disk.extent import extent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import os
 
 from pybuild.executor.files.copying import Copier
 from pybuild.executor.zygote.faults import moved
-from pybuild.image import overlayfs
+from pybuild.image.layer import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

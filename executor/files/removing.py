@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.cache.trees import remove_tree
+from pybuild.cache.disk.trees import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import stat
 from operator import itemgetter
 
 from pybuild.executor.zygote.faults import USER, Fault, moved
-from pybuild.image.recorded import amended
+from pybuild.image.layer.ownership import amended
 from pybuild.model.gitmodes import as_git_has_it
 
 _PATH_BYTES = 4096  # the kernel's PATH_MAX
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from pybuild.image.recorded import Ledger
+    from pybuild.image.layer.ownership import Ledger
     from pybuild.model.patterns import PatternMatcher
 
 MAX_LINKS = 255

@@ -17,16 +17,16 @@ from pybuild.executor.files.content import CAPABILITY
 from pybuild.executor.files.making import Maker, give, make_node
 from pybuild.executor.files.tree import OPEN_DIR, Tree
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.image import confined
-from pybuild.image.recorded import PREFIX as RESERVED
-from pybuild.image.tarreader import TarReader
+from pybuild.image.layer import confined
+from pybuild.image.layer.ownership import PREFIX as RESERVED
+from pybuild.image.layer.tarreader import TarReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.archives import Read
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.tree import Place
-    from pybuild.image.tarreader import Member
+    from pybuild.image.layer.tarreader import Member
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH_MAX = 4095
@@ -313,6 +313,6 @@ class _Unpacking:
 
 
 def _shown(name: bytes) -> str:
-    from pybuild.image.refusal import shown
+    from pybuild.image.layer.faults import shown
 
     return shown(name)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import field
 from typing import Any, Protocol
 
-from pybuild.cache.plainfile import plain
-from pybuild.executor.workers import Workers
+from pybuild.cache.disk.plainfile import plain
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 

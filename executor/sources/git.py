@@ -18,14 +18,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pybuild.cache.leases import Lease
+from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.flocks import locked
 from pybuild.executor.sources.agents import AgentSocket
 from pybuild.executor.sources.gitjobs import basic
 from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps import Secrets, no_agent
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.execop import Secrets, no_agent
+from pybuild.executor.trees.flocks import locked
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError

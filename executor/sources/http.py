@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from pybuild.cache.leases import Lease
+from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress, shown_url
 from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps import Secrets
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError

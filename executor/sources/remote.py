@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 from pybuild.cache.store import Store
 from pybuild.executor.sources.agents import SshAgent, make_agents
 from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
-from pybuild.executor.steps import Secrets
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.digest import Digest
 from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.snapshot import Snapshot

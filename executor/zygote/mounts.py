@@ -21,7 +21,7 @@ from pybuild.executor.zygote import (
     syscalls,
 )
 from pybuild.executor.zygote.faults import USER, Fault
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Files:
             while view:
                 view = view[os.write(fd, view) :]
             if (uid or gid) and isolation.records():
-                recorded.try_owner(fd, uid, gid)
+                ownership.try_owner(fd, uid, gid)
             elif uid or gid:
                 try:
                     os.fchown(fd, uid, gid)

@@ -27,7 +27,7 @@ from pybuild.executor.zygote import (
     wire,
     worker,
 )
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def become_step(
             enter_cgroups(leaf)
         spec = wire.receive_one(channel)
         # Asked here because these paths lead nowhere once the root is another.
-        lists = (lower + recorded.LIST_SUFFIX for lower in spec["lowers"])
+        lists = (lower + ownership.LIST_SUFFIX for lower in spec["lowers"])
         spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
         setup.check(spec)
         net.wait()

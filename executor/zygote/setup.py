@@ -10,7 +10,7 @@ import struct
 
 from pybuild.executor.zygote import confined, isolation, nodes, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _give_directory(root_fd: int, path: str, uid: int, gid: int) -> None:
     try:
         os.fchmod(made, 0o755)
         if (uid or gid) and isolation.records():
-            recorded.write_owner(made, uid, gid)
+            ownership.write_owner(made, uid, gid)
         elif uid or gid:
             os.fchown(made, uid, gid)
     except OSError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from pybuild.frontend import ast
-from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.words.expand import expand
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pybuild.frontend import ast
-from pybuild.frontend.environment import add_global_args, automatic_args
-from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.baseimages import check_defaults, check_from_arguments
 from pybuild.frontend.lint.casing import check_from_as, check_instruction_casing
 from pybuild.frontend.lint.continuations import check_continuations
@@ -15,7 +12,10 @@ from pybuild.frontend.lint.maintainers import check_maintainer
 from pybuild.frontend.lint.platforms import Expanded, check_platform
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.stagenames import check_stage_name_casing, check_stage_names
-from pybuild.frontend.lowering import LowerOptions
+from pybuild.frontend.lowering.interface import LowerOptions
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.words.environment import add_global_args, automatic_args
+from pybuild.frontend.words.expand import expand
 from pybuild.model.errors import UserError
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from posixpath import normpath
 
-from pybuild.frontend import ast, paths
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.lowering import paths
+from pybuild.frontend.syntax import ast
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import PatternMatcher
 

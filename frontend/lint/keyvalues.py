@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.syntax import ast
 from pybuild.model.secrets import is_secret_name
 
 LEGACY_KEY_VALUE_FORMAT = Rule(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.syntax import ast
 
 MAINTAINER_DEPRECATED = Rule(
     name="MaintainerDeprecated",

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from pybuild.frontend import ast
 from pybuild.frontend.check import Checked
-from pybuild.frontend.expand import expand
 from pybuild.frontend.lint.report import Finding
 from pybuild.frontend.lint.source import Edit, Source, Words
-from pybuild.frontend.parse import parse_instruction
-from pybuild.frontend.spaces import SPACE
-from pybuild.frontend.stagestate import StageState
+from pybuild.frontend.lowering.stagestate import StageState
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.parse import parse_instruction
+from pybuild.frontend.words.expand import expand
+from pybuild.frontend.words.spaces import SPACE
 from pybuild.model.errors import UserError
 
 # A mend may be what another waits for: FROM gets its casing, then AS follows.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.syntax import ast
 from pybuild.model.platform import Platform
 
 REDUNDANT_TARGET_PLATFORM = Rule(

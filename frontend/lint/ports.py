@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pybuild.frontend import ast
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
-from pybuild.frontend.ports import PortSpec
+from pybuild.frontend.lowering.ports import PortSpec
+from pybuild.frontend.syntax import ast
 
 EXPOSE_PROTO_CASING = Rule(
     name="ExposeProtoCasing",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pybuild.frontend import ast
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lint.rule import Rule
 from pybuild.frontend.suggest import nearest
+from pybuild.frontend.syntax import ast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning

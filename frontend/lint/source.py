@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pybuild.frontend import ast
-from pybuild.frontend.lines import LineReader, LogicalLine
-from pybuild.frontend.physical import split_lines
-from pybuild.frontend.spaces import SPACE
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.lines import LineReader, LogicalLine
+from pybuild.frontend.syntax.physical import split_lines
+from pybuild.frontend.words.spaces import SPACE
 from pybuild.model.dataclass import dataclass
 
 _BOM = b"\xef\xbb\xbf"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pybuild.frontend import ast
-from pybuild.frontend.gotext import quote
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.words.gotext import quote
 
 WORKDIR_RELATIVE_PATH = Rule(
     name="WorkdirRelativePath",

@@ -9,7 +9,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.options import Command
+    from pybuild.commandline.parser import Command
 
 _GROUPS = {
     "build": "building",

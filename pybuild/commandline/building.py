@@ -12,7 +12,7 @@ from pybuild.commandline.common import (
     RUNTIME,
     TLS,
 )
-from pybuild.options import Command, Option
+from pybuild.commandline.parser import Command, Option
 
 # What makes a build another one; where it goes and what is told of it is for verify to say.
 _VERIFIED = frozenset(

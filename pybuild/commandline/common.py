@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.options import Option
+from pybuild.commandline.parser import Option
 
 GLOBAL = (
     Option("root", "directory of the store", "DIR"),

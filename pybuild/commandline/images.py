@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pybuild.commandline.common import FORCE, FORMAT, GLOBAL, PLATFORM, TREES
-from pybuild.options import Command, Option
+from pybuild.commandline.parser import Command, Option
 
 COMMANDS: tuple[Command, ...] = (
     Command(

@@ -8,17 +8,17 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import find, open_store, parse_reference
-from pybuild.host import native_platform, platforms_from
+from pybuild.engine.host import native_platform, platforms_from
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.options import Parsed
 
 if TYPE_CHECKING:
+    from pybuild.builds.request import BuildRequest
     from pybuild.cache.store import Store
-    from pybuild.request import BuildRequest
 
 _ROOTFS = "rootfs.tar"
 _EXPORTING = "pybuild-export-"
@@ -31,9 +31,9 @@ _CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUI
 
 def save(parsed: Parsed) -> int:
     """Write images of the store to an archive, for ``docker load`` unless told otherwise."""
+    from pybuild.exporter.atomicfile import whole_file
     from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
     from pybuild.image.manifest import resolve
-    from pybuild.wholefile import whole_file
 
     kind = parsed.one("format", "docker")
     if kind not in ("docker", "oci"):
@@ -101,8 +101,8 @@ def load(parsed: Parsed) -> int:
 
 def export(parsed: Parsed) -> int:
     """Write the file tree of an image as a tar: what a build of ``FROM image`` gives."""
-    from pybuild.output import Output
-    from pybuild.request import BuildRequest
+    from pybuild.builds.request import BuildRequest
+    from pybuild.exporter.output import Output
 
     with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
         image, contexts = _source(store, parsed.positionals[0])
@@ -119,7 +119,7 @@ def export(parsed: Parsed) -> int:
 
 def import_(parsed: Parsed) -> int:
     """Make an image of one layer from a tar of a file tree: the image of a small Dockerfile."""
-    from pybuild.request import BuildRequest
+    from pybuild.builds.request import BuildRequest
 
     source, *names = parsed.positionals
     tags = tuple(parse_reference(name) for name in names)
@@ -156,7 +156,7 @@ def _build(parsed: Parsed, request: BuildRequest) -> str:
     import uvloop
 
     from pybuild.api import run_request
-    from pybuild.config import load_settings
+    from pybuild.engine.settings import load_settings
     from pybuild.progress.display import make_display
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))

@@ -9,24 +9,24 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from pybuild.arguments.build import check_result_files, request_from, write_results
 from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
-from pybuild.commands.remembering import remember, sign
-from pybuild.commands.requested import check_result_files, request_from, write_results
-from pybuild.config import Settings, load_settings
-from pybuild.engine import Engine
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings, load_settings
 from pybuild.explain.report import BuildReport
+from pybuild.memo.remembering import remember, sign
 from pybuild.model.errors import Cancelled
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexCompleted
 from pybuild.model.ops import Vertex
-from pybuild.options import Parsed
 from pybuild.progress.display import Display, make_display
-from pybuild.request import BuildRequest
-from pybuild.result import BuildResult
 
 if TYPE_CHECKING:
-    from pybuild.daemon.llb.described import Definition
-    from pybuild.executor.launch import Ahead
+    from pybuild.buildkit.llb.described import Definition
+    from pybuild.executor.workers.launch import Ahead
 
 
 _SWITCH_S = 0.0005
@@ -100,7 +100,7 @@ async def _build(
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             if parsed.flag("load") and result.image is not None:
-                from pybuild.engineload import load_where_found
+                from pybuild.exporter.docker.load import load_where_found
 
                 where = (engine.store, engine.clock, os.environ)
                 await load_where_found(*where, result.image, result.names, display.show)
@@ -111,7 +111,7 @@ async def _build(
 
 def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None) -> Definition:
     """Write a definition for provenance; LLB is a thing of the daemon's and of its clients."""
-    from pybuild.daemon.llb.steps import describe, local_vertex
+    from pybuild.buildkit.llb.steps import describe, local_vertex
 
     if origin is not None:
         return describe(result, files, origin)

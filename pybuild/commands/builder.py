@@ -7,11 +7,11 @@ import re
 import sys
 from collections.abc import Callable
 
-from pybuild.builders import LOCAL, Builder, Builders, with_files
-from pybuild.chosenbuilder import tls_files
+from pybuild.arguments.builder import tls_files
+from pybuild.client.builders import LOCAL, Builder, Builders, with_files
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
-from pybuild.options import Parsed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -46,7 +46,7 @@ def _add(parsed: Parsed, words: list[str]) -> int:
         address = "unix://" + os.path.abspath(address.removeprefix("unix://"))
     builder = with_files(Builder(name, address), tls_files(parsed), parsed.one("tlsservername"))
     if builder.uses_tls:
-        from pybuild.daemon.client.connect import client_context
+        from pybuild.client.connect import client_context
 
         client_context(builder)  # now is the time to find out that a file is not there
     builders = Builders.load()
@@ -117,8 +117,8 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
 
 
 def _asked(builder: Builder) -> list[tuple[str, str]]:
+    from pybuild.client.disk import about
     from pybuild.commands.remote import run
-    from pybuild.daemon.client.disk import about
 
     info = run(about(builder))
     lines = [("Status", "running"), ("Version", f"{info.version} {info.package}".strip())]

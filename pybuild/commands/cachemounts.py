@@ -12,18 +12,18 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, TypeVar
 
-from pybuild.cache.atomic import fault
-from pybuild.cache.mounts import CacheMount, find, list_mounts, remove
+from pybuild.cache.content.cachemounts import CacheMount, find, list_mounts, remove
+from pybuild.cache.disk.atomic import fault
 from pybuild.cache.store import Store
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import since, with_store
 from pybuild.commands.images import table
-from pybuild.config import load_settings
-from pybuild.engine import Engine
-from pybuild.executor.mountcarrying import export_mount, import_mount
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import load_settings
+from pybuild.executor.steps.mountcarrying import export_mount, import_mount
+from pybuild.exporter.atomicfile import whole_file
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError, UserError
-from pybuild.options import Parsed
-from pybuild.wholefile import whole_file
 
 T = TypeVar("T")
 

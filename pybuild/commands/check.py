@@ -9,22 +9,27 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from pybuild import checkviews
-from pybuild.contextkinds import is_at_hand
-from pybuild.contexts import BuildInputs, load_inputs
-from pybuild.definition import lower_options
+from pybuild.arguments.ssh import parse_agents
+from pybuild.arguments.values import parse_contexts, parse_pairs, parse_secret
+from pybuild.builds.contextkinds import is_at_hand
+from pybuild.builds.contexts import BuildInputs, load_inputs
+from pybuild.builds.definition import lower_options
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import native_platform, platforms_from
+from pybuild.frontend import views
 from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
-from pybuild.frontend.parse import parse_dockerfile
-from pybuild.frontend.physical import Excerpts, excerpts
-from pybuild.host import native_platform, platforms_from
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.syntax.physical import Excerpts, excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError, UserError
-from pybuild.options import Parsed
-from pybuild.request import BuildRequest
-from pybuild.ssh import parse_agents
-from pybuild.standardinput import StandardInput
-from pybuild.values import parse_contexts, parse_pairs, parse_secret
 
 T = TypeVar("T")
 _Known = Mapping[ImageRequest, ResolvedImage]
@@ -113,7 +118,7 @@ def _load(parsed: Parsed, request: BuildRequest) -> BuildInputs:
     if is_at_hand(request, stdin):
         return load_inputs(request, stdin)
     from pybuild.commands.checkremote import load_remote
-    from pybuild.config import load_settings
+    from pybuild.engine.settings import load_settings
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     return load_remote(request, stdin, settings)
@@ -125,11 +130,11 @@ def _check(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Imag
     error = checked.error or images.error_of(checked)
     warnings = [finding.warning() for finding in checked.findings]
     if call.json:
-        sys.stdout.write(checkviews.check_json(warnings, error, inputs.filename, inputs.dockerfile))
+        sys.stdout.write(views.check_json(warnings, error, inputs.filename, inputs.dockerfile))
     else:
-        sys.stdout.write(checkviews.check_text(warnings, _lines(inputs)))
+        sys.stdout.write(views.check_text(warnings, _lines(inputs)))
         if error is not None:
-            from pybuild.render import report
+            from pybuild.progress.render import report
 
             error.sources = {inputs.filename: _lines(inputs)}
             sys.stdout.flush()
@@ -145,9 +150,9 @@ def _outline(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Im
     options = _options(request, inputs)
     found = images.answer(lambda known: outline(dockerfile, options, known))
     if call.json:
-        sys.stdout.write(checkviews.outline_json(found, inputs.dockerfile))
+        sys.stdout.write(views.outline_json(found, inputs.dockerfile))
     else:
-        sys.stdout.write(checkviews.outline_text(found))
+        sys.stdout.write(views.outline_text(found))
     return ExitCode.OK
 
 
@@ -156,9 +161,9 @@ def _targets(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Im
 
     stages = list_stages(parse_dockerfile(inputs.dockerfile, inputs.filename))
     if call.json:
-        sys.stdout.write(checkviews.targets_json(stages, inputs.dockerfile))
+        sys.stdout.write(views.targets_json(stages, inputs.dockerfile))
     else:
-        sys.stdout.write(checkviews.targets_text(stages))
+        sys.stdout.write(views.targets_text(stages))
     return ExitCode.OK
 
 
@@ -198,8 +203,8 @@ class _Images:
         return None
 
     def _resolve(self, need: NeedImages) -> _Known:
-        from pybuild.config import load_settings
-        from pybuild.knownimages import KnownImages
+        from pybuild.engine.knownimages import KnownImages
+        from pybuild.engine.settings import load_settings
 
         settings = load_settings(self._parsed.one("config"), self._parsed.one("root"))
         known: dict[ImageRequest, ResolvedImage] = {}

@@ -10,16 +10,16 @@ from collections.abc import Iterable
 
 import uvloop
 
+from pybuild.builds.contexts import BuildInputs
 from pybuild.builds.remotecontexts import load_from_elsewhere
+from pybuild.builds.request import BuildRequest
 from pybuild.builds.session import open_session
-from pybuild.config import Settings
-from pybuild.contexts import BuildInputs
-from pybuild.engine import Engine
-from pybuild.frontend.lowering import ImageRequest, ResolvedImage
+from pybuild.builds.standardinput import StandardInput
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Event
-from pybuild.request import BuildRequest
-from pybuild.standardinput import StandardInput
 
 Answers = dict[ImageRequest, ResolvedImage | PybuildError]
 

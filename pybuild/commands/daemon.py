@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild.config import Settings, load_settings
+from pybuild.commandline.parser import BadOption, Option, Parsed, parse
+from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import UsageError
 from pybuild.model.package import VERSION
-from pybuild.options import BadOption, Option, Parsed, parse
 
 # Flags of buildkitd about workers: there is one here, and it needs none of them.
 _WORKERS = ("--oci-worker", "--containerd-worker")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import parse_reference, table
 from pybuild.commands.registryclient import with_client
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.options import Parsed
-from pybuild.registry.listing import Found
+from pybuild.registry.client.listing import Found
 
 _MOST_RESULTS = 100
 

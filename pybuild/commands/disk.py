@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pybuild.cache.filters import parse_filters, parse_size, shown_id
-from pybuild.cache.prune import Policy, Pruned
-from pybuild.cache.prune import prune as free
+from pybuild.arguments.servesettings import read_keeping
+from pybuild.cache.repositories.collect import unlink_at_once
+from pybuild.cache.space.filters import parse_filters, parse_size, shown_id
+from pybuild.cache.space.prune import Policy, Pruned
+from pybuild.cache.space.prune import prune as free
+from pybuild.cache.space.usage import UsageRecord, overhead, usage
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import unlink_at_once
-from pybuild.cache.usage import UsageRecord, overhead, usage
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
-from pybuild.config import load_settings
-from pybuild.engine import Engine
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
 from pybuild.model.printable import printable
-from pybuild.options import Parsed
-from pybuild.servesettings import read_keeping
 
 T = TypeVar("T")
 

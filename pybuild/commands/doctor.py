@@ -11,17 +11,17 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from pybuild.cache.atomic import make_parents
-from pybuild.cache.custody import take
-from pybuild.cache.ownership import doubt
+from pybuild.cache.disk.atomic import make_parents
+from pybuild.cache.disk.custody import take
+from pybuild.cache.disk.ownership import doubt
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
-from pybuild.config import load_settings
+from pybuild.engine.settings import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
-from pybuild.executor.launch import default_pythonpath
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.launch import default_pythonpath
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError
-from pybuild.options import Parsed
 
 _RUNGS = {
     "root": "real root: owners as they are, all namespaces",

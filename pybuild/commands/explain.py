@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 
 from pybuild.cache.store import Store
-from pybuild.config import load_settings
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import SystemClock
+from pybuild.engine.settings import load_settings
 from pybuild.explain.history import find_report, reports
 from pybuild.explain.report import BuildReport, StepReport, to_json
 from pybuild.explain.text import list_text, report_text
-from pybuild.host import SystemClock
 from pybuild.model.errors import ExitCode, UsageError, UserError
-from pybuild.options import Parsed
 
 
 def main(parsed: Parsed) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pybuild.cache.filters import parse_moment
-from pybuild.cache.prune import Pruned
+from pybuild.cache.space.filters import parse_moment
+from pybuild.cache.space.prune import Pruned
+from pybuild.cache.space.unusedimages import Removed, prune_images
 from pybuild.cache.store import Store
-from pybuild.cache.unusedimages import Removed, prune_images
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed, with_store
-from pybuild.host import SystemClock
+from pybuild.engine.host import SystemClock
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
-from pybuild.options import Parsed
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from pybuild.cache.store import Store
-from pybuild.config import load_settings
-from pybuild.host import SystemClock, native_platform, platforms_from
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import SystemClock, native_platform, platforms_from
+from pybuild.engine.settings import load_settings
 from pybuild.image.attestation import UNKNOWN
 from pybuild.image.manifest import parse_config, parse_index, resolve
 from pybuild.model.amounts import human_bytes
@@ -19,7 +20,6 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.printable import printable
 from pybuild.model.reference import Reference
-from pybuild.options import Parsed
 
 
 def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:

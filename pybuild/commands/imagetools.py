@@ -8,27 +8,27 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pybuild.annotations import attributes_of, from_attributes
 from pybuild.cache.store import Store
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
 from pybuild.commands.template import rendered
-from pybuild.host import platforms_from
-from pybuild.imagecopy import copy_image, copy_parts, survey
-from pybuild.imagefacts import facts
-from pybuild.imageplaces import Place, place_of
-from pybuild.indexing import Made, make
+from pybuild.engine.host import platforms_from
+from pybuild.exporter.annotations import attributes_of, from_attributes
+from pybuild.exporter.atomicfile import write_whole
+from pybuild.exporter.imagetools.copy import copy_image, copy_parts, survey
+from pybuild.exporter.imagetools.create import Made, make
+from pybuild.exporter.imagetools.facts import facts
+from pybuild.exporter.imagetools.place import Place, place_of
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
-from pybuild.options import Parsed
-from pybuild.registry.client import Client
-from pybuild.registry.faults import UnresolvedImage
-from pybuild.registry.lost import printable
-from pybuild.registry.referrers import Referrer
-from pybuild.registry.together import together
-from pybuild.wholefile import write_whole
+from pybuild.net.http1.faults import printable
+from pybuild.net.tasks import together
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.faults import UnresolvedImage
+from pybuild.registry.client.referrers import Referrer
 
 
 def main(parsed: Parsed) -> int:

@@ -7,24 +7,24 @@ import sys
 import tempfile
 from collections.abc import Iterable
 
-from pybuild import checkviews
-from pybuild.config import load_settings
-from pybuild.contextfiles import real_path
-from pybuild.contexts import BuildInputs, load_inputs
-from pybuild.definition import lower_options
+from pybuild.arguments.values import parse_pairs
+from pybuild.builds.contextfiles import real_path
+from pybuild.builds.contexts import BuildInputs, load_inputs
+from pybuild.builds.definition import lower_options
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import native_platform
+from pybuild.engine.knownimages import KnownImages
+from pybuild.engine.settings import load_settings
+from pybuild.frontend import views
 from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.directives import parse_directives
-from pybuild.frontend.lines import SyntaxFault
 from pybuild.frontend.lint.mends import mend
-from pybuild.frontend.lowering import ImageRequest, NeedImages, ResolvedImage
-from pybuild.frontend.physical import excerpts, split_lines
-from pybuild.host import native_platform
-from pybuild.knownimages import KnownImages
+from pybuild.frontend.lowering.interface import ImageRequest, NeedImages, ResolvedImage
+from pybuild.frontend.syntax.directives import parse_directives
+from pybuild.frontend.syntax.lines import SyntaxFault
+from pybuild.frontend.syntax.physical import excerpts, split_lines
 from pybuild.model.errors import ExitCode, UsageError
-from pybuild.options import Parsed
-from pybuild.request import BuildRequest
-from pybuild.standardinput import StandardInput
-from pybuild.values import parse_pairs
 
 
 def main(parsed: Parsed) -> int:
@@ -49,14 +49,14 @@ def main(parsed: Parsed) -> int:
     warnings = [finding.warning() for finding in checked.findings]
     lines = excerpts(text)
     if form == "json":
-        sys.stdout.write(checkviews.check_json(warnings, checked.error, inputs.filename, text))
+        sys.stdout.write(views.check_json(warnings, checked.error, inputs.filename, text))
     else:
-        sys.stdout.write(checkviews.check_text(warnings, lines))
+        sys.stdout.write(views.check_text(warnings, lines))
         if mended != text:
             sys.stdout.write("\nMended by --fix:\n\n")
             sys.stdout.writelines(_diff(inputs.filename, text, mended))
     if checked.error is not None and form == "text":
-        from pybuild.render import report
+        from pybuild.progress.render import report
 
         checked.error.sources = {inputs.filename: lines}
         sys.stdout.flush()

@@ -7,12 +7,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pybuild.commandline.parser import Parsed
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.options import Parsed
 
 if TYPE_CHECKING:
-    from pybuild.registry.credentials import Credential
+    from pybuild.registry.client.credentials import Credential
 
 _MOST_SECRET_BYTES = 1 << 16
 
@@ -21,8 +21,8 @@ def login(parsed: Parsed) -> int:
     """Try a user name and password at a registry, and keep them if they are good."""
     import uvloop
 
-    from pybuild.registry.credentials import Credential
-    from pybuild.registry.logins import Logins
+    from pybuild.registry.client.credentials import Credential
+    from pybuild.registry.client.logins import Logins
 
     host = _host(parsed)
     username, password = _asked(parsed, host)
@@ -38,7 +38,7 @@ def logout(parsed: Parsed) -> int:
     """Forget what is kept for a registry."""
     import uvloop
 
-    from pybuild.registry.logins import Logins
+    from pybuild.registry.client.logins import Logins
 
     host = _host(parsed)
     if uvloop.run(Logins(os.environ).forget(host)):
@@ -55,8 +55,8 @@ def _check(parsed: Parsed, host: str, credential: Credential) -> None:
         UserError: it is not accepted. EnvironmentFault: the registry cannot be asked.
     """
     from pybuild.commands.registryclient import with_client
-    from pybuild.registry.credentials import StaticCredentials
-    from pybuild.registry.lost import HttpFault
+    from pybuild.net.http1.faults import HttpFault
+    from pybuild.registry.client.credentials import StaticCredentials
 
     try:
         static = StaticCredentials({host: credential})

@@ -9,27 +9,27 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pybuild.cache.ownership import warning_of_key
-from pybuild.cache.repositories import Repository, is_name, is_tag
+from pybuild.arguments.servesettings import Serving, read_serving
+from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store, table
-from pybuild.config import Settings, load_settings
-from pybuild.host import SystemClock
+from pybuild.engine.host import SystemClock
+from pybuild.engine.paths import certificate_directories
+from pybuild.engine.settings import Settings, load_settings
 from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.missing import BlobMissing
-from pybuild.options import Parsed
-from pybuild.paths import certificate_directories
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.hosts import Hosts
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import DockerCredentials
+from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.server.access import EVERYBODY
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.routes import Action
 from pybuild.registry.server.serving import listening, until_told
-from pybuild.servesettings import Serving, read_serving
 
 _STEPS = ", every step of a Dockerfile on this machine too while steps share its network"
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pybuild.config import load_settings
-from pybuild.host import SystemClock
-from pybuild.options import Parsed
-from pybuild.paths import certificate_directories
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import Credentials, DockerCredentials
-from pybuild.registry.hosts import Hosts
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import SystemClock
+from pybuild.engine.paths import certificate_directories
+from pybuild.engine.settings import load_settings
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import Credentials, DockerCredentials
+from pybuild.registry.client.hosts import Hosts
 
 T = TypeVar("T")
 

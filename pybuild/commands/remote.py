@@ -13,17 +13,17 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pybuild.builders import Builder
-from pybuild.commands.requested import check_result_files, request_from, write_results
-from pybuild.daemon.client.build import build as remote_build
-from pybuild.daemon.client.connect import connected
+from pybuild.arguments.build import check_result_files, request_from, write_results
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.client.build import build as remote_build
+from pybuild.client.builders import Builder
+from pybuild.client.connect import connected
+from pybuild.commandline.parser import Parsed
 from pybuild.explain.report import BuildReport
+from pybuild.exporter.output import Output
 from pybuild.model.errors import Cancelled, UsageError
-from pybuild.options import Parsed
-from pybuild.output import Output
 from pybuild.progress.display import Display, make_display
-from pybuild.request import BuildRequest
-from pybuild.result import BuildResult
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ async def _build(
     async with connected(builder) as channel:
         if explained is None and not request.fail_on_miss:
             return await remote_build(channel, request, display.show)
-        from pybuild.daemon.client.explain import reports
+        from pybuild.client.explain import reports
 
         ref = os.urandom(16).hex()
         await reports(channel, ref=ref)  # or nothing runs for the sake of what cannot be said
@@ -93,10 +93,10 @@ def _load(
 ) -> BuildResult:
     """Build there, and take the image into the store here (``--load``)."""
     from pybuild.cache.store import Store
-    from pybuild.config import load_settings
-    from pybuild.daemon.client.loading import take
-    from pybuild.engineload import load_where_found
-    from pybuild.host import SystemClock
+    from pybuild.client.load import take
+    from pybuild.engine.host import SystemClock
+    from pybuild.engine.settings import load_settings
+    from pybuild.exporter.docker.load import load_where_found
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     with Store.open(settings.root, SystemClock()) as store:

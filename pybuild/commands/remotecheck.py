@@ -8,19 +8,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pybuild import checkviews
-from pybuild.builders import Builder
+from pybuild.builds.request import BuildRequest
+from pybuild.client.ask import ask
+from pybuild.client.builders import Builder
+from pybuild.client.connect import connected
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.check import Call, parse_call, request_of
 from pybuild.commands.remote import build, run
-from pybuild.daemon.client.asking import ask
-from pybuild.daemon.client.connect import connected
-from pybuild.frontend.physical import Excerpts, excerpts
+from pybuild.frontend import views
+from pybuild.frontend.syntax.physical import Excerpts, excerpts
 from pybuild.model.errors import EnvironmentFault, ExitCode, UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
-from pybuild.options import Parsed
-from pybuild.render import report
-from pybuild.request import BuildRequest
+from pybuild.progress.render import report
 
 _QUESTIONS = {
     "check": "frontend.lint",
@@ -63,7 +63,7 @@ def _check(call: Call, document: bytes, filenames: Mapping[str, str]) -> int:
     if call.json:
         _write(document)
     else:
-        sys.stdout.write(checkviews.check_text(warnings, lines))
+        sys.stdout.write(views.check_text(warnings, lines))
         if error is not None:
             error.sources = dict(sources)
             sys.stdout.flush()

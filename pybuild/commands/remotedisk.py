@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from pybuild.builders import Builder
+from pybuild.client import disk
+from pybuild.client.builders import Builder
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed, policy_from, show, tell
 from pybuild.commands.remote import run
-from pybuild.daemon.client import disk
 from pybuild.model.amounts import human_bytes
-from pybuild.options import Parsed
 
 
 def du(parsed: Parsed, builder: Builder) -> int:

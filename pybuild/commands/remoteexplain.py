@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pybuild.builders import Builder
+from pybuild.client.builders import Builder
+from pybuild.client.connect import connected
+from pybuild.client.explain import reports
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.explain import show
 from pybuild.commands.remote import run
-from pybuild.daemon.client.connect import connected
-from pybuild.daemon.client.explain import reports
 from pybuild.explain.report import BuildReport
-from pybuild.options import Parsed
 
 
 def main(parsed: Parsed, builder: Builder) -> int:

@@ -10,14 +10,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from pybuild.cache.deltas import ActiveDelta
-from pybuild.config import load_settings
-from pybuild.engine import Engine
+from pybuild.arguments.values import parse_pairs
+from pybuild.cache.content.deltas import ActiveDelta
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform, platforms_from
+from pybuild.engine.settings import load_settings
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
-from pybuild.frontend.lowering import ImageRequest
-from pybuild.host import native_platform, platforms_from
+from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import Cancelled, UsageError, UserError
@@ -25,9 +27,7 @@ from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
-from pybuild.options import Parsed
 from pybuild.terminal import own_terminal
-from pybuild.values import parse_pairs
 
 _STOP_SECONDS = 10.0
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))

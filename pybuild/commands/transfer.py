@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import find
-from pybuild.config import load_settings
-from pybuild.engine import Engine
-from pybuild.export import push as push_image
-from pybuild.host import native_platform, platforms_from
-from pybuild.internal import InternalStep, internal_step
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform, platforms_from
+from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.engine.settings import load_settings
+from pybuild.exporter.export import push as push_image
 from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.reference import Reference
-from pybuild.options import Parsed
 from pybuild.progress.display import make_display
 
 Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
@@ -29,7 +29,7 @@ def pull(parsed: Parsed) -> int:
     platform = platforms[0] if platforms else native_platform()
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
-        from pybuild.registry.pull import pull_image
+        from pybuild.registry.client.pull import pull_image
 
         image = await pull_image(
             engine.client(),

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from pybuild.commands.requested import request_from
-from pybuild.config import load_settings
+from pybuild.arguments.build import request_from
+from pybuild.builds.verify import Verdict, verify
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.settings import load_settings
 from pybuild.image.compare import ImageDifference
 from pybuild.model.errors import ExitCode, UsageError
 from pybuild.model.events import Emit, Event
-from pybuild.options import Parsed
 from pybuild.progress.display import make_display
-from pybuild.verifying import Verdict, verify
 
 
 def main(parsed: Parsed) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-from pybuild.cache.kept import Kept, command_of, why_kept
+from pybuild.cache.space.whykept import Kept, command_of, why_kept
+from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import since, with_store
 from pybuild.model.amounts import human_bytes
 from pybuild.model.printable import printable
-from pybuild.options import Parsed
 
 
 def main(parsed: Parsed) -> int:

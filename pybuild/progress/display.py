@@ -7,7 +7,7 @@ from typing import Protocol, TextIO
 
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
-from pybuild.terminalguard import direct
+from pybuild.progress.terminalguard import direct
 
 KINDS = ("auto", "tty", "plain", "quiet", "none", "rawjson")
 

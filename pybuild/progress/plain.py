@@ -20,7 +20,7 @@ from pybuild.model.events import (
 )
 from pybuild.model.printable import with_colours
 from pybuild.progress.lines import LineCutter
-from pybuild.terminalguard import direct
+from pybuild.progress.terminalguard import direct
 
 
 class PlainDisplay:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pybuild.cache.repositories import is_name
+from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.routes import Action
 

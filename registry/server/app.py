@@ -11,10 +11,10 @@ from time import monotonic
 
 from aiohttp import web
 
-from pybuild.cache.storekey import identity
+from pybuild.cache.content.storekey import identity
 from pybuild.model.errors import EnvironmentFault
-from pybuild.registry.lost import printable
-from pybuild.registry.samestore import STORE
+from pybuild.net.http1.faults import printable
+from pybuild.registry.client.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
 from pybuild.registry.server.asked import Asked, Handler
 from pybuild.registry.server.guard import TOKEN_PATH, Guard

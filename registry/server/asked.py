@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from pybuild.cache.repositories import Repository
+from pybuild.cache.repositories.repositories import Repository
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.registry.server.access import Caller

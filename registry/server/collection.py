@@ -11,7 +11,7 @@ import fcntl
 import os
 import sys
 
-from pybuild.cache.unlinking import free_unheld, unlink
+from pybuild.cache.repositories.collect import free_unheld, unlink
 from pybuild.model.errors import PybuildError
 from pybuild.registry.server.hosting import Hosting
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.cache.repositories import Entry
+from pybuild.cache.repositories.repositories import Entry
 from pybuild.model.descriptor import OCI_INDEX
 from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.paging import page

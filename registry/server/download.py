@@ -8,13 +8,13 @@ import os
 from collections.abc import AsyncIterator
 from typing import Self
 
-from pybuild.cache.atomic import discard, faults
-from pybuild.cache.repositories import Repository
+from pybuild.cache.disk.atomic import discard, faults
+from pybuild.cache.repositories.repositories import Repository
 from pybuild.cache.store import Store
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
-from pybuild.registry.faults import ContentFault
+from pybuild.registry.client.faults import ContentFault
 
 _PIECE_BYTES = 1 << 20
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from pybuild.cache.content.storekey import make_key
 from pybuild.cache.store import Store
-from pybuild.cache.storekey import make_key
-from pybuild.registry.client import Client
+from pybuild.registry.client.client import Client
 from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.settings import ServerSettings

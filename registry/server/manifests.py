@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from pybuild.cache.repositories import Entry, Repository, is_tag
+from pybuild.cache.repositories.repositories import Entry, Repository, is_tag
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
 from pybuild.registry.server import pushed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
-from pybuild.cache.repositories import Entry
+from pybuild.cache.repositories.repositories import Entry
 from pybuild.image.manifest import Index, Manifest, is_foreign, parse_manifest
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from pybuild.cache.repositories import is_name, is_tag
+from pybuild.cache.repositories.repositories import is_name, is_tag
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.registry.server.refusal import Code, Refusal, digest_invalid, manifest_unknown

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
-from pybuild.doorway import Doorway, Room, listen_tcp
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.net.doorway import Doorway, Room, listen_tcp
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
 from pybuild.registry.server.connections import Answer, PatientServer

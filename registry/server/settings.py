@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from pybuild.cache.unlinking import Keeping
+from pybuild.cache.repositories.collect import Keeping
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.dataclass import dataclass
 from pybuild.registry.server.access import Access

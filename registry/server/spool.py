@@ -16,9 +16,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pybuild.cache.atomic import discard, faults
-from pybuild.cache.locks import same_file
-from pybuild.cache.repositories import Repository, listed
+from pybuild.cache.disk.atomic import discard, faults
+from pybuild.cache.disk.locks import same_file
+from pybuild.cache.repositories.repositories import Repository, listed
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.registry.server.refusal import Code, Refusal

@@ -7,11 +7,11 @@ import hmac
 
 from aiohttp import web
 
-from pybuild.cache.repositories import is_name
-from pybuild.cache.storekey import proof
+from pybuild.cache.content.storekey import proof
+from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
-from pybuild.registry.samestore import PROOF
+from pybuild.registry.client.samestore import PROOF
 from pybuild.registry.server import ranges
 from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.blobs import location

@@ -10,9 +10,9 @@ import asyncio
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from pybuild.cache.images import references
+from pybuild.cache.content.images import references
 from pybuild.cache.jsontext import as_list, as_object, parse
-from pybuild.cache.repositories import Repository, is_name
+from pybuild.cache.repositories.repositories import Repository, is_name
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -20,9 +20,9 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
 from pybuild.model.missing import BlobMissing
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.faults import UnresolvedImage
-from pybuild.registry.lost import HttpFault
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.faults import UnresolvedImage
 from pybuild.registry.server import pushed
 from pybuild.registry.server.download import Download
 from pybuild.registry.server.metrics import Metrics

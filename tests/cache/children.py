@@ -9,7 +9,7 @@ from pathlib import Path
 PRELUDE = """
 import os, sys, time
 from pybuild.cache.store import Store
-from pybuild.cache.results import Results
+from pybuild.cache.records.results import Results
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

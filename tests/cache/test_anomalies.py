@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.atomic import Disk
-from pybuild.cache.builds import Builds
-from pybuild.cache.images import references
+from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.content.images import references
+from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.jsontext import parse
-from pybuild.cache.prune import Policy, prune
-from pybuild.cache.results import Results
-from pybuild.cache.room import keep_below
+from pybuild.cache.records.results import Results
+from pybuild.cache.space.ceiling import keep_below
+from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
@@ -190,7 +190,7 @@ def test_any_failing_write_below_a_ceiling_leaves_a_whole_store(tmp_path: Path) 
 
 BUILD = """
 import random
-from pybuild.cache.prune import Policy, prune
+from pybuild.cache.space.prune import Policy, prune
 seed = random.Random(int(sys.argv[2]))
 results = Results(store)
 print('ready', flush=True)

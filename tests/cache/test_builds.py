@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache import builds as module
-from pybuild.cache.builds import Builds
+from pybuild.cache.content import buildhistory as module
+from pybuild.cache.content.buildhistory import Builds
 from pybuild.cache.store import Store
 
 

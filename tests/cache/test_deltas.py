@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.atomic import Disk
-from pybuild.cache.flusher import hand_over
+from pybuild.cache.content.flusher import hand_over
+from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.errors import EnvironmentFault
@@ -192,7 +192,7 @@ def test_failing_flush_is_a_warning_and_marks_nothing(root: Path, clock: FakeClo
 def test_without_a_boot_id_commit_flushes_at_once(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pybuild.cache.deltas.boot_id", lambda: None)
+    monkeypatch.setattr("pybuild.cache.content.deltas.boot_id", lambda: None)
     with Store.open(root, FakeClock()) as blind:
         id = make(blind)
         assert (root / "snapshots" / id / "durable").exists()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.atomic import Disk
+from pybuild.cache.content.storekey import identity, make_key
+from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
-from pybuild.cache.storekey import identity, make_key
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.images import NAME, REF_NAME
-from pybuild.cache.resolutions import Resolutions
+from pybuild.cache.content.images import NAME, REF_NAME
+from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pybuild.cache.imported import FROM_CACHE, LAYER, MADE_FROM, ImportedCache, is_link
-from pybuild.cache.results import Results
+from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM, ImportedCache, is_link
+from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
-from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult
+from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest

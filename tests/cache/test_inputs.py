@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from pybuild.cache import inputs as module
-from pybuild.cache.inputs import INPUTS, LISTING, Inputs
+from pybuild.cache.records import inputs as module
+from pybuild.cache.records.inputs import INPUTS, LISTING, Inputs
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs

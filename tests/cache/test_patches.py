@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.mark import mark
-from pybuild.cache.patches import COPIED, name_patch, whole_of, with_wholes
-from pybuild.cache.prune import prune
-from pybuild.cache.results import Results
+from pybuild.cache.content.patches import COPIED, name_patch, whole_of, with_wholes
+from pybuild.cache.records.results import Results
+from pybuild.cache.space.mark import mark
+from pybuild.cache.space.prune import prune
+from pybuild.cache.space.usage import usage
 from pybuild.cache.store import Store
-from pybuild.cache.usage import usage
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.record import Record

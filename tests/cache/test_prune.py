@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.extent import measure
-from pybuild.cache.filters import parse_duration, parse_filters, parse_size, shown_id
-from pybuild.cache.mark import Mark, mark
-from pybuild.cache.prune import (
+from pybuild.cache.disk.extent import measure
+from pybuild.cache.records.results import Results
+from pybuild.cache.space.filters import parse_duration, parse_filters, parse_size, shown_id
+from pybuild.cache.space.mark import Mark, mark
+from pybuild.cache.space.prune import (
     Policy,
     Pruned,
     choose,
@@ -20,9 +21,8 @@ from pybuild.cache.prune import (
     prune,
     wait_until_freed,
 )
-from pybuild.cache.results import Results
+from pybuild.cache.space.usage import UsageRecord, usage
 from pybuild.cache.store import Store
-from pybuild.cache.usage import UsageRecord, usage
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
@@ -458,7 +458,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> No
             waiting.pop()()
         return listed
 
-    monkeypatch.setattr("pybuild.cache.prune.usage", list_and_act)
+    monkeypatch.setattr("pybuild.cache.space.prune.usage", list_and_act)
 
 
 def test_image_tagged_between_mark_and_sweep_is_spared(

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.atomic import Disk
-from pybuild.cache.mark import mark
-from pybuild.cache.prune import Policy, prune
-from pybuild.cache.repositories import Entry, is_name, is_tag
+from pybuild.cache.disk.atomic import Disk
+from pybuild.cache.repositories.collect import Keeping, unlink, unlink_at_once
+from pybuild.cache.repositories.repositories import Entry, is_name, is_tag
+from pybuild.cache.space.mark import mark
+from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import Keeping, unlink, unlink_at_once
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

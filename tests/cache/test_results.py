@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.atomic import Disk
-from pybuild.cache.results import Results
+from pybuild.cache.disk.atomic import Disk
+from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest

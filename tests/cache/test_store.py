@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.scratch import INGEST_KEPT_S
+from pybuild.cache.disk.scratch import INGEST_KEPT_S
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
@@ -63,7 +63,7 @@ def test_opening_lists_nothing(
 
 def test_import_is_light() -> None:
     program = (
-        "import sys, pybuild.cache.store, pybuild.cache.images\n"
+        "import sys, pybuild.cache.store, pybuild.cache.content.images\n"
         "heavy = {'typing', 'dataclasses', 'sqlite3', 'diskcache', 'ctypes', 'asyncio', 'pathlib'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -275,7 +275,7 @@ def test_injected_remover_gets_what_belongs_to_others(
         assert len(removed) == 1  # it has a directory of changes
         for count, refused in ((1, False), (2, True)):
             if refused:
-                monkeypatch.setattr("pybuild.cache.scratch.remove_tree", _refuse)
+                monkeypatch.setattr("pybuild.cache.disk.scratch.remove_tree", _refuse)
             os.mkdir(work := store.scratch("work"))
             store.discard(work)
             store.tmp.sweep()
@@ -286,7 +286,7 @@ def test_injected_remover_gets_what_belongs_to_others(
 def test_failing_remover_harms_nobody(
     root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pybuild.cache.scratch.remove_tree", _refuse)
+    monkeypatch.setattr("pybuild.cache.disk.scratch.remove_tree", _refuse)
     with Store.open(root, clock, remover=_refuse) as store:
         active = store.deltas.begin()
         store.deltas.abort(active)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.trees import Stopped, remove_tree
+from pybuild.cache.disk.trees import Stopped, remove_tree
 
 
 def test_file_link_and_nothing(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.evictor import Evictor
-from pybuild.cache.extent import measure
-from pybuild.cache.kept import why_kept
-from pybuild.cache.mark import mark
-from pybuild.cache.origins import LAST_RESULT_OF, Origin, origins_of, with_last_result
-from pybuild.cache.prune import Policy, prune
+from pybuild.cache.content.origins import LAST_RESULT_OF, Origin, origins_of, with_last_result
+from pybuild.cache.disk.extent import measure
+from pybuild.cache.space.evictor import Evictor
+from pybuild.cache.space.mark import mark
+from pybuild.cache.space.prune import Policy, prune
+from pybuild.cache.space.unusedimages import prune_images
+from pybuild.cache.space.usage import usage
+from pybuild.cache.space.whykept import why_kept
 from pybuild.cache.store import Store
-from pybuild.cache.unusedimages import prune_images
-from pybuild.cache.usage import usage
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.cache.usage import REGULAR, UsageRecord
-from pybuild.cache.value import by_value, value
+from pybuild.cache.space.usage import REGULAR, UsageRecord
+from pybuild.cache.space.value import by_value, value
 
 NOW = 1_000_000.0
 MB = 1_000_000

@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pybuild.arguments.values import parse_secret
 from pybuild.builds import build as builds
-from pybuild.config import Settings
-from pybuild.engine import Engine
+from pybuild.builds.request import BuildRequest
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.exporter.output import Output
 from pybuild.image.compare import ImageDifference, compare_layouts
 from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
-from pybuild.output import Output
-from pybuild.request import BuildRequest
-from pybuild.values import parse_secret
 from tests.conformance.cases import Build, lay_out, load_cases, make_base
 from tests.harness import ROOT
 

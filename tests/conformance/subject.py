@@ -6,17 +6,17 @@ import re
 import shutil
 from pathlib import Path
 
+from pybuild.arguments.values import parse_secret
 from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
-from pybuild.config import Settings
-from pybuild.engine import Engine
+from pybuild.builds.request import BuildRequest
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.exporter.output import Output
 from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.ops import NetworkMode
 from pybuild.model.platform import Platform
-from pybuild.output import Output
-from pybuild.request import BuildRequest
-from pybuild.values import parse_secret
 from tests.conformance.cases import Build, Case, lay_out
 from tests.conformance.outcome import Outcome, failure, line_range, read_image
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pybuild.config import Settings
-from pybuild.engine import Engine
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
 from tests.conformance.cases import HERE, Case, load_cases, make_base
 from tests.conformance.outcome import Outcome, compare
 from tests.conformance.reference import load_expected

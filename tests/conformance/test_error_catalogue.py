@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepExit
-from pybuild.executor.steps import Tail, check_exit
+from pybuild.executor.steps.execop import Tail, check_exit
+from pybuild.executor.steps.spec import StepExit
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp
 from pybuild.model.platform import LINUX_AMD64, Platform

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pybuild.daemon.client.filesend import ToDirectory, ToStream, file_send
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.calls import Handler
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.pb import control as pb
+from pybuild.buildkit.pb import control as pb
+from pybuild.client.filesend import ToDirectory, ToStream, file_send
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
 from pybuild.daemon.session.verdicts import METHOD as CHECK_POLICY
+from pybuild.net.grpc.calls import Handler
+from pybuild.net.grpc.channel import Channel
 from tests.harness import Pybuild
 
 CONTROL = "/moby.buildkit.v1.Control/"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import random
 
-from pybuild.daemon.grpc.messages import prefix
-from pybuild.daemon.http2.compression import encode
-from pybuild.daemon.http2.events import Fields
-from pybuild.daemon.http2.frames import Kind, frame
-from tests.daemon.wire import (
+from pybuild.net.grpc.messages import prefix
+from pybuild.net.http2.compression import encode
+from pybuild.net.http2.events import Fields
+from pybuild.net.http2.frames import Kind, frame
+from tests.net.wire import (
     END_HEADERS,
     GREETING,
     PADDED,

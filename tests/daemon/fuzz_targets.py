@@ -8,23 +8,23 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pybuild.daemon.grpc import timeouts
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.link import Link
-from pybuild.daemon.grpc.messages import Inbox
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.server import GrpcServer
-from pybuild.daemon.grpc.status import Code, RpcError, from_fields, to_fields
-from pybuild.daemon.http2.compression import FieldDecoder
-from pybuild.daemon.http2.connection import Connection
-from pybuild.daemon.http2.errors import ConnectionFault, StreamGone, name_of
-from pybuild.daemon.http2.events import Data, Failed, Headers, Reset
-from pybuild.daemon.http2.frames import PREFACE, FrameReader, Kind
-from pybuild.daemon.http2.settings import Http2Limits
-from pybuild.daemon.http2.streams import Buffer
+from pybuild.net.grpc import timeouts
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.link import Link
+from pybuild.net.grpc.messages import Inbox
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.server import GrpcServer
+from pybuild.net.grpc.status import Code, RpcError, from_fields, to_fields
+from pybuild.net.http2.compression import FieldDecoder
+from pybuild.net.http2.connection import Connection
+from pybuild.net.http2.errors import ConnectionFault, StreamGone, name_of
+from pybuild.net.http2.events import Data, Failed, Headers, Reset
+from pybuild.net.http2.frames import PREFACE, FrameReader, Kind
+from pybuild.net.http2.settings import Http2Limits
+from pybuild.net.http2.streams import Buffer
 from tests.daemon.serving import ECHO
-from tests.daemon.wire import REQUEST, RESPONSE, Clock
+from tests.net.wire import REQUEST, RESPONSE, Clock
 
 HTTP2 = Http2Limits(streams=20, stream_window=70_000, connection_window=90_000, patience=5_000)
 LIMITS = Limits(http2=HTTP2, message_bytes=50_000, unread_bytes=200_000)

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pybuild.cache.store import Store
-from pybuild.daemon.client.session import METHOD, ClientSession
-from pybuild.daemon.grpc.calls import Handler
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.server import GrpcServer
+from pybuild.client.session import METHOD, ClientSession
 from pybuild.daemon.session.sessions import Session, Sessions
+from pybuild.net.grpc.calls import Handler
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.server import GrpcServer
 from tests.registry.fakes import WallClock
 
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.server import GrpcServer
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.server import GrpcServer
 
 WAIT_S = 10.0
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from pybuild.attest.attestation import About
-from pybuild.attest.machine import read_machine
-from pybuild.attest.request import Asked
-from pybuild.attest.sources import Sources
-from pybuild.daemon.control.attrs import read_attestations
-from pybuild.daemon.control.offered import Offered, read_offered
-from pybuild.daemon.control.producers import Producers
-from pybuild.daemon.control.reference import Reference
-from pybuild.daemon.control.results import Result, read_result
-from pybuild.daemon.llb.write import write
-from pybuild.daemon.pb import gateway as pb
+from pybuild.buildkit.llb.write import write
+from pybuild.buildkit.pb import gateway as pb
+from pybuild.daemon.builds.producers import Producers
+from pybuild.daemon.frontend.attrs import read_attestations
+from pybuild.daemon.frontend.offered import Offered, read_offered
+from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.results import Result, read_result
+from pybuild.exporter.attest.attestation import About
+from pybuild.exporter.attest.machine import read_machine
+from pybuild.exporter.attest.request import Asked
+from pybuild.exporter.attest.sources import Sources
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import FileOp, Mkfile, ScratchSource, Vertex
 from pybuild.model.snapshot import Snapshot

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from pybuild.daemon.grpc.calls import Call, Handler
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.limits import Limits
-from pybuild.daemon.grpc.server import GrpcServer
-from pybuild.daemon.grpc.sockets import speak_h2
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.http2.frames import PREFACE
-from pybuild.doorway import Doorway, machine_of
 from pybuild.model.trust import trusting
+from pybuild.net.doorway import Doorway, machine_of
+from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.server import GrpcServer
+from pybuild.net.grpc.sockets import speak_h2
+from pybuild.net.grpc.status import RpcError
+from pybuild.net.http2.frames import PREFACE
 from tests.daemon.serving import ECHO, WAIT_S
-from tests.daemon.wire import GREETING
+from tests.net.wire import GREETING
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 Use = Callable[["Site"], Awaitable[None]]
@@ -148,7 +148,7 @@ def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pybuild.doorway._FRESH_S", 0.0)
+    monkeypatch.setattr("pybuild.net.doorway._FRESH_S", 0.0)
 
     async def use(site: Site) -> None:
         busy = [await Channel.connect(site.address) for _ in range(3)]
@@ -197,8 +197,8 @@ def test_one_peer_cannot_have_all(
     def comes(own: socket.socket) -> str:
         return coming[0]
 
-    monkeypatch.setattr("pybuild.doorway.machine_of", comes)
-    monkeypatch.setattr("pybuild.doorway._FRESH_S", 60.0)
+    monkeypatch.setattr("pybuild.net.doorway.machine_of", comes)
+    monkeypatch.setattr("pybuild.net.doorway._FRESH_S", 60.0)
 
     async def use(site: Site) -> None:
         first = await site.come(5, saying=GREETING)
@@ -221,7 +221,7 @@ def test_the_silent_of_one_peer_crowd_out_their_own(
     def comes(own: socket.socket) -> str:
         return coming[0]
 
-    monkeypatch.setattr("pybuild.doorway.machine_of", comes)
+    monkeypatch.setattr("pybuild.net.doorway.machine_of", comes)
 
     async def use(site: Site) -> None:
         slow = await site.come(2)

@@ -10,7 +10,7 @@ pytest.importorskip("cryptography")
 
 from cryptography import x509
 
-from pybuild.daemon.grpc.certificate import identity
+from pybuild.net.grpc.certificate import identity
 from tests.daemon.identities import (
     BMP,
     PRINTABLE,

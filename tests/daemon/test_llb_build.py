@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.llb.caps import LLB_CAPS
-from pybuild.daemon.pb import ops as pb
+from pybuild.buildkit.llb.caps import LLB_CAPS
+from pybuild.buildkit.pb import ops as pb
 from pybuild.model.digest import Digest
 from pybuild.model.ops import walk
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
-from tests.daemon.llbs import Builder, copy, exec_op, file_op, mkdir, read_all
+from tests.buildkit.llbs import Builder, copy, exec_op, file_op, mkdir, read_all
 from tests.executor.runner_site import Run, Site, site
 from tests.executor.sandbox_helpers import make_base
 

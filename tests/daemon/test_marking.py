@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.daemon.control.marking import marked
+from pybuild.daemon.builds.marking import marked
 from pybuild.model.ops import ExecOp, GitSource, Mount, MountType, ScratchSource, Vertex
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.solver import keys

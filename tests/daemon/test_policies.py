@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.daemon.control.policies import read_policies, ruled_source
-from pybuild.daemon.pb import sourcepolicy as pb
-from pybuild.daemon.pb.ops import SourceOp
+from pybuild.buildkit.pb import sourcepolicy as pb
+from pybuild.buildkit.pb.ops import SourceOp
+from pybuild.buildkit.policies import read_policies, ruled_source
 from pybuild.model.errors import UserError
 
 DENY, CONVERT, EXACT = 1, 2, 1

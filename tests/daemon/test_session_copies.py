@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.prune import prune
+from pybuild.cache.space.prune import prune
 from pybuild.cache.store import Store
 from pybuild.daemon.session.copies import Copies, Origin
 from tests.daemon.peers import open_store

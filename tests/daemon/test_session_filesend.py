@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.client.filesend import METHOD, Output, ToDirectory, ToStream, file_send
-from pybuild.daemon.fsutil import packet
-from pybuild.daemon.grpc.calls import Call, Handler
-from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.buildkit.fsutil import packet
+from pybuild.client.filesend import METHOD, Output, ToDirectory, ToStream, file_send
 from pybuild.daemon.session.filesend import TreeWork, send_stream, send_tree
 from pybuild.daemon.session.treesend import Root, send_trees
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import Cancelled, UserError
+from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.peers import connected, serving
 from tests.daemon.trees import describe
 

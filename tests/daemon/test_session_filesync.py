@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.prune import prune
+from pybuild.buildkit.fsutil import gomode, packet
+from pybuild.buildkit.fsutil.packet import Stat
+from pybuild.buildkit.fsutil.receiver import Receiver
+from pybuild.cache.space.prune import prune
+from pybuild.cache.space.usage import usage
 from pybuild.cache.store import Store
-from pybuild.cache.usage import usage
-from pybuild.daemon.client.filesync import METHOD, file_sync
-from pybuild.daemon.fsutil import gomode, packet
-from pybuild.daemon.fsutil.packet import Stat
-from pybuild.daemon.fsutil.receiver import Receiver
-from pybuild.daemon.grpc.calls import Call, Handler
-from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.client.filesync import METHOD, file_sync
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
-from pybuild.executor.local import LocalDigester, index_file
-from pybuild.executor.statindex import StatIndex
+from pybuild.executor.trees.local import LocalDigester, index_file
+from pybuild.executor.trees.statindex import StatIndex
 from pybuild.model.errors import Cancelled, EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
+from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.peers import connected, open_store, serving
 from tests.daemon.trees import describe
 

@@ -7,14 +7,14 @@ import contextlib
 
 import pytest
 
-from pybuild.daemon.client.session import METHOD, ClientSession
-from pybuild.daemon.grpc.calls import Call, unary
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.server import GrpcServer
-from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.client.session import METHOD, ClientSession
 from pybuild.daemon.session.sessions import SessionInfo, Sessions
 from pybuild.model.errors import UserError
+from pybuild.net.grpc.calls import Call, unary
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.server import GrpcServer
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.peers import connected, serving
 
 ECHO = "/test.Echo/Say"

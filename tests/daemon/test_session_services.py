@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.daemon.client.auth import auth
-from pybuild.daemon.client.content import BlobStore, content
-from pybuild.daemon.client.secrets import METHOD as SECRET
-from pybuild.daemon.client.secrets import secrets
-from pybuild.daemon.client.ssh import ssh
-from pybuild.daemon.client.upload import upload
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.status import Code, RpcError
+from pybuild.client.auth import auth
+from pybuild.client.content import BlobStore, content
+from pybuild.client.secrets import METHOD as SECRET
+from pybuild.client.secrets import secrets
+from pybuild.client.ssh import ssh
+from pybuild.client.upload import upload
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.secrets import SessionSecrets
@@ -28,7 +26,14 @@ from pybuild.daemon.session.ssh import SessionAgents
 from pybuild.daemon.session.upload import pull
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
-from pybuild.registry.credentials import Credential, FetchedToken, StaticCredentials, TokenSource
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.status import Code, RpcError
+from pybuild.registry.client.credentials import (
+    Credential,
+    FetchedToken,
+    StaticCredentials,
+    TokenSource,
+)
 from tests.daemon.peers import connected, open_store
 
 # --- logins ---------------------------------------------------------------------------------------
@@ -292,7 +297,7 @@ def test_blobs_that_are_not_what_they_should_be_are_not_kept(tmp_path: Path) -> 
 
 
 def test_a_client_that_sends_other_parts_than_were_asked_for_is_refused() -> None:
-    from pybuild.daemon.pb.content import ReadContentResponse
+    from pybuild.buildkit.pb.content import ReadContentResponse
 
     async def handle(call: Call) -> None:
         await call.send(ReadContentResponse(offset=7, data=b"x").SerializeToString())

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import policysession as pb
+from pybuild.buildkit.pb.errors import parse_status
+from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.daemon.control.failures import rpc_error
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import policysession as pb
-from pybuild.daemon.pb.errors import parse_status
-from pybuild.daemon.pb.ops import SourceOp
 from pybuild.daemon.session import verdicts as verdicts_module
 from pybuild.daemon.session.verdicts import METHOD, SessionVerdicts, SourceRefused
 from pybuild.model.errors import UserError
 from pybuild.model.policy import Source, Undecided
+from pybuild.net.grpc.calls import Call, Handler, unary
 from tests.daemon.peers import connected
 
 ALPINE = Source("docker-image://docker.io/library/alpine:latest", {"image.resolvemode": "pull"})

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pybuild.daemon.fsutil.receiver import Receiver
-from pybuild.daemon.fsutil.sender import Sender
-from pybuild.daemon.fsutil.walk import Walk
-from pybuild.daemon.fsutil.writer import TreeWriter
+from pybuild.buildkit.fsutil.receiver import Receiver
+from pybuild.buildkit.fsutil.sender import Sender
+from pybuild.buildkit.fsutil.walk import Walk
+from pybuild.buildkit.fsutil.writer import TreeWriter
 
 
 def describe(root: Path | str) -> dict[str, tuple[object, ...]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pybuild.cache.store import Store
+from pybuild.engine.host import SystemClock
 from pybuild.explain.history import find_report, reports
 from pybuild.explain.report import to_json
-from pybuild.host import SystemClock
 from tests.harness import Pybuild, write
 
 DOCKERFILE = """\

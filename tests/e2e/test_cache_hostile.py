@@ -13,14 +13,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pybuild import cacheimport
-from pybuild.cacheimport import import_caches
-from pybuild.cacheoptions import parse_cache_from
-from pybuild.config import Settings
-from pybuild.engine import Engine
-from pybuild.image.cacheconfig import CACHE_CONFIG
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.image.cacheformat.config import CACHE_CONFIG
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.events import BuildWarning, Event
+from pybuild.remotecache import imports
+from pybuild.remotecache.imports import import_caches
+from pybuild.remotecache.options import parse_cache_from
 from tests.e2e.caches import Machines
 from tests.harness import write
 from tests.needs import need
@@ -123,7 +123,7 @@ def test_a_registry_that_says_nonsense_costs_a_warning(
 def test_a_source_that_says_nothing_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cacheimport, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(imports, "_PATIENCE_S", 0.05)
 
     class Silent:
         @property

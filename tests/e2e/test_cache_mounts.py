@@ -143,8 +143,8 @@ def test_limits_of_the_configuration_let_a_mount_begin_anew(
 
 def test_a_mount_in_use_is_neither_exported_nor_removed(pybuild: Pybuild, tmp_path: Path) -> None:
     from pybuild.cache.store import Store
-    from pybuild.executor.cachemounts import lock_path
-    from pybuild.executor.flocks import try_lock
+    from pybuild.executor.steps.cachemounts import lock_path
+    from pybuild.executor.trees.flocks import try_lock
     from pybuild.model.clock import FakeClock
 
     pybuild("cache", "mounts", "import", "go", stdin=_tar(("kept", _plain)))

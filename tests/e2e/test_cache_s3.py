@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.s3bucket import Bucket, S3Fault, S3Object
+from pybuild.remotecache.places.s3bucket import Bucket, S3Fault, S3Object
 from tests.e2e.caches import Machines
 from tests.e2e.freshmachine import KINDS, lacking, show
 from tests.harness import write

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.extent import measure
+from pybuild.cache.disk.extent import measure
 from tests.harness import Pybuild, leftovers, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]

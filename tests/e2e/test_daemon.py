@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.client.filesend import ToDirectory, ToStream
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.secrets import secrets
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import content as content_pb
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb.errors import SourceDetail, VertexDetail, details_of, parse_status
+from pybuild.buildkit.pb import content as content_pb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.errors import SourceDetail, VertexDetail, details_of, parse_status
+from pybuild.client.filesend import ToDirectory, ToStream
+from pybuild.client.filesync import file_sync
+from pybuild.client.secrets import secrets
+from pybuild.client.session import ClientSession
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.buildsites import CONTROL, Built, Client, Daemon, client, daemon
 from tests.harness import Pybuild, leftovers, make_base, write
 
@@ -348,7 +348,7 @@ def test_a_client_that_dies_hurts_nobody(server: Daemon, tmp_path: Path, phase: 
 _DYING = """
 import asyncio, os, signal
 from pathlib import Path
-from pybuild.daemon.client.filesend import ToStream
+from pybuild.client.filesend import ToStream
 from tests.daemon.buildsites import client, Built
 
 def die(*args):
@@ -364,7 +364,7 @@ class Deadly(Built):
 async def main():
     async with client("{address}") as c:
         if "{phase}" == "session":
-            from pybuild.daemon.client.session import ClientSession
+            from pybuild.client.session import ClientSession
             async with ClientSession({{}}).open(c.channel):
                 die()
         await c.build(Path("{context}"), built=Deadly(), attrs={{"no-cache": ""}},

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import gateway
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
 from pybuild.model.trust import trusting
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.buildsites import CONTROL
 from tests.harness import ROOT, Pybuild, write
 from tests.needs import need

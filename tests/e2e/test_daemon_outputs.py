@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from pybuild.daemon.client.content import BlobStore, content
-from pybuild.daemon.client.filesend import ToDirectory, ToStream
-from pybuild.daemon.client.upload import upload
-from pybuild.daemon.grpc.status import RpcError
+from pybuild.client.content import BlobStore, content
+from pybuild.client.filesend import ToDirectory, ToStream
+from pybuild.client.upload import upload
+from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Built, Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.grpc.calls import Call, Handler, unary
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import policysession as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import policysession as pb
 from pybuild.daemon.session.verdicts import METHOD
+from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.client.filesend import ToDirectory, file_send
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import ops as llb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import ops as llb
+from pybuild.client.filesend import ToDirectory, file_send
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
+from tests.buildkit.llbs import Builder
 from tests.daemon.buildsites import CONTROL, Client, Daemon, client, daemon
-from tests.daemon.llbs import Builder
 from tests.harness import Pybuild, write
 
 GATEWAY = "/moby.buildkit.v1.frontend.LLBBridge/"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.dockeraddress import address_of
+from pybuild.exporter.docker.address import address_of
 from pybuild.model.errors import UsageError
 from tests.harness import Pybuild, write
 from tests.needs import need, needs

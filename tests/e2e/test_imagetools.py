@@ -15,7 +15,7 @@ import pytest
 
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
+from pybuild.registry.client.client import Client
 from tests.harness import Pybuild, write
 from tests.needs import needs
 from tests.registry.fakes import DirectoryBlobs, WallClock

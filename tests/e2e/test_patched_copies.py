@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.extent import measure
+from pybuild.cache.disk.extent import measure
 from tests.executor.plain_user import UID, PlainUser, need_packages, need_sub_ids, plain_user
 from tests.harness import Pybuild, remove_store
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.extent import measure
-from pybuild.cache.images import reach
-from pybuild.config import load_settings
-from pybuild.engine import Engine
-from pybuild.frontend.lowering import ImageRequest
-from pybuild.host import native_platform
+from pybuild.cache.content.images import reach
+from pybuild.cache.disk.extent import measure
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.engine.settings import load_settings
+from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.reference import Reference
 from tests.daemon.buildsites import daemon
 from tests.harness import Pybuild, write

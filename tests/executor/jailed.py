@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pybuild.executor.step import StepMount, StepMountType, StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import PybuildError
 from tests.executor.sandbox_helpers import kind_of, make_base
 
@@ -106,7 +106,9 @@ async def _answer(workers: Workers, asked: dict[str, Any]) -> dict[str, Any]:
         return {"rung": await workers.isolation()}
     if "layer" in asked:
         args = {"path": asked["layer"], "out": asked["out"], "compression": "uncompressed"}
-        return await workers.call("pybuild.image.layertar:layer_job", {**args, "userxattr": True})
+        return await workers.call(
+            "pybuild.image.layer.layertar:layer_job", {**args, "userxattr": True}
+        )
     said: list[bytes] = []
     status, error = -1, ""
     hints: tuple[str, ...] = ()

@@ -28,8 +28,8 @@ _places = itertools.count()
 PYTHON = "/usr/bin/python3"
 _MAIN = """
 import asyncio, json, sys
-from pybuild.executor.step import StepMount, StepMountType, StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.workers import Workers
 asked = json.loads(sys.argv[1])
 async def main():
     workers = Workers()
@@ -40,7 +40,7 @@ async def main():
     print(json.dumps(await workers.isolation()))
     spec = StepSpec(**asked, mounts=mounts, hosts=b"", resolv_conf=b"")
     done = await workers.run_step(spec, lambda _, data: said.append(data))
-    await workers.call("pybuild.image.layertar:layer_job", {
+    await workers.call("pybuild.image.layer.layertar:layer_job", {
         "path": asked["upper"], "out": layer, "compression": "uncompressed", "userxattr": True})
     print(json.dumps([done.status, b"".join(said).decode("utf-8", "replace")]))
     await workers.close()

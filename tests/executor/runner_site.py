@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.executor.runner import BuildRunner
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
@@ -36,7 +36,7 @@ from tests.executor.filetrees import Spec, build
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 
 if TYPE_CHECKING:
-    from pybuild.cache.ingest import Follower
+    from pybuild.cache.content.blobwriter import Follower
 
 
 SCRATCH = Vertex(ScratchSource())

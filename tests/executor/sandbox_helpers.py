@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.step import StepExit, StepMount, StepMountType, StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.workers import Workers
 from tests.needs import need
 
 BUSYBOX = Path("/bin/busybox")

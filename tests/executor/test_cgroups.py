@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies, limits
 from pybuild.model.errors import UserError
 from pybuild.model.resources import Resources

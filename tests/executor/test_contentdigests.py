@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.executor.contentdigests import ContentDigests
+from pybuild.executor.trees.contentdigests import ContentDigests
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.contextscan import scan_signature
+from pybuild.executor.trees.contextscan import scan_signature
 from tests.executor.filetrees import Link, Spec, build, change
 
 SPEC: Spec = {"src/a": "A", "src/d/b": "B", "doc/x.md": "X", "top": "T"}
@@ -101,7 +101,7 @@ def test_missing_prefix_counts_as_missing(tmp_path: Path) -> None:
 def test_module_is_lean() -> None:
     """The fully cached path imports it: nothing that costs milliseconds may come along."""
     program = (
-        "import sys; before = set(sys.modules); import pybuild.executor.contextscan; "
+        "import sys; before = set(sys.modules); import pybuild.executor.trees.contextscan; "
         "print(*sorted(set(sys.modules) - before))"
     )
     out = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.executor.contexttrees import ContextTrees
+from pybuild.executor.trees.contexttrees import ContextTrees
 from pybuild.model.clock import FakeClock
 from pybuild.model.snapshot import LocalTree
 from tests.harness import write

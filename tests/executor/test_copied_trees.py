@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.executor import storeform
+from pybuild.executor.trees import storeform
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.applying import apply
 from pybuild.executor.zygote.copied.difference import collect

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import PybuildError
 from pybuild.model.ops import Copy, Owner
 from tests.executor.filetrees import Entry, Link, Spec, build, describe

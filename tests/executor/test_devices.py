@@ -11,7 +11,7 @@ import pytest
 from pybuild.executor import devices
 from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.runner import BuildRunner
-from pybuild.executor.step import StepMountType
+from pybuild.executor.steps.spec import StepMountType
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.events import Event, VertexLog
 from pybuild.model.ops import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy
 from tests.executor.test_zygote import is_running, run

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor import statindex
-from pybuild.executor.contextscan import scan_signature
 from pybuild.executor.files.tree import Tree
-from pybuild.executor.local import LocalDigester
-from pybuild.executor.seen import Seen
-from pybuild.executor.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
+from pybuild.executor.trees import statindex
+from pybuild.executor.trees.contextscan import scan_signature
+from pybuild.executor.trees.local import LocalDigester
+from pybuild.executor.trees.seen import Seen
+from pybuild.executor.trees.statindex import COARSE_TICK_NS, TICK_NS, StatIndex
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor import ocibundle, seccompnames
-from pybuild.executor.ociruntimes import OciRuntime, find_runtime
-from pybuild.executor.step import StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps import ocibundle, seccompnames
+from pybuild.executor.steps.ociruntimes import OciRuntime, find_runtime
+from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import seccomp
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, skip_unless_possible

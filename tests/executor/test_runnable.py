@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.engine.host import native_platform
 from pybuild.executor.runnable import runnable
-from pybuild.host import native_platform
 from pybuild.model.platform import Platform
 
 AMD64 = Platform.parse("linux/amd64")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import pybuild
-from pybuild.executor.step import StepMount, StepMountType
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
 from tests.needs import need
@@ -230,8 +230,8 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
 
 _MAIN = """
 import asyncio, os, sys, time
-from pybuild.executor.step import StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.workers.workers import Workers
 lower, upper, work, script = sys.argv[1:5]
 def tell(stream, data):
     print(stream, data.decode(), end="", flush=True)

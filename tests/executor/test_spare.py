@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote.spare import Wish
 from pybuild.model.errors import UserError
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible

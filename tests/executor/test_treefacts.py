@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.earliercopies import EarlierCopy
 from pybuild.executor.files.tree import Tree
-from pybuild.executor.treefacts import TreeFacts
-from pybuild.executor.treehash import add_facts, tree_digest
+from pybuild.executor.trees.earliercopies import EarlierCopy
+from pybuild.executor.trees.treefacts import TreeFacts
+from pybuild.executor.trees.treehash import add_facts, tree_digest
 from pybuild.executor.zygote.faults import Fault
 from tests.executor.filetrees import Entry, Link, Spec, build
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.executor import treehash
 from pybuild.executor.files.tree import Tree
-from pybuild.executor.treehash import NotFound, tree_digest
+from pybuild.executor.trees import treehash
+from pybuild.executor.trees.treehash import NotFound, tree_digest
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.selection import Selection
 from tests.executor.filetrees import Entry, Link, Spec, build, change, needs_root
@@ -271,6 +271,6 @@ def test_of_large_files_that_change_the_first_one_is_named(
             os.utime(fd, ns=(0, next(times)))
         return usual(fd, size)
 
-    monkeypatch.setattr("pybuild.executor.filereading.os.read", read_and_touch)
+    monkeypatch.setattr("pybuild.executor.trees.filereading.os.read", read_and_touch)
     with pytest.raises(Fault, match='"/f2" changes while it is read'):
         digest(root)

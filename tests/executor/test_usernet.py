@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import HOST_PROGRAMS, Box, make_base, skip_unless_possible
 from tests.needs import need

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.launch import Ahead
-from pybuild.executor.workers import Workers
+from pybuild.executor.workers.launch import Ahead
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 from tests.harness import ROOT
 from tests.needs import need

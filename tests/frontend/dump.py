@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from pybuild.frontend import ast
+from pybuild.frontend.syntax import ast
 
 _COMMON = ("span", "keyword", "original", "comments", "flags")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pybuild.frontend.lower import lower
-from pybuild.frontend.lowering import (
+from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
     LowerOptions,
     NeedImages,
     ResolvedImage,
 )
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.lowering.lower import lower
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, FileOp, Vertex, walk
 from pybuild.model.platform import LINUX_AMD64, Platform

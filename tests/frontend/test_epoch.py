@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pybuild.frontend.epoch import EpochSource, epoch_source
-from pybuild.frontend.lowering import LowerOptions
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.lowering.epoch import EpochSource, epoch_source
+from pybuild.frontend.lowering.interface import LowerOptions
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
     Copy,

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pybuild.frontend.expand import expand, expand_heredoc, expand_words
-from pybuild.frontend.gotext import quote
+from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
+from pybuild.frontend.words.gotext import quote
 from pybuild.model.errors import UserError
 
 PATH = "/a/b.tar.gz"

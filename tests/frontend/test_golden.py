@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from tests.conftest import GOLDEN
 from tests.frontend.dump import dump
 

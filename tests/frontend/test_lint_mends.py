@@ -7,11 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.directives import parse_directives
 from pybuild.frontend.lint.mends import mend
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
-from pybuild.frontend.parse import parse_dockerfile
-from pybuild.frontend.physical import split_lines
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.syntax.directives import parse_directives
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.syntax.physical import split_lines
 from pybuild.model.platform import LINUX_AMD64
 from tests.frontend.lowering import image, resolve
 

@@ -11,7 +11,12 @@ import pytest
 from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.frontend.lint.mends import mend
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
 from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.frontend.lowering import image, resolve
 

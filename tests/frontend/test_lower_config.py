@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.frontend.gotext import duration, quote
+from pybuild.frontend.words.gotext import duration, quote
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from tests.frontend.lowering import PATH, build, image, texts

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pybuild.frontend.lower import lower
-from pybuild.frontend.lowering import LowerOptions, NeedImages
+from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
+from pybuild.frontend.lowering.lower import lower
 from pybuild.frontend.outline import list_stages
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import (
     ImageSource,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pybuild.frontend.lowering import ImageRequest, LowerOptions, NeedImages, ResolvedImage
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
 from pybuild.frontend.outline import Outline, list_stages, outline
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.platform import LINUX_AMD64
 
 

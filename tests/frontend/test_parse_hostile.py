@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybuild.frontend.directives import detect_syntax
-from pybuild.frontend.expand import expand, expand_heredoc, expand_words
 from pybuild.frontend.globs import Glob
 from pybuild.frontend.ignore import parse_ignore
-from pybuild.frontend.parse import parse_dockerfile, parse_instruction
+from pybuild.frontend.syntax.directives import detect_syntax
+from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
+from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
 
@@ -216,8 +216,8 @@ def test_two_thousand_lines_take_no_time() -> None:
 def test_importing_the_parser_does_not_import_lark() -> None:
     """A build whose front end is remembered must not pay for it."""
     code = (
-        "import sys, pybuild.frontend.parse, pybuild.frontend.expand, pybuild.frontend.ignore;"
-        "from pybuild.frontend.expand import expand; expand('plain', {});"
+        "import sys, pybuild.frontend.syntax.parse, pybuild.frontend.words.expand, pybuild.frontend.ignore;"
+        "from pybuild.frontend.words.expand import expand; expand('plain', {});"
         "sys.exit('lark' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend import ast
-from pybuild.frontend.parse import parse_dockerfile, parse_instruction
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
 

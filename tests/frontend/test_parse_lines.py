@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend import ast
-from pybuild.frontend.directives import detect_syntax
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.directives import detect_syntax
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.errors import UserError
 
 

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from pybuild.frontend.parse import parse_dockerfile
-from pybuild.frontend.physical import Lines, excerpts, split_lines
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.syntax.physical import Lines, excerpts, split_lines
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a", "a\n", "a\n\nb", "\n\n", "é\r\n\x0bb\n"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend.lowering import Lowered
+from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource, ImageSource, LocalSource, Op, walk
 from pybuild.model.policy import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend.lower import lower
-from pybuild.frontend.lowering import Lowered, LowerOptions
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.lowering.interface import Lowered, LowerOptions
+from pybuild.frontend.lowering.lower import lower
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.ops import ExecOp, LocalSource, walk
 from pybuild.model.platform import LINUX_AMD64
 

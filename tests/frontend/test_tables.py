@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lark import Lark, Token, UnexpectedInput
 
-from pybuild.frontend import tables
-from pybuild.frontend.grammars import compile_tables
-from pybuild.frontend.lalr import Grammar, Refused
-from pybuild.frontend.spaces import SPACE
-from pybuild.frontend.tables import load_tables
+from pybuild.frontend.syntax import tables
+from pybuild.frontend.syntax.grammars import compile_tables
+from pybuild.frontend.syntax.lalr import Grammar, Refused
+from pybuild.frontend.syntax.tables import load_tables
+from pybuild.frontend.words.spaces import SPACE
 
 NAMES = ("dockerfile", "expansion")
 
@@ -108,8 +108,8 @@ def test_the_parser_does_what_lark_does(keyword: str, rest: str, escape: str) ->
 def test_parsing_does_not_import_lark() -> None:
     code = (
         "import sys\n"
-        "from pybuild.frontend.parse import parse_dockerfile\n"
-        "from pybuild.frontend.expand import expand\n"
+        "from pybuild.frontend.syntax.parse import parse_dockerfile\n"
+        "from pybuild.frontend.words.expand import expand\n"
         "parse_dockerfile(b'FROM a\\nRUN --x=${y} z\\n'.replace(b'--x=${y} ', b''))\n"
         "assert expand('${x:-\"1\"}', {}) == '1'\n"
         "sys.exit('lark' in sys.modules)"

@@ -13,33 +13,33 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from pybuild import checkviews
-from pybuild.frontend import mounts
+from pybuild.frontend import views
 from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.directives import detect_syntax
-from pybuild.frontend.expand import expand, expand_heredoc, expand_words
 from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
 from pybuild.frontend.ignore import Matcher, parse_ignore
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lint.options import CheckOptions
-from pybuild.frontend.lower import lower
-from pybuild.frontend.lowering import (
+from pybuild.frontend.lowering import mounts
+from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
     LowerOptions,
     NeedImages,
     ResolvedImage,
 )
+from pybuild.frontend.lowering.lower import lower
 from pybuild.frontend.outline import list_stages, outline
-from pybuild.frontend.parse import parse_dockerfile, parse_instruction
-from pybuild.frontend.physical import excerpts
+from pybuild.frontend.syntax.directives import detect_syntax
+from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
+from pybuild.frontend.syntax.physical import excerpts
+from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
 from pybuild.model import patterns
 from pybuild.model.digest import Digest
 from pybuild.model.errors import ExitCode, UserError
 from pybuild.model.ops import walk
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.span import Span
-from pybuild.render import report
+from pybuild.progress.render import report
 
 Target = Callable[[bytes], None]
 
@@ -83,7 +83,7 @@ def dockerfile(data: bytes) -> None:
         return found
 
     checked = check(data)
-    _require_text(checkviews.check_text([item.warning() for item in checked.findings], lines))
+    _require_text(views.check_text([item.warning() for item in checked.findings], lines))
     for finding in checked.findings:
         for span in finding.spans:
             assert 1 <= span.first_line <= span.last_line <= len(lines), f"{span} is not there"
@@ -107,8 +107,8 @@ def dockerfile(data: bytes) -> None:
     if choice % 5 == 0:
         while isinstance(found := outline(file, options, images.known), NeedImages):
             images.answer(found)
-        _require_text(checkviews.outline_json(found, data))
-        _require_text(checkviews.targets_json(list_stages(file), data))
+        _require_text(views.outline_json(found, data))
+        _require_text(views.targets_json(list_stages(file), data))
 
 
 def base_image(data: bytes) -> None:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from pybuild.frontend import ast
-from pybuild.frontend.directives import detect_syntax
 from pybuild.frontend.ignore import Matcher, parse_ignore
-from pybuild.frontend.parse import parse_dockerfile
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.directives import detect_syntax
+from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.errors import UserError
 from tests.fuzz.coverage import Arcs
 from tests.fuzz.run import Fuzzer

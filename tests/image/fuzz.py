@@ -19,14 +19,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pybuild.image import confined
-from pybuild.image.apply import apply_job
+from pybuild.image.layer import confined
+from pybuild.image.layer.apply import apply_job
 from pybuild.image.manifest import parse_config, parse_manifest
 from pybuild.model.errors import PybuildError
 from pybuild.model.platform import LINUX_AMD64, Platform
-from pybuild.registry import manifests
-from pybuild.registry.faults import error_codes, status_text
-from pybuild.registry.platforms import candidates
+from pybuild.registry.client import manifests
+from pybuild.registry.client.faults import error_codes, status_text
+from pybuild.registry.client.platforms import candidates
 from tests.fuzz.tally import Tally
 from tests.image.fuzz_inputs import document, layer
 

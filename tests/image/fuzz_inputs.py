@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import zstandard
 
-from pybuild.image import tarformat
+from pybuild.image.layer import tarformat
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 
 BLOCK = 512

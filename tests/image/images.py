@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pybuild.image.config import NewHistory, assemble_config
-from pybuild.image.layertar import layer_job
+from pybuild.image.layer.layertar import layer_job
 from pybuild.image.manifest import build_manifest, layer_media_type
 from pybuild.model.descriptor import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pybuild.image.apply import NeedsLowers, apply_job
+from pybuild.image.layer.apply import NeedsLowers, apply_job
 from pybuild.model.errors import EnvironmentFault
 
 from .trees import is_opaque, is_whiteout, layer_of, look, root_only, unpack, whiteout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.image.cacheconfig import (
+from pybuild.image.cacheformat.config import (
     INLINE,
     CacheContents,
     CachedLayer,
@@ -16,7 +16,7 @@ from pybuild.image.cacheconfig import (
     write_config,
     write_inline,
 )
-from pybuild.image.cacheread import MAX_DEPTH, read_config, read_inline
+from pybuild.image.cacheformat.read import MAX_DEPTH, read_config, read_inline
 from pybuild.image.manifest import Manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.image import cachemerge
-from pybuild.image.cacheconfig import CacheContents, CachedLayer, CachedResult, write_config
-from pybuild.image.cachemerge import Retention, merged
-from pybuild.image.cacheread import read_config
+from pybuild.image.cacheformat import merge
+from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult, write_config
+from pybuild.image.cacheformat.merge import Retention, merged
+from pybuild.image.cacheformat.read import read_config
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 
@@ -108,16 +108,16 @@ def test_an_alias_means_what_was_said_last() -> None:
 
 
 def test_the_number_is_bounded_whatever_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cachemerge, "MOST_RESULTS", 3)
+    monkeypatch.setattr(merge, "MOST_RESULTS", 3)
     there = both(*(one(str(age), used=NOW - age) for age in range(1, 9)))
     assert names(merged(one("mine"), there, Retention(), NOW)) == ["1", "2", "mine"]
-    monkeypatch.setattr(cachemerge, "MOST_LAYERS", 2)
+    monkeypatch.setattr(merge, "MOST_LAYERS", 2)
     assert names(merged(one("mine"), there, Retention(), NOW)) == ["1", "mine"]
 
 
 def test_a_document_never_grows_too_long_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stacks that begin alike are written once; those that do not, each for itself."""
-    monkeypatch.setattr(cachemerge, "MOST_PLACES", 6)
+    monkeypatch.setattr(merge, "MOST_PLACES", 6)
     layers = [layer(str(number)) for number in range(4)]
     alike = cache(*((result(str(n), *layers[:n], used=NOW - n), layers[:n]) for n in range(1, 5)))
     assert names(merged(one("mine"), alike, Retention(), NOW)) == ["1", "2", "3", "mine"]

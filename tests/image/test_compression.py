@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image.blobsink import BlobSink
-from pybuild.image.compression import LayerSource
-from pybuild.image.cut import PIECE, Cut
-from pybuild.image.gzipblocks import GzipBlocks, gzip_level
-from pybuild.image.writeback import STRIDE, Writeback
+from pybuild.image.layer.blobsink import BlobSink
+from pybuild.image.layer.compression import LayerSource
+from pybuild.image.layer.gzipblocks import GzipBlocks, gzip_level
+from pybuild.image.layer.pieces import PIECE, Cut
+from pybuild.image.layer.writeback import STRIDE, Writeback
 
 DATA = b"".join(hashlib.sha256(bytes([n % 251])).digest() * (n % 7) for n in range(40_000))
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from pybuild.image import estargz, tarformat
-from pybuild.image.apply import apply_job
-from pybuild.image.estargz import CHUNK, FOOTER_BYTES, TOC_DIGEST, UNCOMPRESSED_SIZE, footer
-from pybuild.image.layertar import layer_job
-from pybuild.image.recompress import recompress_job
+from pybuild.image.layer import estargz, tarformat
+from pybuild.image.layer.apply import apply_job
+from pybuild.image.layer.estargz import CHUNK, FOOTER_BYTES, TOC_DIGEST, UNCOMPRESSED_SIZE, footer
+from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.recompress import recompress_job
 from pybuild.model.errors import EnvironmentFault
 from tests.image.trees import root_only
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pybuild.image.apply import apply_job
-from pybuild.image.compression import LayerSource
-from pybuild.image.forkedsource import ForkedSource
-from pybuild.image.growing import Growing
+from pybuild.image.layer.apply import apply_job
+from pybuild.image.layer.compression import LayerSource
+from pybuild.image.layer.forkedsource import ForkedSource
+from pybuild.image.layer.growingfile import Growing
 from pybuild.model.errors import EnvironmentFault
 from tests.image.test_apply import tar_of
 

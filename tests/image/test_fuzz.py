@@ -9,8 +9,8 @@ import pytest
 from pybuild.image.manifest import parse_manifest
 from pybuild.model import jsontext
 from pybuild.model.errors import EnvironmentFault
-from pybuild.registry.faults import ContentFault
-from pybuild.registry.manifests import media_type_of
+from pybuild.registry.client.faults import ContentFault
+from pybuild.registry.client.manifests import media_type_of
 from tests.image.fuzz import run
 from tests.image.trees import root_only
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pybuild.image import tarformat
-from pybuild.image.apply import apply_job
+from pybuild.image.layer import tarformat
+from pybuild.image.layer.apply import apply_job
 from pybuild.model.errors import EnvironmentFault
 
 from .trees import look, root_only, unpack

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image import confined, tarformat
-from pybuild.image.layertar import layer_job
+from pybuild.image.layer import confined, tarformat
+from pybuild.image.layer.layertar import layer_job
 from pybuild.model.errors import EnvironmentFault, UserError
 
 from .trees import layer_of, look, root_only, unpack, void, whiteout

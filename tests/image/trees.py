@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image.apply import apply_layer
-from pybuild.image.cut import Cut
-from pybuild.image.layertar import write_layer
+from pybuild.image.layer.apply import apply_layer
+from pybuild.image.layer.layertar import write_layer
+from pybuild.image.layer.pieces import Cut
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners, devices, trusted.*")
 

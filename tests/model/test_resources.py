@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.arguments.values import parse_limits
 from pybuild.model.errors import UsageError
 from pybuild.model.resources import Resources, parse_resources
-from pybuild.values import parse_limits
 
 
 def test_limits_are_read_by_their_names() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.branches import cache_tags, tag_of, with_branch
+from pybuild.arguments.branches import cache_tags, tag_of, with_branch
 from pybuild.model.reference import Reference
 from tests.needs import need
 

@@ -15,10 +15,10 @@ import pytest
 
 from pybuild.cli import main
 from pybuild.commandline.building import BUILD
+from pybuild.commandline.parser import parse
 from pybuild.commands.check import Call, parse_call
-from pybuild.knownimages import KnownImages
+from pybuild.engine.knownimages import KnownImages
 from pybuild.model.errors import UsageError
-from pybuild.options import parse
 
 TWO = "FROM scratch AS Base\nENV k v\nFROM scratch\nCOPY $x /\n"
 
@@ -281,7 +281,7 @@ def test_a_check_without_images_imports_no_engine(context: Path) -> None:
         "import sys; from pybuild.cli import main\n"
         f"status = main(['build', '--check', {path!r}])\n"
         "names = ('asyncio', 'aiohttp', 'uvloop', 'lark', 'networkx', 'diskcache', 'sqlite3',"
-        " 'pybuild.engine', 'pybuild.solver', 'pybuild.executor.workers', 'ctypes')\n"
+        " 'pybuild.engine.engine', 'pybuild.solver', 'pybuild.executor.workers.workers', 'ctypes')\n"
         "print(status, [name for name in names if name in sys.modules])"
     )
     done = subprocess.run(
@@ -291,7 +291,7 @@ def test_a_check_without_images_imports_no_engine(context: Path) -> None:
 
 
 def test_known_images_are_read_without_opening_the_store(tmp_path: Path) -> None:
-    from pybuild.frontend.lowering import ImageRequest
+    from pybuild.frontend.lowering.interface import ImageRequest
     from pybuild.model.platform import LINUX_AMD64
     from pybuild.model.reference import Reference
 

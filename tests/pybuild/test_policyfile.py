@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.control.policies import read_policies, write_policies
+from pybuild.arguments.policyfile import parse_policy, read_policy_file
+from pybuild.buildkit.policies import read_policies, write_policies
 from pybuild.model.errors import UsageError
-from pybuild.policyfile import parse_policy, read_policy_file
 
 FULL = {
     "version": 1,

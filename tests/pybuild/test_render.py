@@ -16,7 +16,7 @@ from pybuild.model.errors import (
 )
 from pybuild.model.excerpt import excerpt
 from pybuild.model.span import Span
-from pybuild.render import report
+from pybuild.progress.render import report
 
 LINES = ["FROM golang:1.22 AS build", "WORKDIR /src", "RUN --mont=x go build", "FROM scratch"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.arguments.values import parse_allowed, parse_secret
+from pybuild.exporter.output import Output
 from pybuild.model.errors import UsageError
-from pybuild.output import Output
-from pybuild.values import parse_allowed, parse_secret
 
 
 @pytest.mark.parametrize(

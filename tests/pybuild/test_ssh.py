@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.arguments.ssh import parse_ssh
 from pybuild.model.errors import PybuildError, UsageError
-from pybuild.ssh import parse_ssh
 from tests.gitservers import make_key
 
 

@@ -9,7 +9,11 @@ import sys
 RARE = (
     *("aiohttp", "aiobotocore", "bz2", "csv", "datetime", "decimal", "difflib", "email", "lark"),
     *("lzma", "networkx", "shutil", "tempfile", "tomllib", "zstandard", "pybuild.daemon"),
-    *("pybuild.executor.sources.git", "pybuild.executor.sources.http", "pybuild.registry.client"),
+    *(
+        "pybuild.executor.sources.git",
+        "pybuild.executor.sources.http",
+        "pybuild.registry.client.client",
+    ),
 )
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import Credentials
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.push import push_image
-from pybuild.registry.transport import Limits
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import Credentials
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.transport import Limits
 from tests.needs import need
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.services import RegistryProcess, start_registry

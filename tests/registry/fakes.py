@@ -1,4 +1,4 @@
-"""Stand-ins that hold the contracts of `registry.blobsink` and `model.clock`."""
+"""Stand-ins that hold the contracts of `registry.client.blobsink` and `model.clock`."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ from aiohttp import web
 
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.registry.servers import serve
 from tests.services import start_registry

@@ -12,12 +12,12 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
-from pybuild.registry.transport import Limits
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.transport import Limits
 from tests.registry.chaos import Chaos, CutAnswer, CutRequest, Fault, Reset, Say, chaos_before
 from tests.registry.conftest import BIG, QUICK, client, run, seed_image
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image

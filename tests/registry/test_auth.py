@@ -11,14 +11,14 @@ from aiohttp import web
 
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.faults import UnresolvedImage
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
-from pybuild.registry.transport import Limits
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import Credential, StaticCredentials
+from pybuild.registry.client.faults import UnresolvedImage
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.transport import Limits
 from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image

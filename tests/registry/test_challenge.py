@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pybuild.model.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
-from pybuild.registry.challenge import Challenge, Scopes, parse_challenges, push_scope
-from pybuild.registry.faults import ContentFault
-from pybuild.registry.manifests import media_type_of, verify
-from pybuild.registry.platforms import candidates
+from pybuild.registry.client.challenge import Challenge, Scopes, parse_challenges, push_scope
+from pybuild.registry.client.faults import ContentFault
+from pybuild.registry.client.manifests import media_type_of, verify
+from pybuild.registry.client.platforms import candidates
 
 CHALLENGES: list[tuple[str, list[tuple[str, dict[str, str]]]]] = [
     (
@@ -119,7 +119,7 @@ def test_best_platform_first_and_attestations_never() -> None:
 def test_no_module_of_the_room_imports_aiohttp_by_itself() -> None:
     """It costs more than a whole cached build."""
     program = (
-        "import sys, pybuild.registry.pull, pybuild.registry.push, pybuild.registry.credentials\n"
+        "import sys, pybuild.registry.client.pull, pybuild.registry.client.push, pybuild.registry.client.credentials\n"
         "sys.exit('aiohttp' in sys.modules or 'yarl' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.registry.credentials import Credential, DockerCredentials, credential_files
+from pybuild.registry.client.credentials import Credential, DockerCredentials, credential_files
 from tests.registry.conftest import run
 
 

@@ -15,10 +15,10 @@ from aiohttp import web
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.registry.earlyupload import GrowingFile
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.samestore import STORE
-from pybuild.registry.upload import Pushed
+from pybuild.registry.client.growingupload import GrowingFile
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.samestore import STORE
+from pybuild.registry.client.upload import Pushed
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs
 from tests.registry.servers import serve

@@ -12,19 +12,19 @@ import pytest
 from aiohttp import web
 
 from pybuild.cache.store import Store
-from pybuild.imagecopy import copy_image
-from pybuild.imageplaces import RepositoryPlace
+from pybuild.exporter.imagetools.copy import copy_image
+from pybuild.exporter.imagetools.place import RepositoryPlace
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
-from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.faults import ContentFault, UnresolvedImage
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image, resolve_image
-from pybuild.registry.push import push_image
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.credentials import Credential, StaticCredentials
+from pybuild.registry.client.faults import ContentFault, UnresolvedImage
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image, resolve_image
+from pybuild.registry.client.push import push_image
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image, make_index
 from tests.registry.server.serving import served

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.registry.hosts import Endpoint, Hosts, is_loopback
-from pybuild.registry.proxies import proxy_for
-from pybuild.registry.tlsnames import KeyPair, Tls
+from pybuild.net.http1.proxies import proxy_for
+from pybuild.net.http1.tlsfiles import KeyPair, Tls
+from pybuild.registry.client.hosts import Endpoint, Hosts, is_loopback
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.registry.credentials import Credential, DockerCredentials
-from pybuild.registry.logins import Logins
+from pybuild.registry.client.credentials import Credential, DockerCredentials
+from pybuild.registry.client.logins import Logins
 from tests.registry.conftest import run
 
 ANN = Credential("ann", "p:w")

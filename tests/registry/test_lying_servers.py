@@ -15,12 +15,12 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.faults import ContentFault
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
-from pybuild.registry.transport import Limits
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.faults import ContentFault
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.transport import Limits
 from tests.registry.conftest import client, run, seed_image
 from tests.registry.fakes import DirectoryBlobs, WallClock
 from tests.registry.servers import proxy_to, serve

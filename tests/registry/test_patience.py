@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from pybuild.model.reference import Reference
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.patience import Patience
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.patience import Patience
 from tests.registry.conftest import client, run
 from tests.registry.servers import serve
 

@@ -6,10 +6,10 @@ import pytest
 from aiohttp import web
 
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.ratelimits import RateLimit
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.ratelimits import RateLimit
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 from tests.registry.servers import serve

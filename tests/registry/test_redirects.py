@@ -9,9 +9,9 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.reference import Reference
-from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.credentials import Credential, StaticCredentials
+from pybuild.registry.client.hosts import Hosts
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs
 from tests.registry.servers import serve
@@ -130,8 +130,8 @@ def test_redirects_without_end_end() -> None:
 
 def test_token_server_in_the_clear_gets_no_password_of_a_tls_registry() -> None:
     """[REG-5] hostile realms, among them one that only looks like loopback"""
-    from pybuild.registry.auth import _refuse_clear_text  # pyright: ignore[reportPrivateUsage]
-    from pybuild.registry.hosts import Endpoint
+    from pybuild.registry.client.auth import _refuse_clear_text  # pyright: ignore[reportPrivateUsage]
+    from pybuild.registry.client.hosts import Endpoint
 
     tls = Endpoint("r.example", "r.example")
     for realm in ("http://t.example/token", "http://localhost:x@t.example/", "http://[::2]/"):

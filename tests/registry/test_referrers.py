@@ -13,12 +13,12 @@ from aiohttp import web
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.faults import ContentFault, UnresolvedImage
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.push import push_image
-from pybuild.registry.referrers import Referrer, list_of, read_list, subject_of, tag_of
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.faults import ContentFault, UnresolvedImage
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.referrers import Referrer, list_of, read_list, subject_of, tag_of
 from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image

@@ -14,12 +14,12 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.registry.blobsink import BlobStore
-from pybuild.registry.faults import UnresolvedImage
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image, resolve_image
-from pybuild.registry.push import push_image
-from pybuild.registry.upload import Pushed
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.blobsink import BlobStore
+from pybuild.registry.client.faults import UnresolvedImage
+from pybuild.registry.client.pull import pull_image, resolve_image
+from pybuild.registry.client.push import push_image
+from pybuild.registry.client.upload import Pushed
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image, make_index
 from tests.services import RegistryProcess

@@ -12,8 +12,8 @@ from pybuild.model.descriptor import DOCKER_MANIFEST
 from pybuild.model.digest import Digest
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
 from tests.needs import needs
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image, make_index

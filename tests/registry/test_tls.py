@@ -12,10 +12,10 @@ from pybuild.cache.store import Store
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import ServerSettings

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pybuild.registry.auth import Authenticator
-from pybuild.registry.challenge import Scopes
-from pybuild.registry.credentials import Credential, FetchedToken, StaticCredentials
-from pybuild.registry.hosts import Endpoint
-from pybuild.registry.lost import HttpFault
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.auth import Authenticator
+from pybuild.registry.client.challenge import Scopes
+from pybuild.registry.client.credentials import Credential, FetchedToken, StaticCredentials
+from pybuild.registry.client.hosts import Endpoint
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 

@@ -13,11 +13,11 @@ import pytest
 
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import DockerCredentials
-from pybuild.registry.lost import HttpFault
-from pybuild.registry.pull import pull_image
-from pybuild.registry.push import push_image
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import DockerCredentials
+from pybuild.registry.client.pull import pull_image
+from pybuild.registry.client.push import push_image
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image
 from tests.registry.vendors import ZEROS, Azure, Door, Ecr, GitHub, Google

@@ -13,10 +13,10 @@ import pytest
 import uvloop
 from yarl import URL
 
-from pybuild.registry.connection import Connection
-from pybuild.registry.lost import ConnectionLost, HttpFault
-from pybuild.registry.tlsnames import Tls
-from pybuild.registry.wire import Response, Wire
+from pybuild.net.http1.client import Response, Wire
+from pybuild.net.http1.connection import Connection
+from pybuild.net.http1.faults import ConnectionLost, HttpFault
+from pybuild.net.http1.tlsfiles import Tls
 from tests.needs import need
 from tests.registry.servers import Authority
 from tests.services import ServerTls, start_registry

@@ -20,20 +20,20 @@ pytest.importorskip("cryptography")
 
 from cryptography import x509
 
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.methods import EXPLAIN_REPORTS as REPORTS
-from pybuild.daemon.pb import content as content_pb
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import ops as llb
+from pybuild.buildkit.methods import EXPLAIN_REPORTS as REPORTS
+from pybuild.buildkit.pb import content as content_pb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import ops as llb
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
 from pybuild.model.trust import trusting
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
+from tests.buildkit.llbs import Builder
 from tests.daemon.buildsites import CONTROL
 from tests.daemon.identities import Authority, Signed, subject
-from tests.daemon.llbs import Builder
 from tests.harness import Pybuild, write
 
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pybuild.executor.step import StepMount, StepMountType, StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import scope
 from pybuild.model.errors import PybuildError
 

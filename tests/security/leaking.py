@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pybuild.cache.trees import remove_tree
-from pybuild.executor.step import StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.cache.disk.trees import remove_tree
+from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies
 
 _AT_ONCE = 4

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pybuild.cache.custody import DIRECTORIES, FILES
+from pybuild.cache.disk.custody import DIRECTORIES, FILES
 
 STRANGER = 65534
 INNER = (

@@ -15,14 +15,14 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import ops as llb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import ops as llb
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
+from tests.buildkit.llbs import Builder
 from tests.daemon.buildsites import CONTROL
 from tests.daemon.libraries import CONFIG, LAYER, MANIFEST, Library, digest_of
-from tests.daemon.llbs import Builder
 from tests.gitservers import Repository, http_backend
 from tests.security.tenants import BRIDGE, CONTENT, EXPLAIN, Outcome, Stage, Tenant, marker
 from tests.webservers import serving
@@ -890,7 +890,7 @@ def _digests(record: pb.BuildHistoryRecord) -> list[str]:
 
 
 def pb_info(digest: str) -> bytes:
-    from pybuild.daemon.pb import content
+    from pybuild.buildkit.pb import content
 
     return content.InfoRequest(digest=digest).SerializeToString()
 

@@ -16,20 +16,20 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pybuild.daemon.client.auth import auth
-from pybuild.daemon.client.content import BlobStore, content
-from pybuild.daemon.client.filesend import ToDirectory, file_send
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.secrets import secrets as lend_secrets
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.channel import Channel
-from pybuild.daemon.grpc.metadata import Metadata
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.pb import content as content_pb
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import gateway
-from pybuild.daemon.pb import ops as llb
-from pybuild.registry.credentials import Credential
+from pybuild.buildkit.pb import content as content_pb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import ops as llb
+from pybuild.client.auth import auth
+from pybuild.client.content import BlobStore, content
+from pybuild.client.filesend import ToDirectory, file_send
+from pybuild.client.filesync import file_sync
+from pybuild.client.secrets import secrets as lend_secrets
+from pybuild.client.session import ClientSession
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import RpcError
+from pybuild.registry.client.credentials import Credential
 from tests.daemon.buildsites import CONTROL, Daemon
 from tests.daemon.identities import Authority, Signed, subject
 from tests.daemon.libraries import Library, library

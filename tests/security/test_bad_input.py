@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 from tests.executor.sandbox_helpers import (
     HOST_PROGRAMS,

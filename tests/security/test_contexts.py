@@ -18,20 +18,21 @@ from types import FrameType
 
 import pytest
 
-from pybuild import branches, memo
-from pybuild.contexts import load_inputs
-from pybuild.daemon.client.inputs import gather
-from pybuild.daemon.control.trees import _read_all  # pyright: ignore[reportPrivateUsage]
-from pybuild.executor.local import LocalDigester
+from pybuild.arguments import branches
+from pybuild.arguments.policyfile import read_policy_file
+from pybuild.arguments.values import parse_secret
+from pybuild.builds.contexts import load_inputs
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.client.inputs import gather
+from pybuild.daemon.builds.trees import _read_all  # pyright: ignore[reportPrivateUsage]
+from pybuild.executor.trees.local import LocalDigester
+from pybuild.memo import memo
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
 from pybuild.model.span import Span
-from pybuild.policyfile import read_policy_file
-from pybuild.render import text as rendered
-from pybuild.request import BuildRequest
-from pybuild.standardinput import StandardInput
-from pybuild.values import parse_secret
+from pybuild.progress.render import text as rendered
 from tests.harness import Pybuild
 
 CANARY = "machine ci.example login canary-of-the-host-5d7e"

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.peer import user
-from pybuild.daemon.grpc.status import RpcError
-from pybuild.daemon.pb import control as pb
-from pybuild.daemon.pb import ops as llb
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import ops as llb
+from pybuild.client.session import ClientSession
 from pybuild.executor.zygote.hierarchies import Hierarchy, hierarchies
+from pybuild.net.grpc.peer import user
+from pybuild.net.grpc.status import RpcError
+from tests.buildkit.llbs import Builder, exec_op
 from tests.daemon.buildsites import Client, Daemon, client, daemon
-from tests.daemon.llbs import Builder, exec_op
 from tests.harness import Pybuild, make_base, write
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]

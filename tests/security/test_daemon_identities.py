@@ -13,12 +13,12 @@ pytest.importorskip("cryptography")
 
 from cryptography import x509
 
-from pybuild.daemon.client.filesend import ToDirectory, file_send
-from pybuild.daemon.client.filesync import file_sync
-from pybuild.daemon.client.session import ClientSession
-from pybuild.daemon.grpc.status import Code, RpcError
-from pybuild.daemon.methods import EXPLAIN_REPORTS as REPORTS
-from pybuild.daemon.pb import control as pb
+from pybuild.buildkit.methods import EXPLAIN_REPORTS as REPORTS
+from pybuild.buildkit.pb import control as pb
+from pybuild.client.filesend import ToDirectory, file_send
+from pybuild.client.filesync import file_sync
+from pybuild.client.session import ClientSession
+from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.buildsites import CONTROL
 from tests.daemon.identities import Signed, subject
 from tests.daemon.test_grpc_identity import NOBODY, STRANGERS

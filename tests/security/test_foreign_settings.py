@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.ownership import warning_of_key
-from pybuild.config import load_settings
+from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.engine.settings import load_settings
 from pybuild.model.errors import UsageError
-from pybuild.registry.credentials import DockerCredentials
+from pybuild.registry.client.credentials import DockerCredentials
 from tests.harness import Pybuild, write
 from tests.security.planting import STRANGER
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.image import tarformat
-from pybuild.image.apply import apply_job
+from pybuild.image.layer import tarformat
+from pybuild.image.layer.apply import apply_job
 from pybuild.model.ops import Copy
 from tests.executor.filetrees import Bench, needs_root
 

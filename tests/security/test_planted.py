@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.ownership import doubt, is_private
+from pybuild.cache.disk.ownership import doubt, is_private
 from pybuild.cache.store import Store
-from pybuild.host import SystemClock
+from pybuild.engine.host import SystemClock
 from pybuild.model.errors import EnvironmentFault
 from tests.harness import Pybuild, write
 from tests.security import planting

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.exporter.atomicfile import whole_file, write_whole
+from pybuild.exporter.check import check_directory, check_file
 from pybuild.model.errors import UsageError
-from pybuild.outputchecks import check_directory, check_file
-from pybuild.wholefile import whole_file, write_whole
 from tests.harness import Pybuild, write
 from tests.security import planting
 from tests.security.planting import STRANGER

@@ -22,9 +22,9 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.ops import GitSource
 from pybuild.model.reference import Reference
 from pybuild.model.trust import trusting
-from pybuild.registry.client import Client
-from pybuild.registry.credentials import Credential, StaticCredentials
-from pybuild.registry.hosts import Hosts
+from pybuild.registry.client.client import Client
+from pybuild.registry.client.credentials import Credential, StaticCredentials
+from pybuild.registry.client.hosts import Hosts
 from tests.executor.sourcesites import SourceSite, on_site
 from tests.registry.conftest import client
 from tests.registry.fakes import DirectoryBlobs

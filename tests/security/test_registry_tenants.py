@@ -10,7 +10,7 @@ import pytest
 
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST
 from pybuild.model.digest import Digest
-from pybuild.registry.samestore import PROOF
+from pybuild.registry.client.samestore import PROOF
 from tests.registry.server.serving import described, descriptor, encoded, image, index
 from tests.security.registrysite import SECRET, Registry, login, push, registry, token
 

@@ -30,9 +30,9 @@ from pybuild.model.events import (
 from pybuild.model.printable import with_colours, without_controls
 from pybuild.model.span import Span
 from pybuild.progress.plain import PlainDisplay
+from pybuild.progress.render import report
+from pybuild.progress.terminalguard import TerminalGuard
 from pybuild.progress.tty import TtyDisplay
-from pybuild.render import report
-from pybuild.terminalguard import TerminalGuard
 from tests.harness import Pybuild, make_base, write
 
 # By what a terminal would do; each has "seen" around it, which must stay.

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from pybuild.explain import nearest
+from pybuild.explain.difference import Difference, differences
+from pybuild.explain.listings import MAX_DIFFERENCES, file_differences
+from pybuild.explain.nearest import Neighbours, StepName
 from pybuild.model.digest import Digest
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.ops import Copy, ExecOp, FileOp, Mount, MountType, Vertex
-from pybuild.solver import keys, nearest
-from pybuild.solver.difference import Difference, differences
-from pybuild.solver.listings import MAX_DIFFERENCES, file_differences
-from pybuild.solver.nearest import Neighbours, StepName
+from pybuild.solver import keys
 from tests.solver.builders import AMD64, image
 
 ROOT = Mount(target="/", input=0, output=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.results import Results
+from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pybuild.cache.filters import parse_size
+from pybuild.cache.space.filters import parse_size
 from tests.harness import ROOT, Pybuild, make_base, write
 from tests.stress.disks import ext4, used, why_not
 from tests.stress.randombuilds import Plans
@@ -225,12 +225,12 @@ def _lines(pybuild: Pybuild, command: str) -> list[str]:
 async def _builder(where: Path, seed: int, unit: int, ceiling: int, builds: int) -> None:
     """Take builds that nobody has taken, one after the other."""
     from pybuild.api import run_request
-    from pybuild.config import load_settings
+    from pybuild.builds.request import BuildRequest
+    from pybuild.engine.settings import load_settings
+    from pybuild.exporter.output import parse_output
     from pybuild.model.errors import PybuildError
     from pybuild.model.events import Event, VertexCached, VertexCompleted
     from pybuild.model.reference import Reference
-    from pybuild.output import parse_output
-    from pybuild.request import BuildRequest
 
     plans = Plans(seed, unit, ceiling)
     settings = load_settings(cache_max=str(ceiling))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.prune import prune
-from pybuild.cache.results import Results
+from pybuild.cache.records.results import Results
+from pybuild.cache.space.prune import prune
+from pybuild.cache.space.usage import overhead, usage
 from pybuild.cache.store import Store
-from pybuild.cache.usage import overhead, usage
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest

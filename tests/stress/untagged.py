@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pybuild.cache.extent import measure
-from pybuild.cache.filters import parse_size
+from pybuild.cache.disk.extent import measure
+from pybuild.cache.space.filters import parse_size
 from tests.harness import Pybuild, make_base, write
 
 _OTHERS = 20  # every so many builds is of another context

@@ -14,7 +14,7 @@ import stat
 from pybuild.executor.zygote import confined
 from pybuild.executor.zygote.copied import scanning
 from pybuild.executor.zygote.faults import USER, Fault
-from pybuild.image.confined import remove
+from pybuild.image.layer.confined import remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import stat
 
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.copied.scanning import OPEN_DIR, step
-from pybuild.image import overlayfs
-from pybuild.image.confined import remove
+from pybuild.image.layer import overlayfs
+from pybuild.image.layer.confined import remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pybuild.executor.zygote.copied.scanning import (
     mark,
     step,
 )
-from pybuild.image import overlayfs
+from pybuild.image.layer import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

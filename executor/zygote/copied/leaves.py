@@ -7,7 +7,7 @@ import os
 import stat
 
 from pybuild.executor.files.content import copy_content
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -52,7 +52,7 @@ def copy(source: int, name: str, target: int, status: os.stat_result) -> None:
 def copy_real(source: int, name: str, target: int, status: os.stat_result) -> None:
     """`copy`, for a step that may open devices: a note of one becomes the device if it can."""
     if stat.S_ISREG(status.st_mode) and not status.st_size:
-        node = recorded.read_node(f"/proc/self/fd/{source}/{name}")
+        node = ownership.read_node(f"/proc/self/fd/{source}/{name}")
         if node is not None:
             try:
                 os.mknod(name, node[0] | 0o600, node[1], dir_fd=target)

@@ -12,7 +12,7 @@ import stat
 
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.image import overlayfs
+from pybuild.image.layer import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
-from pybuild.image import overlayfs
-from pybuild.image.confined import remove
+from pybuild.image.layer import overlayfs
+from pybuild.image.layer.confined import remove
 
 _count = itertools.count()
 _made: list[str] = []

@@ -16,7 +16,7 @@ from pybuild.executor.zygote.recorder.peer import (
     AT_SYMLINK_NOFOLLOW,
     Call,
 )
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Files:
             if not is_device:
                 os.mknod(name, stat.S_IFMT(mode) | wanted, 0, dir_fd=parent)
                 return
-            recorded.make_node(parent, os.fsdecode(name), stat.S_IFMT(mode) | wanted, device)
+            ownership.make_node(parent, os.fsdecode(name), stat.S_IFMT(mode) | wanted, device)
 
         self._make(call, dir_fd, call.text(address), make, always=is_device)
 
@@ -155,14 +155,14 @@ class Files:
             os.close(parent)
         call.succeed()
 
-    def _hand(self, parent: int, name: bytes, owner: recorded.Ids) -> None:
+    def _hand(self, parent: int, name: bytes, owner: ownership.Ids) -> None:
         fd = os.open(name, _PATH, dir_fd=parent)
         try:
             self._owners.give(fd, *owner, os.fstat(fd))
         finally:
             os.close(fd)
 
-    def _owner_below(self, claim: Claim, parent: int) -> recorded.Ids:
+    def _owner_below(self, claim: Claim, parent: int) -> ownership.Ids:
         """Return who owns what *claim* makes in a directory; set-gid ones pass on their group."""
         status = os.fstat(parent)
         gid = claim.gid[3]
@@ -312,7 +312,7 @@ class Files:
         call.proceed()
 
 
-def _may_give(claim: Claim, before: recorded.Ids, uid: int, gid: int) -> bool:
+def _may_give(claim: Claim, before: ownership.Ids, uid: int, gid: int) -> bool:
     """Whether chown(2) lets one who is not root do it."""
     if uid == gid == KEEP:
         return True

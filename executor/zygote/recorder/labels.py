@@ -10,12 +10,12 @@ import errno
 import os
 
 from pybuild.executor.zygote.recorder.peer import AT_FDCWD, Call, magic
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 _MAX_NAME = 256
 _MAX_VALUE = 65536
 _LOW = 0xFFFFFFFF
-_OURS = recorded.PREFIX.encode()
+_OURS = ownership.PREFIX.encode()
 
 
 class Labels:
@@ -79,7 +79,7 @@ class Labels:
             names = os.listxattr(magic(fd))
         finally:
             os.close(fd)
-        kept = [name for name in names if not name.startswith(recorded.PREFIX)]
+        kept = [name for name in names if not name.startswith(ownership.PREFIX)]
         if len(kept) == len(names):
             call.proceed()
             return

@@ -19,7 +19,7 @@ from pybuild.executor.zygote.recorder.peer import (
     Call,
     magic,
 )
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 _LOW = 0xFFFFFFFF
 _SYNC_TYPES = 0x6000
@@ -101,10 +101,10 @@ class Looks:
         node = None
         if stat.S_ISREG(raw.st_mode) and not raw.st_size:
             try:
-                node = recorded.parse_node(os.getxattr(magic(fd), recorded.NODE))
+                node = ownership.parse_node(os.getxattr(magic(fd), ownership.NODE))
             except OSError:
                 pass
-        return recorded.amended(raw, owner, node)
+        return ownership.amended(raw, owner, node)
 
 
 def pack(status: os.stat_result, machine: str = syscalls.MACHINE) -> bytes:

@@ -23,7 +23,7 @@ from pybuild.executor.zygote.recorder.labels import Labels
 from pybuild.executor.zygote.recorder.looks import Looks
 from pybuild.executor.zygote.recorder.owners import Owners
 from pybuild.executor.zygote.recorder.peer import Call, Gone, Roots, change_root, hasten
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def record(link: _socket.socket) -> None:
     said = wire.receive_one(link)
     link.close()
     uppers = [_Upper(path) for path in said["uppers"]]
-    below = recorded.Ledger(said["lowers"])
+    below = ownership.Ledger(said["lowers"])
     change_root(root)
     syscalls.capset(_CAPS, _CAPS, 0)
     uid, gid, groups = said["ids"]
@@ -153,11 +153,11 @@ class _Upper:
         self._beside = os.open(os.path.dirname(path), flags)
         self._name = os.path.basename(path)
 
-    def settle(self, owners: Owners, below: recorded.Ledger, root: int) -> None:
+    def settle(self, owners: Owners, below: ownership.Ledger, root: int) -> None:
         """Write the list of the new delta: who owns the links and FIFOs that the step left."""
-        found: dict[bytes, recorded.Ids] = {}
+        found: dict[bytes, ownership.Ids] = {}
         os.fchdir(self._fd)
-        for path, number in recorded.uncarried(b"."):
+        for path, number in ownership.uncarried(b"."):
             fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 ids = owners.remaining(fd)
@@ -168,10 +168,10 @@ class _Upper:
             if ids is not None and ids != (0, 0):
                 found[path] = ids
         os.fchdir(self._beside)
-        recorded.write_list(self._name, found)
+        ownership.write_list(self._name, found)
 
 
-def _seen(owners: Owners, below: recorded.Ledger, root: int, path: bytes) -> recorded.Ids | None:
+def _seen(owners: Owners, below: ownership.Ledger, root: int, path: bytes) -> ownership.Ids | None:
     """Return the owner of a link that was copied up: in the step's tree it has its old number."""
     if not below.owners:
         return None

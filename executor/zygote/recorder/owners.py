@@ -13,11 +13,11 @@ import os
 import struct
 
 from pybuild.executor.zygote.recorder.peer import magic
-from pybuild.image import recorded
+from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.image.recorded import Ids, Ledger
+    from pybuild.image.layer.ownership import Ids, Ledger
 
 STATX_BYTES = 256
 _AT_EMPTY_PATH = 0x1000
@@ -43,7 +43,7 @@ class Owners:
     def noted(self, fd: int, status: os.stat_result | None = None) -> Ids | None:
         """Return its owner, None where nothing is noted: it is as the kernel says."""
         try:
-            return recorded.parse_owner(os.getxattr(magic(fd), recorded.OWNER))
+            return ownership.parse_owner(os.getxattr(magic(fd), ownership.OWNER))
         except OSError:
             pass
         if not self._below and not self._noted:
@@ -54,7 +54,7 @@ class Owners:
             found = self._noted.get(_key(fd))
             if found is not None:
                 return found
-        return self._below.get(status.st_ino) if not recorded.can_carry(status.st_mode) else None
+        return self._below.get(status.st_ino) if not ownership.can_carry(status.st_mode) else None
 
     def give(self, fd: int, uid: int, gid: int, status: os.stat_result) -> None:
         """Note an owner.
@@ -67,7 +67,7 @@ class Owners:
         if _fchownat(fd, b"", 0, 0, _AT_EMPTY_PATH) < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
-        if recorded.can_carry(status.st_mode):
+        if ownership.can_carry(status.st_mode):
             try:
                 _note(fd, uid, gid)
             except OSError:
@@ -86,7 +86,7 @@ class Owners:
         overlay forgets that the two are one as soon as it may.
         """
         status = os.fstat(fd)
-        if recorded.can_carry(status.st_mode) or status.st_ino not in self._below:
+        if ownership.can_carry(status.st_mode) or status.st_ino not in self._below:
             return
         if _key(fd) not in self._noted:
             self._pinned.append(os.dup(fd))
@@ -103,10 +103,10 @@ class Owners:
 
 def _note(fd: int, uid: int, gid: int) -> None:
     if uid or gid:
-        os.setxattr(magic(fd), recorded.OWNER, b"%d:%d" % (uid, gid))
+        os.setxattr(magic(fd), ownership.OWNER, b"%d:%d" % (uid, gid))
         return
     try:
-        os.removexattr(magic(fd), recorded.OWNER)
+        os.removexattr(magic(fd), ownership.OWNER)
     except OSError as error:
         if error.errno != errno.ENODATA:
             raise

@@ -12,8 +12,8 @@ import sys
 import time
 from typing import Any
 
-from pybuild.executor.step import StepSpec
-from pybuild.executor.workers import Workers
+from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import PybuildError
 
 
@@ -59,7 +59,7 @@ def _resident() -> int:
 async def _layer(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
     """Make a layer of what a step left, as an image would have it."""
     await workers.call(
-        "pybuild.image.layertar:layer_job",
+        "pybuild.image.layer.layertar:layer_job",
         {
             "path": request["upper"],
             "out": request["layer"],

@@ -15,9 +15,9 @@ from pathlib import Path
 from tarfile import TarFile, TarInfo
 from typing import Any
 
-from pybuild.executor.launch import default_pythonpath
-from pybuild.executor.step import StepExit, StepSpec
-from pybuild.image import recorded
+from pybuild.executor.steps.spec import StepExit, StepSpec
+from pybuild.executor.workers.launch import default_pythonpath
+from pybuild.image.layer import ownership
 from pybuild.model import errors
 from tests.executor.plain_user import JAIL, UID, PlainUser, need_sub_ids, plain_user
 from tests.executor.sandbox_helpers import Outcome, make_base, skip_unless_possible, step_spec
@@ -174,7 +174,7 @@ class RungBox:
             return
         if self.rung.records:
             os.chown(path, UID, UID)
-            recorded.write_owner(str(path), uid, gid)
+            ownership.write_owner(str(path), uid, gid)
             return
         os.chown(path, uid, gid)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.executor.zygote import hierarchies
 from pybuild.model.errors import UserError
 from tests.executor.contract.rungs import RungBox

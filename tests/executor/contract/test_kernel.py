@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from tests.executor.contract.rungs import RungBox
 from tests.executor.sandbox_helpers import HOST_PROGRAMS
 from tests.security import rawcalls

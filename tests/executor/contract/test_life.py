@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.model.errors import UserError
 from pybuild.model.resources import Resources
 from tests.executor.contract.rungs import RungBox

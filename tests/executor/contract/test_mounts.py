@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.model.errors import UserError
 from tests.executor.contract.rungs import RungBox
 

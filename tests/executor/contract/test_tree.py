@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.step import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.model.errors import EnvironmentFault, UserError
 from tests.executor.contract.rungs import RungBox
 

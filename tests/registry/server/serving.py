@@ -16,7 +16,7 @@ from pybuild.cache.store import Store
 from pybuild.model.clock import Clock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST
 from pybuild.model.digest import Digest
-from pybuild.registry.client import Client
+from pybuild.registry.client.client import Client
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import ServerSettings

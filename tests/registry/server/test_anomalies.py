@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.cache.atomic import Disk
+from pybuild.cache.disk.atomic import Disk
+from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import Keeping
 from pybuild.model.digest import Digest
 from pybuild.registry.server import pushed
 from pybuild.registry.server.collection import collect

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pybuild.cache.repositories import listed
+from pybuild.cache.repositories.repositories import listed
 from pybuild.model.digest import Digest
 from pybuild.model.trust import trusting
 from pybuild.registry.server.settings import Limits, ServerSettings

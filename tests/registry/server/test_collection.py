@@ -6,8 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
+from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.store import Store
-from pybuild.cache.unlinking import Keeping
 from pybuild.registry.server.collection import collect
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.metrics import Metrics

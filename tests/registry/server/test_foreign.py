@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
-from pybuild.registry.credentials import Credential, StaticCredentials
+from pybuild.registry.client.credentials import Credential, StaticCredentials
 from pybuild.registry.server.access import MEMBERS, Access, Caller
 from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.routes import Action

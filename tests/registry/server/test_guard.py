@@ -14,7 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 from pybuild.model.trust import trusting
-from pybuild.registry.credentials import Credential, StaticCredentials
+from pybuild.registry.client.credentials import Credential, StaticCredentials
 from pybuild.registry.server.access import MEMBERS, Access, Rule
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.routes import Action

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.content.storekey import identity, make_key, proof, read_key
 from pybuild.cache.store import Store
-from pybuild.cache.storekey import identity, make_key, proof, read_key
 from pybuild.image.manifest import build_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.registry.push import push_image
+from pybuild.registry.client.push import push_image
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import ServerSettings

@@ -15,8 +15,8 @@ from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.registry.hosts import Hosts
-from pybuild.registry.pull import pull_image
+from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.pull import pull_image
 from pybuild.registry.server.settings import ServerSettings, UpstreamSettings
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock

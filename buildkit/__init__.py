@@ -1,0 +1,1 @@
+"""BuildKit's languages to and from our nouns: messages, LLB, the tree protocol, policies."""

@@ -1,0 +1,285 @@
+"""A definition that a client sent, as our vertices [remote-api 9].
+
+Pure, like the frontend: what must be known of images is asked for with `NeedAnswers`, and handed in
+by calling `read` again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+from pybuild.buildkit.llb import execs, files, graph, names
+from pybuild.buildkit.llb.graph import Edge, Entry, Graph
+from pybuild.buildkit.llb.mounts import SCRATCH
+from pybuild.buildkit.llb.queries import (
+    Answers,
+    ImageQuery,
+    LayoutQuery,
+    LocalQuery,
+    Query,
+    UploadQuery,
+)
+from pybuild.buildkit.llb.sources import Found, read_source
+from pybuild.buildkit.pb import ops as pb
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
+from pybuild.model.errors import InternalError, PybuildError
+from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMeta
+from pybuild.model.platform import Platform
+from pybuild.model.span import Span
+
+Call = Callable[[LocalQuery], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The received op that a vertex was made of; clients know it by that id.
+
+    *group*, where given, is what progress shows in place of the single steps.
+    """
+
+    digest: Digest
+    group: pb.ProgressGroup | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDefinition:
+    """A definition that can be built.
+
+    Attributes:
+        locals: directories of the client, by the name that their `LocalSource` has; a directory
+            that is read in several ways is there under several names.
+        origins: by a vertex's digest.
+        vertices: by a received op's id; of an op with several results, the first that is needed.
+        files: contents of the files that spans name, for errors.
+    """
+
+    result: Vertex
+    locals: dict[str, LocalQuery]
+    origins: dict[Digest, Origin]
+    vertices: dict[Digest, Vertex]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedAnswers:
+    """Answer these, all at once, and call `read` again with the answers added.
+
+    Attributes:
+        spans: per query, the lines that ask for it, for errors.
+    """
+
+    queries: tuple[Query, ...]
+    spans: tuple[tuple[Span, ...], ...]
+
+
+def read(
+    definition: pb.Definition,
+    *,
+    platform: Platform,
+    answers: Answers | None = None,
+    call: Call | None = None,
+    rule: Callable[[pb.SourceOp], None] = lambda source: None,
+) -> ReadDefinition | NeedAnswers:
+    """Return the vertices of *definition*, or what must be answered first.
+
+    Args:
+        platform: of ops that name none.
+        call: names a directory of the client, where definitions are read beside each other; the
+            same text for equal queries alone.
+        rule: judges each source before it is read, and may put another in its place.
+
+    Raises:
+        UserError: it is no definition, or asks for what we do not have.
+    """
+    checked = graph.parse(definition)
+    sources = _Sources(checked, platform, call, rule)
+    answers = answers or {}
+    missing = {query: spans for query, spans in sources.asked.items() if query not in answers}
+    if missing:
+        return NeedAnswers(tuple(missing), tuple(missing.values()))
+    reader = _Reader(checked, sources, answers, platform)
+    return reader.finish()
+
+
+async def read_with(
+    definition: pb.Definition,
+    *,
+    platform: Platform,
+    resolve: Callable[[NeedAnswers], Awaitable[Answers]],
+    call: Call | None = None,
+    rule: Callable[[pb.SourceOp], None] = lambda source: None,
+) -> ReadDefinition:
+    """Do `read`, with *resolve* to answer what it needs.
+
+    Raises:
+        UserError: as `read`; and what *resolve* raises.
+    """
+    found = read(definition, platform=platform, call=call, rule=rule)
+    if isinstance(found, NeedAnswers):
+        answers = await resolve(found)
+        found = read(definition, platform=platform, answers=answers, call=call, rule=rule)
+    if isinstance(found, NeedAnswers):
+        raise InternalError(f"no answer for {found.queries[0]}")
+    return found
+
+
+def _platform(op: pb.Op, default: Platform) -> Platform:
+    if not op.HasField("platform") or not (op.platform.OS or op.platform.Architecture):
+        return default
+    given = op.platform
+    return Platform.make(
+        given.OS or default.os,
+        given.Architecture or default.arch,
+        given.Variant,
+        given.OSVersion,
+    )
+
+
+class _Sources:
+    """All sources, what has to be asked about them, and a name for each local one."""
+
+    def __init__(
+        self,
+        checked: Graph,
+        platform: Platform,
+        call: Call | None,
+        rule: Callable[[pb.SourceOp], None],
+    ) -> None:
+        self._call = call
+        self.found: dict[Digest, Found] = {}
+        self.asked: dict[Query, tuple[Span, ...]] = {}
+        self.locals: dict[str, LocalQuery] = {}
+        self._names: dict[LocalQuery, str] = {}
+        for entry in checked.entries.values():
+            if entry.op.WhichOneof("op") != "source":
+                continue
+            try:
+                rule(entry.op.source)
+            except PybuildError as error:
+                raise error.with_spans(entry.spans) from error.__cause__
+            found = self.found[entry.digest] = read_source(entry, _platform(entry.op, platform))
+            if isinstance(found, ImageQuery | LayoutQuery | UploadQuery):
+                self.asked[found] = (*self.asked.get(found, ()), *entry.spans)
+
+    def name(self, query: LocalQuery) -> str:
+        """Return what the directory is called: as the client does, numbered where that is taken."""
+        if query not in self._names:
+            name, number = query.dir_name, 1
+            if self._call is not None:
+                name = self._call(query)
+            while name in self.locals:
+                number += 1
+                name = f"{query.dir_name}#{number}"
+            self._names[query] = name
+            self.locals[name] = query
+        return self._names[query]
+
+
+class _Reader:
+    def __init__(
+        self, checked: Graph, sources: _Sources, answers: Answers, platform: Platform
+    ) -> None:
+        self._graph = checked
+        self._sources = sources
+        self._answers = answers
+        self._platform = platform
+        self._results: dict[Edge, Vertex] = {}
+        self._origins: dict[Digest, Origin] = {}
+        self._vertices: dict[Digest, Vertex] = {}
+
+    def finish(self) -> ReadDefinition:
+        for entry in self._graph.entries.values():
+            for index, vertex in self._read(entry):
+                # Digests are made from the bottom up, so that none recurses deeply.
+                self._origins.setdefault(vertex.digest, _origin(entry))
+                self._vertices.setdefault(entry.digest, vertex)
+                self._results[Edge(entry.digest, index)] = vertex
+        return ReadDefinition(
+            self._tree(self._graph.root),
+            self._sources.locals,
+            self._origins,
+            self._vertices,
+            self._graph.files,
+        )
+
+    def _tree(self, edge: Edge) -> Vertex:
+        return self._results[edge]
+
+    def _read(self, entry: Entry) -> Iterator[tuple[int, Vertex]]:
+        """Yield the results of an op that somebody needs."""
+        if entry.op.constraints.filter:
+            raise entry.wrong("a choice of workers is not supported")
+        used = self._graph.used[entry.digest]
+        meta = VertexMeta(
+            name=names.shown(entry),
+            spans=entry.spans,
+            ignore_cache=entry.metadata.ignore_cache,
+        )
+        kind = entry.op.WhichOneof("op")
+        match kind:
+            case "file":
+                yield from files.read_file(entry, used, meta, self._tree).items()
+                return
+            case "exec":
+                yield from self._exec(entry, used, meta)
+                return
+            case "source":
+                vertex = Vertex(self._source(entry), meta=meta)
+            case "merge":
+                vertex = self._merge(entry, meta)
+            case "diff":
+                vertex = self._diff(entry, meta)
+            case "build" | "passthrough":
+                raise entry.wrong(f"{kind} ops are not supported")
+            case None:
+                raise entry.wrong("its kind is not known")
+        if used != frozenset((0,)):
+            raise entry.wrong(f"there is no result {max(used)}")
+        yield 0, vertex
+
+    def _source(self, entry: Entry) -> Op:
+        found = self._sources.found[entry.digest]
+        match found:
+            case LocalQuery():
+                return LocalSource(name=self._sources.name(found), exclude=found.exclude)
+            case ImageQuery() | LayoutQuery() | UploadQuery():
+                return self._answers[found]
+            case _:
+                return found
+
+    def _exec(
+        self, entry: Entry, used: frozenset[int], meta: VertexMeta
+    ) -> Iterator[tuple[int, Vertex]]:
+        platform = _platform(entry.op, self._platform)
+        kept = execs.kept_mounts(entry, used)
+        for index, number in kept.items():
+            shared = frozenset(kept.values()) - {number}
+            op, inputs = execs.read_exec(entry, number, shared, platform, self._tree)
+            yield index, Vertex(op, inputs, meta)
+
+    def _merge(self, entry: Entry, meta: VertexMeta) -> Vertex:
+        edges = [entry.edge(item.input, "a merge") for item in entry.op.merge.inputs]
+        inputs = tuple(self._tree(edge) for edge in edges if edge is not None)
+        match inputs:
+            case ():
+                return SCRATCH
+            case (only,):
+                return only
+            case _:
+                return Vertex(MergeOp(), inputs, meta)
+
+    def _diff(self, entry: Entry, meta: VertexMeta) -> Vertex:
+        received = entry.op.diff
+        edges = (
+            entry.edge(received.lower.input, "a difference"),
+            entry.edge(received.upper.input, "a difference"),
+        )
+        lower, upper = (SCRATCH if edge is None else self._tree(edge) for edge in edges)
+        return upper if lower is SCRATCH else Vertex(DiffOp(), (lower, upper), meta)
+
+
+def _origin(entry: Entry) -> Origin:
+    metadata = entry.metadata
+    has_group = metadata.HasField("progress_group")
+    return Origin(entry.digest, metadata.progress_group if has_group else None)

@@ -1,0 +1,152 @@
+"""Errors with types: what `google.rpc.Status` says beyond its text, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from google.protobuf.message import DecodeError
+
+from pybuild.buildkit.pb import rpcstatus
+from pybuild.buildkit.pb.details import (
+    Detail,
+    ExitDetail,
+    FaultDetail,
+    FrontendCapDetail,
+    FrontendDetail,
+    RefusalDetail,
+    SourceDetail,
+    SubrequestDetail,
+    VertexDetail,
+    details_of,
+    encode,
+    utf8,
+)
+from pybuild.model.errors import (
+    Cancelled,
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    StepError,
+    UsageError,
+    UserError,
+)
+from pybuild.model.span import Span
+
+__all__ = [
+    "Detail",
+    "ExitDetail",
+    "FaultDetail",
+    "FrontendCapDetail",
+    "FrontendDetail",
+    "RefusalDetail",
+    "SourceDetail",
+    "SubrequestDetail",
+    "VertexDetail",
+    "details_of",
+    "encode",
+    "error_of",
+    "parse_status",
+    "source_details",
+    "status_of",
+]
+
+# gRPC's numbers of what we use them for.
+_CANCELLED, _UNKNOWN, _INTERNAL = 1, 2, 13
+
+
+_KINDS: dict[str, type[PybuildError]] = {
+    "environment": EnvironmentFault,
+    "internal": InternalError,
+    "usage": UsageError,
+}
+
+
+def status_of(
+    error: BaseException,
+    *,
+    details: Iterable[Detail] = (),
+    files: Mapping[str, bytes] | None = None,
+    definition: tuple[bytes, ...] = (),
+    code: int | None = None,
+) -> rpcstatus.Status:
+    """Return what a client is told of *error*, its lines and its exit code included.
+
+    Args:
+        details: what is known beyond the error, such as the vertex; put behind the source.
+        files: whole files that the error's spans may name; its own `sources` come first.
+        definition: where they came from, as serialized ops.
+        code: gRPC's; by default 2 for all that is not ours, whose text clients show unprefixed.
+    """
+    message = error.message if isinstance(error, PybuildError) else str(error)
+    found: list[Detail] = []
+    if isinstance(error, PybuildError):
+        sources = source_details(error, files or {})
+        found += [replace(source, definition=definition) for source in sources]
+    if isinstance(error, StepError):
+        found.append(ExitDetail(error.status))
+    if isinstance(error, PybuildError):
+        kind = next((name for name, known in _KINDS.items() if isinstance(error, known)), "")
+        if kind or error.hints:
+            found.append(FaultDetail(kind, tuple(utf8(hint) for hint in error.hints)))
+    if code is None:
+        code = _code_of(error)
+    status = rpcstatus.Status(code=code, message=utf8(message))
+    status.details.extend(encode(detail) for detail in (*found, *details))
+    return status
+
+
+def _code_of(error: BaseException) -> int:
+    match error:
+        case Cancelled():
+            return _CANCELLED
+        case UserError() | EnvironmentFault():
+            return _UNKNOWN
+        case _:
+            return _INTERNAL
+
+
+def source_details(error: PybuildError, files: Mapping[str, bytes]) -> list[SourceDetail]:
+    """Return the error's lines, one entry a file, in the order in which it names them."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for span in error.spans:
+        ranges.setdefault(span.file, []).append((span.first_line, span.last_line))
+    out: list[SourceDetail] = []
+    for name, lines in ranges.items():
+        own = error.sources.get(name)
+        data = files.get(name, b"") if own is None else utf8("\n".join(own) + "\n").encode()
+        out.append(SourceDetail(name, tuple(lines), data))
+    return out
+
+
+def error_of(status: rpcstatus.Status) -> PybuildError:
+    """Return the error that a server told us of, as one of ours."""
+    details = details_of(status)
+    sources = [detail for detail in details if isinstance(detail, SourceDetail)]
+    spans = [Span(s.filename, first, last) for s in sources for first, last in s.ranges]
+    exits = [detail.code for detail in details if isinstance(detail, ExitDetail)]
+    fault = next((detail for detail in details if isinstance(detail, FaultDetail)), FaultDetail())
+    error: PybuildError
+    if status.code == _CANCELLED:
+        error = Cancelled(status.message, spans=spans)
+    elif exits:
+        error = StepError(status.message, status=exits[0], spans=spans)
+    elif fault.kind in _KINDS:
+        error = _KINDS[fault.kind](status.message, spans=spans)
+    elif status.code == _UNKNOWN or spans:
+        error = UserError(status.message, spans=spans)
+    else:
+        error = EnvironmentFault(status.message, spans=spans)
+    error.hints = fault.hints
+    error.sources = {
+        s.filename: s.data.decode("utf-8", "replace").splitlines() for s in sources if s.data
+    }
+    return error
+
+
+def parse_status(data: bytes) -> rpcstatus.Status | None:
+    """Read ``grpc-status-details-bin``; None for what is no status."""
+    try:
+        return rpcstatus.Status.FromString(data)
+    except DecodeError:
+        return None

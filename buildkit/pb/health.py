@@ -1,0 +1,5 @@
+"""Messages of health.proto; written by scripts/protos, typed by the stub beside it."""
+
+from pybuild.buildkit.pb.pool import fill
+
+fill(globals(), "health.proto")

@@ -1,0 +1,1 @@
+"""Pieces that both ends of a session use."""

@@ -1,0 +1,170 @@
+"""Reads what a build starts from: the Dockerfile, the ignore files, the local directories [IN, CTX]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import field
+
+from pybuild.builds.contextfiles import read_named
+from pybuild.builds.contextkinds import ContextKind, is_remote_name, kind_of
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.frontend.ignore import parse_ignore
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import ScratchSource, Vertex
+from pybuild.model.snapshot import LocalTree
+
+BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
+AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
+
+GIT_MODES = "[internal] context files have the modes that git stores (--modes=keep: their own)"
+
+Files = dict[str, bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs:
+    """Everything that a build reads before it knows any ops.
+
+    Attributes:
+        dockerfile: its bytes; *filename* as people named it, for messages.
+        context: what stands for the build context where that is no directory of ours.
+        trees: local sources by name: ``context`` and named directories.
+        others: named contexts that are no directories, as written.
+        files: the local files read so far with their content; None where one was looked for in
+            vain. A memo of this build holds as long as they stay what they are.
+    """
+
+    dockerfile: bytes
+    filename: str
+    context: Vertex | None = None
+    trees: Mapping[str, LocalTree]
+    others: Mapping[str, str]
+    files: Mapping[str, bytes | None] = field(default_factory=dict[str, bytes | None])
+
+
+def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
+    """Read the Dockerfile and the ignore files where all of it is at hand (`is_at_hand`).
+
+    Raises:
+        UserError: no context, no Dockerfile, or unreadable.
+    """
+    files: Files = {}
+    trees, others = named_contexts(request, files)
+    text = request.dockerfile_text
+    context: Vertex | None = None
+    if kind_of(request.context) is ContextKind.STANDARD_INPUT:
+        if request.dockerfile == "-":
+            raise UserError(BOTH_STDIN)
+        if request.dockerfile and text is None:
+            raise UserError(AMBIGUOUS)
+        dockerfile, filename = stdin.text() if text is None else text, "Dockerfile"
+        context = Vertex(ScratchSource())
+    else:
+        check_directory(request.context)
+        path = None
+        if text is not None:
+            dockerfile, filename = text, "Dockerfile"
+        elif request.dockerfile == "-":
+            dockerfile, filename = stdin.text(), "Dockerfile"
+        else:
+            path = _dockerfile_path(request.context, request.dockerfile, files)
+            dockerfile = read_dockerfile(path, request.context, files)
+            filename = os.path.relpath(path) if request.dockerfile else os.path.basename(path)
+        trees["context"] = local_context(request, request.context, path, files)
+    return BuildInputs(
+        dockerfile=dockerfile,
+        filename=filename,
+        context=context,
+        trees=trees,
+        others=others,
+        files=files,
+    )
+
+
+def named_contexts(
+    request: BuildRequest, files: Files
+) -> tuple[dict[str, LocalTree], dict[str, str]]:
+    """Return the named contexts: those that are directories, and the others as written.
+
+    Raises:
+        UserError: no such directory, or its ignore file is wrong.
+    """
+    trees: dict[str, LocalTree] = {}
+    others: dict[str, str] = {}
+    for name, source in sorted(request.named_contexts.items()):
+        if is_remote_name(source):
+            others[name] = source
+            continue
+        check_directory(source)
+        trees[name] = local_context(request, source, None, files)
+    return trees, others
+
+
+def local_context(
+    request: BuildRequest, path: str, dockerfile: str | None, files: Files
+) -> LocalTree:
+    """Return a directory as its ignore file shows it.
+
+    Args:
+        dockerfile: path of the Dockerfile, which may have an ignore file of its own.
+    """
+    ignored = _load_ignore(path, dockerfile, files)
+    return LocalTree(os.path.realpath(path), ignored, request.git_modes)
+
+
+def check_directory(path: str) -> None:
+    """Refuse what is no directory.
+
+    Raises:
+        UserError: says why.
+    """
+    if not os.path.isdir(path):
+        problem = "not a directory" if os.path.exists(path) else "no such directory"
+        raise UserError(f'unable to prepare context: path "{path}": {problem}')
+
+
+def _dockerfile_path(context: str, given: str, files: Files) -> str:
+    if given:
+        return os.path.abspath(given)
+    path = os.path.join(os.path.abspath(context), "Dockerfile")
+    lower = os.path.join(os.path.abspath(context), "dockerfile")
+    if not os.path.lexists(path) and os.path.lexists(lower):
+        files[path] = None
+        return lower
+    return path
+
+
+def read_dockerfile(path: str, context: str | None, files: Files) -> bytes:
+    """Read a Dockerfile of this machine; see `contextfiles.read_named`.
+
+    Raises:
+        UserError: it cannot be read, or is too large.
+    """
+    failed = "failed to read dockerfile"
+    data = read_named(path, context, failed)
+    if data is None:
+        raise UserError(
+            f"{failed}: open {os.path.basename(path)}: no such file or directory",
+            hints=["name another file with -f"],
+        )
+    files[path] = data
+    return data
+
+
+def _load_ignore(context: str, dockerfile: str | None, files: Files) -> tuple[str, ...]:
+    """The first of the two ignore files that exists; they are never merged [IGN-1]."""
+    candidates = [os.path.join(os.path.abspath(context), ".dockerignore")]
+    if dockerfile is not None:
+        candidates.insert(0, dockerfile + ".dockerignore")
+    for path in candidates:
+        data = files[path] = read_named(path, context, "failed to read ignore file")
+        if data is None:
+            continue
+        try:
+            return parse_ignore(data)
+        except PybuildError as error:
+            raise UserError(f"{path}: {error.message}", hints=error.hints) from error
+    return ()

@@ -1,0 +1,38 @@
+"""From a request and what was read for it to what the frontend must know."""
+
+from __future__ import annotations
+
+from pybuild.builds.contexts import BuildInputs
+from pybuild.builds.request import BuildRequest
+from pybuild.frontend.lowering.interface import LowerOptions
+from pybuild.model.platform import Platform
+
+
+def lower_options(
+    request: BuildRequest, inputs: BuildInputs, platform: Platform, here: Platform
+) -> LowerOptions:
+    """Return the part of *request* that decides the definition, for one platform.
+
+    Args:
+        here: the platform of this machine.
+    """
+    return LowerOptions(
+        target=request.target,
+        build_args=request.build_args,
+        target_platform=platform,
+        build_platform=here,
+        named_contexts={**inputs.others, **{n: n for n in inputs.trees if n != "context"}},
+        no_cache=request.no_cache,
+        no_cache_filter=request.no_cache_filter,
+        labels=request.labels,
+        network=request.network,
+        add_hosts=request.add_hosts,
+        ulimits=request.ulimits,
+        shm_size_bytes=request.shm_size_bytes,
+        resources=request.resources,
+        context=inputs.context,
+        local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
+        multi_platform=request.multi_platform,
+        platform_explicit=bool(request.platforms),
+        policies=request.policies,
+    )

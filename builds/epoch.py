@@ -1,0 +1,42 @@
+"""Finds out what SOURCE_DATE_EPOCH stands for where it is no number [REP-1]."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pybuild.engine.progress import internal_step
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.frontend.lowering.epoch import EpochSource, epoch_source
+from pybuild.frontend.lowering.interface import LowerOptions
+from pybuild.frontend.syntax.ast import Dockerfile
+from pybuild.model.clock import Clock
+from pybuild.model.events import Emit
+
+
+class Epochs:
+    """Asks each source for its time once a build."""
+
+    def __init__(self, sources: RemoteSources, emit: Emit, clock: Clock) -> None:
+        self._sources = sources
+        self._emit = emit
+        self._clock = clock
+        self._known: dict[EpochSource, int | None] = {}
+
+    @property
+    def sources(self) -> tuple[EpochSource, ...]:
+        """What was asked."""
+        return tuple(self._known)
+
+    async def settle(self, dockerfile: Dockerfile, options: LowerOptions) -> LowerOptions:
+        """Return *options* with what lowering the file has to know of times.
+
+        Raises:
+            UserError: SOURCE_DATE_EPOCH names what is not there. EnvironmentFault: unreachable.
+        """
+        source = epoch_source(dockerfile, options)
+        if source is None:
+            return options
+        if source not in self._known:
+            async with internal_step(source.title, self._emit, self._clock):
+                self._known[source] = await self._sources.changed(source.op)
+        return replace(options, epochs={**options.epochs, source.word: self._known[source]})

@@ -1,0 +1,103 @@
+"""What one build is asked to do, with every value checked and parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from pybuild.exporter.output import Output
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
+from pybuild.model.ops import NetworkMode
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.model.resources import Resources
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import SshAgent
+    from pybuild.exporter.attest.options import Wanted
+    from pybuild.model.policy import Policies
+    from pybuild.remotecache.options import CacheFrom, CacheTo
+
+MAY_DELETE = "buildx.local.delete"
+ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Where a build secret's value comes from [SEC-1]; the value itself is read when used."""
+
+    id: str
+    read: Callable[[], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build.
+
+    Attributes:
+        context: a directory; a git repository or an http(s) URL; ``-`` is standard input, which
+            holds an archive or the Dockerfile of an empty context [CTX-1].
+        dockerfile: path of the Dockerfile, empty for the context's own; ``-`` is standard input.
+            With a context from elsewhere a relative path is the context's.
+        dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
+        platforms: of the result; several give an index.
+        ssh: agents that steps and git may use.
+        attestations: what is to be said about the result.
+        cache_from: asked for results that are not here, in this order; *cache_to* is given them.
+        allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
+        fail_on_miss: let no step run; fail at the first that would have to.
+        policies: judge every source of the build [POL].
+        git_modes: files of local contexts count, and are copied, with the modes that git stores.
+
+    Raises:
+        UsageError: an output would remove files, and nobody allowed it [OUT-17].
+    """
+
+    context: str
+    dockerfile: str = ""
+    dockerfile_text: bytes | None = None
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    platforms: tuple[Platform, ...] = ()
+    tags: tuple[Reference, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    pull: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    network: NetworkMode = NetworkMode.DEFAULT
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
+    secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    ssh: tuple[SshAgent, ...] = ()
+    allow: frozenset[str] = frozenset()
+    attestations: Wanted | None = None
+    cache_to: tuple[CacheTo, ...] = ()
+    cache_from: tuple[CacheFrom, ...] = ()
+    fail_on_miss: bool = False
+    git_modes: bool = False
+    policies: Policies | None = None
+
+    def __post_init__(self) -> None:
+        for output in self.outputs:
+            if output.replaces and MAY_DELETE not in self.allow:
+                raise UsageError(
+                    f"output mode=delete removes what is not in the result from {output.dest}",
+                    hints=[f"allow it with --allow {MAY_DELETE}"],
+                )
+
+    @property
+    def is_index(self) -> bool:
+        """Whether its image is an index: of several platforms, or of one and what is attested of it."""
+        return self.multi_platform or self.attestations is not None
+
+    @property
+    def multi_platform(self) -> bool:
+        """Whether the result is an index, and a directory for each platform [OUT-13]."""
+        forced = self.build_args.get("BUILDKIT_MULTI_PLATFORM", "").lower()
+        return len(self.platforms) > 1 or forced in {"1", "true"}

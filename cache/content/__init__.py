@@ -1,0 +1,1 @@
+"""Content under its names: blobs, deltas, images, cache mounts, leases."""

@@ -1,0 +1,1 @@
+"""The one seam through which the store is written: renames, locks, scratch, trees."""

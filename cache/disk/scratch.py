@@ -1,0 +1,205 @@
+"""``tmp/``: what is being written, and what waits for deletion.
+
+Names say whose an entry is: ``<owner>.<random>`` belongs to the process that holds the lock on
+``<owner>.lock``; everything else, ``trash.<random>`` above all, belongs to nobody. What belongs to
+nobody, or to somebody dead, is deleted in the background, by whichever process writes next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from pybuild.cache.disk.atomic import Disk
+from pybuild.cache.disk.locks import LiveFile, bury
+from pybuild.cache.disk.trees import Stopped, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
+
+Remover = Callable[[str], int]
+"""Deletes a directory tree and returns the bytes that came free."""
+
+INGEST = "ingest"
+INGEST_KEPT_S = 24 * 3600.0
+# How long closing lets the janitor finish. The leavings of a build are small and gone in
+# milliseconds; a big tree is left to the next process.
+GRACE_S = 1.0
+# What is thrown away within this time is deleted together: each sweep lists everything, and a janitor
+# that runs after each step of a build takes the interpreter from the next one.
+_GATHER_S = 0.05
+
+
+class Scratch:
+    """Gives names in ``tmp/`` and cleans up. Safe to use from threads.
+
+    Attributes:
+        moving: held while something moves from here to its place, and by who counts both.
+    """
+
+    def __init__(self, root: str, disk: Disk, clock: Clock, remover: Remover | None) -> None:
+        self.path = os.path.join(root, "tmp")
+        self._disk = disk
+        self._clock = clock
+        self._remover = remover
+        self._lock = threading.Lock()
+        self.moving = threading.Lock()
+        self._owner: LiveFile | None = None
+        self._janitor: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._idle = threading.Event()
+        self._hurry = threading.Event()
+        self._stop = False
+        self._folder = -1
+
+    def hold(self) -> None:
+        """Keep ``tmp/`` open: whatever its path leads to later, we delete in this one only.
+
+        Raises:
+            OSError: it is no directory.
+        """
+        if self._folder < 0:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._folder = os.open(self.path, flags)
+
+    def name(self, label: str = "") -> str:
+        """Return an unused path in ``tmp/`` that is ours while this process lives."""
+        return os.path.join(self.path, f"{self.owner()}.{os.urandom(8).hex()}{label}")
+
+    def owner(self) -> str:
+        """Return what our entries' names begin with, before a dot."""
+        with self._lock:
+            if self._owner is None:
+                self._owner = LiveFile(self._disk, self.path, ".lock")
+                self._start()
+            return self._owner.name
+
+    def trash(self, path: str) -> None:
+        """Make *path* vanish now and be deleted soon; it may be a tree or a file.
+
+        Raises:
+            OSError: it is still there.
+        """
+        try:
+            self._disk.rename(path, os.path.join(self.path, f"trash.{os.urandom(8).hex()}"))
+        except FileNotFoundError:
+            return
+        with self._lock:
+            self._start()
+        self._idle.clear()
+        self._wanted.set()
+
+    def take_away(self, path: str) -> str | None:
+        """Make *path* vanish now, to be deleted by `delete`; return its new one, None if gone.
+
+        Raises:
+            OSError: it is still there.
+        """
+        taken = self.name()
+        try:
+            self._disk.rename(path, taken)
+        except FileNotFoundError:
+            return None
+        return taken
+
+    def _start(self) -> None:
+        if self._janitor is None and not self._stop:
+            self._janitor = threading.Thread(target=self._clean, name="store-janitor", daemon=True)
+            self._wanted.set()
+            self._janitor.start()
+
+    def _clean(self) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # this thread only
+        except OSError:
+            pass
+        while not self._stop:
+            self._wanted.wait()
+            self._hurry.wait(_GATHER_S)
+            self._wanted.clear()
+            try:
+                self.sweep()
+            except (Stopped, OSError):
+                pass
+            if not self._wanted.is_set():
+                self._idle.set()
+
+    def sweep(self) -> int:
+        """Delete everything in ``tmp/`` that no living process owns; return the bytes freed.
+
+        Raises:
+            Stopped: the store is being closed. OSError: ``tmp/`` cannot be listed.
+        """
+        dead: dict[str, bool] = {}
+        freed = 0
+        # Locks last: a lock that goes first would leave its owner's entries to be asked about
+        # again; harmless, but a new entry's lock exists before the entry does.
+        names = sorted(os.listdir(self._folder), key=lambda name: name.endswith(".lock"))
+        for name in names:
+            if self._stop:
+                raise Stopped
+            if name == INGEST:
+                self._sweep_ingest()
+                continue
+            owner = name.partition(".")[0]
+            if owner not in dead:
+                dead[owner] = bury(owner + ".lock", self._folder)
+            if dead[owner]:
+                freed += self.delete(os.path.join(self.path, name))
+        return freed
+
+    def delete(self, path: str) -> int:
+        """Delete a tree or file of ``tmp/``, in this thread; return the bytes freed.
+
+        What cannot be deleted, such as somebody else's files or a mount, the next process tries
+        again.
+        """
+        with suppress(Exception):
+            if self._remover is not None and os.path.isdir(os.path.join(path, "fs")):
+                return self._remover(path)  # a delta: its files are of all ids
+            try:
+                return remove_tree(os.path.basename(path), lambda: self._stop, self._folder)
+            except PermissionError:
+                # A worker costs more than what an ordinary step leaves beside its delta.
+                if self._remover is not None:
+                    return self._remover(path)
+        return 0
+
+    def _sweep_ingest(self) -> None:
+        """Forget downloads that nobody took up again for a day."""
+        now = self._clock.now()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            folder = os.open(INGEST, flags, dir_fd=self._folder)
+        except OSError:
+            return  # none of ours
+        try:
+            for name in os.listdir(folder):
+                try:
+                    age = now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+                except OSError:
+                    continue
+                if abs(age) > INGEST_KEPT_S:  # from the future: the clock was wrong once
+                    bury(name, folder)
+        finally:
+            os.close(folder)
+
+    def close(self) -> None:
+        """Let the janitor finish what is quickly done, and own nothing any more."""
+        self._hurry.set()
+        if self._janitor is not None:
+            self._idle.wait(GRACE_S)
+        self._stop = True
+        self._wanted.set()
+        if self._janitor is not None:
+            self._janitor.join()
+        with self._lock:
+            if self._owner is not None:
+                self._owner.close()
+                self._owner = None
+            if self._folder >= 0:
+                os.close(self._folder)
+                self._folder = -1

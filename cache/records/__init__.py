@@ -1,0 +1,1 @@
+"""Records: results by key, named inputs, layers by delta."""

@@ -1,0 +1,170 @@
+"""Caches of other builders, as a build that imports them sees them [CCH-12, CCH-13].
+
+They stay in memory: what is found in one becomes a record of the store, its layers such as can be
+pulled, and nothing else of it is ever written. Whoever names a source trusts it as he trusts a base
+image [CCH-16]: its keys are believed, its bytes are compared with their digests.
+"""
+
+from __future__ import annotations
+
+from pybuild.image.cacheformat.namedinputs import unpack
+from pybuild.model.named import KnownInputs, MadeOf
+from pybuild.model.record import Record
+from pybuild.model.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from pybuild.cache.content.leases import Keeper
+    from pybuild.cache.store import Store
+    from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
+    from pybuild.model.digest import Digest
+    from pybuild.model.named import Listing
+
+LAYER = "layer"
+MADE_FROM = "made-from"
+"""Records by diffID: the delta that a layer was written from by this builder."""
+FROM_CACHE = "cache"
+"""What a layer's record names the cache by that it comes from; a base image's has no such field."""
+ORIGIN = "origin"
+"""Set where it comes from a base image, by that cache's word."""
+_LAYER_PREFIX = "sha256-"
+_LINK_PREFIX = "gone-"
+
+
+def is_link(deltas: Iterable[str]) -> bool:
+    """Tell whether a stack stands for a result that its cache knows the key of, and no more."""
+    return any(delta.startswith(_LINK_PREFIX) for delta in deltas)
+
+
+class ImportedCache:
+    """One cache.
+
+    Args:
+        name: of its source, for people.
+        place: where its layers are, as a layer's record has it: ``reference`` or ``layout``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        contents: CacheContents,
+        place: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._place = dict(place)
+        self._layers = contents.layers
+        self._results: dict[Digest, CachedResult] = {}
+        self._aliases: dict[Digest, Digest] = {}
+        self._gone: set[str] = set()
+        self._has_links = True
+        for result in contents.results:
+            self._results.setdefault(result.key, result)
+            for alias in result.aliases:
+                self._aliases.setdefault(alias, result.key)
+
+    def alias(self, key: Digest) -> Digest | None:
+        """Return the content key that a definition key stands for."""
+        return self._aliases.get(key)
+
+    def made_of(self, key: Digest) -> str:
+        """Return what a result was made of, packed; empty where the cache does not say."""
+        result = self._results.get(key)
+        return "" if result is None else result.made_of
+
+    def known(self, wanted: Callable[[str], bool]) -> MadeOf:
+        """Return what the results were made of whose names are *wanted*."""
+        found: list[KnownInputs] = []
+        listings: dict[str, Listing] = {}
+        for result in self._results.values():
+            made_of = unpack(result.made_of) if wanted(result.name) else None
+            if made_of is not None:
+                listings |= made_of.listings
+                found.append(
+                    KnownInputs(
+                        key=result.key,
+                        name=result.name,
+                        parts=made_of.parts,
+                        place=self.name,
+                        first=result.created,
+                    )
+                )
+        return MadeOf(tuple(found), listings)
+
+    def find(self, key: Digest, lease: Keeper) -> Record | None:
+        """Return what is known of *key*; its deltas are leased and can be pulled, or a link.
+
+        Raises:
+            EnvironmentFault: the store cannot be written.
+        """
+        result = self._results.get(key)
+        if result is None:
+            return None
+        deltas = self._deltas(result, lease) if result.layers else self._link(key)
+        if deltas is None:
+            return None
+        return Record(
+            key=key,
+            snapshot=Snapshot(deltas),
+            seconds=result.seconds,
+            created=result.created,
+            name=result.name,
+        )
+
+    def forget(self, deltas: Iterable[str]) -> None:
+        """Offer no results with these deltas; a link among them: none at all."""
+        gone = set(deltas)
+        self._gone |= gone
+        if is_link(gone):
+            self._has_links = False
+
+    def _link(self, key: Digest) -> tuple[str] | None:
+        return (_LINK_PREFIX + key.hex,) if self._has_links else None
+
+    def _deltas(self, result: CachedResult, lease: Keeper) -> tuple[str, ...] | None:
+        deltas: list[str] = []
+        for diff_id in result.layers:
+            delta = self._delta(self._layers[diff_id], deltas, lease)
+            if delta is None:
+                return None
+            deltas.append(delta)
+        return tuple(deltas)
+
+    def _delta(self, layer: CachedLayer, below: list[str], lease: Keeper) -> str | None:
+        """Return the name of a layer's delta, which is here or was noted to be pulled."""
+        records = self._store.records
+        made = records.get(MADE_FROM, layer.diff_id)
+        if made is not None and isinstance(made.get("delta"), str):
+            lease.add("delta", made["delta"])
+            if self._store.deltas.has(made["delta"]):
+                return str(made["delta"])
+        delta = _LAYER_PREFIX + layer.diff_id.hex
+        lease.add("delta", delta)  # first, or a prune in between would drop the record
+        known = records.get(LAYER, delta)
+        if self._store.deltas.has(delta):
+            return delta
+        if known is not None and not known.get(FROM_CACHE):
+            if known.get("reference") or known.get("layout"):
+                return delta  # a base image's: it has the same bytes, and its own place
+            known = None
+        if delta in self._gone:
+            return None
+        facts = self._facts(layer, below)
+        if known is None or not facts.items() <= known.items():
+            records.put(LAYER, delta, {**(known or {}), **facts})
+        return delta
+
+    def _facts(self, layer: CachedLayer, below: list[str]) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "diff_id": layer.diff_id,
+            "descriptor": layer.blob.to_json(),
+            "parents": list(below),
+        }
+        if layer.origin:  # by the cache's word only: if it cannot be had there, its step runs
+            return {**facts, "reference": layer.origin, ORIGIN: True, FROM_CACHE: self.name}
+        place = {"reference": "", **self._place, "created": layer.created}
+        return {**facts, **place, FROM_CACHE: self.name}

@@ -1,0 +1,1 @@
+"""Repositories of the registry: links to blobs, and how they go."""

@@ -1,0 +1,1 @@
+"""Space: its use, its value, and how it is freed."""

@@ -1,0 +1,145 @@
+"""What people write to choose records: filters, sizes and durations [CMD-4, GC-2]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from pybuild.cache.space.usage import TYPES, UsageRecord
+from pybuild.model.errors import UsageError
+
+Predicate = Callable[[UsageRecord], bool]
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _UNITS[_letter] = _UNITS[_letter + "b"] = 1000**_power
+    _UNITS[_letter + "ib"] = 1024**_power
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\Z")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|d|w))+\Z")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_FILTER = re.compile(r"([a-z-]+)(?:(==|=|!=|~=)(.*))?\Z", re.DOTALL)
+_FLAGS: dict[str, Predicate] = {
+    "inuse": lambda record: record.in_use,
+    "mutable": lambda record: record.mutable,
+    "immutable": lambda record: not record.mutable,
+    "shared": lambda record: record.shared,
+    "private": lambda record: not record.shared,
+}
+_TEXTS: dict[str, Callable[[UsageRecord], Sequence[str]]] = {
+    "id": lambda record: (record.id, shown_id(record.id)),  # the second is what `du` lists
+    "type": lambda record: (record.type,),
+    "description": lambda record: (record.description,),
+    "parents": lambda record: record.parents,
+}
+
+
+def shown_id(id: str) -> str:
+    """Return an id as lists show it."""
+    return id.removeprefix("sha256:").removeprefix("sha256-")[:25]
+
+
+def parse_size(text: str, disk_bytes: int) -> int:
+    """Return bytes: ``10GB``, ``512MiB``, ``1.5g``, ``20%`` of *disk_bytes*, or a bare number.
+
+    Raises:
+        UsageError: not a size.
+    """
+    lower = text.strip().lower()
+    if lower.endswith("%"):
+        match = _SIZE.match(lower[:-1])
+        if match and not match[2] and float(match[1]) <= 100:
+            return int(disk_bytes * float(match[1]) / 100)
+    match = _SIZE.match(lower)
+    if not match or match[2] not in _UNITS:
+        raise UsageError(f'invalid size "{text}"', hints=("write 10GB, 512MiB or 20%",))
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds: ``48h``, ``1h30m``, ``7d``, or a bare number of seconds.
+
+    Raises:
+        UsageError: not a duration.
+    """
+    lower = text.strip().lower()
+    if lower.isdecimal():
+        return float(lower)
+    if not _DURATION.match(lower):
+        raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))
+
+
+def parse_filters(texts: Sequence[str], now: float) -> tuple[Predicate, bool]:
+    """Return what is true for records that every filter picks, and whether one names internals.
+
+    Known: ``until=<duration or time>``, ``id``, ``type``, ``description``, ``parents`` with ``=``,
+    ``!=`` or ``~=`` (a regular expression), and the bare ``inuse``, ``mutable``, ``immutable``,
+    ``shared``, ``private``.
+
+    Raises:
+        UsageError: an unknown filter or a wrong value.
+    """
+    chosen = [_parse(part, now) for text in texts for part in _split(text)]
+    internal = any(re.match(r"type==?(?:internal|frontend)\Z", text) for text in texts)
+    return lambda record: all(predicate(record) for predicate in chosen), internal
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _parse(text: str, now: float) -> Predicate:
+    match = _FILTER.match(text)
+    if not match:
+        raise UsageError(f'invalid filter "{text}"')
+    name, operator, value = match[1], match[2], match[3] or ""
+    if name in ("until", "unused-for") and operator in ("=", "=="):
+        before = parse_moment(value, now)
+        return lambda record: record.last_used <= before
+    if name in _FLAGS:
+        return _flag(text, _FLAGS[name], operator, value)
+    if name not in _TEXTS or operator is None:
+        known = ", ".join(sorted({"until", *_FLAGS, *_TEXTS}))
+        raise UsageError(f'unknown filter "{text}"', hints=(f"known: {known}",))
+    if name == "type" and operator != "~=" and value not in TYPES:
+        known = ", ".join(sorted(TYPES))
+        raise UsageError(f'unknown record type "{value}"', hints=(f"known: {known}",))
+    texts = _TEXTS[name]
+    if operator == "~=":
+        try:
+            pattern = re.compile(value)
+        except re.error as error:
+            raise UsageError(f'invalid filter "{text}": {error}') from error
+        return lambda record: any(pattern.search(found) for found in texts(record))
+    if operator == "!=":
+        return lambda record: value not in texts(record)
+    return lambda record: value in texts(record)
+
+
+def _flag(text: str, flag: Predicate, operator: str | None, value: str) -> Predicate:
+    wanted = {"": True, "true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if wanted is None or operator not in (None, "=", "==", "!="):
+        raise UsageError(f'invalid filter "{text}": "{value}" is neither true nor false')
+    if operator == "!=":
+        wanted = not wanted
+    return lambda record: flag(record) is wanted
+
+
+def parse_moment(value: str, now: float) -> float:
+    """Return the moment that ``until=`` says: a time, or a duration before *now*.
+
+    Raises:
+        UsageError: neither.
+    """
+    if "T" in value or value.count("-") == 2:
+        from datetime import UTC, datetime
+
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise UsageError(f'invalid time "{value}"') from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp()
+    return now - parse_duration(value)

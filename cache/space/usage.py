@@ -1,0 +1,276 @@
+"""What takes how much space, and who needs it: ``pybuild du`` [CMD-3, GC-1]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pybuild.cache.content.cachemounts import look
+from pybuild.cache.content.origins import Origin
+from pybuild.cache.jsontext import as_number
+from pybuild.cache.records.imported import LAYER
+from pybuild.cache.records.results import RESULT
+from pybuild.cache.space.mark import IMAGE, Holder, Mark, Name, mark
+from pybuild.cache.space.sizes import delta_size
+from pybuild.cache.store import Store
+from pybuild.model.dataclass import dataclass
+
+REGULAR = "regular"
+CONTENT = "content"
+CACHE_MOUNT = "exec.cachemount"
+CONTEXT = "source.local"
+FRONTEND = "frontend"
+INTERNAL = "internal"
+TYPES = frozenset(
+    {REGULAR, CONTENT, CACHE_MOUNT, FRONTEND, INTERNAL, CONTEXT, "source.git.checkout"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord:
+    """One thing that takes space.
+
+    Attributes:
+        kind: "delta", "blob", "mount", "memo", "context", "damaged", "record" (of what is not
+            here), or "store" (what it needs for itself).
+        id: its name within the kind.
+        size: bytes on the disk; 0 if it cannot be looked into.
+        created, last_used: seconds since the epoch; last_used is never in the future.
+        in_use: a living process needs it; it cannot be freed.
+        shared: an image needs it, or more than one record.
+        pinned: an image needs it; it cannot be freed.
+        last_of: pinned, but only for the last results of these, which have no name: where a ceiling
+            leaves no room for all of them, the oldest go.
+        mutable: it changes in place, as cache mounts do.
+        parents: ids of the deltas directly below.
+        records: the records that name it, and so must go before it.
+        seconds: how long making it took, all in all; 0 where nobody knows.
+    """
+
+    kind: str
+    id: str
+    type: str
+    size: int
+    created: float = 0.0
+    last_used: float = 0.0
+    use_count: int = 0
+    in_use: bool = False
+    shared: bool = False
+    pinned: bool = False
+    last_of: tuple[Origin, ...] = ()
+    mutable: bool = False
+    description: str = ""
+    parents: tuple[str, ...] = ()
+    records: tuple[Name, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def reclaimable(self) -> bool:
+        return not self.in_use and not self.pinned
+
+
+def usage(store: Store, marked: Mark | None = None) -> list[UsageRecord]:
+    """List everything that takes space, by kind and id.
+
+    Measures each delta once and remembers it beside the delta; this is the slow part, and needs
+    the privileges of its files' owner. Images' own blobs are listed too, as *pinned*.
+
+    Raises:
+        EnvironmentFault: images, leases or records cannot be read.
+    """
+    marked = marked or mark(store)
+    now = store.clock.now()
+    found = [
+        *_deltas(store, marked, now),
+        *_blobs(store, marked, now),
+        *_folders(store, marked, now),
+        *_absent(store, marked, now),
+    ]
+    return sorted(found, key=lambda record: (record.kind, record.id))
+
+
+def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
+    created = {id: as_number(store.deltas.meta(id).get("created")) for id in store.deltas.ids()}
+    found: list[UsageRecord] = []
+    for id, made in created.items():
+        holders = marked.by_delta.get(id, [])
+        results = [holder for holder in holders if holder.name[0] == RESULT]
+        parents: set[str] = set()
+        latest = made
+        for holder in results:
+            place = holder.deltas.index(id)
+            parents.update(holder.deltas[:place][-1:])
+            # Making what lies on it was a use of it, so it never looks older than that.
+            latest = max([latest, *(created.get(above, 0.0) for above in holder.deltas[place:])])
+        found.append(
+            UsageRecord(
+                kind="delta",
+                id=id,
+                type=REGULAR,
+                size=delta_size(store, id),
+                created=made,
+                last_used=_last_used(holders, latest, now),
+                use_count=sum(holder.use_count for holder in holders),
+                in_use=("delta", id) in marked.leased,
+                shared=len(results) > 1,
+                description=_description(holders, id),
+                parents=tuple(sorted(parents)),
+                records=_names(holders),
+                # It was made by the step whose tree it is on top of.
+                seconds=max((r.seconds for r in results if r.deltas[-1] == id), default=0.0),
+            )
+        )
+    return found
+
+
+def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
+    found: list[UsageRecord] = []
+    for digest, status in store.blobs.list():
+        holders = marked.by_blob.get(digest, [])
+        pinned = digest in marked.image_blobs
+        last_of = () if pinned else tuple(sorted(marked.last_results.get(digest, ())))
+        # A lazily pulled layer is in the store by its blob alone: its results go with it.
+        lazy = [
+            result
+            for holder in holders
+            if holder.name[0] == LAYER and not store.deltas.has(holder.name[1])
+            for result in marked.by_delta.get(holder.name[1], [])
+        ]
+        needing = list({holder.name: holder for holder in [*holders, *lazy]}.values())
+        leased = ("blob", digest) in marked.leased or any(
+            ("delta", id) in marked.leased for holder in lazy for id in holder.deltas
+        )
+        found.append(
+            UsageRecord(
+                kind="blob",
+                id=digest,
+                type=CONTENT,
+                size=status.st_blocks * 512,
+                created=status.st_mtime,
+                last_used=_last_used(needing, min(status.st_mtime, now), now),
+                use_count=sum(holder.use_count for holder in needing),
+                in_use=leased,
+                shared=pinned or len(needing) > 1,
+                # What explains a result goes after the result, not the result for its sake.
+                pinned=pinned
+                or bool(last_of)
+                or any(holder.name[0] == RESULT for holder in holders),
+                last_of=last_of,
+                description=_description(
+                    [holder for holder in needing if not (pinned and holder.name[0] == IMAGE)],
+                    "part of an image" if pinned else "",
+                ),
+                records=_names(needing),
+            )
+        )
+    return found
+
+
+def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
+    """List cache mounts, memos, directories of clients and databases that were moved aside."""
+    found: list[UsageRecord] = []
+    places = (
+        ("mount", CACHE_MOUNT, store.mounts_dir),
+        ("memo", FRONTEND, store.memo_dir),
+        ("context", CONTEXT, store.contexts_dir),
+    )
+    for kind, type, folder in places:
+        if kind == "context" and not os.path.isdir(folder):
+            continue
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            holder = marked.holders.get((kind, entry.name))
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            changed = min(status.st_mtime, now)
+            described = ""
+            if kind == "mount":
+                mount = look(store, entry.name, set())
+                changed = mount.last_used or changed
+                described = mount.id and f"cache mount {mount.id}"
+            found.append(
+                UsageRecord(
+                    kind=kind,
+                    id=entry.name,
+                    type=type,
+                    size=store.measure(entry.path).size,
+                    created=holder.created if holder else changed,
+                    last_used=_last_used([holder] if holder else [], changed, now),
+                    in_use=(kind, entry.name) in marked.leased,
+                    use_count=holder.use_count if holder else 0,
+                    mutable=kind in ("mount", "context"),
+                    description=holder.description if holder else described,
+                    records=_names([holder] if holder else []),
+                )
+            )
+    for name in sorted(os.listdir(store.root)):
+        if name.startswith("records.damaged-"):
+            size = store.measure(os.path.join(store.root, name)).size
+            found.append(
+                UsageRecord(
+                    kind="damaged", id=name, type=INTERNAL, size=size, description="damaged records"
+                )
+            )
+    return found
+
+
+def overhead(store: Store) -> UsageRecord:
+    """Return what the store needs for itself: records, names, locks, and the space that it keeps.
+
+    No part of `usage`, as no policy is about it.
+    """
+    elsewhere = ("blobs", "contexts", "memo", "mounts", "snapshots", "tmp")
+    names = [name for name in os.listdir(store.root) if name not in elsewhere]
+    return UsageRecord(
+        kind="store",
+        id="store",
+        type=INTERNAL,
+        size=sum(
+            store.measure(os.path.join(store.root, name)).size
+            for name in names
+            if not name.startswith("records.damaged-")
+        ),
+        pinned=True,
+        description="records, names and locks of the store",
+    )
+
+
+def _absent(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
+    """List results none of whose deltas are here: they cost nothing, but age like others."""
+    here = set(store.deltas.ids())
+    found: list[UsageRecord] = []
+    for name, holder in sorted(marked.holders.items()):
+        if name[0] != RESULT or not here.isdisjoint(holder.deltas):
+            continue
+        found.append(
+            UsageRecord(
+                kind="record",
+                id=name[1],
+                type=REGULAR,
+                size=0,
+                created=holder.created,
+                last_used=_last_used([holder], holder.created, now),
+                use_count=holder.use_count,
+                in_use=any(("delta", id) in marked.leased for id in holder.deltas),
+                description=holder.description,
+                records=(name,),
+            )
+        )
+    return found
+
+
+def _last_used(holders: Sequence[Holder], otherwise: float, now: float) -> float:
+    """Return the latest use; a clock that was wrong must not pin things for years."""
+    return min(max([otherwise, *(holder.last_used for holder in holders)]), now)
+
+
+def _description(holders: Sequence[Holder], otherwise: str) -> str:
+    # The shortest stack first: it names the vertex that made the delta, not those built on it.
+    named = [h for h in holders if h.description]
+    named.sort(key=lambda holder: (len(holder.deltas) or 1 << 30, holder.created, holder.name))
+    return named[0].description if named else otherwise
+
+
+def _names(holders: Sequence[Holder]) -> tuple[Name, ...]:
+    return tuple(sorted({holder.name for holder in holders}))

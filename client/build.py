@@ -1,0 +1,190 @@
+"""One build by a server: asks for it, serves what it needs, shows how it goes, takes what it made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from google.protobuf.message import DecodeError
+
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.policies import write_policies
+from pybuild.builds.contexts import GIT_MODES
+from pybuild.builds.request import MAY_DELETE, BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.client.attrs import FRONTEND, frontend_attrs
+from pybuild.client.caches import finish_caches, plan_caches
+from pybuild.client.events import StatusReader
+from pybuild.client.exports import (
+    Exports,
+    descriptor_of,
+    finish,
+    image_id_of,
+    metadata_of,
+    plan,
+)
+from pybuild.client.failures import failure
+from pybuild.client.services import services
+from pybuild.engine.host import SystemClock
+from pybuild.engine.progress import internal_step
+from pybuild.exporter.check import check_outputs
+from pybuild.model.events import Emit
+from pybuild.net.grpc.channel import Channel, ClientCall
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import RpcError
+
+_PARENT = re.compile(r"[0-9a-f-]{55}")
+SERVICE = "/moby.buildkit.v1.Control/"
+_SILENCE_S = 5.0
+_HOLD_S = 0.05
+_LAST_WORDS_S = 0.2
+
+
+async def build(
+    channel: Channel, request: BuildRequest, emit: Emit, *, ref: str = ""
+) -> BuildResult:
+    """Let the server behind *channel* do *request*; a cancelled task cancels it there.
+
+    Args:
+        ref: what the server shall know the build by; any name of its own by default.
+
+    Raises:
+        PybuildError: as a build in this process.
+    """
+    await asyncio.to_thread(check_outputs, request.outputs, request.tags, is_index=request.is_index)
+    exports = plan(request)
+    caches = plan_caches(request, emit)
+    async with services(request, exports, caches.stores) as (offered, session):
+        if request.git_modes and offered.directories:
+            async with internal_step(GIT_MODES, emit, SystemClock()):
+                pass  # for people to see
+        reader = StatusReader(offered.filenames)
+        attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs}
+        message = solve_request(request, attrs, exports)
+        message.Cache.CopyFrom(caches.options)
+        message.Session = session.id
+        message.Ref = ref or message.Ref
+        try:
+            async with following(channel, message.Ref, reader, emit), session.open(channel):
+                data = await channel.unary(
+                    SERVICE + "Solve", message.SerializeToString(), metadata=_trace(os.environ)
+                )
+        except RpcError as error:
+            if exports.faults:
+                raise exports.faults[0] from error
+            raise failure(error, reader, offered.filenames) from error
+        response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
+        await asyncio.to_thread(finish, exports, response)
+        await asyncio.to_thread(finish_caches, caches, response)
+    made = descriptor_of(response)
+    image_id = image_id_of(response, made)
+    return BuildResult(
+        image=made,
+        image_id=image_id,
+        names=exports.image_names,
+        steps=reader.steps(),
+        warnings=tuple(reader.warnings),
+        metadata=metadata_of(response, image_id),
+    )
+
+
+def _trace(environ: Mapping[str, str]) -> Metadata:
+    """Say what trace the build is part of, where CI has told us in ``TRACEPARENT``."""
+    metadata = Metadata()
+    parent = environ.get("TRACEPARENT", "")
+    if _PARENT.fullmatch(parent):
+        metadata.add("traceparent", parent)
+    return metadata
+
+
+def solve_request(
+    request: BuildRequest, attrs: Mapping[str, str], exports: Exports
+) -> pb.SolveRequest:
+    """Return the message, but for its session."""
+    message = pb.SolveRequest(
+        Ref=os.urandom(16).hex(),
+        Frontend=FRONTEND,
+        FrontendAttrs=dict(attrs),
+        Entitlements=sorted(request.allow - {MAY_DELETE}),
+        Exporters=exports.exporters,
+        Cache=pb.CacheOptions(),
+    )
+    if request.policies:
+        (policy,) = write_policies(request.policies)
+        message.SourcePolicy.CopyFrom(policy)
+    if exports.exporters:  # for servers that know of one exporter only
+        first = exports.exporters[0]
+        message.ExporterDeprecated = first.Type
+        message.ExporterAttrsDeprecated.update(first.Attrs)
+    return message
+
+
+@asynccontextmanager
+async def following(
+    channel: Channel, ref: str, reader: StatusReader, emit: Emit
+) -> AsyncGenerator[None]:
+    """Show the progress of a build inside the context, and to its end when it is left."""
+    follower = _Follower(channel, ref, reader, emit)
+    task = asyncio.create_task(follower.follow())
+    patience_s = _SILENCE_S
+    try:
+        yield
+    except asyncio.CancelledError:
+        patience_s = _LAST_WORDS_S  # what a cancelled build has to say may be lost
+        raise
+    finally:
+        try:
+            heard = -1
+            while not task.done() and heard != follower.heard:
+                heard = follower.heard
+                await asyncio.wait((task,), timeout=patience_s)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            for event in reader.release():
+                emit(event)
+
+
+class _Follower:
+    """Reads the status of a build; *heard* counts its messages."""
+
+    def __init__(self, channel: Channel, ref: str, reader: StatusReader, emit: Emit) -> None:
+        self._channel = channel
+        self._request = pb.StatusRequest(Ref=ref).SerializeToString()
+        self._reader = reader
+        self._emit = emit
+        self.heard = 0
+
+    async def follow(self) -> None:
+        """Emit events until the server has told all; what it cannot tell is no error."""
+        try:
+            async with self._channel.stream(SERVICE + "Status") as call:
+                await call.send(self._request)
+                await call.half_close()
+                stamp = (await call.headers()).get("buildkit-current-timestamp")
+                if stamp:
+                    self._reader.server_time(stamp, time.time())
+                while (message := await self._next(call)) is not None:
+                    self.heard += 1
+                    for event in self._reader.feed(pb.StatusResponse.FromString(message)):
+                        self._emit(event)
+        except (RpcError, DecodeError):
+            pass  # the build itself tells what went wrong
+
+    async def _next(self, call: ClientCall) -> bytes | None:
+        """Return the next message; what the reader holds back is shown if none comes soon."""
+        if not self._reader.holds:
+            return await call.receive()
+        receiving = asyncio.ensure_future(call.receive())
+        try:
+            await asyncio.wait((receiving,), timeout=_HOLD_S)
+            if not receiving.done():
+                for event in self._reader.release():
+                    self._emit(event)
+            return await receiving
+        finally:
+            receiving.cancel()

@@ -1,0 +1,101 @@
+"""What a build server is told of caches, and the directories of ours that it uses for them [7.4]."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import field
+
+from pybuild.buildkit.pb import control as pb
+from pybuild.builds.request import BuildRequest
+from pybuild.cache.content.layoutdirectory import LayoutDirectory
+from pybuild.client.content import BlobStore
+from pybuild.image.archive import check_layout, name_in_layout
+from pybuild.model.dataclass import dataclass
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+from pybuild.model.events import BuildWarning, Emit
+from pybuild.remotecache.options import CacheFrom, CacheTo
+from pybuild.remotecache.places.s3options import with_credentials
+
+_MANIFEST = "cache.manifest"
+
+
+@dataclass(slots=True)
+class Caches:
+    """All caches of one build.
+
+    Attributes:
+        stores: directories that the server may ask for, by the ids of content stores.
+        layouts: those that it writes, each with the tag that its cache gets.
+    """
+
+    options: pb.CacheOptions = field(default_factory=pb.CacheOptions)
+    stores: dict[str, BlobStore] = field(default_factory=dict[str, BlobStore])
+    layouts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """What the frontend is told: servers import what it asks for."""
+        if not len(self.options.Imports):
+            return {}
+        entries = [{"Type": one.Type, "Attrs": dict(one.Attrs)} for one in self.options.Imports]
+        return {"cache-imports": json.dumps(entries, sort_keys=True)}
+
+
+def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
+    """Look what there is to import, and make room for what is exported.
+
+    Raises:
+        UserError: a directory to write to that is no layout.
+    """
+    caches = Caches()
+    for source in request.cache_from:
+        attrs = _attrs(source)
+        if source.src:
+            try:
+                found = LayoutDirectory(source.src).find(source.tag, source.digest)
+            except PybuildError as error:
+                _warn(source, error, emit)
+                continue
+            attrs = {"src": source.src, "digest": str(found.digest)}
+            caches.stores[f"local:{source.src}"] = BlobStore(source.src)
+        caches.options.Imports.append(pb.CacheOptionsEntry(Type=source.type, Attrs=attrs))
+    for target in request.cache_to:
+        if target.dest:
+            check_layout(target.dest)
+            os.makedirs(target.dest, exist_ok=True)
+            caches.stores[f"local:{target.dest}"] = BlobStore(target.dest, writable=True)
+            caches.layouts.append((target.dest, target.tag))
+        entry = pb.CacheOptionsEntry(Type=target.type, Attrs=_attrs(target))
+        caches.options.Exports.append(entry)
+    return caches
+
+
+def _attrs(place: CacheFrom | CacheTo) -> dict[str, str]:
+    """What a server is told of a place; it has no credentials of ours."""
+    return with_credentials(place.attrs, os.environ) if place.s3 else dict(place.attrs)
+
+
+def _warn(source: CacheFrom, error: PybuildError, emit: Emit) -> None:
+    if not (source.may_be_empty and isinstance(error, UserError)):
+        emit(BuildWarning(message=f"cannot import the cache from {source}: {error.message}"))
+
+
+def finish_caches(caches: Caches, response: Mapping[str, str]) -> None:
+    """Name the caches whose blobs have come in the indexes of their directories.
+
+    Raises:
+        EnvironmentFault: what the server says of them cannot be read.
+    """
+    text = response.get(_MANIFEST)
+    if not text or not caches.layouts:
+        return  # an empty cache is not written
+    try:
+        made = Descriptor.from_json(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EnvironmentFault(f"the server describes a cache as {text[:80]!r}") from error
+    for path, tag in caches.layouts:
+        if os.path.exists(os.path.join(path, "blobs", made.digest.algorithm, made.digest.hex)):
+            name_in_layout(path, made, tag)

@@ -1,0 +1,124 @@
+"""What a server holds and is: disk usage, pruning, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.times import seconds_of
+from pybuild.cache.space.prune import Policy
+from pybuild.cache.space.usage import UsageRecord
+from pybuild.client.build import SERVICE
+from pybuild.client.builders import Builder
+from pybuild.client.connect import connected
+from pybuild.client.failures import failure
+from pybuild.model.dataclass import dataclass
+from pybuild.net.grpc.status import Code, RpcError
+
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a server says of itself; *platforms* are what it builds for, its own first."""
+
+    package: str
+    version: str
+    platforms: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+async def about(builder: Builder) -> About:
+    """Ask a server what it is.
+
+    Raises:
+        EnvironmentFault: it cannot be reached.
+    """
+    async with connected(builder) as channel:
+        try:
+            version = pb.InfoResponse()
+            try:
+                version.ParseFromString(
+                    await channel.unary(SERVICE + "Info", b"", timeout=_PATIENCE_S)
+                )
+            except RpcError as error:
+                if error.code is not Code.UNIMPLEMENTED:
+                    raise
+            data = await channel.unary(SERVICE + "ListWorkers", b"", timeout=_PATIENCE_S)
+        except RpcError as error:
+            raise failure(error) from error
+    workers = pb.ListWorkersResponse.FromString(data).record
+    platforms: list[str] = []
+    for platform in workers[0].platforms if workers else ():
+        parts = (platform.OS, platform.Architecture, platform.Variant)
+        platforms.append("/".join(filter(None, parts)))
+    return About(
+        version.buildkitVersion.package,
+        version.buildkitVersion.version,
+        tuple(dict.fromkeys(platforms)),
+        dict(workers[0].Labels) if workers else {},
+    )
+
+
+async def usage(builder: Builder, filters: Sequence[str]) -> list[UsageRecord]:
+    """Return what takes space on a server.
+
+    Raises:
+        PybuildError: a filter that it does not know, or it cannot be reached.
+    """
+    request = pb.DiskUsageRequest(filter=filters)
+    async with connected(builder) as channel:
+        try:
+            data = await channel.unary(SERVICE + "DiskUsage", request.SerializeToString())
+        except RpcError as error:
+            raise failure(error) from error
+    return [_record(record) for record in pb.DiskUsageResponse.FromString(data).record]
+
+
+async def prune(
+    builder: Builder,
+    policy: Policy,
+    tell: Callable[[UsageRecord], None],
+) -> int:
+    """Let a server free what nothing needs; return how many bytes that were.
+
+    Raises:
+        PybuildError: as `usage`.
+    """
+    request = pb.PruneRequest(
+        filter=policy.filters,
+        all=policy.all,
+        reservedSpace=policy.reserved_space,
+        maxUsedSpace=policy.max_used_space or 0,
+        minFreeSpace=policy.min_free_space or 0,
+    )
+    freed = 0
+    async with connected(builder) as channel:
+        try:
+            async with channel.stream(SERVICE + "Prune") as call:
+                await call.send(request.SerializeToString())
+                await call.half_close()
+                while (message := await call.receive()) is not None:
+                    record = _record(pb.UsageRecord.FromString(message))
+                    freed += record.size
+                    tell(record)
+        except RpcError as error:
+            raise failure(error) from error
+    return freed
+
+
+def _record(record: pb.UsageRecord) -> UsageRecord:
+    return UsageRecord(
+        id=record.ID,
+        kind="",
+        type=record.RecordType,
+        size=record.Size,
+        created=seconds_of(record.CreatedAt),
+        last_used=seconds_of(record.LastUsedAt),
+        use_count=record.UsageCount,
+        in_use=record.InUse,
+        shared=record.Shared,
+        mutable=record.Mutable,
+        parents=tuple(record.Parents) or ((record.Parent,) if record.Parent else ()),
+        description=record.Description,
+    )

@@ -1,0 +1,40 @@
+"""Makes errors of ours of what a server says went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pybuild.buildkit.pb.errors import VertexDetail, details_of, error_of, parse_status
+from pybuild.buildkit.pb.rpcstatus import Status
+from pybuild.client.events import StatusReader
+from pybuild.model.errors import EnvironmentFault, PybuildError, StepError
+from pybuild.net.grpc.status import Code, RpcError
+
+
+def failure(
+    error: RpcError,
+    reader: StatusReader | None = None,
+    filenames: Mapping[str, str] | None = None,
+) -> PybuildError:
+    """Return the error that a build in this process would have raised.
+
+    Args:
+        reader: knows what the step that failed wrote last.
+        filenames: what people call the files that the server knows by other names.
+    """
+    status = parse_status(error.details) if error.details else None
+    if status is None and error.code is Code.UNAVAILABLE:
+        return EnvironmentFault(f"lost the build server: {error.message}")
+    if status is None or not status.code:
+        status = Status(code=error.code, message=error.message)
+    found = error_of(status)
+    names = filenames or {}
+    found.spans = tuple(replace(s, file=names.get(s.file, s.file)) for s in found.spans)
+    found.sources = {names.get(name, name): lines for name, lines in found.sources.items()}
+    if reader is not None and isinstance(found, StepError):
+        told = [d.digest for d in details_of(status) if isinstance(d, VertexDetail)]
+        vertex = told[0] if told else reader.failed
+        if vertex:
+            found.log_tail = tuple(reader.tail(vertex))
+    return found

@@ -1,0 +1,89 @@
+"""Where archives go that a server sends: a file that appears whole or not at all, or standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from pybuild.client.filesend import Output as Sink
+from pybuild.exporter.atomicfile import open_in_place, open_part, place_of
+from pybuild.model.errors import UsageError
+
+_STDOUT = 1
+
+
+def archive_opener(dest: str) -> Callable[[Mapping[str, str]], Sink]:
+    """Return what opens *dest*, a path or ``-``, once the server has something to send.
+
+    Raises:
+        UsageError: it can be no file, or standard output is a terminal.
+    """
+    if dest == "-":
+        if sys.stdout.isatty():
+            raise UsageError("dest file is required: refusing to write a tar file to a terminal")
+        return lambda facts: _StandardOutput()
+    path, is_replaceable = place_of(dest)
+    return lambda facts: _WholeFile(path) if is_replaceable else _InPlace(path)
+
+
+class _WholeFile:
+    """Written beside its place, and renamed when it is complete."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._part, self._fd = open_part(path)
+
+    def write(self, data: bytes, /) -> None:
+        _write(self._fd, data)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        os.replace(self._part, self._path)
+
+    def abort(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with suppress(FileNotFoundError):
+            os.unlink(self._part)
+
+
+class _InPlace:
+    """A device or a pipe."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = open_in_place(path)
+
+    def write(self, data: bytes, /) -> None:
+        _write(self._fd, data)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def abort(self) -> None:
+        self.close()
+
+
+class _StandardOutput:
+    def __init__(self) -> None:
+        sys.stdout.flush()
+
+    def write(self, data: bytes, /) -> None:
+        _write(_STDOUT, data)
+
+    def close(self) -> None:
+        """It stays open."""
+
+    def abort(self) -> None:
+        """What was written was written."""
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

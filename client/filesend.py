@@ -1,0 +1,164 @@
+"""Takes what a build made: a tree into a directory, an archive into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from pybuild.buildkit.fsutil.packet import Malformed, encode_error
+from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused
+from pybuild.buildkit.fsutil.writer import TreeWriter
+from pybuild.buildkit.session.bytesmessage import unwrap
+from pybuild.buildkit.session.inflow import Inflow
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
+
+METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
+_FACT = "exporter-md-"
+_BATCH = 4 << 20
+
+
+class Output(Protocol):
+    """Where an archive goes; blocking."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> None:
+        """The archive is complete."""
+        ...
+
+    def abort(self) -> None:
+        """It will never be complete."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToDirectory:
+    """A tree goes into *path*, which is made; what is there and not in the tree stays, unless it was
+    asked to go (*replaces*) and the server says that it does."""
+
+    path: str
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToStream:
+    """An archive goes where *open* says, which is told facts of the result; None: skip it."""
+
+    open: Callable[[Mapping[str, str]], Output | None]
+
+
+class _Fault(Exception):
+    """Something of this machine, as a build in this process would say it."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(what)
+        self.cause = EnvironmentFault(f"{what}: {(error.strerror or str(error)).lower()}")
+
+
+def file_send(
+    targets: Mapping[int, ToDirectory | ToStream], faults: list[PybuildError] | None = None
+) -> dict[str, Handler]:
+    """Take the outputs of a build's exporters, by their numbers.
+
+    Args:
+        faults: gets what goes wrong here; the server can only tell that something did.
+    """
+
+    async def handle(call: Call) -> None:
+        try:
+            await take(call)
+        except _Fault as error:
+            if faults is not None:
+                faults.append(error.cause)
+            raise RpcError(Code.UNKNOWN, error.cause.message) from error
+
+    async def take(call: Call) -> None:
+        number = call.metadata.get("buildkit-attachable-exporter-id") or "0"
+        target = targets.get(int(number)) if number.isdecimal() else None
+        if target is None:
+            raise RpcError(Code.NOT_FOUND, f"nothing is wanted of exporter {number!r}")
+        if isinstance(target, ToDirectory):
+            said = call.metadata.get("buildkit-exporter-multi-platform") == "1"
+            await _tree(call, target.path, replaces=said and target.replaces)
+        else:
+            await _stream(call, target, _facts(call.metadata))
+
+    return {METHOD: handle}
+
+
+def _facts(metadata: Metadata) -> dict[str, str]:
+    return {
+        name.removeprefix(_FACT): value
+        for name, value in metadata
+        if name.startswith(_FACT) and isinstance(value, str)
+    }
+
+
+async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> None:
+    output = await asyncio.to_thread(target.open, facts)
+    if output is None:
+        raise RpcError(Code.ALREADY_EXISTS, "it is here already")
+    done = False
+    try:
+        pieces: list[bytes] = []
+        size = 0
+        while (message := await call.receive()) is not None:
+            pieces.append(unwrap(message))
+            size += len(message)
+            if size > _BATCH:
+                await asyncio.to_thread(output.write, b"".join(pieces))
+                pieces, size = [], 0
+        await asyncio.to_thread(output.write, b"".join(pieces))
+        await asyncio.to_thread(output.close)
+        done = True
+    except Malformed as error:
+        raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
+    except OSError as error:
+        raise _Fault("cannot write the result", error) from error
+    finally:
+        if not done:
+            output.abort()
+
+
+async def _tree(call: Call, path: str, *, replaces: bool) -> None:
+    try:
+        writer = await asyncio.to_thread(_writer, path, replaces)
+    except OSError as error:
+        raise _Fault(path, error) from error
+    try:
+        receiver = Receiver(writer)
+        async with Inflow(call) as inflow:
+            while not receiver.finished:
+                messages = await inflow.take()
+                if not messages:
+                    raise RpcError(Code.CANCELLED, "the server left in the middle")
+                for answer in await asyncio.shield(_feed(receiver, messages)):
+                    await call.send(answer)
+            await asyncio.to_thread(writer.finish)
+            await inflow.take()
+    except OSError as error:
+        await call.send(encode_error(str(error)))
+        raise _Fault(path, error) from error
+    except Refused as error:
+        await call.send(encode_error(str(error)))
+        raise RpcError(Code.UNKNOWN, str(error)) from error
+    except PeerFailed as error:
+        raise RpcError(Code.UNKNOWN, str(error)) from error
+    finally:
+        writer.close()
+
+
+def _feed(receiver: Receiver, messages: list[bytes]) -> asyncio.Future[list[bytes]]:
+    return asyncio.ensure_future(asyncio.to_thread(partial(receiver.feed, messages)))
+
+
+def _writer(path: str, replaces: bool) -> TreeWriter:
+    os.makedirs(path, exist_ok=True)
+    return TreeWriter(path, merge=not replaces, own=False)

@@ -1,0 +1,196 @@
+"""What a build starts from, as far as it is on this machine: directories, files, standard input [CTX]."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import field
+
+from pybuild.builds.contextfiles import is_linked, read_named
+from pybuild.builds.contextkinds import ContextKind, git_context, is_remote_name, kind_of
+from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
+from pybuild.client.content import BlobStore
+from pybuild.client.upload import Input
+from pybuild.frontend.giturl import is_http
+from pybuild.image.manifest import MAX_MANIFEST_BYTES
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import EnvironmentFault, UserError
+
+_IGNORE = ".dockerignore"
+_LAYOUT = "oci-layout:"
+_UPLOAD = "http://buildkit-session/"
+
+
+@dataclass(slots=True)
+class Offered:
+    """What the server may have of this machine.
+
+    Attributes:
+        attrs: how the frontend is told of it.
+        directories: by the names that the frontend asks for.
+        uploads: by id.
+        stores: OCI layouts, as the content service calls them.
+        filenames: what people call the files that the server knows by other names.
+        download: a Dockerfile to be fetched into the directory "dockerfile" first; its URL.
+        shared_key: equal for equal directories.
+    """
+
+    attrs: dict[str, str] = field(default_factory=dict[str, str])
+    directories: dict[str, str] = field(default_factory=dict[str, str])
+    uploads: dict[str, Callable[[], Input]] = field(default_factory=dict[str, Callable[[], Input]])
+    stores: dict[str, BlobStore] = field(default_factory=dict[str, BlobStore])
+    filenames: dict[str, str] = field(default_factory=dict[str, str])
+    download: str = ""
+    shared_key: str = ""
+
+
+def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> Offered:
+    """Look at what *request* names; may wait for standard input.
+
+    Args:
+        scratch: an empty directory of ours, for files that must have a place.
+
+    Raises:
+        UserError: there is no such context or Dockerfile.
+    """
+    offered = Offered()
+    offered.attrs["filename"] = "Dockerfile"
+    kind = kind_of(request.context)
+    match kind:
+        case ContextKind.DIRECTORY:
+            check_directory(request.context)
+            offered.directories["context"] = os.path.realpath(request.context)
+            offered.shared_key = _shared_key(offered.directories["context"])
+        case ContextKind.GIT:
+            git_context(request.context)
+            offered.attrs["context"] = request.context
+        case ContextKind.HTTP:
+            offered.attrs["context"] = request.context
+        case ContextKind.STANDARD_INPUT:
+            _standard_input(offered, request, stdin, scratch)
+    if "dockerfile" not in offered.directories:
+        _dockerfile(offered, request, stdin, scratch)
+    _named_contexts(offered, request)
+    return offered
+
+
+def _standard_input(
+    offered: Offered, request: BuildRequest, stdin: StandardInput, scratch: str
+) -> None:
+    given = request.dockerfile
+    if given == "-":
+        raise UserError(BOTH_STDIN)
+    if stdin.is_archive():
+        id = os.urandom(16).hex()
+        offered.uploads[id] = lambda: stdin
+        offered.attrs["context"] = _UPLOAD + id
+        return
+    if given and request.dockerfile_text is None:
+        raise UserError(AMBIGUOUS)
+    if request.dockerfile_text is None:
+        _place(offered, stdin.text(), scratch)
+    empty = os.path.join(scratch, "context")
+    os.mkdir(empty)
+    offered.directories["context"] = empty
+
+
+def _dockerfile(
+    offered: Offered, request: BuildRequest, stdin: StandardInput, scratch: str
+) -> None:
+    """Say where the Dockerfile is: in the context, beside it, or in a directory of its own."""
+    given, is_local = request.dockerfile, "context" in offered.directories
+    if request.dockerfile_text is not None:
+        _place(offered, request.dockerfile_text, scratch)
+    elif given == "-":
+        _place(offered, stdin.text(), scratch)
+    elif is_http(given):
+        offered.download = given
+        _place(offered, None, scratch)
+    elif is_local or os.path.isabs(given):
+        _beside(offered, request.context if is_local else "", given, scratch)
+    elif given:
+        offered.attrs["filename"] = given
+
+
+def _beside(offered: Offered, context: str, given: str, scratch: str) -> None:
+    """Use the Dockerfile *given*, or that of the context, where it stands: its ignore file too.
+
+    One that is reached through links, which lead nowhere from where they are sent to, is copied.
+    """
+    path = os.path.abspath(given) if given else os.path.join(os.path.abspath(context), "Dockerfile")
+    folder, name = os.path.split(path)
+    if not given and not os.path.lexists(path) and os.path.lexists(f"{folder}/dockerfile"):
+        name = "dockerfile"
+        path = os.path.join(folder, name)
+    within = context or None
+    data = read_named(path, within, "failed to read dockerfile")
+    if data is None:
+        raise UserError(
+            f"failed to read dockerfile: open {name}: no such file or directory",
+            hints=["name another file with -f"],
+        )
+    ignore = path + _IGNORE
+    files = {name: data, name + _IGNORE: read_named(ignore, within, "failed to read ignore file")}
+    if is_linked(path, within) or is_linked(ignore, within):
+        folder = _put(files, scratch)
+    offered.directories["dockerfile"] = folder
+    offered.attrs["filename"] = name
+    if "context" in offered.attrs:
+        offered.attrs["dockerfilekey"] = "dockerfile"
+        offered.filenames[name] = given
+    else:
+        offered.filenames[name] = os.path.relpath(path) if given else name
+
+
+def _place(offered: Offered, text: bytes | None, scratch: str) -> None:
+    """Give a Dockerfile without a place one."""
+    offered.directories["dockerfile"] = _put({"Dockerfile": text}, scratch)
+    if "context" in offered.attrs:
+        offered.attrs["dockerfilekey"] = "dockerfile"
+
+
+def _put(files: Mapping[str, bytes | None], scratch: str) -> str:
+    """Return a new directory with those of *files* that have content."""
+    folder = os.path.join(scratch, "dockerfile")
+    os.mkdir(folder)
+    for name, data in files.items():
+        if data is not None:
+            with open(os.path.join(folder, name), "xb") as file:
+                file.write(data)
+    return folder
+
+
+def _named_contexts(offered: Offered, request: BuildRequest) -> None:
+    for name, source in sorted(request.named_contexts.items()):
+        if source.startswith(_LAYOUT):
+            place = source.removeprefix(_LAYOUT).removeprefix("//")
+            offered.attrs[f"context:{name}"] = _layout(offered, place)
+        elif is_remote_name(source):
+            offered.attrs[f"context:{name}"] = source
+        else:
+            check_directory(source)
+            offered.directories[name] = os.path.realpath(source)
+            offered.attrs[f"context:{name}"] = f"local:{name}"
+
+
+def _layout(offered: Offered, text: str) -> str:
+    """Offer an OCI layout; its tags are looked up here, where its index is."""
+    path, tag, digest = parse_layout(text)
+    layout = LayoutDirectory(path)
+    found = layout.find(tag, digest)
+    if found.size > MAX_MANIFEST_BYTES:
+        raise EnvironmentFault(f"{path}: {found.digest} is too large for a manifest")
+    name = f"layout{len(offered.stores)}"
+    offered.stores[f"oci:{name}"] = BlobStore(layout.path)
+    return f"oci-layout://{name}@{found.digest}"
+
+
+def _shared_key(path: str) -> str:
+    """Return a name for a directory of this user on this machine that tells nobody what it is."""
+    seed = f"{socket.gethostname()}\0{os.getuid()}\0{path}"
+    return hashlib.sha256(seed.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,92 @@
+"""All that a build server may call back during one build, put together from what a request names."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
+from pybuild.builds.contextkinds import ContextKind, kind_of
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.client.agents import agent_sockets
+from pybuild.client.auth import auth
+from pybuild.client.content import BlobStore, content
+from pybuild.client.exports import EXPORT, Exports
+from pybuild.client.filesend import file_send
+from pybuild.client.filesync import file_sync
+from pybuild.client.inputs import Offered, gather
+from pybuild.client.secrets import secrets
+from pybuild.client.session import ClientSession
+from pybuild.client.ssh import ssh
+from pybuild.client.upload import upload
+from pybuild.engine.abandonable import abandonable
+from pybuild.executor.sources.download import Downloader, Limits
+from pybuild.exporter.attest.vcs import version_control
+from pybuild.net.grpc.calls import Handler
+from pybuild.net.http1.proxies import proxy_for
+from pybuild.registry.client.credentials import DockerCredentials
+
+
+@asynccontextmanager
+async def services(
+    request: BuildRequest,
+    exports: Exports | None = None,
+    caches: Mapping[str, BlobStore] | None = None,
+) -> AsyncGenerator[tuple[Offered, ClientSession]]:
+    """Give what a build starts from, and the session that serves it; both for the context.
+
+    Raises:
+        UserError: there is no such context, Dockerfile or agent.
+    """
+    async with AsyncExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="pybuild-remote-"))
+        offered = await abandonable(gather, request, StandardInput(), scratch)
+        if offered.download:
+            target = os.path.join(offered.directories["dockerfile"], "Dockerfile")
+            await _download(offered.download, target)
+        if request.attestations and kind_of(request.context) is ContextKind.DIRECTORY:
+            offered.attrs |= await version_control(request.context, os.environ)
+        sockets = await stack.enter_async_context(agent_sockets(request.ssh))
+        handlers: dict[str, Handler] = {
+            **file_sync(offered.directories, git_modes=request.git_modes),
+            **secrets({id: secret.read for id, secret in request.secrets.items()}),
+            **auth(DockerCredentials(os.environ)),
+            **_where_wanted(offered, sockets, exports, caches or {}),
+        }
+        yield offered, ClientSession(handlers, shared_key=offered.shared_key)
+
+
+def _where_wanted(
+    offered: Offered,
+    sockets: Mapping[str, str],
+    exports: Exports | None,
+    caches: Mapping[str, BlobStore],
+) -> dict[str, Handler]:
+    """Return the services that are offered only when there is something behind them."""
+    handlers: dict[str, Handler] = {}
+    stores = {**offered.stores, **caches}
+    if exports is not None and exports.store is not None:
+        stores[EXPORT] = exports.store
+    if stores:
+        handlers |= content(stores)
+    if offered.uploads:
+        handlers |= upload(offered.uploads)
+    if sockets:
+        handlers |= ssh(sockets)
+    if exports is not None and exports.targets:
+        handlers |= file_send(exports.targets, exports.faults)
+    return handlers
+
+
+async def _download(url: str, path: str) -> None:
+    """Fetch a Dockerfile: it is the client who names it, so the client's network has it."""
+    limits = Limits(max_bytes=MAX_DOCKERFILE_BYTES)
+    downloader = Downloader(partial(proxy_for, environ=os.environ), limits)
+    try:
+        await downloader.fetch(url, path)
+    finally:
+        await downloader.close()

@@ -1,0 +1,1 @@
+"""One build of a client, from `Solve` to its exports."""

@@ -1,0 +1,368 @@
+"""One `Solve` of a client, from its first word to the end of its exports [3]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.ops import Definition
+from pybuild.buildkit.pb.sourcepolicy import Policy
+from pybuild.buildkit.policies import read_policies
+from pybuild.daemon.builds.attestations import attested, history_provenance
+from pybuild.daemon.builds.caches import exports_of, imports_of, told
+from pybuild.daemon.builds.outputs import Deliverable, export_all, exporters_of
+from pybuild.daemon.builds.provenance import Ledger, Solve
+from pybuild.daemon.builds.scope import Scope
+from pybuild.daemon.builds.status import Journal, Teller
+from pybuild.daemon.builds.trace import Trace
+from pybuild.daemon.control.accounts import Told
+from pybuild.daemon.control.failures import rpc_error
+from pybuild.daemon.frontend.attrs import Attrs, read_attestations, read_attrs
+from pybuild.daemon.frontend.dockerfile import solve_dockerfile
+from pybuild.daemon.frontend.llbload import load_definition
+from pybuild.daemon.frontend.lookups import Look, looking
+from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
+from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.results import CONFIG, Result
+from pybuild.daemon.frontend.sourcemeta import source_meta
+from pybuild.daemon.session.verdicts import SessionVerdicts
+from pybuild.engine.host import native_platform
+from pybuild.explain.account import Account, MissRefused
+from pybuild.explain.text import refusal
+from pybuild.exporter.attest.request import Asked
+from pybuild.exporter.attest.sources import Sources
+from pybuild.frontend.giturl import without_credentials
+from pybuild.frontend.lowering.interface import Lowered
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.events import Event
+from pybuild.model.ops import ScratchSource, Vertex
+from pybuild.model.policy import Policies
+from pybuild.net.grpc.status import Code, RpcError
+
+if TYPE_CHECKING:
+    from pybuild.daemon.builds.trees import FindSession
+    from pybuild.daemon.control.accounts import Accounts
+    from pybuild.daemon.control.settings import ServerSettings
+    from pybuild.daemon.control.tenant import Tenant
+    from pybuild.daemon.control.workplaces import Workplace
+    from pybuild.engine.engine import Engine
+    from pybuild.explain.report import BuildReport
+
+DOCKERFILE = "dockerfile.v0"
+GATEWAY = "gateway.v0"
+NO_MISS = "pybuild.fail-on-miss"  # of our own clients: let nothing run
+_READY_S = 10.0
+_BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
+
+
+class BuildHost(Protocol):
+    """The server of a build, as far as the build knows it."""
+
+    engine: Engine
+    settings: ServerSettings
+    accounts: Accounts
+
+    def grant(self, wanted: Iterable[str]) -> frozenset[str]:
+        """Return the entitlements of a build.
+
+        Raises:
+            UserError: one that the server does not let clients have.
+        """
+        ...
+
+
+class Build:
+    """A build under way.
+
+    Attributes:
+        references: what was handed to the client, by id.
+        owner: whose it is, as `Peer` names it.
+        workplace: where it is made.
+        returned: where the gateway service puts what the client's own frontend made.
+        ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
+        images: what image exporters made, by their place among the exporters.
+        files: whole files that errors may name lines of.
+        told, trace: follow it, for those who ask later why its steps ran, and when.
+        ready: set when the gateway service may work for it, or never will.
+    """
+
+    def __init__(
+        self,
+        server: BuildHost,
+        request: pb.SolveRequest,
+        tenant: Tenant[Build],
+        workplace: Workplace,
+        traceparent: str = "",
+    ) -> None:
+        self.ref = request.Ref
+        self.owner = tenant.owner
+        self.request = request
+        self._server = server
+        self._tenant = tenant
+        self.workplace = workplace
+        self.journal = Journal.temporary()
+        self.teller = Teller(self.journal, server.engine.clock)
+        self.references: dict[str, Reference] = {}
+        self.lowered: dict[str, Lowered] = {}
+        self.attrs: Attrs | None = None
+        self.files: dict[str, bytes] = {}
+        self.ledger = Ledger(
+            Asked(
+                frontend=request.Frontend,
+                args=dict(request.FrontendAttrs),
+                inputs=tenant.producers.of_inputs(request.FrontendInputs),
+            ),
+            server.engine.clock.now(),
+        )
+        self.provenance: dict[str, bytes] = {}
+        self.images: dict[int, Descriptor] = {}
+        refuse = request.FrontendAttrs.get(NO_MISS) == "true"
+        self.told = Told(account=Account(refuse=refuse), started=server.engine.clock.now())
+        self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
+        self.ready = asyncio.Event()
+        self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._scope: Scope | None = None
+
+    @property
+    def frontend(self) -> str:
+        """What the client calls the frontend; empty for its own."""
+        return self.request.Frontend
+
+    def error(self, error: Exception) -> RpcError:
+        """Return *error* as the client reads it, with where it happened."""
+        return rpc_error(error, self.frontend, self.files, self.teller.failed)
+
+    async def wait_ready(self) -> None:
+        """Wait until the gateway service may work for the build.
+
+        Raises:
+            RpcError: it never may.
+        """
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self.ready.wait()
+        except TimeoutError:
+            raise RpcError(Code.NOT_FOUND, f"no such job {self.ref}") from None
+        if self._scope is None:
+            raise RpcError(Code.NOT_FOUND, f"no such job {self.ref}")
+
+    @property
+    def scope(self) -> Scope:
+        if self._scope is None:
+            raise RpcError(Code.UNAVAILABLE, "the build has ended")
+        return self._scope
+
+    async def run(self) -> dict[str, str]:
+        """Do all of it, and return what the exporters say.
+
+        Raises:
+            RpcError: it failed; with the details that clients look for.
+        """
+        request = self.request
+        try:
+            allow = self._server.grant(request.Entitlements)
+            find = self._tenant.sessions.get
+            session = await find(request.Session) if request.Session else None
+            async with Scope(
+                self.workplace,
+                session,
+                find=find,
+                allow=allow,
+                cgroup=self._tenant.cgroup,
+                emit=self._emit,
+            ) as scope:
+                scope.policies = await self._policies(scope, find)
+                scope.missed = self.told.account.missed
+                self._scope = scope
+                scope.files = self.files
+                try:
+                    facts = await self._run(scope)
+                finally:
+                    self.ready.clear()
+                    self._scope = None
+                    self.told.targets = [one.vertex for one in self.references.values()]
+                    self.told.trees = dict(scope.trees.seen)
+                    self.told.imports = scope.imports.found
+                    for reference in self.references.values():
+                        await reference.close()
+            self._explain("")
+            return facts
+        except Exception as error:
+            cause = unwrap(error)
+            text = cause.message if isinstance(cause, PybuildError | RpcError) else str(cause)
+            explained = self._explain(text)
+            if isinstance(cause, MissRefused) and (report := await explained) is not None:
+                cause.message += refusal(report)  # it waits for the reason, as nothing else does
+            raise self.error(error) from error
+        finally:
+            self.ready.set()  # who waits to work for it need not wait longer
+            self._tenant.producers.forget(self.ref)
+
+    def _emit(self, event: Event) -> None:
+        self.told.account.watch(event)
+        self.trace.watch(event)
+        self.teller.emit(event)
+
+    def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
+        """Begin to find out why steps ran; who is asked for that waits for it."""
+        return self._server.accounts.keep(self._tenant, self.workplace, self.ref, self.told, error)
+
+    async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:
+        request = self.request
+        above: Policies | None = None
+        if request.SourcePolicySession:
+            verdicts = SessionVerdicts(await find(request.SourcePolicySession))
+            scope.decide = partial(verdicts.decide, look_up=partial(source_meta, scope))
+            above = Policies(judge=verdicts)
+        rules = [request.SourcePolicy] if request.HasField("SourcePolicy") else []
+        return read_policies(rules, above)
+
+    async def _run(self, scope: Scope) -> dict[str, str]:
+        request = self.request
+        wanted = read_attestations(dict(request.FrontendAttrs))
+        exporters_of(request)
+        caching = exports_of(scope, request.Cache)
+        scope.carry(caching)
+        scope.delivers = bool(request.Exporters or request.ExporterDeprecated)
+        await scope.imports.add(imports_of(request.Cache))
+        if request.Frontend or len(request.Definition.defs):
+            result = await self.solve(
+                request.Frontend,
+                dict(request.FrontendAttrs),
+                request.Definition,
+                dict(request.FrontendInputs),
+            )
+        else:
+            self.ready.set()
+            result = await self.returned
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._deliverable(result, key, reference))
+                for key, reference in result.each()
+            ]
+        trees = [tree for task in tasks if (tree := task.result()) is not None]
+        machine = self._server.settings.machine
+        trees = await attested(
+            scope,
+            self.ledger,
+            result,
+            trees,
+            wanted,
+            machine,
+            ignore_cache=request.FrontendAttrs.get("no-cache") == "",
+        )
+        vertices = [tree.reference.vertex for tree in trees]
+        inline = await caching.inline(scope.solutions, vertices)
+        trees = [
+            replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
+        ]
+        facts, self.images = await export_all(scope, request, result, trees)
+        facts |= told(await caching.export(scope.solutions, vertices, scope.emit))
+        if not request.Internal:
+            self.provenance = await history_provenance(
+                scope, self.ledger, result, trees, wanted, machine
+            )
+        return facts
+
+    async def solve(
+        self,
+        frontend: str,
+        opts: Mapping[str, str],
+        definition: Definition | None,
+        inputs: Mapping[str, Definition],
+        policies: Iterable[Policy] = (),
+    ) -> Result:
+        """Run a frontend, or take a definition as it is; the trees are made later.
+
+        Args:
+            policies: judge its sources beside those of the build.
+
+        Raises:
+            PybuildError: it cannot be done.
+        """
+        scope = self.scope
+        rules = read_policies(policies, scope.policies)
+        if not frontend:
+            if definition is None or not len(definition.defs):
+                return Result()
+            vertex = await load_definition(definition, scope, rules)
+            result = Result(single=Reference(vertex, scope.snapshot, lambda: definition))
+            self.ledger.solves.append(Solve(asked=None, references=tuple(result.references())))
+        else:
+            result = await self._dockerfile(_unwrapped(frontend, opts), inputs, rules)
+        for reference in result.references():
+            self.references[reference.id] = reference
+        return result
+
+    async def _dockerfile(
+        self,
+        opts: Mapping[str, str],
+        inputs: Mapping[str, Definition],
+        policies: Policies | None,
+    ) -> Result:
+        scope, look = self.scope, Look()
+        producers = self._tenant.producers
+        asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
+        self.attrs = attrs = replace(read_attrs(opts), policies=policies)
+        told = self.told
+        told.context = without_credentials(attrs.context) or attrs.context_key
+        told.filename, told.target = attrs.filename, attrs.target
+        await scope.imports.add(attrs.cache_imports)
+        vertices: dict[str, Vertex] = {}
+        for name, given in inputs.items():
+            vertices[name] = await load_definition(given, scope, policies)
+        with looking(look):
+            answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
+        told.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
+        self.lowered |= answer.lowered
+        references = tuple(answer.result.references())
+        self.ledger.solves.append(Solve(asked=asked, references=references, looked=look))
+        if not self.request.Frontend:  # the client may hand in again what it gets
+            document = asked.document(Sources())
+            for reference in references:
+                definition = reference.definition()
+                if definition is not None:
+                    producers.add(definition, self.ref, document)
+        return answer.result
+
+    async def _deliverable(
+        self, result: Result, key: str, reference: Reference | None
+    ) -> Deliverable | None:
+        """Return a tree with the config that it goes out with."""
+        platforms = dict(result.platforms())
+        platform = platforms.get(key) or next(iter(platforms.values()), native_platform())
+        config = result.metadata.get(f"{CONFIG}/{key}" if key else CONFIG)
+        if reference is None:
+            if config is None and not self.request.Exporters:
+                return None
+            reference = Reference(Vertex(ScratchSource()), self.scope.snapshot)
+        snapshot = await reference.snapshot()
+        known = self.lowered.get(reference.id)
+        if known is None or gateway_config(known) != config:
+            known = lowered_from(
+                reference.vertex,
+                result.config(key),
+                platform,
+                base=result.base_config(key),
+                layers=len(snapshot.deltas),
+                epoch=result.epoch(key),
+            )
+        return Deliverable(key=key, lowered=known, snapshot=snapshot, reference=reference)
+
+
+def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the attributes of the built-in frontend, which also answers for its own image."""
+    if frontend == DOCKERFILE:
+        return opts
+    if frontend == GATEWAY:
+        source = opts.get("source", "")
+        name = source.partition("@")[0].rpartition(":")[0] or source
+        if source == DOCKERFILE or name in _BUILTIN_IMAGES or source in _BUILTIN_IMAGES:
+            return {key: value for key, value in opts.items() if key not in ("source", "cmdline")}
+        raise UserError(f"frontend image {source} cannot be run here: only the built-in one can")
+    raise UserError(f"frontend {frontend} not found")

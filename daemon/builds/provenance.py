@@ -1,0 +1,172 @@
+"""What a build did, kept for its provenance: who was asked for what, and what they looked at [ATT-2]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
+
+from pybuild.buildkit.llb.steps import describe, local_vertex
+from pybuild.daemon.frontend.lookups import Look
+from pybuild.engine.host import native_platform
+from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
+from pybuild.exporter.attest.request import Asked, with_root
+from pybuild.exporter.attest.sources import Image, Sources, sources_of
+from pybuild.model.dataclass import dataclass
+from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
+from pybuild.model.platform import Platform
+
+if TYPE_CHECKING:
+    from pybuild.buildkit.llb.described import Definition
+    from pybuild.daemon.builds.scope import Scope
+    from pybuild.daemon.frontend.reference import Reference
+    from pybuild.daemon.frontend.results import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solve:
+    """One answer that the build gave.
+
+    Attributes:
+        asked: None for a definition as it came.
+        looked: what the frontend took for the answer, be it part of that or not.
+    """
+
+    asked: Asked | None
+    references: tuple[Reference, ...]
+    looked: Look = field(default_factory=Look)
+
+
+class Ledger:
+    """The answers of one build.
+
+    Attributes:
+        root: what the build was started with.
+        looked: what the client's own frontend asked about.
+        started: seconds since the epoch.
+    """
+
+    def __init__(self, root: Asked, started: float) -> None:
+        self.root = root
+        self.started = started
+        self.looked = Look()
+        self.solves: list[Solve] = []
+        self._invocation = os.urandom(12).hex()
+
+    async def facts(
+        self,
+        scope: Scope,
+        reference: Reference,
+        result: Result,
+        key: str,
+        *,
+        full: bool,
+        machine: Mapping[str, Any],
+    ) -> Facts:
+        """Return what there is to say about *reference*, which is *key* in the build's result.
+
+        Args:
+            full: with the definition.
+            machine: what the operator wants to be said.
+
+        Raises:
+            UserError: the definition cannot be written.
+        """
+        solve = next((one for one in self.solves if reference in one.references), None)
+        pins = _Pins(scope)
+        if solve is None or solve.asked is None:
+            # The client put it together: what it had before may be in there.
+            images = _for_platform([*self.looked.images, *self._images()], result, key)
+            sources = await sources_of([reference.vertex, *self._others(result)], pins, images)
+            for looked in (self.looked, *(one.looked for one in self.solves)):
+                sources.merge(await _looked_at(looked, pins))
+            document: dict[str, Any] = {"configSource": {}, "request": {}}
+        else:
+            images = _for_platform(solve.looked.images, result, key)
+            sources = await sources_of([reference.vertex], pins, images)
+            sources.merge(await _looked_at(solve.looked, pins))
+            root = self.root.document(sources) if self.root else None
+            document = with_root(solve.asked.document(sources), root)
+        looked = solve.looked if solve is not None else Look()
+        return Facts(
+            document=document,
+            sources=sources,
+            definition=_definition(scope, reference, looked) if full else None,
+            platform=native_platform(),
+            dockerfile_version=DOCKERFILE_VERSION,
+            machine=machine,
+            invocation=self._invocation,
+            started=self.started,
+            finished=self.started,
+        )
+
+    def _images(self) -> Iterable[Image]:
+        for one in self.solves:
+            yield from one.looked.images
+
+    def _others(self, result: Result) -> Iterable[Any]:
+        """The vertices of answers that the result does not name."""
+        named = {reference.id for _, reference in result.each() if reference is not None}
+        for one in self.solves:
+            for reference in one.references:
+                if reference.id not in named:
+                    yield reference.vertex
+
+
+def _definition(scope: Scope, reference: Reference, looked: Look) -> Definition:
+    queries = scope.trees.queries(
+        vertex.op for vertex in walk(reference.vertex) if isinstance(vertex.op, LocalSource)
+    )
+    # Who was asked is gone with the build, and would make equal builds differ.
+    queries = {name: replace(query, session="") for name, query in queries.items()}
+    origin = None
+    for directory, files in looked.files.items():
+        origin, its_own = local_vertex(directory, *files)
+        queries = {**its_own, **queries}
+        break
+    else:
+        origin = next(iter(looked.vertices), None)
+    return describe(reference.vertex, scope.files, origin, queries)
+
+
+async def _looked_at(looked: Look, pins: _Pins) -> Sources:
+    sources = await sources_of(looked.vertices, pins)
+    sources.locals |= looked.files.keys()
+    return sources
+
+
+def _for_platform(images: Iterable[Image], result: Result, key: str) -> list[Image]:
+    """Leave out what was looked up for the other platforms of the result."""
+    platforms: Sequence[tuple[str, Platform]] = result.platforms()
+    own = dict(platforms).get(key)
+    known = list(dict.fromkeys(images))
+    if own is None or len(platforms) < 2:
+        return known
+    wanted = {(platform.os, platform.arch) for _, platform in platforms}
+    has: dict[str, set[tuple[str, str]]] = {}
+    for image in known:
+        if image.platform is not None:
+            pair = (image.platform.os, image.platform.arch)
+            has.setdefault(str(image.reference), set()).add(pair)
+    return [
+        image
+        for image in known
+        if image.platform is None
+        or not wanted <= has[str(image.reference)]
+        or (image.platform.os, image.platform.arch) == (own.os, own.arch)
+    ]
+
+
+class _Pins:
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def commit(self, op: GitSource) -> str:
+        return (await self._scope.sources.git.resolve(op)).commit
+
+    async def sha256(self, op: HttpSource) -> str:
+        return (await self._scope.sources.http.file(op)).sha256
+
+    def local_name(self, op: LocalSource) -> str:
+        return self._scope.trees.client_name(op)

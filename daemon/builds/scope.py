@@ -1,0 +1,325 @@
+"""The engine as one client's build sees it: the client's directories, credentials, secrets, agents."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from hashlib import sha256
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from pybuild.builds.entitlements import check_entitlements
+from pybuild.daemon.builds.caches import Imports
+from pybuild.daemon.builds.guest import Guest
+from pybuild.daemon.builds.layouts import ClientLayouts
+from pybuild.daemon.builds.marking import marked
+from pybuild.daemon.builds.trees import ClientTrees, FindSession
+from pybuild.daemon.frontend.lookups import note_image, note_vertices
+from pybuild.daemon.session.auth import SessionCredentials
+from pybuild.daemon.session.secrets import SessionSecrets
+from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
+from pybuild.daemon.session.upload import pull
+from pybuild.engine.progress import internal_step, named_only
+from pybuild.engine.solve import solve
+from pybuild.executor.runner import BuildRunner
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.steps.execop import Secrets
+from pybuild.exporter.attest.sources import Image
+from pybuild.frontend.lowering.interface import ImageRequest, NeedImages, ResolvedImage
+from pybuild.model.errors import InternalError, PybuildError, UserError
+from pybuild.model.events import Emit
+from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
+from pybuild.model.policy import Source, Undecided
+from pybuild.model.snapshot import Snapshot
+from pybuild.model.span import Span
+from pybuild.net.http1.proxies import proxy_for
+from pybuild.solver.drive import OnMiss, goes_on
+from pybuild.solver.solution import Solution
+
+if TYPE_CHECKING:
+    from pybuild.cache.records.imported import ImportedCache
+    from pybuild.daemon.control.workplaces import Workplace
+    from pybuild.daemon.session.sessions import Session
+    from pybuild.model.policy import Policies
+    from pybuild.remotecache.session import Caching
+
+T = TypeVar("T")
+
+
+async def _nobody_decides(source: Source) -> None:
+    raise InternalError(f"nobody decides about {source.identifier}")
+
+
+class Scope:
+    """What one build shares from its first question to its last export. An async context manager.
+
+    Everything that was solved in it stays leased until it is left.
+
+    Args:
+        find: returns another session of the same client by its id.
+        cgroup: which the steps may not leave.
+
+    Attributes:
+        files: whole files that errors may name lines of.
+        delivers: what is solved is wanted itself, not only that it is made.
+        imports: the caches that it looks into.
+        caching: where what it makes is carried to.
+        policies: judge all its sources; *decide* gets the verdict about one that they demand.
+        missed: told of what is about to run.
+    """
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        session: Session | None,
+        *,
+        find: FindSession,
+        allow: frozenset[str],
+        cgroup: str,
+        emit: Emit,
+    ) -> None:
+        self._stack = AsyncExitStack()
+        engine = workplace.engine
+        self.workplace = workplace
+        self.session = session
+        self._asked: set[str] = set()
+        self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
+        self._solutions: list[Solution] = []
+        self.allow = allow
+        self.emit = emit
+        self.engine = Guest(
+            engine,
+            SessionCredentials(session) if session else None,
+            workplace.names,
+            shares=bool(workplace.guest),
+        )
+        self.store = self.engine.store
+        self.files: dict[str, bytes] = {}
+        self.delivers = True
+        self.imports = Imports(self)
+        self.caching: Caching | None = None
+        self.policies: Policies | None = None
+        self.decide: Callable[[Source], Awaitable[None]] = _nobody_decides
+        self.missed: OnMiss = goes_on
+        secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
+        self.sources = RemoteSources(
+            self.store,
+            engine.workers,
+            secrets=secrets,
+            proxy_for=partial(proxy_for, environ=os.environ),
+            proves=bool(workplace.guest),
+        )
+        self._agents = SessionAgents(session, self.store) if session else None
+        self.layouts = ClientLayouts(session, self.engine.images, self.store)
+        self.trees = ClientTrees(session, find, workplace.sync)
+        self.runner = BuildRunner(
+            self.store,
+            engine.workers,
+            fetcher=self.engine.images,
+            locals=self.trees,
+            secrets=secrets,
+            dns=engine.settings.dns,
+            isolated_network=engine.settings.isolated_network,
+            cgroup=cgroup,
+            allow=allow,
+            sources=self.sources,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.engine)
+        self._stack.push_async_callback(self.trees.close)
+        if self._agents is not None:
+            await self._stack.enter_async_context(self._agents)
+        self._stack.push_async_callback(self.sources.close)
+        await self._stack.enter_async_context(self.runner)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def solve(self, targets: Sequence[Vertex]) -> Solution:
+        """Make *targets*.
+
+        Raises:
+            PybuildError: one of their steps failed.
+        """
+        note_vertices(targets)
+        for target in targets:
+            check_entitlements(target, self.allow)
+        await self._offer_agents(targets)
+        if self.workplace.guest:
+            await self._show_files(targets)
+        solution = await solve(
+            self.engine,
+            targets,
+            self.runner,
+            named_only(self.emit),
+            whole=self.delivers,
+            progress=None if self.caching is None else self.caching.follow(targets),
+            missed=self.missed,
+        )
+        self._solutions.append(solution)
+        return solution
+
+    def owned(self, vertex: Vertex) -> Vertex:
+        """Return a definition as it is for this client where it is made."""
+        guest = self.workplace.guest
+        return marked(vertex, guest) if guest else vertex
+
+    async def decided(self, work: Callable[[], T]) -> T:
+        """Return what *work* gives, begun again with each verdict about a source that it lacks."""
+        while True:
+            try:
+                return work()
+            except Undecided as undecided:
+                await self.decide(undecided.source)
+
+    async def decided_of(self, work: Callable[[], Awaitable[T]]) -> T:
+        """As `decided`, for what waits."""
+        while True:
+            try:
+                return await work()
+            except Undecided as undecided:
+                await self.decide(undecided.source)
+
+    def carry(self, caching: Caching) -> None:
+        """Follow what is solved from now on, until the scope is left."""
+        self.caching = caching
+        self._stack.push_async_exit(caching.leaving(self.emit))
+
+    def find_in(self, caches: Sequence[ImportedCache]) -> None:
+        """Find in *caches* what the store does not have, until the scope is left."""
+        self._stack.enter_context(self.engine.results.importing(caches))
+
+    @property
+    def solutions(self) -> Sequence[Solution]:
+        """All that was solved, oldest first."""
+        return self._solutions
+
+    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
+        """Return the deltas of what was made of *vertex* in this build, if that is known."""
+        for solution in self._solutions:
+            solved = solution.get(vertex)
+            if solved is not None and isinstance(solved.result, Snapshot):
+                return solved.result.deltas
+        return None
+
+    async def _offer_agents(self, targets: Sequence[Vertex]) -> None:
+        """Ask the client for the agents that steps and repositories want, before they do."""
+        if self._agents is None:
+            return
+        wanted: set[str] = set()
+        for vertex in walk(*targets):
+            match vertex.op:
+                case ExecOp(mounts=mounts):
+                    wanted |= {mount.id for mount in mounts if mount.type is MountType.SSH}
+                case GitSource():
+                    wanted.add(DEFAULT)
+                case _:
+                    pass
+        wanted -= self._asked
+        self._asked |= wanted
+        if wanted:
+            self.sources.add_agents(await self._agents.offer(wanted))
+
+    async def _show_files(self, targets: Sequence[Vertex]) -> None:
+        """Fetch files that are known by a checksum, which alone would find what others fetched."""
+        for vertex in walk(*targets):
+            if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None:
+                try:
+                    await self.sources.http.file(vertex.op)
+                except PybuildError as error:
+                    raise error.with_spans(vertex.meta.spans) from error.__cause__
+
+    async def adopt_upload(self, id: str, filename: str) -> HttpSource:
+        """Take what the client uploads as *id*, once, as a file that is here already."""
+        task = self._uploads.get((id, filename))
+        if task is None:
+            task = asyncio.create_task(self._adopt_upload(id, filename))
+            self._uploads[id, filename] = task
+        return await asyncio.shield(task)
+
+    async def _adopt_upload(self, id: str, filename: str) -> HttpSource:
+        if self.session is None:
+            raise UserError("no session to upload from")
+        digest, size = sha256(), 0
+        path = self.store.scratch("upload")
+        try:
+            with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
+                async for piece in pull(self.session, id):
+                    digest.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+            return await self.sources.http.adopt(
+                path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
+            )
+        finally:
+            self.store.discard(path)
+
+    async def snapshot(self, vertex: Vertex) -> Snapshot:
+        """Return the tree of *vertex*; a client's directory is copied into the store for that."""
+        result = (await self.solve([vertex])).of(vertex).result
+        return await self.runner.snapshot(result)
+
+    async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
+        """Solve a source and return its tree (what `pybuild.builds.remotecontexts` asks of a session)."""
+        return await self.snapshot(vertex)
+
+    async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:
+        """Return at most *limit* bytes of a file of *tree*; None when it is not there.
+
+        Raises:
+            UserError: there is something that is no file.
+        """
+        lowers = await self.engine.layers().ensure(tree.deltas, lambda _: None)
+        covered = self.store.scratch("mounts")
+        os.mkdir(covered, 0o700)
+        args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
+        try:
+            found = await self.engine.workers.call("pybuild.executor.files.reading:read", args)
+        except UserError as error:
+            raise UserError(f"failed to read {error.message}") from error
+        finally:
+            os.rmdir(covered)
+        if "missing" in found:
+            return None
+        data = found["data"]
+        if not isinstance(data, bytes):
+            raise InternalError("a worker gave no bytes")
+        return data
+
+    async def resolve(self, need: NeedImages, *, pull: bool) -> dict[ImageRequest, ResolvedImage]:
+        """Return the images that a frontend asks for, all at once.
+
+        Raises:
+            PybuildError: with the lines that ask for it.
+        """
+
+        async def one(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
+            name = f"[internal] load metadata for {wanted.reference}"
+            async with internal_step(name, self.emit, self.engine.clock):
+                try:
+                    if wanted.layout:
+                        return await self.layouts.resolve(wanted)
+                    return await self.engine.images.resolve(wanted, pull=pull)
+                except PybuildError as error:
+                    error.hints += need.hints(wanted)
+                    raise error.with_spans(spans) from error.__cause__
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                wanted: group.create_task(one(wanted, spans))
+                for wanted, spans in zip(need.requests, need.spans, strict=True)
+            }
+        found = {wanted: task.result() for wanted, task in tasks.items()}
+        for wanted, image in found.items():
+            note_image(Image(wanted.reference, wanted.platform, image.digest, bool(wanted.layout)))
+        return found

@@ -1,0 +1,194 @@
+"""The client's directories during one build: fetched by its session when first wanted [5.1]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from pybuild.buildkit.llb.queries import LocalQuery
+from pybuild.daemon.frontend.lookups import note_files
+from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
+from pybuild.daemon.session.sessions import Session
+from pybuild.engine.progress import InternalStep
+from pybuild.executor.files.reading import read_file
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.trees.localtrees import TellProgress
+from pybuild.executor.zygote.faults import Fault
+from pybuild.model.errors import UserError
+from pybuild.model.ops import LocalSource
+from pybuild.model.snapshot import LocalTree
+
+FindSession = Callable[[str], Awaitable[Session]]
+
+
+class NoDirectory(UserError):
+    """The client does not have the directory that it was asked for."""
+
+
+class ClientTrees:
+    """Directories of one client, each part of one fetched once (`executor.trees.localtrees.LocalTrees`).
+
+    A frontend says which paths will be read before it hands out what reads them.
+
+    Args:
+        find: returns another session of the same client by its id.
+    """
+
+    def __init__(self, session: Session | None, find: FindSession, sync: LocalSync) -> None:
+        self._session = session
+        self._find = find
+        self._sync = sync
+        self._stack = AsyncExitStack()
+        self._names: dict[str, str] = {}
+        self._session_ids: dict[str, str] = {}
+        self._queries: dict[str, LocalQuery] = {}
+        self._parts: dict[str, tuple[str, ...]] = {}
+        self.seen: dict[str, LocalTree] = {}
+        """The directories that were fetched, by their local sources."""
+        self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[Received]] = {}
+
+    def call(self, source: str, name: str) -> None:
+        """Say what the client calls the directory of a local source."""
+        self._names[source] = name
+
+    def use_session(self, name: str, session: str) -> None:
+        """Say that another session has the directory *name*."""
+        self._session_ids[name] = session
+
+    def will_use(self, paths: Mapping[str, tuple[str, ...]]) -> None:
+        """Say which paths of local sources count from now on; none means all of a directory."""
+        self._parts |= paths
+
+    def name_of(self, query: LocalQuery) -> str:
+        """Return what the local source of a received definition is called, the same each time.
+
+        No frontend calls a directory so: what it asks for is another matter.
+        """
+        number = 1
+        while self._queries.setdefault(f"{query.dir_name}#{number}", query) != query:
+            number += 1
+        return f"{query.dir_name}#{number}"
+
+    def client_name(self, op: LocalSource) -> str:
+        """Return what the client calls the directory of *op*."""
+        query = self._queries.get(op.name)
+        return query.dir_name if query else self._names.get(op.name, op.name)
+
+    def queries(self, ops: Iterable[LocalSource]) -> dict[str, LocalQuery]:
+        """Return how the directories of *ops* are asked for, and of whom, by their names."""
+        found: dict[str, LocalQuery] = {}
+        for op in ops:
+            name = self.client_name(op)
+            plain = LocalQuery(
+                dir_name=name,
+                exclude=op.exclude,
+                follow=self._parts.get(op.name, ()),
+                shared_key=name,
+            )
+            query = self._queries.get(op.name, plain)
+            session = query.session or self._session_id(query.dir_name)
+            found[op.name] = replace(query, session=session)
+        return found
+
+    def _session_id(self, name: str) -> str:
+        """Return the id of the session that has the directory *name*; empty if there is none."""
+        own = self._session.id if self._session is not None else ""
+        return self._session_ids.get(name, own)
+
+    async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
+        """Fetch what *op* needs.
+
+        Raises:
+            UserError: the client has no such directory, or fails.
+        """
+        query = self._queries.get(op.name)
+        if query is not None:
+            wanted = LocalRequest(
+                name=query.dir_name,
+                include=query.include,
+                exclude=query.exclude,
+                follow=query.follow,
+                hint=query.shared_key,
+            )
+            tree = _held(await self._fetch(wanted, tell, query.session), op)
+            return self.seen.setdefault(op.name, tree)
+        name = self._names.get(op.name, op.name)
+        request = LocalRequest(
+            name=name, exclude=op.exclude, follow=self._parts.get(op.name, ()), hint="tree"
+        )
+        return self.seen.setdefault(op.name, _held(await self._fetch(request, tell), op))
+
+    async def files(
+        self, name: str, wanted: Sequence[str], limit: int, step: InternalStep
+    ) -> dict[str, bytes]:
+        """Return those of some files that are there.
+
+        Raises:
+            UserError: a file is larger than *limit*. NoDirectory: the client has none of that name.
+        """
+
+        def tell(id: str, current: int, total: int, done: bool) -> None:
+            step.transfer(id, current, total, done)
+
+        note_files(name, wanted)
+        request = LocalRequest(name=name, follow=tuple(wanted), hint="files", keep=False)
+        try:
+            path = (await self._fetch(request, tell)).path
+        except UserError as error:
+            raise NoDirectory(error.message) from error
+        return await asyncio.to_thread(_read_all, path, wanted, limit)
+
+    async def _fetch(
+        self, request: LocalRequest, tell: TellProgress, session: str = ""
+    ) -> Received:
+        """Fetch once from a session; unnamed, from the one that has the directory."""
+        asked = session or self._session_id(request.name)
+        task = self._fetched.get((asked, request))
+        if task is None:
+            task = asyncio.create_task(self._do_fetch(asked, request, tell))
+            self._fetched[asked, request] = task
+        return await asyncio.shield(task)
+
+    async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> Received:
+        session = self._session
+        if session is None or id != session.id:
+            session = await self._find(id) if id else None
+        if session is None:
+            raise UserError(f'no session has the directory "{request.name}"')
+        shown = f"transferring {request.name}:"
+        received = await self._stack.enter_async_context(
+            self._sync.fetch(session, request, lambda now: tell(shown, now, 0, False))
+        )
+        tell(shown, received.moved, 0, True)
+        return received
+
+    async def close(self) -> None:
+        """Give the directories back; idempotent."""
+        tasks = list(self._fetched.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+
+def _held(received: Received, op: LocalSource) -> LocalTree:
+    return LocalTree(received.path, op.exclude, held=True, mountable=not received.foreign)
+
+
+def _read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
+    """Read files of a directory that a client sent: links lead nowhere outside it."""
+    found: dict[str, bytes] = {}
+    with Tree.open(root) as tree:
+        for name in wanted:
+            try:
+                data = read_file(tree, name, limit + 1)
+            except Fault as fault:
+                raise UserError(f"failed to read {fault.message}") from fault
+            if data is None:
+                continue
+            if len(data) > limit:
+                raise UserError(f"failed to read {name}: larger than {limit >> 20} MiB")
+            found[name] = data
+    return found

@@ -1,0 +1,1 @@
+"""A client's request to a definition: attributes, Dockerfile, LLB, subrequests."""

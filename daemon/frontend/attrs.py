@@ -1,0 +1,290 @@
+"""Reads the attributes that clients send to the Dockerfile frontend [7.2]."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from pybuild.engine.host import native_platform, platforms_from
+from pybuild.exporter.attest.options import Wanted, options_of, wanted
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
+from pybuild.model.ops import NetworkMode
+from pybuild.model.platform import Platform
+from pybuild.model.policy import Policies
+from pybuild.model.resources import Resources, parse_resources
+
+_NETWORKS = {
+    "": NetworkMode.DEFAULT,
+    "default": NetworkMode.DEFAULT,
+    "sandbox": NetworkMode.DEFAULT,
+    "host": NetworkMode.HOST,
+    "none": NetworkMode.NONE,
+}
+LOCAL, INPUT = "local:", "input:"
+_CAPS_PREFIX = "moby.buildkit.frontend."
+CAPS = frozenset(
+    f"{_CAPS_PREFIX}{name}" for name in ("inputs", "subrequests", "contexts", "gitquerystring")
+)
+
+
+class UnsupportedCap(UsageError):
+    """The client asks for a capability that the frontend has not; *name* is it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unsupported frontend capability {name}")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attrs:
+    """One request to the Dockerfile frontend.
+
+    Attributes:
+        filename: path of the Dockerfile in the *dockerfile_key* local; *named*: somebody gave it.
+        context: a remote context's URL; empty for the client's directory.
+        context_key, dockerfile_key: names of the client's directories; the latter is empty where
+            the Dockerfile is read from the remote context.
+        named_contexts: name, or ``name::platform``, to its value.
+        input_metadata: per input its image config as JSON.
+        local_sessions: per local, the session that has it.
+        platforms: as asked for, empty when not.
+        no_cache: for all stages; *no_cache_filter* for some (lower case).
+        pull: ask registries though the answer is known.
+        cache_imports: ``(type, attributes)``.
+        attestations: the lists and the provenance to be made of the result.
+        request: id of a sub-request, such as ``frontend.lint``.
+        policies: not an attribute: what the request says of sources.
+    """
+
+    filename: str = "Dockerfile"
+    named: bool = False
+    target: str = ""
+    context: str = ""
+    context_subdir: str = ""
+    context_key: str = "context"
+    dockerfile_key: str = "dockerfile"
+    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    input_metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    local_sessions: Mapping[str, str] = field(default_factory=dict[str, str])
+    platforms: tuple[Platform, ...] = ()
+    multi_platform: bool = False
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    pull: bool = True
+    local_images: bool = False
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
+    hostname: str = ""
+    network: NetworkMode = NetworkMode.DEFAULT
+    cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    attestations: Wanted = field(default_factory=Wanted)
+    request: str = ""
+    policies: Policies | None = None
+
+
+def read_attrs(given: Mapping[str, str]) -> Attrs:
+    """Check every value.
+
+    Raises:
+        UsageError: the first one that is wrong; `UnsupportedCap` for an unknown capability.
+    """
+    _check_caps(given.get("frontend.caps", ""))
+    build_args = _below(given, "build-arg:")
+    no_cache = given.get("no-cache")
+    stages = [name for name in (no_cache or "").split(",") if name]
+    platforms = platforms_from(given.get("platform", ""))
+    multi = _flag(given, "multi-platform") or build_args.get(
+        "BUILDKIT_MULTI_PLATFORM", ""
+    ).lower() in ("1", "true")
+    local_sessions = _below(given, "local-sessionid:")
+    mode = given.get("image-resolve-mode", "default")
+    if mode not in ("", "default", "pull", "local"):
+        raise UsageError(f"invalid image-resolve-mode: {mode}")
+    return Attrs(
+        filename=given.get("filename") or "Dockerfile",
+        named=bool(given.get("filename")) and given["filename"] != "Dockerfile",
+        target=given.get("target", ""),
+        context=given.get("context", ""),
+        context_subdir=given.get("contextsubdir", ""),
+        context_key=given.get("contextkey") or "context",
+        dockerfile_key=given.get("dockerfilekey")
+        or ("dockerfile" if not given.get("context") else ""),
+        build_args=build_args,
+        labels=_below(given, "label:"),
+        named_contexts=_below(given, "context:"),
+        input_metadata=_below(given, "input-metadata:"),
+        local_sessions=local_sessions,
+        platforms=platforms,
+        multi_platform=multi or len(platforms) > 1,
+        no_cache=no_cache is not None and not stages,
+        no_cache_filter=frozenset(name.lower() for name in stages),
+        pull=mode != "local",
+        local_images=mode == "local",
+        add_hosts=_hosts(given.get("add-hosts", "")),
+        ulimits=_ulimits(given.get("ulimit", "")),
+        shm_size_bytes=_shm_size(given.get("shm-size", "")),
+        resources=_resources(given),
+        hostname=given.get("hostname", ""),
+        network=_network(given.get("force-network-mode", "")),
+        cache_imports=_cache_imports(given),
+        attestations=read_attestations(given),
+        request=given.get("requestid", ""),
+    )
+
+
+def default_platform(attrs: Attrs) -> Platform:
+    """The platform of the result where only one is wanted."""
+    return attrs.platforms[0] if attrs.platforms else native_platform()
+
+
+def with_slashes(context: str) -> str:
+    """``docker-image:alpine`` may be said for ``docker-image://alpine``, and so for layouts."""
+    scheme, colon, rest = context.partition(":")
+    if colon and scheme in ("docker-image", "oci-layout") and not rest.startswith("//"):
+        return f"{scheme}://{rest}"
+    return context
+
+
+def _below(given: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {
+        key.removeprefix(prefix): value
+        for key, value in sorted(given.items())
+        if key.startswith(prefix) and key != prefix
+    }
+
+
+def _flag(given: Mapping[str, str], name: str) -> bool:
+    text = given.get(name, "")
+    if text.lower() not in ("", "0", "1", "true", "false", "t", "f"):
+        raise UsageError(f"invalid boolean value {text} for {name}")
+    return text.lower() in ("1", "true", "t")
+
+
+def _check_caps(text: str) -> None:
+    for item in filter(None, text.split(",")):
+        name, _, _ = item.partition("+")
+        if name not in CAPS:
+            raise UnsupportedCap(name)
+
+
+def _csv(text: str) -> list[str]:
+    for record in csv.reader([text]):
+        return [field.strip() for field in record if field.strip()]
+    return []
+
+
+def _hosts(text: str) -> tuple[tuple[str, str], ...]:
+    import ipaddress
+
+    hosts: list[tuple[str, str]] = []
+    for item in _csv(text):
+        name, equals, address = item.partition("=")
+        address = address.removeprefix("[").removesuffix("]")
+        try:
+            if not (name and equals):
+                raise ValueError
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise UsageError(
+                f"failed to parse additional hosts: invalid key-value pair: {item}"
+            ) from None
+        hosts.append((name, address))
+    return tuple(hosts)
+
+
+def _ulimits(text: str) -> tuple[tuple[str, int, int], ...]:
+    limits: list[tuple[str, int, int]] = []
+    for item in _csv(text):
+        name, equals, values = item.partition("=")
+        soft, _, hard = values.partition(":")
+        try:
+            if not (name and equals):
+                raise ValueError
+            limits.append((name, _int64(soft), _int64(hard or soft)))
+        except ValueError:
+            raise UsageError(f"failed to parse ulimit: invalid value {item}") from None
+    return tuple(sorted(limits))
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -1 << 63 <= value < 1 << 63:
+        raise ValueError
+    return value
+
+
+def _shm_size(text: str) -> int:
+    try:
+        size = int(text or "0")
+    except ValueError:
+        raise UsageError(f"failed to parse shm size: {text}") from None
+    if not 0 <= size < 1 << 63:
+        raise UsageError(f"failed to parse shm size: {text}")
+    return size
+
+
+# As the frontend calls them; the command line has other names [BLD-24].
+_RESOURCES = {
+    "memory": "memory",
+    "memswap": "memory-swap",
+    "cpushares": "cpu-shares",
+    "cpuperiod": "cpu-period",
+    "cpuquota": "cpu-quota",
+    "cpusetcpus": "cpuset-cpus",
+    "cpusetmems": "cpuset-mems",
+}
+
+
+def _resources(given: Mapping[str, str]) -> Resources:
+    limits = {ours: given[name] for name, ours in _RESOURCES.items() if given.get(name)}
+    return parse_resources(limits, parent=given.get("cgroup-parent", ""))
+
+
+def _network(text: str) -> NetworkMode:
+    try:
+        return _NETWORKS[text]
+    except KeyError:
+        raise UsageError(f"invalid network mode {text}: one of default, host, none") from None
+
+
+def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    text = given.get("cache-imports", "")
+    imports: list[tuple[str, Mapping[str, str]]] = []
+    if text:
+        try:
+            entries: list[dict[str, Any]] = json.loads(text)
+            for entry in entries:
+                given_attrs: dict[str, Any] = entry.get("Attrs") or {}
+                attrs = {str(key): str(value) for key, value in given_attrs.items()}
+                imports.append((str(entry.get("Type", "")), attrs))
+        except (ValueError, AttributeError, TypeError):
+            raise UsageError(f"failed to unmarshal cache-imports: {text[:80]}") from None
+    for reference in filter(None, given.get("cache-from", "").split(",")):
+        imports.append(("registry", {"ref": reference}))
+    return tuple(imports)
+
+
+def read_attestations(given: Mapping[str, str]) -> Wanted:
+    """Return the attestations that attributes ask for [ATT-1, ATT-3].
+
+    Raises:
+        UsageError: of a kind that there is not, or with an option that is wrong.
+    """
+    asked = {key.lower(): value for key, value in _below(given, "attest:").items()}
+    for key, value in _below(given, "build-arg:BUILDKIT_ATTEST_").items():
+        asked[key.lower()] = value
+    found: dict[str, Mapping[str, str]] = {}
+    for kind, text in asked.items():
+        options = options_of(text, f"attest:{kind}")
+        if options is not None:
+            options.pop("type", None)  # docker buildx repeats it in the value
+            found[kind] = options
+    return wanted(found)

@@ -1,0 +1,174 @@
+"""What a build of a client starts from: the Dockerfile and ignore files, read by its session [5.1]."""
+
+from __future__ import annotations
+
+import base64
+import json
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pybuild.daemon.builds.scope import Scope
+from pybuild.daemon.builds.trees import NoDirectory
+from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs
+from pybuild.daemon.frontend.remote import RemoteContext, below, load_context
+from pybuild.daemon.frontend.results import CONFIG
+from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.frontend.ignore import parse_ignore
+from pybuild.frontend.lowering.contexts import VertexContext
+from pybuild.frontend.syntax.physical import excerpts
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import Vertex
+
+MAX_DOCKERFILE_BYTES = 64 << 20
+_IGNORE = ".dockerignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A Dockerfile and what stands around it.
+
+    Attributes:
+        vertex: the step that read it, to which warnings belong.
+        context: what stands for the build context where that is no directory of the client.
+        excludes: by local source, the patterns of its ignore file.
+        named: trees that stand for named contexts.
+    """
+
+    data: bytes
+    filename: str
+    lines: Sequence[str]
+    vertex: Digest
+    context: Vertex | None
+    excludes: Mapping[str, tuple[str, ...]]
+    named: Mapping[str, VertexContext]
+
+
+async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex]) -> Definition:
+    """Read it.
+
+    Raises:
+        UserError: there is no Dockerfile, or an ignore file is wrong.
+    """
+    context: RemoteContext | None = None
+    if "context" in inputs:
+        context = RemoteContext(inputs["context"], await scope.snapshot(inputs["context"]))
+    elif attrs.context:
+        context = await load_context(scope, attrs)
+    for name, session in attrs.local_sessions.items():
+        scope.trees.use_session(name, session)
+    scope.trees.call("context", attrs.context_key)
+    title = f"[internal] load build definition from {attrs.filename}"
+    own_ignore: bytes | None = None
+    async with internal_step(title, scope.emit, scope.engine.clock) as step:
+        if "dockerfile" in inputs:
+            tree = await scope.snapshot(inputs["dockerfile"])
+            data, filename = await _from_tree(
+                scope, RemoteContext(inputs["dockerfile"], tree), attrs
+            )
+        elif context is not None and not attrs.dockerfile_key:
+            data, filename = await _from_tree(scope, context, attrs)
+        else:
+            data, filename, own_ignore = await _from_client(scope, attrs, step)
+    excludes: dict[str, tuple[str, ...]] = {}
+    if context is None:
+        if own_ignore is None:
+            async with internal_step(
+                f"[internal] load {_IGNORE}", scope.emit, scope.engine.clock
+            ) as step:
+                excludes["context"] = await _ignore(scope, attrs.context_key, step)
+        else:
+            excludes["context"] = _patterns(own_ignore)
+    named: dict[str, VertexContext] = {}
+    for name, value in attrs.named_contexts.items():
+        if value.startswith(INPUT):
+            named[name] = _input(name, value.removeprefix(INPUT), attrs, inputs)
+        if value.startswith(LOCAL):
+            key = name.partition("::")[0]
+            scope.trees.call(key, value.removeprefix(LOCAL))
+            title = f"[context {key}] load {_IGNORE}"
+            async with internal_step(title, scope.emit, scope.engine.clock) as step:
+                excludes[key] = await _ignore(scope, value.removeprefix(LOCAL), step)
+    return Definition(
+        data=data,
+        filename=filename,
+        lines=excerpts(data),
+        vertex=Digest.of(
+            b"internal:" + f"[internal] load build definition from {attrs.filename}".encode()
+        ),
+        context=None if context is None else _scoped(context.vertex, attrs.context_subdir),
+        excludes=excludes,
+        named=named,
+    )
+
+
+def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> VertexContext:
+    """Return the input *key* of the request as a named context.
+
+    Raises:
+        UserError: there is none, or its config cannot be read.
+    """
+    if key not in inputs:
+        raise UserError(f"invalid input {key} for {name}")
+    config: dict[str, Any] | None = None
+    given = attrs.input_metadata.get(key)
+    if given:
+        try:
+            config = json.loads(base64.b64decode(json.loads(given)[CONFIG]))
+        except KeyError:
+            pass
+        except (ValueError, TypeError) as error:
+            raise UserError(f"failed to parse the metadata of input {key}") from error
+    return VertexContext(name.partition("::")[0], inputs[key], config)
+
+
+def _scoped(context: Vertex, folder: str) -> Vertex:
+    return below(context, folder) if folder else context
+
+
+async def _from_client(
+    scope: Scope, attrs: Attrs, step: InternalStep
+) -> tuple[bytes, str, bytes | None]:
+    """Return the Dockerfile, its name, and the ignore file that is its own."""
+    name = posixpath.normpath(attrs.filename)
+    wanted = [name, name + _IGNORE]
+    if not attrs.named:
+        wanted.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
+    files = await scope.trees.files(attrs.dockerfile_key, wanted, MAX_DOCKERFILE_BYTES, step)
+    for found in (name, wanted[-1] if not attrs.named else name):
+        if found in files:
+            return files[found], posixpath.basename(found), files.get(found + _IGNORE)
+    raise UserError(
+        f"failed to read dockerfile: open {posixpath.basename(name)}: no such file or directory"
+    )
+
+
+async def _from_tree(scope: Scope, context: RemoteContext, attrs: Attrs) -> tuple[bytes, str]:
+    name = context.dockerfile or posixpath.normpath(attrs.filename)
+    names = [name]
+    if posixpath.basename(name) == "Dockerfile":
+        names.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
+    for one in names:
+        data = await scope.read(context.tree, one, MAX_DOCKERFILE_BYTES)
+        if data is not None:
+            return data, one
+    raise UserError(f"failed to read dockerfile: open {name}: no such file or directory")
+
+
+async def _ignore(scope: Scope, local: str, step: InternalStep) -> tuple[str, ...]:
+    """Return the patterns of a directory's ignore file; none where the client has no such
+    directory, which matters only once something is copied from it."""
+    try:
+        files = await scope.trees.files(local, [_IGNORE], MAX_DOCKERFILE_BYTES, step)
+    except NoDirectory:
+        return ()
+    return _patterns(files[_IGNORE]) if _IGNORE in files else ()
+
+
+def _patterns(data: bytes) -> tuple[str, ...]:
+    try:
+        return parse_ignore(data)
+    except PybuildError as error:
+        raise UserError(f"failed parsing {_IGNORE}: {error.message}") from error

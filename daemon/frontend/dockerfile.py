@@ -1,0 +1,211 @@
+"""The Dockerfile frontend for clients of the server: reads by their session, answers references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from pybuild.buildkit.llb.write import WriteOptions, write
+from pybuild.buildkit.pb.ops import Definition as LlbDefinition
+from pybuild.builds.epoch import Epochs
+from pybuild.daemon.builds.attestations import scan_reference
+from pybuild.daemon.builds.scope import Scope
+from pybuild.daemon.builds.status import Teller
+from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes
+from pybuild.daemon.frontend.definition import Definition, read_definition
+from pybuild.daemon.frontend.lowered import gateway_config
+from pybuild.daemon.frontend.offered import sbom_of
+from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
+from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
+from pybuild.daemon.frontend.usedpaths import used_paths
+from pybuild.daemon.frontend.wirerules import as_told
+from pybuild.engine.host import native_platform
+from pybuild.exporter.attest.sbom import CORE
+from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    Lowered,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.lowering.lower import lower
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.image.attestation import SPDX
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
+from pybuild.model.events import BuildWarning
+from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
+from pybuild.model.platform import Platform
+from pybuild.model.policy import Undecided
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the frontend gives; *lowered* by the id of the reference that it belongs to."""
+
+    result: Result
+    lowered: Mapping[str, Lowered]
+
+
+async def solve_dockerfile(
+    scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex], teller: Teller
+) -> Answer:
+    """Return one reference a platform, or the answer to a sub-request; nothing has run yet.
+
+    Raises:
+        UserError: with the lines it is about. EnvironmentFault: something is out of reach.
+    """
+    check_request(attrs.request)
+    definition = await read_definition(scope, attrs, inputs)
+    scope.files[definition.filename] = definition.data
+    return await _answer(scope, attrs, definition, teller)
+
+
+async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Teller) -> Answer:
+    platforms = attrs.platforms or (native_platform(),)
+
+    async def images(need: NeedImages) -> Mapping[ImageRequest, ResolvedImage]:
+        return await scope.resolve(need, pull=attrs.pull)
+
+    if attrs.request:
+        options = _options(attrs, definition, default_platform(attrs))
+        answering = partial(answer_subrequest, attrs, definition, options, images)
+        return Answer(await scope.decided_of(answering), {})
+    lowered: list[Lowered] = []
+    epochs = Epochs(scope.sources, scope.emit, scope.engine.clock)
+    for platform in platforms:
+        options = _options(attrs, definition, platform)
+        known: dict[ImageRequest, ResolvedImage] = {}
+        try:
+            dockerfile = parse_dockerfile(definition.data, definition.filename)
+            options = await scope.decided_of(partial(epochs.settle, dockerfile, options))
+            lowering = partial(lower, dockerfile, options, known)
+            while isinstance(found := await scope.decided(lowering), NeedImages):
+                known |= await images(found)
+        except UserError:
+            _warn_before_error(definition, options, known, teller)
+            raise
+        looked_at = {name: scope.owned(vertex) for name, vertex in found.scans.items()}
+        lowered.append(replace(found, result=scope.owned(found.result), scans=looked_at))
+    scans = await _scans(scope, attrs, lowered)
+    targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
+    scope.trees.will_use(used_paths(*targets))
+    _warn(lowered[0].warnings, definition, teller)
+    answer = _result(scope, attrs, platforms, lowered)
+    ids = [key for key, _ in answer.result.platforms()]
+    offered = {key: (sbom_of(scan, CORE, SPDX),) for key, scan in zip(ids, scans, strict=False)}
+    return replace(answer, result=replace(answer.result, attestations=offered))
+
+
+async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list[Reference]:
+    """Return for each platform what a scanner makes of it, if that is wanted [ATT-3]."""
+    sbom = attrs.attestations.sbom
+    if sbom is None:
+        return []
+    return [
+        await scan_reference(
+            scope,
+            sbom,
+            str(one.platform),
+            one.result,
+            one.scans,
+            pull=attrs.pull,
+            ignore_cache=attrs.no_cache,
+        )
+        for one in lowered
+    ]
+
+
+def _warn(warnings: Iterable[BuildWarning], definition: Definition, teller: Teller) -> None:
+    for warning in warnings:
+        teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
+
+
+def _warn_before_error(
+    definition: Definition,
+    options: LowerOptions,
+    known: Mapping[ImageRequest, ResolvedImage],
+    teller: Teller,
+) -> None:
+    """Tell what the checks have to say about a file that cannot be built."""
+    try:
+        checked = Check(definition.data, definition.filename, options).run(known)
+    except Undecided:  # about a source that was not come upon
+        return
+    if isinstance(checked, Checked):
+        _warn((finding.warning() for finding in checked.findings), definition, teller)
+
+
+def _result(
+    scope: Scope, attrs: Attrs, platforms: tuple[Platform, ...], lowered: list[Lowered]
+) -> Answer:
+    references = [
+        Reference(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
+    ]
+    metadata = {
+        PLATFORMS: platforms_document([(str(one.platform), one.platform) for one in lowered])
+    }
+    by_id = {ref.id: one for ref, one in zip(references, lowered, strict=True)}
+    if not attrs.multi_platform:
+        metadata[CONFIG] = gateway_config(lowered[0])
+        if lowered[0].epoch is not None:
+            metadata[EPOCH] = str(lowered[0].epoch).encode()
+        return Answer(Result(single=references[0], metadata=metadata), by_id)
+    many: dict[str, Reference | None] = {}
+    for platform, reference, one in zip(platforms, references, lowered, strict=True):
+        metadata[f"{CONFIG}/{platform}"] = gateway_config(one)
+        if one.epoch is not None:
+            metadata[f"{EPOCH}/{platform}"] = str(one.epoch).encode()
+        many[str(platform)] = reference
+    metadata[PLATFORMS] = platforms_document(
+        [
+            (str(asked), one.platform if asked.os == "windows" else asked)
+            for asked, one in zip(platforms, lowered, strict=True)
+        ]
+    )
+    return Answer(Result(many=many, metadata=metadata), by_id)
+
+
+def _write(scope: Scope, result: Vertex) -> LlbDefinition:
+    """Return the definition of a result in the client's terms."""
+    ops = [vertex.op for vertex in walk(result)]
+    options = WriteOptions(
+        locals=scope.trees.queries(op for op in ops if isinstance(op, LocalSource)),
+        layouts={
+            op.path: op.path.partition("@")[0] for op in ops if isinstance(op, OciLayoutSource)
+        },
+        files=scope.files,
+    )
+    return write(result, options)
+
+
+def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerOptions:
+    named = {
+        name: "." if value.startswith((LOCAL, INPUT)) else with_slashes(value)
+        for name, value in attrs.named_contexts.items()
+    }
+    return LowerOptions(
+        target=attrs.target,
+        build_args=attrs.build_args,
+        target_platform=platform,
+        build_platform=native_platform(),
+        platform_explicit=bool(attrs.platforms),
+        named_contexts=named,
+        context_trees=definition.named,
+        no_cache=attrs.no_cache,
+        no_cache_filter=attrs.no_cache_filter,
+        labels=attrs.labels,
+        network=attrs.network,
+        add_hosts=attrs.add_hosts,
+        ulimits=attrs.ulimits,
+        shm_size_bytes=attrs.shm_size_bytes,
+        resources=attrs.resources,
+        local_excludes=definition.excludes,
+        context=definition.context,
+        multi_platform=attrs.multi_platform,
+        hostname=attrs.hostname,
+        policies=attrs.policies,
+    )

@@ -1,5 +1,0 @@
-"""Messages of content.proto; written by scripts/protos, typed by the stub beside it."""
-
-from pybuild.daemon.pb.pool import fill
-
-fill(globals(), "content.proto")

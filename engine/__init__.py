@@ -1,0 +1,1 @@
+"""The engine: what every build is handed, opened once and closed once."""

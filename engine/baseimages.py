@@ -1,0 +1,338 @@
+"""Base images: from a name to a manifest, a config and the facts about its layers.
+
+Only metadata moves here; layers are fetched when a step or an output needs them [ARC-7].
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
+from pybuild.cache.content.resolutions import Resolutions
+from pybuild.cache.records.imported import FROM_CACHE, LAYER
+from pybuild.cache.store import Store
+from pybuild.engine.layerproof import Aside, needs_proof, place_of, prove
+from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.executor.fetch import LayerGone
+from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
+from pybuild.image.layer.compression import LayerSource
+from pybuild.image.manifest import (
+    MAX_CONFIG_BYTES,
+    Manifest,
+    choose,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
+from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+from pybuild.model.events import Emit
+from pybuild.model.missing import BlobMissing
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.cache.content.blobwriter import Follower
+    from pybuild.registry.client.client import Client
+    from pybuild.registry.client.pull import ResolvedManifest
+
+_MOST_LAYER_BYTES = 1 << 38  # a bomb of more takes too long to defuse
+Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
+
+
+class ImageSourceResolver:
+    """Finds images: the local store, then what was resolved before, then the registry [FROM-18].
+
+    Args:
+        cache_client: for layers of caches, if another one is.
+        is_guest: the store has what others brought: whoever asks shows each time that it may read.
+
+    Attributes:
+        used: what was asked for and found, and whether the local store had it under that name; a
+            memo of the build holds while these answers would be the same.
+        damaged: blobs of layout directories that turned out not to be what their names say.
+        lenders: who copies a blob into the store from what is no directory here, by the name that
+            a layer's record has as its layout.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: Callable[[], Client],
+        cache_client: Callable[[], Client] | None = None,
+        *,
+        is_guest: bool = False,
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._cache_client = cache_client or client
+        self.resolutions = Resolutions(store.names_dir)
+        self._fetching: dict[str, asyncio.Lock] = {}
+        self.used: list[tuple[ImageRequest, Digest, bool]] = []
+        self.damaged: set[tuple[str, Digest]] = set()
+        self.lenders: dict[str, Lender] = {}
+        self.is_guest = is_guest
+
+    async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
+        """Return the manifest and config of *request*.
+
+        Args:
+            pull: ask the registry even if the answer is known.
+
+        Raises:
+            UserError: no such image; EnvironmentFault: the registry cannot be reached.
+        """
+        reference, platform = request.reference, request.platform
+        if request.layout:
+            return await asyncio.to_thread(self._of_layout, request)
+        manifest = None if pull else await asyncio.to_thread(self._local, reference, platform)
+        is_local = manifest is not None
+        if manifest is None and not pull and not self.is_guest:
+            manifest = self._whole(self.resolutions.get(reference, platform), platform)
+        if manifest is None:
+            found = await self._ask(reference, platform)
+            if self.is_guest:
+                await self._prove(reference, found)
+            for data in (found.config_bytes, found.manifest_bytes, *reversed(found.indexes)):
+                await asyncio.to_thread(self._store.blobs.put, data)
+            manifest = found.manifest
+            self.resolutions.put(reference, platform, manifest)
+        self.used.append((request, manifest.digest, is_local))
+        return self.describe(manifest, reference)
+
+    async def _prove(self, reference: Reference, found: ResolvedManifest) -> None:
+        config = parse_config(found.config_bytes)
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+
+        async def bring(layer: Descriptor, aside: Aside) -> None:
+            await self._client().pull_blob(reference, layer, aside)
+
+        for layer, diff_id in zip(found.layers, diff_ids, strict=False):
+            if needs_proof(self._store, diff_id, place_of(str(reference))):
+                await prove(self._store, layer, diff_id, bring)
+
+    async def _ask(self, reference: Reference, platform: Platform) -> ResolvedManifest:
+        """Ask the registry; where there is none to ask, what is wrong with ours is the news."""
+        from pybuild.registry.client.pull import resolve_image
+
+        try:
+            return await resolve_image(self._client(), reference, platform)
+        except PybuildError as error:
+            lacks = await asyncio.to_thread(self._lacks, str(reference))
+            if lacks:
+                error.message = f"the store has {reference.familiar}, but {lacks}: {error.message}"
+                error.hints += (f"build, load or pull {reference.familiar} again",)
+            raise
+
+    def _lacks(self, name: str) -> str:
+        """Return which document of an image of the store is gone or was damaged, if one is."""
+        try:
+            found = self._store.images.resolve(name)
+            while found is not None:
+                document = parse_manifest(self._store.blobs.read(found.digest), found.media_type)
+                if isinstance(document, Manifest):
+                    self._store.blobs.read(document.config.digest)
+                    return ""
+                found = next(iter(document.manifests), None)
+        except BlobMissing as missing:
+            return str(missing)
+        except PybuildError as error:
+            return error.message
+        return ""
+
+    def _of_layout(self, request: ImageRequest) -> ResolvedImage:
+        """Take the manifest and config out of a layout directory; layers are left in it [NC-1]."""
+        path, tag, digest = parse_layout(request.layout)
+        layout = LayoutDirectory(path)
+        manifest, document = layout.choose(layout.find(tag, digest), request.platform)
+        for blob in (document.config, manifest):
+            self._store.blobs.put(layout.read(blob, MAX_CONFIG_BYTES))
+        return self.describe(manifest, request.reference, layout.path)
+
+    def describe(
+        self, manifest: Descriptor, reference: Reference, layout: str = ""
+    ) -> ResolvedImage:
+        """Read a manifest and config that are in the store, and note where its layers are found.
+
+        Args:
+            layout: the layout directory that has the layers; empty for a registry.
+        """
+        document = self._manifest(manifest)
+        config = parse_config(self._store.blobs.read(document.config.digest))
+        layers = list(document.layers)
+        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
+        if len(layers) != len(diff_ids):
+            raise UserError(
+                f"image {reference}: manifest has {len(layers)} layers,"
+                f" config has {len(diff_ids)} diff ids"
+            )
+        note_layers(self._store, reference, layers, diff_ids, layout)
+        return ResolvedImage(
+            digest=manifest.digest,
+            config=config,
+            layer_count=len(layers),
+            platform=Platform.from_json(config),
+        )
+
+    def _local(self, reference: Reference, platform: Platform) -> Descriptor | None:
+        """An image that was built or pulled here under this name; it stays, whoever takes that."""
+        found = self._store.images.held(str(reference), self._store.lease)
+        return self._whole(found, platform)
+
+    def _whole(self, descriptor: Descriptor | None, platform: Platform) -> Descriptor | None:
+        """The platform's manifest, if it and its config are in the store."""
+        try:
+            manifest = self._choose(descriptor, platform) if descriptor else None
+            return manifest if manifest is not None and self._is_whole(manifest) else None
+        except BlobMissing:  # its bytes were damaged: as good as not there
+            return None
+
+    def _choose(self, descriptor: Descriptor, platform: Platform) -> Descriptor | None:
+        """The platform's manifest where *descriptor* is an index, itself where it is a manifest."""
+        if descriptor.media_type in MANIFEST_TYPES:
+            return descriptor
+        if not self._store.blobs.holds(descriptor):
+            return None
+        data = self._store.blobs.read(descriptor.digest)
+        return choose(parse_index(data, descriptor.media_type), platform)
+
+    def _is_whole(self, manifest: Descriptor) -> bool:
+        if not self._store.blobs.holds(manifest):
+            return False
+        config = self._manifest(manifest).config
+        return self._store.blobs.holds(config) and bool(self._store.blobs.read(config.digest))
+
+    def _manifest(self, descriptor: Descriptor) -> Manifest:
+        data = self._store.blobs.read(descriptor.digest)
+        document = parse_manifest(data, descriptor.media_type)
+        if not isinstance(document, Manifest):
+            raise EnvironmentFault(f"{descriptor.digest} is an index where a manifest belongs")
+        return document
+
+    async def fetch(
+        self,
+        delta: str,
+        emit: Emit,
+        *,
+        follower: Follower | None = None,
+        is_compared: bool = False,
+    ) -> None:
+        """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
+        facts = self._store.records.get(LAYER, delta)
+        if facts is None:
+            raise EnvironmentFault(
+                f"layer {delta} is neither in the store nor known to any registry",
+                hints=["build with --pull to resolve the base image again"],
+            )
+        if not facts.get(FROM_CACHE):
+            await self._fetch(facts, emit, follower)
+            return
+        try:
+            await self._fetch(facts, emit, follower)
+        except PybuildError as error:
+            missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
+            raise LayerGone(delta, error.message, everywhere=not missing) from error
+        if not facts.get("checked") and not is_compared:
+            await self._check(delta, facts)
+
+    async def _check(self, delta: str, facts: dict[str, Any]) -> None:
+        """Compare a cached layer with its diffID: nothing but the cache's word binds the two.
+
+        Raises:
+            LayerGone: it is another layer.
+        """
+        path = self._store.blobs.path(facts["descriptor"]["digest"])
+        try:
+            found = await asyncio.to_thread(_diff_id, path)
+        except PybuildError as error:
+            raise LayerGone(delta, error.message) from error
+        if found != facts["diff_id"]:
+            raise LayerGone(delta, f"cached layer {facts['diff_id']}: got {found}")
+        known = {**facts, "checked": True}
+        await asyncio.to_thread(self._store.records.put, LAYER, delta, known)
+
+    async def _fetch(self, facts: dict[str, Any], emit: Emit, follower: Follower | None) -> None:
+        descriptor = Descriptor.from_json(facts["descriptor"])
+        lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
+        async with lock, AsyncExitStack() as stack:
+            await asyncio.to_thread(self._store.lease.add, "blob", descriptor.digest)
+            if self._store.blobs.holds(descriptor):
+                return
+            if self._store.room is not None:
+                room = self._store.room.reserved(descriptor.size)
+                await asyncio.to_thread(stack.enter_context, room)
+            layout = facts.get("layout")
+            if not (facts.get("reference") or layout):
+                raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
+            self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
+            if layout in self.lenders:
+                title = f"[internal] copy {descriptor.digest.short} of {layout}"
+                async with internal_step(title, emit, self._store.clock) as step:
+                    await self.lenders[layout](descriptor, step)
+                return
+            if layout:
+                title = f"[internal] copy {descriptor.digest.short} of {layout}"
+                async with internal_step(title, emit, self._store.clock):
+                    source = await asyncio.to_thread(LayoutDirectory, layout)
+                    try:
+                        await asyncio.to_thread(source.copy, descriptor, self._store)
+                    except PybuildError:
+                        self.damaged.add((layout, descriptor.digest))  # or gone, as good as that
+                        raise
+                return
+            reference = Reference.parse(facts["reference"])
+            title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
+            async with internal_step(title, emit, self._store.clock) as step:
+                blobs = self._store.blobs
+                if follower is not None:
+                    blobs = blobs.followed_by(follower)
+                client = self._cache_client() if facts.get(FROM_CACHE) else self._client()
+                try:
+                    await client.pull_blob(reference, descriptor, blobs, step.transfer)
+                except PybuildError as error:
+                    error.message = (
+                        f"layer {descriptor.digest} of {reference.familiar} is not in the store and"
+                        f" cannot be fetched: {error.message}"
+                    )
+                    error.hints += (
+                        f"push the image to {reference.host} again, if that lost or damaged it",
+                        "or build or load it here",
+                    )
+                    raise
+
+
+def _diff_id(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        source = LayerSource(file.read, _MOST_LAYER_BYTES)
+        source.drain()
+        return source.diff_id
+
+
+def note_layers(
+    store: Store,
+    reference: Reference,
+    layers: list[Descriptor],
+    diff_ids: list[Digest],
+    layout: str = "",
+) -> None:
+    """Record, for each layer of an image, what it is and where it can be fetched."""
+    # A layout's name is the context's: no repository that a registry could mount from.
+    place = {"reference": "", "layout": layout} if layout else {"reference": str(reference)}
+    parents: list[str] = []
+    for layer, diff_id in zip(layers, diff_ids, strict=True):
+        delta = "sha256-" + diff_id.hex
+        store.lease.add("delta", delta)  # first, or a prune in between would drop the record
+        known = store.records.get(LAYER, delta)
+        if known is None or not place.items() <= known.items():
+            facts: dict[str, Any] = {
+                "diff_id": diff_id,
+                "descriptor": layer.to_json(),
+                **place,
+                "parents": list(parents),
+            }
+            store.records.put(LAYER, delta, facts)
+        parents.append(delta)

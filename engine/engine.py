@@ -1,0 +1,215 @@
+"""The engine: the store, workers, solver, base images and registry clients that builds are handed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+
+from pybuild.cache.content.rollinglease import RollingLease
+from pybuild.cache.disk.extent import Extent
+from pybuild.cache.records.results import Results
+from pybuild.cache.store import Store
+from pybuild.engine.baseimages import ImageSourceResolver
+from pybuild.engine.host import SystemClock
+from pybuild.engine.limits import ceiling_of
+from pybuild.engine.paths import certificate_directories
+from pybuild.engine.settings import Settings
+from pybuild.executor import network
+from pybuild.executor.layers import Layers
+from pybuild.executor.workers.workers import Workers
+from pybuild.model.clock import Clock
+from pybuild.registry.client.hosts import Hosts
+from pybuild.solver.drive import Solver
+
+if TYPE_CHECKING:
+    from pybuild.executor.workers.launch import Ahead
+    from pybuild.registry.client.client import Client
+    from pybuild.registry.client.credentials import Credentials
+
+
+class Closing(Protocol):
+    """A resource that is open until it is closed."""
+
+    async def close(self) -> None: ...
+
+
+_Kept = TypeVar("_Kept", bound=Closing)
+
+
+class Engine:
+    """A store, workers, a solver and a registry client, for any number of builds.
+
+    Use as an async context manager; leaving it ends the workers and closes the store.
+
+    Args:
+        ahead: workers that were started already.
+        to_read: nothing is to be built or freed; see `Store.open`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        ahead: Ahead | None = None,
+        *,
+        to_read: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._to_read = to_read
+        self._ahead = ahead
+        self.clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
+        self._client: Client | None = None
+        self._cache_client: Client | None = None
+        self._mountpoint: str | None = None
+        self._held: set[Closing] = set()
+        self._shared: dict[Hashable, Closing] = {}
+
+    async def __aenter__(self) -> Self:
+        # What may complain comes before what must be ended: the configuration, then the store.
+        self._hosts = Hosts(
+            self.settings.registries, certificate_directories=certificate_directories()
+        )
+        self.workers = Workers(runtime=self.settings.runtime, ahead=self._ahead)
+        self._stack.push_async_callback(self.workers.close)
+        self._loop = asyncio.get_running_loop()
+        self.store = Store.open(
+            self.settings.root,
+            self.clock,
+            warn=self._warn,
+            remover=None if os.geteuid() == 0 else self._remove,
+            measurer=None if os.geteuid() == 0 else self._measure,
+            to_read=self._to_read,
+        )
+        # In a thread: the store's janitor may be waiting for one of our workers.
+        self._stack.push_async_callback(asyncio.to_thread, self.store.close)
+        ceiling = ceiling_of(self.store, self.settings)
+        if ceiling and not self._to_read:
+            from pybuild.cache.space.ceiling import keep_below
+
+            keep_below(self.store, ceiling)
+            self.workers.room = self.store.room
+        self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
+        self.rolling = RollingLease(self.store.leases)
+        self._stack.callback(self.rolling.close)
+        self.results = Results(self.store, self.rolling)
+        self.solver = Solver(self.results, self.clock, self.settings.max_parallelism)
+        self._stack.push_async_callback(self._release_all)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def client(self) -> Client:
+        """The registry client, made when the network is first needed."""
+        if self._client is None:
+            self._client = self._client_of(self._hosts)
+            self._stack.push_async_callback(self._client.close)
+        return self._client
+
+    def cache_client(self) -> Client:
+        """The same for caches, which a build does not wait for as it does for images."""
+        if self._cache_client is None:
+            self._cache_client = self.client().impatient()
+        return self._cache_client
+
+    def credentials(self) -> Credentials:
+        """What registries are told of who asks."""
+        from pybuild.registry.client.credentials import DockerCredentials
+
+        return DockerCredentials(os.environ)
+
+    def _client_of(self, hosts: Hosts) -> Client:
+        from pybuild.registry.client.client import Client
+
+        return Client(hosts, self.credentials(), clock=self.clock, environ=os.environ)
+
+    @asynccontextmanager
+    async def client_for(self, insecure_hosts: Sequence[str]) -> AsyncGenerator[Client]:
+        """Give the registry client, or one of its own that trusts *insecure_hosts* blindly [REG-9]."""
+        if not insecure_hosts:
+            yield self.client()
+            return
+        hosts = self._hosts
+        for host in insecure_hosts:
+            hosts = hosts.insecure(host)
+        client = self._client_of(hosts)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    def shared(self, key: Hashable, make: Callable[[], _Kept]) -> _Kept:
+        """Return the one resource that all builds use as *key*; open until the engine ends."""
+        if key not in self._shared:
+            self._shared[key] = resource = make()
+            self.hold(resource)
+        return cast("_Kept", self._shared[key])
+
+    def near(self, repository: str) -> list[str]:
+        """*repository* and where mirrors have it: what was pulled through one can be mounted there."""
+        host, _, path = repository.partition("/")
+        places = [repository]
+        for mirror in self._hosts.mirrors(host):
+            below = mirror.prefix.removeprefix("/v2").strip("/")
+            places.append("/".join(part for part in (mirror.netloc, below, path) if part))
+        return places
+
+    def _remove(self, path: str) -> int:
+        """Delete a tree whose files belong to ids of the user namespace (not on our loop)."""
+        work = self.workers.call("pybuild.executor.files.removing:remove", {"path": path})
+        return int(asyncio.run_coroutine_threadsafe(work, self._loop).result()["freed"])
+
+    def _measure(self, path: str) -> Extent:
+        """Measure such a tree (not on our loop)."""
+        work = self.workers.call("pybuild.executor.files.measuring:measure", {"path": path})
+        found = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return Extent(int(found["size"]), bool(found["alone"]))
+
+    def _warn(self, message: str) -> None:
+        """What the store found wrong and mended; any thread."""
+        sys.stderr.write(f"warning: {message}\n")
+
+    async def userxattr(self) -> bool:
+        """Whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""
+        return await self.workers.isolation() != "root"
+
+    def layers(self) -> Layers:
+        """What makes deltas present on disk; leased until the engine ends."""
+        return Layers(self.store, self.workers, self.images, self.store.lease)
+
+    async def tree_args(self, lowers: list[str]) -> dict[str, Any]:
+        """What a worker must be told to mount the tree of *lowers*, directories base first."""
+        return {
+            "lowers": lowers,
+            "userxattr": await self.userxattr(),
+            "mount_dir": self.mount_dir(),
+        }
+
+    def mount_dir(self) -> str:
+        """An empty directory; each worker mounts on it in a namespace of its own."""
+        if self._mountpoint is None:
+            self._mountpoint = self.store.scratch("mount")
+            os.mkdir(self._mountpoint)
+        return self._mountpoint
+
+    def resolv_conf(self, *, host_network: bool) -> str:
+        """The resolver configuration of a step or container [SBX-10]."""
+        return network.step_resolv_conf(host_network=host_network, dns=self.settings.dns)
+
+    def hold(self, resource: Closing) -> None:
+        """Keep *resource* open until it is released, or the engine ends."""
+        self._held.add(resource)
+
+    async def release(self, resource: Closing) -> None:
+        """Close a resource; idempotent."""
+        self._held.discard(resource)
+        await resource.close()
+
+    async def _release_all(self) -> None:
+        for resource in list(self._held):
+            await self.release(resource)

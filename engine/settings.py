@@ -1,0 +1,260 @@
+"""The configuration file: TOML, its keys after ``buildkitd.toml`` where that has one [DMN].
+
+```toml
+root = "/var/lib/pybuild"
+
+[registry."docker.io"]
+mirrors = ["mirror.example:5000"]
+
+[registry."mirror.example:5000"]
+http = true
+insecure = false
+ca = ["/etc/pybuild/ca.pem"]
+keypair = [{ key = "/etc/pybuild/key.pem", cert = "/etc/pybuild/cert.pem" }]
+
+[worker.oci]
+max-parallelism = 16
+gc = true
+reservedSpace = "10GB"
+maxUsedSpace = "60%"
+minFreeSpace = "20%"
+binary = "crun"  # an OCI runtime for steps; left out: our own sandbox
+
+[cache]
+max = "20GB"
+
+[cache.mounts."go-build"]  # by the mount's id; "*" is for those that are not named
+max = "2GB"
+max-age = "30d"
+
+insecure-entitlements = ["network.host", "security.insecure"]
+provenanceEnvDir = "/etc/pybuild/provenance.d"
+
+[grpc]
+address = ["tcp://0.0.0.0:1234"]
+
+[grpc.tls]
+cert = "/etc/pybuild/server.pem"
+key = "/etc/pybuild/server-key.pem"
+ca = "/etc/pybuild/clients.pem"
+
+[dns]
+nameservers = ["192.0.2.1"]
+options = ["edns0"]
+searchDomains = ["example.com"]
+
+[network]
+mode = "isolated"  # or "host", the default
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+from typing import Any
+
+from pybuild.cache.content.cachemounts import MountLimit
+from pybuild.engine.paths import config_file, default_root
+from pybuild.engine.table import Table, read_toml
+from pybuild.model.dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dns:
+    """What overrides the host's resolver settings inside steps [DMN-4]."""
+
+    nameservers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    search_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the store may take of the disk, as written: bytes, ``10GB``, ``60%``; empty: default.
+
+    Attributes:
+        enabled: free space after builds at all.
+    """
+
+    enabled: bool = True
+    reserved_space: str = ""
+    max_used_space: str = ""
+    min_free_space: str = ""
+
+
+class Share(StrEnum):
+    """With whom a client of the build server shares what its builds make.
+
+    NONE: nobody, not even its own next build: its store goes when the build ends.
+    OWN: its own builds.
+    ALL: the other clients that share so: equal steps, layers, commits and files are found.
+    """
+
+    OWN = "own"
+    ALL = "all"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """What the build server alone looks at [DMN-1].
+
+    Attributes:
+        addresses: where it listens.
+        cert, key, ca: of its side of TLS; with *ca*, clients must have a certificate too.
+        entitlements: what clients may grant their builds.
+        labels: of its worker.
+        provenance_dir: where JSON files say what provenance tells of the machine.
+        share: what clients share, but for those that *clients* names.
+    """
+
+    addresses: tuple[str, ...] = ()
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    entitlements: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    provenance_dir: str = ""
+    share: Share = Share.OWN
+    clients: Mapping[str, Share] = field(default_factory=dict[str, Share])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the configuration file and the environment say.
+
+    Attributes:
+        registries: per host, the table as written; `registry.client.hosts` knows its keys and checks them.
+        max_parallelism: how many steps may run at once; 0 is the default of the machine.
+        durable: a build is done when all of it is on the disk.
+        runtime: the OCI runtime that runs steps; empty: our own sandbox.
+        isolated_network: steps that ask for no other network get one of their own.
+        cache_max: what the store never takes more than, as written; empty: no ceiling.
+        mounts: limits of cache mounts by id; ``*`` for those that are not named.
+        registry_server: the table as written; `pybuild.arguments.servesettings` knows its keys.
+    """
+
+    root: str
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    max_parallelism: int = 0
+    durable: bool = False
+    runtime: str = ""
+    isolated_network: bool = False
+    dns: Dns = Dns()
+    limits: Limits = Limits()
+    cache_max: str = ""
+    mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
+    daemon: Daemon = Daemon()
+    registry_server: Table = field(default_factory=lambda: Table("", "registry-server", {}))
+
+
+_OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels") + (
+    "binary",
+)
+_DAEMON = ("insecure-entitlements", "provenanceEnvDir", "registry-server")
+# Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
+_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode")
+_IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
+    "proxyNetwork",
+)
+
+
+def load_settings(
+    config: str = "", root: str = "", runtime: str = "", cache_max: str = ""
+) -> Settings:
+    """Read the configuration that applies; flags and $PYBUILD_ROOT win over the file.
+
+    Raises:
+        UsageError: no such file, not TOML, unknown key, or a value of the wrong type.
+    """
+    import os
+
+    path = config_file(config)
+    table = read_toml(path) if path else {}
+    reader = Table(path or "", "", table)
+    registries = {
+        host: reader.child("registry").child(host).as_dict()
+        for host in reader.child("registry").keys_any()
+    }
+    worker = reader.child("worker")
+    oci = worker.child("oci")
+    dns = reader.child("dns")
+    grpc = reader.child("grpc")
+    tls = grpc.child("tls")
+    clients = reader.child("daemon")
+    named = clients.child("clients").keys_any()
+    cache = reader.child("cache")
+    mounts = cache.child("mounts")
+    if cache_max:
+        from pybuild.cache.space.filters import parse_size
+
+        parse_size(cache_max, 1)
+    settings = Settings(
+        root=os.path.abspath(root) if root else default_root(reader.text("root")),
+        registries=registries,
+        max_parallelism=oci.number("max-parallelism"),
+        durable=reader.boolean("durable", False),
+        runtime=runtime or oci.text("binary"),
+        limits=Limits(
+            enabled=oci.boolean("gc", True),
+            reserved_space=oci.size("reservedSpace"),
+            max_used_space=oci.size("maxUsedSpace"),
+            min_free_space=oci.size("minFreeSpace"),
+        ),
+        cache_max=cache_max or cache.size("max"),
+        mounts={id: _mount_limit(mounts.child(id)) for id in mounts.keys_any()},
+        isolated_network=reader.child("network").choice("mode", ("host", "isolated")) == "isolated",
+        dns=Dns(
+            nameservers=dns.addresses("nameservers"),
+            options=dns.words("options"),
+            search_domains=dns.words("searchDomains"),
+        ),
+        registry_server=reader.child("registry-server"),
+        daemon=Daemon(
+            addresses=grpc.texts("address"),
+            cert=tls.text("cert"),
+            key=tls.text("key"),
+            ca=tls.text("ca"),
+            entitlements=reader.texts("insecure-entitlements"),
+            provenance_dir=reader.text("provenanceEnvDir"),
+            share=_share(clients),
+            clients={name: _share(clients.child("clients").child(name)) for name in named},
+            labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
+        ),
+    )
+    for part, known in (
+        (
+            reader,
+            ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache", "daemon")
+            + (*_DAEMON, *_IGNORED),
+        ),
+        (worker, ("oci", "containerd")),
+        (oci, (*_OCI, *_OCI_IGNORED)),
+        (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
+        (tls, ("cert", "key", "ca")),
+        (clients, ("share", "clients")),
+        *((clients.child("clients").child(name), ("share",)) for name in named),
+        (dns, ("nameservers", "options", "searchDomains")),
+        (reader.child("network"), ("mode",)),
+        (cache, ("max", "mounts")),
+        *((mounts.child(id), ("max", "max-age")) for id in mounts.keys_any()),
+    ):
+        part.only(known)
+    return settings
+
+
+def _share(table: Table) -> Share:
+    return Share(table.choice("share", tuple(Share)))
+
+
+def _mount_limit(table: Table) -> MountLimit:
+    from pybuild.cache.space.filters import parse_size
+
+    size = table.size("max", "a size such as 10GB")
+    if size.endswith("%"):
+        raise table.wrong("max", "a size such as 10GB", size)
+    return MountLimit(
+        max_bytes=parse_size(size, 1) if size else 0, max_age_s=table.duration("max-age")
+    )

@@ -1,0 +1,1 @@
+"""Steps: from an op to the specification of a sandbox."""

@@ -1,0 +1,177 @@
+"""Cache mounts: directories kept between builds, ``<root>/mounts/<name>/fs`` [MNT-14..17]."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+from pybuild.cache.content.cachemounts import begin, note_use, put
+from pybuild.cache.content.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor.files.encode import encode_action
+from pybuild.executor.trees.flocks import Held, locked, locked_all, try_lock
+from pybuild.executor.workers.workers import Workers
+from pybuild.model.dataclass import dataclass
+from pybuild.model.ops import CacheSharing, Copy, Mount
+from pybuild.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a new cache begins with: a part of a snapshot, and how to come by its directories."""
+
+    snapshot: Snapshot
+    paths: Callable[[], Awaitable[list[str]]]
+
+
+class CacheMounts:
+    """Hands out the directories of cache mounts."""
+
+    def __init__(self, store: Store, workers: Workers, lease: Lease) -> None:
+        self._store = store
+        self._workers = workers
+        self._lease = lease
+        self._used: set[str] = set()
+
+    @asynccontextmanager
+    async def hold(
+        self, mounts: Sequence[Mount], seeds: Sequence[Seed | None], *, renew: bool = False
+    ) -> AsyncGenerator[list[str]]:
+        """Hold the caches of *mounts* by their sharing modes; give their directories, in order.
+
+        Args:
+            renew: begin them anew, unless this build has used them or another one does [KEY-11].
+        """
+        names = [_name(mount, seed) for mount, seed in zip(mounts, seeds, strict=True)]
+        new = {name for name in names if name not in self._used}
+        self._used |= new
+        if renew:
+            await asyncio.to_thread(self._drop, new)
+        shared: dict[str, bool] = {}
+        private: dict[str, Held] = {}
+        # A cache that is moved into a step's root is nobody else's meanwhile.
+        can_share = await self._workers.isolation() != "chroot"
+        try:
+            for number, mount in enumerate(mounts):
+                if mount.sharing is CacheSharing.PRIVATE:
+                    names[number] = self._private(names[number], private)
+                else:
+                    path = self._lock(names[number])
+                    # The same cache twice in one step: the stricter wish counts.
+                    may_share = can_share and mount.sharing is CacheSharing.SHARED
+                    shared[path] = may_share and shared.get(path, True)
+            async with locked_all({p: s for p, s in shared.items() if p not in private}):
+                paths = [
+                    await self._directory(name, mount, seed)
+                    for name, mount, seed in zip(names, mounts, seeds, strict=True)
+                ]
+                for name in names:
+                    note_use(self._store, name)
+                room = self._store.room
+                with nullcontext() if room is None else room.mounting(names):
+                    yield paths
+        finally:
+            for held in private.values():
+                held.release()
+
+    def _drop(self, names: Iterable[str]) -> None:
+        """Delete caches that nobody holds, and the further directories of private ones."""
+        for name in names:
+            homes = [os.path.join(self._store.mounts_dir, name)]
+            while os.path.isdir(homes[-1]):
+                homes.append(os.path.join(self._store.mounts_dir, f"{name}-{len(homes)}"))
+            for home in homes[:-1]:
+                lock = try_lock(self._lock(os.path.basename(home)))
+                if lock is not None:
+                    try:
+                        self._store.discard(home)
+                    finally:
+                        lock.release()
+
+    def _lock(self, name: str) -> str:
+        return lock_path(self._store, name)
+
+    def _private(self, name: str, held: dict[str, Held]) -> str:
+        """Take the first directory of this cache that nobody uses."""
+        number = 0
+        while True:
+            candidate = f"{name}-{number}" if number else name
+            path = self._lock(candidate)
+            lock = None if path in held else try_lock(path)
+            if lock is not None:
+                held[path] = lock
+                return candidate
+            number += 1
+
+    async def _directory(self, name: str, mount: Mount, seed: Seed | None) -> str:
+        await asyncio.to_thread(self._lease.add, "mount", name)
+        home = os.path.join(self._store.mounts_dir, name)
+        path = os.path.join(home, "fs")
+        if os.path.isdir(path):
+            return path
+        async with locked(self._lock(name) + "-new"):
+            if not os.path.isdir(path):
+                await self._create(home, mount, seed)
+        return path
+
+    async def _create(self, home: str, mount: Mount, seed: Seed | None) -> None:
+        """Make the cache beside its place and rename it, so that a half-made one is never used."""
+        made = self._store.scratch("cache")
+        covered = self._store.scratch("mounts")
+        facts = {
+            "id": mount.cache_id or mount.target,
+            "created": self._store.clock.now(),
+            "seeded": seed is not None,
+        }
+        await asyncio.to_thread(os.mkdir, covered, 0o700)
+        try:
+            await asyncio.to_thread(begin, self._store, made, facts)
+            is_whole = mount.selector in ("", "/")
+            args: dict[str, Any] = {
+                "base": [],
+                "upper": os.path.join(made, "fs"),
+                "work": "",
+                "mount_dir": covered,
+                "inputs": {},
+                "actions": [],
+            }
+            if seed is not None:
+                copy = Copy(input=1, source=mount.selector or "/", dest="/")
+                args["inputs"] = {"1": {"deltas": await seed.paths()}}
+                args["actions"] = [encode_action(copy, is_scratch=False)]
+            if is_whole:
+                # Owner and mode are those of a new cache; a part of a seed has its own [MNT-15].
+                args["look"] = {
+                    "uid": mount.uid,
+                    "gid": mount.gid,
+                    "mode": 0o755 if mount.mode is None else mount.mode,
+                }
+            await self._workers.call("pybuild.executor.files.apply:apply", args)
+            put(self._store, made, os.path.basename(home))
+        finally:
+            os.rmdir(covered)
+            if os.path.lexists(made):
+                self._store.discard(made)
+
+
+def _name(mount: Mount, seed: Seed | None) -> str:
+    """Return the directory's name: the id, and the seed's identity when there is one [MNT-14]."""
+    if seed is None:
+        return name_of(mount.cache_id or mount.target)
+    return name_of(mount.cache_id or mount.target, list(seed.snapshot.deltas), mount.selector)
+
+
+def lock_path(store: Store, name: str) -> str:
+    """Return the file that whoever uses the directory *name* holds a lock on."""
+    return os.path.join(store.root, "locks", "mount-" + name)
+
+
+def name_of(*identity: Any) -> str:
+    """Return the name of the directory with this *identity*: an id, and what seeds it."""
+    text = json.dumps(list(identity), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]

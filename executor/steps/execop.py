@@ -1,0 +1,285 @@
+"""From an exec op to a step in the sandbox, and from its end to a result or an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from pybuild.executor import network
+from pybuild.executor.steps.kepttrees import Lent
+from pybuild.executor.steps.ociruntimes import OciRuntime
+from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.model.errors import StepError, UserError
+from pybuild.model.ops import ExecOp, Mount, NetworkMode
+from pybuild.model.span import Span
+
+MAX_SECRET_BYTES = 500 << 10
+_TAIL_BYTES = 16 << 10
+_TAIL_LINES = 20
+
+Secrets = Mapping[str, Callable[[], bytes]]
+
+
+def read_secret(mount: Mount, secrets: Secrets) -> bytes | None:
+    """Return the secret that *mount* asks for; None when there is none and it need not be [MNT-18].
+
+    Raises:
+        UserError: required and missing, or too large.
+    """
+    read = secrets.get(mount.id)
+    if read is None:
+        if mount.required:
+            raise UserError(
+                f"secret {mount.id}: not found", hints=(f"pass it with --secret id={mount.id},…",)
+            )
+        return None
+    try:
+        data = read()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"secret {mount.id}: cannot read it: {reason}") from error
+    if len(data) > MAX_SECRET_BYTES:
+        raise UserError(
+            f"secret {mount.id}: {len(data)} bytes, at most {MAX_SECRET_BYTES} are possible"
+        )
+    return data
+
+
+def secret_env(mount: Mount, data: bytes) -> str:
+    """Return ``NAME=value`` for a secret that is wanted in the environment [MNT-19]."""
+    if b"\0" in data:
+        raise UserError(f"secret {mount.id}: a value with a NUL cannot be in the environment")
+    return f"{mount.env}={os.fsdecode(data)}"
+
+
+def secret_mount(mount: Mount, data: bytes) -> StepMount:
+    return StepMount(
+        type=StepMountType.SECRET,
+        target=mount.target,
+        readonly=True,
+        data=data,
+        uid=mount.uid,
+        gid=mount.gid,
+        mode=0o400 if mount.mode is None else mount.mode,
+    )
+
+
+def tmpfs_mount(mount: Mount) -> StepMount:
+    return StepMount(
+        type=StepMountType.TMPFS,
+        target=mount.target,
+        readonly=mount.readonly,
+        size_bytes=mount.tmpfs_size_bytes,
+        mode=mount.mode,
+    )
+
+
+def bind_mount(
+    mount: Mount, lowers: Sequence[str], selector: str, *, upper: str = "", work: str = ""
+) -> StepMount:
+    """Bind a part of a snapshot; writes, where allowed, go to *upper* or are lost [MNT-5]."""
+    return StepMount(
+        type=StepMountType.BIND_OVERLAY,
+        target=mount.target,
+        lowers=tuple(lowers),
+        selector=selector,
+        readonly=mount.readonly,
+        discard_writes=not mount.readonly and not upper,
+        upper=upper,
+        work=work,
+    )
+
+
+def cache_mount(mount: Mount, path: str) -> StepMount:
+    return StepMount(
+        type=StepMountType.BIND_PATH,
+        target=mount.target,
+        source=path,
+        readonly=mount.readonly,
+        exclusive=True,
+    )
+
+
+def ssh_mount(mount: Mount, path: str) -> StepMount:
+    """Bind an agent's socket; connecting is no write, so it may be read-only [MNT-20]."""
+    return StepMount(
+        type=StepMountType.BIND_PATH, target=mount.target, source=path, readonly=mount.readonly
+    )
+
+
+def no_agent(id: str) -> UserError:
+    """Return the error for an agent that a step or a repository needs and nobody forwarded."""
+    return UserError(
+        f'no SSH key "{id}" forwarded from the client', hints=(f"forward it with --ssh {id}",)
+    )
+
+
+def spec(
+    op: ExecOp,
+    lent: Lent,
+    *,
+    lowers: Sequence[str],
+    upper: str,
+    work: str,
+    common: str,
+    store: str,
+    mounts: Sequence[StepMount],
+    extra_env: Sequence[str],
+    resolv_conf: str,
+    isolated: bool = False,
+    cgroup: str = "",
+) -> StepSpec:
+    """Return what the sandbox is asked to do.
+
+    Args:
+        lent: a copy to work on, where steps do that.
+        isolated: the default network is one of the step's own.
+        cgroup: what its own may not leave.
+    """
+    hostname = op.hostname or network.DEFAULT_HOSTNAME
+    return StepSpec(
+        lowers=tuple(lowers),
+        upper=upper,
+        work=work,
+        common=common,
+        store=store,
+        args=op.args,
+        env=(*op.proxy_env, *op.env, *extra_env),
+        cwd=op.cwd or "/",
+        user=op.user,
+        hostname=hostname,
+        network="isolated" if has_own_network(op.network, isolated) else op.network.value,
+        security=op.security.value,
+        mounts=tuple(mounts),
+        resolv_conf=resolv_conf.encode(),
+        hosts=network.hosts(hostname, op.add_hosts).encode(),
+        ulimits=op.ulimits,
+        shm_size_bytes=op.shm_size_bytes,
+        readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
+        resources=op.resources.within(cgroup),
+        tree=lent.tree,
+        tree_of=lent.tree_of,
+        keep=lent.keep,
+    )
+
+
+def has_own_network(mode: NetworkMode, isolated: bool) -> bool:
+    return isolated and mode is NetworkMode.DEFAULT
+
+
+def uses_host_network(mode: NetworkMode) -> bool:
+    """Whether the step's name servers are reached from the host's network; loopback ones work."""
+    return mode is not NetworkMode.NONE
+
+
+def rung_line(
+    rung: str, detail: str, runtime: OciRuntime | None = None, *, copies: str = ""
+) -> str:
+    """Return what a build says about its isolation, "" where there is nothing to say.
+
+    Args:
+        detail: why the rung is not a better one.
+        runtime: what runs the steps, if not our own sandbox.
+        copies: how snapshots are copied, where overlay does not show them.
+    """
+    reason = f" ({detail})" if detail else ""
+    if runtime is not None:
+        where = "root" if rung == "root" else f"user namespace{reason}"
+        return f"steps are run by {runtime.name} {runtime.version}, {where}\n"
+    match rung:
+        case "userns":
+            return f"rootless: user namespace with a range of ids{reason}\n" + _no_overlay(copies)
+        case "userns-single":
+            return f"rootless: user namespace with one id, owners are recorded{reason}\n"
+        case "chroot":
+            return f"chroot: every step works on a copy of its snapshot, {copies}{reason}\n"
+        case _:
+            return _no_overlay(copies)
+
+
+def _no_overlay(copies: str) -> str:
+    if not copies:
+        return ""
+    return f"no overlay in this store: every step works on a copy of its snapshot, {copies}\n"
+
+
+def copies_line(reflink: bool, root: str) -> str:
+    """Return how snapshots are copied in the store *root*."""
+    if reflink:
+        return "made by reflink"
+    return f"made in full (no reflinks in {root}: xfs and btrfs have them)"
+
+
+class Tail:
+    """Keeps the end of what a step wrote, for its error."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > 4 * _TAIL_BYTES:
+            del self._data[:-_TAIL_BYTES]
+
+    def lines(self) -> list[str]:
+        text = bytes(self._data[-_TAIL_BYTES:]).decode("utf-8", "replace")
+        return text.splitlines()[-_TAIL_LINES:]
+
+
+def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -> None:
+    """Raise for a status that is not valid [RUN-3].
+
+    Raises:
+        StepError: with the last lines of output.
+    """
+    if ended.status in op.valid_exit_codes:
+        return
+    hints: list[str] = []
+    last = tail.lines()
+    how = f"exit code: {ended.status}"
+    if any("exec format error" in line.lower() for line in last[-3:]):
+        hints.append(
+            f"programs for {op.platform} need an emulator here: install qemu-user-static and "
+            "binfmt-support (pybuild doctor shows which are registered)"
+        )
+    elif ended.oom_killed:
+        how += " (out of memory)"
+        hints.append(_memory_hint(op, ended))
+    elif ended.out_of_processes:
+        how += " (out of processes)"
+        hints.append("it wanted more processes at once than a step may have")
+    elif ended.status == 127:
+        hints.append("status 127 means: command not found")
+    elif ended.status > 128:
+        hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
+    raise StepError(
+        f"{failed(op)}: {how}",
+        status=ended.status,
+        log_tail=last,
+        spans=spans,
+        hints=hints,
+    )
+
+
+def _memory_hint(op: ExecOp, ended: StepExit) -> str:
+    limit = op.resources.memory_bytes
+    peak = ended.peak_memory_bytes
+    had = f"; it had {peak >> 20} MiB" if peak else ""
+    if limit:
+        return f"the kernel killed it at the limit of {limit >> 20} MiB (--memory){had}"
+    return f"the kernel killed it because memory ran out: give the machine more{had}"
+
+
+def failed(op: ExecOp) -> str:
+    """How an error about a step begins [RUN-3]; the command in quotes, on one line."""
+    shown = json.dumps(" ".join(op.args), ensure_ascii=False)
+    return f"process {shown} did not complete successfully"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

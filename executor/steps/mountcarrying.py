@@ -1,0 +1,91 @@
+"""Taking a cache mount out of the store, and bringing one in [MNT-14]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from pybuild.cache.content.cachemounts import CacheMount, begin, put
+from pybuild.cache.disk.atomic import faults
+from pybuild.cache.store import Store
+from pybuild.executor.steps.cachemounts import lock_path, name_of
+from pybuild.executor.trees.flocks import Held, try_lock
+from pybuild.executor.workers.workers import Workers
+from pybuild.model.errors import UserError
+
+_DEFAULT_LOOK = {"uid": 0, "gid": 0, "mode": 0o755}
+
+
+async def export_mount(store: Store, workers: Workers, mount: CacheMount, out: int) -> None:
+    """Write the files of *mount* as a tar to the descriptor *out*; nobody changes them meanwhile.
+
+    Raises:
+        UserError: a build uses it. EnvironmentFault: it cannot be read, or *out* not written.
+    """
+    held = _hold(store, mount.name, mount.id)
+    try:
+        with store.leases.create() as lease:
+            await asyncio.to_thread(lease.add, "mount", mount.name)
+            path = os.path.join(store.mounts_dir, mount.name, "fs")
+            if not os.path.isdir(path):
+                raise UserError(f'there is no cache mount "{mount.id}" any more')
+            await workers.call(
+                "pybuild.executor.steps.mounttars:export_job", {"path": path}, fds=[out]
+            )
+    finally:
+        held.release()
+
+
+async def import_mount(
+    store: Store, workers: Workers, id: str, archive: int, called: str
+) -> CacheMount:
+    """Make the files of the tar *archive*, an open file, the content of the cache mount *id*.
+
+    What the mount held is gone then; owner and mode of its root stay. It is whole or as before.
+
+    Args:
+        called: what messages call the archive.
+
+    Raises:
+        UserError: a build uses the mount; no archive, or one that would leave its directory.
+        EnvironmentFault: it cannot be written.
+    """
+    name = name_of(id)
+    home = os.path.join(store.mounts_dir, name)
+    made = store.scratch("cache")
+    held = _hold(store, name, id)
+    try:
+        with store.leases.create() as lease:
+            await asyncio.to_thread(lease.add, "mount", name)
+            with faults(f'cannot import cache mount "{id}"', store.root):
+                facts = {"id": id, "created": store.clock.now(), "seeded": False}
+                await asyncio.to_thread(begin, store, made, facts)
+                args = {"target": os.path.join(made, "fs"), "look": _look(home), "name": called}
+                await workers.call(
+                    "pybuild.executor.steps.mounttars:import_job", args, fds=[archive]
+                )
+                put(store, made, name)
+    finally:
+        held.release()
+        if os.path.lexists(made):
+            store.discard(made)
+    now = store.clock.now()
+    return CacheMount(name=name, id=id, seeded=False, created=now, last_used=now, in_use=False)
+
+
+def _hold(store: Store, name: str, id: str) -> Held:
+    held = try_lock(lock_path(store, name))
+    if held is None:
+        raise UserError(
+            f'cache mount "{id}" is in use by a build', hints=("try again when it is done",)
+        )
+    return held
+
+
+def _look(home: str) -> dict[str, int]:
+    """Return owner and mode that a mount has, or that one of nobody's asking gets."""
+    try:
+        status = os.stat(os.path.join(home, "fs"))
+    except OSError:
+        return dict(_DEFAULT_LOOK)
+    return {"uid": status.st_uid, "gid": status.st_gid, "mode": status.st_mode & 0o7777}

@@ -1,0 +1,64 @@
+"""Worker functions that carry cache mounts: a directory to a tar, and a stranger's tar into one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybuild.executor.files import archives, unpack
+from pybuild.executor.files.apply import Mounts
+from pybuild.executor.files.making import give
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_DEEP = 20_000
+
+
+def export_job(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Write the tree at ``path`` to the descriptor handed over: the same tree, the same bytes."""
+    from pybuild.image.layer.compression import write_all
+    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.treecopy import trees_tar
+
+    fd = fds[0]
+    out = Cut.into(lambda data: write_all(fd, data))
+    ledger = Mounts("", None).ledger([args["path"]])
+    ledgers = {} if ledger is None else {"": ledger}
+    trees_tar([("", args["path"], None)], out, userxattr=ledger is not None, ledgers=ledgers)
+    return {}
+
+
+def import_job(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Unpack the archive handed over into ``target``, an empty directory that nothing can leave.
+
+    ``look``: ``uid``, ``gid`` and ``mode`` of the directory itself.
+
+    Raises:
+        Fault: user; it is no archive, or a damaged one.
+    """
+    os.umask(0)
+    sys.setrecursionlimit(_DEEP)
+    name: str = args["name"]
+    read = archives.open_archive(fds[0])
+    if read is None:
+        raise Fault(USER, f"{name}: no tar archive, plain or compressed")
+    target: str = args["target"]
+    disk = os.statvfs(target)
+    read = archives.capped(read, name, disk.f_bavail * disk.f_frsize * 19 // 20)
+    with Tree.open(target, ledger=Mounts("", None).ledger([])) as tree:
+        unpack.unpack(read, tree, "/", name=name, owner=None, mtime_ns=None)
+        look = args["look"]
+        give("", tree.fd, (look["uid"], look["gid"]), ledger=tree.ledger)
+        os.fchmod(tree.fd, look["mode"])
+        if tree.ledger is not None:
+            tree.ledger.save(target, None)
+    return {}

@@ -1,0 +1,1 @@
+"""Trees on disk: contexts, their digests, copies, file actions."""

@@ -1,0 +1,313 @@
+"""File ops: done in a worker, on an overlay of their base, and committed as one delta.
+
+A copy of a directory that was copied before, and in which little has changed since, becomes a patch
+(`earliercopies`). The result is the same to everybody, and so are the bytes of its layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from pybuild.cache.content.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor.files.encode import encode_action, encode_local
+from pybuild.executor.steps.outputs import begin_delta
+from pybuild.executor.trees.contexttrees import ContextTrees, Readings
+from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
+from pybuild.executor.trees.treefacts import TreeFacts
+from pybuild.model.digest import Digest
+from pybuild.model.errors import SourceMoved
+from pybuild.model.ops import Copy, FileOp
+from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.snapshot import LocalTree, Result, Snapshot
+
+_APPLY = "pybuild.executor.files.apply:apply"
+# Trees of so many deltas are near what overlay takes, and a patch is one more directory.
+_MOST_DELTAS = 100
+TRIES = 2
+"""As often is read what keeps changing, before it is taken as it comes."""
+
+Ensure = Callable[[Snapshot], Awaitable[list[str]]]
+OnProgress = Callable[[dict[str, Any]], None]
+DigestSnapshot = Callable[[Snapshot, Selection], Awaitable[ContentDigest]]
+
+
+class Call(Protocol):
+    """Calls a worker function that wants an empty directory to mount on."""
+
+    async def __call__(
+        self, function: str, args: dict[str, Any], *, on_progress: OnProgress, stay: bool
+    ) -> dict[str, Any]: ...
+
+
+class ContextCopy(NamedTuple):
+    """A copy of a directory of the client.
+
+    Attributes:
+        selector: where in it is what was asked for.
+        contents: what it holds of what was digested.
+    """
+
+    snapshot: Snapshot
+    selector: str
+    contents: Mapping[Selection, ContentDigest]
+
+
+class _Source:
+    """The directory of the client whose contents an op copies, and does nothing else."""
+
+    def __init__(self, readings: Readings, selection: Selection, facts: TreeFacts) -> None:
+        self.readings = readings
+        self.selection = selection
+        self.facts = facts
+
+
+class FileOps:
+    """Does the file ops of one build.
+
+    Args:
+        can_patch: tells whether overlays can be mounted, and owners are the kernel's.
+        digest: digests what a selection picks from a snapshot.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contexts: ContextTrees,
+        lease: Lease,
+        call: Call,
+        can_patch: Callable[[], Awaitable[bool]],
+        digest: DigestSnapshot,
+    ) -> None:
+        self._store = store
+        self._contexts = contexts
+        self._lease = lease
+        self._call = call
+        self._can_patch = can_patch
+        self._digest = digest
+        self._holding = asyncio.Lock()
+        self._earlier = EarlierCopies(store, lease)
+
+    async def run(
+        self,
+        op: FileOp,
+        base: Snapshot,
+        sources: Mapping[int, Result],
+        ensure: Ensure,
+        on_progress: OnProgress,
+        *,
+        is_scratch: bool,
+        warn: Callable[[str], None],
+    ) -> tuple[Snapshot, Contents]:
+        """Do *op* on *base* and return a committed snapshot, and what was read of the client's trees.
+
+        A file of those that changes meanwhile is read again, with all that is copied; where none of
+        `TRIES` finds everything still, the tree is held (`hold`).
+
+        Args:
+            sources: what its copies read, by input.
+            ensure: as `Layers.ensure`.
+            is_scratch: the base is the empty tree by definition, not by chance.
+            warn: told of a tree that is held.
+
+        Raises:
+            UserError, EnvironmentFault.
+        """
+        paths: dict[int, list[str]] = {}
+        for action in op.actions:
+            tree = sources[action.input] if isinstance(action, Copy) else None
+            if isinstance(action, Copy) and isinstance(tree, LocalTree):
+                paths.setdefault(action.input, []).append(action.source)
+                if not self._contexts.knows(tree):
+                    await self._contexts.digest(tree, _selection_of(action))
+        contents: dict[int, Mapping[Selection, ContentDigest]] = {}
+        for left in reversed(range(TRIES + 1)):
+            now = dict(sources)
+            readings: dict[int, Readings] = {}
+            for index, read in paths.items():
+                tree = sources[index]
+                assert isinstance(tree, LocalTree)
+                found = readings[index] = await self._contexts.readings(tree, read)
+                contents[index] = found.contents
+                if self._contexts.held(tree) is not None:
+                    copy = await self.held(tree, "/", readings.pop(index))
+                    now[index], contents[index] = copy.snapshot, copy.contents
+            try:
+                made = await self._once(op, base, now, readings, ensure, on_progress, is_scratch)
+            except SourceMoved as moved:
+                if not left:
+                    raise
+                for found in readings.values():
+                    if left == 1:
+                        await self.hold(found.tree, moved, warn)
+                    else:
+                        await self._contexts.renew(found)
+            else:
+                return made, contents
+        raise AssertionError("the last try returns or raises")
+
+    async def hold(self, tree: LocalTree, moved: SourceMoved, warn: Callable[[str], None]) -> None:
+        """Copy all of *tree* as it comes; the copy stands for it for the rest of the build."""
+        async with self._holding:
+            if self._contexts.held(tree) is not None:
+                return
+            action = Copy(input=1, source="/", dest="/")
+            args: dict[str, Any] = {
+                "base": [],
+                "inputs": {"1": encode_local(tree, as_it_comes=True)},
+                "actions": [encode_action(action, is_scratch=True)],
+            }
+            op = FileOp(actions=(action,))
+            copy = await self._whole(op, Snapshot(), {}, args, lambda _: None)
+            self._contexts.hold(tree, copy)
+            path = moved.message.rpartition('"')[0]
+            warn(f'{path}" changes while it is read: the build has it as it was read last')
+
+    async def held(self, tree: LocalTree, path: str, readings: Readings) -> ContextCopy:
+        """Return the copy that stands for *tree*, and what it has of the selections of *readings*."""
+        copy = self._contexts.held(tree)
+        assert copy is not None
+        contents = {s: await self._digest(copy, s) for s in readings.by_selection}
+        return ContextCopy(copy, path, contents)
+
+    async def _once(
+        self,
+        op: FileOp,
+        base: Snapshot,
+        sources: Mapping[int, Result],
+        readings: Mapping[int, Readings],
+        ensure: Ensure,
+        on_progress: OnProgress,
+        is_scratch: bool,
+    ) -> Snapshot:
+        """Do *op* unless a file of the client changes meanwhile.
+
+        Raises:
+            SourceMoved: it does.
+        """
+        inputs: dict[str, Any] = {}
+        for index, result in sources.items():
+            inputs[str(index)] = (
+                encode_local(result)
+                if isinstance(result, LocalTree)
+                else {"deltas": await ensure(result)}
+            )
+        args: dict[str, Any] = {
+            "base": await ensure(base),
+            "inputs": inputs,
+            "actions": [encode_action(action, is_scratch=is_scratch) for action in op.actions],
+        }
+        source = await self._patchable(op, base, readings)
+        if source is None:
+            return await self._whole(op, base, readings, args, on_progress)
+        place = Digest.of_json(
+            {
+                "base": list(base.deltas),
+                "source": encode_local(source.readings.tree),
+                "actions": args["actions"],
+            }
+        )
+        earlier = await asyncio.to_thread(self._earlier.find, place, source.facts)
+        if earlier is not None:
+            patched = await self._patch(source, earlier, base, args, ensure, on_progress)
+            if patched is not None:
+                return patched
+        return await self._whole(op, base, readings, args, on_progress, place, source)
+
+    async def _patchable(
+        self, op: FileOp, base: Snapshot, readings: Mapping[int, Readings]
+    ) -> _Source | None:
+        """Return what *op* copies where a later one of its kind may be a patch."""
+        if len(op.actions) != 1 or len(base.deltas) > _MOST_DELTAS:
+            return None
+        (action,) = op.actions
+        if not isinstance(action, Copy) or action.unpack or action.require_unpack:
+            return None
+        if action.input not in readings:
+            return None
+        found = self._contexts.facts(readings[action.input], _selection_of(action))
+        if found is None or not await self._can_patch():
+            return None
+        return _Source(readings[action.input], *found)
+
+    async def _whole(
+        self,
+        op: FileOp,
+        base: Snapshot,
+        readings: Mapping[int, Readings],
+        args: dict[str, Any],
+        on_progress: OnProgress,
+        place: Digest | None = None,
+        source: _Source | None = None,
+    ) -> Snapshot:
+        deltas = self._store.deltas
+        noted = False
+        met: list[str] = []
+        active = await begin_delta(deltas)
+        try:
+            told = {"upper": active.fs, "work": active.work, "asked": source is not None}
+            # Who has read a stranger's archive is not to touch anything else.
+            stay = not any(isinstance(a, Copy) and a.unpack for a in op.actions)
+            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=stay)
+            for found in readings.values():
+                await self._contexts.check(found)
+            if source is not None and done["additive"]:
+                met = done["met"]
+                noted = await asyncio.to_thread(self._earlier.note, active.path, source.facts)
+        except BaseException:
+            deltas.abort(active)
+            raise
+        delta = await asyncio.to_thread(deltas.commit, active, None, None, self._lease)
+        if noted and place is not None:
+            await asyncio.to_thread(self._earlier.keep, place, delta, met)
+        return Snapshot((*base.deltas, delta))
+
+    async def _patch(
+        self,
+        source: _Source,
+        earlier: EarlierCopy,
+        base: Snapshot,
+        args: dict[str, Any],
+        ensure: Ensure,
+        on_progress: OnProgress,
+    ) -> Snapshot | None:
+        """Return *earlier* and a patch; None where the patch would hide something that it lies on."""
+        deltas = self._store.deltas
+        below = await ensure(Snapshot((*base.deltas, earlier.delta)))
+        (action,) = args["actions"]
+        active = await begin_delta(deltas)
+        try:
+            told = {
+                "base": below,
+                "upper": active.fs,
+                "work": active.work,
+                "actions": [{**action, "changed": earlier.names, "under": below[:-1]}],
+                "asked": True,
+            }
+            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=True)
+            await self._contexts.check_some(source.readings, source.selection, earlier.names)
+        except BaseException:
+            deltas.abort(active)
+            raise
+        if not done["additive"]:
+            deltas.abort(active)
+            return None
+        name = earlier.name_patch()
+        delta = await asyncio.to_thread(deltas.commit, active, name, None, self._lease)
+        return Snapshot((*base.deltas, delta))
+
+
+def _selection_of(copy: Copy) -> Selection:
+    """Return what *copy* picks from a directory of the client."""
+    return Selection(
+        path=copy.source,
+        wildcard=copy.wildcard,
+        exclude=copy.exclude,
+        follow_links=copy.follow_source_links,
+        contents_only=copy.contents_only,
+        keep_owner=False,
+        allow_empty=copy.allow_empty,
+        parents_pivot=copy.parents_pivot,
+    )

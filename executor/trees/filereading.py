@@ -1,0 +1,148 @@
+"""The bytes of a tree's files as they count: digests of files, some of which change meanwhile.
+
+Lean: used in the main process for directories of the client, and in workers for snapshots.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
+from pybuild.executor.files.together import together
+from pybuild.executor.files.tree import GONE
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
+from pybuild.model.filebody import body_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pybuild.executor.trees.seen import Seen
+    from pybuild.executor.trees.treefiles import Listed
+    from pybuild.model.filebody import FileIndex
+
+    # What the file was when it was read, the digest of that, and whether it is all of the file.
+    Read = tuple[os.stat_result, bytes, bool]
+
+UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_TRIES = 3
+_LARGE_BYTES = 1 << 20  # worth a hand-over between threads
+
+
+class Gone(Exception):
+    """Something that was listed is not there any more."""
+
+
+class FileReader:
+    """Digests files by name in an open directory.
+
+    Args:
+        index: knows which need not be read.
+        seen: told of files that change while they are read, which are an error otherwise.
+        is_local: the directory is the client's, who may change it.
+    """
+
+    def __init__(self, index: FileIndex | None, seen: Seen | None, *, is_local: bool) -> None:
+        self._is_local = is_local
+        self._index = index
+        self._seen = seen
+        self._read_ahead: dict[str, Read | Exception] = {}
+
+    def read_large(self, fd: int, above: str, listed: Listed) -> None:
+        """Read the large files among *listed* that must be, several at once, for `read`."""
+        wanted: dict[tuple[int, int], tuple[str, str]] = {}
+        for name, status in listed:
+            if status.st_size < _LARGE_BYTES or not stat.S_ISREG(status.st_mode):
+                continue
+            if self._index is None or self._index.get(status) is None:
+                # Of two names of a file the second finds what the first has left in the index.
+                wanted.setdefault((status.st_dev, status.st_ino), (name, above + name))
+        if len(wanted) < 2:
+            return
+
+        def read(item: tuple[str, str]) -> None:
+            name, path = item
+            try:
+                self._read_ahead[path] = self._digest(fd, name, path)
+            except Exception as error:  # noqa: BLE001 - raised when it is this file's turn
+                self._read_ahead[path] = error
+
+        together(read, list(wanted.values()))
+
+    def read(self, fd: int, name: str, path: str) -> Read:
+        """Digest the file *name* in the directory *fd*, at *path* in its tree.
+
+        Raises:
+            Gone: it is not there. Fault: it cannot be read, or changes and must not.
+        """
+        found = self._read_ahead.pop(path, None)
+        if isinstance(found, Exception):
+            raise found
+        return found or self._digest(fd, name, path)
+
+    def _digest(self, fd: int, name: str, path: str) -> Read:
+        read: Read | None = None
+        for _ in range(_TRIES):
+            try:
+                file = os.open(name, _READ, dir_fd=fd)
+            except OSError as error:
+                self.gone(path, error)
+            try:
+                before = os.fstat(file)
+                if not stat.S_ISREG(before.st_mode):
+                    self.gone(path)
+                state = body_state(counted_xattrs(file))
+                size = 0
+                # A file that grows as fast as it is read has no end.
+                while size <= before.st_size and (data := os.read(file, BUFFER_BYTES)):
+                    size += len(data)
+                    state.update(data)
+                after = os.fstat(file)
+            finally:
+                os.close(file)
+            is_same = stamp(before, is_local=self._is_local) == stamp(
+                after, is_local=self._is_local
+            )
+            is_whole = size == before.st_size and is_same
+            read = before, state.digest(), is_whole
+            if is_whole:
+                return read
+        if self._seen is None or read is None:
+            raise moved(path)
+        self._seen.moved = path
+        return read
+
+    def gone(self, path: str, error: OSError | None = None) -> NoReturn:
+        """Leave out what has gone, or given its name to something else.
+
+        Raises:
+            Gone: nothing is there. Fault: it cannot be read, or changes and must not.
+        """
+        if error is not None and error.errno not in (*GONE, errno.ENXIO, errno.EINVAL):
+            raise unreadable(path, error) from error
+        if self._seen is None:
+            raise moved(path) from error
+        self._seen.moved = path
+        raise Gone from error
+
+
+def stamp(status: os.stat_result, *, is_local: bool = True) -> tuple[int, int, int, int]:
+    """Return what tells that a file was changed.
+
+    A file of a snapshot can only be linked: where nothing may mount, other steps do that.
+    """
+    changed_ns = status.st_ctime_ns if is_local else 0
+    return status.st_size, status.st_mtime_ns, changed_ns, status.st_ino
+
+
+def unreadable(path: str, error: OSError) -> Fault:
+    """Return the fault for something of a tree that cannot be opened."""
+    if error.errno in (*GONE, errno.ENXIO):
+        return moved(path)
+    reason = (error.strerror or str(error)).lower()
+    kind = USER if error.errno == errno.EACCES else ENVIRONMENT
+    hints = (UNREADABLE_HINT,) if kind == USER else ()
+    return Fault(kind, f'cannot read "/{path}": {reason}', hints)

@@ -1,0 +1,1 @@
+"""Worker processes: started, told, bounded and ended."""

@@ -1,0 +1,56 @@
+"""Jobs that write to the store end when it reaches its ceiling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from pybuild.model.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from pybuild.cache.space.budget import Budget
+
+AT_ONCE = "the ceiling is reached"
+"""What a task is cancelled with whose job must write nothing more, not even to say goodbye."""
+
+
+@asynccontextmanager
+async def bounded(room: Budget | None, path: str) -> AsyncGenerator[None]:
+    """Watch what the block's job writes to *path*; as `asyncio.timeout`, but for bytes.
+
+    Raises:
+        EnvironmentFault: the store is at its ceiling; the block was cancelled for that.
+    """
+    if room is None or not room.covers(path):
+        yield
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    faults: list[EnvironmentFault] = []
+    before = task.cancelling()
+    inside = True
+
+    def end(fault: EnvironmentFault) -> None:
+        if inside:
+            faults.append(fault)
+            task.cancel(AT_ONCE)
+
+    def too_much(fault: EnvironmentFault) -> None:
+        loop.call_soon_threadsafe(end, fault)
+
+    with room.writing(path, too_much):
+        try:
+            yield
+            await asyncio.to_thread(room.settle)
+        except asyncio.CancelledError:
+            if faults and task.uncancel() <= before:
+                raise faults[0] from None
+            raise
+        finally:
+            inside = False
+    if faults:  # it was done by itself before it heard of it
+        task.uncancel()
+        raise faults[0]

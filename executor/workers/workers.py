@@ -1,0 +1,438 @@
+"""The processes that touch snapshots, as the rest of the engine uses them.
+
+Two zygotes, each started when first needed: one forks steps and stays as small as it started,
+because a fork costs what its parent has in memory; one forks calls and imports their modules ahead,
+because a module costs more to import than to inherit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pybuild.executor.steps.ociruntimes import OciRuntime, find_runtime
+from pybuild.executor.steps.spec import StepExit, StepSpec
+from pybuild.executor.workers.bounded import AT_ONCE, bounded
+from pybuild.executor.workers.job import Job, JobExit
+from pybuild.executor.workers.launch import Ahead, default_pythonpath
+from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
+from pybuild.executor.workers.socketservice import SocketService
+from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.executor.zygote.wire import RECORDER_FAILED
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+
+if TYPE_CHECKING:
+    from pybuild.cache.space.budget import Budget
+
+_SIGTERM, _SIGKILL = 15, 9
+_DRAIN_SECONDS = 1.0
+
+OnOutput = Callable[[str, bytes], None]
+OnProgress = Callable[[dict[str, Any]], None]
+OnMessage = Callable[[Sequence[Any]], bool]
+
+
+class Workers:
+    """Runs steps and calls. One per engine; use from one event loop at a time.
+
+    Args:
+        rootless: True: in a user namespace even as root; False: never; None: when not root.
+        pythonpath: directories that workers import from; default: this process's.
+        runtime: the OCI runtime that runs steps, by name or path; empty: our own sandbox.
+        ahead: zygotes that were started already.
+        grace_s: how long a step that is cancelled may clean up before it is killed.
+
+    Attributes:
+        room: what jobs may write of, where the store has a ceiling.
+    """
+
+    room: Budget | None = None
+
+    def __init__(
+        self,
+        *,
+        rootless: bool | None = None,
+        pythonpath: Sequence[str] | None = None,
+        runtime: str = "",
+        ahead: Ahead | None = None,
+        grace_s: float = 0.5,
+    ) -> None:
+        self._ahead = ahead
+        self._grace_s = grace_s
+        self._rootless = rootless
+        self._wanted_runtime = runtime
+        self._runtime: OciRuntime | None = None
+        self._pythonpath = list(default_pythonpath() if pythonpath is None else pythonpath)
+        self._zygotes: dict[str, asyncio.Task[ZygoteProcess] | ZygoteProcess] = {}
+
+    async def isolation(self) -> str:
+        """Return the rung of isolation: ``root``, ``userns``, ``userns-single`` or ``chroot``.
+
+        Raises:
+            EnvironmentFault: this machine allows none.
+        """
+        return (await self._zygote("call")).rung
+
+    async def isolation_detail(self) -> str:
+        """Return why the rung is not a better one, or ""."""
+        return (await self._zygote("call")).rung_detail
+
+    async def runtime(self) -> OciRuntime | None:
+        """Return the OCI runtime that runs steps, None for our own sandbox.
+
+        Raises:
+            EnvironmentFault: it is not there or does not work.
+        """
+        if self._runtime is None and self._wanted_runtime:
+            self._runtime = await asyncio.to_thread(find_runtime, self._wanted_runtime)
+        return self._runtime
+
+    async def call(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        fds: Sequence[int] = (),
+        on_progress: OnProgress | None = None,
+        stay: bool = False,
+    ) -> dict[str, Any]:
+        """Run ``"pybuild.module:function"`` in a worker and return what it returns.
+
+        The function has the signature ``f(args, fds, progress) -> dict``. *args* and the result
+        are made of dicts, lists, strings, bytes, numbers, booleans and None; *fds* stay the
+        caller's. Cancelling kills the worker and waits for its end.
+
+        Args:
+            stay: the function is short and leaves nothing behind in its process, which may then be
+                one that did another such call, and go on to do the next; not with *fds*.
+
+        Raises:
+            UserError, EnvironmentFault, InternalError: as the function raised it (`Fault`, the
+                model's errors); an OSError becomes an EnvironmentFault.
+        """
+        zygote = await self._zygote("call")
+        outcome: list[Sequence[Any]] = []
+
+        def on_message(message: Sequence[Any]) -> bool:
+            if message[0] != "progress":
+                outcome.append(message)
+                return message[0] == "result" and bool(message[2])
+            if on_progress is not None:
+                on_progress(message[1])
+            return False
+
+        request = (function, dict(args), stay)
+        job = zygote.kept.take(request) if stay else None
+        job = job or _begin(zygote, "call", function, fds, request)
+        async with bounded(self.room, _written(args)):
+            if stay:
+                ended = await _ask(zygote, job, on_message)
+            else:
+                ended = await _attend(zygote, job, on_message, grace=0.0)
+        if not outcome:
+            assert ended is not None  # who stays has said something
+            raise EnvironmentFault(
+                f"worker for {function} ended without a result (status {ended.status})"
+                + zygote.last_words(),
+                hints=("free memory: the kernel may have killed it",)
+                if ended.status == 128 + _SIGKILL
+                else (),
+            )
+        if outcome[0][0] == "fault":
+            raise error_of(outcome[0])
+        result: dict[str, Any] = outcome[0][1]
+        return result
+
+    async def run_step(
+        self,
+        spec: StepSpec,
+        on_output: OnOutput,
+        *,
+        stdio: tuple[int, int, int] | None = None,
+        on_start: Callable[[Callable[[int], None]], None] | None = None,
+    ) -> StepExit:
+        """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
+
+        With *stdio*, the step has these three descriptors of the caller as its standard streams,
+        and *on_output* gets nothing of its own. Without, its standard input is empty [RUN-2].
+        What the step has to go on without is said first, as a line of ``"stderr"``.
+        *on_start* is given what sends a signal to the step's first process; one that is meant to
+        end it does so even if the process does not catch it.
+
+        Returns when the step's whole pid namespace is gone and all of its output was handed on.
+        Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
+        namespace is gone.
+
+        Raises:
+            UserError: the step cannot be set up as asked (no such user, mount target a file ...).
+            EnvironmentFault: the machine refuses something that the sandbox needs.
+        """
+        request = spec.encode()
+        runtime = await self.runtime()
+        started = {"unusual": True} if runtime is not None else {}
+        zygote = await self._zygote("exec")
+        self._foresee("call")
+        if runtime is not None:
+            from pybuild.executor.steps import ocibundle
+
+            request |= ocibundle.request(spec, runtime, zygote.rung)
+        heard: list[Sequence[Any]] = []
+        warnings: list[str] = []
+
+        def on_message(message: Sequence[Any]) -> bool:
+            if message[0] != "warning":
+                heard.append(message)
+            else:
+                warnings.append(message[1])
+                on_output("stderr", f"warning: {message[1]}\n".encode())
+            return False
+
+        services: list[SocketService] = []
+        streams: list[_Stream] = []
+        write_ends: list[int] = []
+        try:
+            try:
+                for name in ("stdout", "stderr") if stdio is None else ():
+                    read_end, write_end = os.pipe()
+                    streams.append(_Stream(name, read_end, on_output))
+                    write_ends.append(write_end)
+                handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
+                job = _begin(zygote, "exec", {**spec.start(), **started}, handed, request)
+            finally:
+                for fd in write_ends:
+                    os.close(fd)
+            if on_start is not None:
+                on_start(functools.partial(zygote.kill, job))
+            async with bounded(self.room, spec.upper):
+                ended = await _attend(
+                    zygote,
+                    job,
+                    on_message,
+                    grace=self._grace_s,
+                    watched=[stream.ended for stream in streams],
+                    on_descriptor=lambda fd: services.append(SocketService(fd)),
+                )
+            if streams:
+                await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
+            for stream in streams:
+                if stream.ended.done():
+                    stream.ended.result()
+        finally:
+            for stream in streams:
+                stream.close()
+            for service in services:
+                service.close()
+        if not heard:
+            raise EnvironmentFault(
+                f"the step's process ended while it was set up (status {ended.status})"
+                + zygote.last_words()
+            )
+        for message in heard:
+            if message[0] == "fault":
+                raise error_of(message)
+        if ended.status == RECORDER_FAILED:
+            raise InternalError("the recorder of owners failed" + zygote.last_words())
+        return StepExit(
+            status=ended.status,
+            seconds=ended.seconds,
+            max_rss_bytes=ended.max_rss_bytes,
+            peak_memory_bytes=ended.peak_memory_bytes,
+            oom_killed=ended.oom_killed,
+            out_of_processes=ended.out_of_processes,
+            warnings=tuple(warnings),
+        )
+
+    def rest(self) -> None:
+        """Let processes end that wait for another job: the build that they did it for is over."""
+        for zygote in self._zygotes.values():
+            if isinstance(zygote, ZygoteProcess):
+                zygote.rest()
+
+    async def close(self) -> None:
+        """End both zygotes with all their jobs. The next use starts new ones."""
+        zygotes, self._zygotes = list(self._zygotes.values()), {}
+        await asyncio.gather(*map(_stop, zygotes))
+
+    async def _zygote(self, kind: str) -> ZygoteProcess:
+        """Return the living zygote for *kind*, starting it once however many ask for it."""
+        known = self._zygotes.get(kind)
+        if isinstance(known, ZygoteProcess):
+            if known.alive:
+                known.rebind()
+                return known
+            await known.stop()
+            known = self._zygotes.get(kind)
+            if isinstance(known, ZygoteProcess) and not known.alive:
+                known = None
+        if isinstance(known, ZygoteProcess):
+            return known
+        if known is None or known.cancelled():
+            known = asyncio.create_task(self._start(kind))
+            self._zygotes[kind] = known
+        try:
+            zygote = await asyncio.shield(known)
+        except PybuildError:
+            if self._zygotes.get(kind) is known:
+                del self._zygotes[kind]
+            raise
+        if self._zygotes.get(kind) is known:
+            self._zygotes[kind] = zygote
+        return zygote
+
+    def _foresee(self, kind: str) -> None:
+        """Start the zygote that is going to be asked for: what a step has made is copied or packed.
+
+        A step is rarely too short for that, so nobody waits for it then.
+        """
+        if kind not in self._zygotes:
+            task = asyncio.create_task(self._start(kind))
+            self._zygotes[kind] = task
+            # Who asks for it hears what went wrong; if nobody does, nobody is to.
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    async def _start(self, kind: str) -> ZygoteProcess:
+        zygote = ZygoteProcess(
+            self._rootless,
+            self._pythonpath,
+            shielded=kind == "exec",
+            launched=self._ahead.take(kind) if self._ahead else None,
+        )
+        await zygote.start()
+        return zygote
+
+
+async def _stop(zygote: asyncio.Task[ZygoteProcess] | ZygoteProcess) -> None:
+    if isinstance(zygote, asyncio.Task):
+        if zygote.cancelled():  # with the event loop that it was begun in
+            return
+        try:
+            zygote = await zygote
+        except PybuildError:
+            return
+    await zygote.stop()
+
+
+class _Stream:
+    """One of a step's output pipes, read as it comes."""
+
+    def __init__(self, name: str, fd: int, on_output: OnOutput) -> None:
+        self._name = name
+        self._fd = fd
+        self._on_output = on_output
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 1 << 16)
+            if data:
+                self._on_output(self._name, data)
+                return
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 - the caller's callback; run_step raises it
+            self.ended.set_exception(error)
+        self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+        if not self.ended.done():
+            self.ended.set_result(None)
+        elif not self.ended.cancelled():
+            self.ended.exception()  # run_step has raised it, or something that came before it
+
+
+def _written(args: Mapping[str, Any]) -> str:
+    """Return the place in the store that a call writes to, if it does."""
+    places = (args.get(name) for name in ("upper", "target", "out"))
+    return next((place for place in places if isinstance(place, str)), "")
+
+
+def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any) -> Job:
+    try:
+        return zygote.begin(kind, details, fds, request)
+    except OSError as error:
+        raise EnvironmentFault(
+            describe_os_error(error, "cannot start a worker"),
+            hints=("raise the limit on open files (ulimit -n)",),
+        ) from error
+
+
+async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:
+    """Have a worker do one call; return how it ended, or None when it waits for another one."""
+    try:
+        if await converse(job, on_message):
+            zygote.kept.keep(job)
+            return None
+        await asyncio.wait({job.gone})
+    except BaseException:
+        await _end(zygote, job, 0.0)
+        job.channel.close()
+        raise
+    job.channel.close()
+    return job.gone.result()
+
+
+async def _attend(
+    zygote: ZygoteProcess,
+    job: Job,
+    on_message: OnMessage,
+    *,
+    grace: float,
+    watched: Sequence[asyncio.Future[Any]] = (),
+    on_descriptor: Callable[[int], None] | None = None,
+) -> JobExit:
+    """Talk with a job until it is gone, whatever happens to us meanwhile.
+
+    Args:
+        watched: whose failure ends the job, too.
+        on_descriptor: as in `converse`.
+    """
+    talk = asyncio.create_task(converse(job, on_message, on_descriptor))
+    try:
+        waiting: set[asyncio.Future[Any]] = {talk, job.gone, *watched}
+        while not (talk.done() and job.gone.done()):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        return job.gone.result()
+    except BaseException as error:
+        await _end(zygote, job, 0.0 if error.args == (AT_ONCE,) else grace)
+        raise
+    finally:
+        talk.cancel()
+        await _wait_through(talk, None)
+        job.channel.close()
+
+
+async def _end(zygote: ZygoteProcess, job: Job, grace: float) -> None:
+    """End a job and return when it is gone."""
+    if grace:
+        zygote.kill(job, _SIGTERM)
+        await _wait_through(job.gone, grace)
+    zygote.kill(job, _SIGKILL)
+    await _wait_through(job.gone, None)
+    if not job.gone.cancelled():
+        job.gone.exception()  # it was looked at
+
+
+async def _wait_through(future: asyncio.Future[Any], timeout: float | None) -> None:
+    """Wait until *future* is done or the time is up, however often we are cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while not future.done():
+        left = None if deadline is None else deadline - loop.time()
+        if left is not None and left <= 0:
+            return
+        try:
+            await asyncio.wait({future}, timeout=left)
+        except asyncio.CancelledError:
+            continue  # The one that brought us here is raised in the end.

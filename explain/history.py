@@ -1,0 +1,125 @@
+"""Writes a build into the store's history, with the reasons of what ran; reads it again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+
+from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.records.imported import ImportedCache
+from pybuild.cache.records.inputs import Inputs
+from pybuild.cache.store import Store
+from pybuild.explain.account import Account
+from pybuild.explain.cause import Surroundings
+from pybuild.explain.nearest import like
+from pybuild.explain.report import BuildReport, from_json, to_json
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.named import KnownInputs, Listing
+from pybuild.model.ops import Vertex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a build is about.
+
+    Attributes:
+        context, dockerfile, target: as people named them.
+        targets: of the definition; *told*: vertices that were solved, and told, before.
+    """
+
+    context: str
+    dockerfile: str
+    target: str
+    targets: Sequence[Vertex]
+    told: Collection[Digest]
+    around: Surroundings
+
+
+async def keep(
+    builds: Builds,
+    inputs: Inputs,
+    account: Account,
+    subject: Subject,
+    imports: Iterable[ImportedCache],
+    error: str,
+) -> BuildReport | None:
+    """Explain what ran, and keep it; None where that fails, which fails no build."""
+    try:
+        return await asyncio.to_thread(_keep, builds, inputs, account, subject, imports, error)
+    except PybuildError as fault:
+        builds.store.warn(f"this build is not in the history: {fault.message}")
+        return None
+
+
+def _keep(
+    builds: Builds,
+    inputs: Inputs,
+    account: Account,
+    subject: Subject,
+    imports: Iterable[ImportedCache],
+    error: str,
+) -> BuildReport:
+    known: Iterable[KnownInputs] = ()
+    listings: dict[str, Listing] = {}
+    if account.is_puzzling:
+        imported: list[KnownInputs] = []
+        wanted = like(account.missed_names)
+        for cache in imports:
+            there = cache.known(wanted)
+            imported += there.known
+            listings |= there.listings
+        # One by one: what this build itself has made may be most of them, and is passed over.
+        known = chain(inputs.all(), imported)
+
+    def find(digest: str) -> Listing | None:
+        return listings.get(digest) or inputs.listing(digest)
+
+    around = subject.around
+    report = BuildReport(
+        id=builds.new_id(),
+        at=around.started,
+        seconds=round(max(0.0, builds.store.clock.now() - around.started), 3),
+        context=subject.context,
+        dockerfile=subject.dockerfile,
+        target=subject.target,
+        error=error,
+        steps=account.steps(subject.targets, subject.told, known, find, around),
+    )
+    builds.put(report.id, report.at, to_json(report))
+    if account.has_misses:
+        inputs.trim()
+    return report
+
+
+def reports(store: Store) -> Iterator[BuildReport]:
+    """Yield the builds of the history, the latest first."""
+    for value in Builds(store).latest():
+        try:
+            yield from_json(value)
+        except ValueError:
+            continue  # a newer pybuild's
+
+
+def find_report(known: Iterable[BuildReport], text: str) -> BuildReport:
+    """Return the build that *text* names: the start of its id; the latest where it is empty.
+
+    Args:
+        known: the latest first.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    found = [report for report in known if report.id.startswith(text)]
+    if not found:
+        if not text:
+            raise UserError("no build is known here", hints=["pybuild build keeps a history"])
+        raise UserError(
+            f'no build "{text}" is known here', hints=["list them with pybuild explain --list"]
+        )
+    if text and len(found) > 1:
+        ids = ", ".join(report.id for report in found[:5])
+        raise UserError(f'build "{text}" could be any of {ids}')
+    return found[0]

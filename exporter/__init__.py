@@ -1,0 +1,1 @@
+"""Makes images of results and brings them where they belong."""

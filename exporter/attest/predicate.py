@@ -1,0 +1,169 @@
+"""SLSA provenance, versions 1 and 0.2, as builders of this kind write it [ATT-1, ATT-2]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from pybuild.buildkit.llb.described import Definition
+from pybuild.exporter.attest.options import V02, Provenance
+from pybuild.exporter.attest.request import scrubbed, take_vcs
+from pybuild.exporter.attest.sources import Sources
+from pybuild.image.config import format_time
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
+from pybuild.model.platform import Platform
+
+BUILD_TYPE = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
+BUILD_TYPE_V02 = "https://mobyproject.org/buildkit@v1"
+PREDICATE_V1 = "https://slsa.dev/provenance/v1"
+PREDICATE_V02 = "https://slsa.dev/provenance/v0.2"
+DOCKERFILE_FRONTEND = "dockerfile.v0"
+DOCKERFILE_VERSION = "1.26.0"
+"""The version of the language that the frontend knows."""
+# What an operator's own entries may not replace.
+BUILTIN_KEYS = frozenset(("buildConfig", "builderPlatform", "dockerfileVersion", "platform"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the provenance of one result says.
+
+    Attributes:
+        document: `Asked.document`, perhaps with its root.
+        definition: of ``mode=max``.
+        layers: by step and output, ``step0:0``, the chains of layers it has as blobs.
+        started, finished: seconds since the epoch.
+        machine: what the operator wants to be said of where builds run.
+    """
+
+    document: dict[str, Any]
+    sources: Sources
+    definition: Definition | None = None
+    layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    platform: Platform
+    dockerfile_version: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    invocation: str
+    started: float
+    finished: float
+
+
+def predicate_type(options: Provenance) -> str:
+    return PREDICATE_V02 if options.version == V02 else PREDICATE_V1
+
+
+def predicate(facts: Facts, options: Provenance) -> dict[str, Any]:
+    """Return the predicate in the version asked for.
+
+    Raises:
+        UserError: not everything is known that was used, and that is not good enough.
+    """
+    if options.complete_materials and not facts.sources.complete:
+        raise _incomplete(facts.sources)
+    full = _v1(facts, options)
+    return _v02(full) if options.version == V02 else full
+
+
+def _v1(facts: Facts, options: Provenance) -> dict[str, Any]:
+    sources = facts.sources
+    document, vcs = take_vcs(facts.document)
+    request: dict[str, Any] = {**document["request"], **sources.parameters()}
+    document = {**document, "request": dict(sorted(request.items()))}
+    complete = bool(request.get("frontend"))
+    if not options.full:
+        document, left_out = scrubbed(document)
+        complete = complete and not left_out
+    internal: dict[str, Any] = {"builderPlatform": str(facts.platform)}
+    if request.get("frontend") == DOCKERFILE_FRONTEND and facts.dockerfile_version:
+        internal["dockerfileVersion"] = facts.dockerfile_version
+    internal |= {name: facts.machine[name] for name in sorted(facts.machine)}
+    metadata: dict[str, Any] = {"vcs": dict(sorted(vcs.items()))} if vcs else {}
+    if options.full and facts.definition is not None:
+        definition = facts.definition
+        if definition.steps:
+            internal["buildConfig"] = {
+                "llbDefinition": definition.steps,
+                "digestMapping": dict(sorted(definition.digests.items())),
+            }
+        if definition.infos:
+            metadata["source"] = {
+                "locations": dict(definition.locations),
+                "infos": definition.infos,
+            }
+        if facts.layers:
+            metadata["layers"] = dict(facts.layers)
+    run: dict[str, Any] = {
+        "invocationId": facts.invocation,
+        "startedOn": format_time(facts.started),
+        "finishedOn": format_time(facts.finished),
+        "buildkit_metadata": metadata,
+        "buildkit_completeness": {
+            "request": complete,
+            "resolvedDependencies": sources.complete,
+        },
+    }
+    if sources.complete and not sources.network:
+        run["buildkit_hermetic"] = True
+    if options.reproducible:
+        run["buildkit_reproducible"] = True
+    build: dict[str, Any] = {
+        "buildType": BUILD_TYPE,
+        "externalParameters": document,
+        "internalParameters": internal,
+    }
+    materials = sources.materials()
+    if materials:
+        build["resolvedDependencies"] = materials
+    builder = {"id": options.builder_id}
+    return {"buildDefinition": build, "runDetails": {"builder": builder, "metadata": run}}
+
+
+def _v02(full: dict[str, Any]) -> dict[str, Any]:
+    """Say the same in the older words."""
+    build, run = full["buildDefinition"], full["runDetails"]["metadata"]
+    source = dict(build["externalParameters"]["configSource"])
+    if "path" in source:
+        source["entryPoint"] = source.pop("path")
+    internal = dict(build["internalParameters"])
+    config = internal.pop("buildConfig", None)
+    environment = {"platform": internal.pop("builderPlatform"), **internal}
+    complete = run["buildkit_completeness"]
+    metadata: dict[str, Any] = {
+        "buildInvocationID": run["invocationId"],
+        "buildStartedOn": run["startedOn"],
+        "buildFinishedOn": run["finishedOn"],
+        "completeness": {
+            "parameters": complete["request"],
+            "environment": True,
+            "materials": complete["resolvedDependencies"],
+        },
+        "reproducible": run.get("buildkit_reproducible", False),
+        f"{BUILD_TYPE_V02}#metadata": run["buildkit_metadata"],
+    }
+    if run.get("buildkit_hermetic"):
+        metadata[f"{BUILD_TYPE_V02}#hermetic"] = True
+    found: dict[str, Any] = {
+        "builder": full["runDetails"]["builder"],
+        "buildType": BUILD_TYPE_V02,
+        "invocation": {
+            "configSource": source,
+            "parameters": build["externalParameters"]["request"],
+            "environment": environment,
+        },
+        "metadata": metadata,
+    }
+    if "resolvedDependencies" in build:
+        found["materials"] = build["resolvedDependencies"]
+    if config is not None:
+        found["buildConfig"] = config
+    return found
+
+
+def _incomplete(sources: Sources) -> UserError:
+    names = ", ".join(sorted(sources.locals)) or "an upload"
+    return UserError(
+        f"provenance materials are incomplete: {names} of the client cannot be recorded",
+        hints=["build from a git repository, or leave out complete-materials"],
+    )

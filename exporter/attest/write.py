@@ -1,0 +1,236 @@
+"""Attestations and the store: what is scanned and read for them, and how they come to outputs [ATT]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_first, unbundled
+from pybuild.exporter.attest.layers import Known, by_step, stacks
+from pybuild.exporter.attest.options import Provenance
+from pybuild.exporter.attest.predicate import Facts, predicate, predicate_type
+from pybuild.image.attestation import Statement, Subject, put_attestations
+from pybuild.image.manifest import Manifest, parse_config, parse_manifest
+from pybuild.image.purl import package_url
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import Vertex
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+    from pybuild.engine.engine import Engine
+
+_LAYER = "layer"
+_MADE_FROM = "made-from"
+
+
+# --- provenance -----------------------------------------------------------------------------------
+
+
+def provenance(
+    engine: Engine,
+    options: Provenance,
+    facts: Facts,
+    result: Vertex,
+    deltas: tuple[str, ...],
+    known: Known,
+) -> Attestation:
+    """Return the provenance of *result*; its end, and its layers, are those of when it is written.
+
+    Args:
+        deltas: of the result; *known*: of other vertices.
+    """
+
+    async def write() -> Any:
+        return await asyncio.to_thread(
+            provenance_document, engine, options, facts, result, deltas, known
+        )
+
+    return Attestation(
+        path=options.filename,
+        predicate_type=predicate_type(options),
+        predicate=write,
+        inline_only=options.inline_only,
+    )
+
+
+def provenance_document(
+    engine: Engine,
+    options: Provenance,
+    facts: Facts,
+    result: Vertex,
+    deltas: tuple[str, ...],
+    known: Known,
+) -> dict[str, Any]:
+    """Return the predicate as of now (blocks)."""
+    from dataclasses import replace
+
+    layers: dict[str, Any] = {}
+    if options.full and facts.definition is not None:
+        store = engine.store
+        found = stacks(result, deltas, known, lambda digest: _image_deltas(store, digest))
+        layers = by_step(found, facts.definition.outputs, lambda stack: _layers(store, stack))
+    return predicate(replace(facts, layers=layers, finished=engine.clock.now()), options)
+
+
+def _image_deltas(store: Store, manifest: Digest) -> tuple[str, ...] | None:
+    """The stack that an image's layers are; None where its manifest is no longer here."""
+    try:
+        document = parse_manifest(store.blobs.read(manifest))
+        if not isinstance(document, Manifest):
+            return None
+        config = parse_config(store.blobs.read(document.config.digest))
+        diff_ids = [Digest.parse(text) for text in config["rootfs"]["diff_ids"]]
+    except (PybuildError, KeyError, ValueError, TypeError):
+        return None
+    found: list[str] = []
+    for diff_id in diff_ids:
+        made = store.records.get(_MADE_FROM, diff_id)
+        own = "sha256-" + diff_id.hex
+        found.append(str(made["delta"]) if made and store.deltas.has(made["delta"]) else own)
+    return tuple(found)
+
+
+def _layers(store: Store, deltas: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The descriptors of a stack; None where one of them was never written as a blob."""
+    chain: list[dict[str, Any]] = []
+    for delta in deltas:
+        facts = store.records.get(_LAYER, delta)
+        if facts is None:
+            return None
+        blobs: dict[str, Any] = facts.get("blobs") or facts.get("rewritten") or {}
+        made = facts.get("descriptor") or next((blobs[kind] for kind in sorted(blobs)), None)
+        if made is None:
+            return None
+        descriptor = Descriptor.from_json(made)
+        chain.append(
+            Descriptor(descriptor.media_type, descriptor.digest, descriptor.size).to_json()
+        )
+    return chain
+
+
+# --- what scanners and clients leave --------------------------------------------------------------
+
+
+async def unbundle(
+    engine: Engine,
+    deltas: Sequence[str],
+    path: str,
+    predicate_type: str = "",
+    core: str = "",
+) -> list[Attestation]:
+    """Read a directory of in-toto statements in a result.
+
+    Raises:
+        UserError: it is not there, or holds something else.
+    """
+    found = await _work(engine, "gather", deltas, path=path or "/", limit=MAX_BYTES)
+    files = [(str(name), bytes(data)) for name, data in found["files"]]
+    return unbundled(files, predicate_type, core)
+
+
+async def _work(engine: Engine, what: str, deltas: Sequence[str], **more: Any) -> dict[str, Any]:
+    lowers = await engine.layers().ensure(deltas, lambda _: None)
+    args = {"deltas": lowers, "mount_dir": engine.mount_dir(), **more}
+    return await engine.workers.call(f"pybuild.executor.files.gathering:{what}", args)
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+async def attach(
+    engine: Engine,
+    image: Descriptor,
+    platform: Platform,
+    names: Iterable[Reference],
+    attestations: Iterable[Attestation],
+    *,
+    as_artifact: bool,
+) -> Descriptor | None:
+    """Store the attestations of *image*, and return what its index says of them; None for none."""
+    subjects = [Subject.of(package_url(name, platform), image.digest) for name in names]
+    if not subjects:
+        # A statement that is about nothing is about everything: name the digest at least.
+        subjects = [Subject.of("_", image.digest)]
+    statements = [await one.statement(subjects) for one in core_first(attestations)]
+    if not statements:
+        return None
+    put = engine.store.blobs.put
+    return await asyncio.to_thread(
+        lambda: put_attestations(image, statements, put, as_artifact=as_artifact)
+    )
+
+
+# --- directories and archives ---------------------------------------------------------------------
+
+
+async def attestation_files(
+    engine: Engine,
+    deltas: Sequence[str],
+    attestations: Iterable[Attestation],
+    *,
+    prefix: str = "",
+    platform: Platform | None = None,
+) -> dict[str, bytes]:
+    """Return the files that a directory or an archive of a result gets [OUT-16].
+
+    Args:
+        prefix: what their names begin with.
+        platform: becomes part of the names where several share a directory.
+
+    Raises:
+        UserError: two of them have the same name.
+    """
+    wanted = [one for one in core_first(attestations) if not one.inline_only]
+    if not wanted:
+        return {}
+    listing = await _work(engine, "digests", deltas)
+    subjects = [Subject(str(path), {"sha256": str(hex)}) for path, hex in listing["files"]]
+    files: dict[str, bytes] = {}
+    for one in wanted:
+        name = prefix + posixpath.basename(one.path)
+        if platform is not None:
+            stem, extension = posixpath.splitext(name)
+            name = f"{stem}.{str(platform).replace('/', '_')}{extension}"
+        if name in files:
+            raise UserError(f"duplicate attestation path name {name}")
+        if "/" in name or name in ("", ".", ".."):
+            raise UserError(f'attestation path name "{name}": expected a name without directories')
+        statement: Statement = await one.statement(subjects)
+        files[name] = statement.readable()
+    return files
+
+
+@asynccontextmanager
+async def with_files(
+    engine: Engine, tree: Mapping[str, Any], files: Mapping[str, bytes]
+) -> AsyncGenerator[dict[str, Any]]:
+    """Give what a worker must know of *tree* (`Engine.tree_args`) with *files* at its top."""
+    if not files:
+        yield dict(tree)
+        return
+    folder = engine.store.scratch("attestations")
+    try:
+        await asyncio.to_thread(_write_all, folder, files, tree.get("epoch"))
+        yield {**tree, "lowers": [*tree["lowers"], folder]}
+    finally:
+        await asyncio.to_thread(engine.store.discard, folder)
+
+
+def _write_all(folder: str, files: Mapping[str, bytes], epoch: int | None) -> None:
+    os.mkdir(folder)
+    os.chmod(folder, 0o755)
+    for name, data in files.items():
+        path = os.path.join(folder, name)
+        with open(path, "xb") as file:
+            file.write(data)
+        os.chmod(path, 0o644)
+        if epoch is not None:
+            os.utime(path, (epoch, epoch))

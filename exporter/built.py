@@ -1,0 +1,107 @@
+"""The results of a build on their way to outputs: built, made into an image, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
+
+from pybuild.frontend.lowering.interface import Lowered
+from pybuild.image.config import format_time
+from pybuild.model.dataclass import dataclass
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import InternalError, UserError
+from pybuild.model.reference import Reference
+from pybuild.model.snapshot import Result, Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.exporter.attest.attestation import Attestation
+
+InlineCache = Callable[[Mapping[str, Digest]], str]
+"""The text of a cache for an image with these layers: diffIDs by delta; empty for none."""
+
+CREATED = "org.opencontainers.image.created"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One platform's result, and what is attested of it.
+
+    Attributes:
+        is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
+        key: how the request calls its platform, if not as the image does.
+        inline_cache: the cache that its image's config carries.
+    """
+
+    lowered: Lowered
+    result: Result
+    attestations: tuple[Attestation, ...] = ()
+    is_one_of_many: bool = False
+    key: str = ""
+    inline_cache: InlineCache | None = None
+
+    @property
+    def folder(self) -> str:
+        """Where it goes in directories and archives that hold several platforms [OUT-5].
+
+        Raises:
+            UserError: its key cannot be the name of a directory.
+        """
+        name = (self.key or str(self.lowered.platform)).replace("/", "_")
+        if name in (".", "..") or "\0" in name:
+            raise UserError(f"platform {name!r} cannot be a directory")
+        return name
+
+    @property
+    def snapshot(self) -> Snapshot:
+        if not isinstance(self.result, Snapshot):
+            raise InternalError(f"the result of a build is {type(self.result).__name__}")
+        return self.result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What the outputs left behind."""
+
+    image: Descriptor | None = None
+    image_id: Digest | None = None
+    names: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def telling(self, more: Mapping[str, Any]) -> Exported:
+        """Return the same, with *more* to say of it."""
+        return replace(self, metadata={**self.metadata, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An image, or an index of several; its blobs are in the store.
+
+    Attributes:
+        image_id: digest of the config, or of the index.
+        epoch: SOURCE_DATE_EPOCH.
+    """
+
+    descriptor: Descriptor
+    image_id: Digest
+    epoch: int | None = None
+
+    @property
+    def dated(self) -> Descriptor:
+        """The descriptor as archives name it: with the time of the image, if that is fixed [REP-2]."""
+        if self.epoch is None:
+            return self.descriptor
+        notes = {**self.descriptor.annotations, CREATED: format_time(self.epoch)}
+        return replace(self.descriptor, annotations=notes)
+
+    def metadata(self, names: Sequence[Reference]) -> dict[str, Any]:
+        """What ``--metadata-file`` says of it [BLD-30]."""
+        metadata: dict[str, Any] = {
+            "containerimage.config.digest": self.image_id,
+            "containerimage.descriptor": self.descriptor.to_json(),
+            "containerimage.digest": self.descriptor.digest,
+        }
+        if names:
+            metadata["image.name"] = ",".join(str(name) for name in names)
+        return metadata

@@ -1,0 +1,183 @@
+"""A Docker engine on this machine, as a place that images are loaded into [OUT-4].
+
+The engine is given an archive without the layers that it has. It looks a layer up by the diffIDs below
+it before it opens the layer's file, so what it knows need not be in the archive. An engine that does
+want them says so, and gets the whole archive then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+from pybuild.exporter.docker.address import Address
+from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.trust import trusting
+
+if TYPE_CHECKING:
+    from aiohttp import BaseConnector, ClientSession
+
+_PING_SECONDS = 2.0
+_ASK_SECONDS = 30.0
+_LOAD_SECONDS = 3600.0
+_MOST_IMAGES = 512  # that are asked for their layers
+_AT_ONCE = 8
+_LIMIT_BYTES = 64 << 20
+
+
+class EngineRefused(EnvironmentFault):
+    """The engine is there, and says no."""
+
+
+class DockerEngine:
+    """One engine; an async context manager."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        from aiohttp import ClientSession, TCPConnector, UnixConnector
+
+        url = self.address.url
+        if url.startswith("unix://"):
+            self._base = "http://docker"
+            connector: BaseConnector = UnixConnector(path=url.removeprefix("unix://"))
+        else:
+            scheme = "https" if self.address.certificates else "http"
+            self._base = f"{scheme}://{urlsplit(url).netloc}"
+            connector = TCPConnector(ssl=_tls(self.address.certificates) or True)
+        self._session = ClientSession(connector=connector, trust_env=False)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def answers(self) -> bool:
+        """Whether somebody is there."""
+        try:
+            await self._get("/_ping", _PING_SECONDS)
+        except EnvironmentFault:
+            return False
+        return True
+
+    async def tags_of(self, image_id: str) -> list[str] | None:
+        """The names that the engine has for an image, by the digest of its config; None: not there."""
+        try:
+            data = await self._get(f"/images/{image_id}/json", _ASK_SECONDS)
+        except EngineRefused:
+            return None
+        return list(json.loads(data).get("RepoTags") or [])
+
+    async def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image that is there one more name."""
+        query = f"repo={quote(repository, safe='')}&tag={quote(tag, safe='')}"
+        await self._ask("POST", f"/images/{image_id}/tag?{query}", _ASK_SECONDS, 201)
+
+    async def known_layers(self, diff_ids: Sequence[str]) -> int:
+        """How many of *diff_ids*, from the base on, the engine has as layers of some image."""
+        listed: list[dict[str, Any]] = json.loads(await self._get("/images/json", _ASK_SECONDS))
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def common(image: str) -> int:
+            async with slots:
+                try:
+                    data = await self._get(f"/images/{quote(image, safe=':')}/json", _ASK_SECONDS)
+                except EngineRefused:
+                    return 0  # deleted meanwhile
+            rootfs: dict[str, Any] = json.loads(data).get("RootFS") or {}
+            layers: list[str] = rootfs.get("Layers") or []
+            count = 0
+            for ours, theirs in zip(diff_ids, layers, strict=False):
+                if ours != theirs:
+                    break
+                count += 1
+            return count
+
+        images = [str(image["Id"]) for image in listed[:_MOST_IMAGES]]
+        return max(await asyncio.gather(*(common(image) for image in images)), default=0)
+
+    async def load(self, archive: AsyncIterator[bytes]) -> list[str]:
+        """Give the engine an archive; return what it says.
+
+        Raises:
+            EnvironmentFault: it refuses, or cannot be reached.
+        """
+        from aiohttp import ClientError, ClientTimeout
+
+        assert self._session is not None
+        said: list[str] = []
+        try:
+            async with self._session.post(
+                f"{self._base}/images/load?quiet=1",
+                data=archive,
+                headers={"Content-Type": "application/x-tar"},
+                timeout=ClientTimeout(total=_LOAD_SECONDS),
+            ) as response:
+                text = (await response.content.read(_LIMIT_BYTES)).decode(errors="replace")
+                status = response.status
+        except (ClientError, TimeoutError, OSError) as error:
+            raise self._fault(str(error) or type(error).__name__) from error
+        for line in filter(None, text.splitlines()):
+            message = _object(line)
+            problem = message.get("error") or (message.get("message") if status >= 400 else "")
+            if problem or status >= 400:
+                raise self._fault(str(problem or f"status {status}"))
+            if isinstance(message.get("stream"), str):
+                said.append(message["stream"].strip())
+        return said
+
+    async def _get(self, path: str, seconds: float) -> bytes:
+        return await self._ask("GET", path, seconds, 200)
+
+    async def _ask(self, method: str, path: str, seconds: float, expected: int) -> bytes:
+        from aiohttp import ClientError, ClientTimeout
+
+        assert self._session is not None
+        timeout = ClientTimeout(total=seconds)
+        try:
+            async with self._session.request(
+                method, self._base + path, timeout=timeout
+            ) as response:
+                data = await response.content.read(_LIMIT_BYTES)
+                status = response.status
+        except (ClientError, TimeoutError, OSError) as error:
+            raise self._fault(str(error) or type(error).__name__) from error
+        if status != expected:
+            message = _object(data.decode(errors="replace")).get("message")
+            raise EngineRefused(self._fault(str(message or f"status {status}")).message)
+        return data
+
+    def _fault(self, problem: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"Docker engine at {self.address.url}: {problem}",
+            hints=["is it running, and may you use it? docker version says more"],
+        )
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _tls(directory: str) -> ssl.SSLContext | None:
+    """What proves us and the engine: ``ca.pem``, ``cert.pem`` and ``key.pem``, as docker has them."""
+    if not directory:
+        return None
+    try:
+        context = trusting(os.path.join(directory, "ca.pem"))
+        pair = [os.path.join(directory, name) for name in ("cert.pem", "key.pem")]
+        if os.path.exists(pair[0]):
+            context.load_cert_chain(*pair)
+    except OSError as error:
+        raise UsageError(f"certificates in {directory}: {error}") from error
+    return context

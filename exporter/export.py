@@ -1,0 +1,317 @@
+"""From results to outputs: layers, config, manifest, and where they go [OUT]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.engine.repair import mended
+from pybuild.exporter import files as writers
+from pybuild.exporter.annotations import Annotations, Place
+from pybuild.exporter.atomicfile import is_stream
+from pybuild.exporter.built import Built, Exported, Made
+from pybuild.exporter.earlypush import PushAhead
+from pybuild.exporter.imagemaker import Image, ImageMaker
+from pybuild.exporter.mountsources import known_places, note_pushed
+from pybuild.exporter.names import check_tagless, output_names
+from pybuild.exporter.output import Output
+from pybuild.image.manifest import build_index
+from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
+from pybuild.model.errors import UsageError
+from pybuild.model.events import Emit
+from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.cache.content.origins import Origin
+    from pybuild.cache.store import Store
+    from pybuild.engine.engine import Engine
+
+
+def is_delivered(outputs: Sequence[Output]) -> bool:
+    """Whether the results themselves are wanted, or just that they are made."""
+    return not outputs or any(output.type != "cacheonly" for output in outputs)
+
+
+def succeeding(
+    store: Store, outputs: Sequence[Output], origin: Origin
+) -> AbstractContextManager[None]:
+    """Let the last result of the same context go, where nothing else can, if there is to be a newer."""
+    kept = outputs or (Output(type="image"),)
+    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in kept)
+    if store.room is None or not keeps:
+        return nullcontext()
+    return store.room.succeeding(origin)
+
+
+async def export_all(
+    engine: Engine,
+    outputs: Sequence[Output],
+    tags: Sequence[Reference],
+    built: Sequence[Built],
+    origin: Origin,
+    emit: Emit,
+) -> Exported:
+    """Write every output; with none asked for, keep the image in the local store.
+
+    Args:
+        origin: that an image kept here is the last result of.
+    """
+    exported = Exported()
+    for output in outputs or (Output(type="image"),):
+        match output.type:
+            case "cacheonly":
+                continue
+            case "local":
+                async with internal_step("exporting to client directory", emit, engine.clock):
+                    await writers.write_local(engine, output, built)
+            case "tar":
+                async with internal_step("exporting to client tarball", emit, engine.clock):
+                    await writers.write_tar(engine, output, built)
+            case _:
+                title = {"oci": "exporting to oci image format"}.get(output.type)
+                if output.type == "docker":
+                    kind = "docker image format" if output.dest else "docker engine"
+                    title = f"exporting to {kind}"
+                async with internal_step(title or "exporting to image", emit, engine.clock) as step:
+                    export = partial(_export_image, engine, tags, output, built, origin, step)
+                    exported = await mended(
+                        export, engine.store.blobs, emit, repeatable=not is_stream(output.dest)
+                    )
+    return exported
+
+
+async def _export_image(
+    engine: Engine,
+    tags: Sequence[Reference],
+    output: Output,
+    built: Sequence[Built],
+    origin: Origin,
+    step: InternalStep,
+) -> Exported:
+    names = output_names(tags, output)
+    async with PushAhead(engine, output, names, step) as ahead:
+        made = await make_image(engine, output, built, step, names, ahead)
+        if output.pushes and output.flag("store", True):
+            # Naming it will wait for the disk; meanwhile the last of it is still being sent.
+            await asyncio.gather(ahead.settled(), asyncio.to_thread(engine.store.blobs.flush))
+        else:
+            await ahead.settled()
+    if output.type == "docker" and not output.dest:
+        await _load(engine, output, made, names, step)
+    elif output.type in {"oci", "docker"}:
+        await writers.write_archive(engine, output, made.dated, names)
+    else:
+        await keep_image(engine, output, made, names, step, origin)
+    return Exported(
+        image=made.descriptor,
+        image_id=made.image_id,
+        names=tuple(str(name) for name in names),
+        metadata=made.metadata(names),
+    )
+
+
+async def _load(
+    engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+) -> None:
+    """Give the image to a Docker engine [OUT-4]."""
+    from pybuild.exporter.docker.address import address_of
+    from pybuild.exporter.docker.load import load_into
+
+    address = address_of(os.environ, output.attrs.get("context", ""))
+    step.say(f"loading into {address.url}")
+    texts = [str(name) for name in names]
+    await load_into(engine.store, address, made.descriptor, texts, step.say)
+
+
+async def make_image(
+    engine: Engine,
+    output: Output,
+    built: Sequence[Built],
+    step: InternalStep,
+    names: Sequence[Reference] = (),
+    ahead: PushAhead | None = None,
+) -> Made:
+    """Make the image that *output* describes; an index for several platforms or attestations.
+
+    Args:
+        names: of the image, for attestations.
+        ahead: sends layers somewhere while they are made.
+
+    Raises:
+        UsageError: a compression that there is not, or attestations or annotations in Docker's types.
+    """
+    notes = output.annotations()
+    oci_types = output.oci_types
+    rewrite = output.flag("rewrite-timestamp")
+    epochs = [output.epoch(one.lowered.epoch) for one in built]
+    if rewrite and None in epochs:
+        step.say("rewrite-timestamp is specified, but no source-date-epoch was found")
+    makers = [
+        ImageMaker(
+            engine,
+            one,
+            oci_types,
+            output.compression,
+            output.level(),
+            epoch=epoch,
+            rewrite=rewrite,
+            force=output.flag("force-compression"),
+            annotations=notes,
+            ahead=ahead,
+        )
+        for one, epoch in zip(built, epochs, strict=True)
+    ]
+    date = epochs[0] if len(set(epochs)) == 1 else None
+    with step.doing("exporting layers"):
+        images = [await maker.make() for maker in makers]
+    for image in images:
+        step.did(f"exporting manifest {image.manifest.digest}")
+        step.did(f"exporting config {image.config.digest}")
+    is_index = built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])
+    _check_places(notes, built, is_index, step)
+    if not is_index:
+        return Made(images[0].manifest, images[0].config.digest, date)
+    children = [image.manifest for image in images]
+    if any(one.attestations for one in built):
+        if not oci_types:
+            raise UsageError(
+                'cannot export attestations with "oci-mediatypes=false"',
+                hints=["use type=oci", "leave them out with --provenance=false"],
+            )
+        children += await _attestations(engine, output, built, images, names, step)
+    media_type = OCI_INDEX if oci_types else DOCKER_INDEX
+    data = build_index(children, media_type, annotations=notes.of(Place.INDEX))
+    digest = await asyncio.to_thread(engine.store.blobs.put, data)
+    step.did(f"exporting manifest list {digest}")
+    image_id = images[0].config.digest if len(images) == 1 else digest
+    index = Descriptor(media_type, digest, len(data), notes.of(Place.INDEX_DESCRIPTOR))
+    return Made(index, image_id, date)
+
+
+def _check_places(
+    notes: Annotations, built: Sequence[Built], is_index: bool, step: InternalStep
+) -> None:
+    """Refuse annotations of an index that there is not; say which are for no platform of these.
+
+    Raises:
+        UsageError: one of the index [OUT-14].
+    """
+    if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
+        raise UsageError(
+            "index annotations not supported for single platform export",
+            hints=["annotate the manifest", "several platforms or attestations make an index"],
+        )
+    for other in notes.for_others(one.lowered.platform for one in built):
+        step.say(f"warning: no {other.platform} in the image: annotation {other.key} is left out")
+
+
+def _is_attested(output: Output, one: Built) -> bool:
+    """Whether a single image needs an index; in an archive those for images alone have no place."""
+    inline = output.flag("attestation-inline", output.type in ("image", "registry"))
+    return any(inline or not attestation.inline_only for attestation in one.attestations)
+
+
+async def _attestations(
+    engine: Engine,
+    output: Output,
+    built: Sequence[Built],
+    images: Sequence[Image],
+    names: Sequence[Reference],
+    step: InternalStep,
+) -> list[Descriptor]:
+    """Store the attestations of each platform, and return what the index says of them."""
+    from pybuild.exporter.attest.write import attach
+
+    found: list[Descriptor] = []
+    for one, image in zip(built, images, strict=True):
+        attached = await attach(
+            engine,
+            image.manifest,
+            one.lowered.platform,
+            names,
+            one.attestations,
+            as_artifact=output.flag("oci-artifact", True),
+        )
+        if attached is not None:
+            step.did(f"exporting attestation manifest {attached.digest}")
+            found.append(attached)
+    return found
+
+
+async def keep_image(
+    engine: Engine,
+    output: Output,
+    made: Made,
+    names: Sequence[Reference],
+    step: InternalStep,
+    origin: Origin | None = None,
+) -> None:
+    """Name the image in the store, and push it, as *output* says.
+
+    Args:
+        origin: what it is the last result of, and stays for that; a server's clients could not
+            have it removed.
+    """
+    by_digest = output.flag("push-by-digest")
+    if by_digest:
+        check_tagless(names)
+    if output.flag("store", True):
+        canonical = [Reference(n.host, n.path, digest=made.descriptor.digest) for n in names]
+        kept = [] if by_digest else list(names)
+        if by_digest or output.flag("name-canonical"):
+            kept += dict.fromkeys(canonical)
+        for name in kept:
+            await asyncio.to_thread(engine.store.images.tag, str(name), made.descriptor, origin)
+            step.did(f"naming to {name}")
+        if not names:
+            await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor, origin)
+    if output.pushes:
+        insecure = output.flag("registry.insecure")
+        await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)
+
+
+async def push(
+    engine: Engine,
+    descriptor: Descriptor,
+    names: Sequence[Reference],
+    step: InternalStep,
+    *,
+    by_digest: bool = False,
+    insecure: bool = False,
+) -> None:
+    """Push an image of the store under each of *names*; layers that are elsewhere are mounted.
+
+    Args:
+        by_digest: the repositories get the image without a tag.
+        insecure: plain HTTP and unproved certificates will do.
+
+    Raises:
+        UsageError: no name to push to.
+    """
+    from pybuild.registry.client.push import push_image
+
+    if not names:
+        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    sources = await asyncio.to_thread(known_places, engine.store, descriptor)
+    for digest, places in sources.items():
+        sources[digest] = [near for place in places for near in engine.near(place)]
+    hosts = sorted({name.host for name in names}) if insecure else []
+    async with engine.client_for(hosts) as client:
+        await push_image(
+            client,
+            engine.store.blobs,
+            descriptor,
+            names,
+            mount_sources=sources,
+            push_by_digest=by_digest,
+            progress=step.transfer,
+        )
+    await asyncio.to_thread(note_pushed, engine.store, descriptor, names)
+    for name in names:
+        shown = name.repository if by_digest else name
+        step.did(f"pushing manifest for {shown}@{descriptor.digest}")

@@ -1,0 +1,1 @@
+"""Images looked at, copied and joined between registries and stores."""

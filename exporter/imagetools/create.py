@@ -1,0 +1,143 @@
+"""Makes an index of images that are already somewhere: what fleets of builders end with [CMD-7]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pybuild.exporter.annotations import Annotations, Place
+from pybuild.exporter.imagetools.copy import Plan, survey
+from pybuild.exporter.imagetools.place import Place as ImagePlace
+from pybuild.image.attestation import REFERENCE_DIGEST
+from pybuild.image.manifest import Index, Manifest, build_index, parse_config, parse_manifest
+from pybuild.model.dataclass import dataclass
+from pybuild.model.descriptor import (
+    DOCKER_INDEX,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    Descriptor,
+)
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entry of the index to be, with all that it is made of and where that is."""
+
+    entry: Descriptor
+    source: ImagePlace
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The index, or the one document that is copied as it is, and its parts."""
+
+    descriptor: Descriptor
+    data: bytes
+    parts: tuple[Part, ...]
+
+
+async def parts_of(source: ImagePlace) -> tuple[Descriptor, bytes, list[Part]]:
+    """Return what *source* names, and the entries that it brings: its own if it is an index."""
+    root, data = await source.root()
+    document = parse_manifest(data, root.media_type)
+    if isinstance(document, Index):
+        parts: list[Part] = []
+        for child in document.manifests:
+            below = await source.document(child)
+            parts.append(Part(child, source, await survey(source, child, below)))
+        return root, data, parts
+    entry = replace(root, annotations={}, platform=await _platform(source, document))
+    return root, data, [Part(entry, source, await survey(source, entry, data))]
+
+
+async def _platform(source: ImagePlace, manifest: Manifest) -> Platform | None:
+    """What an image says in its config of where it runs; an artifact says nothing."""
+    if not manifest.config.media_type.endswith(("image.config.v1+json", "container.image.v1+json")):
+        return None
+    return Platform.from_json(parse_config(await source.document(manifest.config)))
+
+
+async def make(
+    sources: Sequence[ImagePlace],
+    notes: Annotations,
+    *,
+    platforms: Sequence[Platform] = (),
+    prefer_index: bool = True,
+) -> Made:
+    """Join *sources* in their order; an entry for a platform replaces an earlier one for it.
+
+    Args:
+        notes: for the index, and for the descriptors in it.
+        platforms: only these, with what is attested of them.
+        prefer_index: one image alone gets an index, too; an index alone is kept as it is.
+
+    Raises:
+        UsageError: an annotation that would change an image. UserError: nothing is left.
+    """
+    for item in notes.items:
+        if item.place is Place.MANIFEST:
+            raise UsageError(
+                f"annotation {item.key}: an image that exists cannot be changed",
+                hints=["annotate the index, or the manifest-descriptor"],
+            )
+    found = [await parts_of(source) for source in sources]
+    if len(found) == 1 and not notes.items and not platforms:
+        root, data, parts = found[0]
+        if root.media_type in INDEX_TYPES or not prefer_index:
+            plain = replace(root, annotations={})
+            return Made(plain, data, tuple(parts))
+    parts = _chosen(_joined([part for _, _, parts in found for part in parts]), platforms)
+    if not parts:
+        raise UserError("no image for these platforms")
+    entries = [_annotated(part.entry, notes) for part in parts]
+    only_docker = all("docker" in entry.media_type for entry in entries) and not notes.items
+    media_type = DOCKER_INDEX if only_docker else OCI_INDEX
+    data = build_index(entries, media_type, annotations=notes.of(Place.INDEX))
+    descriptor = Descriptor(
+        media_type, Digest.of(data), len(data), notes.of(Place.INDEX_DESCRIPTOR)
+    )
+    return Made(descriptor, data, tuple(parts))
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Each digest once, each platform once, the last of them; attestations go with their image."""
+    last: dict[Platform, Digest] = {}
+    for part in parts:
+        if part.entry.platform is not None and not _is_about(part.entry):
+            last[part.entry.platform] = part.entry.digest
+    replaced = {
+        part.entry.digest
+        for part in parts
+        if (platform := part.entry.platform) is not None
+        and not _is_about(part.entry)
+        and last[platform] != part.entry.digest
+    }
+    kept: dict[Digest, Part] = {}
+    for part in parts:
+        if part.entry.digest not in replaced and _is_about(part.entry) not in replaced:
+            kept.setdefault(part.entry.digest, part)
+    return list(kept.values())
+
+
+def _chosen(parts: Sequence[Part], platforms: Sequence[Platform]) -> list[Part]:
+    if not platforms:
+        return list(parts)
+    images = {p.entry.digest for p in parts if p.entry.platform in platforms}
+    return [p for p in parts if p.entry.digest in images or _is_about(p.entry) in images]
+
+
+def _is_about(entry: Descriptor) -> str:
+    """The digest of the image that an attestation is about; empty for an image."""
+    return entry.annotations.get(REFERENCE_DIGEST, "")
+
+
+def _annotated(entry: Descriptor, notes: Annotations) -> Descriptor:
+    if entry.media_type not in MANIFEST_TYPES or _is_about(entry):
+        return entry
+    more = notes.of(Place.MANIFEST_DESCRIPTOR, entry.platform)
+    return replace(entry, annotations={**entry.annotations, **more}) if more else entry

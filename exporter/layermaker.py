@@ -1,0 +1,182 @@
+"""Makes the layers of deltas: blobs as registries have them, once for each compression [OUT-11]."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pybuild.cache.records.imported import LAYER, MADE_FROM
+from pybuild.executor.fetch import LayerGone
+from pybuild.image.layer.estargz import ESTARGZ, TOC_DIGEST
+from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+    from pybuild.engine.engine import Engine
+    from pybuild.exporter.earlypush import PushAhead
+
+
+_MOST_LAYER_BYTES = 1 << 40
+# Of one image. Each compresses on all processors; more at once would only hold more memory.
+_AT_ONCE = 4
+
+
+class LayerMaker:
+    """Makes layers in one compression.
+
+    Args:
+        force: pulled layers in another compression are made anew in this one [OUT-10].
+        ahead: sends what is made somewhere meanwhile.
+
+    Attributes:
+        nice: how far the work stands back behind everything else of this machine.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        compression: str,
+        level: int | None,
+        *,
+        force: bool = False,
+        ahead: PushAhead | None = None,
+    ) -> None:
+        self._force = force
+        self._ahead = ahead
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self.nice = 0
+        self.kind = f"{compression}-{level}"
+        self._engine = engine
+        self._store = engine.store
+        self._compression = compression
+        self._level = level
+
+    async def make(self, delta: str) -> tuple[Digest, Descriptor]:
+        """The diffID and blob of one delta; made if there is none in the wanted compression."""
+        store = self._store
+        facts = await asyncio.to_thread(store.records.get, LAYER, delta)
+        if facts is not None and "descriptor" in facts:
+            # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
+            try:
+                await self._engine.images.fetch(delta, lambda event: None)
+            except LayerGone:
+                if not store.deltas.has(delta):
+                    raise
+                return await self._made(delta, facts)  # its cache is gone, its files are not
+            diff_id, pulled = (
+                Digest.parse(facts["diff_id"]),
+                Descriptor.from_json(facts["descriptor"]),
+            )
+            if self._force and self._is_other(pulled):
+                return await self._recompressed(delta, facts, diff_id, pulled)
+            return diff_id, pulled
+        return await self._made(delta, facts)
+
+    def _is_other(self, layer: Descriptor) -> bool:
+        """Whether a layer is in another compression, and may be changed [IMG-5]."""
+        kind = oci_layer_type(layer.media_type)
+        if self._compression == ESTARGZ and TOC_DIGEST in layer.annotations:
+            return False
+        if self._compression == ESTARGZ:
+            return not is_foreign(kind)
+        return kind != layer_media_type(self._compression) and not is_foreign(kind)
+
+    async def _recompressed(
+        self, delta: str, facts: dict[str, Any], diff_id: Digest, pulled: Descriptor
+    ) -> tuple[Digest, Descriptor]:
+        """The blob of a pulled layer in our compression, made from the one it came in."""
+        known = await self._known(facts)
+        if known is not None:
+            return known
+        made = await self._blob(
+            "pybuild.image.layer.recompress:recompress_job",
+            {
+                "path": self._store.blobs.path(pulled.digest),
+                "diff_id": str(diff_id),
+                "max_bytes": _MOST_LAYER_BYTES,
+            },
+        )
+        await asyncio.to_thread(self._store.records.put, LAYER, delta, self._noting(facts, *made))
+        return made
+
+    async def _known(self, facts: dict[str, Any]) -> tuple[Digest, Descriptor] | None:
+        """The layer in our compression, if *facts* tell of one that is there."""
+        made = facts.get("blobs", {}).get(self.kind)
+        if made is None:
+            return None
+        found = Descriptor.from_json(made)
+        await asyncio.to_thread(self._store.lease.add, "blob", found.digest)
+        if not self._store.blobs.holds(found):
+            return None
+        return Digest.parse(made.get("diff_id") or facts["diff_id"]), found
+
+    def _noting(
+        self, facts: dict[str, Any], diff_id: Digest, descriptor: Descriptor
+    ) -> dict[str, Any]:
+        """*facts* with a layer that was made. The table in eStargz gives that a diffID of its own."""
+        body = descriptor.to_json()
+        own = {"diff_id": str(diff_id)}
+        if self._compression == ESTARGZ:
+            return {**facts, "blobs": {**facts.get("blobs", {}), self.kind: {**body, **own}}}
+        return {**facts, **own, "blobs": {**facts.get("blobs", {}), self.kind: body}}
+
+    async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
+        """The layer in our compression, written if it was not."""
+        store = self._store
+        known = await self._known(facts or {})
+        if known is not None:
+            return known
+        diff_id, descriptor = await self.write(delta, None)
+        record = self._noting(facts or {}, diff_id, descriptor)
+        await asyncio.to_thread(store.records.put, LAYER, delta, record)
+        if self._compression != ESTARGZ:  # whose tree has its table, too
+            await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
+        return diff_id, descriptor
+
+    async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
+        """Write a delta's layer as a blob; later times become *clamp*."""
+        directories = self._store.deltas.directories(delta)
+        told: dict[str, Any] = {"clamp_mtime": clamp}
+        if len(directories) > 1:
+            told |= await self._engine.tree_args(directories)
+            return await self._blob("pybuild.executor.files.export:layer_job", told)
+        told |= {"path": directories[0], "userxattr": await self._engine.userxattr()}
+        return await self._blob("pybuild.image.layer.layertar:layer_job", told)
+
+    async def _blob(self, job: str, args: dict[str, Any]) -> tuple[Digest, Descriptor]:
+        """Have *job* write a blob in our compression, and keep it; returns its diffID too."""
+        store = self._store
+        out = store.scratch("layer")
+        wanted = {
+            "out": out,
+            "compression": self._compression,
+            "level": self._level,
+            "nice": self.nice,
+        }
+        follower = None if self._ahead is None else self._ahead.follow(out)
+        on_progress = None if follower is None else follower.grown
+        try:
+            async with self._places:
+                answer = await self._engine.workers.call(
+                    job, {**args, **wanted}, on_progress=on_progress
+                )
+            digest, size = Digest.parse(answer["digest"]), int(answer["size"])
+            notes: dict[str, str] = answer.get("annotations") or {}
+            descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
+            if follower is not None:
+                follower.complete(descriptor)
+            await asyncio.to_thread(store.blobs.adopt, out, digest, size)
+        except BaseException:
+            store.discard(out)
+            raise
+        return Digest.parse(answer["diff_id"]), descriptor
+
+
+def made_at(store: Store, delta: str) -> float:
+    """When what is in a delta was made, seconds since the epoch, be it here or elsewhere."""
+    facts = store.records.get(LAYER, delta)
+    if facts is not None and isinstance(facts.get("created"), int | float):
+        return float(facts["created"])
+    return float(store.deltas.meta(delta).get("created", 0.0))

@@ -1,0 +1,196 @@
+"""An output of a build: its type, its place, its attributes [OUT]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from pybuild.exporter.annotations import Annotations, from_attributes, is_attribute
+from pybuild.frontend.words.environment import parse_epoch
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
+from pybuild.model.text import split_csv
+
+OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+
+
+_LAYERS = frozenset(
+    ("compression", "compression-level", "force-compression", "name", "name-canonical")
+    + ("attestation-inline", "oci-artifact", "oci-mediatypes")
+    + ("rewrite-timestamp", "source-date-epoch")
+)
+_PUSHED = frozenset(("push", "push-by-digest", "registry.insecure", "store", "unpack"))
+_TREES = frozenset(("attestation-prefix", "source-date-epoch"))
+_ATTRIBUTES = {
+    "image": _LAYERS | _PUSHED,
+    "registry": _LAYERS | _PUSHED,
+    "oci": _LAYERS | {"tar"},
+    "docker": _LAYERS | {"context", "tar"},
+    "local": _TREES | {"mode", "platform-split"},
+    "tar": _TREES,
+}
+_COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
+_FLAGS = frozenset(
+    ("attestation-inline", "force-compression", "name-canonical", "oci-artifact", "oci-mediatypes")
+    + ("platform-split", "push", "push-by-digest", "registry.insecure", "rewrite-timestamp")
+    + ("store", "tar", "unpack")
+)
+# What BuildKit has besides [OUT-1]; naming the default is no harm.
+_UNSUPPORTED = frozenset(("prefer-nondist-layers",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One ``--output`` [OUT]. *attrs* has every key but ``type`` and ``dest``."""
+
+    type: str
+    dest: str = ""
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises:
+            UsageError: an attribute, or a dest, that means nothing to this type or is not done yet.
+        """
+        known = _ATTRIBUTES.get(self.type, frozenset())
+        for name, value in self.attrs.items():
+            if name in known or (name in _UNSUPPORTED and value.lower() in {"false", "0"}):
+                continue
+            if is_attribute(name) and self.is_image:
+                continue
+            if name in _UNSUPPORTED:
+                raise UsageError(f"output attribute {name}={value} is not supported yet")
+            raise UsageError(
+                f'output type={self.type} has no attribute "{name}"',
+                hints=[f"it has: {', '.join(sorted(known))}"] if known else [],
+            )
+        if self.dest and "context" in self.attrs:
+            raise UsageError(f"output has a dest, {self.dest}, and a context: one of them")
+        if self.dest and self.type in {"image", "registry", "cacheonly"}:
+            raise UsageError(f"output type={self.type} has no dest: {self.dest}")
+        if self.attrs.get("mode", "copy") not in ("copy", "delete"):
+            raise UsageError(f'output mode "{self.attrs["mode"]}": expected copy or delete')
+        for name in sorted(_FLAGS & self.attrs.keys()):
+            self.flag(name)
+        self.epoch(None)
+        if self.compression not in _COMPRESSIONS:
+            names = ", ".join(_COMPRESSIONS)
+            raise UsageError(f'output compression "{self.compression}": one of {names}')
+        self.level()
+        if self.annotations().items and not self.oci_types:
+            raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
+        if self.compression in ("estargz", "zstd") and not self.oci_types:
+            raise UsageError(f"output compression {self.compression} needs oci-mediatypes=true")
+        if self.type == "docker" and not self.flag("tar", True):
+            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
+        if self.flag("rewrite-timestamp") and self.flag("unpack"):
+            raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
+
+    @property
+    def compression(self) -> str:
+        """Of new layers [OUT-10]."""
+        return self.attrs.get("compression", "gzip")
+
+    @property
+    def oci_types(self) -> bool:
+        """Whether manifests and configs have OCI's media types; annotations do not go without."""
+        return self.flag("oci-mediatypes", self.type != "docker" or bool(self.annotations().items))
+
+    @property
+    def pushes(self) -> bool:
+        """Whether it goes to a registry."""
+        return self.type == "registry" or self.flag("push")
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it has manifests, as opposed to bare files."""
+        return self.type in {"image", "registry", "oci", "docker"}
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a directory is to hold nothing but the result [OUT-17]."""
+        return self.attrs.get("mode") == "delete"
+
+    def epoch(self, found: int | None) -> int | None:
+        """Return the latest time that this output may show, in seconds [REP-2].
+
+        Args:
+            found: SOURCE_DATE_EPOCH of the build; the output may have another, or none.
+
+        Raises:
+            UsageError: it is no number.
+        """
+        text = self.attrs.get("source-date-epoch")
+        if text is None:
+            return found
+        if not text:
+            return None
+        epoch = parse_epoch(text)
+        if epoch is None:
+            raise UsageError(f"invalid source-date-epoch: {text}")
+        return epoch
+
+    def annotations(self) -> Annotations:
+        """Return what the image says of itself [OUT-14].
+
+        Raises:
+            UsageError: one that cannot be understood.
+        """
+        return from_attributes(self.attrs)
+
+    def level(self) -> int | None:
+        """Return how hard layers are compressed; None leaves it to us [OUT-10].
+
+        Raises:
+            UsageError: the compression has no such level.
+        """
+        if "compression-level" not in self.attrs:
+            return None
+        from pybuild.exporter.compressionlevel import compression_level
+
+        return compression_level(self.attrs, "output")
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        text = self.attrs.get(name)
+        if text is None:
+            return default
+        if text.lower() not in {"true", "false", "1", "0"}:
+            raise UsageError(f'output attribute {name}="{text}": expected true or false')
+        return text.lower() in {"true", "1"}
+
+
+def parse_output(text: str) -> Output:
+    """Read ``type=…,dest=…``; a bare path is a local directory, ``-`` a tar on standard output.
+
+    ``type=docker`` without a dest is an engine, as for buildx.
+
+    Raises:
+        UsageError: unknown type, a field without ``=``, or a type without the dest it needs.
+    """
+    if not text:
+        raise UsageError('invalid output "": expected type=…,dest=… or a directory')
+    if "=" not in text:
+        return Output(type="tar", dest="-") if text == "-" else Output(type="local", dest=text)
+    attrs: dict[str, str] = {}
+    for item in split_csv(text):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f'invalid output "{text}": field "{item}" must be a key=value pair')
+        key = key.strip()
+        attrs[key if is_attribute(key) else key.lower()] = value
+    kind = attrs.pop("type", "")
+    dest = attrs.pop("dest", "")
+    if kind not in OUTPUT_TYPES:
+        from difflib import get_close_matches
+
+        near = get_close_matches(kind, OUTPUT_TYPES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else f": one of {', '.join(OUTPUT_TYPES)}"
+        raise UsageError(f'unknown output type "{kind}"{hint}')
+    if kind in {"local", "oci"} and not dest:
+        if kind == "local":
+            raise UsageError(f'output "{text}": dest is required for local')
+        dest = "-"
+    if kind == "tar" and not dest:
+        dest = "-"
+    return Output(type=kind, dest=dest, attrs=attrs)

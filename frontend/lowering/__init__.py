@@ -1,0 +1,1 @@
+"""Instructions to ops, image config and history."""

@@ -1,0 +1,231 @@
+"""From the parsed file to the definition: the frontend's entry point.
+
+Pure. What must be known of base images is asked for with `NeedImages` and handed in by calling
+`lower` again; ONBUILD triggers of an image may name further images [OB-3], so that can happen
+more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from pybuild.frontend.lint.filecheck import check_file
+from pybuild.frontend.lint.options import BUILD_ARG, CheckOptions
+from pybuild.frontend.lint.report import Report
+from pybuild.frontend.lowering.contexts import NamedContexts, VertexContext
+from pybuild.frontend.lowering.epoch import global_scope, settle_epoch
+from pybuild.frontend.lowering.evaluate import Evaluator, base_config, vertex_config
+from pybuild.frontend.lowering.frontendimage import check_frontend
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    Lowered,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.lowering.scans import scanned_trees
+from pybuild.frontend.lowering.stages import Node, StageGraph
+from pybuild.frontend.lowering.stagestate import BuildScope, StageState
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.words.environment import (
+    proxy_variables,
+    unused_build_args,
+)
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.ops import LocalSource, walk
+from pybuild.model.span import Span
+
+Images = Mapping[ImageRequest, ResolvedImage]
+
+
+def lower(
+    dockerfile: ast.Dockerfile, options: LowerOptions, images: Images
+) -> Lowered | NeedImages:
+    """Return the definition of ``options.target``, or what must be resolved first.
+
+    Args:
+        images: what earlier answers asked for, by request.
+
+    Raises:
+        UserError: with the lines that are wrong.
+    """
+    found = plan(dockerfile, options, images, Report(check_options(dockerfile.directives, options)))
+    if isinstance(found, NeedImages):
+        return found
+    evaluator = Evaluator(found.graph, found.scope, images)
+    evaluator.add_all(found.nodes)
+    lowered = _finish(dockerfile, found.scope, found.graph, evaluator.states[found.target])
+    scans = scanned_trees(found.target, evaluator.states, found.scope)
+    return replace(lowered, scans=scans) if scans else lowered
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be evaluated, in this order; all images that it needs are known.
+
+    Attributes:
+        nodes: after those that they need.
+    """
+
+    scope: BuildScope
+    graph: StageGraph
+    target: Node
+    nodes: list[Node]
+
+
+def plan(
+    dockerfile: ast.Dockerfile,
+    options: LowerOptions,
+    images: Images,
+    report: Report,
+    *,
+    all_stages: bool = False,
+) -> Plan | NeedImages:
+    """Check what the file says without looking into stages, and find out which of them count.
+
+    Args:
+        report: gets the findings, also when the answer is an error.
+        all_stages: not only what the target needs.
+
+    Raises:
+        UserError: with the lines that are wrong.
+    """
+    if not dockerfile.stages:
+        raise UserError("dockerfile contains no stages to build")
+    contexts = NamedContexts(options.named_contexts, options.context_trees)
+    check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
+    scope = _scope(dockerfile, options, report)
+    check_file(dockerfile, options, scope.globals, report)
+    graph = StageGraph(
+        dockerfile,
+        contexts=contexts,
+        scope=scope.globals,
+        target_platform=options.target_platform,
+        default_platform=options.build_platform,
+        policies=options.policies,
+    )
+    target = graph.target(options.target)
+    while True:
+        reachable = graph.everything() if all_stages else graph.reachable(target)
+        graph.judge(reachable)
+        added = [node for node in reachable if _add_triggers(graph, node, images)]
+        if not added:
+            break
+    missing: dict[ImageRequest, tuple[Span, ...]] = {}
+    for node in reachable:
+        request = graph.request(node)
+        if request is not None and request not in images:
+            missing[request] = (*missing.get(request, ()), *node.spans)
+    if missing:
+        guesses = {request: guess for request in missing if (guess := graph.nearest_stage(request))}
+        return NeedImages(tuple(missing), tuple(missing.values()), guesses)
+    return Plan(scope, graph, target, reachable)
+
+
+def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOptions:
+    """Return what the directive says, or the build arg that replaces it.
+
+    Raises:
+        UserError: it is not valid.
+    """
+    given = options.build_args.get(BUILD_ARG)
+    return CheckOptions.parse((directives.check or "") if given is None else given)
+
+
+def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) -> BuildScope:
+    scope = global_scope(dockerfile, options)
+    options, scope, epoch = settle_epoch(dockerfile, options, scope)
+    return BuildScope(
+        options=options,
+        globals=scope,
+        escape=dockerfile.directives.escape,
+        epoch=epoch,
+        proxy_env=proxy_variables(options.build_args),
+        report=report,
+    )
+
+
+# --- ONBUILD --------------------------------------------------------------------------------------
+
+
+def _add_triggers(graph: StageGraph, node: Node, images: Images) -> bool:
+    """Give a stage its base's triggers as soon as they are known; return whether it got any."""
+    if node.index < 0 or node.replaced or node.triggers_added:
+        return False
+    base = node.origin
+    if isinstance(base, Node) and not base.replaced:
+        onbuilds = [s.instruction for s in base.steps if isinstance(s.instruction, ast.Onbuild)]
+        triggers = [replace(item.trigger, span=node.spans[0]) for item in onbuilds]
+    elif isinstance(base, VertexContext):
+        config = vertex_config(base, graph.platform)
+        triggers = [_parse_trigger(text, node) for text in config.triggers]
+    else:
+        request = graph.request(base if isinstance(base, Node) else node)
+        if request is None:
+            return False
+        if request not in images:
+            return False
+        config = base_config(images[request], request)
+        triggers = [_parse_trigger(text, node) for text in config.triggers]
+    graph.add_triggers(node, triggers)
+    return bool(triggers)
+
+
+def _parse_trigger(text: str, node: Node) -> ast.Instruction:
+    from pybuild.frontend.syntax.parse import (
+        parse_instruction,  # the grammar: only when really needed
+    )
+
+    try:
+        trigger = parse_instruction(text, node.spans[0], "\\")
+    except PybuildError as error:
+        raise error.with_spans(node.spans) from None
+    if isinstance(trigger, (ast.From, ast.Maintainer, ast.Onbuild)):
+        keyword = trigger.keyword.upper()
+        raise UserError(f"{keyword} isn't allowed as an ONBUILD trigger", spans=node.spans)
+    return trigger
+
+
+# --- the result -----------------------------------------------------------------------------------
+
+
+def _finish(
+    dockerfile: ast.Dockerfile, scope: BuildScope, graph: StageGraph, state: StageState
+) -> Lowered:
+    options = scope.options
+    image = state.image
+    if options.labels:
+        image.run.setdefault("Labels", {}).update(options.labels)  # [LBL-1]
+    if options.platform_explicit or image.platform is None:
+        image.set_platform(options.target_platform)
+    unused = unused_build_args(
+        options.build_args, frozenset(_declared(dockerfile, graph)), scope.globals
+    )
+    if unused:
+        scope.report.note(f"One or more build-args [{' '.join(unused)}] were not consumed")
+    scope.report.finish()
+    sources = (vertex.op for vertex in walk(state.vertex))
+    return Lowered(
+        result=state.vertex,
+        config=image.to_json(),
+        base_layer_count=image.base_layer_count,
+        history=tuple(image.added),
+        contexts=frozenset(op.name for op in sources if isinstance(op, LocalSource)),
+        platform=image.platform or options.target_platform,
+        warnings=scope.report.warnings,
+        epoch=scope.epoch,
+    )
+
+
+def _declared(dockerfile: ast.Dockerfile, graph: StageGraph) -> Iterable[str]:
+    """Yield the names of all ARGs of the file and of triggers [EV-8]."""
+    instructions: list[ast.Instruction] = list(dockerfile.global_args)
+    for stage in dockerfile.stages:
+        instructions += stage.body
+    for node in graph.stages:
+        instructions += [step.instruction for step in node.steps if step.triggered]
+    for instruction in instructions:
+        if isinstance(instruction, ast.Arg):
+            yield from (item.name for item in instruction.items)

@@ -1,0 +1,181 @@
+"""What source policies make of the sources that a build names [POL-3].
+
+Sources are put in the words of LLB for the policies to judge, and back when one has changed something.
+Whatever is named is asked about before it is fetched, so what is refused is never contacted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pybuild.frontend.giturl import file_name, is_http, parse_git_url, without_credentials
+from pybuild.frontend.lowering import paths
+from pybuild.frontend.lowering.contexts import (
+    ImageContext,
+    LocalContext,
+    NamedContext,
+    RemoteContext,
+)
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
+from pybuild.model.ops import GitSource, HttpSource
+from pybuild.model.policy import Policies, Source
+from pybuild.model.reference import Reference
+
+IMAGE, LAYOUT, LOCAL, GIT = "docker-image://", "oci-layout://", "local://", "git://"
+Remote = GitSource | HttpSource
+
+
+def ruled_image(policies: Policies, reference: Reference) -> Reference:
+    """Return the image to be taken for *reference*.
+
+    Raises:
+        UserError: it is refused, or replaced by what is no image.
+    """
+    before = Source(f"{IMAGE}{reference}")
+    after = policies.apply(before)
+    if after == before:
+        return reference
+    found = _read(reference.familiar, after)
+    if isinstance(found, ImageContext) and found.reference is not None and not found.layout:
+        return found.reference
+    raise _cannot(before, after)
+
+
+def ruled_context(policies: Policies, context: NamedContext) -> NamedContext:
+    """Return what stands for *context*, which may be of another kind.
+
+    Raises:
+        UserError: it is refused, or replaced by what cannot be read.
+    """
+    match context:
+        case ImageContext(layout="", reference=Reference() as reference):
+            before = Source(f"{IMAGE}{reference}")
+        case ImageContext(layout=layout) if layout:
+            before = Source(LAYOUT + layout)
+        case LocalContext(name=name):
+            before = Source(LOCAL + name)
+        case RemoteContext(source=source):
+            before = _written(source)
+        case _:
+            return context
+    after = policies.apply(before)
+    if after == before:
+        return context
+    keep = context.source if isinstance(context, RemoteContext) else None
+    return _read(context.name, after, keep)
+
+
+def ruled_local(policies: Policies, name: str) -> None:
+    """Let pass the client's directory *name*.
+
+    Raises:
+        UserError: it is refused; what it is to be replaced by is no use for what was read of it.
+    """
+    before = Source(LOCAL + name)
+    after = policies.apply(before)
+    if after != before:
+        raise _cannot(before, after)
+
+
+def ruled(policies: Policies, source: Remote) -> Remote:
+    """Return what is fetched for *source*.
+
+    Raises:
+        UserError: it is refused, or replaced by what is no remote source.
+    """
+    before = _written(source)
+    after = policies.apply(before)
+    if after == before:
+        return source
+    found = _read("", after, source)
+    if isinstance(found, RemoteContext):
+        return found.source
+    raise _cannot(before, after)
+
+
+def _cannot(before: Source, after: Source) -> UserError:
+    return UserError(
+        f'source policy: "{before.identifier}" cannot be replaced by "{after.identifier}" here'
+    )
+
+
+def _written(source: Remote) -> Source:
+    if isinstance(source, HttpSource):
+        return Source(source.url, _told({"http.checksum": source.checksum or ""}))
+    scheme, mark, rest = source.remote.partition("://")
+    if not mark:
+        rest = scheme.partition("@")[2].replace(":", "/", 1)
+    host, slash, path = rest.partition("/")
+    fragment = source.ref + (f":{source.subdir}" if source.subdir else "")
+    identifier = GIT + host.rpartition("@")[2] + slash + path + (f"#{fragment}" if fragment else "")
+    return Source(
+        identifier,
+        _told(
+            {
+                "git.fullurl": source.remote,
+                "git.checksum": source.checksum,
+                "git.keepgitdir": "true" if source.keep_git_dir else "",
+                "git.skipsubmodules": "" if source.submodules else "true",
+            }
+        ),
+    )
+
+
+def _told(attrs: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in attrs.items() if value}
+
+
+def _read(name: str, source: Source, before: Remote | None = None) -> NamedContext:
+    """Return what *source* means; *name* is what it is called, *before* what it replaces."""
+    identifier, attrs = source.identifier, dict(source.attrs)
+    scheme, mark, rest = identifier.partition("://")
+    try:
+        match scheme if mark else "":
+            case "docker-image":
+                found: NamedContext = ImageContext(name, Reference.parse(rest))
+            case "oci-layout" if rest:
+                found = ImageContext(name, Reference.parse(name), rest)
+            case "local" if rest:
+                found = LocalContext(rest)
+            case "http" | "https" if is_http(identifier):
+                found = RemoteContext(name, _http(identifier, attrs, before), identifier)
+            case "git" if rest:
+                found = RemoteContext(name, _git(rest, attrs, before), identifier)
+            case _:
+                raise UserError(f'source policy: "{identifier}" is no source')
+    except ValueError as error:
+        raise UserError(f'source policy: "{identifier}": {error}') from error
+    if attrs:
+        raise UserError(f'source policy: "{identifier}" has no attribute "{min(attrs)}"')
+    if isinstance(found, RemoteContext):
+        return replace(found, shown=without_credentials(found.shown))
+    return found
+
+
+def _http(url: str, attrs: dict[str, str], before: Remote | None) -> HttpSource:
+    checksum = attrs.pop("http.checksum", "")
+    digest = Digest.parse(checksum) if checksum else None
+    name = attrs.pop("http.filename", "")
+    if isinstance(before, HttpSource):  # it keeps the name that its users know
+        return replace(before, url=url, checksum=digest, filename=name or before.filename)
+    return HttpSource(url=url, checksum=digest, filename=name or file_name(url))
+
+
+def _git(rest: str, attrs: dict[str, str], before: Remote | None) -> GitSource:
+    rest, _, fragment = rest.partition("#")
+    ref, _, subdir = fragment.partition(":")
+    remote = attrs.pop("git.fullurl", "") or f"https://{rest}"
+    if parse_git_url(remote) is None and not remote.startswith("https://"):
+        raise ValueError(f"{without_credentials(remote)} is no repository")
+    kept = before if isinstance(before, GitSource) else GitSource(remote=remote)
+    return replace(
+        kept,
+        remote=remote,
+        ref=ref,
+        subdir=paths.clean(subdir).strip("/"),
+        checksum=attrs.pop("git.checksum", ""),
+        keep_git_dir=attrs.pop("git.keepgitdir", "") == "true",
+        submodules=attrs.pop("git.skipsubmodules", "") != "true",
+    )

@@ -1,0 +1,89 @@
+"""Parser directives at the top of the file: ``# syntax=``, ``# escape=``, ``# check=`` [DIR]."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pybuild.frontend.syntax.ast import Directives
+from pybuild.frontend.syntax.lines import SyntaxFault
+from pybuild.frontend.syntax.physical import shown, split_lines
+from pybuild.frontend.words.spaces import SPACE
+
+_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
+_KNOWN = ("syntax", "escape", "check")
+
+
+def parse_directives(lines: Sequence[str]) -> tuple[Directives, int]:
+    """Return the directives and how many lines they take [DIR-2].
+
+    ``syntax`` and ``check`` are also found behind a ``#!`` line, ``syntax`` in other disguises too
+    [DIR-5]; such lines are not counted, they are comments to the language.
+
+    Raises:
+        SyntaxFault: a directive is repeated or the escape token is no such.
+    """
+    found, count = _scan(lines, "#")
+    escape = found.get("escape", "\\")
+    if escape not in ("\\", "`"):
+        raise SyntaxFault(f"invalid escape token '{escape}' does not match ` or \\", count, count)
+    lenient = found
+    if lines and lines[0].startswith("#!"):
+        lenient = _scan_quietly(lines[1:], "#")
+    return (
+        Directives(
+            syntax=lenient.get("syntax")
+            or _scan_quietly(_behind_shebang(lines), "//").get("syntax"),
+            escape=escape,
+            check=lenient.get("check"),
+        ),
+        count,
+    )
+
+
+def detect_syntax(text: bytes) -> str | None:
+    """Return the whole value of the syntax directive, in whatever form it is written [DIR-5].
+
+    The first word is the frontend image. Works for files that are no Dockerfiles at all.
+    """
+    lines = _behind_shebang(split_lines(text))
+    for prefix in ("#", "//"):
+        if syntax := _scan_quietly(lines, prefix).get("syntax"):
+            return syntax
+    if not lines or not lines[0].lstrip().startswith("{"):
+        return None
+    try:
+        value: Any = json.loads("".join(lines))
+    except (ValueError, RecursionError):
+        return None
+    syntax = cast("dict[str, Any]", value).get("syntax") if isinstance(value, dict) else None
+    return syntax if isinstance(syntax, str) else None
+
+
+def _behind_shebang(lines: Sequence[str]) -> Sequence[str]:
+    return lines[1:] if lines and lines[0].startswith("#!") else lines
+
+
+def _scan(lines: Sequence[str], prefix: str) -> tuple[dict[str, str], int]:
+    found: dict[str, str] = {}
+    for count, line in enumerate(lines):
+        text = line.strip(SPACE)
+        if not text.startswith(prefix):
+            return found, count
+        match = _DIRECTIVE.fullmatch(text[len(prefix) :].lstrip(SPACE))
+        name = match[1].lower() if match else ""
+        if match is None or name not in _KNOWN:
+            return found, count
+        if name in found:
+            raise SyntaxFault(f"only one {name} parser directive can be used", count + 1, count + 1)
+        found[name] = shown(match[2])
+    return found, len(lines)
+
+
+def _scan_quietly(lines: Sequence[str], prefix: str) -> dict[str, str]:
+    try:
+        return _scan(lines, prefix)[0]
+    except SyntaxFault:
+        return {}

@@ -1,0 +1,95 @@
+"""Instruction flags: which exist, which repeat, what their values look like [FLG]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from pybuild.frontend.suggest import did_you_mean
+from pybuild.frontend.syntax.ast import Flag
+from pybuild.model.errors import UserError
+
+
+class Kind(Enum):
+    """What a flag takes."""
+
+    BOOL = "bool"
+    STRING = "string"
+    LIST = "list"  # a string; may be repeated
+
+
+_TRANSFER = {
+    "chmod": Kind.STRING,
+    "chown": Kind.STRING,
+    "exclude": Kind.LIST,
+    "link": Kind.BOOL,
+}
+
+FLAGS: Mapping[str, Mapping[str, Kind]] = {
+    "FROM": {"platform": Kind.STRING},
+    "RUN": {
+        "device": Kind.LIST,
+        "mount": Kind.LIST,
+        "network": Kind.STRING,
+        "security": Kind.STRING,
+    },
+    "COPY": {**_TRANSFER, "from": Kind.STRING, "parents": Kind.BOOL},
+    "ADD": {
+        **_TRANSFER,
+        "checksum": Kind.STRING,
+        "keep-git-dir": Kind.BOOL,
+        "unpack": Kind.BOOL,
+    },
+    "HEALTHCHECK": {
+        "interval": Kind.STRING,
+        "retries": Kind.STRING,
+        "start-interval": Kind.STRING,
+        "start-period": Kind.STRING,
+        "timeout": Kind.STRING,
+    },
+}
+
+
+def check_flags(words: Iterable[str], instruction: str, escape: str) -> tuple[Flag, ...]:
+    """Return the flags of an instruction, given as written and upper-case.
+
+    Raises:
+        UserError: unknown, repeated, without value or with a bad one [FLG-3, FLG-4, RUN-5, RUN-6].
+    """
+    known = FLAGS.get(instruction, {})
+    flags: list[Flag] = []
+    for word in words:
+        shown, has_value, value = unquote(word, escape).partition("=")
+        name = shown[2:]
+        kind = known.get(name)
+        if kind is None:
+            raise UserError(f"unknown flag: {shown}{did_you_mean(name, known)}")
+        if kind is not Kind.LIST and any(flag.name == name for flag in flags):
+            raise UserError(f"duplicate flag specified: {shown}")
+        if kind is not Kind.BOOL and not has_value:
+            raise UserError(f"missing a value on flag: {shown}")
+        if kind is Kind.BOOL and has_value and not value:
+            raise UserError(f"missing a value on flag: {shown}")
+        if kind is Kind.BOOL and has_value and value.lower() not in ("true", "false"):
+            raise UserError(f"expecting boolean value for flag {shown}, not: {value}")
+        flags.append(Flag(name=name, value=value if has_value else None))
+    return tuple(flags)
+
+
+def unquote(word: str, escape: str) -> str:
+    """Remove quotes and escapes; both quotes allow escapes inside, unlike a shell's [FLG-2]."""
+    if "'" not in word and '"' not in word and escape not in word:
+        return word
+    out: list[str] = []
+    quote = ""
+    chars = iter(word)
+    for char in chars:
+        if char == escape:
+            out.append(next(chars, ""))
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        else:
+            out.append(char)
+    return "".join(out)

@@ -1,0 +1,212 @@
+"""Dockerfile text to instructions and stages [IN]. Pure; the grammar is loaded at the first call."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import field, replace
+from typing import TYPE_CHECKING
+
+from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.directives import parse_directives
+from pybuild.frontend.syntax.lines import (
+    LineReader,
+    LogicalLine,
+    SyntaxFault,
+    located,
+)
+from pybuild.frontend.syntax.physical import excerpts, split_lines
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
+from pybuild.model.span import Span
+
+if TYPE_CHECKING:
+    from pybuild.frontend.syntax.instructions import Line
+
+# Far beyond any Dockerfile made by people or programs, and parsed in about a second: a daemon must
+# not be kept busy by one file.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_LINES = 1_000_000
+MAX_INSTRUCTIONS = 20_000
+MAX_WORDS = 120_000
+
+
+@dataclass(slots=True)
+class Draft:
+    """What has been read so far; after an error, what stands above it."""
+
+    directives: ast.Directives = field(default_factory=ast.Directives)
+    instructions: list[ast.Instruction] = field(default_factory=list[ast.Instruction])
+    warnings: list[ast.ParseWarning] = field(default_factory=list[ast.ParseWarning])
+
+
+def parse_dockerfile(
+    text: bytes, filename: str = "Dockerfile", draft: Draft | None = None
+) -> ast.Dockerfile:
+    """Return the whole file as instructions, grouped in stages.
+
+    Every instruction is checked, also in stages that nobody asks for [IN-7].
+
+    Args:
+        text: the file as read.
+        filename: for spans.
+        draft: is filled while reading, for those who want to know more than an error.
+
+    Raises:
+        UserError: with spans; the first fault from the top.
+    """
+    draft = Draft() if draft is None else draft
+    if not text:
+        raise UserError("the Dockerfile cannot be empty")
+    if len(text) > MAX_BYTES:
+        raise UserError(f"the Dockerfile is larger than {MAX_BYTES} bytes")
+    if text.count(b"\n") > MAX_LINES:
+        raise UserError(f"the Dockerfile has more than {MAX_LINES} lines")
+    lines = split_lines(text)
+    try:
+        directives, count = parse_directives(lines)
+    except SyntaxFault as fault:
+        raise located(fault, filename, fault.first_line, fault.last_line) from None
+    draft.directives = directives
+    reader = LineReader(lines, escape=directives.escape, skip=count)
+    parser = _Parser(reader, directives.escape, filename, draft.warnings)
+    global_args: list[ast.Arg] = []
+    stages: list[tuple[ast.From, list[ast.Instruction]]] = []
+    is_empty = True
+    while (item := parser.next()) is not None:
+        is_empty = False
+        draft.instructions.append(item)
+        if isinstance(item, ast.From):
+            stages.append((item, []))
+        elif stages:
+            stages[-1][1].append(item)
+        elif isinstance(item, ast.Arg):
+            global_args.append(item)
+        else:
+            raise UserError("no build stage in current context", spans=(item.span,))
+    if is_empty:
+        last = max(1, len(lines))
+        raise UserError("file with no instructions", spans=(Span(filename, last, last),))
+    if not stages:
+        raise UserError(
+            "dockerfile contains no stages to build",
+            spans=tuple(arg.span for arg in global_args[-1:]),
+        )
+    return ast.Dockerfile(
+        filename=filename,
+        directives=directives,
+        global_args=tuple(global_args),
+        stages=tuple(
+            ast.Stage(start=start, body=tuple(body), index=index)
+            for index, (start, body) in enumerate(stages)
+        ),
+        lines=excerpts(text),
+        warnings=tuple(draft.warnings),
+    )
+
+
+def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruction:
+    """Return the one instruction that an ONBUILD trigger of a base image consists of [OB-2].
+
+    Args:
+        text: as the image's config holds it, heredoc bodies included.
+        span: what errors point at: the FROM of that image.
+
+    Raises:
+        UserError: it is malformed, no single instruction, or not allowed as a trigger [OB-1].
+    """
+    from pybuild.frontend.syntax.instructions import reject_as_trigger
+
+    lines = split_lines(text.encode("utf-8", "replace"))
+    parser = _Parser(LineReader(lines, escape=escape), escape, span.file, [])
+    try:
+        found = parser.next()
+        if found is None or parser.next() is not None:
+            raise UserError("onbuild trigger should be a single expression")
+        reject_as_trigger(found.keyword.upper())
+    except UserError as error:
+        message = re.sub(r"^dockerfile parse error on line \d+: ", "", error.message)
+        start = text.split("\n", 1)[0]
+        raise UserError(
+            f"ONBUILD trigger {start!r} of the base image: {message}",
+            spans=(span,),
+            hints=error.hints,
+        ) from None
+    return replace(found, span=span)
+
+
+class _Parser:
+    """Reads instruction after instruction."""
+
+    def __init__(
+        self,
+        reader: LineReader,
+        escape: str,
+        filename: str,
+        warnings: list[ast.ParseWarning],
+    ) -> None:
+        self._reader = reader
+        self._escape = escape
+        self._filename = filename
+        self._instructions = 0
+        self._words = 0
+        self._warnings = warnings
+
+    def next(self) -> ast.Instruction | None:
+        """Return the next instruction, or None at the end."""
+        from pybuild.frontend.syntax.instructions import instruction
+
+        first = self._reader.line_number + 1
+        try:
+            line = self._reader.next_line()
+            if line is None:
+                return None
+            first = line.first_line
+            self._check_budget(line)
+            if line.has_empty_line:
+                self._warnings.append(
+                    ast.ParseWarning(
+                        rule="NoEmptyContinuation",
+                        message="Empty continuation line",
+                        span=Span(self._filename, line.last_line, line.last_line),
+                        first_line=line.first_line,
+                    )
+                )
+            return instruction(
+                *self._with_bodies(line),
+                line.comments,
+            )
+        except (SyntaxFault, UserError) as error:
+            last = self._reader.line_number
+            raise located(error, self._filename, first, last) from None
+
+    def _with_bodies(self, logical: LogicalLine) -> tuple[Line, Span]:
+        from pybuild.frontend.syntax.instructions import read_line
+
+        line = read_line(logical.text, self._escape)
+        if line.heredocs:
+            bodies = tuple(
+                replace(
+                    heredoc,
+                    content=self._reader.heredoc_body(
+                        heredoc.name, chomp=heredoc.chomp, first_line=logical.first_line
+                    ),
+                )
+                for heredoc in line.heredocs
+            )
+            line = replace(line, heredocs=bodies)
+        return line, Span(self._filename, logical.first_line, self._reader.line_number)
+
+    def _check_budget(self, line: LogicalLine) -> None:
+        self._instructions += 1
+        if self._instructions > MAX_INSTRUCTIONS:
+            raise UserError(f"more than {MAX_INSTRUCTIONS} instructions")
+        start = line.text[:20].lstrip().upper()
+        is_text = start.startswith(("RUN", "CMD", "ENTRYPOINT", "MAINTAINER", "USER", "WORKDIR"))
+        if "<<" in line.text:
+            self._words += sum(map(line.text.count, "$'\"\\<"))
+        if "--mount" in line.text:  # each is a small language, read twice
+            self._words += 4 * line.text.count("--mount")
+        if not is_text:
+            self._words += len(line.text.split())
+        if self._words > MAX_WORDS:
+            raise UserError(f"more than {MAX_WORDS} words in one Dockerfile")

@@ -1,0 +1,1 @@
+"""Words: how they are split, quoted and expanded."""

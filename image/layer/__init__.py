@@ -1,0 +1,1 @@
+"""Layers: tars of changes, compressed and taken apart; most of it runs in workers."""

@@ -1,0 +1,58 @@
+"""Looks paths up in a stack of deltas without mounting it, by overlayfs' rules [IMG-13]."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pybuild.image.layer import overlayfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class LowerStack:
+    """The merged view of delta directories; paths are relative and their links not followed."""
+
+    def __init__(self, directories: Sequence[str], *, userxattr: bool) -> None:
+        """Args:
+        directories: base first.
+        """
+        self._top_first = [os.fsencode(path) for path in reversed(directories)]
+        self._own = overlayfs.namespace(userxattr)
+        self._noted = bool(directories) and overlayfs.is_overlay(directories[0])
+
+    def find(self, path: bytes) -> bytes | None:
+        """Return where the entry at *path* is stored; the top one, for a directory."""
+        here = self._top_first
+        found: bytes | None = here[0] if here else None
+        for part in path.split(b"/") if path else ():
+            here, found = self._child(here, part)
+            if found is None:
+                return None
+        return found
+
+    def root_names(self) -> list[bytes]:
+        """Return the names in the merged root, sorted."""
+        names: set[bytes] = set()
+        for directory in self._top_first:
+            names.update(os.fsencode(name) for name in os.listdir(directory))
+        return sorted(name for name in names if self.find(name) is not None)
+
+    def _child(self, here: list[bytes], name: bytes) -> tuple[list[bytes], bytes | None]:
+        merged: list[bytes] = []
+        for directory in here:
+            path = directory + b"/" + name
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                if merged or overlayfs.is_whiteout(status, name=path, noted=self._noted):
+                    break
+                return [], path
+            merged.append(path)
+            if overlayfs.is_opaque(path, self._own, noted=self._noted):
+                break
+        return merged, merged[0] if merged else None

@@ -1,0 +1,292 @@
+"""A finished tree as a tar or a directory of the user's [OUT-5, OUT-6, OUT-16].
+
+Lean: runs in workers. The tree is a mounted one, so there are no whiteouts to think of.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pybuild.image.layer import confined
+from pybuild.image.layer.faults import reject, shown
+from pybuild.image.layer.layertar import write_trees
+from pybuild.image.layer.ownership import Ledger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from pybuild.image.layer.pieces import Cut
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
+
+
+def trees_tar(
+    roots: Iterable[tuple[str, str, int | None]],
+    out: Cut,
+    *,
+    userxattr: bool = False,
+    ledgers: dict[str, Ledger] | None = None,
+) -> None:
+    """Write a plain, sorted tar of trees, owners as in the image [OUT-6].
+
+    Args:
+        roots: of each, the directory of the archive that it becomes, or none; where it lies; the
+            modification time of everything, in seconds [REP-2].
+        userxattr: they are mounted inside a user namespace.
+    """
+    write_trees(roots, out, userxattr=userxattr, ledgers=ledgers)
+
+
+def leaf_paths(root_dir: str) -> Iterator[bytes]:
+    """Yield the paths of all that is no directory in the tree."""
+    here = os.open(root_dir, _OPEN_DIR)
+    levels = [(b"", _entries(here))]
+    try:
+        while levels:
+            prefix, entries = levels[-1]
+            if not entries:
+                levels.pop()
+                if levels:
+                    here = _swap(here, b"..")
+                continue
+            name, is_directory = entries.pop()
+            if is_directory:
+                here = _swap(here, name)
+                levels.append((prefix + name + b"/", _entries(here)))
+            else:
+                yield prefix + name
+    finally:
+        os.close(here)
+
+
+def copy_tree_job(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Copy ``src_dir`` into ``dest_dir``; ``epoch`` as in `copy_tree`."""
+    return copy_tree(args["src_dir"], args["dest_dir"], epoch=args.get("epoch"))
+
+
+def copy_tree(
+    src_dir: str,
+    dest_dir: str,
+    *,
+    epoch: int | None = None,
+    ledger: Ledger | None = None,
+    replaces: bool = False,
+) -> dict[str, int]:
+    """Copy a tree into the directory *dest_dir*, made if it is missing [OUT-16].
+
+    Files belong to whoever runs this; modes, times, links and hard links are kept. Set-uid and
+    set-gid bits stay only where the owner does: else they would grant another's powers. What is
+    already there is replaced, except that directories merge and links in *dest_dir* are never followed.
+
+    Args:
+        epoch: the modification time of everything that is written, in seconds [REP-2].
+        ledger: what is noted about the source's files.
+        replaces: what the source does not have is removed from *dest_dir* [OUT-17].
+
+    Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
+
+    Raises:
+        UserError: a directory is in the way of a file.
+    """
+    os.makedirs(dest_dir, exist_ok=True)
+    copy = _Copy(epoch, ledger, replaces)
+    source = os.open(src_dir, _OPEN_DIR)
+    try:
+        target = os.open(dest_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            copy.run(source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    return copy.counts
+
+
+def keep_only(directory: str, names: Iterable[str]) -> None:
+    """Remove all that is in *directory* but *names*, at any depth; links are never followed."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _keep_only(fd, [os.fsencode(name) for name in names])
+    finally:
+        os.close(fd)
+
+
+def _keep_only(fd: int, names: Iterable[bytes]) -> None:
+    for name in set(_names(fd)).difference(names):
+        confined.remove(fd, name)
+
+
+class _Copy:
+    def __init__(self, epoch: int | None, ledger: Ledger | None, replaces: bool) -> None:
+        self._ledger = ledger
+        self._replaces = replaces
+        self._fixed = None if epoch is None else epoch * 1_000_000_000
+        self._links: dict[tuple[int, int], bytes] = {}
+        self.counts = {"entries": 0, "bytes": 0, "devices_skipped": 0}
+
+    def run(self, source: int, target: int) -> None:
+        """Walk both trees side by side, two descriptors each at any depth."""
+        self._target = target
+        here, there = os.dup(source), os.dup(target)
+        levels = [(b"", _names(here), os.fstat(here))]
+        try:
+            if self._replaces:
+                _keep_only(there, levels[0][1])
+            while levels:
+                prefix, names, status = levels[-1]
+                if not names:
+                    levels.pop()
+                    if levels:
+                        # Modes and times last: a read-only directory could not be filled.
+                        os.fchmod(there, _mode(status))
+                        self._stamp(there, status)
+                        here, there = _swap(here, b".."), _swap(there, b"..")
+                    continue
+                name = names.pop()
+                path = prefix + name
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                if self._ledger is not None:
+                    status = self._ledger.view(here, name, status)
+                self.counts["entries"] += 1
+                if not stat.S_ISDIR(status.st_mode):
+                    self._leaf(here, there, name, path, status)
+                    continue
+                self._mkdir(there, name)
+                here, there = _swap(here, name), _swap(there, name)
+                levels.append((path + b"/", _names(here), status))
+                if self._replaces:
+                    _keep_only(there, levels[-1][1])
+        finally:
+            os.close(here)
+            os.close(there)
+
+    def _mkdir(self, there: int, name: bytes) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=there)
+        except FileExistsError:
+            if stat.S_ISDIR(os.stat(name, dir_fd=there, follow_symlinks=False).st_mode):
+                return
+            os.unlink(name, dir_fd=there)
+            os.mkdir(name, 0o700, dir_fd=there)
+
+    def _leaf(
+        self, here: int, there: int, name: bytes, path: bytes, status: os.stat_result
+    ) -> None:
+        mode = status.st_mode
+        if stat.S_ISSOCK(mode):
+            return
+        self._clear(there, name, path)
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), path)
+            if first is not path and self._hard_link(first, there, name):
+                return
+        if stat.S_ISREG(mode):
+            self._file(here, there, name, status)
+            return
+        if stat.S_ISLNK(mode):
+            os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+        elif stat.S_ISFIFO(mode):
+            os.mkfifo(name, _mode(status), dir_fd=there)
+        else:
+            try:
+                os.mknod(name, stat.S_IFMT(mode) | _mode(status), status.st_rdev, dir_fd=there)
+            except PermissionError:
+                self.counts["devices_skipped"] += 1
+                return
+        stamp = self._time(status)
+        os.utime(name, ns=(stamp, stamp), dir_fd=there, follow_symlinks=False)
+
+    def _clear(self, there: int, name: bytes, path: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=there)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError) as error:
+            if self._replaces:
+                confined.remove(there, name)
+                return
+            raise reject(
+                f"cannot write {shown(path)}: a directory is in the way",
+                "empty the destination first",
+            ) from error
+
+    def _hard_link(self, first: bytes, there: int, name: bytes) -> bool:
+        folder, _, base = first.rpartition(b"/")
+        fd = confined.open_beneath(self._target, folder)
+        try:
+            os.link(base, name, src_dir_fd=fd, dst_dir_fd=there, follow_symlinks=False)
+        except FileNotFoundError:
+            return False  # a device that could not be made
+        finally:
+            os.close(fd)
+        return True
+
+    def _file(self, here: int, there: int, name: bytes, status: os.stat_result) -> None:
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            target = os.open(name, flags, 0o600, dir_fd=there)
+            try:
+                self.counts["bytes"] += _copy_bytes(source, target, status.st_size)
+                os.fchmod(target, _mode(status))
+                self._stamp(target, status)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _time(self, status: os.stat_result) -> int:
+        return status.st_mtime_ns if self._fixed is None else self._fixed
+
+    def _stamp(self, fd: int, status: os.stat_result) -> None:
+        stamp = self._time(status)
+        os.utime(fd, ns=(stamp, stamp))
+
+
+def _copy_bytes(source: int, target: int, size: int) -> int:
+    """Copy a file's content in the kernel, or by hand where the kernel will not."""
+    copied = 0
+    try:
+        while count := os.copy_file_range(source, target, 1 << 30):
+            copied += count
+    except OSError:
+        if copied:
+            raise
+    # Some file systems answer 0 for files that are not empty.
+    if copied < size:
+        while data := os.read(source, _PIECE):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(target, view) :]
+            copied += len(data)
+    return copied
+
+
+def _mode(status: os.stat_result) -> int:
+    same = status.st_uid == os.geteuid() and status.st_gid == os.getegid()
+    return stat.S_IMODE(status.st_mode) & (0o7777 if same else 0o1777)
+
+
+def _names(fd: int) -> list[bytes]:
+    return sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
+
+
+def _entries(fd: int) -> list[tuple[bytes, bool]]:
+    """Return names and whether they are directories, last first."""
+    with os.scandir(fd) as entries:
+        found = [
+            (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
+        ]
+    return sorted(found, reverse=True)
+
+
+def _swap(fd: int, name: bytes) -> int:
+    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
+    os.close(fd)
+    return inner

@@ -1,0 +1,1 @@
+"""Bytes over connections; knows no registry and no build."""

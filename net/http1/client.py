@@ -1,0 +1,300 @@
+"""HTTP: one try of one request, with its failures sorted, on connections that are kept.
+
+What reads answers is imported with the first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
+from pybuild.net.http1.faults import ConnectionLost, HttpFault, lost
+from pybuild.net.http1.pool import Pool, Route
+from pybuild.net.http1.tls import make_context
+from pybuild.net.http1.tlsfiles import Tls
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
+    from yarl import URL
+
+    from pybuild.net.http1.answer import Answer
+    from pybuild.net.http1.connection import Connection
+
+USER_AGENT = "pybuild/0.1"
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what a secret is meant for."""
+
+_ERROR_BODY_BYTES = 64 << 10
+_PLAIN_S = 1.0  # who does not say so at once is asked as others are
+
+
+class Response:
+    """An answer; its body is read at most once.
+
+    Attributes:
+        url: where it came from.
+        body: of an error status, its first 64 KiB; else empty.
+        left: the origin that was asked, where another one had a say in who answers. Where this
+            answer leads is a stranger's choice, and not to be asked there with our name.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        answer: Answer,
+        connection: Connection,
+        give_back: Callable[[Connection], None],
+        idle_s: float,
+        idle_bytes: int,
+    ) -> None:
+        self.url = url
+        self.body = b""
+        self.left: Origin | None = None
+        self._answer = answer
+        self._connection: Connection | None = connection
+        self._give_back = give_back
+        self._idle_s = idle_s
+        self._idle_bytes = idle_bytes
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        return self._answer.headers
+
+    @property
+    def media_type(self) -> str:
+        """``Content-Type`` without parameters, lower case."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def length(self) -> int | None:
+        """``Content-Length``, when it is a number."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            ConnectionLost: it was cut, or came too slowly.
+        """
+        loop = asyncio.get_running_loop()
+        connection = self._connection
+        if connection is None:
+            return
+        received, mark, deadline = 0, 0, loop.time() + self._idle_s
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    data = await connection.read()
+            except Exception as error:
+                raise lost(error, self._idle_s) from error
+            if not data:
+                return
+            received += len(data)
+            # A drip of bytes is silence too: each idle time must bring some more of them.
+            if received - mark >= self._idle_bytes:
+                mark, deadline = received, loop.time() + self._idle_s
+            paused = loop.time()
+            yield data
+            deadline += loop.time() - paused  # our own slowness is not the server's
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            HttpFault: it is longer than *limit* bytes.
+        """
+        parts = bytearray()
+        async for data in self.chunks():
+            parts += data
+            if len(parts) > limit:
+                raise HttpFault(f"answer is longer than {limit} bytes")
+        return bytes(parts)
+
+    async def keep_body(self) -> None:
+        """Read what an error says into `body`; a cut there does not hide the status."""
+        self._idle_s, idle_s = min(self._idle_s, 10.0), self._idle_s
+        parts = bytearray()
+        try:
+            async for data in self.chunks():
+                parts += data
+                if len(parts) > _ERROR_BODY_BYTES:
+                    break
+        except HttpFault:
+            pass
+        self._idle_s = idle_s
+        self.body = bytes(parts[:_ERROR_BODY_BYTES])
+
+    def close(self) -> None:
+        """Give the connection back, or drop it when there is a rest in it; idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._give_back(connection)
+
+
+class Wire:
+    """All connections and their TLS contexts."""
+
+    def __init__(self, connect_s: float, idle_s: float, idle_bytes: int) -> None:
+        self._connect_s = connect_s
+        self._idle_s = idle_s
+        self._idle_bytes = idle_bytes
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._answered: set[str] = set()
+        self._pool = Pool(connect_s, self._context)
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self._pool.close()
+
+    async def is_plain(self, url: URL) -> bool:
+        """Whether a server that may or may not speak TLS surely does not: it says so at once."""
+        try:
+            async with asyncio.timeout(_PLAIN_S):
+                return await is_plain(url)
+        except TimeoutError:
+            return False
+
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        tls: Tls,
+        proxy: str | None,
+        body: AsyncIterator[bytes] | None,
+        length: int | None,
+        idle_s: float | None = None,
+    ) -> Response:
+        """Make one try; follows nothing, retries nothing. A *length* of None is not known yet.
+
+        Args:
+            idle_s: give up sooner than usual, connecting included.
+
+        Raises:
+            ConnectionLost: worth another try.
+            HttpFault: not.
+        """
+        loop = asyncio.get_running_loop()
+        alarm = asyncio.timeout(self._connect_s + self._idle_s if idle_s is None else idle_s)
+        idle_s = self._idle_s if idle_s is None else idle_s
+
+        def touch() -> None:
+            if alarm.when() is not None and not answered and not alarm.expired():
+                alarm.reschedule(loop.time() + idle_s)
+
+        answered = False
+        sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
+        watched = _watched(body, touch) if body is not None and length != 0 else None
+        if watched is not None and length is None:
+            sent["Transfer-Encoding"] = "chunked"
+            watched = _chunked(watched)
+        elif body is not None or method in ("POST", "PUT", "PATCH"):
+            sent["Content-Length"] = str(length if body is not None else 0)
+        head = _head(method, url, sent, proxy)
+        secure = url.scheme == "https"
+        route = Route(url.raw_host or "", url.port or 0, tls if secure else None, proxy or "")
+        try:
+            try:
+                async with alarm:
+                    connection, answer = await self._pool.ask(url, route, method, head, watched)
+                    answered = True
+            finally:
+                answered = True
+        except Exception as error:
+            fault = lost(error, idle_s, url)
+            if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
+                fault.hints = (
+                    f"if {url.authority} wants a certificate of yours, keep it in certs.d",
+                )
+            raise fault from error
+        self._answered.add(url.authority)
+
+        def give_back(connection: Connection) -> None:
+            self._pool.give_back(route, connection)
+
+        response = Response(url, answer, connection, give_back, idle_s, self._idle_bytes)
+        if answer.status >= 400:
+            try:
+                await response.keep_body()
+            except BaseException:
+                response.close()
+                raise
+        return response
+
+    def _may_want_certificate(
+        self, url: URL, tls: Tls, error: Exception, fault: ConnectionLost
+    ) -> bool:
+        """Whether a cut may mean that: by TLS 1.3 servers hang up when the handshake is done."""
+        if fault.unsent or isinstance(error, TimeoutError):
+            return False  # there was no such host, or it said nothing
+        return url.scheme == "https" and not tls.keypairs and url.authority not in self._answered
+
+    def _context(self, tls: Tls) -> ssl.SSLContext:
+        context = self._contexts.get(tls)
+        if context is None:
+            context = self._contexts[tls] = make_context(tls)
+        return context
+
+
+def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) -> bytes:
+    """Write what comes before a body.
+
+    Raises:
+        HttpFault: a URL or header that would become something else on the wire.
+    """
+    from yarl import URL
+
+    if not url.raw_host:
+        raise HttpFault("not a URL")
+    place = bracketed(url.raw_host)
+    if url.port is not None and not url.is_default_port():
+        place += f":{url.port}"
+    lines = [f"Host: {place}", *(f"{name}: {value}" for name, value in headers.items())]
+    if url.user and "Authorization" not in headers:
+        lines.append(f"Authorization: {basic(url)}")
+    target = url.raw_path_qs or "/"
+    if proxy and url.scheme == "http":
+        target = f"http://{place}{target}"
+        lines += proxy_lines(URL(proxy))
+    if any(ord(char) <= 32 or ord(char) >= 127 for char in target):
+        raise HttpFault("not a URL")
+    if any(char in line for line in lines for char in "\r\n\0"):
+        raise HttpFault("a header with a line break")
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode()
+
+
+async def _watched(body: AsyncIterator[bytes], touch: Callable[[], None]) -> AsyncGenerator[bytes]:
+    try:
+        async for data in body:
+            touch()
+            yield data
+        touch()
+    finally:
+        if isinstance(body, AsyncGenerator):  # what it has open is closed now, not at some time
+            await body.aclose()
+
+
+async def _chunked(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Give each piece its length, and the body its end [RFC 9112, 7.1]."""
+    async with aclosing(body):
+        async for data in body:
+            if data:  # an empty chunk would be the end
+                yield b"%x\r\n" % len(data)
+                yield data
+                yield b"\r\n"
+    yield b"0\r\n\r\n"
+
+
+def origin_of(url: URL) -> Origin:
+    """Return the origin that a URL belongs to."""
+    return url.scheme, (url.host or "").lower(), url.port or 0

@@ -1,0 +1,139 @@
+"""Connections to servers: straight or through an HTTP proxy, in the clear or with TLS [REG-9, REG-13]."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pybuild.model.trust import trusting
+from pybuild.net.http1.connection import Connection
+from pybuild.net.http1.faults import PLAIN_REASONS, HttpFault
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+T = TypeVar("T")
+
+# What OpenSSL says of an answer that is not TLS.
+_END_S = 1.0
+_NEXT_ADDRESS_S = 0.25  # RFC 8305, "Connection Attempt Delay"
+
+
+class ProxyRefused(HttpFault):
+    """A proxy does not connect us."""
+
+
+async def dial(url: URL, context: ssl.SSLContext | None, proxy: URL | None) -> Connection:
+    """Connect to the server of *url*.
+
+    Args:
+        context: for TLS with that server; None for none.
+        proxy: a proxy to go through.
+
+    Raises:
+        OSError, ssl.SSLError among them: no connection. ProxyRefused.
+    """
+    loop = asyncio.get_running_loop()
+    next_hop = proxy or url
+    dialled = await _dialled(next_hop.raw_host or "", next_hop.port or 0)
+    try:
+        first = context if proxy is None else _to_proxy(proxy)
+        name = next_hop.raw_host if first else None
+        work = loop.create_connection(Connection, sock=dialled, ssl=first, server_hostname=name)
+        _, connection = await _ended_by(work, lambda: dialled.shutdown(socket.SHUT_RDWR))
+    except BaseException:
+        dialled.close()
+        raise
+    if proxy is None or context is None:
+        return connection
+    try:
+        await _open_tunnel(connection, url, proxy)
+        tls = loop.start_tls(
+            connection.transport, connection, context, server_hostname=url.raw_host
+        )
+        transport = await _ended_by(tls, connection.close)
+        if transport is None:
+            raise ConnectionResetError
+        connection.moved(transport)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _ended_by(work: Coroutine[Any, Any, T], end: Callable[[], object]) -> T:
+    """Await *work*; when cancelled, have *end* end it, and wait for that.
+
+    A handshake that is cancelled in uvloop goes on by itself, and complains when it fails that nobody
+    asked for its outcome.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            end()
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait([task], timeout=_END_S)
+        raise
+
+
+async def is_plain(url: URL) -> bool:
+    """Whether the server of *url* surely does not speak TLS; nothing is sent to it.
+
+    Costs less than the settings of a real handshake, for which the system's certificates are read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        (await dial(url, context, None)).close()
+    except ssl.SSLError as error:
+        return error.reason in PLAIN_REASONS
+    except OSError:
+        pass
+    return False
+
+
+async def _dialled(host: str, port: int) -> socket.socket:
+    """Connect to the first of a host's addresses that answers."""
+    from aiohappyeyeballs import (
+        start_connection,  # pyright: ignore[reportUnknownVariableType]
+    )
+
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    dialled = await start_connection(infos, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
+    dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return dialled
+
+
+def _to_proxy(proxy: URL) -> ssl.SSLContext | None:
+    return trusting() if proxy.scheme == "https" else None
+
+
+async def _open_tunnel(connection: Connection, url: URL, proxy: URL) -> None:
+    place = f"{bracketed(url.raw_host or '')}:{url.port}"
+    lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}", *proxy_lines(proxy), "", ""]
+    answer = await connection.ask("CONNECT", "\r\n".join(lines).encode("ascii"), None)
+    if answer.status != 200:
+        raise ProxyRefused(f"proxy answers {answer.status}")
+
+
+def proxy_lines(proxy: URL) -> list[str]:
+    """Return the lines of a head that are for the proxy."""
+    return [f"Proxy-Authorization: {basic(proxy)}"] if proxy.user else []
+
+
+def basic(url: URL) -> str:
+    """Return what a URL's user and password are in a header."""
+    return "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: IPv6 addresses are in brackets."""
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,1 @@
+"""Values of the command line, parsed."""

@@ -1,0 +1,215 @@
+"""What the options of ``pybuild build`` ask for, and the files that they want written.
+
+Wherever the build is done; so nothing of the engine is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+from pybuild.arguments.ssh import parse_agents
+from pybuild.arguments.values import (
+    parse_allowed,
+    parse_contexts,
+    parse_hosts,
+    parse_limits,
+    parse_pairs,
+    parse_secret,
+    parse_size,
+    parse_ulimits,
+)
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.host import platforms_from
+from pybuild.exporter.atomicfile import write_whole
+from pybuild.exporter.output import Output, parse_output
+from pybuild.memo.memo import POLICY_VARIABLES
+from pybuild.model.errors import UsageError
+from pybuild.model.ops import NetworkMode
+from pybuild.model.reference import Reference
+from pybuild.model.resources import NAMES
+
+if TYPE_CHECKING:
+    from pybuild.exporter.attest.options import Wanted
+    from pybuild.model.policy import Policies
+    from pybuild.remotecache.options import CacheFrom, CacheTo
+
+
+def request_from(parsed: Parsed) -> BuildRequest:
+    """Check every value of the command line.
+
+    Raises:
+        UsageError: the first one that is wrong.
+    """
+    outputs = [parse_output(text) for text in parsed.many("output")]
+    tags = tuple(_reference(text) for text in parsed.many("tag"))
+    if parsed.flag("push"):
+        outputs = _with_push(outputs)
+    if parsed.flag("load") and not any(output.type == "image" for output in outputs):
+        outputs.append(Output(type="image"))
+    outputs = _with_annotations(outputs, parsed.many("annotation"))
+    wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
+    if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
+        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    network = parsed.one("network", "default")
+    if network not in set(NetworkMode):
+        raise UsageError(f'invalid network mode: "{network}": one of default, none, host')
+    args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
+    secrets = [parse_secret(text) for text in parsed.many("secret")]
+    filters = [name for text in parsed.many("no-cache-filter") for name in text.split(",")]
+    return BuildRequest(
+        context=parsed.positionals[0],
+        dockerfile=parsed.one("file"),
+        target=parsed.one("target"),
+        build_args=args,
+        named_contexts=parse_contexts(parsed.many("build-context")),
+        platforms=platforms_from(parsed.one("platform")),
+        tags=tags,
+        outputs=tuple(outputs),
+        no_cache=parsed.flag("no-cache"),
+        no_cache_filter=frozenset(name.lower() for name in filters if name),
+        pull=parsed.flag("pull"),
+        labels=parse_pairs(parsed.many("label"), "label", from_environment=False),
+        network=NetworkMode(network),
+        add_hosts=parse_hosts(parsed.many("add-host")),
+        ulimits=parse_ulimits(parsed.many("ulimit")),
+        shm_size_bytes=parse_size(parsed.one("shm-size"), "shm-size")
+        if parsed.one("shm-size")
+        else 0,
+        resources=parse_limits(
+            {name: parsed.one(name) for name in NAMES},
+            parsed.many("resource"),
+            parsed.one("cgroup-parent"),
+        ),
+        secrets={secret.id: secret for secret in secrets},
+        ssh=parse_agents(parsed.many("ssh")),
+        allow=parse_allowed(parsed.many("allow")),
+        attestations=_attestations(parsed),
+        fail_on_miss=parsed.flag("fail-on-miss"),
+        git_modes=_has_git_modes(parsed),
+        policies=_policies(parsed),
+        **_caches(parsed),
+    )
+
+
+def _policies(parsed: Parsed) -> Policies | None:
+    """Read the rules for sources: those that are named, else those of the environment [POL-1]."""
+    path = parsed.one("source-policy-file") or next(
+        (os.environ[name] for name in POLICY_VARIABLES if os.environ.get(name)), ""
+    )
+    if not path:
+        return None
+    from pybuild.arguments.policyfile import read_policy_file
+
+    return read_policy_file(path)
+
+
+class _Caches(TypedDict, total=False):
+    cache_to: tuple[CacheTo, ...]
+    cache_from: tuple[CacheFrom, ...]
+
+
+def _caches(parsed: Parsed) -> _Caches:
+    """Read where the cache goes to and comes from; what ``--cache`` names is asked last [CCH]."""
+    if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
+        return {}
+    from pybuild.arguments.branches import cache_tags
+    from pybuild.arguments.cacheurl import parse_cache
+    from pybuild.remotecache.options import parse_cache_from, parse_cache_to
+
+    context = parsed.positionals[0]
+    tags = cache_tags(context if os.path.isdir(context) else ".", os.environ)
+    both = [parse_cache(text, tags) for text in parsed.many("cache")]
+    to = [parse_cache_to(text) for text in parsed.many("cache-to")]
+    found = [parse_cache_from(text) for text in parsed.many("cache-from")]
+    return {
+        "cache_to": (*to, *(one for one, _ in both)),
+        "cache_from": (*found, *(one for _, several in both for one in several)),
+    }
+
+
+def _has_git_modes(parsed: Parsed) -> bool:
+    """Whether modes of files are those that git stores: asked for, or implied by ``--cache``.
+
+    A cache is for other machines, whose checkouts have another umask.
+    """
+    modes = parsed.one("modes", "git" if parsed.many("cache") else "keep")
+    if modes not in ("git", "keep"):
+        raise UsageError(f'invalid modes "{modes}": one of git, keep')
+    return modes == "git"
+
+
+def _attestations(parsed: Parsed) -> Wanted | None:
+    """Read what is to be said of the result, which is seldom asked for [BLD-18]."""
+    if not any(name in parsed.values for name in ("attest", "provenance", "sbom")):
+        return None
+    from pybuild.exporter.attest.options import from_flags
+
+    return from_flags(parsed.many("attest"), parsed.one("provenance"), parsed.one("sbom"))
+
+
+def _with_push(outputs: list[Output]) -> list[Output]:
+    """``--push`` fills in an image output or adds a registry output [BLD-9]."""
+    if any(output.type == "registry" for output in outputs):
+        return outputs
+    for index, output in enumerate(outputs):
+        if output.type == "image":
+            pushed = Output(type="image", attrs={**output.attrs, "push": "true"})
+            return [*outputs[:index], pushed, *outputs[index + 1 :]]
+    return [*outputs, Output(type="registry")]
+
+
+def _with_annotations(outputs: list[Output], flags: list[str]) -> list[Output]:
+    """``--annotation`` is about every output that is an image [BLD-17].
+
+    Raises:
+        UsageError: there is none, or an annotation is wrong.
+    """
+    if not flags:
+        return outputs
+    from pybuild.exporter.annotations import attributes_of
+
+    more = attributes_of(flags)
+    outputs = outputs or [Output(type="image")]
+    if not any(output.is_image for output in outputs):
+        raise UsageError("--annotation needs an output that is an image")
+    return [
+        Output(type=one.type, dest=one.dest, attrs={**more, **one.attrs}) if one.is_image else one
+        for one in outputs
+    ]
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(f'invalid tag "{text}": {error}') from error
+
+
+def check_result_files(parsed: Parsed) -> None:
+    """See that ``--iidfile`` and ``--metadata-file`` can be written, before there is an id.
+
+    Raises:
+        UsageError, EnvironmentFault: one cannot be.
+    """
+    named = [path for name in ("iidfile", "metadata-file") if (path := parsed.one(name))]
+    if named:
+        from pybuild.exporter.check import check_file
+
+        for path in named:
+            check_file(path)
+
+
+def write_results(parsed: Parsed, result: BuildResult) -> None:
+    """Write ``--iidfile`` and ``--metadata-file``."""
+    iidfile = parsed.one("iidfile")
+    if iidfile and result.image_id:
+        write_whole(iidfile, result.image_id)
+    metadata = parsed.one("metadata-file")
+    if metadata:
+        write_whole(metadata, json.dumps(result.metadata, indent=2) + "\n")

@@ -1,0 +1,59 @@
+"""``--cache URL``: one place to keep a build's cache in and to start from [CCH]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pybuild.arguments.branches import NO_BRANCH, PLACE, with_branch
+from pybuild.model.errors import UsageError
+from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to, doubting
+from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
+
+
+def parse_cache(
+    text: str, tags: Sequence[str] = (NO_BRANCH,)
+) -> tuple[CacheTo, tuple[CacheFrom, ...]]:
+    """Read a directory's path, ``s3://…`` or a registry's reference; it is used both ways.
+
+    Every step is kept there; what goes wrong with it fails no build. A reference without a tag and
+    a bucket without a name have one for each branch, as ``{branch}`` has wherever it is written.
+
+    Args:
+        tags: that stand for the branch: the first is written, all are read, in this order.
+
+    Raises:
+        UsageError: none of them.
+    """
+    if not text or text.startswith(("type=", "ref=", "http://", "https://")):
+        raise UsageError(
+            f'invalid --cache "{text}": expected a reference, s3://BUCKET/PATH or a ./directory',
+            hints=["--cache-to and --cache-from take type=…"] if text else [],
+        )
+    meant = ""
+    path = text.removeprefix("file://")
+    if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
+        folder = os.path.abspath(os.path.expanduser(path))
+        kind, places = "local", [{"dest": folder}]
+        sources: list[Mapping[str, str]] = [{"src": folder}]
+    elif text.startswith("s3://"):
+        attrs = attrs_of_url(text)
+        kind, places = (
+            "s3",
+            [{**attrs, "name": name} for name in with_branch(attrs.get("name") or PLACE, tags)],
+        )
+        sources = [{k: v for k, v in place.items() if k in SOURCE} for place in places]
+    else:
+        meant = f"./{text}" if os.path.isdir(text) else ""
+        ref = text.removeprefix("registry://")
+        if ":" not in ref.rpartition("/")[2]:
+            ref = f"{ref}:{PLACE}"
+        kind, places = "registry", [{"ref": one} for one in with_branch(ref, tags)]
+        sources = list(places)
+    with doubting(meant):
+        to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
+    found = (cache_from(kind, source) for source in sources)
+    return replace(to, meant=meant), tuple(
+        replace(one, may_be_empty=True, meant=meant) for one in found
+    )

@@ -1,0 +1,1 @@
+"""The fully cached build: memos, and the proof that they hold."""

@@ -1,0 +1,182 @@
+"""Memos of finished builds: what a build read, and what came out.
+
+A memo is one JSON file under ``<root>/memo/``, found by what the command line asked for. It holds as
+long as every file it names is what it was: the Dockerfile and the ignore files by digest, the build
+contexts by a signature of every file's stat, base images by their resolution, the result by its
+blobs and its names in the local store. Lean, because the fully cached path is little else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+
+from pybuild.cache.disk.plainfile import plain
+from pybuild.model.package import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.commandline.parser import Parsed
+
+FORMAT = 5
+# Where the rules for sources are, if no option says it [POL-1].
+POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
+
+# These change how a build is told, not what it does.
+_TELLING = frozenset(
+    ("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime")
+    + ("explain", "fail-on-miss", "cache-max")
+)
+
+# A build reads no larger Dockerfile, so that a part of one is none that a memo has.
+_MOST_BYTES = (64 << 20) + 1
+
+# A file changed within the clock tick in which it was last looked at shows the same times after a
+# second change. Kernels stamp files with a coarse clock (4 ms or 10 ms); file systems that keep whole
+# seconds only are recognised by their stamps and given two.
+_TICK_NS = 50_000_000
+_COARSE_TICK_NS = 2_000_000_000
+# What a memo that did not hold was compared with: when, the signature, and the newest time in it. The
+# build that follows is signed by that, once, and not by another look.
+_scanned: dict[tuple[str, ...], tuple[int, str, int]] = {}
+
+
+def key_of(parsed: Parsed) -> str | None:
+    """The name of the memo for this command line; None when what it starts from is not here."""
+    context = parsed.positionals[0] if parsed.positionals else ""
+    file = parsed.one("file")
+    if context == "-" or not os.path.isdir(context) or file == "-" or "://" in file:
+        return None
+    values = {name: list(given) for name, given in parsed.values.items() if name not in _TELLING}
+    if "file" in values:
+        values["file"] = [os.path.abspath(values["file"][-1])]
+    for name in ("build-arg", "label"):
+        # NAME alone takes the environment's value [EV-3].
+        values[name] = [
+            item if "=" in item else f"{item}={os.environ.get(item)}"
+            for item in values.get(name, ())
+        ]
+    for index, item in enumerate(values.get("build-context", ())):
+        name, _, source = item.partition("=")
+        values["build-context"][index] = f"{name}={os.path.realpath(source)}"
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
+    what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def load(root: str, key: str) -> dict[str, Any] | None:
+    """Read a memo; None when there is none or it is damaged."""
+    try:
+        with open(os.path.join(root, "memo", key), "rb", opener=plain) as file:
+            found: Any = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    memo: dict[str, Any] = found  # pyright: ignore[reportUnknownVariableType]
+    return memo if memo.get("format") == FORMAT else None
+
+
+def save(root: str, key: str, content: dict[str, Any]) -> None:
+    """Write a memo, atomically; without fsync, since losing it costs one slower build."""
+    directory = os.path.join(root, "memo")
+    temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        # A newer pybuild may have made the store another one since, which is not for us to read.
+        version = _file_digest(os.path.join(root, "store.json"))
+        json.dump({"format": FORMAT, "store": version, **content}, file)
+    os.replace(temporary, os.path.join(directory, key))
+
+
+def holds(memo: dict[str, Any], root: str) -> bool:
+    """Whether everything is still as the memo says; cheapest questions first."""
+    try:
+        return (
+            _file_digest(os.path.join(root, "store.json")) == memo["store"]
+            and all(_file_digest(path) == digest for path, digest in memo["files"])
+            and all(_resolution(path) == digest for path, digest in memo["resolutions"])
+            and all(os.stat(path).st_size == size for path, size in memo["present"])
+            and _names_hold(root, memo["image"]["digest"], memo["names"], memo["origin"])
+            and all(_names_hold(root, digest, [name], []) for name, digest in memo["bases"])
+            and all(_context_holds(context) for context in memo["contexts"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str, Any] | None:
+    """Describe the state of a context; None when it cannot be told for sure.
+
+    That is so when a file was touched too lately, or something cannot be read: whether the build
+    minds is for the build to say, with the line that asks for it.
+    """
+    from pybuild.executor.trees.contextscan import scan_signature
+
+    looked, signature, newest = _scanned.pop((path, *prefixes, "", *exclude), (0, "", 0))
+    if not looked or _is_young(newest, looked):
+        looked = time.time_ns()
+        try:
+            signature, newest = scan_signature(path, prefixes, exclude)
+        except OSError:
+            return None
+        if _is_young(newest, looked):
+            return None
+    return {"path": path, "prefixes": prefixes, "exclude": exclude, "signature": signature}
+
+
+def _is_young(newest: int, looked: int) -> bool:
+    """Whether what was changed last when somebody looked may change and look the same."""
+    coarse = newest % 1_000_000_000 == 0
+    return newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS)
+
+
+def file_digest(data: bytes | None) -> str:
+    """How a memo names a file's content; the empty text is a file that is not there."""
+    return "" if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("not a regular file: reading it would use it up")
+        with open(path, "rb", opener=plain) as file:
+            return file_digest(file.read(_MOST_BYTES))
+    except FileNotFoundError:
+        return ""
+
+
+def _resolution(path: str) -> str:
+    with open(path, "rb", opener=plain) as file:
+        return str(json.load(file)["manifest"]["digest"])
+
+
+def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> bool:
+    """Whether the local store's index still gives every name of the result to the result.
+
+    One without a name must be the last of its *origin*, or nothing would keep it from now on.
+    """
+    with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
+        manifests: list[dict[str, Any]] = json.load(file)["manifests"]
+    entries = [entry for entry in manifests if entry["digest"] == digest]
+    if names:
+        notes: list[dict[str, str]] = [entry.get("annotations") or {} for entry in entries]
+        return {note.get("io.containerd.image.name", "") for note in notes}.issuperset(names)
+    from pybuild.cache.content.origins import origins_of
+
+    return any(tuple(origin) in origins_of(entry) for entry in entries)
+
+
+def _context_holds(context: dict[str, Any]) -> bool:
+    from pybuild.executor.trees.contextscan import scan_signature
+
+    path, prefixes, exclude = context["path"], context["prefixes"], context["exclude"]
+    looked = time.time_ns()
+    signature, newest = scan_signature(path, prefixes, exclude)
+    _scanned[path, *prefixes, "", *exclude] = looked, signature, newest
+    return bool(signature == context["signature"])

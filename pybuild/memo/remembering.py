@@ -1,0 +1,170 @@
+"""Keeps the memo of a build that went well, which makes the next one fast (`pybuild.memo.memo`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from typing import Any
+
+from pybuild.builds.contextkinds import origin_of
+from pybuild.builds.prepare import Prepared
+from pybuild.builds.result import BuildResult
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.engine import Engine
+from pybuild.exporter.annotations import is_attribute
+from pybuild.memo import memo
+from pybuild.model.events import Event, VertexAdded, VertexCompleted
+from pybuild.model.ops import (
+    Copy,
+    ExecOp,
+    FileOp,
+    GitSource,
+    HttpSource,
+    LocalSource,
+    OciLayoutSource,
+    Op,
+    walk,
+)
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
+
+
+async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | None:
+    """The state of every context before any of it is read; None when no memo can be kept.
+
+    Signed before the build reads files: a file that changes while it is read then has a newer stamp
+    than the memo, so the memo does not hold.
+    """
+    request = prepared.request
+    plain = all(o.type == "image" and all(map(is_attribute, o.attrs)) for o in request.outputs)
+    fresh = request.no_cache or request.no_cache_filter or request.pull or request.attestations
+    if (
+        not plain
+        or fresh
+        or request.policies
+        or request.secrets
+        or request.ssh
+        or memo.key_of(parsed) is None
+    ):
+        return None
+    if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
+        return None
+    if any(_may_move(source.op) for source in prepared.epochs):
+        return None
+    contexts: list[dict[str, Any]] = []
+    for name, prefixes in sorted(_prefixes(prepared).items()):
+        tree = prepared.inputs.trees[name]
+        args = (tree.path, sorted(prefixes), list(tree.exclude))
+        signed = await asyncio.to_thread(memo.sign_context, *args)
+        if signed is None:
+            await asyncio.sleep(0.06)  # a file was touched this very moment: let the clock tick
+            signed = await asyncio.to_thread(memo.sign_context, *args)
+        if signed is None:
+            return None
+        contexts.append(signed)
+    return contexts
+
+
+def _may_move(op: Op) -> bool:
+    """Whether a source must be asked each time: no file of ours tells that it is another now."""
+    match op:
+        case HttpSource(checksum=checksum):
+            return checksum is None
+        case GitSource(ref=ref, checksum=checksum, fetch_by_commit=by_commit):
+            return _COMMIT.match(checksum if by_commit else ref) is None
+        case _:
+            return isinstance(op, OciLayoutSource)
+
+
+def _prefixes(prepared: Prepared) -> dict[str, set[str]]:
+    """Which parts of each local source the definition can read at all."""
+    found: dict[str, set[str]] = {}
+    for vertex in walk(*(one.result for one in prepared.lowered)):
+        match vertex.op:
+            case FileOp(actions=actions):
+                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
+            case ExecOp(mounts=mounts):
+                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
+            case _:
+                continue
+        for index, path in paths:
+            source = vertex.inputs[index].op
+            if isinstance(source, LocalSource):
+                root = prepared.inputs.trees[source.name].path
+                found.setdefault(source.name, set()).add(_prefix(root, path))
+    return found
+
+
+def _prefix(root: str, path: str) -> str:
+    """The literal start of *path*; all of the context where a link might lead elsewhere in it."""
+    literal: list[str] = []
+    for part in path.strip("/").split("/"):
+        if any(char in part for char in "*?[\\"):
+            break
+        if os.path.islink(os.path.join(root, *literal, part)):
+            return ""
+        literal.append(part)
+    return "/".join(literal)
+
+
+def remember(
+    engine: Engine,
+    parsed: Parsed,
+    prepared: Prepared,
+    contexts: list[dict[str, Any]],
+    result: BuildResult,
+    shown: list[Event],
+) -> None:
+    key = memo.key_of(parsed)
+    if key is None or result.image is None or result.image_id is None:
+        return
+    store = engine.store
+    steps: dict[str, list[str]] = {}
+    for event in shown:
+        match event:
+            case VertexAdded(vertex=vertex, name=name):
+                steps[vertex] = [name, "CACHED"]
+            case VertexCompleted(vertex=vertex) if steps[vertex][0].startswith(
+                ("[internal]", "exporting")
+            ):
+                steps[vertex][1] = "DONE 0.0s"
+            case _:
+                pass
+    sizes = {result.image.digest: result.image.size}
+    manifests: list[str] = [result.image.digest]
+    for digest in manifests:
+        document = json.loads(store.blobs.read(digest))
+        children = document.get("manifests", [])
+        manifests += [child["digest"] for child in children]
+        parts = [*children, *filter(None, [document.get("config")]), *document.get("layers", [])]
+        sizes |= {part["digest"]: part["size"] for part in parts}
+    resolutions: list[tuple[str, str]] = []
+    bases: list[tuple[str, str]] = []
+    for request, digest, is_local in engine.images.used:
+        if is_local:
+            bases.append((str(request.reference), digest))
+        else:
+            path = engine.images.resolutions.path(request.reference, request.platform)
+            resolutions.append((path, digest))
+    memo.save(
+        engine.settings.root,
+        key,
+        {
+            "files": [
+                (path, memo.file_digest(data))
+                for path, data in sorted(prepared.inputs.files.items())
+            ],
+            "contexts": contexts,
+            "resolutions": resolutions,
+            "bases": bases,
+            "present": [(store.blobs.path(digest), size) for digest, size in sizes.items()],
+            "image": result.image.to_json(),
+            "image_id": result.image_id,
+            "names": list(result.names),
+            "origin": origin_of(prepared.request),
+            "metadata": dict(result.metadata),
+            "steps": list(steps.values()),
+        },
+    )

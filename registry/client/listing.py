@@ -1,0 +1,135 @@
+"""What a registry has: tags of a repository, its repositories, and what its search finds [end-8, DST-9]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from pybuild.model.dataclass import dataclass
+from pybuild.model.reference import DOCKER_HUB, Reference
+from pybuild.net.http1.client import Response, origin_of
+from pybuild.net.http1.faults import printable
+from pybuild.registry.client import manifests
+from pybuild.registry.client.challenge import Scopes, pull_scope
+from pybuild.registry.client.faults import ContentFault
+from pybuild.registry.client.hosts import Endpoint
+from pybuild.registry.client.transport import Request, Transport, onward
+
+_LIMIT_BYTES = 16 << 20
+_MOST_PAGES = 1000
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
+_HUB_SEARCH = "index.docker.io"
+_CATALOG_SCOPE = "registry:catalog:*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One repository that a search found; *stars* is None where nobody counts them."""
+
+    name: str
+    description: str = ""
+    stars: int | None = None
+    is_official: bool = False
+
+
+async def tags(transport: Transport, endpoint: Endpoint, reference: Reference) -> list[str]:
+    """Return all tags of a repository, as the registry orders them."""
+    request = Request(
+        endpoint=endpoint,
+        method="GET",
+        repository=reference.path,
+        action=f"list tags of {reference.repository}",
+        scopes=pull_scope(reference.path),
+        path=f"/{reference.path}/tags/list",
+    )
+    return await _pages(transport, request, manifests.tag_names)
+
+
+async def repositories(transport: Transport, endpoint: Endpoint) -> list[str]:
+    """Return the repositories that a registry shows us, in its order."""
+    request = Request(
+        endpoint=endpoint,
+        method="GET",
+        repository="",
+        action=f"list repositories of {endpoint.registry}",
+        scopes=Scopes.parse(_CATALOG_SCOPE),
+        path="/_catalog",
+    )
+    return await _pages(transport, request, manifests.repository_names)
+
+
+async def search(transport: Transport, endpoint: Endpoint, term: str, limit: int) -> list[Found]:
+    """Return what a registry's own search finds, best first; else repositories that contain *term*.
+
+    Only Docker Hub, and what imitates it, has a search. Where there is none, the list of
+    repositories is looked through, if we are shown it.
+    """
+    netloc = _HUB_SEARCH if endpoint.registry == DOCKER_HUB else endpoint.netloc
+    request = Request(
+        endpoint=replace(endpoint, netloc=netloc, prefix="/v1"),
+        method="GET",
+        repository="",
+        action=f"search {endpoint.registry}",
+        scopes=Scopes(),
+        path="/search",
+        query=(("q", term), ("n", str(limit))),
+    )
+    response, data = await transport.fetch(request, _LIMIT_BYTES)
+    if response.status == 200:
+        return _found(request.action, data)[:limit]
+    if endpoint.registry == DOCKER_HUB:
+        raise transport.refusal(request, response)
+    names = await repositories(transport, endpoint)
+    wanted = term.lower()
+    return [Found(name=name) for name in names if wanted in name.lower()][:limit]
+
+
+async def _pages(
+    transport: Transport, request: Request, read: Callable[[str, bytes], list[str]]
+) -> list[str]:
+    """Return the texts of all pages, once each."""
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    for _ in range(_MOST_PAGES):
+        response, data = await transport.fetch(request, _LIMIT_BYTES)
+        if response.status != 200:
+            raise transport.refusal(request, response)
+        following = next_page(response)
+        found.update(dict.fromkeys(read(request.action, data)))
+        if not following or following in seen:
+            break
+        seen.add(following)
+        request = replace(request, path="", url=following)
+    return list(found)
+
+
+def next_page(response: Response) -> str:
+    """The next page's URL, when it lies on the same server."""
+    match = _NEXT.search(response.headers.get("Link", ""))
+    if match is None:
+        return ""
+    target = onward(response, match[1])
+    return str(target) if origin_of(target) == origin_of(response.url) else ""
+
+
+def _found(action: str, data: bytes) -> list[Found]:
+    results = manifests.parse_object(action, data).get("results")
+    if not isinstance(results, list):
+        raise ContentFault(f"{action}: results is not a list")
+    found: list[Found] = []
+    for item in cast("list[object]", results):
+        entry = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+        name, stars = entry.get("name"), entry.get("star_count")
+        if not isinstance(name, str):
+            raise ContentFault(f"{action}: a result has no name")
+        found.append(
+            Found(
+                name=printable(name),
+                description=printable(str(entry.get("description") or "")),
+                stars=stars if isinstance(stars, int) else None,
+                is_official=entry.get("is_official") is True,
+            )
+        )
+    return found

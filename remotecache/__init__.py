@@ -1,0 +1,1 @@
+"""Carries a build's results to other machines and back."""

@@ -1,0 +1,62 @@
+"""Reads the caches that a build starts from; what is wrong with one fails no build [CCH-12]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pybuild.cache.records.imported import ImportedCache
+from pybuild.engine.progress import internal_step
+from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.events import BuildWarning, Emit
+from pybuild.remotecache.options import CacheFrom, in_doubt
+from pybuild.remotecache.place import CacheSource
+from pybuild.remotecache.places.directory import DirectoryCache
+from pybuild.remotecache.places.registry import RegistryCache
+from pybuild.remotecache.reader import Memo, read_cache
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+
+_PATIENCE_S = 30.0
+"""A source that says nothing for so long is done without."""
+
+
+def source_of(engine: Engine, wanted: CacheFrom) -> CacheSource:
+    """Return where a source is read, on this machine's side."""
+    if wanted.ref is not None:
+        return RegistryCache(engine, wanted.ref)
+    if wanted.s3 is not None:
+        from pybuild.remotecache.places.s3 import S3Cache
+
+        return S3Cache(engine, wanted.s3)
+    return DirectoryCache(engine, wanted.src, wanted.tag, wanted.digest)
+
+
+async def import_caches(
+    engine: Engine, sources: Sequence[tuple[CacheFrom, CacheSource]], memo: Memo, emit: Emit
+) -> list[ImportedCache]:
+    """Read all sources at once; return those that could be read, in their order."""
+
+    async def one(wanted: CacheFrom, source: CacheSource) -> ImportedCache | None:
+        name = str(wanted)
+        title = f"importing cache manifest from {name}"
+        async with internal_step(title, emit, engine.clock) as step:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    contents = await read_cache(source, memo)
+            except (PybuildError, TimeoutError, OSError, ExceptionGroup) as error:
+                cause = unwrap(error)
+                text = cause.message if isinstance(cause, PybuildError) else str(cause)
+                text = text or f"no answer in {_PATIENCE_S:.0f} s"
+                step.say(f"not imported: {text}")
+                if not (wanted.may_be_empty and isinstance(cause, UserError)):
+                    said = in_doubt(f"cannot import the cache from {name}: {text}", wanted.meant)
+                    emit(BuildWarning(message=said))
+                return None
+            step.say(f"{len(contents.results)} results in {len(contents.layers)} layers")
+            return ImportedCache(engine.store, name, contents, source.place)
+
+    found = await asyncio.gather(*(one(wanted, source) for wanted, source in sources))
+    return [cache for cache in found if cache is not None]

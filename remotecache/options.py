@@ -1,0 +1,295 @@
+"""Where a build's cache goes to and comes from: ``--cache-to`` and ``--cache-from`` [CCH]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import field, replace
+
+from pybuild.image.cacheformat.merge import Retention
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError
+from pybuild.model.reference import Reference
+from pybuild.remotecache.places.s3options import SOURCE, TARGET, S3Place, s3_place
+
+_COMPRESSIONS = ("gzip", "uncompressed", "zstd")
+_LATER = ("azblob", "gha")
+_FORMAT = frozenset(
+    ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
+    + ("force-compression", "ignore-error", "merge", "max-age", "max-size")
+)
+_TO = {
+    "registry": _FORMAT | {"ref"},
+    "local": _FORMAT | {"dest", "tag"},
+    "s3": _FORMAT - {"image-manifest", "oci-mediatypes"} | TARGET,
+    "inline": frozenset(("ignore-error",)),
+}
+_FROM = {
+    "registry": frozenset(("ref",)),
+    "local": frozenset(("src", "tag", "digest")),
+    "s3": SOURCE,
+}
+# What BuildKit has besides; naming the default is no harm.
+_UNSUPPORTED = frozenset(("registry.insecure", "reset"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheTo:
+    """One place that a build's cache goes to.
+
+    Attributes:
+        type: ``registry``, ``local``, ``s3`` or ``inline``.
+        ref: of a registry, with a tag; *dest* a directory.
+        everything: every step's layers (``mode=max``), not only those of the result.
+        merge: what others have put there stays, within *retention*.
+        force_compression: also of layers that another cache has in another one.
+        image_manifest: the cache is an image manifest; otherwise an index.
+        meant: how to write the directory here that is called like the reference, if there is one.
+        attrs: as they were given, for a build server.
+    """
+
+    type: str
+    ref: Reference | None = None
+    s3: S3Place | None = None
+    dest: str = ""
+    tag: str = "latest"
+    everything: bool = False
+    image_manifest: bool = True
+    oci_types: bool = True
+    compression: str = "gzip"
+    level: int | None = None
+    force_compression: bool = False
+    ignore_error: bool = False
+    merge: bool = False
+    retention: Retention = field(default_factory=Retention)
+    meant: str = field(default="", compare=False)
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheFrom:
+    """One place that a build's cache comes from.
+
+    Attributes:
+        may_be_empty: nobody is warned if there is nothing yet.
+        meant: as that of a `CacheTo`.
+    """
+
+    type: str
+    ref: Reference | None = None
+    s3: S3Place | None = None
+    src: str = ""
+    tag: str = ""
+    digest: Digest | None = None
+    may_be_empty: bool = False
+    meant: str = field(default="", compare=False)
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+    def __str__(self) -> str:
+        if self.ref is not None or self.s3 is not None:
+            return str(self.ref or self.s3)
+        at = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""
+        return f"{self.src}{at}"
+
+
+def in_doubt(text: str, meant: str) -> str:
+    """Add to what is wrong with a place that perhaps a directory was meant."""
+    return f"{text} (did you mean {meant}?)" if meant else text
+
+
+@contextmanager
+def doubting(meant: str) -> Generator[None]:
+    """Say the same of a reference that is none."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = in_doubt(error.message, meant)
+        raise
+
+
+def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheTo:
+    """Read the attributes of an export.
+
+    Args:
+        strict: refuse what would be ignored.
+
+    Raises:
+        UsageError: a type or an attribute that there is not, or a wrong value.
+    """
+    if kind not in _TO:
+        if kind in _LATER:
+            raise UsageError(
+                f"cache exporter {kind} is not supported yet",
+                hints=["use type=registry, type=local, type=s3 or type=inline"],
+            )
+        raise UsageError(f'unknown cache exporter: "{kind}"')
+    if strict:
+        _check(f"cache-to type={kind}", attrs, _TO[kind])
+    oci_types = _flag(attrs, "oci-mediatypes", True)
+    image_manifest = _flag(attrs, "image-manifest", oci_types)
+    if image_manifest and not oci_types:
+        raise UsageError(
+            "invalid configuration for remote cache, OCI mediatypes are required for"
+            " image-manifest cache format"
+        )
+    compression = attrs.get("compression", "gzip")
+    if compression not in _COMPRESSIONS:
+        raise UsageError(f'cache compression "{compression}": one of {", ".join(_COMPRESSIONS)}')
+    if compression == "zstd" and not oci_types:
+        raise UsageError("cache compression zstd needs oci-mediatypes=true")
+    mode = attrs.get("mode", "min") or "min"
+    if mode not in ("min", "max"):
+        raise UsageError(f'invalid cache mode "{mode}": one of min, max')
+    if kind == "local" and not attrs.get("dest"):
+        raise UsageError("local cache exporter requires dest")
+    return CacheTo(
+        type=kind,
+        ref=_reference(attrs, "exporter") if kind == "registry" else None,
+        s3=s3_place(attrs, "exporter") if kind == "s3" else None,
+        dest=attrs.get("dest", ""),
+        tag=attrs.get("tag") or "latest",
+        everything=mode == "max",
+        image_manifest=image_manifest,
+        oci_types=oci_types,
+        compression=compression,
+        level=_level(attrs),
+        force_compression=_flag(attrs, "force-compression", False),
+        ignore_error=_flag(attrs, "ignore-error", False),
+        merge=_flag(attrs, "merge", mode == "max"),
+        retention=_retention(attrs),
+        attrs=dict(attrs),
+    )
+
+
+def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheFrom:
+    """Read the attributes of an import; as `cache_to`."""
+    if kind not in _FROM:
+        if kind in _LATER:
+            raise UsageError(f"cache importer {kind} is not supported yet")
+        raise UsageError(f'unknown cache importer: "{kind}"')
+    if strict:
+        _check(f"cache-from type={kind}", attrs, _FROM[kind])
+    if kind == "local" and not attrs.get("src"):
+        raise UsageError("local cache importer requires src")
+    try:
+        digest = Digest.parse(attrs["digest"]) if attrs.get("digest") else None
+    except ValueError as error:
+        raise UsageError(f"cache importer: {error}") from error
+    return CacheFrom(
+        type=kind,
+        ref=_reference(attrs, "importer") if kind == "registry" else None,
+        s3=s3_place(attrs, "importer") if kind == "s3" else None,
+        src=attrs.get("src", ""),
+        tag=attrs.get("tag", ""),
+        digest=digest,
+        attrs=dict(attrs),
+    )
+
+
+def parse_cache_to(text: str) -> CacheTo:
+    """Read one ``--cache-to``: ``type=…,…``, or a bare reference.
+
+    Raises:
+        UsageError: as `cache_to`.
+    """
+    kind, attrs = _fields(text, "cache-to")
+    if "dest" in attrs:
+        attrs["dest"] = os.path.abspath(os.path.expanduser(attrs["dest"]))
+    meant = f"type=local,dest={text}" if os.path.isdir(text) else ""
+    with doubting(meant):
+        return replace(cache_to(kind, attrs), meant=meant)
+
+
+def parse_cache_from(text: str) -> CacheFrom:
+    """Read one ``--cache-from``: ``type=…,…``, or a bare reference.
+
+    Raises:
+        UsageError: as `cache_from`.
+    """
+    kind, attrs = _fields(text, "cache-from")
+    if "src" in attrs:
+        attrs["src"] = os.path.abspath(os.path.expanduser(attrs["src"]))
+    meant = f"type=local,src={text}" if os.path.isdir(text) else ""
+    with doubting(meant):
+        return replace(cache_from(kind, attrs), meant=meant)
+
+
+def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:
+    if "=" not in text:
+        return "registry", {"ref": text}
+    import csv
+
+    attrs: dict[str, str] = {}
+    for item in [one for record in csv.reader([text]) for one in record]:
+        key, equals, value = item.partition("=")
+        if not equals:
+            if key.strip() == "ignore-error":
+                value = "true"
+            else:
+                raise UsageError(
+                    f'invalid {option} "{text}": field "{item}" must be a key=value pair'
+                )
+        attrs[key.strip().lower()] = value
+    kind = attrs.pop("type", "")
+    if not kind:
+        raise UsageError(f'invalid {option} "{text}": type is required')
+    return kind, attrs
+
+
+def _check(what: str, attrs: Mapping[str, str], known: frozenset[str]) -> None:
+    for name, value in attrs.items():
+        if name in known or (name in _UNSUPPORTED and value.lower() in {"false", "0", ""}):
+            continue
+        if name in _UNSUPPORTED:
+            raise UsageError(f"{what}: {name}={value} is not supported yet")
+        raise UsageError(
+            f'{what} has no attribute "{name}"', hints=[f"it has: {', '.join(sorted(known))}"]
+        )
+
+
+def _reference(attrs: Mapping[str, str], role: str) -> Reference:
+    text = attrs.get("ref", "")
+    if not text:
+        raise UsageError(f"registry cache {role} requires ref")
+    try:
+        reference = Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(f"registry cache {role}: {error}") from error
+    if role == "exporter" and reference.digest is not None:
+        raise UsageError(f'registry cache exporter: "{text}": a name to push to has no digest')
+    return reference
+
+
+def _flag(attrs: Mapping[str, str], name: str, default: bool) -> bool:
+    text = attrs.get(name)
+    if text is None:
+        return default
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise UsageError(f'cache attribute {name}="{text}": expected true or false')
+    return text.lower() in {"true", "1"}
+
+
+def _retention(attrs: Mapping[str, str]) -> Retention:
+    kept = Retention()
+    age, size = attrs.get("max-age"), attrs.get("max-size")
+    if not age and not size:
+        return kept
+    from pybuild.cache.space.filters import parse_duration, parse_size
+
+    try:
+        return Retention(
+            max_age_s=parse_duration(age) if age else kept.max_age_s,
+            max_bytes=parse_size(size, 0) if size else kept.max_bytes,
+        )
+    except UsageError as error:
+        raise UsageError(f"cache attribute: {error.message}", hints=error.hints) from error
+
+
+def _level(attrs: Mapping[str, str]) -> int | None:
+    if "compression-level" not in attrs:
+        return None
+    from pybuild.exporter.compressionlevel import compression_level
+
+    return compression_level(attrs, "cache")

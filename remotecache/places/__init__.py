@@ -1,0 +1,1 @@
+"""Where caches lie: registries, directories, S3."""

@@ -1,0 +1,160 @@
+"""Names what a cache holds, so that others find it: the small documents over the layers [CCH-11].
+
+Many may write to one place at once. Each reads what is named there, adds its own and writes the
+whole, unless somebody else wrote in between: then it reads again. So nobody's results are lost,
+and every document that is there at any time is complete by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+from pybuild.engine.progress import InternalStep
+from pybuild.image.archive import REF_NAME
+from pybuild.image.cacheformat.config import CACHE_CONFIG, CacheContents, write_config
+from pybuild.image.cacheformat.merge import merged
+from pybuild.image.manifest import build_index, build_manifest, docker_layer_type
+from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Descriptor
+from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.remotecache.place import ANYTHING, is_passing
+from pybuild.remotecache.reader import Memo, read_cache
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+    from pybuild.remotecache.options import CacheTo
+    from pybuild.remotecache.place import CacheTarget
+
+_TRIES = 20
+_MOST_WAIT_S = 1.0
+_CONFIRMATIONS = 5
+_LEAST_PAUSE_S = 0.1
+
+
+class Publisher:
+    """Writes the documents of one place.
+
+    Attributes:
+        has_written: whether there was anything new to name.
+    """
+
+    def __init__(self, engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> None:
+        self._engine = engine
+        self._memo = memo
+        self._wanted = wanted
+        self._target = target
+        self._merges = wanted.merge and target.shared is not None
+        self._there = CacheContents()
+        self._named: Descriptor | None = None
+        self.has_written = False
+        self._took_s = 0.0
+
+    async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
+        """Name *mine*, whose layers are there, beside what others have named.
+
+        Raises:
+            PybuildError: it cannot be.
+        """
+        for attempt in range(_TRIES):
+            await self._look()
+            made = await self._write(mine, step)
+            if made is not None:
+                return made
+            await asyncio.sleep(random.uniform(0, min(_MOST_WAIT_S, 0.05 * 2**attempt)))
+        raise EnvironmentFault("others write to this cache all the time", hints=["use more tags"])
+
+    async def confirm(self, mine: CacheContents, step: InternalStep) -> None:
+        """See that *mine* stays named where two writers can miss each other; once, at the end.
+
+        Whoever looked before we wrote and writes after it does so within a pause that is made of
+        how long our own writing took.
+
+        Raises:
+            PybuildError: as `publish`.
+        """
+        if not self._merges or not self.has_written or self._target.is_exact:
+            return
+        for _ in range(_CONFIRMATIONS):
+            before = self._named
+            await asyncio.sleep(max(_LEAST_PAUSE_S, 2 * self._took_s) * random.uniform(1, 1.5))
+            if before == await self.publish(mine, step):
+                return
+
+    async def _look(self) -> None:
+        """Read what is named there, if it is not what we know already.
+
+        What is broken or no cache is written over; what just cannot be read at present is not.
+        """
+        source = self._target.shared
+        if not self._merges or source is None:
+            return
+        named = await self._target.named()
+        if named is None:
+            self._there = CacheContents()
+        elif self._named is None or named.digest != self._named.digest:
+            try:
+                self._there = await read_cache(source, self._memo, named)
+            except PybuildError as error:
+                if is_passing(error):
+                    raise
+                self._there = CacheContents()
+        self._named = named
+
+    async def _write(self, mine: CacheContents, step: InternalStep) -> Descriptor | None:
+        """Write what is to be named; None if somebody else has written since we looked."""
+        contents = mine
+        if self._wanted.merge:
+            now = self._engine.clock.now()
+            kept = self._wanted.retention
+            contents = await asyncio.to_thread(merged, mine, self._there, kept, now)
+        data = await asyncio.to_thread(write_config, contents)
+        config, data = await self._stored(CACHE_CONFIG, data)
+        made, kind = config, "cache config"
+        if self._target.has_manifests:
+            media_type, kind, data = await asyncio.to_thread(self._document, config, contents)
+            made, data = await self._stored(media_type, data)
+        named = self._named
+        if self._merges and named is not None and made.digest == named.digest:
+            return made
+        try:
+            if made is not config:
+                with step.doing(f"writing config {config.digest}"):
+                    await self._target.put(config, step)
+            over = (None if named is None else named.digest) if self._merges else ANYTHING
+            began = time.monotonic()
+            with step.doing(f"writing {kind} {made.digest}"):
+                is_named = await self._target.finish(made, data, over)
+            self._took_s = time.monotonic() - began
+            if not is_named:
+                return None
+        except PybuildError as error:
+            # A registry that has lost a layer takes no document that names it: do without others'.
+            if not self._there.results or getattr(error, "status", 0) not in range(400, 500):
+                raise
+            self._there = CacheContents()
+            return await self._write(mine, step)
+        self._named, self._there, self.has_written = made, contents, True
+        return made
+
+    async def _stored(self, media_type: str, data: bytes) -> tuple[Descriptor, bytes]:
+        digest = await asyncio.to_thread(self._engine.store.blobs.put, data)
+        return Descriptor(media_type, digest, len(data)), data
+
+    def _document(self, config: Descriptor, contents: CacheContents) -> tuple[str, str, bytes]:
+        wanted = self._wanted
+        notes = {REF_NAME: wanted.ref.tag or ""} if wanted.ref else {}
+        layers = list({layer.blob.digest: layer.blob for layer in contents.carried}.values())
+        if wanted.image_manifest:
+            data = build_manifest(config, layers, OCI_MANIFEST, annotations=notes)
+            return OCI_MANIFEST, "cache image manifest", data
+        media_type = OCI_INDEX if wanted.oci_types else DOCKER_INDEX
+        if not wanted.oci_types:
+            layers = [
+                Descriptor(docker_layer_type(one.media_type), one.digest, one.size)
+                for one in layers
+            ]
+            notes = {}
+        data = build_index([*layers, config], media_type, annotations=notes)
+        return media_type, "cache manifest", data

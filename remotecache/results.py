@@ -1,0 +1,120 @@
+"""Which results of a build its cache is made of, by what its steps are stored under [CCH-10]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.cache.records.imported import FROM_CACHE, LAYER, ORIGIN, is_link
+from pybuild.cache.records.results import Results
+from pybuild.image.cacheformat.config import CacheContents, CachedResult, write_inline
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
+from pybuild.model.ops import LocalSource, ScratchSource, Vertex, walk
+from pybuild.solver.solution import Known
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What a key stands for in this store; without deltas a link (`image.cacheformat.config`)."""
+
+    key: Digest
+    deltas: tuple[str, ...] = ()
+    aliases: tuple[Digest, ...] = ()
+    created: float = 0.0
+    seconds: float = 0.0
+    name: str = ""
+    made_of: str = ""
+
+    def cached(self, layers: Sequence[Digest]) -> CachedResult:
+        """Return it as others read it: its deltas as layers with these diffIDs."""
+        return CachedResult(
+            key=self.key,
+            layers=tuple(layers),
+            aliases=self.aliases,
+            created=self.created,
+            seconds=self.seconds,
+            name=self.name,
+            made_of=self.made_of,
+        )
+
+
+def step_results(
+    results: Results,
+    solutions: Sequence[Known],
+    targets: Sequence[Vertex],
+    known: Mapping[Digest, StepResult] | None = None,
+) -> list[StepResult]:
+    """Return what is stored of *targets* and all below, inputs first. Touches the disk.
+
+    Args:
+        known: what was found before, by key; it is not looked up again.
+
+    Steps without a key, and those whose results are not here and cannot be named otherwise, have
+    no part in a cache; nor have local directories [CCH-14].
+    """
+    found: list[StepResult] = []
+    seen: set[Digest] = set()
+    for vertex in walk(*targets):
+        if isinstance(vertex.op, LocalSource | ScratchSource):
+            continue
+        for solution in solutions:
+            key = solution.key(vertex)
+            if key is None or key in seen:
+                continue
+            if known is not None and key in known:
+                seen.add(key)
+                found.append(known[key])
+                continue
+            alias = solution.alias(vertex)
+            record = results.load(key)
+            deltas: tuple[str, ...] = ()
+            if record is not None and not is_link(record.snapshot.deltas):
+                deltas = record.snapshot.deltas
+            if record is None and alias is None:
+                continue
+            seen.add(key)
+            found.append(
+                StepResult(
+                    key=key,
+                    deltas=deltas,
+                    aliases=() if alias is None else (alias,),
+                    created=record.created if record else 0.0,
+                    seconds=record.seconds if record else 0.0,
+                    name=record.name if record else vertex.meta.name,
+                    made_of=results.made_of(key),
+                )
+            )
+    return found
+
+
+def within(found: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list[StepResult]:
+    """Return what ``mode=min`` keeps: results that are made of one of *stacks*, and links."""
+    kept: list[StepResult] = []
+    for one in found:
+        if any(set(one.deltas) <= set(stack) for stack in stacks):
+            kept.append(one)
+        elif one.aliases:
+            kept.append(replace(one, deltas=(), created=0.0, seconds=0.0))
+    return [one for one in kept if one.deltas or one.aliases]
+
+
+def is_origins(store: Store, delta: str) -> str:
+    """Return the image that has this layer, where every builder finds it; empty for our own."""
+    facts = store.records.get(LAYER, delta) or {}
+    if facts.get(FROM_CACHE) and not facts.get(ORIGIN):
+        return ""
+    return str(facts.get("reference") or "")
+
+
+def inline_text(found: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:
+    """Return what an image with these layers, by delta, says of the cache; empty if it is nothing."""
+    kept = within(found, [list(diff_ids)])
+    if not any(one.deltas for one in kept):
+        return ""
+    results = [one.cached([diff_ids[delta] for delta in one.deltas]) for one in kept]
+    return write_inline(CacheContents({}, tuple(results)), list(diff_ids.values()))

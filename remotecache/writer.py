@@ -1,0 +1,229 @@
+"""Brings the layers of a build's results to one place and names them there [CCH-10].
+
+The same writer serves a build from its first finished step to its end: what was sent is not sent
+again, and what is on its way when the build ends is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pybuild.cache.records.imported import LAYER
+from pybuild.engine.progress import InternalStep
+from pybuild.engine.repair import mended
+from pybuild.executor.fetch import LayerGone
+from pybuild.exporter.layermaker import LayerMaker, made_at
+from pybuild.image.cacheformat.config import CacheContents, CachedLayer
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, PybuildError, unwrap
+from pybuild.model.events import Event
+from pybuild.remotecache.publisher import Publisher
+from pybuild.remotecache.results import StepResult, is_origins
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+    from pybuild.remotecache.options import CacheTo
+    from pybuild.remotecache.place import CacheTarget
+    from pybuild.remotecache.reader import Memo
+
+_MEANWHILE = 2
+_AT_ONCE = 8
+_NICE = 10
+
+
+class CacheWriter:
+    """Writes to one place, for one build. Close it.
+
+    It works behind the build's back, few layers at a time, until `hurry`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        wanted: CacheTo,
+        target: CacheTarget,
+        memo: Memo,
+        step: InternalStep,
+    ) -> None:
+        self.wanted = wanted
+        self.target = target
+        self._engine = engine
+        self._store = engine.store
+        self._step = step
+        self._maker = LayerMaker(
+            engine, wanted.compression, wanted.level, force=wanted.force_compression
+        )
+        self._maker.nice = _NICE
+        self._places = asyncio.Semaphore(_MEANWHILE)
+        self._layers: dict[str, asyncio.Task[CachedLayer | None]] = {}
+        self._blobs: dict[Digest, asyncio.Lock] = {}
+        self._there: set[Digest] = set()
+        self._publisher = Publisher(engine, wanted, target, memo)
+
+    def hurry(self, step: InternalStep) -> None:
+        """Use what the machine has from now on: somebody waits, and watches *step*."""
+        self._step = step
+        self._maker.nice = 0
+        for _ in range(_AT_ONCE - _MEANWHILE):
+            self._places.release()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why nothing of what was tried has come there; None if something has, or is on its way."""
+        tried = self._layers.values()
+        if not tried or any(not task.done() or task.cancelled() for task in tried):
+            return None
+        errors = [task.exception() for task in tried]
+        return errors[0] if None not in errors else None
+
+    def send(self, delta: str) -> asyncio.Task[CachedLayer | None]:
+        """Begin to bring a layer there; what failed is tried again.
+
+        The task returns None if the layer cannot be had any more, from wherever it came.
+        """
+        task = self._layers.get(delta)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._layers[delta] = asyncio.create_task(self._bring(delta))
+        return task
+
+    async def send_all(self, found: Iterable[StepResult]) -> None:
+        """Bring all layers of these results there.
+
+        Raises:
+            PybuildError: one cannot be; the others are on their way.
+        """
+        await asyncio.gather(*(self.send(delta) for delta in _deltas(found)))
+
+    def arrived(self, found: Iterable[StepResult]) -> dict[Digest, int]:
+        """Return the keys of what `publish` names in full now, each with its last layer's size.
+
+        A layer that cannot be had any more, from wherever it came, is not waited for.
+        """
+        sizes: dict[Digest, int] = {}
+        for one in found:
+            tasks = [self._layers.get(delta) for delta in one.deltas]
+            layers = [task.result() for task in tasks if task is not None and _is_there(task)]
+            if len(layers) == len(one.deltas):
+                last = layers[-1] if layers else None
+                sizes[one.key] = 0 if last is None or last.origin else last.blob.size
+        return sizes
+
+    async def publish(self, found: Sequence[StepResult]) -> Descriptor | None:
+        """Name what is there of these results; return the manifest, None if that is nothing.
+
+        Raises:
+            PybuildError: it cannot be written.
+        """
+        contents = self._contents(found)
+        if not contents.carried:
+            return None
+        return await self._publisher.publish(contents, self._step)
+
+    async def confirm(self, found: Sequence[StepResult]) -> None:
+        """See that these results stay named, whoever else writes; for the end of a build."""
+        await self._publisher.confirm(self._contents(found), self._step)
+
+    async def collect(self) -> None:
+        """Delete what nobody needs any more, if this build has changed what that is."""
+        if not self.wanted.merge or not self._publisher.has_written:
+            return
+        try:
+            gone = await self.target.collect(self.wanted.retention.max_age_s)
+        except (PybuildError, OSError) as error:
+            self._step.say(f"nothing old was deleted: {error}")
+        else:
+            if gone:
+                self._step.say(f"deleted {gone} old objects")
+
+    async def close(self) -> None:
+        """Stop what is going on."""
+        for task in self._layers.values():
+            task.cancel()
+        await asyncio.gather(*self._layers.values(), return_exceptions=True)
+
+    def _contents(self, found: Sequence[StepResult]) -> CacheContents:
+        layers: dict[str, CachedLayer] = {}
+        for delta in _deltas(found):
+            task = self._layers.get(delta)
+            if task is None or not _is_there(task):
+                continue
+            layer = task.result()
+            if layer is not None:
+                layers[delta] = layer
+        results = [
+            one if all(delta in layers for delta in one.deltas) else replace(one, deltas=())
+            for one in found
+        ]
+        return CacheContents(
+            {layer.diff_id: layer for layer in layers.values()},
+            tuple(
+                one.cached([layers[delta].diff_id for delta in one.deltas])
+                for one in results
+                if one.aliases or any(not layers[delta].origin for delta in one.deltas)
+            ),
+        )
+
+    async def _bring(self, delta: str) -> CachedLayer | None:
+        async with self._places:
+            try:
+                return await mended(partial(self._bring_whole, delta), self._store.blobs, _quiet)
+            except LayerGone as error:
+                self._step.say(f"left out: {error.message}")
+                return None
+
+    async def _bring_whole(self, delta: str) -> CachedLayer:
+        layer = await self._describe(delta)
+        if not layer.origin:
+            await self._put(layer.blob, delta)
+        return layer
+
+    async def _describe(self, delta: str) -> CachedLayer:
+        """Describe a layer; made if it is ours, fetched by nobody if it is not."""
+        facts = await asyncio.to_thread(self._store.records.get, LAYER, delta) or {}
+        origin = await asyncio.to_thread(is_origins, self._store, delta)
+        if "descriptor" in facts and (origin or not self.wanted.force_compression):
+            diff_id = Digest.parse(facts["diff_id"])
+            blob = Descriptor.from_json(facts["descriptor"])
+        else:
+            diff_id, blob = await self._maker.make(delta)
+        created = await asyncio.to_thread(made_at, self._store, delta)
+        plain = Descriptor(blob.media_type, blob.digest, blob.size)
+        return CachedLayer(diff_id=diff_id, blob=plain, created=created, origin=origin)
+
+    async def _put(self, blob: Descriptor, delta: str) -> None:
+        async with self._blobs.setdefault(blob.digest, asyncio.Lock()):
+            if blob.digest in self._there and not self._engine.images.damaged:
+                return  # what was there may have been read since, and found to be damaged
+            if await self.target.has(blob):
+                self._step.transfer(blob.digest, blob.size, blob.size, done=True)
+            else:
+                if not self._store.blobs.holds(blob):
+                    await self._engine.images.fetch(delta, _quiet)
+                await self.target.put(blob, self._step)
+            self._there.add(blob.digest)
+
+
+def _deltas(found: Iterable[StepResult]) -> list[str]:
+    return sorted({delta for one in found for delta in one.deltas})
+
+
+def _is_there(task: asyncio.Task[CachedLayer | None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _quiet(_event: Event) -> None:
+    """Fetching what is to be exported is part of the export."""
+
+
+def told(error: BaseException) -> BaseException:
+    """Return what to say of an error of writing: a directory may be full, or not ours to write."""
+    cause = unwrap(error)
+    if not isinstance(cause, OSError) or cause.strerror is None:
+        return cause
+    place = f"{cause.filename}: " if cause.filename else ""
+    return EnvironmentFault(f"cannot write the cache: {place}{cause.strerror.lower()}")

@@ -1,0 +1,77 @@
+"""A build request in the words of the Dockerfile frontend, read back by a server's own reader [7.2]."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.builds.request import BuildRequest
+from pybuild.client.attrs import csv_line, frontend_attrs
+from pybuild.daemon.frontend.attrs import read_attrs
+from pybuild.exporter.attest.options import from_flags
+from pybuild.model.ops import NetworkMode
+from pybuild.model.platform import Platform
+from pybuild.model.resources import Resources
+from pybuild.model.text import split_csv
+
+
+def test_a_server_reads_what_was_asked() -> None:
+    request = BuildRequest(
+        context=".",
+        target="t",
+        build_args={"A": "1", "B": ""},
+        labels={"k": "v,w"},
+        platforms=(Platform.parse("linux/amd64"), Platform.parse("linux/arm64")),
+        no_cache_filter=frozenset(("one", "two")),
+        network=NetworkMode.NONE,
+        add_hosts=(("h", "10.0.0.1"), ("six", "::1")),
+        ulimits=(("core", 0, 0), ("nofile", 64, 128)),
+        shm_size_bytes=1 << 20,
+        resources=Resources(
+            memory_bytes=64 << 20,
+            memory_swap_bytes=-1,
+            cpu_shares=512,
+            cpu_period_us=10_000,
+            cpu_quota_us=5_000,
+            cpuset_cpus="0",
+            cpuset_mems="0",
+            parent="p",
+        ),
+    )
+    read = read_attrs(frontend_attrs(request))
+    assert (read.target, read.build_args, read.labels) == ("t", {"A": "1", "B": ""}, {"k": "v,w"})
+    assert (read.platforms, read.multi_platform) == (request.platforms, True)
+    assert (read.no_cache, read.no_cache_filter) == (False, frozenset(("one", "two")))
+    assert (read.network, read.add_hosts) == (NetworkMode.NONE, request.add_hosts)
+    assert (read.ulimits, read.shm_size_bytes) == (request.ulimits, 1 << 20)
+    assert read.resources == request.resources
+    assert not read.attestations
+
+
+def test_nothing_is_said_that_was_not_asked() -> None:
+    assert frontend_attrs(BuildRequest(context=".")) == {}
+
+
+def test_no_cache_and_pull_hold_for_everything() -> None:
+    read = read_attrs(frontend_attrs(BuildRequest(context=".", no_cache=True, pull=True)))
+    assert read.no_cache and read.pull and not read.local_images
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("mode=min", ""),
+        ("mode=max,version=v0.2,builder-id=https://b,reproducible=true", ""),
+        ("inline-only=true,filename=p.json,complete-materials=true", "generator=x/scan,a=1"),
+        ("", "generator=x/scan:1"),
+    ],
+)
+def test_attestations_are_asked_for_as_they_were_wanted(flags: tuple[str, str]) -> None:
+    """[ATT-1, ATT-3]"""
+    wanted = from_flags((), *flags)
+    attrs = frontend_attrs(BuildRequest(context=".", attestations=wanted))
+    assert read_attrs(attrs).attestations == wanted
+
+
+@pytest.mark.parametrize("fields", [["a"], ["a", "b=c"], ['say "x"', "a,b"], [""]])
+def test_csv_is_read_as_it_was_written(fields: list[str]) -> None:
+    assert split_csv(csv_line(fields)) == fields

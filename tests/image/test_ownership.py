@@ -1,0 +1,69 @@
+"""Notes about owners and devices, which a file system could not be told."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pybuild.image.layer import overlayfs, ownership
+from pybuild.image.layer.layertar import write_layer
+from pybuild.image.layer.pieces import Cut
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"1", b"1:", b":1", b"-1:0", b"1:2:3", b"4294967295:0", b"1 :2", b"9" * 30 + b":1"],
+)
+def test_owners_that_do_not_parse_count_as_none(value: bytes) -> None:
+    assert ownership.parse_owner(value) is None
+
+
+@pytest.mark.parametrize("value", [b"c:0:0", b"x:1:1", b"c:1", b"b:99999:1", b"c:1:2:3", b"c::"])
+def test_devices_that_do_not_parse_or_would_hide_files_count_as_none(value: bytes) -> None:
+    assert ownership.parse_node(value) is None
+
+
+def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> None:
+    delta = tmp_path / "fs"
+    delta.mkdir()
+    (delta / "f").write_text("x")
+    (delta / "l").symlink_to("f")
+    fd = os.open(delta, os.O_RDONLY)
+    try:
+        ledger = ownership.Ledger()
+        ledger.give(fd, "f", 33, 44)
+        ledger.give(fd, "l", 5, 6)
+        ownership.make_node(fd, "n", stat.S_IFBLK | 0o600, os.makedev(8, 17))
+        ledger.give(fd, "n", 0, 7)
+        ledger.save(str(delta))
+    except OSError as error:
+        pytest.skip(f"no user attributes here: {error.strerror}")
+    finally:
+        os.close(fd)
+    out = io.BytesIO()
+    write_layer(str(delta), Cut.into(out.write), userxattr=True)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        found = {m.name: (m.type, m.uid, m.gid, m.devmajor, m.pax_headers) for m in tar}
+    assert found["f"] == (b"0", 33, 44, 0, {})
+    assert found["l"] == (b"2", 5, 6, 0, {})
+    assert found["n"] == (b"4", 0, 7, 8, {})
+
+
+def test_lists_with_strange_names_survive_and_ways_out_do_not(tmp_path: Path) -> None:
+    delta = str(tmp_path / "fs")
+    owners = {b"a:b\n\xff/c": (1, 2), b"../up": (3, 4), b"d/../../up": (5, 6)}
+    ownership.write_list(delta, owners)
+    assert ownership.read_list(delta) == {b"a:b\n\xff/c": (1, 2)}
+
+
+def test_notes_are_never_attributes_of_an_image() -> None:
+    for own in (overlayfs.namespace(True), overlayfs.namespace(False)):
+        assert overlayfs.to_image([ownership.OWNER, ownership.NODE, "user.x"], own) == [
+            ("user.x", "user.x")
+        ]
+        assert overlayfs.to_disk(ownership.OWNER, own) is None
