@@ -136,5 +136,5 @@ def test_a_file_that_changes_while_it_is_copied_is_a_fault(
         return copied
 
     monkeypatch.setattr("pybuild.executor.files.aside.copy_content", copy_content)
-    with pytest.raises(Fault, match="changed"):
+    with pytest.raises(Fault, match="changes while it is read"):
         Copier(source, dest).copy(Source("", "", False), "", contents_only=True, follow=True)
