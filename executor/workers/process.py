@@ -319,7 +319,12 @@ async def converse(
         except (BrokenPipeError, ConnectionResetError):
             pass  # It died early; what it had to say is still there to be read.
         job.unsent = b""  # it may be a file of many megabytes
-    return await _Conversation(job.channel, on_message, on_descriptor).over
+    talk = _Conversation(job.channel, on_message, on_descriptor)
+    job.gone.add_done_callback(talk.end)
+    try:
+        return await talk.over
+    finally:
+        job.gone.remove_done_callback(talk.end)
 
 
 class _Conversation:
@@ -345,20 +350,31 @@ class _Conversation:
         self.over.add_done_callback(lambda _: loop.remove_reader(fd))
         loop.add_reader(fd, self._read)
 
-    def _read(self) -> None:
+    def end(self, _: object) -> None:
+        """Read what is left: the job is gone.
+
+        uvloop stops to watch a socket once its other end was closed with our request unread, as
+        where the job was refused or died early, and tells nobody.
+        """
+        while not self.over.done() and self._read():
+            pass
+
+    def _read(self) -> bool:
+        """Read once; False where nothing is there now."""
         if self.over.done():
-            return
+            return True
         try:
             is_last = self._receive()
         except BlockingIOError:
-            return
+            return False
         except ConnectionResetError:
             is_last = False
         except Exception as error:  # noqa: BLE001 - the caller's; whoever waits raises it
             self.over.set_exception(error)
-            return
+            return True
         if is_last is not None:
             self.over.set_result(is_last)
+        return True
 
     def _receive(self) -> bool | None:
         """Read once; return what `converse` is to return, None while there may be more."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies, limits
@@ -290,6 +291,22 @@ class TestSteps:
         assert none_is_left()
 
     @pytest.mark.slow
+    def test_a_step_that_is_refused_is_told_of_on_the_loop_of_servers_too(self, box: Box) -> None:
+        """uvloop stops to watch a channel that was closed with the request unread in it."""
+        homes("pids")
+
+        async def body() -> None:
+            for number in range(20):
+                resources = Resources(parent=f"tests-{os.getpid()}/cgroup.procs/{number}")
+                spec = box.spec("true", resources=resources)
+                async with asyncio.timeout(20):
+                    with pytest.raises(UserError, match="is a file of the kernel"):
+                        await box.workers.run_step(spec, lambda _s, _d: None)
+            await box.workers.close()
+
+        uvloop.run(body())
+        assert not [h for h in homes("pids") if (h / f"tests-{os.getpid()}").exists()]
+
     def test_a_parent_is_made_and_removed(self, box: Box) -> None:
         (home, *_) = homes("pids")
         resources = Resources(parent=f"tests-{os.getpid()}/deep")
