@@ -59,9 +59,9 @@ class OpenDirs:
 
 def open_up(parent: int, name: bytes) -> None:
     """Give a plain user back the powers over his own directories that their modes deny."""
-    os.chmod(name, 0o700, dir_fd=parent)  # a directory: else it would be gone
+    confined.change_mode(parent, name, stat.S_IFDIR, 0o700)  # else it would be gone
     for path, folders, _, fd in os.fwalk(name, dir_fd=parent, follow_symlinks=False):
         del path
         for folder in folders:
             if stat.S_ISDIR(os.stat(folder, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.chmod(folder, 0o700, dir_fd=fd)
+                confined.change_mode(fd, folder, stat.S_IFDIR, 0o700)

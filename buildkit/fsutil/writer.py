@@ -6,8 +6,8 @@ record of what was received. A file gets its modification time after its last by
 a new inode, so whatever moment we die at, the next transfer sees what is whole and what is not,
 and a file that is unchanged keeps its inode and times, by which indexes know it.
 
-The directory is private to us while we work; its content came from strangers. Nothing is opened
-through a symbolic link.
+Its content came from strangers, and where it is a user's output somebody else may change it while
+we work: nothing is opened, or given a mode, through a symbolic link.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pybuild.model.filebody import FileIndex
 
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -147,7 +148,7 @@ class TreeWriter:
             os.mkdir(name, 0o700, dir_fd=fd)
         else:
             if there.st_mode & 0o700 != 0o700 and not self._is_root:
-                os.chmod(name, 0o700, dir_fd=fd)  # it is ours, and no link
+                confined.change_mode(fd, name, stat.S_IFDIR, 0o700)
             names = self._names(self._dir(entry.path))
         self._levels.append((entry.path, names))
         self._made.append((entry, mode))
@@ -184,8 +185,11 @@ class TreeWriter:
         same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
         if there.st_mode == mode and (same_owner or not self._owns):
             return
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._dir(folder))
+        fd = os.open(name, _READ, dir_fd=self._dir(folder))
         try:
+            found = os.fstat(fd)
+            if not (stat.S_ISREG(found.st_mode) and os.path.samestat(found, there)):
+                raise Refused(f"{shown(entry.path)} is another file than a moment ago")
             self._own(fd, entry, there)
             os.fchmod(fd, stat.S_IMODE(mode))
         finally:
@@ -212,7 +216,7 @@ class TreeWriter:
         if self._owns and (entry.uid or entry.gid):
             os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
         if not stat.S_ISLNK(mode):
-            os.chmod(name, stat.S_IMODE(mode), dir_fd=fd)  # just made, so it is no link
+            confined.change_mode(fd, name, stat.S_IFMT(mode), stat.S_IMODE(mode))
         stamp = (entry.mtime_ns, entry.mtime_ns)
         os.utime(name, ns=stamp, dir_fd=fd, follow_symlinks=False)
 

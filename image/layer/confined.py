@@ -1,7 +1,8 @@
 """File operations that cannot leave a directory: openat2, and removal by directory descriptors.
 
-The trees that these work on are private to the caller while it works; what must be withstood is
-their content (links, odd names, depth), not somebody who races us.
+The trees that these work on may be a stranger's who changes them meanwhile, as where root writes a
+result into a directory of somebody else's: a directory can be moved away while we are in it, and
+then ``..`` is another one; what was just made can be something else a moment later.
 """
 
 from __future__ import annotations
@@ -67,8 +68,60 @@ def walk_beneath(root_fd: int, path: bytes) -> int:
     return fd
 
 
+def climb(fd: int, above: os.stat_result) -> int:
+    """Close *fd* and open the directory that it is in, if that is still *above*.
+
+    Raises:
+        OSError: EXDEV; it was moved away while we were in it.
+    """
+    try:
+        parent = os.open(b"..", _OPEN_DIR, dir_fd=fd)
+    finally:
+        os.close(fd)
+    if os.path.samestat(os.fstat(parent), above):
+        return parent
+    os.close(parent)
+    raise OSError(errno.EXDEV, "a directory was moved away by somebody else while it was in use")
+
+
+def hold(dir_fd: int, name: bytes, kind: int) -> int:
+    """Open what we have just made at *name*, or looked at, for `at` and not for reading or writing.
+
+    Args:
+        kind: its type, as in a mode.
+
+    Raises:
+        OSError: EXDEV; somebody else has put another thing in its place. Or it is gone.
+    """
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    status = os.fstat(fd)
+    is_alone = kind == stat.S_IFDIR or status.st_nlink == 1  # no other name of somebody's
+    if stat.S_IFMT(status.st_mode) == kind and is_alone:
+        return fd
+    os.close(fd)
+    raise OSError(errno.EXDEV, "somebody else put another thing in its place", os.fsdecode(name))
+
+
+def at(fd: int) -> str:
+    """Return a path of what is open, for calls that take no such descriptor."""
+    return f"/proc/self/fd/{fd}"
+
+
+def change_mode(dir_fd: int, name: bytes, kind: int, mode: int) -> None:
+    """chmod(2) that follows no link; raises as `hold`."""
+    fd = hold(dir_fd, name, kind)
+    try:
+        os.chmod(at(fd), mode)
+    finally:
+        os.close(fd)
+
+
 def remove(dir_fd: int, name: bytes) -> None:
-    """Remove *name* in *dir_fd*, whatever it is, with all below it and at any depth."""
+    """Remove *name* in *dir_fd*, whatever it is, with all below it and at any depth.
+
+    Raises:
+        OSError: it cannot be, or somebody else moves directories of it away meanwhile.
+    """
     try:
         os.unlink(name, dir_fd=dir_fd)
         return
@@ -79,27 +132,27 @@ def remove(dir_fd: int, name: bytes) -> None:
             raise
     fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
     try:
-        trail: list[bytes] = []
-        names = _clear(fd)
-        pending = [names]
+        trail: list[tuple[bytes, os.stat_result]] = []
+        pending = [_clear(fd)]
         while True:
             if pending[-1]:
                 inner = pending[-1].pop()
                 below = os.open(inner, _OPEN_DIR, dir_fd=fd)
+                trail.append((inner, os.fstat(fd)))
                 os.close(fd)
                 fd = below
-                trail.append(inner)
                 pending.append(_clear(fd))
                 continue
             pending.pop()
             if not trail:
                 break
-            above = os.open(b"..", _OPEN_DIR, dir_fd=fd)
-            os.close(fd)
-            fd = above
-            os.rmdir(trail.pop(), dir_fd=fd)
+            inner, above = trail.pop()
+            fd, left = -1, fd
+            fd = climb(left, above)
+            os.rmdir(inner, dir_fd=fd)
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
 
 

@@ -5,6 +5,7 @@ Lean: runs in workers. The tree is a mounted one, so there are no whiteouts to t
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -134,19 +135,21 @@ class _Copy:
         """Walk both trees side by side, two descriptors each at any depth."""
         self._target = target
         here, there = os.dup(source), os.dup(target)
-        levels = [(b"", _names(here), os.fstat(here))]
+        levels = [(b"", _names(here), os.fstat(here), os.fstat(there))]
         try:
             if self._replaces:
                 _keep_only(there, levels[0][1])
             while levels:
-                prefix, names, status = levels[-1]
+                prefix, names, status, _ = levels[-1]
                 if not names:
                     levels.pop()
                     if levels:
                         # Modes and times last: a read-only directory could not be filled.
                         os.fchmod(there, _mode(status))
                         self._stamp(there, status)
-                        here, there = _swap(here, b".."), _swap(there, b"..")
+                        here = _swap(here, b"..")
+                        there, left = -1, there
+                        there = self._climb(left, prefix, levels[-1][3])
                     continue
                 name = names.pop()
                 path = prefix + name
@@ -159,12 +162,24 @@ class _Copy:
                     continue
                 self._mkdir(there, name)
                 here, there = _swap(here, name), _swap(there, name)
-                levels.append((path + b"/", _names(here), status))
+                levels.append((path + b"/", _names(here), status, os.fstat(there)))
                 if self._replaces:
                     _keep_only(there, levels[-1][1])
         finally:
             os.close(here)
-            os.close(there)
+            if there >= 0:
+                os.close(there)
+
+    def _climb(self, there: int, path: bytes, above: os.stat_result) -> int:
+        try:
+            return confined.climb(there, above)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise reject(
+                f"cannot write {shown(path)}: {error.strerror}",
+                "write into a directory that nobody else changes",
+            ) from error
 
     def _mkdir(self, there: int, name: bytes) -> None:
         try:
