@@ -14,19 +14,22 @@ from typing import Any
 
 import pytest
 
-import pybuild
 from tests.executor import jailed
 from tests.executor.plain_user import need_sub_ids
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+from tests.harness import ROOT
 from tests.needs import need
 from tests.security import escapes, rawcalls
-from tests.security.escapes import CALLS, CANARY, ESCAPES, PYTHON, Escape
+from tests.security.escapes.attempt import CANARY, PYTHON, VICTIM, Escape
+from tests.security.escapes.calls import CALLS, PROGRAMS
+from tests.security.escapes.table import ESCAPES, left_out
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
 _RUNTIMES = ("crun", "runc")
 RUNGS = ("root", "container", "userns", "plain user", "plain user with sub-ids", *_RUNTIMES)
 _PLAIN = 65534
+_RUNNING = "tests.security.escapes.running"
 _USERS = {"plain user": False, "plain user with sub-ids": True}
 
 Found = dict[str, Any]
@@ -38,7 +41,7 @@ for node in null:3 zero:5 full:7 random:8 urandom:9; do
     mknod -m 666 $d/${{node%:*}} c 1 ${{node#*:}}
 done
 mknod -m 666 $d/tty c 5 0
-mknod -m 666 $d{escapes.VICTIM.removeprefix("/dev")} c 1 3
+mknod -m 666 $d{VICTIM.removeprefix("/dev")} c 1 3
 for name in pts shm mqueue net; do
     [ ! -d /dev/$name ] || {{ mkdir $d/$name; mount --rbind /dev/$name $d/$name; }}
 done
@@ -77,13 +80,13 @@ def _in_a_container(place: Path) -> Found:
 def _attempt_all(place: Path, before: list[Any], words: list[str]) -> Found:
     base = _make_base(place / "base")
     (place / "own").mkdir()
-    command = [*before, sys.executable, escapes.__file__, base, place / "own", *words]
-    return _with_own_dev(list(map(str, command)))
+    command = [*before, sys.executable, "-m", _RUNNING, base, place / "own", *words]
+    return _with_own_dev(list(map(str, command)), "", {**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def _make_base(base: Path) -> Path:
     make_base(base)
-    for name, (bits, calls) in escapes.PROGRAMS.items():
+    for name, (bits, calls) in PROGRAMS.items():
         with suppress(pytest.skip.Exception):
             rawcalls.build(base / "bin" / name, calls, bits=bits)
     return base
@@ -115,7 +118,6 @@ def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
     new_enough = "import sys; sys.exit(sys.version_info < (3, 11))"
     if subprocess.run([PYTHON, "-c", new_enough], check=False, timeout=30).returncode:
         pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
-    root = Path(os.path.realpath(next(iter(pybuild.__path__)))).parent
     place = Path("/dev/shm") / f"pybuild-escapes-{os.getpid()}"
     try:
         place.mkdir(mode=0o755)
@@ -124,15 +126,18 @@ def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
         for path in (place / "own", place / "base", *(place / "base").rglob("*")):
             os.chown(path, _PLAIN, _PLAIN)
         uncompiled = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(root / "pybuild", place / "pybuild", ignore=uncompiled)
-        shutil.copy(escapes.__file__, place / "escapes.py")
+        shutil.copytree(ROOT / "pybuild", place / "pybuild", ignore=uncompiled)
+        copied = place / "tests/security/escapes"
+        shutil.copytree(Path(escapes.__file__).parent, copied, ignore=uncompiled)
+        for package in (copied.parent, copied.parent.parent):
+            (package / "__init__.py").touch()
         (place / "subid").write_text(f"{_PLAIN}:200000:65536\n" if with_sub_ids else "")
         binds = "".join(
             f"[ -e /etc/{name} ] && mount --bind {place}/subid /etc/{name};"
             for name in ("subuid", "subgid")
         )
         command = ["setpriv", f"--reuid={_PLAIN}", f"--regid={_PLAIN}", "--clear-groups", PYTHON]
-        command += [f"{place}/escapes.py", f"{place}/base", f"{place}/own"]
+        command += ["-m", _RUNNING, f"{place}/base", f"{place}/own"]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": "/"}
         return _with_own_dev(command, binds, environment)
     finally:
@@ -147,7 +152,7 @@ def test_names_are_unique_and_enough() -> None:
 
 @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
 def test_a_step_stays_inside(found: Found, escape: Escape) -> None:
-    if reason := escapes.left_out(found["rung"], escape):
+    if reason := left_out(found["rung"], escape):
         pytest.skip(reason)
     done = found[escape.name]
     told = done["out"] + done["err"]
