@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from pybuild.cache.content.rollinglease import RollingLease
@@ -63,6 +64,7 @@ class Engine:
         self._ahead = ahead
         self.clock = clock or SystemClock()
         self._stack = AsyncExitStack()
+        self._credentials: Credentials | None = None
         self._client: Client | None = None
         self._cache_client: Client | None = None
         self._mountpoint: str | None = None
@@ -102,7 +104,36 @@ class Engine:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all that is open; idempotent."""
         await self._stack.aclose()
+
+    def for_client(
+        self, credentials: Credentials, *, names: str = "", shares: bool = False
+    ) -> Engine:
+        """Return the engine as one client's builds see it, to be closed: what differs is who asks registries.
+
+        It counts as a job of this one: what it uses of the store is kept until it is closed.
+
+        Args:
+            names: the place in the store of the names of images that it knows.
+            shares: the store has what others brought as well.
+        """
+        guest = copy(self)
+        guest._credentials = credentials
+        guest._client = guest._cache_client = None
+        guest._held, guest._shared = set(), {}
+        guest._mountpoint = self.mount_dir()
+        guest._stack = AsyncExitStack()
+        guest.store = guest._stack.enter_context(self.store.view(names))
+        guest._stack.enter_context(self.rolling.during())
+        guest.images = ImageSourceResolver(
+            guest.store, guest.client, guest.cache_client, is_guest=shares
+        )
+        guest._stack.push_async_callback(guest._release_all)
+        return guest
 
     def client(self) -> Client:
         """The registry client, made when the network is first needed."""
@@ -112,13 +143,15 @@ class Engine:
         return self._client
 
     def cache_client(self) -> Client:
-        """The same for caches, which a build does not wait for as it does for images."""
+        """The same for caches, for which a build does not wait as it does for images."""
         if self._cache_client is None:
             self._cache_client = self.client().impatient()
         return self._cache_client
 
     def credentials(self) -> Credentials:
-        """What registries are told of who asks."""
+        """Return the registry credentials: a client's, or those of docker's configuration."""
+        if self._credentials is not None:
+            return self._credentials
         from pybuild.registry.client.credentials import DockerCredentials
 
         return DockerCredentials(os.environ)
@@ -171,7 +204,7 @@ class Engine:
         return Extent(int(found["size"]), bool(found["alone"]))
 
     def _warn(self, message: str) -> None:
-        """What the store found wrong and mended; any thread."""
+        """Print a fault that the store found and mended; any thread."""
         sys.stderr.write(f"warning: {message}\n")
 
     async def userxattr(self) -> bool:
@@ -179,11 +212,11 @@ class Engine:
         return await self.workers.isolation() != "root"
 
     def layers(self) -> Layers:
-        """What makes deltas present on disk; leased until the engine ends."""
+        """The maker of deltas on the disk; what it makes is leased until the engine ends."""
         return Layers(self.store, self.workers, self.images, self.store.lease)
 
     async def tree_args(self, lowers: list[str]) -> dict[str, Any]:
-        """What a worker must be told to mount the tree of *lowers*, directories base first."""
+        """The arguments with which a worker mounts the tree of *lowers*, directories base first."""
         return {
             "lowers": lowers,
             "userxattr": await self.userxattr(),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.daemon.builds.caches import Imports
-from pybuild.daemon.builds.guest import Guest
 from pybuild.daemon.builds.layouts import ClientLayouts
 from pybuild.daemon.builds.marking import marked
 from pybuild.daemon.builds.trees import ClientTrees, FindSession
@@ -36,6 +35,7 @@ from pybuild.model.policy import Source, Undecided
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.net.http1.proxies import proxy_for
+from pybuild.registry.client.credentials import NoCredentials
 from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.solution import Solution
 
@@ -90,10 +90,9 @@ class Scope:
         self._solutions: list[Solution] = []
         self.allow = allow
         self.emit = emit
-        self.engine = Guest(
-            engine,
-            SessionCredentials(session) if session else None,
-            workplace.names,
+        self.engine = engine.for_client(
+            SessionCredentials(session) if session else NoCredentials(),
+            names=workplace.names,
             shares=bool(workplace.guest),
         )
         self.store = self.engine.store
@@ -129,7 +128,7 @@ class Scope:
         )
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.engine)
+        self._stack.push_async_callback(self.engine.close)
         self._stack.push_async_callback(self.trees.close)
         if self._agents is not None:
             await self._stack.enter_async_context(self._agents)
