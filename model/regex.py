@@ -14,13 +14,13 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.wildcard import expand_with
 
 
-def search(pattern: str, text: str) -> bool:
-    """Tell whether *pattern* matches somewhere in *text*.
+def search(pattern: str, text: str, where: str = "source policy") -> bool:
+    """Tell whether *pattern* matches somewhere in *text*; *where* it stands is said in errors.
 
     Raises:
         UserError: it is no regular expression. EnvironmentFault: there is no RE2.
     """
-    return _compiled(pattern).search(text) is not None
+    return _compiled(pattern, where).search(text) is not None
 
 
 def replace(pattern: str, text: str, template: str) -> str:
@@ -29,7 +29,7 @@ def replace(pattern: str, text: str, template: str) -> str:
     Raises:
         UserError: it is no regular expression. EnvironmentFault: there is no RE2.
     """
-    compiled = _compiled(pattern)
+    compiled = _compiled(pattern, "source policy")
     names: dict[str, int] = compiled.groupindex
 
     def written(match: Any) -> str:
@@ -47,12 +47,12 @@ def replace(pattern: str, text: str, template: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> Any:
+def _compiled(pattern: str, where: str) -> Any:
     try:
         re2: Any = importlib.import_module("re2")
     except ImportError as error:
         raise EnvironmentFault(
-            "source policy: REGEX and MATCHES need google-re2, which is not installed",
+            f"{where}: regular expressions of others need google-re2, which is not installed",
             hints=('pip install "pybuild-oci[policies]"',),
         ) from error
     options = re2.Options()
@@ -63,4 +63,4 @@ def _compiled(pattern: str) -> Any:
         reason = error.args[0] if error.args else error
         if isinstance(reason, bytes):
             reason = reason.decode(errors="replace")
-        raise UserError(f'source policy: invalid regex "{pattern}": {reason}') from error
+        raise UserError(f'{where}: invalid regex "{pattern}": {reason}') from error

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from pybuild.cache.space.usage import TYPES, UsageRecord
+from pybuild.model import regex
 from pybuild.model.errors import UsageError
 
 Predicate = Callable[[UsageRecord], bool]
@@ -70,17 +71,23 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))
 
 
-def parse_filters(texts: Sequence[str], now: float) -> tuple[Predicate, bool]:
+def parse_filters(
+    texts: Sequence[str], now: float, *, by_others: bool = False
+) -> tuple[Predicate, bool]:
     """Return what is true for records that every filter picks, and whether one names internals.
 
     Known: ``until=<duration or time>``, ``id``, ``type``, ``description``, ``parents`` with ``=``,
     ``!=`` or ``~=`` (a regular expression), and the bare ``inuse``, ``mutable``, ``immutable``,
     ``shared``, ``private``.
 
+    Args:
+        by_others: they come from a client, whose regular expressions must end.
+
     Raises:
         UsageError: an unknown filter or a wrong value.
     """
-    chosen = [_parse(part, now) for text in texts for part in _split(text)]
+    search = _search_in_bounds if by_others else _search
+    chosen = [_parse(part, now, search) for text in texts for part in _split(text)]
     internal = any(re.match(r"type==?(?:internal|frontend)\Z", text) for text in texts)
     return lambda record: all(predicate(record) for predicate in chosen), internal
 
@@ -89,7 +96,23 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _parse(text: str, now: float) -> Predicate:
+def _search(value: str, text: str) -> Callable[[str], bool]:
+    """Return what tells whether a text has *value*, a pattern, in it."""
+    try:
+        pattern = re.compile(value)
+    except re.error as error:
+        raise UsageError(f'invalid filter "{text}": {error}') from error
+    return lambda found: pattern.search(found) is not None
+
+
+def _search_in_bounds(value: str, text: str) -> Callable[[str], bool]:
+    """As `_search`, in a time that grows with the text alone, whatever the pattern."""
+    where = f'filter "{text}"'
+    regex.search(value, "", where)
+    return lambda found: regex.search(value, found, where)
+
+
+def _parse(text: str, now: float, search: Callable[[str, str], Callable[[str], bool]]) -> Predicate:
     match = _FILTER.match(text)
     if not match:
         raise UsageError(f'invalid filter "{text}"')
@@ -107,11 +130,8 @@ def _parse(text: str, now: float) -> Predicate:
         raise UsageError(f'unknown record type "{value}"', hints=(f"known: {known}",))
     texts = _TEXTS[name]
     if operator == "~=":
-        try:
-            pattern = re.compile(value)
-        except re.error as error:
-            raise UsageError(f'invalid filter "{text}": {error}') from error
-        return lambda record: any(pattern.search(found) for found in texts(record))
+        is_in = search(value, text)
+        return lambda record: any(map(is_in, texts(record)))
     if operator == "!=":
         return lambda record: value not in texts(record)
     return lambda record: value in texts(record)

@@ -40,6 +40,7 @@ class Policy:
         max_used_space: free until the cache takes no more; min_free_space: until the disk has as
             much free. With neither, everything that matches goes, down to *reserved_space*.
         all: also what the builder keeps for itself (types internal and frontend).
+        by_others: a client has written the filters.
     """
 
     filters: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class Policy:
     max_used_space: int | None = None
     min_free_space: int | None = None
     all: bool = False
+    by_others: bool = False
 
 
 @dataclass(slots=True)
@@ -187,7 +189,7 @@ def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list
     The least valuable first (`value`); what others lie on comes after them [GC-4].
     """
     now = store.clock.now()
-    matches, names_internal = parse_filters(policy.filters, now)
+    matches, names_internal = parse_filters(policy.filters, now, by_others=policy.by_others)
     candidates = [
         record
         for record in records

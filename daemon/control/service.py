@@ -101,7 +101,8 @@ class ControlService:
         now = store.clock.now()
 
         def look() -> list[UsageRecord]:
-            picks, _ = parse_filters([text for text in request.filter if text], now)
+            texts = [text for text in request.filter if text]
+            picks, _ = parse_filters(texts, now, by_others=True)
             # What images are made of is no cache: clients wait for a list that prune can empty.
             return [record for record in usage(store) if not record.pinned and picks(record)]
 
@@ -124,6 +125,7 @@ class ControlService:
             max_used_space=request.maxUsedSpace or None,
             min_free_space=request.minFreeSpace or None,
             all=request.all,
+            by_others=True,
         )
         await call.send_headers()
         loop = asyncio.get_running_loop()
