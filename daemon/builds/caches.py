@@ -150,12 +150,27 @@ def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> Caching:
         attrs = {**cache.ExportAttrsDeprecated, "ref": cache.ExportRefDeprecated}
         entries = [("registry", attrs)]
     wanted = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
+    for one in wanted:
+        _check_credentials(scope, one)
     return Caching(
         scope.engine,
         [(one, _target(scope, one)) for one in wanted if one.type != "inline"],
         inline=any(one.type == "inline" for one in wanted),
         memo=scope.imports.memo,
     )
+
+
+def _check_credentials(scope: CacheScope, wanted: CacheTo | CacheFrom) -> None:
+    """Raise UserError if a bucket would be reached with what the server finds around itself."""
+    place = wanted.s3
+    if place is None or scope.workplace.is_servers:
+        return
+    if not (place.access_key_id and wanted.attrs.get("bucket")):
+        raise UserError(
+            "a cache in S3 needs bucket, access_key_id and secret_access_key here:"
+            " the server's own are not lent",
+            hints=["set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where you build"],
+        )
 
 
 def _target(scope: CacheScope, wanted: CacheTo) -> CacheTarget:
@@ -194,6 +209,7 @@ class Imports:
                 self._asked.add(name)
                 try:
                     wanted = cache_from(kind, attrs, strict=False)
+                    _check_credentials(scope, wanted)
                     source: CacheSource
                     if wanted.src:
                         source = SessionCache(scope, wanted.src, wanted.digest)

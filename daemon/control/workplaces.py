@@ -46,6 +46,8 @@ class Workplace:
         passes: it goes, with all that is in it, when its one build ends.
         guest: the owner's mark on what no key tells, in a store that others use as well; empty
             in a store of its own.
+        is_servers: its owner is the server's own user, who may use what credentials the server
+            finds around itself.
     """
 
     engine: Engine
@@ -53,6 +55,7 @@ class Workplace:
     names: str = ""
     guest: str = ""
     passes: bool = False
+    is_servers: bool = False
 
 
 class Workplaces:
@@ -68,7 +71,8 @@ class Workplaces:
         self._default = default
         self._share = share
         self._stack = AsyncExitStack()
-        self._own = Workplace(engine=engine, sync=self._sync(engine, self._stack))
+        sync = self._sync(engine, self._stack)
+        self._own = Workplace(engine=engine, sync=sync, is_servers=True)
         self._opened: dict[str, asyncio.Task[Workplace]] = {}
 
     async def of(self, owner: str) -> Workplace:
