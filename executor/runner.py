@@ -425,7 +425,8 @@ class BuildRunner:
                 case MountType.TMPFS:
                     found.append(execop.tmpfs_mount(mount))
                 case MountType.SECRET:
-                    data = await asyncio.to_thread(execop.read_secret, mount, self._secrets)
+                    read = partial(execop.read_secret, mount, self._secrets)
+                    data = await execop.looked_up(self._secrets, read)
                     if data is not None and mount.env:
                         env.append(execop.secret_env(mount, data))
                     if data is not None and mount.target:

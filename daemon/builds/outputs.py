@@ -7,11 +7,13 @@ import base64
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
+from pybuild.buildkit.session.threads import finish_in
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import Result
@@ -188,7 +190,9 @@ class _Export:
                 with os.fdopen(os.dup(fd), "wb", buffering=_PIECE_BYTES) as file:
                     write(file, blob_path, [NamedImage(made.dated, texts)])
 
-            await asyncio.to_thread(run)
+            # A thread of its own: it waits for a client, who may read as slowly as it likes.
+            with ThreadPoolExecutor(1, thread_name_prefix="archive") as pool:
+                await finish_in(pool, run)
 
         async with Piped(work) as pieces:
             await send_stream(

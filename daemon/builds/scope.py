@@ -103,7 +103,10 @@ class Scope:
         self.policies: Policies | None = None
         self.decide: Callable[[Source], Awaitable[None]] = _nobody_decides
         self.missed: OnMiss = goes_on
-        secrets: Secrets = SessionSecrets(session, asyncio.get_running_loop()) if session else {}
+        secrets: Secrets = {}
+        if session is not None:
+            secrets = asked = SessionSecrets(session, asyncio.get_running_loop())
+            self._stack.callback(asked.close)
         self.sources = RemoteSources(
             self.store,
             engine.workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from google.protobuf.message import DecodeError
@@ -16,6 +17,7 @@ from pybuild.net.grpc.status import Code, RpcError
 
 METHOD = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
 _TIMEOUT_S = 60.0
+_THREADS = 4  # of a build
 
 
 async def get_secret(session: Session, id: str) -> bytes | None:
@@ -43,6 +45,10 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
 
     Which secrets there are is not known before, so iterating gives none. Nothing is kept.
 
+    Attributes:
+        threads: to ask in, so that a client that does not answer keeps no thread from the work of
+            others.
+
     Raises (by `get` and indexing):
         UserError: the client cannot read it. Cancelled: it has gone.
     """
@@ -50,6 +56,11 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
     def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
         self._loop = loop
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="secrets")
+
+    def close(self) -> None:
+        """Ask nothing any more; idempotent."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     def __getitem__(self, id: str) -> Callable[[], bytes]:
         try:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -23,7 +24,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.sources.agents import AgentSocket
 from pybuild.executor.sources.gitjobs import basic
 from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps.execop import Secrets, no_agent
+from pybuild.executor.steps.execop import Secrets, looked_up, no_agent
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
@@ -131,7 +132,7 @@ class GitTrees:
                 )
             ref = op.ref if not op.ref or op.ref.startswith("refs/") else "refs/heads/" + op.ref
             return Resolved(op.checksum, op.checksum, ref)
-        access = await asyncio.to_thread(self._access, op)
+        access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
             answer = await self._call("resolve", access, {"ref": op.ref, "mirror": mirror})
         found = Resolved(answer["object"], answer["commit"], answer["ref"])
@@ -147,7 +148,7 @@ class GitTrees:
             UserError: there is no such commit or subdirectory. EnvironmentFault: unreachable.
         """
         found = await self.resolve(op)
-        access = await asyncio.to_thread(self._access, op)
+        access = await looked_up(self._secrets, partial(self._access, op))
         store = self._store
         scratch = store.scratch("git")
         await asyncio.to_thread(os.mkdir, scratch, 0o700)
@@ -188,7 +189,7 @@ class GitTrees:
             UserError: there is no such commit. EnvironmentFault: unreachable.
         """
         found = await self.resolve(op)
-        access = await asyncio.to_thread(self._access, op)
+        access = await looked_up(self._secrets, partial(self._access, op))
         args = {"ref": found.ref, "object": found.object, "commit": found.commit}
         async with self._mirror(op) as mirror:
             answer = await self._call("objects", access, {**args, "mirror": mirror})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress, shown_url
 from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.steps.execop import Secrets, looked_up
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -178,7 +179,7 @@ class HttpFiles:
     ) -> tuple[HttpFile, Known]:
         known = held[1] if held is not None and (held[1].etag or held[1].last_modified) else None
         store = self._store
-        authorization = await asyncio.to_thread(self._authorization, op.url)
+        authorization = await looked_up(self._secrets, partial(self._authorization, op.url))
         active = await asyncio.to_thread(store.deltas.begin)
         try:
             path = os.path.join(active.fs, name)

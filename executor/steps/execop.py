@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
@@ -15,11 +17,24 @@ from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp, Mount, NetworkMode
 from pybuild.model.span import Span
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 MAX_SECRET_BYTES = 500 << 10
 _TAIL_BYTES = 16 << 10
 _TAIL_LINES = 20
 
 Secrets = Mapping[str, Callable[[], bytes]]
+_T = TypeVar("_T")
+
+
+async def looked_up(secrets: Secrets, look: Callable[[], _T]) -> _T:
+    """Return what *look* finds in *secrets*, waited for in a thread.
+
+    Those that ask somebody for each bring ``threads`` of their own: it may take them long.
+    """
+    pool: ThreadPoolExecutor | None = getattr(secrets, "threads", None)
+    return await asyncio.get_running_loop().run_in_executor(pool, look)
 
 
 def read_secret(mount: Mount, secrets: Secrets) -> bytes | None:

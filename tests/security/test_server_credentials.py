@@ -10,7 +10,7 @@ from collections.abc import Generator
 import pytest
 from aiohttp import web
 
-from pybuild.daemon.pb import control as pb
+from pybuild.buildkit.pb import control as pb
 from tests.harness import Pybuild
 from tests.security.tenants import Stage, stage
 from tests.webservers import serving
