@@ -196,6 +196,10 @@ class Store:
                     f'is not a pybuild store: it holds "{strangers[0]}"',
                     "name an empty directory or one that does not exist",
                 )
+        # Between our look and now somebody else may have made it, or one above it.
+        refusal = take(self.root, self.warn)
+        if refusal is not None:
+            self._refuse(refusal[0], *refusal[1])
         self._make_directories()
         self.hold_ballast()
         self._file("oci-layout", _LAYOUT)

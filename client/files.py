@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from pybuild.client.filesend import Output as Sink
-from pybuild.exporter.atomicfile import open_in_place, open_part, place_of
+from pybuild.exporter.atomicfile import Part, open_in_place, place_of
 from pybuild.model.errors import UsageError
 
 _STDOUT = 1
@@ -32,23 +31,16 @@ class _WholeFile:
     """Written beside its place, and renamed when it is complete."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._part, self._fd = open_part(path)
+        self._part = Part(path)
 
     def write(self, data: bytes, /) -> None:
-        _write(self._fd, data)
+        _write(self._part.fd, data)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        os.close(fd)
-        os.replace(self._part, self._path)
+        self._part.keep()
 
     def abort(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        with suppress(FileNotFoundError):
-            os.unlink(self._part)
+        self._part.drop()
 
 
 class _InPlace:

@@ -13,6 +13,8 @@ from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.bytesmessage import unwrap
 from pybuild.buildkit.session.inflow import Inflow
+from pybuild.exporter.directories import open_output
+from pybuild.image.layer.confined import at
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError
 from pybuild.net.grpc.calls import Call, Handler
@@ -57,9 +59,13 @@ class ToStream:
 class _Fault(Exception):
     """Something of this machine, as a build in this process would say it."""
 
-    def __init__(self, what: str, error: OSError) -> None:
+    def __init__(self, what: str, error: OSError | PybuildError) -> None:
         super().__init__(what)
-        self.cause = EnvironmentFault(f"{what}: {(error.strerror or str(error)).lower()}")
+        self.cause = (
+            error
+            if isinstance(error, PybuildError)
+            else EnvironmentFault(f"{what}: {(error.strerror or str(error)).lower()}")
+        )
 
 
 def file_send(
@@ -102,7 +108,10 @@ def _facts(metadata: Metadata) -> dict[str, str]:
 
 
 async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> None:
-    output = await asyncio.to_thread(target.open, facts)
+    try:
+        output = await asyncio.to_thread(target.open, facts)
+    except (OSError, PybuildError) as error:
+        raise _Fault("cannot write the result", error) from error
     if output is None:
         raise RpcError(Code.ALREADY_EXISTS, "it is here already")
     done = False
@@ -130,7 +139,7 @@ async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> Non
 async def _tree(call: Call, path: str, *, replaces: bool) -> None:
     try:
         writer = await asyncio.to_thread(_writer, path, replaces)
-    except OSError as error:
+    except (OSError, PybuildError) as error:
         raise _Fault(path, error) from error
     try:
         receiver = Receiver(writer)
@@ -160,5 +169,8 @@ def _feed(receiver: Receiver, messages: list[bytes]) -> asyncio.Future[list[byte
 
 
 def _writer(path: str, replaces: bool) -> TreeWriter:
-    os.makedirs(path, exist_ok=True)
-    return TreeWriter(path, merge=not replaces, own=False)
+    fd = open_output(path, make=True)
+    try:
+        return TreeWriter(at(fd), merge=not replaces, own=False)
+    finally:
+        os.close(fd)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.cache.disk.ownership import doubt, refuses, warning_of_key
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
@@ -148,6 +148,13 @@ def _unix_socket(path: str) -> socket.socket:
         raise UsageError(
             f"cannot listen on unix://{path}: everybody may put another socket in its place",
             hints=[f"take a directory that only you may write to, or chmod o-w {folder}"],
+        )
+    found = doubt(path)
+    if refuses(found):
+        raise UsageError(
+            f"cannot listen on unix://{path}: {found.text}, "
+            "and could put another socket in its place",
+            hints=["take a directory that only you may change, such as one in /run"],
         )
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):

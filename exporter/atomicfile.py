@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pybuild.cache.disk.ownership import doubt, is_trusted, owner
+from pybuild.exporter.directories import open_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,12 +105,48 @@ def is_stream(dest: str) -> bool:
     return dest == "-" or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def open_part(path: str) -> tuple[str, int]:
-    """Return the name and the descriptor of a new file beside *path*."""
-    # In a directory that others may write to, a name they can guess could be a link of theirs.
-    part = f"{path}.tmp-{os.urandom(8).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return part, os.open(part, flags, 0o666)
+class Part:
+    """A new file that gets the name *path* with `keep`, or goes with `drop`.
+
+    Attributes:
+        fd: what is written goes here.
+
+    Raises:
+        UsageError: another user's link would lead it elsewhere. OSError: it cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        folder, self._name = os.path.split(path)
+        # In a directory that others may write to, a name they can guess could be a link of theirs.
+        self._part = f"{self._name}.tmp-{os.urandom(8).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._folder = open_output(folder)
+        try:
+            self.fd = os.open(self._part, flags, 0o666, dir_fd=self._folder)
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def keep(self) -> None:
+        """Let it take its name."""
+        try:
+            os.replace(self._part, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except BaseException:
+            self.drop()
+            raise
+        self._close()
+
+    def drop(self) -> None:
+        """Let nothing of it stay; idempotent, and nothing after `keep`."""
+        if self._folder >= 0:
+            with suppress(FileNotFoundError):
+                os.unlink(self._part, dir_fd=self._folder)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self.fd)
+        os.close(self._folder)
+        self._folder = -1
 
 
 def open_in_place(path: str) -> int:
@@ -138,12 +175,10 @@ def whole_file(dest: str) -> Generator[int]:
         finally:
             os.close(fd)
         return
-    part, fd = open_part(path)
+    part = Part(path)
     try:
-        yield fd
-        os.replace(part, path)
+        yield part.fd
     except BaseException:
-        os.unlink(part)
+        part.drop()
         raise
-    finally:
-        os.close(fd)
+    part.keep()

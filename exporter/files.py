@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pybuild.exporter.atomicfile import whole_file
+from pybuild.exporter.directories import open_output
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
@@ -34,15 +35,22 @@ async def write_local(engine: Engine, output: Output, built: Sequence[Built]) ->
     top = os.path.abspath(output.dest)
     async with AsyncExitStack() as stack:
         trees: list[dict[str, Any]] = []
+        fds = {top: open_output(top, make=True)}
+        stack.callback(os.close, fds[top])
         for one in built:
             shares = one.is_one_of_many and not split
             tree = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
             dest = os.path.join(top, one.folder) if split else top
-            os.makedirs(dest, exist_ok=True)
-            name = str(one.lowered.platform)
-            trees.append({**tree, "dest": dest, "stamp": split, "name": name})
-        args = {"trees": trees, "top": top, "replaces": output.replaces}
-        await engine.workers.call("pybuild.executor.files.export:local_job", args)
+            if dest not in fds:
+                fds[dest] = open_output(dest, make=True)
+                stack.callback(os.close, fds[dest])
+            place = {"dest": list(fds).index(dest), "folder": one.folder if split else ""}
+            trees.append({**tree, **place, "stamp": split, "name": str(one.lowered.platform)})
+        await engine.workers.call(
+            "pybuild.executor.files.export:local_job",
+            {"trees": trees, "replaces": output.replaces},
+            fds=list(fds.values()),
+        )
 
 
 async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:

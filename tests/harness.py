@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +65,7 @@ class Pybuild:
         env["PYBUILD_HOST"] = "local"  # whatever builder whoever runs the tests has in use
         env["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"  # nor whatever engine there is
         # Compiling us anew for each command takes longer than most commands.
-        env["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/pybuild-tests-{os.getuid()}"
+        env["PYTHONPYCACHEPREFIX"] = _compiled()
         if self.config:
             env["PYBUILD_CONFIG"] = str(self.config)
         return env
@@ -94,6 +96,17 @@ class Pybuild:
         assert code is None or done.returncode == code, f"status {done.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
         return Done(done.returncode, out, err)
+
+
+def _compiled() -> str:
+    """Return a directory of ours for compiled modules: what others put there would be run."""
+    path = f"{tempfile.gettempdir()}/pybuild-tests-{os.getuid()}"
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    status = os.lstat(path)
+    if status.st_uid != os.getuid() or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
+        raise RuntimeError(f"{path} is not ours alone: remove it")
+    return path
 
 
 def make_base(pybuild: Pybuild, where: Path, name: str) -> None:

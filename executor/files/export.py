@@ -33,15 +33,17 @@ def layer_job(
 def local_job(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Copy each of ``trees`` into its directory ``dest``.
+    """Copy each of ``trees`` into its directory, number ``dest`` of those handed over.
 
     A tree has ``lowers`` (base first), ``dest``, ``name`` for messages, and what `_mount` needs;
     ``epoch`` is the time that all of it gets, or None, and with ``stamp`` ``dest`` itself. With
-    ``replaces`` what a tree does not have goes, and from the directory ``top`` all but the trees.
+    ``replaces`` what a tree does not have goes, and where the trees have a ``folder`` each, all else
+    from the first directory, which holds those.
 
     Raises:
         UserError: two trees go to the same place and have the same file [OUT-5].
     """
+    from pybuild.image.layer.confined import at
     from pybuild.image.layer.treecopy import copy_tree, keep_only
 
     replaces = bool(args.get("replaces"))
@@ -50,11 +52,13 @@ def local_job(
         _refuse_overlap(trees)
     for tree in trees:
         epoch = tree.get("epoch")
-        copy_tree(_mount(tree), tree["dest"], epoch=epoch, ledger=_ledger(tree), replaces=replaces)
+        number: int = tree["dest"]
+        dest = at(fds[number])
+        copy_tree(_mount(tree), dest, epoch=epoch, ledger=_ledger(tree), replaces=replaces)
         if epoch is not None and tree["stamp"]:
-            os.utime(tree["dest"], (epoch, epoch))
-    if replaces and (top := args["top"]) != trees[0]["dest"]:
-        keep_only(top, [os.path.basename(tree["dest"]) for tree in trees])
+            os.utime(dest, (epoch, epoch))
+    if replaces and trees[0]["folder"]:
+        keep_only(at(fds[0]), [tree["folder"] for tree in trees])
     return {}
 
 
@@ -81,7 +85,7 @@ def _refuse_overlap(trees: list[dict[str, Any]]) -> None:
     from pybuild.image.layer.faults import reject
     from pybuild.image.layer.treecopy import leaf_paths
 
-    seen: dict[tuple[str, bytes], str] = {}
+    seen: dict[tuple[int, bytes], str] = {}
     for tree in trees:
         for path in leaf_paths(_mount(tree)):
             before = seen.setdefault((tree["dest"], path), tree["name"])

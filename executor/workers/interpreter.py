@@ -69,7 +69,7 @@ def _on_disk(source: int, size: int) -> int:
     try:
         _copy(source, writable, size)
         os.fchmod(writable, 0o500)
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writable)
         os.unlink(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
 from pybuild.cache.store import Store
-from pybuild.exporter.atomicfile import open_part
+from pybuild.exporter.atomicfile import whole_file
 from pybuild.image.archive import check_layout, list_in_layout, name_in_layout, write_layout_blob
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -225,7 +225,5 @@ def _write_document(directory: str, digest: Digest, data: bytes) -> None:
     folder = os.path.join(directory, "blobs", digest.algorithm)
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, digest.hex)
-    part, fd = open_part(target)
-    with open(fd, "wb") as file:
+    with whole_file(target) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)
-    os.replace(part, target)

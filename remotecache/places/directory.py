@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from pybuild.image.archive import name_in_layout, write_layout_blob
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.remotecache.place import Anything, CacheSource, Over, digest_of, is_passing
 from pybuild.remotecache.places.directorysweep import sweep
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _GRACE_S = 3600.0
 """A blob of a directory that was wanted so lately may be about to be named."""
+_WAITS_S = (*(0.01,) * 50, *(0.1,) * 50, *(1.0,) * 60)
+"""Between looks whether another process is done with it; naming takes moments, a sweep seconds."""
 
 
 class DirectoryCache:
@@ -117,10 +120,24 @@ class DirectoryCache:
 
 @contextmanager
 def _held(path: str) -> Generator[None]:
-    """Keep others from changing what a directory names; of several processes too."""
+    """Keep others from changing what a directory names; of several processes too.
+
+    Raises:
+        EnvironmentFault: one holds it for ever, as whoever may read the directory can.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        for wait_s in (*_WAITS_S, None):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if wait_s is None:
+                    raise EnvironmentFault(
+                        f"cache {path} is being changed by another process, and stays so",
+                        hints=[f"see who has it locked: fuser {path}"],
+                    ) from error
+                time.sleep(wait_s)
         yield
     finally:
         os.close(fd)

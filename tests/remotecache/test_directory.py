@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import resource
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from pybuild.model.descriptor import OCI_INDEX, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
 from pybuild.remotecache.place import is_passing
+from pybuild.remotecache.places import directory
 from pybuild.remotecache.places.directory import DirectoryCache
 
 
@@ -62,3 +65,24 @@ def test_what_cannot_be_read_at_present_is_neither_missing_nor_broken(tmp_path: 
             assert not is_passing(caught.value)
 
     asyncio.run(look())
+
+
+def test_a_directory_that_somebody_keeps_locked_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read it can lock it, as any user where it is open to all."""
+    monkeypatch.setattr(directory, "_WAITS_S", (0.0,))
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        with (
+            pytest.raises(EnvironmentFault, match="by another process") as caught,
+            directory._held(str(tmp_path)),  # pyright: ignore[reportPrivateUsage]
+        ):
+            pass
+        assert caught.value.hints
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        with directory._held(str(tmp_path)):  # pyright: ignore[reportPrivateUsage]
+            pass
+    finally:
+        os.close(fd)

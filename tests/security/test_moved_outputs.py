@@ -13,9 +13,17 @@ import pytest
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import Refused
 from pybuild.buildkit.fsutil.writer import TreeWriter
+from pybuild.client import filesend
+from pybuild.client.files import archive_opener
+from pybuild.exporter.atomicfile import whole_file
+from pybuild.exporter.check import check_directory
+from pybuild.exporter.directories import open_output
 from pybuild.image.layer import confined, treecopy
-from pybuild.model.errors import UserError
+from pybuild.model.errors import UsageError, UserError
 from tests.harness import write
+from tests.security.planting import STRANGER
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make files of somebody else")
 
 
 class Machine:
@@ -159,3 +167,76 @@ def test_a_file_exchanged_for_a_pipe_keeps_nobody_waiting(machine: Machine) -> N
             into._look(b"", b"file", entry("file", mode), mode, there)  # pyright: ignore[reportPrivateUsage]
     finally:
         into.close()
+
+
+# --- links that come after the look ---------------------------------------------------------------
+
+
+def plant(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+
+def to_tree(dest: Path) -> None:
+    filesend._writer(str(dest), False).close()  # pyright: ignore[reportPrivateUsage]
+
+
+def to_directory(dest: Path) -> None:
+    os.close(open_output(str(dest), make=True))
+
+
+def to_file(dest: Path) -> None:
+    with whole_file(str(dest / "file")) as fd:
+        os.write(fd, b"x")
+
+
+def to_sent_file(dest: Path) -> None:
+    archive_opener(str(dest / "file"))({}).close()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@root
+@pytest.mark.parametrize("where", ["", "inner"])
+@pytest.mark.parametrize("act", [to_tree, to_directory, to_file, to_sent_file])
+def test_a_link_put_there_after_the_look_leads_nowhere(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None], where: str
+) -> None:
+    """A build's length may lie between the look and the writing."""
+    dest = machine.public / "out" / where
+    if act in (to_file, to_sent_file):
+        dest.mkdir(parents=True)
+        looked = os.path.isdir
+
+        def exchange(path: str) -> bool:
+            found = looked(path)
+            if path == str(dest):
+                os.rename(machine.public / "out", machine.public / "was")
+                plant(machine.public / "out", machine.root / ("etc" if not where else ""))
+                (machine.root / where).mkdir(exist_ok=True)
+            return found
+
+        monkeypatch.setattr(os.path, "isdir", exchange)
+        kept = sorted(os.listdir(machine.root / "etc"))
+    else:
+        check_directory(str(dest), "output", is_layout=False)
+        plant(machine.public / "out", machine.root)
+        kept = sorted(os.listdir(machine.root / "etc"))
+    with pytest.raises(UsageError, match=f"is a link of uid {STRANGER}"):
+        act(dest)
+    assert sorted(os.listdir(machine.root / "etc")) == kept
+    assert not list(machine.root.glob("inner/*"))
+
+
+def test_links_of_ones_own_and_climbing_ones_lead_on(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/up").symlink_to("../c")
+    (tmp_path / "a/over").symlink_to(tmp_path / "a/up")
+    os.close(open_output(str(tmp_path / "a/over/new/x"), make=True))
+    assert (tmp_path / "c/new/x").is_dir()
+    with pytest.raises(FileNotFoundError):
+        open_output(str(tmp_path / "none"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        open_output(str(tmp_path / "file"))
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(UsageError):
+        open_output(str(tmp_path / "round"))

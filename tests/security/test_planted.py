@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.disk.ownership import doubt, is_private
 from pybuild.cache.store import Store
+from pybuild.daemon.process import _unix_socket  # pyright: ignore[reportPrivateUsage]
 from pybuild.engine.host import SystemClock
-from pybuild.model.errors import EnvironmentFault
+from pybuild.model.errors import EnvironmentFault, UsageError
 from tests.harness import Pybuild, write
 from tests.security import planting
 from tests.security.planting import STRANGER
@@ -352,3 +354,80 @@ def test_another_user_is_refused_roots_store(tmp_path: Path, root: Path) -> None
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# --- what comes between a look and the making -----------------------------------------------------
+
+
+class Raced(Disk):
+    """Somebody else is faster once: *act* comes before the first directory is made."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._left = [act]
+
+    def mkdir(self, path: str, mode: int = 0o700) -> None:
+        if self._left:
+            self._left.pop()()
+        super().mkdir(path, mode)
+
+
+@pytest.mark.parametrize("above", ["", "above"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_store_that_somebody_else_makes_first_is_not_used(
+    tmp_path: Path, above: str, linked: bool
+) -> None:
+    place = tmp_path / "everybodys"
+    place.mkdir()
+    place.chmod(0o1777)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root = place / above / "store"
+
+    def make() -> None:
+        first = place / (above or "store")
+        if (
+            first.exists()
+        ):  # made by us; others cannot take that away, so this one is as if they had
+            os.rmdir(first)
+        if linked:
+            first.symlink_to(elsewhere)
+        else:
+            first.mkdir()
+        os.chown(first, STRANGER, STRANGER, follow_symlinks=False)
+
+    with pytest.raises(EnvironmentFault) as caught:
+        Store.open(root, SystemClock(), disk=Raced(make))
+    assert f"uid {STRANGER}" in caught.value.message
+    assert not list(elsewhere.rglob("store.json"))
+    assert not list(place.rglob("store.json"))
+
+
+@pytest.mark.parametrize("how", ["theirs", "their group's", "below theirs", "a link of theirs"])
+def test_a_server_listens_nowhere_where_others_could_take_its_place(
+    tmp_path: Path, how: str
+) -> None:
+    """Who connects to another one hands it contexts, secrets and logins."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.chown(folder, 0, STRANGER)
+    path = folder / "sock"
+    if how == "their group's":
+        folder.chmod(0o770)
+    elif how == "a link of theirs":
+        (tmp_path / "mine").mkdir()
+        (folder / "in").symlink_to(tmp_path / "mine")
+        os.chown(folder / "in", STRANGER, STRANGER, follow_symlinks=False)
+        path = folder / "in/sock"
+    else:
+        os.chown(folder, STRANGER, STRANGER)
+        path = folder / "mine/sock" if how == "below theirs" else path
+    with pytest.raises(UsageError, match="another socket in its place") as caught:
+        _unix_socket(str(path))
+    assert caught.value.hints
+    assert not list(tmp_path.rglob("sock"))
+
+
+def test_a_server_listens_in_a_directory_for_everybody_with_a_sticky_bit(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    _unix_socket(str(tmp_path / "sock")).close()
