@@ -213,7 +213,9 @@ class Workers:
                     on_message,
                     grace=self._grace_s,
                     watched=[stream.ended for stream in streams],
-                    on_descriptor=lambda fd: services.append(SocketService(fd)),
+                    on_descriptor=lambda fd: services.append(
+                        SocketService(fd, functools.partial(_answer_sockets, zygote))
+                    ),
                 )
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
@@ -224,7 +226,7 @@ class Workers:
             for stream in streams:
                 stream.close()
             for service in services:
-                service.close()
+                await service.close()
         if not heard:
             raise EnvironmentFault(
                 f"the step's process ended while it was set up (status {ended.status})"
@@ -364,6 +366,15 @@ def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], r
             describe_os_error(error, "cannot start a worker"),
             hints=("raise the limit on open files (ulimit -n)",),
         ) from error
+
+
+async def _answer_sockets(zygote: ZygoteProcess, listener: int) -> None:
+    """Answer the socketcalls of a step of *zygote*, whose children alone may look into it."""
+    # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
+    args: dict[str, Any] = {}
+    request = ("pybuild.executor.zygote.socketcalls:answer_all", args, False)
+    job = _begin(zygote, "call", "", [listener], request)
+    await _attend(zygote, job, lambda _: False, grace=0.0)
 
 
 async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:

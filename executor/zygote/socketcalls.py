@@ -5,7 +5,9 @@ cannot look. To refuse it would leave such programs without a network. So the fi
 listens, who reads the arguments once and does what they say: to let the kernel do it would be to let
 it read them again, after another thread has changed them.
 
-What is done here is done with our privileges, and only what needs none is.
+What is done here is done with our privileges, and only what needs none is. It is done in processes
+that end with it: whoever closes the last descriptor of a socket waits for what that has still to
+send (SO_LINGER) as long as the step likes, and who ends does not wait.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import struct
 
 from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote.recorder.peer import Gone, serve
 from pybuild.executor.zygote.seccomp import (
     FAMILIES,
     FORGING,
@@ -27,6 +30,9 @@ from pybuild.executor.zygote.seccomp import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pybuild.executor.zygote.recorder.peer import Call
 
 _SOL_SOCKET = 1
@@ -42,38 +48,56 @@ _OPTIONS: dict[int, tuple[int, ...]] = {
     270: (3, 10, 11, 12),
 }
 _MOST_BYTES = 64
+_SYS_PTRACE = 1 << 19
 
 
-def answer(call: Call, proc: str) -> None:
-    """Answer a socketcall that the filter hands over.
+def answer_all(
+    _args: dict[str, Any], fds: list[int], _progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Answer all that comes to the listener *fds*, as a call of the zygote that has the step."""
+    os.chdir("/proc")
+    syscalls.capset(_SYS_PTRACE, _SYS_PTRACE, 0)
+    serve(fds[0], None, answer)
+    return {}
 
-    Args:
-        proc: where the /proc of this process is.
+
+def answer(call: Call) -> None:
+    """Answer a socketcall that the filter hands over; the working directory is /proc.
 
     Raises:
-        OSError: what the caller is to be told; `Gone`: it does not wait any more.
+        OSError: what the caller is to be told, if it has not been.
     """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _answer(call)
+        except OSError as error:
+            call.fail(error.errno or errno.EIO)
+        except Gone:
+            pass
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    call.fail(errno.EIO)  # It has an answer, unless that process was killed.
+
+
+def _answer(call: Call) -> None:
     number, address = call.args[0] & 0xFFFFFFFF, call.args[1] & 0xFFFFFFFF
     if number == SYS_SOCKET:
         _socket(call, *struct.unpack("=3i", call.memory(address, 12)))
     else:
-        _setsockopt(call, proc, *struct.unpack("=3iIi", call.memory(address, 20)))
+        _setsockopt(call, *struct.unpack("=3iIi", call.memory(address, 20)))
 
 
 def _socket(call: Call, family: int, kind: int, protocol: int) -> None:
     if family not in FAMILIES or (family in INTERNET and kind & TYPE_MASK in (RAW, PACKET)):
         raise OSError(errno.EPERM, "")
     made = syscalls.socket(family, kind | os.O_CLOEXEC, protocol)
-    try:
-        call.check()
-        call.hand_over(made, cloexec=bool(kind & os.O_CLOEXEC))
-    finally:
-        os.close(made)
+    call.check()
+    call.hand_over(made, cloexec=bool(kind & os.O_CLOEXEC))
 
 
-def _setsockopt(
-    call: Call, proc: str, number: int, level: int, name: int, address: int, size: int
-) -> None:
+def _setsockopt(call: Call, number: int, level: int, name: int, address: int, size: int) -> None:
     if any(level == forging and name in names for forging, names in FORGING):
         raise OSError(errno.EPERM, "")
     if name not in _OPTIONS.get(level, ()):
@@ -83,22 +107,18 @@ def _setsockopt(
     value = call.memory(address, size) if size else b""
     if level == _SOL_SOCKET and name in _TIMEOUTS and size == 8:
         value = struct.pack("=2q", *struct.unpack("=2i", value))
-    target = _copy(call, proc, number)
-    try:
-        syscalls.setsockopt(target, level, name, value)
-    finally:
-        os.close(target)
+    syscalls.setsockopt(_copy(call, number), level, name, value)
     call.succeed()
 
 
-def _copy(call: Call, proc: str, number: int) -> int:
+def _copy(call: Call, number: int) -> int:
     """Return a descriptor of ours for one of the caller's.
 
     Raises:
         OSError: EBADF, it has none.
     """
     leader = 0
-    with open(f"{proc}{call.tid}/status", "rb") as status:
+    with open(f"{call.tid}/status", "rb") as status:
         for line in status:
             if line.startswith(b"Tgid:"):
                 leader = int(line.split()[1])

@@ -11,7 +11,6 @@ import _socket
 import errno
 import os
 import resource
-import select
 import struct
 
 from pybuild.executor.zygote import socketcalls, syscalls, wire
@@ -22,7 +21,7 @@ from pybuild.executor.zygote.recorder.ids import Ids
 from pybuild.executor.zygote.recorder.labels import Labels
 from pybuild.executor.zygote.recorder.looks import Looks
 from pybuild.executor.zygote.recorder.owners import Owners
-from pybuild.executor.zygote.recorder.peer import Call, Gone, Roots, change_root, hasten
+from pybuild.executor.zygote.recorder.peer import Call, Roots, change_root, serve
 from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
@@ -76,35 +75,11 @@ def record(link: _socket.socket) -> None:
     syscalls.capset(_CAPS, _CAPS, 0)
     uid, gid, groups = said["ids"]
     owners = Owners(below)
-    _serve(listener, Claims(Claim.of(uid, gid, groups)), owners, Roots(root))
+    table, roots = Claims(Claim.of(uid, gid, groups)), Roots(root)
+    serve(listener, roots, _answering(table, owners, roots))
     if owners.has_table:
         for upper in uppers:
             upper.settle(owners, below, root)
-
-
-def _serve(listener: int, table: Claims, owners: Owners, roots: Roots) -> None:
-    answer = _answering(table, owners, roots)
-    hasten(listener)
-    poller = select.poll()
-    poller.register(listener, select.POLLIN)
-    while True:
-        for _, event in poller.poll():
-            if not event & select.POLLIN:
-                return  # The last task that was listened to is gone.
-            try:
-                call = Call(listener, roots)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EINTR):
-                    continue
-                raise
-            try:
-                answer(call)
-            except OSError as error:
-                call.fail(error.errno or errno.EIO)
-            except (ValueError, OverflowError):
-                call.fail(errno.EINVAL)  # a number that fits no C type of the call's
-            except Gone:
-                pass
 
 
 _PARTS = (Files, Ids, Looks, Labels)
@@ -136,7 +111,7 @@ def _answering(table: Claims, owners: Owners, roots: Roots) -> Answer:
         elif index == _NOBODY:
             call.fail(errno.ENOSYS)
         elif index == _SOCKETS:
-            socketcalls.answer(call, "")
+            socketcalls.answer(call)
         else:
             roots.watch = True
             call.proceed()

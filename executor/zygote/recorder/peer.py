@@ -6,7 +6,7 @@ a thread number that was given to somebody else meanwhile is noticed. Paths are 
 kernel from descriptors, below the root of the step, which is our own; what is acted on is the
 object behind an O_PATH descriptor, never a path for a second time.
 
-The working directory must be the host's /proc, the root the step's.
+The working directory must be the host's /proc, and the root the step's where paths are looked up.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ import ctypes
 import errno
 import fcntl
 import os
+import select
 import struct
 
 from pybuild.executor.zygote import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
@@ -53,6 +58,36 @@ def hasten(listener: int) -> None:
         fcntl.ioctl(listener, _SET_FLAGS, struct.pack("=Q", _SYNC_WAKE_UP))
     except OSError:
         pass  # before Linux 6.6
+
+
+def serve(listener: int, roots: Roots | None, answer: Callable[[Call], None]) -> None:
+    """Have calls answered until the last task that is listened to is gone.
+
+    Args:
+        roots: as for `Call`.
+        answer: raises OSError to let the call fail, or Gone.
+    """
+    hasten(listener)
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    while True:
+        for _, event in poller.poll():
+            if not event & select.POLLIN:
+                return
+            try:
+                call = Call(listener, roots)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EINTR):
+                    continue
+                raise
+            try:
+                answer(call)
+            except OSError as error:
+                call.fail(error.errno or errno.EIO)
+            except (ValueError, OverflowError):
+                call.fail(errno.EINVAL)  # a number that fits no C type of the call's
+            except Gone:
+                pass
 
 
 class Gone(Exception):
