@@ -10,6 +10,7 @@ from pybuild.executor.files.apply import Mounts
 from pybuild.executor.files.selecting import find
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image.layer.faults import MOST_PATH_BYTES, too_deep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def digests(
             name = names.pop()
             mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
+                if len(prefix) > MOST_PATH_BYTES:
+                    raise too_deep(prefix + name)
                 here = _swap(here, name)
                 levels.append((prefix + name + b"/", _names(here)))
             elif stat.S_ISREG(mode):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+MOST_PATH_BYTES = 1 << 15
+"""Of what is archived or copied out: eight times as long as any program can say it. A tree of directories
+in each other costs few bytes, and the paths of all of them the square of their number."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.model.errors import EnvironmentFault, UserError
@@ -19,6 +23,15 @@ def reject(message: str, *hints: str) -> UserError:
     from pybuild.model.errors import UserError
 
     return UserError(message, hints=hints)
+
+
+def too_deep(path: bytes) -> UserError:
+    """Return the error for a tree with a path of more than `MOST_PATH_BYTES`."""
+    return reject(
+        f"{shown(path[:60])}… is {path.count(b'/') + 1} directories deep: "
+        f"no image holds paths of more than {MOST_PATH_BYTES} bytes",
+        "remove it in the step that makes it",
+    )
 
 
 def shown(name: bytes) -> str:

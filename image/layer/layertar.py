@@ -15,7 +15,7 @@ import stat
 from pybuild.image.layer import overlayfs, ownership, tarformat
 from pybuild.image.layer.blobsink import BlobSink
 from pybuild.image.layer.compression import GZIP
-from pybuild.image.layer.faults import refuse, reject, shown
+from pybuild.image.layer.faults import MOST_PATH_BYTES, refuse, reject, shown, too_deep
 from pybuild.image.layer.pieces import SMALL
 
 TYPE_CHECKING = False
@@ -192,6 +192,8 @@ class _Walk:
                 if not stat.S_ISDIR(status.st_mode):
                     self._leaf(fd, name, path, status)
                     continue
+                if len(path) > MOST_PATH_BYTES:
+                    raise too_deep(path)
                 fd = _step(fd, name)
                 listed = os.listxattr(fd)
                 if self.ledger is not None and ownership.OWNER in listed:

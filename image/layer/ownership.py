@@ -16,6 +16,8 @@ import errno
 import os
 import stat
 
+from pybuild.image.layer.faults import MOST_PATH_BYTES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -273,6 +275,8 @@ def uncarried(base: bytes) -> Iterable[tuple[bytes, int]]:
                     fd = _step(fd, b"..")
                 continue
             name = names.pop()
+            if len(prefix) > MOST_PATH_BYTES:
+                continue  # No image can hold what lies there.
             fd = _step(fd, name)
             below = []
             yield from _listed(fd, prefix + name + b"/", below)

@@ -10,7 +10,7 @@ import os
 import stat
 
 from pybuild.image.layer import confined
-from pybuild.image.layer.faults import reject, shown
+from pybuild.image.layer.faults import MOST_PATH_BYTES, reject, shown, too_deep
 from pybuild.image.layer.layertar import write_trees
 from pybuild.image.layer.ownership import Ledger
 
@@ -56,6 +56,8 @@ def leaf_paths(root_dir: str) -> Iterator[bytes]:
                 continue
             name, is_directory = entries.pop()
             if is_directory:
+                if len(prefix) > MOST_PATH_BYTES:
+                    raise too_deep(prefix + name)
                 here = _swap(here, name)
                 levels.append((prefix + name + b"/", _entries(here)))
             else:
@@ -160,6 +162,8 @@ class _Copy:
                 if not stat.S_ISDIR(status.st_mode):
                     self._leaf(here, there, name, path, status)
                     continue
+                if len(path) > MOST_PATH_BYTES:
+                    raise too_deep(path)
                 self._mkdir(there, name)
                 here, there = _swap(here, name), _swap(there, name)
                 levels.append((path + b"/", _names(here), status, os.fstat(there)))
