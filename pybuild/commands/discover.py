@@ -10,7 +10,7 @@ from pybuild.commands.images import parse_reference, table
 from pybuild.commands.registryclient import with_client
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.registry.client.listing import Found
+from pybuild.registry.client.listing import SearchResult
 
 _MOST_RESULTS = 100
 
@@ -46,7 +46,7 @@ def search(parsed: Parsed) -> int:
     return 0
 
 
-def _json_line(prefix: str, one: Found) -> str:
+def _json_line(prefix: str, one: SearchResult) -> str:
     row = {
         "name": prefix + one.name,
         "description": one.description,

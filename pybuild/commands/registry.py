@@ -29,7 +29,7 @@ from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.server.access import EVERYBODY
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.routes import Action
-from pybuild.registry.server.serving import listening, until_told
+from pybuild.registry.server.serving import listening, until_stopped
 
 _STEPS = ", every step of a Dockerfile on this machine too while steps share its network"
 
@@ -86,7 +86,7 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
             if _is_open(serving):
                 steps = "" if settings.isolated_network else _STEPS
                 _warn(f"anybody who reaches {address} may push and delete{steps}; see --htpasswd")
-        await until_told()
+        await until_stopped()
         sys.stderr.write("registry: stopping\n")
 
 

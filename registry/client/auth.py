@@ -33,7 +33,7 @@ _KEPT_TOKENS = 256
 
 
 class TokenFetcher(Protocol):
-    """How the flow reaches a token server; the transport offers it."""
+    """The way to a token server; the transport offers it."""
 
     async def fetch_token(
         self,
@@ -63,7 +63,7 @@ class _Token:
 
 @dataclass(slots=True)
 class _Known:
-    """What one registry has asked for so far."""
+    """The challenges and tokens of one registry so far."""
 
     basic: str | None = field(default=None, repr=False)
     bearer: Challenge | None = None
@@ -82,13 +82,13 @@ class Authenticator:
         self._shown: dict[str, str] = {}  # by registry, the user whose password was sent
 
     def through(self, fetcher: TokenFetcher) -> Authenticator:
-        """Return one that knows and learns the same, and reaches token servers by *fetcher*."""
+        """Return an authorizer with the same knowledge that reaches token servers by *fetcher*."""
         twin = copy(self)
         twin._fetcher = fetcher
         return twin
 
     def hints(self, registry: str) -> list[str]:
-        """What to do about a refusal by *registry*."""
+        """The ways out of a refusal by *registry*, as hints."""
         user = self._shown.get(registry)
         way = f"log in to {registry}"
         if user:
@@ -105,7 +105,7 @@ class Authenticator:
         return self._credentials.problems
 
     async def header(self, endpoint: Endpoint, path: str, scopes: Scopes) -> str | None:
-        """Return what to send with a request that needs *scopes*, or None before any challenge.
+        """Return the Authorization header for requests that need *scopes*; None: not challenged.
 
         Raises:
             HttpFault: the token server refuses or makes no sense.
@@ -139,11 +139,11 @@ class Authenticator:
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
                 known.bearer, known.basic = challenge, None
-                wanted = scopes
+                needed = scopes
                 if scopes.grants:
                     # At its root a registry has nothing to ask for but an example: ghcr.io does.
-                    wanted |= Scopes.parse(challenge.parameters.get("scope", ""))
-                header = await self._bearer(endpoint, path, known, challenge, wanted)
+                    needed |= Scopes.parse(challenge.parameters.get("scope", ""))
+                header = await self._bearer(endpoint, path, known, challenge, needed)
                 return header if header != sent else None
         for challenge in challenges:
             if challenge.scheme == "basic":

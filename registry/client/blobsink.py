@@ -1,4 +1,4 @@
-"""What this room asks of a place that keeps blobs; the store of `cache` offers it.
+"""The protocol of a place that keeps blobs; the store of `cache` offers it.
 
 Calls block (they touch a disk), so the client makes them in threads, one at a time per writer.
 """
@@ -31,7 +31,7 @@ class BlobWriter(Protocol):
 
 
 class BlobSink(Protocol):
-    """Where pulled blobs go."""
+    """The destination of pulled blobs."""
 
     def has(self, digest: Digest, /) -> bool: ...
 
@@ -43,7 +43,7 @@ class BlobSink(Protocol):
 
 
 class BlobSource(Protocol):
-    """Where pushed blobs come from."""
+    """The source of pushed blobs."""
 
     def has(self, digest: Digest, /) -> bool: ...
 

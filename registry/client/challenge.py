@@ -24,7 +24,7 @@ class Challenge:
 
 def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
     """Read all challenges of all headers; reading stops where one makes no sense."""
-    found: list[Challenge] = []
+    challenges: list[Challenge] = []
     for header in headers:
         parameters: dict[str, str] | None = None
         position = 0
@@ -32,18 +32,18 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
             position = match.end()
             if match["scheme"]:
                 parameters = {}
-                found.append(Challenge(match["scheme"].lower(), parameters))
+                challenges.append(Challenge(match["scheme"].lower(), parameters))
             elif parameters is None:
                 break
             else:
                 value = match["bare"] or re.sub(r"\\(.)", r"\1", match["quoted"] or "")
                 parameters.setdefault(match["key"].lower(), value)
-    return found
+    return challenges
 
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """What a token is to allow: sorted (resource, actions), as ``("repository:a/b", {"pull"})``."""
+    """The rights of a token: sorted (resource, actions), as ``("repository:a/b", {"pull"})``."""
 
     grants: tuple[tuple[str, frozenset[str]], ...] = ()
 
@@ -55,8 +55,8 @@ class Scopes:
             for scope in text.split():
                 resource, _, actions = scope.rpartition(":")
                 if resource:
-                    wanted = frozenset(filter(None, actions.split(",")))
-                    merged[resource] = merged.get(resource, frozenset()) | wanted
+                    allowed = frozenset(filter(None, actions.split(",")))
+                    merged[resource] = merged.get(resource, frozenset()) | allowed
         return cls(tuple(sorted(merged.items())))
 
     def __or__(self, other: Scopes) -> Scopes:

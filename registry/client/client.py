@@ -1,4 +1,4 @@
-"""The client: what a build asks of registries, one method a question."""
+"""The client: the questions that a build asks registries, each a method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pybuild.registry.client.credentials import Credentials, NoCredentials
 from pybuild.registry.client.faults import ContentFault, UnresolvedImage
 from pybuild.registry.client.growingupload import EarlyUpload, GrowingFile
 from pybuild.registry.client.hosts import Endpoint, Hosts
-from pybuild.registry.client.listing import Found
+from pybuild.registry.client.listing import SearchResult
 from pybuild.registry.client.patience import Patience
 from pybuild.registry.client.referrers import Referrer
 from pybuild.registry.client.taglists import TagLists
@@ -77,7 +77,7 @@ class Client:
         self._tag_lists = TagLists(self._read_list, self._write_list)
 
     def impatient(self, patience: Patience | None = None) -> Client:
-        """Return a client over the same connections for what a build can do without.
+        """Return a client over the same connections, for requests that may fail without harm.
 
         Args:
             patience: by default a host that fails for a few seconds is given up for a minute.
@@ -99,7 +99,7 @@ class Client:
         await self._transport.close()
 
     async def resolve(self, reference: Reference, *, at_origin: bool = False) -> Descriptor:
-        """Return what *reference* names now: an index or a manifest.
+        """Return the index or manifest that *reference* names now.
 
         Costs one HEAD where the registry says enough in its answer.
 
@@ -205,7 +205,7 @@ class Client:
             mount_from: paths of repositories on the same host that may have it.
             fetch: brings it into *source*; awaited only where it must be sent.
         """
-        one = upload.Upload(
+        blob_upload = upload.Upload(
             transport=self._transport,
             endpoint=self._hosts.origin(reference.host),
             reference=reference,
@@ -215,20 +215,20 @@ class Client:
             chunk_bytes=self._chunk_bytes,
             fetch=fetch,
         )
-        return await one.run(mount_from)
+        return await blob_upload.run(mount_from)
 
     async def push_early(
         self, reference: Reference, file: GrowingFile, progress: Progress | None = None
     ) -> bool:
         """Send a blob that is still written; return whether the repository has it in the end."""
-        one = EarlyUpload(
+        blob_upload = EarlyUpload(
             transport=self._transport,
             endpoint=self._hosts.origin(reference.host),
             reference=reference,
             file=file,
             progress=progress,
         )
-        return await one.run()
+        return await blob_upload.run()
 
     async def push_manifest(self, reference: Reference, media_type: str, data: bytes) -> Descriptor:
         """Store *data* under the tag of *reference*, or under its digest when there is no tag."""
@@ -258,13 +258,13 @@ class Client:
         return Descriptor(media_type, digest, len(data))
 
     async def referrers(self, reference: Reference, digest: Digest) -> list[Referrer]:
-        """Return what refers to the manifest *digest*, signatures for example [end-12a].
+        """Return the manifests that refer to the manifest *digest*, as signatures do [end-12a].
 
         Where the registry has no answer, a tag that clients keep has.
         """
         origin = self._hosts.origin(reference.host)
-        found = await referrers.listed(self._transport, origin, reference, digest)
-        return await self._tag_lists.of(reference, digest) if found is None else found
+        listed = await referrers.listed(self._transport, origin, reference, digest)
+        return await self._tag_lists.of(reference, digest) if listed is None else listed
 
     async def delete(self, reference: Reference, *, refers: bool = True) -> None:
         """Delete the manifest that *reference* has a digest of, else the tag [end-9].
@@ -284,7 +284,7 @@ class Client:
             await self._tag_lists.drop(reference, gone[0].media_type, gone[1])
 
     async def _manifest_or_none(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
-        """What the registry itself has."""
+        """The manifest at the registry itself, not at a mirror."""
         origin, action = self._hosts.origin(reference.host), f"pull {reference}"
         try:
             return await self._manifest_at(origin, reference, None, action)
@@ -294,8 +294,8 @@ class Client:
             raise
 
     async def _read_list(self, reference: Reference) -> bytes | None:
-        found = await self._manifest_or_none(reference)
-        return None if found is None else found[1]
+        manifest = await self._manifest_or_none(reference)
+        return None if manifest is None else manifest[1]
 
     async def _write_list(self, reference: Reference, data: bytes) -> None:
         await self.push_manifest(reference, OCI_INDEX, data)
@@ -304,7 +304,7 @@ class Client:
         """Return all tags of a repository, as the registry orders them [end-8]."""
         return await listing.tags(self._transport, self._hosts.origin(reference.host), reference)
 
-    async def search(self, host: str, term: str, limit: int) -> list[Found]:
+    async def search(self, host: str, term: str, limit: int) -> list[SearchResult]:
         """Return repositories of a registry that *term* finds, best first."""
         return await listing.search(self._transport, self._hosts.origin(host), term, limit)
 

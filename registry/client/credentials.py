@@ -1,4 +1,4 @@
-"""Who we are to a registry: the files and helper programs of docker and podman [REG-3, REG-4].
+"""Logins at registries: the files and helper programs of docker and podman [REG-3, REG-4].
 
 Secrets never enter a message or a repr. A helper that is missing or a file that cannot be read
 does not fail a pull that may need no login: it is noted in `DockerCredentials.problems`, and
@@ -28,7 +28,7 @@ _FILE_LIMIT_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a registry knows us by; empty fields are absent.
+    """A login at a registry; empty fields are absent.
 
     Attributes:
         identity_token: an OAuth refresh token; takes the place of the password.
@@ -46,11 +46,11 @@ class Credentials(Protocol):
 
     @property
     def problems(self) -> Sequence[str]:
-        """What could not be read so far, each a line for people."""
+        """The files and helpers that could not be read so far, each a line for people."""
         ...
 
     async def find(self, host: str, path: str = "") -> Credential | None:
-        """Return what is known for *host* (as references name it) and a repository *path*."""
+        """Return the login for *host* (as references name it) and a repository *path*."""
         ...
 
 
@@ -103,7 +103,7 @@ class DockerCredentials:
     """Reads config.json and auth.json when they are new or changed; asks helpers at each question."""
 
     def __init__(self, environ: Mapping[str, str], *, helper_timeout_s: float = 60.0) -> None:
-        """*environ* names the files and is what helper programs get."""
+        """*environ* names the files, and is the environment of helper programs."""
         self._environ = dict(environ)
         self._timeout_s = helper_timeout_s
         self._files: list[tuple[str, dict[str, Any]]] | None = None
@@ -120,9 +120,9 @@ class DockerCredentials:
         if self._files is None or stamps != self._stamps:
             self._files, self._stamps = await asyncio.to_thread(self._load), stamps
         for name, config in self._files:
-            found = await self._find_in(name, config, host, path)
-            if found is not None:
-                return found
+            credential = await self._find_in(name, config, host, path)
+            if credential is not None:
+                return credential
         return None
 
     def _load(self) -> list[tuple[str, dict[str, Any]]]:
@@ -157,9 +157,9 @@ class DockerCredentials:
         if not helper:
             helper = config.get("credsStore")
         if isinstance(helper, str) and helper:  # pyright: ignore[reportUnknownArgumentType]
-            found = await self._ask(helper, host)
-            if found is not None:
-                return found
+            credential = await self._ask(helper, host)
+            if credential is not None:
+                return credential
         auths = config.get("auths")
         if not isinstance(auths, dict):
             return None
@@ -173,7 +173,7 @@ class DockerCredentials:
             return None
 
     async def _ask(self, helper: str, host: str) -> Credential | None:
-        """Ask a helper by the host's usual name, then by what its list calls the host."""
+        """Ask a helper by the host's usual name, then by the name in its own list."""
         server = HUB_KEY if host == DOCKER_HUB else host
         answer = await self._run(helper, "get", server)
         if answer is None:
@@ -258,7 +258,7 @@ def _entry_for(auths: dict[Any, Any], host: str, path: str) -> dict[Any, Any] | 
 
 
 def _names(host: str) -> list[str]:
-    """What *host* is called by those who keep logins, the usual name first."""
+    """The names under which logins for *host* are kept, the usual one first."""
     names: list[str] = []
     hosts = [host]
     if host == DOCKER_HUB:
@@ -271,7 +271,7 @@ def _names(host: str) -> list[str]:
 
 
 def _stamps(environ: Mapping[str, str]) -> list[tuple[int, int, int] | None]:
-    """What tells whether the files have changed."""
+    """The state of the files, from which a change is seen."""
     stamps: list[tuple[int, int, int] | None] = []
     for name in credential_files(environ):
         try:

@@ -1,4 +1,4 @@
-"""What a registry's refusal becomes [DST-1].
+"""The errors that a registry's refusals become [DST-1].
 
 Nothing here holds a query string, a header or a token: messages are made of the method, the path,
 the status and the server's own error codes.
@@ -30,7 +30,7 @@ _PHRASES = {
 
 
 class ContentFault(HttpFault):
-    """What came is not what its digest, size or media type says."""
+    """Content that its digest, size or media type contradicts."""
 
 
 class UnresolvedImage(UserError):

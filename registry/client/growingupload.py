@@ -50,11 +50,11 @@ class GrowingFile:
                 self._fd = -1
 
     def grown(self) -> None:
-        """Say that there is more of it."""
+        """Wake the senders: the file has grown."""
         self._changed.set()
 
     def complete(self, descriptor: Descriptor) -> None:
-        """Say that this is what it has become."""
+        """Complete the upload; *descriptor* is the finished blob."""
         if not self._whole.done():
             self._whole.set_result(descriptor)
         self._changed.set()

@@ -1,4 +1,4 @@
-"""Where a registry really is: its hosts, mirrors, schemes and certificates [REG-2, REG-8..10].
+"""The servers of a registry: its hosts, mirrors, schemes and certificates [REG-2, REG-8..10].
 
 Pure but for `Hosts`' look into the certificate directories. The configuration file is parsed
 elsewhere; keys are those of ``buildkitd.toml``.
@@ -23,7 +23,7 @@ _KEYS = frozenset(("mirrors", "http", "insecure", "ca", "keypair", "tlsconfigdir
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """What the configuration says about one registry.
+    """The configuration of one registry.
 
     *http* is None when nothing was said; then loopback hosts may be spoken to in the clear.
     """
@@ -104,7 +104,7 @@ class Hosts:
             self._configs[host], self._tls_directories[host] = HostConfig.from_table(host, table)
 
     def config(self, host: str) -> HostConfig:
-        """What holds for *host*, with the certificates found in its directories.
+        """The configuration of *host*, with the certificates in its directories.
 
         Raises:
             UsageError: a directory holds a certificate without its key.
@@ -132,14 +132,14 @@ class Hosts:
 
     def mirrors(self, host: str) -> list[Endpoint]:
         """The mirrors of *host*, in order; for pull and resolve only [REG-8]."""
-        found: list[Endpoint] = []
+        endpoints: list[Endpoint] = []
         for mirror in self.config(host).mirrors:
             netloc, _, path = mirror.partition("/")
             config = self.config(netloc)
             prefix = "/v2/" + path.strip("/") if path.strip("/") else "/v2"
             schemes = _schemes(config, netloc)
-            found.append(Endpoint(netloc, netloc, prefix, schemes, _tls(config), host))
-        return found
+            endpoints.append(Endpoint(netloc, netloc, prefix, schemes, _tls(config), host))
+        return endpoints
 
     def tls_of(self, netloc: str, fallback: Tls) -> Tls:
         """Certificates for a server that a registry sent us to; *fallback* when none are set."""

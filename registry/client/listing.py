@@ -1,4 +1,4 @@
-"""What a registry has: tags of a repository, its repositories, and what its search finds [end-8, DST-9]."""
+"""Lists of a registry: tags of a repository, its repositories, search results [end-8, DST-9]."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CATALOG_SCOPE = "registry:catalog:*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """One repository that a search found; *stars* is None where nobody counts them."""
 
     name: str
@@ -60,8 +60,10 @@ async def repositories(transport: Transport, endpoint: Endpoint) -> list[str]:
     return await _pages(transport, request, manifests.repository_names)
 
 
-async def search(transport: Transport, endpoint: Endpoint, term: str, limit: int) -> list[Found]:
-    """Return what a registry's own search finds, best first; else repositories that contain *term*.
+async def search(
+    transport: Transport, endpoint: Endpoint, term: str, limit: int
+) -> list[SearchResult]:
+    """Return a registry's own search results, best first; else repositories that contain *term*.
 
     Only Docker Hub, and what imitates it, has a search. Where there is none, the list of
     repositories is looked through, if we are shown it.
@@ -78,31 +80,31 @@ async def search(transport: Transport, endpoint: Endpoint, term: str, limit: int
     )
     response, data = await transport.fetch(request, _LIMIT_BYTES)
     if response.status == 200:
-        return _found(request.action, data)[:limit]
+        return _results(request.action, data)[:limit]
     if endpoint.registry == DOCKER_HUB:
         raise transport.refusal(request, response)
     names = await repositories(transport, endpoint)
-    wanted = term.lower()
-    return [Found(name=name) for name in names if wanted in name.lower()][:limit]
+    lowered = term.lower()
+    return [SearchResult(name=name) for name in names if lowered in name.lower()][:limit]
 
 
 async def _pages(
     transport: Transport, request: Request, read: Callable[[str, bytes], list[str]]
 ) -> list[str]:
     """Return the texts of all pages, once each."""
-    found: dict[str, None] = {}
+    items: dict[str, None] = {}
     seen: set[str] = set()
     for _ in range(_MOST_PAGES):
         response, data = await transport.fetch(request, _LIMIT_BYTES)
         if response.status != 200:
             raise transport.refusal(request, response)
         following = next_page(response)
-        found.update(dict.fromkeys(read(request.action, data)))
+        items.update(dict.fromkeys(read(request.action, data)))
         if not following or following in seen:
             break
         seen.add(following)
         request = replace(request, path="", url=following)
-    return list(found)
+    return list(items)
 
 
 def next_page(response: Response) -> str:
@@ -114,22 +116,22 @@ def next_page(response: Response) -> str:
     return str(target) if origin_of(target) == origin_of(response.url) else ""
 
 
-def _found(action: str, data: bytes) -> list[Found]:
-    results = manifests.parse_object(action, data).get("results")
-    if not isinstance(results, list):
+def _results(action: str, data: bytes) -> list[SearchResult]:
+    items = manifests.parse_object(action, data).get("results")
+    if not isinstance(items, list):
         raise ContentFault(f"{action}: results is not a list")
-    found: list[Found] = []
-    for item in cast("list[object]", results):
+    results: list[SearchResult] = []
+    for item in cast("list[object]", items):
         entry = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
         name, stars = entry.get("name"), entry.get("star_count")
         if not isinstance(name, str):
             raise ContentFault(f"{action}: a result has no name")
-        found.append(
-            Found(
+        results.append(
+            SearchResult(
                 name=printable(name),
                 description=printable(str(entry.get("description") or "")),
                 stars=stars if isinstance(stars, int) else None,
                 is_official=entry.get("is_official") is True,
             )
         )
-    return found
+    return results

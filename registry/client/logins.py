@@ -52,7 +52,7 @@ class Logins:
         return self.path
 
     async def forget(self, host: str) -> bool:
-        """Remove what is kept for *host*; whether there was anything.
+        """Remove the login for *host*; return whether there was one.
 
         Raises:
             UserError, EnvironmentFault: as `save`.
@@ -123,8 +123,8 @@ def _helper_of(config: Mapping[str, Any], host: str) -> str:
     """The helper that keeps the logins of *host*; empty for the file itself."""
     helpers = config.get("credHelpers")
     own: object = cast("dict[str, object]", helpers).get(host) if isinstance(helpers, dict) else ""
-    found = own or config.get("credsStore")
-    return found if isinstance(found, str) else ""
+    helper = own or config.get("credsStore")
+    return helper if isinstance(helper, str) else ""
 
 
 def _auths(config: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _auths(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _server(host: str) -> str:
-    """What *host* is called in the file and by helpers."""
+    """The name of *host* in the file and for helpers."""
     return HUB_KEY if host == DOCKER_HUB else host
 
 

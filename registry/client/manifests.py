@@ -1,4 +1,4 @@
-"""What a manifest's bytes may be, before anybody believes them [REG-11, REG-14, DST-2]; pure."""
+"""Checks of a manifest's bytes, before anybody believes them [REG-11, REG-14, DST-2]; pure."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def media_type_of(name: str, content_type: str, data: bytes) -> str:
 
 
 def verify(name: str, data: bytes, expected: Digest, size: int | None = None) -> None:
-    """Raises ContentFault when *data* is not what *expected* and *size* promise."""
+    """Raises ContentFault when *data* has another digest than *expected* or another size."""
     got = digest_like(expected, data)
     if got != expected or (size is not None and size != len(data)):
         whole = len(data) if size is None else size
@@ -163,7 +163,7 @@ def _descriptors(name: str, values: object, key: str) -> list[Descriptor]:
 
 
 def parse_object(name: str, data: bytes) -> dict[str, Any]:
-    """Read a JSON object; *name* says of what, in errors.
+    """Read a JSON object; *name* is the document's, for errors.
 
     Raises:
         ContentFault: it is none.

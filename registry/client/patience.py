@@ -1,4 +1,4 @@
-"""How long one may wait for hosts that fail, all requests together [REG-11].
+"""The time for hosts that fail, all requests together [REG-11].
 
 Retries are bounded for each request. Where a build can do without the answer, such as a cache's,
 ten requests must not each find out for themselves that a host is down.
@@ -15,7 +15,7 @@ _REST_S = 60.0
 
 
 class Patience:
-    """What is known of hosts that fail, for everybody who shares it.
+    """The hosts that fail, remembered for everybody who shares it.
 
     Args:
         budget_s: a host that fails for so long, without one good answer, is given up...

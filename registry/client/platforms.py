@@ -1,4 +1,4 @@
-"""Which manifest of an index serves a platform [IMG-19, IMG-20]; pure."""
+"""The choice of the manifest in an index that serves a platform [IMG-19, IMG-20]; pure."""
 
 from __future__ import annotations
 

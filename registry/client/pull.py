@@ -27,8 +27,8 @@ class ResolvedManifest:
     """One platform's image, all of it but the layers.
 
     Attributes:
-        reference: what was asked for.
-        root: what the name points at: the outermost index, or the manifest itself.
+        reference: the requested name.
+        root: the outermost index, or the manifest itself.
         indexes: the bytes of the indexes on the way, outermost first; empty without an index.
         manifest: the chosen manifest's descriptor, with its platform if an index said one.
         layers: base first.
@@ -59,14 +59,14 @@ async def resolve_image(
         HttpFault: the registry or the network failed, or content is not what it should be.
     """
     root, data = await client.manifest(reference)
-    found = await _choose(client, reference, platform, root, root, data, ())
-    if found is None:
+    image = await _choose(client, reference, platform, root, root, data, ())
+    if image is None:
         raise UserError(
             f"failed to resolve source metadata for {reference}: "
             f"no match for platform {platform} in manifest: not found",
             hints=_offers(reference, root, data),
         )
-    return found
+    return image
 
 
 async def _choose(
@@ -96,12 +96,12 @@ async def _choose(
             if silent > _MOST_SILENT:  # each costs two requests
                 break
         _, below = await client.manifest(reference, entry)
-        found = await _choose(client, reference, platform, root, entry, below, (*above, data))
-        if found is None:
+        image = await _choose(client, reference, platform, root, entry, below, (*above, data))
+        if image is None:
             continue
-        if entry.platform is None and not _runs_on(platform, found.config_bytes):
+        if entry.platform is None and not _runs_on(platform, image.config_bytes):
             continue
-        return found
+        return image
     return None
 
 
@@ -165,7 +165,7 @@ async def pull_layers(
     progress: Progress | None = None,
 ) -> None:
     """Bring all layers into *blobs*, in parallel, each digest once."""
-    wanted = {layer.digest: layer for layer in image.layers}
+    layers = {layer.digest: layer for layer in image.layers}
     await together(
-        [client.pull_blob(image.reference, layer, blobs, progress) for layer in wanted.values()]
+        [client.pull_blob(image.reference, layer, blobs, progress) for layer in layers.values()]
     )

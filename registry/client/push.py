@@ -23,14 +23,14 @@ from pybuild.registry.client.client import Client
 
 @dataclass(frozen=True, slots=True)
 class PushedImage:
-    """What stands where now: (name, descriptor) pairs in the order of the references."""
+    """The pushed manifests: (name, descriptor) pairs in the order of the references."""
 
     names: tuple[tuple[Reference, Descriptor], ...]
 
 
 @dataclass(slots=True)
 class _Plan:
-    """All that one root needs over there; *documents* are children before parents, no root."""
+    """The blobs and documents of one root; *documents* are children before parents, no root."""
 
     blobs: dict[Digest, Descriptor] = field(default_factory=dict[Digest, Descriptor])
     documents: dict[Digest, tuple[Descriptor, bytes]] = field(
@@ -104,7 +104,7 @@ async def _push_content(
 
 
 def _survey(blobs: BlobSource, descriptor: Descriptor, plan: _Plan, depth: int) -> bytes:
-    """Collect what *descriptor* needs into *plan*; return its own bytes."""
+    """Collect the blobs and documents of *descriptor* into *plan*; return its own bytes."""
     if depth > 4:
         raise InternalError(f"index {descriptor.digest}: nested too deeply to push")
     name = f"store: {descriptor.media_type}"

@@ -1,4 +1,4 @@
-"""What a registry says of how often it may be asked; pure.
+"""A registry's limit of requests, read from its headers; pure.
 
 Docker Hub counts pulls: ``RateLimit-Limit: 100;w=21600`` are a hundred in six hours. Others have the
 headers of the IETF's draft, which look alike, or none.
@@ -25,7 +25,7 @@ class RateLimit:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> RateLimit:
-        """Read what the *headers* of an answer say."""
+        """Read the *headers* of an answer."""
         limit, remaining = (
             _VALUE.match(headers.get(f"RateLimit-{name}", "")) for name in ("Limit", "Remaining")
         )
@@ -42,15 +42,15 @@ class RateLimit:
         return self.remaining == 0 and (self.window_s or 0) > 60
 
     def hint(self, registry: str, user: str = "") -> str:
-        """What to do, for people; *user* is who the registry took us for."""
-        told = f"{registry} limits how often it is asked"
+        """The way out, for people; *user* is the name that the registry knows us by."""
+        rule = f"{registry} limits how often it is asked"
         if self.limit is not None:
-            told = f"{registry} allows {self.limit} requests"
-            told += f" in {_period(self.window_s)}" if self.window_s else ""
-            told += f", {self.remaining} are left" if self.remaining is not None else ""
+            rule = f"{registry} allows {self.limit} requests"
+            rule += f" in {_period(self.window_s)}" if self.window_s else ""
+            rule += f", {self.remaining} are left" if self.remaining is not None else ""
         if registry == DOCKER_HUB and not user:
-            return f"{told}: log in to get more, pull through a mirror, or try later"
-        return f"{told}: try later, or pull through a mirror"
+            return f"{rule}: log in to get more, pull through a mirror, or try later"
+        return f"{rule}: try later, or pull through a mirror"
 
 
 def _period(seconds: int) -> str:

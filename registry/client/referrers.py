@@ -1,4 +1,4 @@
-"""What refers to a manifest: signatures, bills of materials, attestations [end-12a].
+"""Manifests that refer to a manifest: signatures, bills of materials, attestations [end-12a].
 
 Registries that know the question answer it. For others, clients keep the answer themselves: in an
 index under a tag that is made of the digest.
@@ -31,7 +31,7 @@ _TAG_ALGORITHM, _TAG_HEX = 32, 64
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """A manifest that refers to another one, and what kind of thing it says to be."""
+    """A manifest that refers to another one, with the kind of artifact that it states."""
 
     descriptor: Descriptor
     artifact_type: str = ""
@@ -64,7 +64,7 @@ def tag_of(digest: Digest) -> str:
 async def listed(
     transport: Transport, endpoint: Endpoint, reference: Reference, digest: Digest
 ) -> list[Referrer] | None:
-    """Return what the registry itself says to refer to *digest*; None: it does not know.
+    """Return the referrers of *digest* in the registry's own list; None: it keeps no such lists.
 
     Raises:
         HttpFault: it fails or refuses.
@@ -78,7 +78,7 @@ async def listed(
         path=f"/{reference.path}/referrers/{digest}",
         headers={"Accept": OCI_INDEX},
     )
-    found: list[Referrer] = []
+    entries: list[Referrer] = []
     seen: set[str] = set()
     for page in range(_MOST_PAGES):
         response, data = await transport.fetch(request, manifests.LIMIT_BYTES)
@@ -89,13 +89,13 @@ async def listed(
             raise transport.refusal(request, response)
         if response.media_type != OCI_INDEX:
             return None
-        found += read_list(request.action, data)
+        entries += read_list(request.action, data)
         following = next_page(response)
         if not following or following in seen:
             break
         seen.add(following)
         request = replace(request, path="", url=following)
-    return found
+    return entries
 
 
 def read_list(name: str, data: bytes) -> list[Referrer]:
@@ -124,7 +124,7 @@ def list_of(referrers: Sequence[Referrer]) -> bytes:
 
 
 def subject_of(data: bytes, media_type: str) -> tuple[Digest, Referrer] | None:
-    """Return what the manifest *data* refers to, and how a list names it; None: nothing.
+    """Return the digest that the manifest *data* refers to, and its entry in a list; None: nothing.
 
     Raises:
         ContentFault: it is broken.

@@ -1,4 +1,4 @@
-"""What all that sends a blob to a repository has to say to it."""
+"""The requests that all uploads of a blob to a repository share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pybuild.registry.client.transport import Request, Transport, onward
 
 @dataclass(frozen=True, slots=True)
 class Uploading:
-    """Something that is sent to one repository."""
+    """An upload to one repository."""
 
     transport: Transport
     endpoint: Endpoint
@@ -25,7 +25,7 @@ class Uploading:
 
     @property
     def action(self) -> str:
-        """What it is for, in errors."""
+        """The purpose of the upload, in errors."""
         return f"push {self.reference}"
 
     async def look(self, descriptor: Descriptor) -> str | None:
@@ -58,7 +58,7 @@ class Uploading:
             pass  # it times out over there [DST-10]
 
     def location_of(self, response: Response) -> str:
-        """Where an upload goes on: absolute, and never down from TLS to plain HTTP."""
+        """The URL at which an upload goes on: absolute, and never down from TLS to plain HTTP."""
         text = response.headers.get("Location", "")
         if not text:
             raise ContentFault(f"{self.action}: the upload has no Location")

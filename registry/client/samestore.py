@@ -1,4 +1,4 @@
-"""How a client and a server find out that they have the same store, so that no blob need move.
+"""A proof that a client and a server have the same store, so that no blob need move.
 
 A server names its store in every answer. A client whose store that is proves it, blob by blob: it
 can read the store's secret, so it can read the blob too. Another client learns and gains nothing,

@@ -22,13 +22,13 @@ class TagLists:
         self._write = write
 
     async def of(self, reference: Reference, subject: Digest) -> list[Referrer]:
-        """Return what the list of *subject* has, in the repository of *reference*."""
+        """Return the list of *subject* in the repository of *reference*."""
         tagged = _tagged(reference, subject)
         data = await self._read(tagged)
         return [] if data is None else read_list(f"list referrers of {tagged}", data)
 
     async def add(self, reference: Reference, media_type: str, data: bytes) -> None:
-        """Note what the manifest *data* refers to, if to anything."""
+        """Note the subject of the manifest *data*, if it has one."""
         referred = subject_of(data, media_type)
         if referred is None:
             return
@@ -44,7 +44,7 @@ class TagLists:
             return
         subject, gone = referred
         known = await self.of(reference, subject)
-        kept = [one for one in known if one.descriptor.digest != gone.descriptor.digest]
+        kept = [entry for entry in known if entry.descriptor.digest != gone.descriptor.digest]
         if len(kept) < len(known):
             await self._put(reference, subject, kept)
 

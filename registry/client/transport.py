@@ -42,12 +42,12 @@ _TOKEN_LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how often; all of it is bounded.
+    """The bounds of waits and tries.
 
     Attributes:
         attempts: tries of one request; at a server that refuses one request in three, ten of them
             all fail once in 170,000 times, and take half a minute.
-        mirror_attempts: of one at a mirror, after which the origin is asked.
+        mirror_attempts: tries at a mirror, after which the origin is asked.
         backoff_s: wait before the second try; doubles, with jitter, up to *backoff_most_s*.
         retry_after_most_s: a server that asks for a longer wait than this is given up.
         connect_s: for one connection, TLS included.
@@ -67,12 +67,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One thing to ask.
+    """One request.
 
     Attributes:
         path: below the endpoint's prefix, with a leading slash; unquoted, without a query.
         url: in place of *path*: where an answer told us to go on.
-        action: what it is for, in errors: ``push ghcr.io/acme/app:1``.
+        action: its purpose, in errors: ``push ghcr.io/acme/app:1``.
         length: of the body; None: it is known when the body ends.
         retry: whether a try that may have had an effect may be repeated.
     """
@@ -119,7 +119,7 @@ class Transport:
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     def impatient(self, limits: Limits, patience: Patience) -> Transport:
-        """Return a transport over the same connections, for what can be done without."""
+        """Return a transport over the same connections, for requests that may fail."""
         twin = copy(self)
         twin.limits, twin._patience = limits, patience
         twin._auth = self._auth.through(twin)

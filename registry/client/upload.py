@@ -36,7 +36,7 @@ Fetch = Callable[[], Awaitable[None]]
 
 
 class Pushed(StrEnum):
-    """What it took to have a blob on the other side."""
+    """The way in which a blob came to be on the other side."""
 
     PRESENT = "present"
     MOUNTED = "mounted"
@@ -117,9 +117,9 @@ class Upload(Uploading):
         """
         digest = self.descriptor.digest
         with open(path, "rb") as file:
-            found = hashlib.file_digest(file, digest.algorithm).hexdigest()
-        if found != digest.hex:
-            reason = f"the store has {digest.algorithm}:{found}"
+            hexdigest = hashlib.file_digest(file, digest.algorithm).hexdigest()
+        if hexdigest != digest.hex:
+            reason = f"the store has {digest.algorithm}:{hexdigest}"
             raise DamagedBlob(f"blob {digest}: {reason}", digest=digest) from error
 
     async def exists(self) -> bool:

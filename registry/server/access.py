@@ -1,4 +1,4 @@
-"""Who may do what in which repository; pure."""
+"""Rules of who may do what in which repository; pure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks.
+    """The sender of a request.
 
     Attributes:
         name: "" for who did not log in.
-        granted: what a token says, (repository, action) pairs; None: no token limits the caller.
+        granted: the (repository, action) pairs of a token; None: no token limits the caller.
     """
 
     name: str = ""

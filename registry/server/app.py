@@ -16,7 +16,7 @@ from pybuild.model.errors import EnvironmentFault
 from pybuild.net.http1.faults import printable
 from pybuild.registry.client.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
-from pybuild.registry.server.asked import Asked, Handler
+from pybuild.registry.server.exchange import Exchange, Handler
 from pybuild.registry.server.guard import TOKEN_PATH, Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.metrics import CONTENT_TYPE
@@ -62,7 +62,7 @@ class Registry:
         self._idle.set()
 
     async def drain(self, grace_s: float) -> None:
-        """Let the handlers that are at work finish; what else comes is answered and hung up on."""
+        """Let the handlers at work finish; further requests are answered and hung up on."""
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -90,8 +90,8 @@ class Registry:
             response.force_close()
         except (EnvironmentFault, OSError) as error:
             # The path is anybody's text, and a log may be read on a terminal.
-            asked = printable(f"{request.method} {request.path}")
-            sys.stderr.write(f"error: {asked}: {printable(str(error))}\n")
+            request_line = printable(f"{request.method} {request.path}")
+            sys.stderr.write(f"error: {request_line}: {printable(str(error))}\n")
             response = _refused(_failed(error))
         except Exception:  # noqa: BLE001 (a bug costs one request, and is told in full)
             sys.stderr.write(f"error: bug of the registry:\n{traceback.format_exc()}")
@@ -123,7 +123,7 @@ class Registry:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
-        response = await handler(Asked(self.hosting, call, request, caller))
+        response = await handler(Exchange(self.hosting, call, request, caller))
         if namespace and call is not asked_for and not response.prepared:
             response.headers["OCI-Namespace"] = namespace
         return response

@@ -8,43 +8,43 @@ import sys
 from aiohttp import web
 
 from pybuild.model.errors import PybuildError
-from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.download import Download
+from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.refusal import blob_unknown
 
 OCTETS = "application/octet-stream"
 
 
-async def get(asked: Asked) -> web.StreamResponse:
+async def get(exchange: Exchange) -> web.StreamResponse:
     """Answer GET and HEAD."""
-    digest, repository = asked.digest, asked.repository
+    digest, repository = exchange.digest, exchange.repository
 
-    upstreams = asked.hosting.upstreams
-    download = await upstreams.blob(asked.call) if upstreams is not None else None
+    upstreams = exchange.hosting.upstreams
+    download = await upstreams.blob(exchange.call) if upstreams is not None else None
     headers = {
         "Content-Type": OCTETS,
         "Docker-Content-Digest": digest,
         "Cache-Control": "max-age=31536000, immutable",
     }
     if download is not None:
-        return await _passed_on(download, asked, headers)
+        return await _passed_on(download, exchange, headers)
 
     # Whoever hears that it is here will not push it: it must stay for a while.
     if not await asyncio.to_thread(repository.use_blob, digest):
         raise blob_unknown(digest)
-    return web.FileResponse(asked.hosting.store.blobs.path(digest), headers=headers)
+    return web.FileResponse(exchange.hosting.store.blobs.path(digest), headers=headers)
 
 
 async def _passed_on(
-    download: Download, asked: Asked, headers: dict[str, str]
+    download: Download, exchange: Exchange, headers: dict[str, str]
 ) -> web.StreamResponse:
     """Answer with a blob that is on its way here."""
-    request = asked.request
+    request = exchange.request
     if request.method == "HEAD":
         return web.Response(headers={**headers, "Content-Length": str(download.descriptor.size)})
     if "Range" in request.headers:
         await download.finished()
-        path = asked.hosting.store.blobs.path(download.descriptor.digest)
+        path = exchange.hosting.store.blobs.path(download.descriptor.digest)
         return web.FileResponse(path, headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = download.descriptor.size
@@ -62,14 +62,14 @@ async def _passed_on(
     return response
 
 
-async def delete(asked: Asked) -> web.StreamResponse:
+async def delete(exchange: Exchange) -> web.StreamResponse:
     """Take a blob out of the repository; the store's bytes go when nothing needs them."""
-    digest, repository = asked.digest, asked.repository
+    digest, repository = exchange.digest, exchange.repository
     if not await asyncio.to_thread(repository.unlink_blob, digest):
         raise blob_unknown(digest)
     return web.Response(status=202)
 
 
 def location(name: str, digest: str) -> str:
-    """Return where a blob can be had; relative, as nobody knows what proxies stand before us."""
+    """Return the URL of a blob; relative, as nobody knows which proxies stand before us."""
     return f"/v2/{name}/blobs/{digest}"

@@ -81,7 +81,7 @@ class PatientServer(web.Server):
         self._visits: WeakValueDictionary[RequestHandler, HttpVisit] = WeakValueDictionary()
 
     def visit(self) -> HttpVisit:
-        """Return what a new connection is to be given to, for `Doorway`."""
+        """Return the handler of a new connection, for `Doorway`."""
         visit = HttpVisit(self())
         self._visits[visit.protocol] = visit
         return visit
@@ -101,7 +101,7 @@ class PatientServer(web.Server):
 
 
 class _OurOwnFaults(logging.Handler):
-    """Says in a line what went wrong here; what a client did wrong is its own affair."""
+    """Writes a line for each fault of the server; the faults of clients are not logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None

@@ -1,4 +1,4 @@
-"""What is here: repositories, tags, and what refers to a manifest [end-8, end-12]."""
+"""Lists of this server: repositories, tags, and referrers of a manifest [end-8, end-12]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pybuild.cache.repositories.repositories import Entry
 from pybuild.model.descriptor import OCI_INDEX
-from pybuild.registry.server.asked import Asked
+from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.paging import page
 from pybuild.registry.server.refusal import name_unknown
 from pybuild.registry.server.routes import Action
@@ -18,47 +18,47 @@ from pybuild.registry.server.routes import Action
 _MOST_REFERRERS = 1000
 
 
-async def base(asked: Asked) -> web.StreamResponse:
+async def base(exchange: Exchange) -> web.StreamResponse:
     """Say that this is a registry [end-1]."""
     return web.json_response({})
 
 
-async def catalog(asked: Asked) -> web.StreamResponse:
+async def catalog(exchange: Exchange) -> web.StreamResponse:
     """List the repositories."""
-    access, user = asked.hosting.settings.access, asked.caller.name
-    known = await asyncio.to_thread(asked.hosting.store.repositories.names)
+    access, user = exchange.hosting.settings.access, exchange.caller.name
+    known = await asyncio.to_thread(exchange.hosting.store.repositories.names)
     names = [name for name in known if access.allows(user, name, Action.PULL)]
-    part = page(names, asked.request.query, asked.request.path)
+    part = page(names, exchange.request.query, exchange.request.path)
     headers = {"Link": part.link} if part.link else {}
     return web.json_response({"repositories": part.items}, headers=headers)
 
 
-async def tags(asked: Asked) -> web.StreamResponse:
+async def tags(exchange: Exchange) -> web.StreamResponse:
     """List the tags of a repository."""
-    repository = asked.repository
-    upstreams = asked.hosting.upstreams
-    found = await upstreams.tags(asked.call.name) if upstreams is not None else None
-    if found is None:
-        found = await asyncio.to_thread(repository.tags)
-    if not found and not repository.exists():
-        raise name_unknown(asked.call.name)
-    part = page(found, asked.request.query, asked.request.path)
+    repository = exchange.repository
+    upstreams = exchange.hosting.upstreams
+    names = await upstreams.tags(exchange.call.name) if upstreams is not None else None
+    if names is None:
+        names = await asyncio.to_thread(repository.tags)
+    if not names and not repository.exists():
+        raise name_unknown(exchange.call.name)
+    part = page(names, exchange.request.query, exchange.request.path)
     headers = {"Link": part.link} if part.link else {}
-    return web.json_response({"name": asked.call.name, "tags": part.items}, headers=headers)
+    return web.json_response({"name": exchange.call.name, "tags": part.items}, headers=headers)
 
 
-async def referrers(asked: Asked) -> web.StreamResponse:
+async def referrers(exchange: Exchange) -> web.StreamResponse:
     """List the manifests whose subject a manifest is; never 404, which would mean "ask a tag"."""
-    repository = asked.repository
-    subject = asked.digest
+    repository = exchange.repository
+    subject = exchange.digest
     entries = await asyncio.to_thread(repository.referrers, subject)
     headers: dict[str, str] = {}
-    wanted = asked.request.query.get("artifactType", "")
-    if wanted:
-        entries = [entry for entry in entries if entry.artifact_type == wanted]
+    artifact_type = exchange.request.query.get("artifactType", "")
+    if artifact_type:
+        entries = [entry for entry in entries if entry.artifact_type == artifact_type]
         headers["OCI-Filters-Applied"] = "artifactType"
     by_digest = {str(entry.descriptor.digest): entry for entry in entries}
-    part = page(sorted(by_digest), asked.request.query, asked.request.path, _MOST_REFERRERS)
+    part = page(sorted(by_digest), exchange.request.query, exchange.request.path, _MOST_REFERRERS)
     if part.link:
         headers["Link"] = part.link
     index = {

@@ -39,7 +39,7 @@ class Download:
         self._ended = asyncio.Event()
         self._more = asyncio.Event()
 
-    # --- what the client does with it, in threads ----------------------------------------------
+    # --- for the client, in threads -------------------------------------------------------------
 
     def has(self, digest: Digest) -> bool:
         return False
@@ -74,12 +74,12 @@ class Download:
         Raises:
             ContentFault: it is another one.
         """
-        wanted = self.descriptor
-        if self._hash.hexdigest() != wanted.digest.hex or self._got != wanted.size:
-            raise ContentFault(f"blob {wanted.digest}: other bytes came")
+        descriptor = self.descriptor
+        if self._hash.hexdigest() != descriptor.digest.hex or self._got != descriptor.size:
+            raise ContentFault(f"blob {descriptor.digest}: other bytes came")
         with self._store.leases.create() as lease:
-            self._store.blobs.adopt(self._path, wanted.digest, self._got, lease)
-            self._local.link_blob(wanted.digest)
+            self._store.blobs.adopt(self._path, descriptor.digest, self._got, lease)
+            self._local.link_blob(descriptor.digest)
 
     # --- on the event loop ---------------------------------------------------------------------
 

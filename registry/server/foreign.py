@@ -22,7 +22,7 @@ class ForeignIssuer:
     """Checks tokens that somebody else signs.
 
     Attributes:
-        name: what the tokens say who made them.
+        name: the issuer that the tokens state.
         keys: any of which may have signed.
         url: where clients get them; empty: they know.
     """
@@ -32,7 +32,7 @@ class ForeignIssuer:
     url: str = ""
 
     def caller(self, token: str, service: str, now: float) -> Caller:
-        """Return whose token it is, and what it lets do.
+        """Return the caller that *token* names, with the rights that it gives.
 
         Raises:
             BadToken: not signed by one of the keys, for another service, or not valid now.
@@ -44,7 +44,7 @@ class ForeignIssuer:
 
 
 def _has_signed(key: PublicKeyTypes, parts: Unpacked) -> bool:
-    """Tell whether *key* has signed; what kind of key it is decides the algorithm, not the token."""
+    """Tell whether *key* has signed; the kind of key decides the algorithm, not the token."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
     from cryptography.hazmat.primitives.hashes import SHA256

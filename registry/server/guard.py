@@ -1,4 +1,4 @@
-"""Who asks, and whether they may; answers 401 with the challenge that clients understand [REG-5]."""
+"""Logins and rights of callers; answers 401 with the challenge that clients understand [REG-5]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pybuild.registry.server.htpasswd import Htpasswd
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind
 from pybuild.registry.server.settings import Limits
-from pybuild.registry.server.tokens import BadToken, Issuer, granted, wanted
+from pybuild.registry.server.tokens import BadToken, Issuer, granted, requested_grants
 
 TOKEN_PATH = "/token"
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
@@ -40,9 +40,9 @@ class Guard:
         passwords: None: nobody can log in, so everybody is a stranger.
         issuer: gives and takes tokens; None: we make none.
         foreign: somebody else whose tokens are taken.
-        service: what tokens are for.
-        external_url: what clients call this server, where they cannot tell.
-        limits: of who sends a form.
+        service: the audience of the tokens.
+        external_url: this server's address for clients, where requests do not show it.
+        limits: for the sender of a form.
     """
 
     access: Access
@@ -84,7 +84,7 @@ class Guard:
             )
         if not self.is_open and not caller.name:
             raise self._challenge(request, call, "log in to this registry")
-        raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_told(call)}")
+        raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_in_words(call)}")
 
     async def token(self, request: web.BaseRequest) -> web.Response:
         """Answer a request for a token: GET with Basic, or POST of a form [REG-6].
@@ -107,7 +107,7 @@ class Guard:
         else:
             raise Refusal(405, Code.UNSUPPORTED, "ask with GET or POST", {"Allow": "GET, POST"})
         now = self.now()
-        token = self.issuer.issue(user, granted(self.access, user, wanted(scopes)), now)
+        token = self.issuer.issue(user, granted(self.access, user, requested_grants(scopes)), now)
         answer = {"token": token, "access_token": token, **self.issuer.terms(now)}
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
@@ -195,5 +195,5 @@ def _scope(call: Call | None) -> str:
     return f"repository:{call.name}:{_ACTIONS[call.action]}"
 
 
-def _told(call: Call) -> str:
+def _in_words(call: Call) -> str:
     return f"{call.action} {call.name}" if call.name else "list the repositories"

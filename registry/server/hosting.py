@@ -1,4 +1,4 @@
-"""What all requests of one server share."""
+"""The parts of a server that all its requests share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TURN_S = 20.0
 
 
 class Hosting:
-    """The store, what is going on in it, and what may."""
+    """The store, its uploads and transfers, and their limits."""
 
     def __init__(
         self, store: Store, settings: ServerSettings, client: Client | None = None

@@ -9,9 +9,9 @@ from aiohttp import web
 from pybuild.cache.repositories.repositories import Entry, Repository, is_tag
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
-from pybuild.registry.server import pushed
-from pybuild.registry.server.asked import Asked
+from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.body import whole
+from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.refusal import (
     Code,
     Refusal,
@@ -23,50 +23,52 @@ from pybuild.registry.server.routes import Call, Kind
 _MOST_TAGS = 100
 
 
-async def get(asked: Asked) -> web.StreamResponse:
+async def get(exchange: Exchange) -> web.StreamResponse:
     """Answer GET and HEAD: the exact bytes that were pushed.
 
     A client that does not list the type among those it accepts gets it all the same, as HTTP
     allows: it can say better than we that it does not know it.
     """
-    call, repository = asked.call, asked.repository
-    if asked.hosting.upstreams is not None:
-        await asked.hosting.upstreams.manifest(call)
+    call, repository = exchange.call, exchange.repository
+    if exchange.hosting.upstreams is not None:
+        await exchange.hosting.upstreams.manifest(call)
 
     def find() -> tuple[Entry, bytes] | None:
         entry = _entry(repository, call)
         if entry is None:
             return None
         try:
-            return entry, asked.hosting.store.blobs.read(entry.descriptor.digest)
+            return entry, exchange.hosting.store.blobs.read(entry.descriptor.digest)
         except BlobMissing:
             return None
 
-    found = await asyncio.to_thread(find)
-    if found is None:
+    manifest = await asyncio.to_thread(find)
+    if manifest is None:
         raise manifest_unknown(call.tag or str(call.digest))
-    entry, data = found
+    entry, data = manifest
     digest = entry.descriptor.digest
     headers = {
         "Content-Type": entry.descriptor.media_type,
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
     }
-    if any(etag.value in (digest, "*") for etag in asked.request.if_none_match or ()):
+    if any(etag.value in (digest, "*") for etag in exchange.request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     return web.Response(body=data, headers=headers)
 
 
-async def put(asked: Asked) -> web.StreamResponse:
+async def put(exchange: Exchange) -> web.StreamResponse:
     """Take a manifest whose content is here already."""
-    hosting, call, request = asked.hosting, asked.call, asked.request
+    hosting, call, request = exchange.hosting, exchange.call, exchange.request
     limit = hosting.settings.limits.manifest_bytes
     async with hosting.transfer():
         data = await whole(request, hosting.settings.limits, limit, "the manifest")
     hosting.metrics.received_bytes += len(data)
     tags = _tags(call, request)
-    document, entry = pushed.read(data, request.headers.get("Content-Type", ""), call.digest)
-    repository = asked.repository
+    document, entry = pushedmanifest.read(
+        data, request.headers.get("Content-Type", ""), call.digest
+    )
+    repository = exchange.repository
     digest = entry.descriptor.digest
 
     def keep() -> None:
@@ -78,12 +80,12 @@ async def put(asked: Asked) -> web.StreamResponse:
             known = repository.manifest(digest)
             return known.descriptor.size if known else None
 
-        pushed.check_content(document, blob_size, manifest_size)
+        pushedmanifest.check_content(document, blob_size, manifest_size)
         with hosting.store.leases.create() as lease:
             with hosting.store.blobs.writer(digest, len(data), lease=lease) as writer:
                 writer.write(data)
                 writer.commit()
-            repository.put_manifest(entry, tags, pushed.children(document))
+            repository.put_manifest(entry, tags, pushedmanifest.children(document))
 
     try:
         await asyncio.shield(asyncio.to_thread(keep))
@@ -101,9 +103,9 @@ async def put(asked: Asked) -> web.StreamResponse:
     return web.Response(status=201, headers=headers)
 
 
-async def delete(asked: Asked) -> web.StreamResponse:
+async def delete(exchange: Exchange) -> web.StreamResponse:
     """Delete a tag, or a manifest with all its tags."""
-    call, repository = asked.call, asked.repository
+    call, repository = exchange.call, exchange.repository
 
     def forget() -> bool:
         if not repository.exists():

@@ -1,4 +1,4 @@
-"""What the server did, as numbers that Prometheus reads."""
+"""Counters of the server's work, as numbers that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labels = tuple[str, ...]
 
 @dataclass(slots=True)
 class Times:
-    """How long something took: how often within each bound, how often in all, and the sum."""
+    """A histogram of durations: a count for each bound, the count of all, and the sum."""
 
     within: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))
     count: int = 0

@@ -30,13 +30,13 @@ def page(items: Sequence[str], query: Mapping[str, str], path: str, most: int = 
     Raises:
         Refusal: ``n`` is not a number.
     """
-    wanted = query.get("n")
-    if wanted is None:
+    count_text = query.get("n")
+    if count_text is None:
         count = most
-    elif wanted.isascii() and wanted.isdigit():
-        count = min(int(wanted[:9]), most)
+    elif count_text.isascii() and count_text.isdigit():
+        count = min(int(count_text[:9]), most)
     else:
-        raise Refusal(400, Code.UNSUPPORTED, f'n is "{wanted[:50]}", not a number')
+        raise Refusal(400, Code.UNSUPPORTED, f'n is "{count_text[:50]}", not a number')
     start = bisect_right(items, query["last"]) if "last" in query else 0
     chosen = tuple(items[start : start + count])
     if not chosen or start + count >= len(items):

@@ -13,7 +13,7 @@ _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a body is said to be: where it begins and how long it is, None: not said."""
+    """The place of a body in its upload: its start and its length, None: not said."""
 
     start: int | None
     length: int | None

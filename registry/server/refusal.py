@@ -1,4 +1,4 @@
-"""What the server says no with: a status, and a code of the distribution specification."""
+"""The server's refusals: a status, and a code of the distribution specification."""
 
 from __future__ import annotations
 

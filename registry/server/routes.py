@@ -1,4 +1,4 @@
-"""What a request is about, read from its method and path; pure [end-1..14].
+"""The subject of a request, read from its method and path; pure [end-1..14].
 
 Whatever comes out of here is a valid name, tag, digest or upload id: the rest of the server never
 sees any other text as one of these, so no path can lead anywhere.
@@ -29,7 +29,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 
 
 class Kind(StrEnum):
-    """What a path names."""
+    """The kind of thing that a path names."""
 
     BASE = "base"
     CATALOG = "catalog"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 
 class Action(StrEnum):
-    """What somebody must be allowed to do; the words of token scopes."""
+    """The rights to act on a repository; the words of token scopes."""
 
     PULL = "pull"
     PUSH = "push"
@@ -81,7 +81,7 @@ class Call:
 
     @property
     def action(self) -> Action | None:
-        """What it takes to be allowed to; None where being known is enough."""
+        """The right that the call needs; None where being logged in is enough."""
         if self.kind is Kind.BASE:
             return None
         if self.kind in (Kind.UPLOADS, Kind.UPLOAD):
@@ -92,7 +92,7 @@ class Call:
 
 
 def understand(method: str, path: str) -> Call:
-    """Return what *path*, percent-decoded, and *method* ask for.
+    """Return the call that *method* and *path*, percent-decoded, make.
 
     Raises:
         Refusal: nothing that there is, or a name, tag, digest or id that cannot be one.
@@ -113,29 +113,29 @@ def understand(method: str, path: str) -> Call:
 
 
 def _called(method: str, match: re.Match[str]) -> Call:
-    found = {key: text for key, text in match.groupdict().items() if text is not None}
-    if not found:
+    groups = {key: text for key, text in match.groupdict().items() if text is not None}
+    if not groups:
         return Call(kind=Kind.BASE, method=method)
-    if "catalog" in found:
+    if "catalog" in groups:
         return Call(kind=Kind.CATALOG, method=method)
-    name = next(iter(found.values()))
+    name = next(iter(groups.values()))
     if not is_name(name):
         raise Refusal(400, Code.NAME_INVALID, f'"{name[:300]}" cannot name a repository')
-    if "tags" in found:
+    if "tags" in groups:
         return Call(kind=Kind.TAGS, method=method, name=name)
-    if "uploads" in found:
+    if "uploads" in groups:
         return Call(kind=Kind.UPLOADS, method=method, name=name)
-    if "upload" in found:
-        if not _ID.match(found["id"]):
+    if "upload" in groups:
+        if not _ID.match(groups["id"]):
             raise Refusal(404, Code.BLOB_UPLOAD_UNKNOWN, "there is no such upload")
-        return Call(kind=Kind.UPLOAD, method=method, name=name, id=found["id"])
-    if "blobs" in found:
-        digest = parse_digest(found["digest"])
+        return Call(kind=Kind.UPLOAD, method=method, name=name, id=groups["id"])
+    if "blobs" in groups:
+        digest = parse_digest(groups["digest"])
         return Call(kind=Kind.BLOB, method=method, name=name, digest=digest)
-    if "referrers" in found:
-        digest = parse_digest(found["subject"])
+    if "referrers" in groups:
+        digest = parse_digest(groups["subject"])
         return Call(kind=Kind.REFERRERS, method=method, name=name, digest=digest)
-    reference = found["reference"]
+    reference = groups["reference"]
     if ":" in reference:
         digest = parse_digest(reference)
         return Call(kind=Kind.MANIFEST, method=method, name=name, digest=digest)

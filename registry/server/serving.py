@@ -166,14 +166,14 @@ def server_context(settings: ServerSettings) -> ssl.SSLContext:
     return context
 
 
-async def until_told() -> None:
+async def until_stopped() -> None:
     """Wait for SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stopped.set)
     try:
-        await told.wait()
+        await stopped.wait()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""How a registry is to be served: what ``[registry-server]`` of the configuration says."""
+"""The settings of a served registry: ``[registry-server]`` of the configuration."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pybuild.registry.server.access import Access
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one client may ask for.
+    """The limits for one client.
 
     Attributes:
-        manifest_bytes: of a manifest; the specification wants 4 MiB to pass [end-7a].
-        blob_bytes: of a blob; 0: as large as the disk.
+        manifest_bytes: the size of a manifest; the specification wants 4 MiB to pass [end-7a].
+        blob_bytes: the size of a blob; 0: as large as the disk.
         transfers: bodies that are taken in at once; the next wait for a moment, then get 429.
-        uploads: that are begun and not ended.
+        uploads: uploads that are begun and not ended.
         connections: at once.
         idle_s: without a request, or the least number of bytes of a body, in that time, a client is
             given up.
@@ -43,7 +43,7 @@ class UpstreamSettings:
     Attributes:
         prefix: its repositories are those below this name.
         host: as references name it.
-        fresh_s: how long what a tag names is not asked again.
+        fresh_s: seconds for which a tag is not looked up again.
         for_all: names that we do not have are looked for there, as mirrors of Docker's daemon are
             asked.
     """
@@ -59,20 +59,21 @@ class ServerSettings:
     """One server.
 
     Attributes:
-        access: who may do what.
+        access: the rules of who may do what.
         htpasswd: the file of those who can log in; empty: nobody need to.
         tokens: give and take tokens, not Basic alone.
         issuer, issuer_keys, issuer_url: somebody else whose tokens are taken: the name in them,
             the file of public keys, and where clients get them.
-        service: what the tokens are for.
+        service: the audience of the tokens.
         metrics: address at which Prometheus reads the server's numbers; nobody need log in there.
         cert, key, ca: of TLS; with *ca*, clients must have a certificate of it.
-        external_url: what clients call this server, where they cannot tell: behind a proxy.
+        external_url: this server's address for clients, where requests do not show it: behind a
+            proxy.
         read_only: nothing can be pushed or deleted.
         deletion: tags, manifests and blobs can be deleted.
         upstreams: registries that are cached.
-        collect_every_s: how often what nothing needs is freed; 0: never.
-        grace_s: how long a stopping server lets requests finish.
+        collect_every_s: seconds from one collection of unneeded blobs to the next; 0: never.
+        grace_s: seconds that a stopping server gives its requests to finish.
     """
 
     access: Access = field(default_factory=Access)

@@ -215,14 +215,14 @@ class OpenUpload:
         """
         try:
             if self.hash.name == digest.algorithm and self.hashed == self.offset:
-                found = self.hash.hexdigest()
+                hexdigest = self.hash.hexdigest()
             else:
-                found = self._read_again(digest.algorithm)
-            if found != digest.hex:
+                hexdigest = self._read_again(digest.algorithm)
+            if hexdigest != digest.hex:
                 raise Refusal(
                     400,
                     Code.DIGEST_INVALID,
-                    f"got {digest.algorithm}:{found} in {self.offset} bytes, not {digest}",
+                    f"got {digest.algorithm}:{hexdigest} in {self.offset} bytes, not {digest}",
                 )
             with self._store.leases.create() as lease:
                 self._store.blobs.adopt(self._path, digest, self.offset, lease)

@@ -39,14 +39,14 @@ class Issuer:
 
     Attributes:
         secret: only the store's owner has it.
-        service: what the tokens are for, as challenges say it.
+        service: the audience of the tokens, as challenges state it.
     """
 
     secret: bytes
     service: str
 
     def issue(self, user: str, access: Sequence[Grant], now: float) -> str:
-        """Return a token that lets *user* do what *access* says, until `LIFETIME_S` from *now*."""
+        """Return a token with *access* for *user*, good until `LIFETIME_S` from *now*."""
         claims = {
             "iss": self.service,
             "aud": self.service,
@@ -63,12 +63,12 @@ class Issuer:
         return f"{signed}.{_encoded(self._signature(signed.encode()))}"
 
     def terms(self, now: float) -> dict[str, Any]:
-        """Return how long a token of *now* holds, as its answer says it."""
+        """Return the lifetime of a token of *now*, as its answer states it."""
         issued = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"expires_in": LIFETIME_S, "issued_at": issued}
 
     def caller(self, token: str, now: float) -> Caller:
-        """Return whose token it is, and what it lets do.
+        """Return the caller that a token names, with the rights that it gives.
 
         Raises:
             BadToken: forged, for another service, or not valid now.
@@ -108,7 +108,7 @@ def unpacked(token: str) -> Unpacked:
 
 
 def caller_of(claims: Mapping[str, Any], issuer: str, service: str, now: float) -> Caller:
-    """Return what verified claims say.
+    """Return the caller whom verified claims describe.
 
     Raises:
         BadToken: for another service, or not valid now.
@@ -134,21 +134,21 @@ def caller_of(claims: Mapping[str, Any], issuer: str, service: str, now: float) 
     return Caller(str(claims.get("sub") or ""), frozenset(granted), catalog)
 
 
-def wanted(scopes: Iterable[str]) -> list[Grant]:
+def requested_grants(scopes: Iterable[str]) -> list[Grant]:
     """Read the scopes of a request for a token; what cannot be one is passed over."""
-    found: list[Grant] = []
+    grants: list[Grant] = []
     for text in " ".join(scopes).split()[:_MOST_SCOPES]:
         kind, _, rest = text.partition(":")
         name, _, actions = rest.rpartition(":")
         kind = kind.partition("(")[0]
         if (kind, name) == _CATALOG or (kind == "repository" and is_name(name)):
-            found.append((kind, name, tuple(dict.fromkeys(actions.split(",")))))
-    return found
+            grants.append((kind, name, tuple(dict.fromkeys(actions.split(",")))))
+    return grants
 
 
 def granted(access: Access, user: str, scopes: Sequence[Grant]) -> list[Grant]:
     """Return those actions of *scopes* that *user* may do; less than was asked for is no error."""
-    found: list[Grant] = []
+    grants: list[Grant] = []
     for kind, name, actions in scopes:
         if kind == "registry":
             kept = tuple(action for action in actions if action == "*" and access.lists(user))
@@ -158,8 +158,8 @@ def granted(access: Access, user: str, scopes: Sequence[Grant]) -> list[Grant]:
                 for action in Action
                 if ({action, "*"} & set(actions)) and access.allows(user, name, action)
             )
-        found.append((kind, name, kept))
-    return found
+        grants.append((kind, name, kept))
+    return grants
 
 
 def _packed(value: object) -> str:

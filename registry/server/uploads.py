@@ -13,9 +13,9 @@ from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
 from pybuild.registry.client.samestore import PROOF
 from pybuild.registry.server import ranges
-from pybuild.registry.server.asked import Asked
 from pybuild.registry.server.blobs import location
 from pybuild.registry.server.body import pieces, too_large
+from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, parse_digest
@@ -24,26 +24,26 @@ from pybuild.registry.server.spool import OpenUpload
 _ALGORITHMS = ("sha256", "sha512")
 
 
-async def begin(asked: Asked) -> web.StreamResponse:
+async def begin(exchange: Exchange) -> web.StreamResponse:
     """Answer POST: mount a blob, take it whole, or begin an upload."""
-    call, query, spool = asked.call, asked.request.query, asked.hosting.spool
+    call, query, spool = exchange.call, exchange.request.query, exchange.hosting.spool
     if "mount" in query:
         digest = parse_digest(query["mount"])
-        if await asyncio.to_thread(_link, asked, digest):
+        if await asyncio.to_thread(_link, exchange, digest):
             return _created(call.name, digest)
-        if await asyncio.to_thread(_mount, asked, query.get("from", ""), digest):
+        if await asyncio.to_thread(_mount, exchange, query.get("from", ""), digest):
             return _created(call.name, digest)
     algorithm = query.get("digest-algorithm", "sha256")
     whole = parse_digest(query["digest"]) if "digest" in query else None
     if algorithm not in _ALGORITHMS:
         raise Refusal(400, Code.DIGEST_INVALID, f'digest algorithm "{algorithm[:50]}" is not known')
-    repository = asked.repository
+    repository = exchange.repository
     algorithm = whole.algorithm if whole else algorithm
     id = await asyncio.to_thread(spool.begin, repository, algorithm)
     if whole is None:
         return web.Response(status=202, headers=_progress(call.name, id, 0))
     try:
-        return await _end(asked, id, whole)
+        return await _end(exchange, id, whole)
     except BaseException:
         # The client never learned the id, so nobody can go on from here.
         try:
@@ -53,77 +53,77 @@ async def begin(asked: Asked) -> web.StreamResponse:
         raise
 
 
-def _link(asked: Asked, digest: Digest) -> bool:
+def _link(exchange: Exchange, digest: Digest) -> bool:
     """Link a blob of the store for a caller who proves to have the same store."""
-    given = asked.request.headers.get(PROOF, "")
-    hosting, name = asked.hosting, asked.call.name
+    given = exchange.request.headers.get(PROOF, "")
+    hosting, name = exchange.hosting, exchange.call.name
     # Bytes: only those may be compared so where somebody may send anything.
     if not hmac.compare_digest(given.encode(), proof(hosting.key, name, digest).encode()):
         return False
     try:
         with hosting.store.leases.create() as lease:
             lease.add("blob", digest)
-            asked.repository.link_blob(digest)
+            exchange.repository.link_blob(digest)
     except BlobMissing:
         return False
     hosting.metrics.linked["store",] += 1
     return True
 
 
-def _mount(asked: Asked, source: str, digest: Digest) -> bool:
+def _mount(exchange: Exchange, source: str, digest: Digest) -> bool:
     """Link a blob that another repository has, if the caller may have it from there."""
-    repositories = asked.hosting.store.repositories
-    access = asked.hosting.settings.access
+    repositories = exchange.hosting.store.repositories
+    access = exchange.hosting.settings.access
     names = [source] if source else repositories.names()
     for name in names:
-        if not is_name(name) or not access.permits(asked.caller, name, Action.PULL):
+        if not is_name(name) or not access.permits(exchange.caller, name, Action.PULL):
             continue
         if repositories[name].has_blob(digest):
             try:
-                asked.repository.link_blob(digest)
+                exchange.repository.link_blob(digest)
             except BlobMissing:
                 return False
-            asked.hosting.metrics.linked["mount",] += 1
+            exchange.hosting.metrics.linked["mount",] += 1
             return True
     return False
 
 
-async def status(asked: Asked) -> web.StreamResponse:
+async def status(exchange: Exchange) -> web.StreamResponse:
     """Answer GET: how far it has come."""
-    call = asked.call
-    offset = await asyncio.to_thread(asked.hosting.spool.reached, call.id, asked.repository)
+    call = exchange.call
+    offset = await asyncio.to_thread(exchange.hosting.spool.reached, call.id, exchange.repository)
     return web.Response(status=204, headers=_progress(call.name, call.id, offset))
 
 
-async def append(asked: Asked) -> web.StreamResponse:
+async def append(exchange: Exchange) -> web.StreamResponse:
     """Answer PATCH: the next chunk."""
-    hosting, call = asked.hosting, asked.call
+    hosting, call = exchange.hosting, exchange.call
     async with hosting.transfer():
-        with hosting.spool.open(call.id, asked.repository) as upload:
-            await _take(hosting, upload, asked.request)
+        with hosting.spool.open(call.id, exchange.repository) as upload:
+            await _take(hosting, upload, exchange.request)
             offset = upload.offset
     return web.Response(status=202, headers=_progress(call.name, call.id, offset))
 
 
-async def finish(asked: Asked) -> web.StreamResponse:
-    """Answer PUT: the last chunk, if there is one, and what all of it must be."""
-    query = asked.request.query
+async def finish(exchange: Exchange) -> web.StreamResponse:
+    """Answer PUT: the last chunk, if there is one, and the digest of the whole."""
+    query = exchange.request.query
     if "digest" not in query:
         raise Refusal(400, Code.DIGEST_INVALID, "the query parameter digest is missing")
-    return await _end(asked, asked.call.id, parse_digest(query["digest"]))
+    return await _end(exchange, exchange.call.id, parse_digest(query["digest"]))
 
 
-async def cancel(asked: Asked) -> web.StreamResponse:
+async def cancel(exchange: Exchange) -> web.StreamResponse:
     """Answer DELETE."""
-    await asyncio.to_thread(asked.hosting.spool.cancel, asked.call.id, asked.repository)
+    await asyncio.to_thread(exchange.hosting.spool.cancel, exchange.call.id, exchange.repository)
     return web.Response(status=204)
 
 
-async def _end(asked: Asked, id: str, digest: Digest) -> web.StreamResponse:
-    hosting, repository = asked.hosting, asked.repository
+async def _end(exchange: Exchange, id: str, digest: Digest) -> web.StreamResponse:
+    hosting, repository = exchange.hosting, exchange.repository
     async with hosting.transfer():
         with hosting.spool.open(id, repository) as upload:
-            await _take(hosting, upload, asked.request)
+            await _take(hosting, upload, exchange.request)
             # Not to be interrupted: a thread that renames cannot be called back.
             await asyncio.shield(asyncio.to_thread(upload.commit, repository, digest))
     return _created(repository.name, digest)

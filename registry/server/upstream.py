@@ -23,7 +23,7 @@ from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import UnresolvedImage
-from pybuild.registry.server import pushed
+from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.download import Download
 from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
@@ -63,7 +63,7 @@ class Upstreams:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Give up what is on its way."""
+        """Give up the downloads that are on their way."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -87,7 +87,7 @@ class Upstreams:
         return self.find(name) is not None or self._store.repositories[name].exists()
 
     def find(self, name: str) -> Remote | None:
-        """Return what the repository *name* caches; None if it is one of ours."""
+        """Return the remote repository that *name* caches; None if it is one of ours."""
         for upstream in self._upstreams:
             path = name.removeprefix(upstream.prefix + "/")
             if path != name:
@@ -143,12 +143,12 @@ class Upstreams:
         if here is not None and (await self._client.resolve(reference)).digest == here:
             self._count(remote, "same")
             return
-        found, data = await self._client.manifest(reference)
-        _, entry = pushed.read(data, found.media_type, found.digest)
+        descriptor, data = await self._client.manifest(reference)
+        _, entry = pushedmanifest.read(data, descriptor.media_type, descriptor.digest)
 
         def keep() -> None:
             with self._store.leases.create() as lease:
-                with self._store.blobs.writer(found.digest, len(data), lease=lease) as writer:
+                with self._store.blobs.writer(descriptor.digest, len(data), lease=lease) as writer:
                     writer.write(data)
                     writer.commit()
                 remote.local.put_manifest(entry, [reference.tag] if reference.tag else [])
@@ -169,7 +169,7 @@ class Upstreams:
         remote, digest = self.find(call.name), call.digest
         if remote is None or digest is None:
             return None
-        descriptor = await asyncio.to_thread(self._wanted, remote.local, digest)
+        descriptor = await asyncio.to_thread(self._missing_blob, remote.local, digest)
         if descriptor is None:
             return None
         key = (call.name, digest)
@@ -181,8 +181,8 @@ class Upstreams:
             task.add_done_callback(self._tasks.discard)
         return download
 
-    def _wanted(self, local: Repository, digest: Digest) -> Descriptor | None:
-        """Return what a blob that is to be fetched must be; None if it need or may not be."""
+    def _missing_blob(self, local: Repository, digest: Digest) -> Descriptor | None:
+        """Return the descriptor of a blob that is to be fetched; None if it need or may not be."""
         if local.has_blob(digest):
             return None
         for manifest in local.manifests():
@@ -198,7 +198,7 @@ class Upstreams:
         return None
 
     def _unless_stored(self, local: Repository, descriptor: Descriptor) -> Descriptor | None:
-        """Link what the builder has pulled already."""
+        """Link a blob that the builder has pulled already; return *descriptor* if it has not."""
         with self._store.leases.create() as lease:
             lease.add("blob", descriptor.digest)
             if not self._store.blobs.holds(descriptor):
@@ -238,7 +238,7 @@ class Upstreams:
 
 
 def _here(local: Repository, call: Call) -> Digest | None:
-    """Return the digest of what is cached for *call*."""
+    """Return the digest of the manifest that is cached for *call*."""
     digest = call.digest
     if digest is None:
         named = local.tag(call.tag)

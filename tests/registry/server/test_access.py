@@ -15,7 +15,7 @@ from pybuild.model.errors import UsageError
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Caller, Rule
 from pybuild.registry.server.htpasswd import Htpasswd, parse
 from pybuild.registry.server.routes import Action
-from pybuild.registry.server.tokens import BadToken, Issuer, granted, wanted
+from pybuild.registry.server.tokens import BadToken, Issuer, granted, requested_grants
 
 PULL, PUSH, DELETE = Action.PULL, Action.PUSH, Action.DELETE
 TEAM = Access(
@@ -179,13 +179,15 @@ def test_a_token_of_somebody_else_is_refused(token: str) -> None:
 
 
 def test_scopes_are_read_and_what_is_none_is_passed_over() -> None:
-    assert wanted(
+    assert requested_grants(
         ["repository:a/b:pull,push registry:catalog:*", "repository:../x:pull", "x", "repository:a"]
     ) == [("repository", "a/b", ("pull", "push")), ("registry", "catalog", ("*",))]
 
 
 def test_of_what_is_asked_for_is_granted_what_may_be() -> None:
-    scopes = wanted(["repository:public/a:pull,push repository:team/x:* registry:catalog:*"])
+    scopes = requested_grants(
+        ["repository:public/a:pull,push repository:team/x:* registry:catalog:*"]
+    )
     assert granted(TEAM, "", scopes) == [
         ("repository", "public/a", ("pull",)),
         ("repository", "team/x", ()),

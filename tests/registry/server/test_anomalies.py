@@ -19,7 +19,7 @@ from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
-from pybuild.registry.server import pushed
+from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.collection import collect
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.ranges import chunk_of
@@ -223,8 +223,8 @@ documents = st.dictionaries(
 def test_any_json_is_a_manifest_or_refused(document: Any, content_type: str) -> None:
     data = json.dumps(document).encode()
     try:
-        read, entry = pushed.read(data, content_type, None)
-        pushed.check_content(read, lambda digest: None, lambda digest: None)
+        read, entry = pushedmanifest.read(data, content_type, None)
+        pushedmanifest.check_content(read, lambda digest: None, lambda digest: None)
     except Refusal as refusal:
         assert refusal.status == 400
         assert json.loads(refusal.body)["errors"]

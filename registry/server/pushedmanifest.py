@@ -1,4 +1,4 @@
-"""What a pushed manifest must be before it is believed; pure but for the questions it asks."""
+"""Checks of a pushed manifest, before it is believed; pure but for its questions about sizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(data: bytes, content_type: str, expected: Digest | None) -> tuple[Manif
 
 
 def artifact_type(document: Manifest | Index) -> str:
-    """Return what kind of artifact a list of referrers says it is [end-12a]."""
+    """Return the kind of artifact that a list of referrers shows for it [end-12a]."""
     if isinstance(document, Manifest):
         return document.artifact_type or document.config.media_type
     stated = document.raw.get("artifactType")

@@ -1,4 +1,4 @@
-"""One request with all that its handler needs."""
+"""One exchange: a request with all that its handler needs for an answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pybuild.registry.server.routes import Call
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was understood, of a caller who may."""
+class Exchange:
+    """A request that was understood, of a caller who has the right to it."""
 
     hosting: Hosting
     call: Call
@@ -34,4 +34,4 @@ class Asked:
         return self.call.digest
 
 
-Handler = Callable[[Asked], Awaitable[web.StreamResponse]]
+Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
