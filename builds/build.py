@@ -30,7 +30,7 @@ from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
-from pybuild.remotecache.session import enter_caching
+from pybuild.remotecache.session import enter_cache_session
 
 if TYPE_CHECKING:
     from pybuild.builds.attested import Attestor, Describe
@@ -121,18 +121,20 @@ async def _build(
             stack.callback(engine.store.forget_memos)
         async with runner:
             targets = [one.result for one in prepared.lowered]
-            caching = await enter_caching(engine, request.cache_from, request.cache_to, stack, emit)
-            imports += caching.imports
+            cache_session = await enter_cache_session(
+                engine, request.cache_from, request.cache_to, stack, emit
+            )
+            imports += cache_session.imports
             solution = await solve(
                 engine,
                 targets,
                 runner,
                 named_only(watch),
                 whole=is_delivered(request.outputs),
-                progress=caching.follow(targets),
+                progress=cache_session.follow(targets),
                 missed=importing_ahead(request.outputs, account.missed),
             )
-            inline = await caching.inline([solution], targets)
+            inline = await cache_session.inline([solution], targets)
             built = _results_of(request, prepared.lowered, solution, inline)
             attestor: Attestor | None = None
             if request.attestations:
@@ -143,7 +145,7 @@ async def _build(
             exported = await export_all(engine, request.outputs, request.tags, built, origin, emit)
             if attestor is not None:
                 exported = exported.telling(await attestor.metadata(os.environ))
-            cache = await caching.export([solution], targets, emit)
+            cache = await cache_session.export([solution], targets, emit)
             if cache is not None:
                 exported = exported.telling({"cache.manifest": cache.to_json()})
     if engine.settings.durable:

@@ -1,7 +1,7 @@
-"""Says that a step is done when the next builder would find its result, and not before [CCH-10].
+"""Announces a step as done when the next builder would find its result, not before [CCH-10].
 
-What stands on the step goes on meanwhile; only people and clients wait, and nobody for nothing:
-what will not be carried is announced at once.
+The steps above it go on meanwhile; only people and clients wait, and nobody for nothing: a step
+whose result will not be carried is announced at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TITLE = "carrying to the cache"
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A vertex that is done, and that nobody was told of.
+    """A vertex that is done, and not announced yet.
 
     Attributes:
-        key: what its result is found under; None before anybody looked.
+        key: its result's; None before anybody looked.
     """
 
     vertex: Vertex
@@ -33,10 +33,10 @@ class Held:
 
 
 class Announcements:
-    """Keeps back that vertices are done.
+    """Keeps back the news that vertices are done.
 
     Args:
-        carried: returns how many bytes the result of a key took to where others find it, None as
+        carried: returns the bytes of a key's result that went to where others find it, None as
             long as it is not there.
     """
 
@@ -46,51 +46,51 @@ class Announcements:
         self._held: list[Held] = []
 
     def hold(self, vertex: Vertex, event: Event, emit: Emit) -> None:
-        """Take what is to be said; the `Announce` of a build that is carried."""
+        """Take an event that is to be announced; the `Announce` of a build that is carried."""
         self._held.append(Held(vertex, event, emit))
 
     def unseen(self) -> list[Held]:
-        """Return what nobody has looked up; a look begun before this call does not show it."""
-        return [one for one in self._held if one.key is None]
+        """Return the vertices that are not looked up yet; only a look begun after this shows them."""
+        return [held for held in self._held if held.key is None]
 
     def sort(
         self, looked_for: Iterable[Held], known: Iterable[Known], carried: Collection[Digest]
     ) -> None:
-        """Note what is among the *carried* keys, and announce the rest."""
-        for one in looked_for:
-            keys = (solved.key(one.vertex) for solved in known)
-            one.key = next((key for key in keys if key in carried), None)
-            if one.key is not None:
-                self._tell(one, 0, done=False)
+        """Note the vertices whose keys are *carried*, and announce the rest."""
+        for held in looked_for:
+            keys = (solved.key(held.vertex) for solved in known)
+            held.key = next((key for key in keys if key in carried), None)
+            if held.key is not None:
+                self._tell(held, 0, done=False)
             else:
-                self._announce(one)
+                self._announce(held)
 
     def settle(self) -> None:
-        """Announce what has been carried."""
-        for one in list(self._held):
-            size = None if one.key is None else self._carried(one.key)
+        """Announce the vertices whose results have been carried."""
+        for held in list(self._held):
+            size = None if held.key is None else self._carried(held.key)
             if size is not None:
                 if size:  # or it is a base image's, which is where it came from
-                    self._tell(one, size, done=True)
-                self._announce(one)
+                    self._tell(held, size, done=True)
+                self._announce(held)
 
     def release(self) -> None:
-        """Announce all: nothing is carried any more, and what was not has been told of."""
+        """Announce all: nothing is carried any more."""
         self.settle()
-        for one in list(self._held):
-            self._announce(one)
+        for held in list(self._held):
+            self._announce(held)
 
-    def _announce(self, one: Held) -> None:
-        self._held.remove(one)
-        one.emit(one.event)
+    def _announce(self, held: Held) -> None:
+        self._held.remove(held)
+        held.emit(held.event)
 
-    def _tell(self, one: Held, size: int, *, done: bool) -> None:
+    def _tell(self, held: Held, size: int, *, done: bool) -> None:
         event = VertexProgress(
-            vertex=one.vertex.digest,
+            vertex=held.vertex.digest,
             id=_TITLE,
             current=size,
             total=size,
             done=done,
             time=self._clock.now(),
         )
-        one.emit(event)
+        held.emit(event)

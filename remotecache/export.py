@@ -1,4 +1,4 @@
-"""Writes the cache of a build to where others find it [CCH-10, CCH-11]."""
+"""Writes the cache of a build to its targets, where others find it [CCH-10, CCH-11]."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from pybuild.remotecache.place import CacheTarget
 from pybuild.remotecache.places.directory import DirectoryCache
 from pybuild.remotecache.places.registry import RegistryCache
 from pybuild.remotecache.results import StepResult, within
-from pybuild.remotecache.writer import CacheWriter, told
+from pybuild.remotecache.writer import CacheWriter, export_error
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.remotecache.reader import Memo
 
 
-def target_of(engine: Engine, wanted: CacheTo) -> CacheTarget:
-    """Return where an export is written, on this machine's side."""
-    if wanted.ref is not None:
-        return RegistryCache(engine, wanted.ref, needed=not wanted.ignore_error)
-    if wanted.s3 is not None:
+def target_of(engine: Engine, cache_to: CacheTo) -> CacheTarget:
+    """Return the target of an export, on this machine's side."""
+    if cache_to.ref is not None:
+        return RegistryCache(engine, cache_to.ref, needed=not cache_to.ignore_error)
+    if cache_to.s3 is not None:
         from pybuild.remotecache.places.s3 import S3Cache
 
-        return S3Cache(engine, wanted.s3)
-    return DirectoryCache(engine, wanted.dest, wanted.tag)
+        return S3Cache(engine, cache_to.s3)
+    return DirectoryCache(engine, cache_to.dest, cache_to.tag)
 
 
 async def usable_targets(
-    engine: Engine, wanted: Sequence[CacheTo], emit: Emit
+    engine: Engine, exports: Sequence[CacheTo], emit: Emit
 ) -> list[tuple[CacheTo, CacheTarget]]:
-    """Return where exports are written; inline ones are in the image.
+    """Return the targets of *exports*; inline ones are in the image.
 
     Raises:
         PybuildError: a place cannot be written, and that is not to be ignored.
     """
     usable: list[tuple[CacheTo, CacheTarget]] = []
-    for one in wanted:
-        if one.type == "inline":
+    for cache_to in exports:
+        if cache_to.type == "inline":
             continue
-        target = target_of(engine, one)
+        target = target_of(engine, cache_to)
         try:
             await target.check()
         except PybuildError as error:
-            if not one.ignore_error:
+            if not cache_to.ignore_error:
                 raise
             emit(BuildWarning(message=f"the cache will not be exported: {error.message}"))
         else:
-            usable.append((one, target))
+            usable.append((cache_to, target))
     return usable
 
 
-def writer_of(engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> CacheWriter:
-    """Return what writes there; nobody watches it until it is to hurry."""
+def writer_of(engine: Engine, cache_to: CacheTo, target: CacheTarget, memo: Memo) -> CacheWriter:
+    """Return the writer of one export; its step is shown to nobody until it is to hurry."""
     unseen = InternalStep(Digest.of(b""), _nobody, engine.clock)
-    return CacheWriter(engine, wanted, target, memo, unseen)
+    return CacheWriter(engine, cache_to, target, memo, unseen)
 
 
 async def export_caches(
     engine: Engine,
     writers: Sequence[CacheWriter],
-    found: Sequence[StepResult],
+    results: Sequence[StepResult],
     stacks: Sequence[Sequence[str]],
     emit: Emit,
 ) -> Descriptor | None:
     """Write the cache to every place; return a manifest that others name, else the last one.
 
     Args:
-        found: what is stored of the build's steps.
+        results: the stored results of the build's steps.
         stacks: the deltas of its results, for ``mode=min``.
 
     Raises:
@@ -84,35 +84,35 @@ async def export_caches(
     for writer in writers:
         try:
             async with internal_step(writer.target.title, emit, engine.clock) as step:
-                kept = found if writer.wanted.everything else within(found, stacks)
+                kept = results if writer.cache_to.everything else within(results, stacks)
                 written = await _export(writer, kept, step)
                 if written is not None and not named:
                     made, named = written, writer.target.is_named_elsewhere
         except Exception as error:
-            cause = told(error)
+            cause = export_error(error)
             if not isinstance(cause, PybuildError):
                 raise cause from error
-            cause.message = in_doubt(cause.message, writer.wanted.meant)
-            if not writer.wanted.ignore_error:
+            cause.message = in_doubt(cause.message, writer.cache_to.meant)
+            if not writer.cache_to.ignore_error:
                 raise cause from error
             emit(BuildWarning(message=f"the cache was not exported: {cause.message}"))
     return made
 
 
 async def _export(
-    writer: CacheWriter, found: Sequence[StepResult], step: InternalStep
+    writer: CacheWriter, results: Sequence[StepResult], step: InternalStep
 ) -> Descriptor | None:
     writer.hurry(step)
-    await writer.send_all(found)
+    await writer.send_all(results)
     step.transfer("preparing build cache for export", 0, 0, done=True)
-    made = await writer.publish(found)
+    made = await writer.publish(results)
     if made is None:
         step.say("skipping cache export for empty result")
     else:
-        await writer.confirm(found)
+        await writer.confirm(results)
         await writer.collect()
     return made
 
 
 def _nobody(_event: Event) -> None:
-    """What goes on behind the build is not shown."""
+    """Take an event of the work behind the build, which is not shown."""

@@ -1,4 +1,4 @@
-"""Reads the caches that a build starts from; what is wrong with one fails no build [CCH-12]."""
+"""Reads the caches that a build starts from; a fault of one fails no build [CCH-12]."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PATIENCE_S = 30.0
 """A source that says nothing for so long is done without."""
 
 
-def source_of(engine: Engine, wanted: CacheFrom) -> CacheSource:
-    """Return where a source is read, on this machine's side."""
-    if wanted.ref is not None:
-        return RegistryCache(engine, wanted.ref)
-    if wanted.s3 is not None:
+def source_of(engine: Engine, cache_from: CacheFrom) -> CacheSource:
+    """Return the source of an import, on this machine's side."""
+    if cache_from.ref is not None:
+        return RegistryCache(engine, cache_from.ref)
+    if cache_from.s3 is not None:
         from pybuild.remotecache.places.s3 import S3Cache
 
-        return S3Cache(engine, wanted.s3)
-    return DirectoryCache(engine, wanted.src, wanted.tag, wanted.digest)
+        return S3Cache(engine, cache_from.s3)
+    return DirectoryCache(engine, cache_from.src, cache_from.tag, cache_from.digest)
 
 
 async def import_caches(
@@ -39,8 +39,8 @@ async def import_caches(
 ) -> list[ImportedCache]:
     """Read all sources at once; return those that could be read, in their order."""
 
-    async def one(wanted: CacheFrom, source: CacheSource) -> ImportedCache | None:
-        name = str(wanted)
+    async def one(cache_from: CacheFrom, source: CacheSource) -> ImportedCache | None:
+        name = str(cache_from)
         title = f"importing cache manifest from {name}"
         async with internal_step(title, emit, engine.clock) as step:
             try:
@@ -51,12 +51,14 @@ async def import_caches(
                 text = cause.message if isinstance(cause, PybuildError) else str(cause)
                 text = text or f"no answer in {_PATIENCE_S:.0f} s"
                 step.say(f"not imported: {text}")
-                if not (wanted.may_be_empty and isinstance(cause, UserError)):
-                    said = in_doubt(f"cannot import the cache from {name}: {text}", wanted.meant)
+                if not (cache_from.may_be_empty and isinstance(cause, UserError)):
+                    said = in_doubt(
+                        f"cannot import the cache from {name}: {text}", cache_from.meant
+                    )
                     emit(BuildWarning(message=said))
                 return None
             step.say(f"{len(contents.results)} results in {len(contents.layers)} layers")
             return ImportedCache(engine.store, name, contents, source.place)
 
-    found = await asyncio.gather(*(one(wanted, source) for wanted, source in sources))
-    return [cache for cache in found if cache is not None]
+    caches = await asyncio.gather(*(one(cache_from, source) for cache_from, source in sources))
+    return [cache for cache in caches if cache is not None]

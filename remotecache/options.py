@@ -1,4 +1,4 @@
-"""Where a build's cache goes to and comes from: ``--cache-to`` and ``--cache-from`` [CCH]."""
+"""The targets and sources of a build's cache: ``--cache-to`` and ``--cache-from`` [CCH]."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FROM = {
     "local": frozenset(("src", "tag", "digest")),
     "s3": SOURCE,
 }
-# What BuildKit has besides; naming the default is no harm.
+# Further attributes of BuildKit; naming the default is no harm.
 _UNSUPPORTED = frozenset(("registry.insecure", "reset"))
 
 
@@ -43,10 +43,10 @@ class CacheTo:
         type: ``registry``, ``local``, ``s3`` or ``inline``.
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
-        merge: what others have put there stays, within *retention*.
+        merge: the results of others stay there, within *retention*.
         force_compression: also of layers that another cache has in another one.
         image_manifest: the cache is an image manifest; otherwise an index.
-        meant: how to write the directory here that is called like the reference, if there is one.
+        meant: the option for the directory here that has the reference's name, if there is one.
         attrs: as they were given, for a build server.
     """
 
@@ -95,13 +95,13 @@ class CacheFrom:
 
 
 def in_doubt(text: str, meant: str) -> str:
-    """Add to what is wrong with a place that perhaps a directory was meant."""
+    """Add to an error *text* about a place that perhaps a directory was meant."""
     return f"{text} (did you mean {meant}?)" if meant else text
 
 
 @contextmanager
 def doubting(meant: str) -> Generator[None]:
-    """Say the same of a reference that is none."""
+    """Add the same to errors about a text that is no reference."""
     try:
         yield
     except UsageError as error:
@@ -113,7 +113,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
     """Read the attributes of an export.
 
     Args:
-        strict: refuse what would be ignored.
+        strict: refuse attributes that would be ignored.
 
     Raises:
         UsageError: a type or an attribute that there is not, or a wrong value.

@@ -1,4 +1,4 @@
-"""What a place that holds a build's cache has to offer: to be read from, and written to [CCH]."""
+"""The protocol of a place that holds a build's cache: to be read from, and written to [CCH]."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 
 
-class Anything(Enum):
-    """Stands for whatever is there."""
+class AnyContent(Enum):
+    """Stands for any content."""
 
-    ANYTHING = "anything"
+    ANY = "any"
 
 
-ANYTHING = Anything.ANYTHING
+ANY_CONTENT = AnyContent.ANY
 # Of a file that is not there, or is none; any other error says nothing about what it holds.
 _BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
-Over = Digest | Anything | None
+Expected = Digest | AnyContent | None
+"""The digest that is named at a place before a write; None: nothing is."""
 
 
 class CacheSource(Protocol):
-    """Where a cache is read; all bytes that it gives are what their digests say."""
+    """A source of a cache; all bytes that it gives have the digests that they are asked by."""
 
     @property
     def place(self) -> Mapping[str, str]:
-        """What the record of a layer that comes from here says of it."""
+        """The place, in the words of the records of its layers."""
         ...
 
     async def root(self) -> tuple[Descriptor, bytes]:
@@ -47,16 +48,16 @@ class CacheSource(Protocol):
 
 
 class CacheTarget(Protocol):
-    """Where a cache is written."""
+    """A target for a cache."""
 
     @property
     def title(self) -> str:
-        """How people know the step."""
+        """The step's name for people."""
         ...
 
     @property
     def is_named_elsewhere(self) -> bool:
-        """Whether somebody else names what is written, and has to be told its manifest."""
+        """Whether somebody else names the cache, and needs its manifest for that."""
         ...
 
     @property
@@ -75,7 +76,7 @@ class CacheTarget(Protocol):
         ...
 
     async def check(self) -> None:
-        """Look whether it can be written, as far as that costs next to nothing.
+        """Check that it can be written, as far as that costs next to nothing.
 
         Raises:
             PybuildError: it cannot.
@@ -91,21 +92,21 @@ class CacheTarget(Protocol):
         ...
 
     async def named(self) -> Descriptor | None:
-        """Return what is named there now, as `CacheSource.read` takes it."""
+        """Return the descriptor that is named there now, as `CacheSource.read` takes it."""
         ...
 
-    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
         """Let the cache be found, now that all its blobs are there.
 
         Args:
-            over: the digest of what is named there now, or nothing.
+            expected: the digest that is named there now; None: nothing is.
 
-        Returns whether it was so; nothing is lost if not.
+        Returns False, with nothing lost, if something else was.
         """
         ...
 
     async def collect(self, max_age_s: float) -> int:
-        """Delete what nobody needs, where that is ours to do; return how many objects went.
+        """Delete unneeded objects, where that is ours to do; return their number.
 
         Args:
             max_age_s: a name that nobody has written for so long is not needed.
@@ -114,7 +115,7 @@ class CacheTarget(Protocol):
 
 
 def is_passing(error: PybuildError) -> bool:
-    """Tell whether something may be there that just cannot be read at present."""
+    """Tell whether the fault may pass: a cache may be there that cannot be read at present."""
     from pybuild.registry.client.faults import ContentFault
 
     if isinstance(error, ContentFault):

@@ -1,6 +1,6 @@
-"""Names what a cache holds, so that others find it: the small documents over the layers [CCH-11].
+"""Names a cache's results, so that others find them: the small documents over the layers [CCH-11].
 
-Many may write to one place at once. Each reads what is named there, adds its own and writes the
+Many may write to one place at once. Each reads the results named there, adds its own and writes the
 whole, unless somebody else wrote in between: then it reads again. So nobody's results are lost,
 and every document that is there at any time is complete by itself.
 """
@@ -19,7 +19,7 @@ from pybuild.image.cacheformat.merge import merged
 from pybuild.image.manifest import build_index, build_manifest, docker_layer_type
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.errors import EnvironmentFault, PybuildError
-from pybuild.remotecache.place import ANYTHING, is_passing
+from pybuild.remotecache.place import ANY_CONTENT, is_passing
 from pybuild.remotecache.reader import Memo, read_cache
 
 if TYPE_CHECKING:
@@ -37,22 +37,22 @@ class Publisher:
     """Writes the documents of one place.
 
     Attributes:
-        has_written: whether there was anything new to name.
+        has_written: whether a new document was written.
     """
 
-    def __init__(self, engine: Engine, wanted: CacheTo, target: CacheTarget, memo: Memo) -> None:
+    def __init__(self, engine: Engine, cache_to: CacheTo, target: CacheTarget, memo: Memo) -> None:
         self._engine = engine
         self._memo = memo
-        self._wanted = wanted
+        self._cache_to = cache_to
         self._target = target
-        self._merges = wanted.merge and target.shared is not None
+        self._merges = cache_to.merge and target.shared is not None
         self._there = CacheContents()
         self._named: Descriptor | None = None
         self.has_written = False
         self._took_s = 0.0
 
     async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
-        """Name *mine*, whose layers are there, beside what others have named.
+        """Name *mine*, whose layers are there, beside the results that others have named.
 
         Raises:
             PybuildError: it cannot be.
@@ -68,8 +68,8 @@ class Publisher:
     async def confirm(self, mine: CacheContents, step: InternalStep) -> None:
         """See that *mine* stays named where two writers can miss each other; once, at the end.
 
-        Whoever looked before we wrote and writes after it does so within a pause that is made of
-        how long our own writing took.
+        A writer that looked before we wrote, and writes after it, does so within a pause that is
+        measured by the time of our own write.
 
         Raises:
             PybuildError: as `publish`.
@@ -83,9 +83,10 @@ class Publisher:
                 return
 
     async def _look(self) -> None:
-        """Read what is named there, if it is not what we know already.
+        """Read the cache that is named there, if we do not know it already.
 
-        What is broken or no cache is written over; what just cannot be read at present is not.
+        A broken one, or one that is no cache, is written over; one that just cannot be read at
+        present is not.
         """
         source = self._target.shared
         if not self._merges or source is None:
@@ -103,11 +104,11 @@ class Publisher:
         self._named = named
 
     async def _write(self, mine: CacheContents, step: InternalStep) -> Descriptor | None:
-        """Write what is to be named; None if somebody else has written since we looked."""
+        """Write the documents to be named; None if somebody else has written since we looked."""
         contents = mine
-        if self._wanted.merge:
+        if self._cache_to.merge:
             now = self._engine.clock.now()
-            kept = self._wanted.retention
+            kept = self._cache_to.retention
             contents = await asyncio.to_thread(merged, mine, self._there, kept, now)
         data = await asyncio.to_thread(write_config, contents)
         config, data = await self._stored(CACHE_CONFIG, data)
@@ -122,10 +123,10 @@ class Publisher:
             if made is not config:
                 with step.doing(f"writing config {config.digest}"):
                     await self._target.put(config, step)
-            over = (None if named is None else named.digest) if self._merges else ANYTHING
+            expected = (None if named is None else named.digest) if self._merges else ANY_CONTENT
             began = time.monotonic()
             with step.doing(f"writing {kind} {made.digest}"):
-                is_named = await self._target.finish(made, data, over)
+                is_named = await self._target.finish(made, data, expected)
             self._took_s = time.monotonic() - began
             if not is_named:
                 return None
@@ -143,14 +144,14 @@ class Publisher:
         return Descriptor(media_type, digest, len(data)), data
 
     def _document(self, config: Descriptor, contents: CacheContents) -> tuple[str, str, bytes]:
-        wanted = self._wanted
-        notes = {REF_NAME: wanted.ref.tag or ""} if wanted.ref else {}
+        cache_to = self._cache_to
+        notes = {REF_NAME: cache_to.ref.tag or ""} if cache_to.ref else {}
         layers = list({layer.blob.digest: layer.blob for layer in contents.carried}.values())
-        if wanted.image_manifest:
+        if cache_to.image_manifest:
             data = build_manifest(config, layers, OCI_MANIFEST, annotations=notes)
             return OCI_MANIFEST, "cache image manifest", data
-        media_type = OCI_INDEX if wanted.oci_types else DOCKER_INDEX
-        if not wanted.oci_types:
+        media_type = OCI_INDEX if cache_to.oci_types else DOCKER_INDEX
+        if not cache_to.oci_types:
             layers = [
                 Descriptor(docker_layer_type(one.media_type), one.digest, one.size)
                 for one in layers

@@ -1,4 +1,4 @@
-"""Reads what a place has of a cache, in whichever form it is there [CCH-11, CCH-12]."""
+"""Reads the cache at a place, in any form that it has there [CCH-11, CCH-12]."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_PLATFORMS = 64
 
 
 Memo = dict[Digest, CacheContents]
-"""What was read in this build, by what it hangs from: many a place is read and written."""
+"""The contents read in this build, by their root's digest: many a place is read and written."""
 
 
 async def read_cache(
@@ -43,7 +43,7 @@ async def read_cache(
     """Return all that a source has, be it a cache or images that carry one.
 
     Args:
-        root: what it hangs from, where that is known.
+        root: the cache's root, where that is known.
 
     Raises:
         PybuildError: nothing is there, it carries no cache, or it is broken.
@@ -65,7 +65,7 @@ async def _read_below(source: CacheSource, root: Descriptor, data: bytes) -> Cac
     if isinstance(document, Manifest):
         if document.config.media_type == CACHE_CONFIG:
             return await _read(source, document.config, document.layers)
-        found = [await _inline(source, document)]
+        carried = [await _inline(source, document)]
     else:
         entries = document.manifests
         config = next((e for e in entries if e.media_type == CACHE_CONFIG), None)
@@ -74,8 +74,8 @@ async def _read_below(source: CacheSource, root: Descriptor, data: bytes) -> Cac
         images = [e for e in entries if e.media_type in MANIFEST_TYPES and _is_image(e)]
         if len(images) > _MOST_PLATFORMS:
             raise EnvironmentFault(f"an index of {len(images)} images is too large for a cache")
-        found = await asyncio.gather(*(_of_image(source, entry) for entry in images))
-    inline = [contents for contents in found if contents is not None]
+        carried = await asyncio.gather(*(_of_image(source, entry) for entry in images))
+    inline = [contents for contents in carried if contents is not None]
     if not inline:
         raise EnvironmentFault("it carries no cache")
     return united(inline)
@@ -89,7 +89,7 @@ async def _read(
 
 
 def _carried(contents: CacheContents, blobs: dict[Digest, Descriptor]) -> CacheContents:
-    """Leave out results whose layers are not there; the manifest's word is what was uploaded."""
+    """Leave out results whose layers are not there; the manifest lists the uploaded ones."""
     layers: dict[Digest, CachedLayer] = {}
     for diff_id, layer in contents.layers.items():
         blob = blobs.get(layer.blob.digest)

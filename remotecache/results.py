@@ -1,4 +1,4 @@
-"""Which results of a build its cache is made of, by what its steps are stored under [CCH-10]."""
+"""The results of a build that its cache is made of, by the keys of its steps [CCH-10]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What a key stands for in this store; without deltas a link (`image.cacheformat.config`)."""
+    """The stored result of a key; without deltas a link (`image.cacheformat.config`)."""
 
     key: Digest
     deltas: tuple[str, ...] = ()
@@ -49,15 +49,15 @@ def step_results(
     targets: Sequence[Vertex],
     known: Mapping[Digest, StepResult] | None = None,
 ) -> list[StepResult]:
-    """Return what is stored of *targets* and all below, inputs first. Touches the disk.
+    """Return the stored results of *targets* and all below, inputs first. Touches the disk.
 
     Args:
-        known: what was found before, by key; it is not looked up again.
+        known: earlier findings, by key; they are not looked up again.
 
     Steps without a key, and those whose results are not here and cannot be named otherwise, have
     no part in a cache; nor have local directories [CCH-14].
     """
-    found: list[StepResult] = []
+    collected: list[StepResult] = []
     seen: set[Digest] = set()
     for vertex in walk(*targets):
         if isinstance(vertex.op, LocalSource | ScratchSource):
@@ -68,7 +68,7 @@ def step_results(
                 continue
             if known is not None and key in known:
                 seen.add(key)
-                found.append(known[key])
+                collected.append(known[key])
                 continue
             alias = solution.alias(vertex)
             record = results.load(key)
@@ -78,7 +78,7 @@ def step_results(
             if record is None and alias is None:
                 continue
             seen.add(key)
-            found.append(
+            collected.append(
                 StepResult(
                     key=key,
                     deltas=deltas,
@@ -89,18 +89,18 @@ def step_results(
                     made_of=results.made_of(key),
                 )
             )
-    return found
+    return collected
 
 
-def within(found: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list[StepResult]:
-    """Return what ``mode=min`` keeps: results that are made of one of *stacks*, and links."""
+def within(results: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> list[StepResult]:
+    """Return the results for ``mode=min``: those that are made of one of *stacks*, and links."""
     kept: list[StepResult] = []
-    for one in found:
-        if any(set(one.deltas) <= set(stack) for stack in stacks):
-            kept.append(one)
-        elif one.aliases:
-            kept.append(replace(one, deltas=(), created=0.0, seconds=0.0))
-    return [one for one in kept if one.deltas or one.aliases]
+    for result in results:
+        if any(set(result.deltas) <= set(stack) for stack in stacks):
+            kept.append(result)
+        elif result.aliases:
+            kept.append(replace(result, deltas=(), created=0.0, seconds=0.0))
+    return [result for result in kept if result.deltas or result.aliases]
 
 
 def is_origins(store: Store, delta: str) -> str:
@@ -111,10 +111,10 @@ def is_origins(store: Store, delta: str) -> str:
     return str(facts.get("reference") or "")
 
 
-def inline_text(found: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:
-    """Return what an image with these layers, by delta, says of the cache; empty if it is nothing."""
-    kept = within(found, [list(diff_ids)])
+def inline_text(results: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:
+    """Return the cache in text that an image with these layers, by delta, carries; may be empty."""
+    kept = within(results, [list(diff_ids)])
     if not any(one.deltas for one in kept):
         return ""
-    results = [one.cached([diff_ids[delta] for delta in one.deltas]) for one in kept]
-    return write_inline(CacheContents({}, tuple(results)), list(diff_ids.values()))
+    cached = [one.cached([diff_ids[delta] for delta in one.deltas]) for one in kept]
+    return write_inline(CacheContents({}, tuple(cached)), list(diff_ids.values()))

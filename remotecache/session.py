@@ -1,4 +1,4 @@
-"""What one build has to do with caches, from before it solves to after its outputs [CCH]."""
+"""One build's caches, from before it solves to after its outputs [CCH]."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from pybuild.solver.solution import Progress, Solution
 
 
-class Caching:
-    """Where a build's cache goes to.
+class CacheSession:
+    """The caches of one build: those it has imported, and those it writes.
 
     Args:
         targets: all but those of type inline.
         inline: whether images carry their cache.
-        memo: what was imported.
-        imports: the caches that are looked into.
+        memo: the contents of imported caches, by digest.
+        imports: the imported caches.
     """
 
     def __init__(
@@ -56,16 +56,22 @@ class Caching:
             from pybuild.remotecache.export import writer_of
 
             memo = {} if memo is None else memo
-            self._writers = [writer_of(engine, wanted, target, memo) for wanted, target in targets]
-            early = [one for one in self._writers if one.wanted.everything and one.target.shared]
+            self._writers = [
+                writer_of(engine, cache_to, target, memo) for cache_to, target in targets
+            ]
+            early = [
+                writer
+                for writer in self._writers
+                if writer.cache_to.everything and writer.target.shared
+            ]
             self._carrier = Carrier(engine, early) if early else None
 
     def follow(self, targets: Sequence[Vertex]) -> Progress | None:
-        """Return what is to be told while *targets* are solved; None where nobody wants to know."""
+        """Return the progress listener for a solve of *targets*; None without a remote cache."""
         return None if self._carrier is None else self._carrier.follow(targets)
 
     def leaving(self, emit: Emit) -> Callable[..., Awaitable[None]]:
-        """Return what an `AsyncExitStack` is to call when the build has ended, as it may."""
+        """Return an `AsyncExitStack` callback that saves the cache of a build that ended early."""
 
         async def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
             await self._leave(emit, error)
@@ -73,7 +79,7 @@ class Caching:
         return leave
 
     async def _leave(self, emit: Emit, error: BaseException | None) -> None:
-        """Save what was made, should the build not have come to its end."""
+        """Save the results so far, should the build not have come to its end."""
         try:
             if self._carrier is not None and not self._is_exported:
                 interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
@@ -90,12 +96,15 @@ class Caching:
             return [None] * len(targets)
         from pybuild.remotecache.results import inline_text
 
-        return [partial(inline_text, await self._found(solutions, [target])) for target in targets]
+        return [
+            partial(inline_text, await self._step_results(solutions, [target]))
+            for target in targets
+        ]
 
     async def export(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex], emit: Emit
     ) -> Descriptor | None:
-        """Write the cache to wherever it goes; return its manifest.
+        """Write the cache to all its targets; return its manifest.
 
         Raises:
             PybuildError: it cannot be written, and that is not to be ignored.
@@ -112,15 +121,15 @@ class Caching:
             for solution in solutions
             if (solved := solution.get(target)) is not None and isinstance(solved.result, Snapshot)
         ]
-        found = await self._found(solutions, targets)
-        self._is_exported = True  # or why not is told by then
+        results = await self._step_results(solutions, targets)
+        self._is_exported = True  # or the reason why not is shown by then
         try:
-            return await export_caches(self._engine, self._writers, found, stacks, emit)
+            return await export_caches(self._engine, self._writers, results, stacks, emit)
         finally:
             if self._carrier is not None:
                 self._carrier.end()
 
-    async def _found(
+    async def _step_results(
         self, solutions: Sequence[Solution], targets: Sequence[Vertex]
     ) -> list[StepResult]:
         from pybuild.remotecache.results import step_results
@@ -128,35 +137,35 @@ class Caching:
         return await asyncio.to_thread(step_results, self._engine.results, solutions, targets)
 
 
-async def enter_caching(
+async def enter_cache_session(
     engine: Engine,
     cache_from: Sequence[CacheFrom],
     cache_to: Sequence[CacheTo],
     stack: AsyncExitStack,
     emit: Emit,
-) -> Caching:
-    """Import *cache_from*, to be found until *stack* is left; so is the whole.
+) -> CacheSession:
+    """Import *cache_from*, and open the session; both last until *stack* is left.
 
-    Nothing of it is loaded for a build that has to do with no cache.
+    Nothing of it is loaded for a build without remote caches.
     """
     memo: Memo = {}
     caches: Sequence[ImportedCache] = ()
     if cache_from:
         from pybuild.remotecache.imports import import_caches, source_of
 
-        sources = [(wanted, source_of(engine, wanted)) for wanted in cache_from]
+        sources = [(option, source_of(engine, option)) for option in cache_from]
         caches = await import_caches(engine, sources, memo, emit)
         stack.enter_context(engine.results.importing(caches))
     if not cache_to:
-        return Caching(engine, (), inline=False, imports=caches)
+        return CacheSession(engine, (), inline=False, imports=caches)
     from pybuild.remotecache.export import usable_targets
 
-    caching = Caching(
+    cache_session = CacheSession(
         engine,
         await usable_targets(engine, cache_to, emit),
-        inline=any(wanted.type == "inline" for wanted in cache_to),
+        inline=any(option.type == "inline" for option in cache_to),
         memo=memo,
         imports=caches,
     )
-    stack.push_async_exit(caching.leaving(emit))
-    return caching
+    stack.push_async_exit(cache_session.leaving(emit))
+    return cache_session

@@ -45,28 +45,28 @@ class CacheWriter:
     def __init__(
         self,
         engine: Engine,
-        wanted: CacheTo,
+        cache_to: CacheTo,
         target: CacheTarget,
         memo: Memo,
         step: InternalStep,
     ) -> None:
-        self.wanted = wanted
+        self.cache_to = cache_to
         self.target = target
         self._engine = engine
         self._store = engine.store
         self._step = step
         self._maker = LayerMaker(
-            engine, wanted.compression, wanted.level, force=wanted.force_compression
+            engine, cache_to.compression, cache_to.level, force=cache_to.force_compression
         )
         self._maker.nice = _NICE
         self._places = asyncio.Semaphore(_MEANWHILE)
         self._layers: dict[str, asyncio.Task[CachedLayer | None]] = {}
         self._blobs: dict[Digest, asyncio.Lock] = {}
         self._there: set[Digest] = set()
-        self._publisher = Publisher(engine, wanted, target, memo)
+        self._publisher = Publisher(engine, cache_to, target, memo)
 
     def hurry(self, step: InternalStep) -> None:
-        """Use what the machine has from now on: somebody waits, and watches *step*."""
+        """Use the whole machine from now on: somebody waits, and watches *step*."""
         self._step = step
         self._maker.nice = 0
         for _ in range(_AT_ONCE - _MEANWHILE):
@@ -74,7 +74,7 @@ class CacheWriter:
 
     @property
     def failure(self) -> BaseException | None:
-        """Why nothing of what was tried has come there; None if something has, or is on its way."""
+        """The reason why no layer has come there; None if one has, or is on its way."""
         tried = self._layers.values()
         if not tried or any(not task.done() or task.cancelled() for task in tried):
             return None
@@ -82,7 +82,7 @@ class CacheWriter:
         return errors[0] if None not in errors else None
 
     def send(self, delta: str) -> asyncio.Task[CachedLayer | None]:
-        """Begin to bring a layer there; what failed is tried again.
+        """Begin to bring a layer there; a layer that failed is tried again.
 
         The task returns None if the layer cannot be had any more, from wherever it came.
         """
@@ -91,49 +91,49 @@ class CacheWriter:
             task = self._layers[delta] = asyncio.create_task(self._bring(delta))
         return task
 
-    async def send_all(self, found: Iterable[StepResult]) -> None:
+    async def send_all(self, results: Iterable[StepResult]) -> None:
         """Bring all layers of these results there.
 
         Raises:
             PybuildError: one cannot be; the others are on their way.
         """
-        await asyncio.gather(*(self.send(delta) for delta in _deltas(found)))
+        await asyncio.gather(*(self.send(delta) for delta in _deltas(results)))
 
-    def arrived(self, found: Iterable[StepResult]) -> dict[Digest, int]:
-        """Return the keys of what `publish` names in full now, each with its last layer's size.
+    def arrived(self, results: Iterable[StepResult]) -> dict[Digest, int]:
+        """Return the keys of results that `publish` names in full now, with the last layer's size.
 
         A layer that cannot be had any more, from wherever it came, is not waited for.
         """
         sizes: dict[Digest, int] = {}
-        for one in found:
-            tasks = [self._layers.get(delta) for delta in one.deltas]
+        for result in results:
+            tasks = [self._layers.get(delta) for delta in result.deltas]
             layers = [task.result() for task in tasks if task is not None and _is_there(task)]
-            if len(layers) == len(one.deltas):
+            if len(layers) == len(result.deltas):
                 last = layers[-1] if layers else None
-                sizes[one.key] = 0 if last is None or last.origin else last.blob.size
+                sizes[result.key] = 0 if last is None or last.origin else last.blob.size
         return sizes
 
-    async def publish(self, found: Sequence[StepResult]) -> Descriptor | None:
-        """Name what is there of these results; return the manifest, None if that is nothing.
+    async def publish(self, results: Sequence[StepResult]) -> Descriptor | None:
+        """Name those of these results that are there; return the manifest, None if none is.
 
         Raises:
             PybuildError: it cannot be written.
         """
-        contents = self._contents(found)
+        contents = self._contents(results)
         if not contents.carried:
             return None
         return await self._publisher.publish(contents, self._step)
 
-    async def confirm(self, found: Sequence[StepResult]) -> None:
-        """See that these results stay named, whoever else writes; for the end of a build."""
-        await self._publisher.confirm(self._contents(found), self._step)
+    async def confirm(self, results: Sequence[StepResult]) -> None:
+        """See that these results stay named, whatever others write; for the end of a build."""
+        await self._publisher.confirm(self._contents(results), self._step)
 
     async def collect(self) -> None:
-        """Delete what nobody needs any more, if this build has changed what that is."""
-        if not self.wanted.merge or not self._publisher.has_written:
+        """Delete objects that nobody needs any more, if this build may have left some."""
+        if not self.cache_to.merge or not self._publisher.has_written:
             return
         try:
-            gone = await self.target.collect(self.wanted.retention.max_age_s)
+            gone = await self.target.collect(self.cache_to.retention.max_age_s)
         except (PybuildError, OSError) as error:
             self._step.say(f"nothing old was deleted: {error}")
         else:
@@ -141,30 +141,32 @@ class CacheWriter:
                 self._step.say(f"deleted {gone} old objects")
 
     async def close(self) -> None:
-        """Stop what is going on."""
+        """Stop all work."""
         for task in self._layers.values():
             task.cancel()
         await asyncio.gather(*self._layers.values(), return_exceptions=True)
 
-    def _contents(self, found: Sequence[StepResult]) -> CacheContents:
+    def _contents(self, results: Sequence[StepResult]) -> CacheContents:
         layers: dict[str, CachedLayer] = {}
-        for delta in _deltas(found):
+        for delta in _deltas(results):
             task = self._layers.get(delta)
             if task is None or not _is_there(task):
                 continue
             layer = task.result()
             if layer is not None:
                 layers[delta] = layer
-        results = [
-            one if all(delta in layers for delta in one.deltas) else replace(one, deltas=())
-            for one in found
+        named = [
+            result
+            if all(delta in layers for delta in result.deltas)
+            else replace(result, deltas=())
+            for result in results
         ]
         return CacheContents(
             {layer.diff_id: layer for layer in layers.values()},
             tuple(
-                one.cached([layers[delta].diff_id for delta in one.deltas])
-                for one in results
-                if one.aliases or any(not layers[delta].origin for delta in one.deltas)
+                result.cached([layers[delta].diff_id for delta in result.deltas])
+                for result in named
+                if result.aliases or any(not layers[delta].origin for delta in result.deltas)
             ),
         )
 
@@ -186,7 +188,7 @@ class CacheWriter:
         """Describe a layer; made if it is ours, fetched by nobody if it is not."""
         facts = await asyncio.to_thread(self._store.records.get, LAYER, delta) or {}
         origin = await asyncio.to_thread(is_origins, self._store, delta)
-        if "descriptor" in facts and (origin or not self.wanted.force_compression):
+        if "descriptor" in facts and (origin or not self.cache_to.force_compression):
             diff_id = Digest.parse(facts["diff_id"])
             blob = Descriptor.from_json(facts["descriptor"])
         else:
@@ -208,8 +210,8 @@ class CacheWriter:
             self._there.add(blob.digest)
 
 
-def _deltas(found: Iterable[StepResult]) -> list[str]:
-    return sorted({delta for one in found for delta in one.deltas})
+def _deltas(results: Iterable[StepResult]) -> list[str]:
+    return sorted({delta for result in results for delta in result.deltas})
 
 
 def _is_there(task: asyncio.Task[CachedLayer | None]) -> bool:
@@ -217,11 +219,11 @@ def _is_there(task: asyncio.Task[CachedLayer | None]) -> bool:
 
 
 def _quiet(_event: Event) -> None:
-    """Fetching what is to be exported is part of the export."""
+    """Drop an event: fetching a layer for an export is part of the export."""
 
 
-def told(error: BaseException) -> BaseException:
-    """Return what to say of an error of writing: a directory may be full, or not ours to write."""
+def export_error(error: BaseException) -> BaseException:
+    """Return the error to show for an error of writing: a directory may be full, or not ours."""
     cause = unwrap(error)
     if not isinstance(cause, OSError) or cause.strerror is None:
         return cause

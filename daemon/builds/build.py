@@ -226,8 +226,8 @@ class Build:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
         exporters_of(request)
-        caching = exports_of(scope, request.Cache)
-        scope.carry(caching)
+        cache_session = exports_of(scope, request.Cache)
+        scope.carry(cache_session)
         scope.delivers = bool(request.Exporters or request.ExporterDeprecated)
         await scope.imports.add(imports_of(request.Cache))
         if request.Frontend or len(request.Definition.defs):
@@ -257,12 +257,12 @@ class Build:
             ignore_cache=request.FrontendAttrs.get("no-cache") == "",
         )
         vertices = [tree.reference.vertex for tree in trees]
-        inline = await caching.inline(scope.solutions, vertices)
+        inline = await cache_session.inline(scope.solutions, vertices)
         trees = [
             replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
         ]
         facts, self.images = await export_all(scope, request, result, trees)
-        facts |= told(await caching.export(scope.solutions, vertices, scope.emit))
+        facts |= told(await cache_session.export(scope.solutions, vertices, scope.emit))
         if not request.Internal:
             self.provenance = await history_provenance(
                 scope, self.ledger, result, trees, wanted, machine

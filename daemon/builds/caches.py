@@ -19,9 +19,9 @@ from pybuild.model.events import BuildWarning
 from pybuild.remotecache.export import target_of
 from pybuild.remotecache.imports import import_caches, source_of
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to
-from pybuild.remotecache.place import CacheSource, CacheTarget, Over
+from pybuild.remotecache.place import CacheSource, CacheTarget, Expected
 from pybuild.remotecache.reader import Memo
-from pybuild.remotecache.session import Caching
+from pybuild.remotecache.session import CacheSession
 
 if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
@@ -129,7 +129,7 @@ class SessionCache:
     async def named(self) -> Descriptor | None:
         return None
 
-    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
         """Write the manifest; the client names it in its index."""
         path = self._store.blobs.path(made.digest)
         await self._content.write(made.digest, made.size, pieces(path))
@@ -139,7 +139,7 @@ class SessionCache:
         return 0
 
 
-def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> Caching:
+def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
     """Check where a client wants its cache written.
 
     Raises:
@@ -152,7 +152,7 @@ def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> Caching:
     wanted = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
     for one in wanted:
         _check_credentials(scope, one)
-    return Caching(
+    return CacheSession(
         scope.engine,
         [(one, _target(scope, one)) for one in wanted if one.type != "inline"],
         inline=any(one.type == "inline" for one in wanted),
@@ -173,8 +173,8 @@ def _check_credentials(scope: CacheScope, wanted: CacheTo | CacheFrom) -> None:
         )
 
 
-def _target(scope: CacheScope, wanted: CacheTo) -> CacheTarget:
-    return SessionCache(scope, wanted.dest) if wanted.dest else target_of(scope.engine, wanted)
+def _target(scope: CacheScope, export: CacheTo) -> CacheTarget:
+    return SessionCache(scope, export.dest) if export.dest else target_of(scope.engine, export)
 
 
 def imports_of(cache: pb.CacheOptions) -> list[Entry]:

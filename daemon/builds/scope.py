@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
     from pybuild.model.policy import Policies
-    from pybuild.remotecache.session import Caching
+    from pybuild.remotecache.session import CacheSession
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Scope:
         self.files: dict[str, bytes] = {}
         self.delivers = True
         self.imports = Imports(self)
-        self.caching: Caching | None = None
+        self.cache_session: CacheSession | None = None
         self.policies: Policies | None = None
         self.decide: Callable[[Source], Awaitable[None]] = _nobody_decides
         self.missed: OnMiss = goes_on
@@ -165,7 +165,7 @@ class Scope:
             self.runner,
             named_only(self.emit),
             whole=self.delivers,
-            progress=None if self.caching is None else self.caching.follow(targets),
+            progress=None if self.cache_session is None else self.cache_session.follow(targets),
             missed=self.missed,
         )
         self._solutions.append(solution)
@@ -192,10 +192,10 @@ class Scope:
             except Undecided as undecided:
                 await self.decide(undecided.source)
 
-    def carry(self, caching: Caching) -> None:
+    def carry(self, cache_session: CacheSession) -> None:
         """Follow what is solved from now on, until the scope is left."""
-        self.caching = caching
-        self._stack.push_async_exit(caching.leaving(self.emit))
+        self.cache_session = cache_session
+        self._stack.push_async_exit(cache_session.leaving(self.emit))
 
     def find_in(self, caches: Sequence[ImportedCache]) -> None:
         """Find in *caches* what the store does not have, until the scope is left."""

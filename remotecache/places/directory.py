@@ -18,7 +18,7 @@ from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.remotecache.place import Anything, CacheSource, Over, digest_of, is_passing
+from pybuild.remotecache.place import AnyContent, CacheSource, Expected, digest_of, is_passing
 from pybuild.remotecache.places.directorysweep import sweep
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class DirectoryCache:
 
     def _root(self) -> tuple[Descriptor, bytes]:
         layout = LayoutDirectory(self._path)
-        found = layout.find(self._tag, self._digest)
-        return found, layout.read(found, MAX_MANIFEST_BYTES)
+        manifest = layout.find(self._tag, self._digest)
+        return manifest, layout.read(manifest, MAX_MANIFEST_BYTES)
 
     async def read(self, blob: Descriptor, limit: int) -> bytes:
         return await asyncio.to_thread(lambda: LayoutDirectory(self._path).read(blob, limit))
@@ -99,13 +99,13 @@ class DirectoryCache:
                 raise
             return None
 
-    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
-        return await asyncio.to_thread(self._finish, made, over)
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
+        return await asyncio.to_thread(self._finish, made, expected)
 
-    def _finish(self, made: Descriptor, over: Over) -> bool:
+    def _finish(self, made: Descriptor, expected: Expected) -> bool:
         write_layout_blob(self._path, made, self._store.blobs.path)
         with _held(self._path):
-            if not isinstance(over, Anything) and digest_of(self._named()) != over:
+            if not isinstance(expected, AnyContent) and digest_of(self._named()) != expected:
                 return False
             name_in_layout(self._path, made, self._tag or "latest")
         return True
@@ -120,10 +120,10 @@ class DirectoryCache:
 
 @contextmanager
 def _held(path: str) -> Generator[None]:
-    """Keep others from changing what a directory names; of several processes too.
+    """Keep others, other processes too, from changing a directory's index.
 
     Raises:
-        EnvironmentFault: one holds it for ever, as whoever may read the directory can.
+        EnvironmentFault: another process holds it for ever, as any reader of the directory can.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

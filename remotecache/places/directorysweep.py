@@ -22,7 +22,7 @@ def sweep(path: str, before: float) -> int:
     in a layout that others made in ways of their own, all stays.
     """
     try:
-        wanted = set(_reachable(LayoutDirectory(path)))
+        reachable = set(_reachable(LayoutDirectory(path)))
     except (PybuildError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
     gone = 0
@@ -30,7 +30,7 @@ def sweep(path: str, before: float) -> int:
     for algorithm in os.listdir(blobs):
         with os.scandir(os.path.join(blobs, algorithm)) as entries:
             for entry in entries:
-                if f"{algorithm}:{entry.name}" in wanted:
+                if f"{algorithm}:{entry.name}" in reachable:
                     continue
                 if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < before:
                     os.unlink(entry.path)

@@ -11,7 +11,7 @@ from pybuild.engine.progress import InternalStep
 from pybuild.model.descriptor import DOCKER_INDEX, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
-from pybuild.remotecache.place import Anything, CacheSource, Over, digest_of
+from pybuild.remotecache.place import AnyContent, CacheSource, Expected, digest_of
 
 if TYPE_CHECKING:
     from pybuild.cache.store import Store
@@ -83,15 +83,15 @@ class RegistryCache:
         except UnresolvedImage:
             return None
 
-    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
         """Look before and after: the protocol has no condition for writing a tag.
 
         Two writers that are within one round trip can miss each other: `Publisher.confirm`.
         """
-        if not isinstance(over, Anything) and digest_of(await self.named()) != over:
+        if not isinstance(expected, AnyContent) and digest_of(await self.named()) != expected:
             return False
         await self._client().push_manifest(self._reference, made.media_type, data)
-        if not isinstance(over, Anything) and digest_of(await self.named()) != made.digest:
+        if not isinstance(expected, AnyContent) and digest_of(await self.named()) != made.digest:
             return False
         ours, self._ours = self._ours, made.digest
         if ours is not None and ours != made.digest and made.media_type != DOCKER_INDEX:
@@ -122,5 +122,5 @@ class RegistryCache:
 def _pushed(store: Store, blob: Descriptor) -> list[str]:
     """Return the repositories that are known to have a blob."""
     known = store.records.get(PUSHED, blob.digest) or {}
-    found: Sequence[object] = known.get("repositories") or ()
-    return [str(place) for place in found]
+    repositories: Sequence[object] = known.get("repositories") or ()
+    return [str(place) for place in repositories]

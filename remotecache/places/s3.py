@@ -19,7 +19,7 @@ from pybuild.image.cacheformat.read import named_blobs, read_config
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.remotecache.place import Anything, CacheSource, Over
+from pybuild.remotecache.place import AnyContent, CacheSource, Expected
 from pybuild.remotecache.places.s3bucket import Bucket, S3Fault
 from pybuild.remotecache.places.s3options import S3Place
 
@@ -57,18 +57,18 @@ class S3Cache:
         return self
 
     async def root(self) -> tuple[Descriptor, bytes]:
-        found: list[bytes] = []
+        documents: list[bytes] = []
         for name in self._place.names:
             try:
-                found.append((await self._bucket.get(self._manifest(name), MAX_BYTES))[0])
+                documents.append((await self._bucket.get(self._manifest(name), MAX_BYTES))[0])
             except S3Fault as fault:
                 if fault.status != 404:
                     raise
-        if not found:
+        if not documents:
             raise UserError(f"{self._place}: not found")
-        data = found[0]
-        if len(found) > 1:
-            data = write_config(united([read_config(one) for one in found]))
+        data = documents[0]
+        if len(documents) > 1:
+            data = write_config(united([read_config(one) for one in documents]))
         return Descriptor(CACHE_CONFIG, Digest.of(data), len(data)), data
 
     async def read(self, blob: Descriptor, limit: int) -> bytes:
@@ -83,12 +83,12 @@ class S3Cache:
         """Nothing: only writing tells."""
 
     async def has(self, blob: Descriptor) -> bool:
-        found = await self._bucket.head(self._blob(blob.digest))
-        if found is None or found.size != blob.size:
+        stored = await self._bucket.head(self._blob(blob.digest))
+        if stored is None or stored.size != blob.size:
             return False
-        if self._engine.clock.now() - found.modified > self._place.touch_s:
+        if self._engine.clock.now() - stored.modified > self._place.touch_s:
             try:
-                await self._bucket.touch(found.key)
+                await self._bucket.touch(stored.key)
             except S3Fault:
                 return False  # it may be gone before we have named it: write it again
         return True
@@ -103,10 +103,10 @@ class S3Cache:
 
     async def named(self) -> Descriptor | None:
         key = self._manifest(self._place.names[0])
-        found = await self._bucket.head(key)
-        if found is None:
+        stored = await self._bucket.head(key)
+        if stored is None:
             return None
-        if self._named is not None and self._etags.get(self._named[0].digest) == found.etag:
+        if self._named is not None and self._etags.get(self._named[0].digest) == stored.etag:
             return self._named[0]
         data, etag = await self._bucket.get(key, MAX_BYTES)
         named = Descriptor(CACHE_CONFIG, Digest.of(data), len(data))
@@ -114,9 +114,11 @@ class S3Cache:
         self._etags[named.digest] = etag
         return named
 
-    async def finish(self, made: Descriptor, data: bytes, over: Over) -> bool:
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
         first, *others = self._place.names
-        etag = None if isinstance(over, Anything) else "" if over is None else self._etags[over]
+        etag: str | None = None
+        if not isinstance(expected, AnyContent):
+            etag = "" if expected is None else self._etags[expected]
         written = await self._bucket.put(self._manifest(first), data, etag)
         if written is None:
             return False
@@ -144,12 +146,12 @@ class S3Cache:
             return 0  # we do not know them all
         stale = {one.key for one in names if one.modified < now - max(max_age_s, grace_s)}
         stale.discard(self._manifest(self._place.names[0]))
-        wanted: set[Digest] = set()
+        named: set[Digest] = set()
         for one in names:
             if one.key not in stale:
                 data, _ = await self._bucket.get(one.key, MAX_BYTES)
-                wanted |= named_blobs(data)
-        keys = {self._blob(digest) for digest in wanted}
+                named |= named_blobs(data)
+        keys = {self._blob(digest) for digest in named}
         gone = [one for one in blobs if one.key not in keys and one.modified < now - grace_s]
         places = asyncio.Semaphore(_AT_ONCE)
 

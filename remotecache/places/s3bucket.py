@@ -1,4 +1,4 @@
-"""A bucket of S3 or of what speaks like it: the few questions that a cache has.
+"""A bucket of S3 or of a service like it: the few requests that a cache makes.
 
 All of it goes through aiobotocore, which is loaded here and nowhere else: it knows every way to get
 credentials, and takes half a second to import.
@@ -31,7 +31,7 @@ Progress = Callable[[int], None]
 
 
 class S3Fault(EnvironmentFault):
-    """The service did not do what it was asked.
+    """The service did not do as requested.
 
     Attributes:
         status: the HTTP status; 0 when there was no answer.
@@ -46,7 +46,7 @@ class S3Fault(EnvironmentFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Object:
-    """What a listing or a look tells of an object; *modified* in seconds since the epoch."""
+    """An object of a listing or a look; *modified* in seconds since the epoch."""
 
     key: str
     size: int
@@ -55,7 +55,7 @@ class S3Object:
 
 
 class _Client(Protocol):
-    """What aiobotocore makes from the service's description; answers are dicts."""
+    """The client that aiobotocore makes from the service's description; answers are dicts."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
@@ -89,17 +89,17 @@ class Bucket:
         await self._stack.aclose()
 
     async def head(self, key: str) -> S3Object | None:
-        """Return what is known of an object; None if there is none."""
+        """Return an object without its bytes; None if there is none."""
         try:
             async with self._asking(f"look at {key}", quick=True) as client:
-                found = await client.head_object(Bucket=self._place.bucket, Key=key)
+                answer = await client.head_object(Bucket=self._place.bucket, Key=key)
         except S3Fault as fault:
             if fault.code in _MISSING:
                 return None
             raise
-        modified = found["LastModified"].timestamp()
-        size = int(found["ContentLength"])
-        return S3Object(key=key, size=size, modified=modified, etag=str(found.get("ETag") or ""))
+        modified = answer["LastModified"].timestamp()
+        size = int(answer["ContentLength"])
+        return S3Object(key=key, size=size, modified=modified, etag=str(answer.get("ETag") or ""))
 
     async def get(self, key: str, limit: int) -> tuple[bytes, str]:
         """Return a small object's bytes and its etag.
@@ -109,13 +109,13 @@ class Bucket:
         """
         data = bytearray()
         async with self._asking(f"read {key}", quick=True) as client:
-            found = await client.get_object(Bucket=self._place.bucket, Key=key)
-        async with self._asking(f"read {key}"), found["Body"] as body:
+            answer = await client.get_object(Bucket=self._place.bucket, Key=key)
+        async with self._asking(f"read {key}"), answer["Body"] as body:
             while piece := await body.read(min(_PIECE_BYTES, limit + 1 - len(data))):
                 data += piece
                 if len(data) > limit:
                     raise S3Fault(f"read {self._url(key)}: more than {limit} bytes")
-        return bytes(data), str(found.get("ETag") or "")
+        return bytes(data), str(answer.get("ETag") or "")
 
     async def pieces(self, key: str, size: int) -> AsyncIterator[bytes]:
         """Yield an object's bytes, *size* at most; goes on where a connection breaks."""
@@ -126,8 +126,8 @@ class Bucket:
                 async with self._asking(f"read {key}") as client:
                     whole = {"Bucket": self._place.bucket, "Key": key}
                     some = {"Range": f"bytes={offset}-"} if offset else {}
-                    found = await client.get_object(**whole, **some)
-                    async with found["Body"] as body:
+                    answer = await client.get_object(**whole, **some)
+                    async with answer["Body"] as body:
                         while offset < size and (
                             piece := await body.read(min(_PIECE_BYTES, size - offset))
                         ):
@@ -141,15 +141,15 @@ class Bucket:
             if offset < size:
                 raise S3Fault(f"read {self._url(key)}: {offset} of {size} bytes")
 
-    async def put(self, key: str, data: bytes, over: str | None) -> str | None:
-        """Write a small object; return its etag, None if *over* is not what is there.
+    async def put(self, key: str, data: bytes, expected: str | None) -> str | None:
+        """Write a small object; return its etag, None if *expected* is not there.
 
         Args:
-            over: the etag of what is there, "" for nothing, None for whatever it is.
+            expected: the etag of the object there, "" for none, None for any.
         """
         condition: dict[str, str] = {}
-        if over is not None:
-            condition = {"IfMatch": over} if over else {"IfNoneMatch": "*"}
+        if expected is not None:
+            condition = {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
         try:
             return await self._put(key, data, condition)
         except S3Fault as fault:
@@ -207,23 +207,25 @@ class Bucket:
 
     async def list(self, prefix: str, most: int, after: str = "") -> list[S3Object]:
         """Return up to *most* objects whose keys start with *prefix*, in the order of keys."""
-        found: list[S3Object] = []
+        objects: list[S3Object] = []
         more = {"StartAfter": after} if after else {}
-        while len(found) < most:
+        while len(objects) < most:
             async with self._asking(f"list {prefix}") as client:
                 page = await client.list_objects_v2(
                     Bucket=self._place.bucket, Prefix=prefix, **more
                 )
-            found += [
+            objects += [
                 S3Object(
-                    key=one["Key"], size=int(one["Size"]), modified=one["LastModified"].timestamp()
+                    key=entry["Key"],
+                    size=int(entry["Size"]),
+                    modified=entry["LastModified"].timestamp(),
                 )
-                for one in page.get("Contents") or ()
+                for entry in page.get("Contents") or ()
             ]
             if not page.get("IsTruncated") or not page.get("NextContinuationToken"):
                 break
             more = {"ContinuationToken": page["NextContinuationToken"]}
-        return found[:most]
+        return objects[:most]
 
     async def delete(self, key: str) -> None:
         async with self._asking(f"delete {key}") as client:
@@ -241,7 +243,7 @@ class Bucket:
 
     @asynccontextmanager
     async def _asking(self, what: str, *, quick: bool = False) -> AsyncGenerator[_Client]:
-        """Lend the client; what goes wrong with it becomes an `S3Fault`.
+        """Lend the client; its errors become an `S3Fault`.
 
         Args:
             quick: the answer is small; the service that does not give it rests for a while.
@@ -257,10 +259,10 @@ class Bucket:
             async with alarm:
                 yield self._client
         except self._faults.ClientError as error:
-            told: dict[str, Any] = error.response.get("Error") or {}
+            fault: dict[str, Any] = error.response.get("Error") or {}
             meta: dict[str, Any] = error.response.get("ResponseMetadata") or {}
-            status, code = int(meta.get("HTTPStatusCode") or 0), str(told.get("Code") or "")
-            text = " ".join(str(told.get("Message") or "").split())[:200]
+            status, code = int(meta.get("HTTPStatusCode") or 0), str(fault.get("Code") or "")
+            text = " ".join(str(fault.get("Message") or "").split())[:200]
             raise S3Fault(f"{doing}: {status} {code}: {text}", status=status, code=code) from error
         except self._faults.NoCredentialsError as error:
             hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in to AWS"

@@ -1,4 +1,4 @@
-"""Where in S3 a cache is: attributes as BuildKit has them, and ``s3://bucket/prefix`` [CCH-5]."""
+"""The place of a cache in S3: attributes as BuildKit has them, and ``s3://bucket/prefix`` [CCH-5]."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class S3Place:
     """One cache in a bucket.
 
     Attributes:
-        names: of its manifests; what is read is all of them together.
+        names: of its manifests; a read gives all of them together.
         touch_s: a blob that is wanted again is marked as new when it is as old as that.
         parallel: uploads at once.
     """
@@ -49,7 +49,7 @@ class S3Place:
 
 
 def s3_place(attrs: Mapping[str, str], role: str) -> S3Place:
-    """Read the attributes of an ``s3`` cache; credentials that are not said are looked for later.
+    """Read the attributes of an ``s3`` cache; credentials that are not given are looked for later.
 
     Raises:
         UsageError: one is missing or wrong.
@@ -83,16 +83,16 @@ def s3_place(attrs: Mapping[str, str], role: str) -> S3Place:
 
 
 def with_credentials(attrs: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *attrs* with what the environment says, for a server that has another one."""
-    found = dict(attrs)
-    if not found.get("access_key_id"):
+    """Return *attrs* with the environment's credentials and region, for a server elsewhere."""
+    completed = dict(attrs)
+    if not completed.get("access_key_id"):
         for name in ("access_key_id", "secret_access_key", "session_token"):
             if value := environ.get(f"AWS_{name.upper()}"):
-                found[name] = value
+                completed[name] = value
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    if region and not found.get("region"):
-        found["region"] = region
-    return found
+    if region and not completed.get("region"):
+        completed["region"] = region
+    return completed
 
 
 def attrs_of_url(url: str) -> dict[str, str]:
