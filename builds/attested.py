@@ -1,4 +1,4 @@
-"""What a build of the command line has attested of its results [ATT, BLD-18]."""
+"""The attestations of a build on this machine [ATT, BLD-18]."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pybuild.builds.contextkinds import ContextKind, kind_of
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step, named_only
 from pybuild.exporter.attest.attestation import Attestation
-from pybuild.exporter.attest.options import Provenance, Sbom, Wanted
+from pybuild.exporter.attest.frontendrequest import FrontendRequest
+from pybuild.exporter.attest.options import AttestOptions, Provenance, Sbom
 from pybuild.exporter.attest.predicate import DOCKERFILE_FRONTEND, DOCKERFILE_VERSION, Facts
-from pybuild.exporter.attest.request import Asked
 from pybuild.exporter.attest.sbom import CORE, scan
 from pybuild.exporter.attest.sources import Image, sources_of
 from pybuild.exporter.attest.vcs import version_control
@@ -59,40 +59,44 @@ class Attestor:
         self._solution = solution
         self._describe = describe
         self._emit = emit
-        self._pins = _Pins(prepared.session.sources)
-        self._told: dict[str, tuple[Provenance, Facts, Built]] = {}
+        self._pins = _Pins(prepared.sources.remote)
+        self._attested: dict[str, tuple[Provenance, Facts, Built]] = {}
 
     async def attest(self, built: Sequence[Built]) -> list[Built]:
-        """Return the results with what was asked to be said of them.
+        """Return the results with the requested attestations.
 
         Raises:
             PybuildError: a scan failed, or something cannot be said.
         """
-        wanted = self._prepared.request.attestations
-        if not wanted:
+        options = self._prepared.request.attestations
+        if not options:
             return list(built)
-        asked = Asked(frontend=DOCKERFILE_FRONTEND, args=await _args(self._prepared.request))
-        wanted = self._ruled(wanted)
-        scanner = await self._scanner(wanted.sbom) if wanted.sbom else None
-        found: list[Built] = []
+        frontend_request = FrontendRequest(
+            frontend=DOCKERFILE_FRONTEND, args=await _args(self._prepared.request)
+        )
+        options = self._ruled(options)
+        scanner = await self._scanner(options.sbom) if options.sbom else None
+        attested: list[Built] = []
         for one in built:
             attestations: list[Attestation] = []
-            if wanted.sbom is not None and scanner is not None:
-                attestations += await self._scan(wanted.sbom, scanner, one)
-            if wanted.provenance is not None and not _is_nothing(one.lowered.result):
-                attestations.append(await self._provenance(wanted.provenance, asked, one))
-            found.append(replace(one, attestations=tuple(attestations)))
-        return found
+            if options.sbom is not None and scanner is not None:
+                attestations += await self._scan(options.sbom, scanner, one)
+            if options.provenance is not None and not _is_nothing(one.lowered.result):
+                attestations.append(
+                    await self._provenance(options.provenance, frontend_request, one)
+                )
+            attested.append(replace(one, attestations=tuple(attestations)))
+        return attested
 
     async def metadata(self, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the metadata file says of provenance, in short unless told otherwise [BLD-30]."""
+        """Return provenance for the metadata file, in short by default [BLD-30]."""
         mode = environ.get("BUILDX_METADATA_PROVENANCE", "").lower() or "min"
         if mode in ("disabled", "false", "0"):
             return {}
-        found: dict[str, Any] = {}
-        for key, (options, facts, one) in self._told.items():
-            name = f"{_METADATA}/{key}" if len(self._told) > 1 else _METADATA
-            found[name] = await asyncio.to_thread(
+        metadata: dict[str, Any] = {}
+        for key, (options, facts, one) in self._attested.items():
+            name = f"{_METADATA}/{key}" if len(self._attested) > 1 else _METADATA
+            metadata[name] = await asyncio.to_thread(
                 provenance_document,
                 self._engine,
                 replace(options, full=options.full and mode == "max"),
@@ -101,16 +105,16 @@ class Attestor:
                 one.snapshot.deltas,
                 self._known,
             )
-        return found
+        return metadata
 
-    def _ruled(self, wanted: Wanted) -> Wanted:
+    def _ruled(self, options: AttestOptions) -> AttestOptions:
         policies = self._prepared.request.policies
-        if not policies or wanted.sbom is None:
-            return wanted
+        if not policies or options.sbom is None:
+            return options
         from pybuild.frontend.lowering.policies import ruled_image
 
-        generator = ruled_image(policies, wanted.sbom.generator)
-        return replace(wanted, sbom=replace(wanted.sbom, generator=generator))
+        generator = ruled_image(policies, options.sbom.generator)
+        return replace(options, sbom=replace(options.sbom, generator=generator))
 
     async def _scanner(self, sbom: Sbom) -> ResolvedImage:
         title = f"[internal] load metadata for {sbom.generator}"
@@ -128,31 +132,35 @@ class Attestor:
             extras=one.lowered.scans,
             ignore_cache=self._prepared.request.no_cache,
         )
-        emit = named_only(self._news())
+        emit = named_only(self._scan_events())
         solution = await self._engine.solver.solve([vertex], self._runner, emit)
         result = solution.of(vertex).result
         if not isinstance(result, Snapshot):
             raise InternalError("a scan left no directory")
         return await unbundle(self._engine, result.deltas, "/", SPDX, CORE)
 
-    def _news(self) -> Emit:
-        """What a scan tells, but for the steps of the build, which were told."""
-        told = {vertex.digest for vertex in walk(*(one.result for one in self._prepared.lowered))}
+    def _scan_events(self) -> Emit:
+        """Return a listener for a scan that leaves out the steps of the build, seen before."""
+        announced = {
+            vertex.digest for vertex in walk(*(one.result for one in self._prepared.lowered))
+        }
 
         def emit(event: Event) -> None:
-            if isinstance(event, BuildWarning) or event.vertex not in told:
+            if isinstance(event, BuildWarning) or event.vertex not in announced:
                 self._emit(event)
 
         return emit
 
-    async def _provenance(self, options: Provenance, asked: Asked, one: Built) -> Attestation:
+    async def _provenance(
+        self, options: Provenance, frontend_request: FrontendRequest, one: Built
+    ) -> Attestation:
         prepared, result = self._prepared, one.lowered.result
         inputs, request = prepared.inputs, prepared.request
         targets = [result] if inputs.context is None else [result, inputs.context]
         images = [
-            Image(wanted.reference, wanted.platform, image.digest, bool(wanted.layout))
-            for wanted, image in prepared.images.items()
-            if image.layer_count and _serves(wanted, one, len(request.platforms))
+            Image(looked_up.reference, looked_up.platform, image.digest, bool(looked_up.layout))
+            for looked_up, image in prepared.images.items()
+            if image.layer_count and _serves(looked_up, one, len(request.platforms))
         ]
         sources = await sources_of(targets, self._pins, images)
         if inputs.context is None:
@@ -164,7 +172,7 @@ class Attestor:
             files = {inputs.filename: inputs.dockerfile}
             definition = self._describe(result, files, inputs.context)
         facts = Facts(
-            document=asked.document(sources),
+            document=frontend_request.document(sources),
             sources=sources,
             definition=definition,
             platform=native_platform(),
@@ -173,7 +181,7 @@ class Attestor:
             started=prepared.started,
             finished=prepared.started,
         )
-        self._told[str(one.lowered.platform)] = (options, facts, one)
+        self._attested[str(one.lowered.platform)] = (options, facts, one)
         return provenance(self._engine, options, facts, result, one.snapshot.deltas, self._known)
 
     def _known(self, vertex: Vertex) -> tuple[str, ...] | None:
@@ -187,15 +195,15 @@ def _is_nothing(vertex: Vertex) -> bool:
     return isinstance(vertex.op, ScratchSource)
 
 
-def _serves(wanted: ImageRequest, one: Built, platforms: int) -> bool:
+def _serves(looked_up: ImageRequest, one: Built, platforms: int) -> bool:
     """Whether an image was looked up for this result: with several, each has its own."""
     own = one.lowered.platform
-    other = (wanted.platform.os, wanted.platform.arch) != (own.os, own.arch)
+    other = (looked_up.platform.os, looked_up.platform.arch) != (own.os, own.arch)
     return not other or platforms < 2
 
 
 async def _args(request: BuildRequest) -> dict[str, str]:
-    """Say the request in the words of the frontend's attributes."""
+    """Return the request as attributes of the frontend."""
     args: dict[str, str] = {}
     args |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
     args |= {f"label:{name}": value for name, value in request.labels.items()}

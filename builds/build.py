@@ -1,4 +1,4 @@
-"""The second half of a build: what was prepared is solved, exported and explained."""
+"""The second half of a build: the prepared targets are solved, exported and explained."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def build_prepared(
 
     Args:
         describe: writes definitions into provenance that is to have them.
-        explained: told that history at the end, also of a build that fails.
+        explained: called with that history at the end, also of a build that fails.
 
     Raises:
         StepError: a RUN failed; UserError, EnvironmentFault.
@@ -100,20 +100,20 @@ async def _build(
     account: Account,
     imports: list[ImportedCache],
 ) -> BuildResult:
-    request, session = prepared.request, prepared.session
+    request, sources = prepared.request, prepared.sources
     cached: set[str] = set()
 
     def watch(event: Event) -> None:
-        if not isinstance(event, BuildWarning) and event.vertex in session.loaded:
-            return  # told when it was read from
+        if not isinstance(event, BuildWarning) and event.vertex in sources.loaded:
+            return  # emitted when it was read from
         if isinstance(event, VertexCached):
             cached.add(event.vertex)
         account.watch(event)
         emit(event)
 
-    runner = session.runner(prepared.inputs.trees)
+    runner = sources.runner(prepared.inputs.trees)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(engine.release, session)
+        stack.push_async_callback(engine.release, sources)
         stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
         origin = origin_of(request)
         stack.enter_context(succeeding(engine.store, request.outputs, origin))
@@ -144,10 +144,10 @@ async def _build(
                 built = await attestor.attest(built)
             exported = await export_all(engine, request.outputs, request.tags, built, origin, emit)
             if attestor is not None:
-                exported = exported.telling(await attestor.metadata(os.environ))
+                exported = exported.with_metadata(await attestor.metadata(os.environ))
             cache = await cache_session.export([solution], targets, emit)
             if cache is not None:
-                exported = exported.telling({"cache.manifest": cache.to_json()})
+                exported = exported.with_metadata({"cache.manifest": cache.to_json()})
     if engine.settings.durable:
         await asyncio.to_thread(engine.store.deltas.flush)
     await _keep_within_limits(engine)
@@ -156,7 +156,7 @@ async def _build(
         for vertex in walk(*(one.result for one in prepared.lowered))
         if vertex.meta.name
         and not isinstance(vertex.op, LocalSource)
-        and vertex.digest not in session.loaded
+        and vertex.digest not in sources.loaded
     )
     warnings = prepared.lowered[0].warnings
     return BuildResult(
@@ -179,14 +179,14 @@ async def _keep_within_limits(engine: Engine) -> None:
 
 
 def _subject_of(prepared: Prepared) -> history.Subject:
-    """Return what is told of a build in the history."""
+    """Return the subject of the build in the history."""
     request, inputs = prepared.request, prepared.inputs
     return history.Subject(
         context=request.context,
         dockerfile=inputs.filename,
         target=request.target,
         targets=[one.result for one in prepared.lowered],
-        told=prepared.session.loaded,
+        told=prepared.sources.loaded,
         around=Surroundings(
             dockerfile=prepared.dockerfile,
             trees=inputs.trees,
@@ -202,7 +202,7 @@ def _results_of(
     solution: Solution,
     inline: Sequence[InlineCache | None],
 ) -> list[Built]:
-    """Return what was built for each platform; *inline* is their `Built.inline_cache`."""
+    """Return the result for each platform; *inline* is their `Built.inline_cache`."""
     platforms = request.platforms or (native_platform(),)
     return [
         Built(

@@ -1,4 +1,4 @@
-"""Where the text that names a context or a Dockerfile points to [CTX-1, NC-1]."""
+"""The kinds of places that a text for a context or a Dockerfile can name [CTX-1, NC-1]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ContextKind(Enum):
 
 
 def kind_of(context: str) -> ContextKind:
-    """Tell what *context* is; a directory that is there wins over every other reading.
+    """Return the kind of *context*; a directory that is there wins over every other reading.
 
     Raises:
         UserError: a git URL whose query is wrong.
@@ -63,7 +63,7 @@ def is_at_hand(request: BuildRequest, stdin: StandardInput) -> bool:
 
 
 def origin_of(request: BuildRequest) -> tuple[str, str, str]:
-    """Return what the build is of: its context, and which Dockerfile and target of that.
+    """Return the build's origin: its context, and the Dockerfile and target in that.
 
     The next build of the same takes the place of its result (`pybuild.cache.content.origins`). A repository
     is the same at whichever commit.

@@ -1,4 +1,4 @@
-"""Reads what a build starts from: the Dockerfile, the ignore files, the local directories [IN, CTX]."""
+"""Reads the inputs of a build: the Dockerfile, the ignore files, the local directories [IN, CTX]."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BuildInputs:
 
     Attributes:
         dockerfile: its bytes; *filename* as people named it, for messages.
-        context: what stands for the build context where that is no directory of ours.
+        context: the vertex of a build context that is no directory of ours.
         trees: local sources by name: ``context`` and named directories.
         others: named contexts that are no directories, as written.
         files: the local files read so far with their content; None where one was looked for in
@@ -116,7 +116,7 @@ def local_context(
 
 
 def check_directory(path: str) -> None:
-    """Refuse what is no directory.
+    """Refuse a path that is no directory.
 
     Raises:
         UserError: says why.

@@ -1,4 +1,4 @@
-"""From a request and what was read for it to what the frontend must know."""
+"""The frontend's options, from a request and the inputs that were read for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps may do only when the request grants it, found out before any of them runs [SEC-5]."""
+"""Rights that steps have only when the request grants them, checked before any runs [SEC-5]."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
     for vertex in walk(result):
         if not isinstance(vertex.op, ExecOp):
             continue
-        wanted = {
+        uses = {
             "network.host": vertex.op.network is NetworkMode.HOST,
             "security.insecure": vertex.op.security is SecurityMode.INSECURE,
         }
-        for name, asked in wanted.items():
-            if asked and name not in allowed:
+        for name, is_used in uses.items():
+            if is_used and name not in allowed:
                 raise UserError(
                     f"entitlement {name} is not allowed",
                     spans=vertex.meta.spans,

@@ -1,4 +1,4 @@
-"""Finds out what SOURCE_DATE_EPOCH stands for where it is no number [REP-1]."""
+"""Finds the time of a SOURCE_DATE_EPOCH that names a source [REP-1]."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Epochs:
 
     @property
     def sources(self) -> tuple[EpochSource, ...]:
-        """What was asked."""
+        """The sources whose times were looked up."""
         return tuple(self._known)
 
     async def settle(self, dockerfile: Dockerfile, options: LowerOptions) -> LowerOptions:
-        """Return *options* with what lowering the file has to know of times.
+        """Return *options* with the times that lowering the file needs.
 
         Raises:
-            UserError: SOURCE_DATE_EPOCH names what is not there. EnvironmentFault: unreachable.
+            UserError: SOURCE_DATE_EPOCH names a source that is not there. EnvironmentFault: unreachable.
         """
         source = epoch_source(dockerfile, options)
         if source is None:

@@ -14,7 +14,7 @@ from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.remotecontexts import load_from_elsewhere
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.session import Session, open_session
+from pybuild.builds.sources import BuildSources, open_sources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.abandonable import abandonable
 from pybuild.engine.engine import Engine
@@ -44,10 +44,10 @@ class Prepared:
     """A build whose definition is known and of which nothing has run.
 
     Attributes:
-        lowered: one definition a platform, in the order asked for.
-        session: closed when the build ends; otherwise when the engine does.
-        epochs: what was asked for its time, for SOURCE_DATE_EPOCH.
-        images: that the definitions are made from, by how they were asked for.
+        lowered: one definition a platform, in the request's order.
+        sources: closed when the build ends; otherwise when the engine does.
+        epochs: the sources whose times SOURCE_DATE_EPOCH names.
+        images: that the definitions are made from, by request.
         started: when this began, seconds since the epoch.
     """
 
@@ -55,7 +55,7 @@ class Prepared:
     inputs: BuildInputs
     dockerfile: Dockerfile
     lowered: tuple[Lowered, ...]
-    session: Session
+    sources: BuildSources
     epochs: tuple[EpochSource, ...] = ()
     images: Mapping[ImageRequest, ResolvedImage] = field(
         default_factory=dict[ImageRequest, ResolvedImage]
@@ -70,15 +70,17 @@ async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared
         UserError: with the lines it is about; EnvironmentFault: a registry cannot be reached.
     """
     check_outputs(request.outputs, request.tags, is_index=request.is_index)
-    session = open_session(engine, request)
+    sources = open_sources(engine, request)
     try:
-        return await _prepare(engine, request, session, emit)
+        return await _prepare(engine, request, sources, emit)
     except BaseException:
-        await engine.release(session)
+        await engine.release(sources)
         raise
 
 
-async def _prepare(engine: Engine, request: BuildRequest, session: Session, emit: Emit) -> Prepared:
+async def _prepare(
+    engine: Engine, request: BuildRequest, sources: BuildSources, emit: Emit
+) -> Prepared:
     stdin, started = StandardInput(), engine.clock.now()
     loaded: tuple[BuildInputs, Dockerfile] | None = None
     images: dict[ImageRequest, ResolvedImage] = {}
@@ -88,14 +90,14 @@ async def _prepare(engine: Engine, request: BuildRequest, session: Session, emit
             if not waits or await abandonable(is_at_hand, request, stdin):
                 loaded = _parsed(await abandonable(load_inputs, request, stdin))
     if loaded is None:
-        loaded = _parsed(await load_from_elsewhere(request, stdin, session, emit))
+        loaded = _parsed(await load_from_elsewhere(request, stdin, sources, emit))
     inputs, dockerfile = loaded
     if request.git_modes and inputs.trees:
         async with internal_step(GIT_MODES, emit, engine.clock):
             pass  # for people to see
     here = native_platform()
     platforms = request.platforms or (here,)
-    epochs = Epochs(session.sources, emit, engine.clock)
+    epochs = Epochs(sources.remote, emit, engine.clock)
     with sources_shown(inputs.filename, dockerfile.lines):
         lowered = [
             await _lower(
@@ -117,7 +119,7 @@ async def _prepare(engine: Engine, request: BuildRequest, session: Session, emit
         inputs=inputs,
         dockerfile=dockerfile,
         lowered=tuple(lowered),
-        session=session,
+        sources=sources,
         epochs=epochs.sources,
         images=images,
         started=started,
@@ -142,25 +144,25 @@ async def _lower(
 async def _resolve_all(
     engine: Engine, need: NeedImages, request: BuildRequest, emit: Emit
 ) -> Mapping[ImageRequest, ResolvedImage]:
-    async def resolve(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
-        name = f"[internal] load metadata for {wanted.reference}"
+    async def resolve(image: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
+        name = f"[internal] load metadata for {image.reference}"
         async with internal_step(name, emit, engine.clock):
             try:
-                return await engine.images.resolve(wanted, pull=request.pull)
+                return await engine.images.resolve(image, pull=request.pull)
             except PybuildError as error:
-                error.hints += need.hints(wanted)
+                error.hints += need.hints(image)
                 raise error.with_spans(spans) from error.__cause__
 
     async with asyncio.TaskGroup() as group:
         tasks = {
-            wanted: group.create_task(resolve(wanted, spans))
-            for wanted, spans in zip(need.requests, need.spans, strict=True)
+            image: group.create_task(resolve(image, spans))
+            for image, spans in zip(need.requests, need.spans, strict=True)
         }
-    return {wanted: task.result() for wanted, task in tasks.items()}
+    return {image: task.result() for image, task in tasks.items()}
 
 
 def _parsed(inputs: BuildInputs) -> tuple[BuildInputs, Dockerfile]:
-    """Parse what was loaded.
+    """Parse the Dockerfile of *inputs*.
 
     Raises:
         UserError: with the lines it is about.

@@ -22,7 +22,7 @@ from pybuild.builds.contexts import (
     read_dockerfile,
 )
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.session import Session
+from pybuild.builds.sources import BuildSources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.abandonable import abandonable
 from pybuild.executor.files.archives import is_archive
@@ -44,7 +44,7 @@ class _Context:
     """A fetched context: its vertex and tree.
 
     Attributes:
-        dockerfile: where the only file of a context stands, which is then the Dockerfile.
+        dockerfile: the path of a context's only file, which is then the Dockerfile.
     """
 
     vertex: Vertex
@@ -53,24 +53,24 @@ class _Context:
 
 
 async def load_from_elsewhere(
-    request: BuildRequest, stdin: StandardInput, session: Session, emit: Emit
+    request: BuildRequest, stdin: StandardInput, sources: BuildSources, emit: Emit
 ) -> BuildInputs:
-    """Read what a build starts from, fetching what is not at hand.
+    """Read the inputs of a build, fetching those that are not at hand.
 
     Raises:
         UserError: there is no such context or Dockerfile. EnvironmentFault: it is out of reach.
     """
-    loader = _Loader(request, stdin, session, emit)
+    loader = _Loader(request, stdin, sources, emit)
     return await loader.load()
 
 
 class _Loader:
     def __init__(
-        self, request: BuildRequest, stdin: StandardInput, session: Session, emit: Emit
+        self, request: BuildRequest, stdin: StandardInput, sources: BuildSources, emit: Emit
     ) -> None:
         self._request = request
         self._stdin = stdin
-        self._session = session
+        self._sources = sources
         self._emit = emit
 
     async def load(self) -> BuildInputs:
@@ -110,15 +110,15 @@ class _Loader:
         )
         name = f"[internal] load git source {without_credentials(text)}"
         vertex = Vertex(self._ruled(op), meta=VertexMeta(name=name))
-        return _Context(vertex, await self._session.tree(vertex, self._emit))
+        return _Context(vertex, await self._sources.tree(vertex, self._emit))
 
     async def _http(self) -> _Context:
         op = HttpSource(url=self._request.context, filename=CONTEXT_FILE)
         vertex = Vertex(
             self._ruled(op), meta=VertexMeta(name="[internal] load remote build context")
         )
-        tree = await self._session.tree(vertex, self._emit)
-        head = await self._session.read(tree, CONTEXT_FILE, _HEAD) or b""
+        tree = await self._sources.tree(vertex, self._emit)
+        head = await self._sources.read(tree, CONTEXT_FILE, _HEAD) or b""
         if is_archive(head):
             return await self._unpacked(vertex)
         return _Context(vertex, tree, CONTEXT_FILE)
@@ -132,11 +132,11 @@ class _Loader:
             raise UserError(BOTH_STDIN)
         if not await abandonable(self._stdin.is_archive):
             raise UserError(AMBIGUOUS)
-        store = self._session.store
+        store = self._sources.store
         path = store.scratch("stdin")
         try:
             sha256, size = await abandonable(self._stdin.copy_to, path)
-            op = await self._session.sources.http.adopt(
+            op = await self._sources.remote.http.adopt(
                 path, sha256, size, url="stdin:", filename=CONTEXT_FILE
             )
         finally:
@@ -151,7 +151,7 @@ class _Loader:
             (Vertex(ScratchSource()), archive),
             VertexMeta(name="[internal] unpack build context"),
         )
-        return _Context(vertex, await self._session.tree(vertex, self._emit))
+        return _Context(vertex, await self._sources.tree(vertex, self._emit))
 
     # --- the Dockerfile ---------------------------------------------------------------------------
 
@@ -174,8 +174,8 @@ class _Loader:
         op = HttpSource(url=url, filename="Dockerfile")
         shown = shown_url(url)
         vertex = Vertex(self._ruled(op), meta=VertexMeta(name=f"[internal] load {shown}"))
-        tree = await self._session.tree(vertex, self._emit)
-        data = await self._session.read(tree, "Dockerfile", MAX_DOCKERFILE_BYTES + 1) or b""
+        tree = await self._sources.tree(vertex, self._emit)
+        data = await self._sources.read(tree, "Dockerfile", MAX_DOCKERFILE_BYTES + 1) or b""
         return _bounded(data, shown), file_name(url)
 
     async def _dockerfile_in(self, context: _Context) -> tuple[bytes, str]:
@@ -184,7 +184,7 @@ class _Loader:
         if posixpath.basename(name) == "Dockerfile":
             names.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
         for one in names:
-            data = await self._session.read(context.tree, one, MAX_DOCKERFILE_BYTES + 1)
+            data = await self._sources.read(context.tree, one, MAX_DOCKERFILE_BYTES + 1)
             if data is not None:
                 return _bounded(data, one), one
         raise UserError(

@@ -1,4 +1,4 @@
-"""What one build is asked to do, with every value checked and parsed."""
+"""One build's request, with every value checked and parsed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pybuild.model.resources import Resources
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
-    from pybuild.exporter.attest.options import Wanted
+    from pybuild.exporter.attest.options import AttestOptions
     from pybuild.model.policy import Policies
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
@@ -26,7 +26,7 @@ ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """Where a build secret's value comes from [SEC-1]; the value itself is read when used."""
+    """The place of a build secret's value [SEC-1]; the value itself is read when used."""
 
     id: str
     read: Callable[[], bytes] = field(repr=False, compare=False)
@@ -44,9 +44,9 @@ class BuildRequest:
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         platforms: of the result; several give an index.
         ssh: agents that steps and git may use.
-        attestations: what is to be said about the result.
-        cache_from: asked for results that are not here, in this order; *cache_to* is given them.
-        allow: what steps may have; ``buildx.local.delete`` is about outputs, and ours alone.
+        attestations: those that are to be made of the result.
+        cache_from: searched in this order for results that are not here; *cache_to* gets them.
+        allow: the rights of steps; ``buildx.local.delete`` is about outputs, and ours alone.
         fail_on_miss: let no step run; fail at the first that would have to.
         policies: judge every source of the build [POL].
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
@@ -76,7 +76,7 @@ class BuildRequest:
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
-    attestations: Wanted | None = None
+    attestations: AttestOptions | None = None
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
@@ -93,7 +93,7 @@ class BuildRequest:
 
     @property
     def is_index(self) -> bool:
-        """Whether its image is an index: of several platforms, or of one and what is attested of it."""
+        """Whether its image is an index: of several platforms, or of one with attestations."""
         return self.multi_platform or self.attestations is not None
 
     @property

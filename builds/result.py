@@ -1,4 +1,4 @@
-"""What a build gives back."""
+"""The result of a build."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class BuildResult:
             ``docker images`` calls the image ID [OUT-15].
         names: references that the image has in the local store.
         steps: ``(name, "CACHED" | "DONE")`` in the order of the definition.
-        metadata: what ``--metadata-file`` holds [BLD-30].
-        report: which steps were cached, and why the others ran; None where that is not known.
+        metadata: the entries of ``--metadata-file`` [BLD-30].
+        report: the steps that were cached, and why the others ran; None where that is not known.
     """
 
     image: Descriptor | None = None

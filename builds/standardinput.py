@@ -47,7 +47,7 @@ class StandardInput:
         return piece or os.read(self._fd, size)
 
     def close(self) -> None:
-        """Leave it as it is: whoever gave it to us closes it."""
+        """Leave it open: our caller closes it."""
 
     def copy_to(self, path: str) -> tuple[str, int]:
         """Write all of it to the new file *path*; return its sha256, hex, and its size.

@@ -34,7 +34,7 @@ _MAX_MANIFEST_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What two builds came to; equal digests mean that nothing differs.
+    """The outcome of two builds; equal digests mean that nothing differs.
 
     Attributes:
         differences: in a fixed order, as far as they are worth reading.
@@ -74,9 +74,9 @@ async def verify(
                 await _lend(engine, second_engine.store)
                 alone = replace(plain, cache_from=())
                 second = await _build(second_engine, alone, other, emit("second"))
-            found = compare_layouts(one, other) if first != second else iter(())
+            found_differences = compare_layouts(one, other) if first != second else iter(())
             differences = tuple(
-                difference for difference, _ in zip(found, range(most), strict=False)
+                difference for difference, _ in zip(found_differences, range(most), strict=False)
             )
         finally:
             engine.store.discard(place)
@@ -94,10 +94,10 @@ async def _lend(engine: Engine, store: Store) -> None:
     """Give the second store the images that only the first one has; it pulls all others itself."""
     for request, _, is_local in engine.images.used:
         name = str(request.reference)
-        found = engine.store.images.resolve(name) if is_local else None
-        if found is not None:
-            _copy(engine.store, store, found)
-            store.images.tag(name, found)
+        image = engine.store.images.resolve(name) if is_local else None
+        if image is not None:
+            _copy(engine.store, store, image)
+            store.images.tag(name, image)
 
 
 def _copy(source: Store, target: Store, root: Descriptor) -> None:

@@ -43,11 +43,11 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         attrs["shm-size"] = str(request.shm_size_bytes)
     attrs |= _limits(request.resources)
     if request.attestations:
-        wanted = request.attestations
-        if wanted.provenance is not None:
-            attrs["attest:provenance"] = _provenance(wanted.provenance)
-        if wanted.sbom is not None:
-            attrs["attest:sbom"] = _sbom(wanted.sbom)
+        attestations = request.attestations
+        if attestations.provenance is not None:
+            attrs["attest:provenance"] = _provenance(attestations.provenance)
+        if attestations.sbom is not None:
+            attrs["attest:sbom"] = _sbom(attestations.sbom)
     return attrs
 
 

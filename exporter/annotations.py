@@ -1,4 +1,4 @@
-"""Annotations: what a build says of its image on manifests, the index and their descriptors [OUT-14].
+"""Annotations of an image: on manifests, the index and their descriptors [OUT-14].
 
 They come as ``--annotation`` [BLD-17] and as attributes of an output, of which the flag is another
 spelling.
@@ -20,7 +20,7 @@ _PLACE = re.compile(r"([a-z-]+)(?:\[([^\]]*)\])?\Z")
 
 
 class Place(StrEnum):
-    """What carries an annotation."""
+    """The document that carries an annotation."""
 
     MANIFEST = "manifest"
     MANIFEST_DESCRIPTOR = "manifest-descriptor"
@@ -45,14 +45,14 @@ class Annotations:
     items: tuple[Annotation, ...] = ()
 
     def of(self, place: Place, platform: Platform | None = None) -> dict[str, str]:
-        """Return those of *place*; what is said for *platform* wins over what is said for all."""
-        found = {a.key: a.value for a in self.items if a.place is place and a.platform is None}
+        """Return those of *place*; one for *platform* wins over one for all."""
+        chosen = {a.key: a.value for a in self.items if a.place is place and a.platform is None}
         if platform is not None:
             own = {
                 a.key: a.value for a in self.items if a.place is place and a.platform == platform
             }
-            found |= own
-        return found
+            chosen |= own
+        return chosen
 
     def for_others(self, platforms: Iterable[Platform]) -> list[Annotation]:
         """Return those for a platform that is none of *platforms*."""
@@ -71,7 +71,7 @@ def from_attributes(attrs: Mapping[str, str]) -> Annotations:
     Raises:
         UsageError: no such form, place or platform.
     """
-    found: list[Annotation] = []
+    annotations: list[Annotation] = []
     for name, value in attrs.items():
         if not is_attribute(name):
             continue
@@ -81,8 +81,8 @@ def from_attributes(attrs: Mapping[str, str]) -> Annotations:
                 f'output attribute "{name}": expected annotation[-TYPE][[PLATFORM]].KEY'
             )
         place, platform, key = match.groups()
-        found.append(_annotation(place or Place.MANIFEST, platform, key, value, name))
-    return Annotations(tuple(found))
+        annotations.append(_annotation(place or Place.MANIFEST, platform, key, value, name))
+    return Annotations(tuple(annotations))
 
 
 def attributes_of(flags: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A file that somebody named for what we make: it gets its name when all of it was written.
+"""An output file that somebody has named: it gets its name when all of it was written.
 
 Lean: a fully cached build writes its ``--iidfile`` by it.
 """
@@ -35,7 +35,7 @@ def place_of(dest: str) -> tuple[str, bool]:
         mode = status.st_mode
     except OSError:
         status = None
-        mode = stat.S_IFREG  # or what is wrong is said when it is opened
+        mode = stat.S_IFREG  # or the fault is reported when it is opened
     if stat.S_ISDIR(mode):
         raise _usage_error(f"output destination {dest} is a directory")
     if not stat.S_ISREG(mode):
@@ -56,16 +56,16 @@ def refuse_planted(dest: str, *inside: str) -> None:
         inside: directories of *dest* that will be written to, too.
 
     Raises:
-        UsageError: so it is.
+        UsageError: a link does.
     """
     for name in ("", *inside):
         try:
-            found = doubt(os.path.join(dest, name))
+            doubtful = doubt(os.path.join(dest, name))
         except OSError:
-            return  # said when it is opened
-        if found.planted:
+            return  # reported when it is opened
+        if doubtful.planted:
             raise _usage_error(
-                f"output {dest} would be written elsewhere: {found.text}",
+                f"output {dest} would be written elsewhere: {doubtful.text}",
                 "remove that link, or name another place",
             )
 
@@ -97,7 +97,7 @@ def write_whole(dest: str, text: str) -> None:
 
 
 def is_stream(dest: str) -> bool:
-    """Tell whether what is written to *dest* cannot be taken back: standard output, a pipe."""
+    """Tell whether bytes written to *dest* cannot be taken back: standard output, a pipe."""
     try:
         mode = os.stat(dest).st_mode
     except OSError:
@@ -150,7 +150,7 @@ class Part:
 
 
 def open_in_place(path: str) -> int:
-    """Return a descriptor of what is no regular file."""
+    """Return a descriptor of *path*, which is no regular file."""
     return os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
 
 

@@ -26,11 +26,11 @@ CREATED = "org.opencontainers.image.created"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """One platform's result, and what is attested of it.
+    """One platform's result, with its attestations.
 
     Attributes:
         is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
-        key: how the request calls its platform, if not as the image does.
+        key: the platform in the request's words, if the image has others.
         inline_cache: the cache that its image's config carries.
     """
 
@@ -43,7 +43,7 @@ class Built:
 
     @property
     def folder(self) -> str:
-        """Where it goes in directories and archives that hold several platforms [OUT-5].
+        """Its folder in directories and archives that hold several platforms [OUT-5].
 
         Raises:
             UserError: its key cannot be the name of a directory.
@@ -62,15 +62,15 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What the outputs left behind."""
+    """The traces of the outputs, for people and for the metadata file."""
 
     image: Descriptor | None = None
     image_id: Digest | None = None
     names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
-    def telling(self, more: Mapping[str, Any]) -> Exported:
-        """Return the same, with *more* to say of it."""
+    def with_metadata(self, more: Mapping[str, Any]) -> Exported:
+        """Return the same with *more* in its metadata."""
         return replace(self, metadata={**self.metadata, **more})
 
 
@@ -96,7 +96,7 @@ class Made:
         return replace(self.descriptor, annotations=notes)
 
     def metadata(self, names: Sequence[Reference]) -> dict[str, Any]:
-        """What ``--metadata-file`` says of it [BLD-30]."""
+        """The entries of ``--metadata-file`` [BLD-30]."""
         metadata: dict[str, Any] = {
             "containerimage.config.digest": self.image_id,
             "containerimage.descriptor": self.descriptor.to_json(),

@@ -1,4 +1,4 @@
-"""How hard layers are compressed, as outputs and caches are told it [OUT-10]."""
+"""The compression level of layers, as attributes of outputs and caches give it [OUT-10]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEVELS = {"estargz": 9, "gzip": 9, "zstd": 22}
 
 
 def compression_level(attrs: Mapping[str, str], subject: str) -> int | None:
-    """Return what ``compression-level`` says; None leaves it to us.
+    """Return the level of ``compression-level``; None leaves it to us.
 
     Raises:
         UsageError: the compression has no such level.
@@ -20,6 +20,6 @@ def compression_level(attrs: Mapping[str, str], subject: str) -> int | None:
         return None
     most = _LEVELS.get(attrs.get("compression", "gzip"))
     if not text.isdecimal() or len(text) > 9 or (most is not None and int(text) > most):
-        wanted = "a number" if most is None else f"0 to {most}"
-        raise UsageError(f'{subject} attribute compression-level="{text}": expected {wanted}')
+        expected = "a number" if most is None else f"0 to {most}"
+        raise UsageError(f'{subject} attribute compression-level="{text}": expected {expected}')
     return int(text)

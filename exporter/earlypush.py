@@ -1,4 +1,4 @@
-"""What a build that pushes can do for its push while steps run."""
+"""The part of a push that can be done while steps run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _WORTH_BYTES = 1 << 20
 """A blob that has become so large is sent before its image is whole."""
-_AT_ONCE = 2  # a client has four connections to a host, and needs some for what is whole
+_AT_ONCE = 2  # a client has four connections to a host, and needs some for whole blobs
 
 
 def importing_ahead(outputs: Sequence[Output], missed: OnMiss) -> OnMiss:
@@ -47,7 +47,7 @@ def importing_ahead(outputs: Sequence[Output], missed: OnMiss) -> OnMiss:
 
 
 def _import() -> None:
-    with suppress(Exception):  # who needs it meets the error, and says what it means
+    with suppress(Exception):  # the push meets the error, and explains it
         for module in ("yarl", "pybuild.registry.client.push"):
             import_module(module)
 
@@ -84,7 +84,7 @@ class PushAhead:
         return Follower(self, path)
 
     async def settled(self) -> None:
-        """Wait until what was sent is there, or given up. What has not begun need not begin here.
+        """Wait until all blobs that were begun are there, or given up; no more are begun.
 
         Once all is made, a client sends more at a time than we do.
         """
@@ -122,14 +122,14 @@ class Follower:
         self._file: GrowingFile | None = None
 
     def grown(self, _: dict[str, Any]) -> None:
-        """Say that there is more of it."""
+        """Send on: the file has grown."""
         if self._file is None:
             self._file = self._ahead.send(self._path)
         else:
             self._file.grown()
 
     def complete(self, descriptor: Descriptor) -> None:
-        """Say what it has become; it is still at its path."""
+        """Complete the blob, which is still at its path; *descriptor* describes it."""
         if self._file is None:
             self._file = self._ahead.send(self._path)
         if self._file is not None:

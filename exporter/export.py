@@ -56,7 +56,7 @@ async def export_all(
     origin: Origin,
     emit: Emit,
 ) -> Exported:
-    """Write every output; with none asked for, keep the image in the local store.
+    """Write every output; without any, keep the image in the local store.
 
     Args:
         origin: that an image kept here is the last result of.
@@ -224,10 +224,10 @@ async def _attestations(
     names: Sequence[Reference],
     step: InternalStep,
 ) -> list[Descriptor]:
-    """Store the attestations of each platform, and return what the index says of them."""
+    """Store the attestations of each platform, and return their entries in the index."""
     from pybuild.exporter.attest.write import attach
 
-    found: list[Descriptor] = []
+    entries: list[Descriptor] = []
     for one, image in zip(built, images, strict=True):
         attached = await attach(
             engine,
@@ -239,8 +239,8 @@ async def _attestations(
         )
         if attached is not None:
             step.did(f"exporting attestation manifest {attached.digest}")
-            found.append(attached)
-    return found
+            entries.append(attached)
+    return entries
 
 
 async def keep_image(
@@ -254,7 +254,7 @@ async def keep_image(
     """Name the image in the store, and push it, as *output* says.
 
     Args:
-        origin: what it is the last result of, and stays for that; a server's clients could not
+        origin: the build whose last result it is, which keeps it; a server's clients could not
             have it removed.
     """
     by_digest = output.flag("push-by-digest")

@@ -71,7 +71,7 @@ async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> N
 async def _tree(
     engine: Engine, output: Output, one: Built, *, shares: bool = False
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Give what a worker must know to mount a result's tree read-only, attestations in it.
+    """Give the job arguments to mount a result's tree read-only, with its attestations in it.
 
     Args:
         shares: with those of other platforms, so that names must say which it is.

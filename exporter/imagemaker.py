@@ -66,7 +66,7 @@ class ImageMaker:
         self._layers = LayerMaker(engine, compression, level, force=force, ahead=ahead)
 
     async def make(self) -> Image:
-        """Write what is missing and return the image."""
+        """Write the missing blobs and return the image."""
         lowered, deltas = self._built.lowered, self._built.snapshot.deltas
         base = lowered.base_layer_count
         if base < 0:
@@ -142,10 +142,10 @@ class ImageMaker:
         kind = f"{self._layers.kind}-{epoch}"
         known: dict[str, Any] = facts.get("rewritten") or {}
         if kind in known:
-            found = Descriptor.from_json(known[kind])
-            await asyncio.to_thread(store.lease.add, "blob", found.digest)
-            if store.blobs.holds(found):
-                return Digest.parse(known[kind]["diff_id"]), self._noted(found)
+            layer = Descriptor.from_json(known[kind])
+            await asyncio.to_thread(store.lease.add, "blob", layer.digest)
+            if store.blobs.holds(layer):
+                return Digest.parse(known[kind]["diff_id"]), self._noted(layer)
         if not store.deltas.has(delta):
             await self._engine.layers().ensure(deltas[: at + 1], lambda event: None)
         diff_id, made = await self._layers.write(delta, epoch)
@@ -154,6 +154,6 @@ class ImageMaker:
         return diff_id, self._noted(made)
 
     def _noted(self, layer: Descriptor) -> Descriptor:
-        """*layer* with what says that its times were clamped; Docker's types have no place for it."""
+        """*layer* with the note that its times were clamped; Docker's types have no place for it."""
         notes = {**layer.annotations, REWRITTEN: str(self._epoch)} if self._oci_types else {}
         return replace(layer, annotations=notes)

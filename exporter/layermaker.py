@@ -28,10 +28,10 @@ class LayerMaker:
 
     Args:
         force: pulled layers in another compression are made anew in this one [OUT-10].
-        ahead: sends what is made somewhere meanwhile.
+        ahead: sends the layers somewhere while they are made.
 
     Attributes:
-        nice: how far the work stands back behind everything else of this machine.
+        nice: the priority of the work, as ``nice`` has it; above 0 others of this machine go first.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LayerMaker:
         self._level = level
 
     async def make(self, delta: str) -> tuple[Digest, Descriptor]:
-        """The diffID and blob of one delta; made if there is none in the wanted compression."""
+        """The diffID and blob of one delta; made if there is none in our compression."""
         store = self._store
         facts = await asyncio.to_thread(store.records.get, LAYER, delta)
         if facts is not None and "descriptor" in facts:
@@ -138,18 +138,18 @@ class LayerMaker:
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
         """Write a delta's layer as a blob; later times become *clamp*."""
         directories = self._store.deltas.directories(delta)
-        told: dict[str, Any] = {"clamp_mtime": clamp}
+        args: dict[str, Any] = {"clamp_mtime": clamp}
         if len(directories) > 1:
-            told |= await self._engine.tree_args(directories)
-            return await self._blob("pybuild.executor.files.export:layer_job", told)
-        told |= {"path": directories[0], "userxattr": await self._engine.userxattr()}
-        return await self._blob("pybuild.image.layer.layertar:layer_job", told)
+            args |= await self._engine.tree_args(directories)
+            return await self._blob("pybuild.executor.files.export:layer_job", args)
+        args |= {"path": directories[0], "userxattr": await self._engine.userxattr()}
+        return await self._blob("pybuild.image.layer.layertar:layer_job", args)
 
     async def _blob(self, job: str, args: dict[str, Any]) -> tuple[Digest, Descriptor]:
         """Have *job* write a blob in our compression, and keep it; returns its diffID too."""
         store = self._store
         out = store.scratch("layer")
-        wanted = {
+        target = {
             "out": out,
             "compression": self._compression,
             "level": self._level,
@@ -160,7 +160,7 @@ class LayerMaker:
         try:
             async with self._places:
                 answer = await self._engine.workers.call(
-                    job, {**args, **wanted}, on_progress=on_progress
+                    job, {**args, **target}, on_progress=on_progress
                 )
             digest, size = Digest.parse(answer["digest"]), int(answer["size"])
             notes: dict[str, str] = answer.get("annotations") or {}
@@ -175,7 +175,7 @@ class LayerMaker:
 
 
 def made_at(store: Store, delta: str) -> float:
-    """When what is in a delta was made, seconds since the epoch, be it here or elsewhere."""
+    """The time at which a delta was made, here or elsewhere, in seconds since the epoch."""
     facts = store.records.get(LAYER, delta)
     if facts is not None and isinstance(facts.get("created"), int | float):
         return float(facts["created"])

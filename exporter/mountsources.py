@@ -1,4 +1,4 @@
-"""Which repositories are known to have a blob: a registry can mount it from there [OUT-12, REG-12]."""
+"""The repositories known to have a blob, from which registries can mount it [OUT-12, REG-12]."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def known_places(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]
     for layer, diff_id in _layers(store, descriptor):
         facts = store.records.get(LAYER, "sha256-" + diff_id.hex) or {}
         pulled = str(facts.get("reference") or "")
-        found = [Reference.parse(pulled).repository] if pulled else []
-        found += _pushed(store, layer)
-        if found:
-            places[layer.digest] = list(dict.fromkeys(found))
+        repositories = [Reference.parse(pulled).repository] if pulled else []
+        repositories += _pushed(store, layer)
+        if repositories:
+            places[layer.digest] = list(dict.fromkeys(repositories))
     return places
 
 

@@ -48,7 +48,7 @@ class Output:
     attrs: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        """Refuse what would be ignored.
+        """Refuse attributes that would be ignored.
 
         Raises:
             UsageError: an attribute, or a dest, that means nothing to this type or is not done yet.
@@ -112,18 +112,18 @@ class Output:
         """Whether a directory is to hold nothing but the result [OUT-17]."""
         return self.attrs.get("mode") == "delete"
 
-    def epoch(self, found: int | None) -> int | None:
+    def epoch(self, epoch_of_build: int | None) -> int | None:
         """Return the latest time that this output may show, in seconds [REP-2].
 
         Args:
-            found: SOURCE_DATE_EPOCH of the build; the output may have another, or none.
+            epoch_of_build: SOURCE_DATE_EPOCH of the build; the output may have another, or none.
 
         Raises:
             UsageError: it is no number.
         """
         text = self.attrs.get("source-date-epoch")
         if text is None:
-            return found
+            return epoch_of_build
         if not text:
             return None
         epoch = parse_epoch(text)
@@ -132,7 +132,7 @@ class Output:
         return epoch
 
     def annotations(self) -> Annotations:
-        """Return what the image says of itself [OUT-14].
+        """Return the annotations of the image [OUT-14].
 
         Raises:
             UsageError: one that cannot be understood.

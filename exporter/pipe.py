@@ -1,4 +1,4 @@
-"""What is written to a descriptor, as pieces for whoever sends them on."""
+"""The bytes that work writes to a descriptor, as pieces to be sent on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PIECE_BYTES = 1 << 20
 
 
 class Piped:
-    """What *work* writes to a descriptor, as pieces; an async context manager.
+    """The bytes that *work* writes to a descriptor, as pieces; an async context manager.
 
-    Leaving it waits for *work*, and raises what went wrong there.
+    Leaving it waits for *work*, and raises its error.
     """
 
     def __init__(self, work: Callable[[int], Awaitable[None]]) -> None:
@@ -27,7 +27,7 @@ class Piped:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._read >= 0:
-            os.close(self._read)  # whoever still writes is told so
+            os.close(self._read)  # a writer that still writes gets EPIPE
             self._read = -1
         if exc[0] is not None:
             with suppress(Exception):

@@ -15,7 +15,7 @@ from pybuild.daemon.frontend.results import Result
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.exporter.attest.attestation import Attestation
-from pybuild.exporter.attest.options import Provenance, Wanted
+from pybuild.exporter.attest.options import AttestOptions, Provenance
 from pybuild.exporter.attest.sbom import CORE, scan
 from pybuild.exporter.attest.write import provenance, provenance_document
 from pybuild.frontend.lowering.interface import ImageRequest
@@ -63,7 +63,7 @@ async def attested(
     ledger: Ledger,
     result: Result,
     trees: Sequence[Deliverable],
-    wanted: Wanted,
+    wanted: AttestOptions,
     machine: Mapping[str, Any],
     *,
     ignore_cache: bool = False,
@@ -97,7 +97,7 @@ async def history_provenance(
     ledger: Ledger,
     result: Result,
     trees: Sequence[Deliverable],
-    wanted: Wanted,
+    wanted: AttestOptions,
     machine: Mapping[str, Any],
 ) -> dict[str, bytes]:
     """Return the provenance that the history keeps of each tree, by its id in the result [7.6]."""

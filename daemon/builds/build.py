@@ -33,7 +33,7 @@ from pybuild.daemon.session.verdicts import SessionVerdicts
 from pybuild.engine.host import native_platform
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
-from pybuild.exporter.attest.request import Asked
+from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.sources import Sources
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
@@ -112,7 +112,7 @@ class Build:
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
         self.ledger = Ledger(
-            Asked(
+            FrontendRequest(
                 frontend=request.Frontend,
                 args=dict(request.FrontendAttrs),
                 inputs=tenant.producers.of_inputs(request.FrontendInputs),
@@ -307,7 +307,7 @@ class Build:
     ) -> Result:
         scope, look = self.scope, Look()
         producers = self._tenant.producers
-        asked = Asked(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
+        asked = FrontendRequest(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
         self.attrs = attrs = replace(read_attrs(opts), policies=policies)
         told = self.told
         told.context = without_credentials(attrs.context) or attrs.context_key

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pybuild.buildkit.llb.steps import describe, local_vertex
 from pybuild.daemon.frontend.lookups import Look
 from pybuild.engine.host import native_platform
+from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
-from pybuild.exporter.attest.request import Asked, with_root
 from pybuild.exporter.attest.sources import Image, Sources, sources_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
@@ -33,7 +33,7 @@ class Solve:
         looked: what the frontend took for the answer, be it part of that or not.
     """
 
-    asked: Asked | None
+    asked: FrontendRequest | None
     references: tuple[Reference, ...]
     looked: Look = field(default_factory=Look)
 
@@ -47,7 +47,7 @@ class Ledger:
         started: seconds since the epoch.
     """
 
-    def __init__(self, root: Asked, started: float) -> None:
+    def __init__(self, root: FrontendRequest, started: float) -> None:
         self.root = root
         self.started = started
         self.looked = Look()

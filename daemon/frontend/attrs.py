@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Any
 
 from pybuild.engine.host import native_platform, platforms_from
-from pybuild.exporter.attest.options import Wanted, options_of, wanted
+from pybuild.exporter.attest.options import AttestOptions, attest_options, options_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode
@@ -85,7 +85,7 @@ class Attrs:
     hostname: str = ""
     network: NetworkMode = NetworkMode.DEFAULT
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
-    attestations: Wanted = field(default_factory=Wanted)
+    attestations: AttestOptions = field(default_factory=AttestOptions)
     request: str = ""
     policies: Policies | None = None
 
@@ -272,7 +272,7 @@ def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, st
     return tuple(imports)
 
 
-def read_attestations(given: Mapping[str, str]) -> Wanted:
+def read_attestations(given: Mapping[str, str]) -> AttestOptions:
     """Return the attestations that attributes ask for [ATT-1, ATT-3].
 
     Raises:
@@ -287,4 +287,4 @@ def read_attestations(given: Mapping[str, str]) -> Wanted:
         if options is not None:
             options.pop("type", None)  # docker buildx repeats it in the value
             found[kind] = options
-    return wanted(found)
+    return attest_options(found)

@@ -1,1 +1,1 @@
-"""What builds say about themselves: provenance and lists of what is inside [ATT]."""
+"""Attestations that builds make of themselves: provenance and lists of contents [ATT]."""

@@ -1,4 +1,4 @@
-"""An attestation about one result, until what it is about has a digest [ATT-5, ATT-6]."""
+"""An attestation about one result, until its subject has a digest [ATT-5, ATT-6]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNNAMED = "_"
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an attestation says that it is about.
+    """The subject of an attestation.
 
     Attributes:
         name: empty for none.
@@ -35,10 +35,10 @@ class Attestation:
 
     Attributes:
         path: its file name in directories and archives.
-        predicate: makes the JSON when it is wanted; provenance ends with the time of that.
-        about: the result itself where it is empty.
+        predicate: makes the JSON when it is written; provenance ends with the time of that.
+        about: its subjects; the result itself where it is empty.
         inline_only: for images alone.
-        is_core: the list of what is in the result, as opposed to stages and contexts; comes first.
+        is_core: the list of the result's contents, not of stages and contexts; comes first.
     """
 
     path: str
@@ -69,7 +69,7 @@ def core_first(attestations: Iterable[Attestation]) -> list[Attestation]:
 def from_client(
     path: str, predicate_type: str, data: bytes, about: tuple[About, ...] = ()
 ) -> Attestation:
-    """Return what somebody else made as the predicate of an attestation.
+    """Return an attestation whose predicate somebody else made.
 
     Raises:
         UserError: no JSON; or provenance, of which only the builder can speak.
@@ -90,13 +90,13 @@ def unbundled(
     """Return the attestations of a directory of in-toto statements, the core's first.
 
     Args:
-        predicate_type: what they have to be; empty for any.
+        predicate_type: the only type to take; empty for any.
         core: the name, up to its first dot, of the one about the result.
 
     Raises:
         UserError: a file that is none.
     """
-    found: list[Attestation] = []
+    attestations: list[Attestation] = []
     for name, data in files:
         document = _parsed(name, data)
         if not isinstance(document, dict) or not isinstance(document.get("predicateType"), str):  # pyright: ignore[reportUnknownMemberType]
@@ -108,8 +108,8 @@ def unbundled(
                 f"bundle entry {name}: {kind} does not match required predicate type"
                 f" {predicate_type}"
             )
-        found.append(_of_statement(name, kind, statement, core))
-    return core_first(found)
+        attestations.append(_of_statement(name, kind, statement, core))
+    return core_first(attestations)
 
 
 def _of_statement(name: str, kind: str, statement: Mapping[str, Any], core: str) -> Attestation:

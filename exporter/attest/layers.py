@@ -1,4 +1,4 @@
-"""Which layers each step of a result stands for, as far as that is known without running any."""
+"""The layers of each step of a result, as far as they are known without running any step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stacks(result: Vertex, deltas: Deltas, known: Known, of_image: OfImage) -> d
     that it stands on; *known* tells of others, and *of_image* what a manifest has.
     """
     order = list(walk(result))
-    found: dict[Digest, Deltas] = {result.digest: deltas}
+    by_vertex: dict[Digest, Deltas] = {result.digest: deltas}
     counts: dict[Digest, int | None] = {}
     for vertex in order:
         match vertex.op:
@@ -42,29 +42,29 @@ def stacks(result: Vertex, deltas: Deltas, known: Known, of_image: OfImage) -> d
             case _:
                 stack = known(vertex)
         if stack is not None and not is_link(stack):
-            found.setdefault(vertex.digest, stack)
-        counts[vertex.digest] = _count(vertex, counts, found)
+            by_vertex.setdefault(vertex.digest, stack)
+        counts[vertex.digest] = _count(vertex, counts, by_vertex)
     for vertex in reversed(order):
-        if vertex.digest not in found:
+        if vertex.digest not in by_vertex:
             continue
-        stack = found[vertex.digest]
+        stack = by_vertex[vertex.digest]
         if isinstance(vertex.op, MergeOp):
             at = 0
             for source in vertex.inputs:
                 count = counts[source.digest]
                 if count is None:
                     break
-                found.setdefault(source.digest, stack[at : at + count])
+                by_vertex.setdefault(source.digest, stack[at : at + count])
                 at += count
         else:
             base = _base(vertex)
             if base is not None and stack:
-                found.setdefault(base.digest, stack[:-1])
-    return found
+                by_vertex.setdefault(base.digest, stack[:-1])
+    return by_vertex
 
 
 def by_step(
-    found: Mapping[Digest, Deltas], outputs: Mapping[Digest, str], describe: Describe
+    by_vertex: Mapping[Digest, Deltas], outputs: Mapping[Digest, str], describe: Describe
 ) -> dict[str, list[list[dict[str, Any]]]]:
     """Return the chain of layers of each step; without those that are no blobs yet.
 
@@ -73,7 +73,7 @@ def by_step(
     """
     layers: dict[str, list[list[dict[str, Any]]]] = {}
     for digest, output in outputs.items():
-        chain = describe(found[digest]) if found.get(digest) else None
+        chain = describe(by_vertex[digest]) if by_vertex.get(digest) else None
         if chain:
             layers[output] = [chain]
     return dict(sorted(layers.items()))
@@ -95,9 +95,9 @@ def _base(vertex: Vertex) -> Vertex | None:
 
 
 def _count(
-    vertex: Vertex, counts: Mapping[Digest, int | None], found: Mapping[Digest, Deltas]
+    vertex: Vertex, counts: Mapping[Digest, int | None], by_vertex: Mapping[Digest, Deltas]
 ) -> int | None:
-    stack = found.get(vertex.digest)
+    stack = by_vertex.get(vertex.digest)
     if stack is not None:
         return len(stack)
     if isinstance(vertex.op, MergeOp):

@@ -1,4 +1,4 @@
-"""What an operator wants provenance to say of the machine: JSON files of a directory [DMN-1]."""
+"""An operator's own entries of provenance about the machine: JSON files of a directory [DMN-1]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_machine(directory: str) -> dict[str, Any]:
     Raises:
         UsageError: a file that cannot be read or holds no object, or an entry that is said already.
     """
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     try:
         names = sorted(os.listdir(directory)) if directory else []
     except FileNotFoundError:
@@ -38,9 +38,9 @@ def read_machine(directory: str) -> dict[str, Any]:
             raise UsageError(f"failed to parse {path}: {error}") from error
         if not isinstance(entries, dict):
             raise UsageError(f"{path}: expected a JSON object")
-        found |= entries
-    for key in sorted(BUILTIN_KEYS & found.keys()):
+        merged |= entries
+    for key in sorted(BUILTIN_KEYS & merged.keys()):
         raise UsageError(
             f'key "{key}" is builtin and not allowed to be modified in provenance config'
         )
-    return found
+    return merged

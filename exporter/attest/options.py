@@ -1,4 +1,4 @@
-"""Which attestations a build is asked for [ATT-1, ATT-3, BLD-18]."""
+"""The attestations that a build is asked for [ATT-1, ATT-3, BLD-18]."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ FILENAME = "provenance.json"
 SCANNER = "docker/buildkit-syft-scanner:stable-1"
 _TRUE = frozenset(("1", "t", "true"))
 _FALSE = frozenset(("0", "f", "false"))
-# What the reference records of the machine while it builds; nothing is recorded here.
+# The reference records the machine's load while it builds; nothing is recorded here.
 _WITHOUT_EFFECT = frozenset(("capture-usage",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How a build's provenance is told.
+    """The form of a build's provenance.
 
     Attributes:
         full: with the definition, the Dockerfile, build args and layers (``mode=max``).
         version: of the predicate, ``v1`` or ``v0.2``.
-        builder_id: a URI that says who built.
-        filename: what the file is called that directories and archives get.
-        reproducible: what the user claims.
+        builder_id: the builder's URI.
+        filename: the name of the file that directories and archives get.
+        reproducible: the user's claim.
         inline_only: only images get it, no directories and archives.
         complete_materials: fail rather than leave out a source.
     """
@@ -45,7 +45,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sbom:
-    """Which image scans results, `SCANNER` unless told otherwise.
+    """The image that scans results; `SCANNER` by default.
 
     Attributes:
         parameters: handed to it as ``BUILDKIT_SCAN_<name>``.
@@ -56,7 +56,7 @@ class Sbom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class AttestOptions:
     """The attestations of one build; it is falsy when there are none."""
 
     provenance: Provenance | None = None
@@ -66,18 +66,18 @@ class Wanted:
         return self.provenance is not None or self.sbom is not None
 
 
-def wanted(asked: Mapping[str, Mapping[str, str]]) -> Wanted:
+def attest_options(options: Mapping[str, Mapping[str, str]]) -> AttestOptions:
     """Check the options of each kind.
 
     Raises:
         UsageError: an unknown kind or option, or a value that cannot be.
     """
-    for kind in asked:
+    for kind in options:
         if kind not in (PROVENANCE, SBOM):
             raise UsageError(f'unknown attestation type "{kind}"')
-    provenance = asked.get(PROVENANCE)
-    scan = asked.get(SBOM)
-    return Wanted(
+    provenance = options.get(PROVENANCE)
+    scan = options.get(SBOM)
+    return AttestOptions(
         provenance=None if provenance is None else _provenance(provenance),
         sbom=None if scan is None else _sbom(scan),
     )
@@ -104,13 +104,13 @@ def options_of(text: str, what: str) -> dict[str, str] | None:
     return options
 
 
-def from_flags(attest: Iterable[str], provenance: str, sbom: str) -> Wanted:
+def from_flags(attest: Iterable[str], provenance: str, sbom: str) -> AttestOptions:
     """Read ``--attest``, ``--provenance`` and ``--sbom``; empty texts were not given.
 
     Raises:
         UsageError: one of them is wrong.
     """
-    asked: dict[str, Mapping[str, str]] = {}
+    kinds: dict[str, Mapping[str, str]] = {}
     flags = [(None, text) for text in attest]
     for kind, text in (*flags, (PROVENANCE, provenance), (SBOM, sbom)):
         if not text:
@@ -124,10 +124,10 @@ def from_flags(attest: Iterable[str], provenance: str, sbom: str) -> Wanted:
             given = options.pop("type", "")
         if not given:
             raise UsageError(f'invalid --attest "{text}": it has no type')
-        asked.pop(given, None)
+        kinds.pop(given, None)
         if options is not None:
-            asked[given] = options
-    return wanted(asked)
+            kinds[given] = options
+    return attest_options(kinds)
 
 
 def _kind_of(text: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import field
 from typing import Any
 
 from pybuild.buildkit.llb.described import Definition
+from pybuild.exporter.attest.frontendrequest import scrubbed, take_vcs
 from pybuild.exporter.attest.options import V02, Provenance
-from pybuild.exporter.attest.request import scrubbed, take_vcs
 from pybuild.exporter.attest.sources import Sources
 from pybuild.image.config import format_time
 from pybuild.model.dataclass import dataclass
@@ -22,20 +22,20 @@ PREDICATE_V02 = "https://slsa.dev/provenance/v0.2"
 DOCKERFILE_FRONTEND = "dockerfile.v0"
 DOCKERFILE_VERSION = "1.26.0"
 """The version of the language that the frontend knows."""
-# What an operator's own entries may not replace.
+# Names that an operator's own entries may not have.
 BUILTIN_KEYS = frozenset(("buildConfig", "builderPlatform", "dockerfileVersion", "platform"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the provenance of one result says.
+    """The facts in the provenance of one result.
 
     Attributes:
-        document: `Asked.document`, perhaps with its root.
+        document: `FrontendRequest.document`, perhaps with the root request.
         definition: of ``mode=max``.
         layers: by step and output, ``step0:0``, the chains of layers it has as blobs.
         started, finished: seconds since the epoch.
-        machine: what the operator wants to be said of where builds run.
+        machine: the operator's entries about the machine.
     """
 
     document: dict[str, Any]
@@ -55,7 +55,7 @@ def predicate_type(options: Provenance) -> str:
 
 
 def predicate(facts: Facts, options: Provenance) -> dict[str, Any]:
-    """Return the predicate in the version asked for.
+    """Return the predicate in the version of *options*.
 
     Raises:
         UserError: not everything is known that was used, and that is not good enough.
@@ -144,7 +144,7 @@ def _v02(full: dict[str, Any]) -> dict[str, Any]:
     }
     if run.get("buildkit_hermetic"):
         metadata[f"{BUILD_TYPE_V02}#hermetic"] = True
-    found: dict[str, Any] = {
+    predicate_v02: dict[str, Any] = {
         "builder": full["runDetails"]["builder"],
         "buildType": BUILD_TYPE_V02,
         "invocation": {
@@ -155,10 +155,10 @@ def _v02(full: dict[str, Any]) -> dict[str, Any]:
         "metadata": metadata,
     }
     if "resolvedDependencies" in build:
-        found["materials"] = build["resolvedDependencies"]
+        predicate_v02["materials"] = build["resolvedDependencies"]
     if config is not None:
-        found["buildConfig"] = config
-    return found
+        predicate_v02["buildConfig"] = config
+    return predicate_v02
 
 
 def _incomplete(sources: Sources) -> UserError:

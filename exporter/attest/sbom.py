@@ -1,4 +1,4 @@
-"""Scanning a result for what is in it, as scanner images expect to be run [ATT-3].
+"""Scanning a result for its contents, as scanner images expect to be run [ATT-3].
 
 A scanner finds the result, and perhaps stages and the context, in read-only mounts, and leaves
 in-toto statements in a directory, which is the step's result.

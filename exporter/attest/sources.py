@@ -1,4 +1,4 @@
-"""What a build was made from: images, repositories, files, and what its steps were given [ATT-2]."""
+"""The sources of a build: images, repositories, files, and things handed to its steps [ATT-2]."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pybuild.model.secrets import without_secrets
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as it was asked for, and the manifest that it was; *local*: of a layout."""
+    """An image by its requested name, and its manifest; *local*: of a layout."""
 
     reference: Reference
     platform: Platform | None
@@ -37,7 +37,7 @@ class Image:
 
 
 class Pins(Protocol):
-    """Tells what sources stood for in a build; nothing is fetched for that a second time."""
+    """Tells the content that sources had in a build; nothing is fetched for that a second time."""
 
     async def commit(self, op: GitSource) -> str:
         """Return the id of the commit, in hex."""
@@ -48,7 +48,7 @@ class Pins(Protocol):
         ...
 
     def local_name(self, op: LocalSource) -> str:
-        """Return what the client calls the directory."""
+        """Return the client's name for the directory."""
         ...
 
 
@@ -60,7 +60,7 @@ class Sources:
         git: commit by URL with ref; *http*: sha256 by URL, both without credentials.
         secrets, ssh: whether they may be missing, by id; values are never here [SEC-2].
         network: a step could reach the network.
-        incomplete: something was used that has no place here, such as what a client uploaded.
+        incomplete: a source was used that has no place here, such as a client's upload.
     """
 
     images: list[Image] = field(default_factory=list[Image])
@@ -78,7 +78,7 @@ class Sources:
         return not (self.incomplete or self.locals)
 
     def merge(self, other: Sources) -> None:
-        """Add what *other* has."""
+        """Add the sources of *other*."""
         for image in other.images:
             if image not in self.images:
                 self.images.append(image)
@@ -97,17 +97,17 @@ class Sources:
             package_url(image.reference, image.platform, OCI if image.local else DOCKER): image
             for image in self._named()
         }
-        found = [_material(uri, images[uri].digest) for uri in sorted(images)]
+        materials = [_material(uri, images[uri].digest) for uri in sorted(images)]
         for url, commit in sorted(self.git.items()):
             algorithm = "sha256" if len(commit) == 64 else "sha1"
-            found.append({"uri": url, "digest": {algorithm: commit}})
+            materials.append({"uri": url, "digest": {algorithm: commit}})
         for url, sha256 in sorted(self.http.items()):
-            found.append({"uri": url, "digest": {"sha256": sha256}})
-        return found
+            materials.append({"uri": url, "digest": {"sha256": sha256}})
+        return materials
 
     def _named(self) -> Iterable[Image]:
         """Leave out images known by digest alone where the same is there by the name it came by."""
-        asked = {
+        requested = {
             (image.reference.repository, image.reference.tag or "latest", image.platform)
             for image in self.images
             if image.reference.digest is None
@@ -115,28 +115,28 @@ class Sources:
         for image in self.images:
             reference = image.reference
             key = (reference.repository, reference.tag or "latest", image.platform)
-            if reference.digest is None or key not in asked:
+            if reference.digest is None or key not in requested:
                 yield image
 
     def find(self, uri: str) -> dict[str, str] | None:
         """Return the digest of the git or http source *uri*; None where it is none of these."""
-        for found in self.materials():
-            if found["uri"] == uri and not uri.startswith("pkg:"):
-                digest: dict[str, str] = found["digest"]
+        for material in self.materials():
+            if material["uri"] == uri and not uri.startswith("pkg:"):
+                digest: dict[str, str] = material["digest"]
                 return digest
         return None
 
     def parameters(self) -> dict[str, Any]:
-        """Return what a request's parameters say of directories, secrets and agents."""
-        found: dict[str, Any] = {}
+        """Return the parameters of a request for directories, secrets and agents."""
+        parameters: dict[str, Any] = {}
         for name, ids in (("secrets", self.secrets), ("ssh", self.ssh)):
             if ids:
-                found[name] = [
+                parameters[name] = [
                     {"id": id, **({"optional": True} if ids[id] else {})} for id in sorted(ids)
                 ]
         if self.locals:
-            found["locals"] = [{"name": name} for name in sorted(self.locals)]
-        return found
+            parameters["locals"] = [{"name": name} for name in sorted(self.locals)]
+        return parameters
 
 
 def _material(uri: str, digest: Digest) -> dict[str, Any]:
@@ -146,43 +146,43 @@ def _material(uri: str, digest: Digest) -> dict[str, Any]:
 async def sources_of(
     targets: Iterable[Vertex], pins: Pins, images: Iterable[Image] = ()
 ) -> Sources:
-    """Return what the graphs below *targets* use.
+    """Return the sources that the graphs below *targets* use.
 
     Args:
-        images: those that a frontend asked for, under the names that it used.
+        images: those that a frontend has resolved, under the names that it used.
     """
-    found = Sources(images=list(dict.fromkeys(images)))
-    known = {(image.reference.repository, image.digest) for image in found.images}
-    layouts = {image.digest for image in found.images if image.local}
+    sources = Sources(images=list(dict.fromkeys(images)))
+    known = {(image.reference.repository, image.digest) for image in sources.images}
+    layouts = {image.digest for image in sources.images if image.local}
     for vertex in walk(*targets):
         match vertex.op:
             case ImageSource(digest=digest, reference=reference, platform=platform):
                 if (reference.repository, digest) not in known:
-                    found.images.append(Image(reference, platform, digest))
+                    sources.images.append(Image(reference, platform, digest))
             case OciLayoutSource(digest=digest):
-                found.incomplete |= digest not in layouts
+                sources.incomplete |= digest not in layouts
             case LocalSource() as op:
-                found.locals.add(pins.local_name(op))
+                sources.locals.add(pins.local_name(op))
             case GitSource() as op:
                 url = op.remote + (f"#{op.ref}" if op.ref else "")
-                found.git[without_secrets(url)] = await pins.commit(op)
+                sources.git[without_secrets(url)] = await pins.commit(op)
             case HttpSource() as op:
                 if op.url.partition(":")[0].lower() in ("http", "https"):
-                    found.http[without_secrets(op.url)] = await pins.sha256(op)
+                    sources.http[without_secrets(op.url)] = await pins.sha256(op)
                 else:
-                    found.incomplete = True  # came with the request
+                    sources.incomplete = True  # came with the request
             case ExecOp() as op:
-                found.network |= op.network is not NetworkMode.NONE
-                _given(op, found)
+                sources.network |= op.network is not NetworkMode.NONE
+                _given(op, sources)
             case _:
                 pass
-    return found
+    return sources
 
 
-def _given(op: ExecOp, found: Sources) -> None:
+def _given(op: ExecOp, sources: Sources) -> None:
     kinds: Mapping[MountType, dict[str, bool]] = {
-        MountType.SECRET: found.secrets,
-        MountType.SSH: found.ssh,
+        MountType.SECRET: sources.secrets,
+        MountType.SSH: sources.ssh,
     }
     for mount in op.mounts:
         ids = kinds.get(mount.type)

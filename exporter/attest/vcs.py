@@ -1,4 +1,4 @@
-"""What version control knows of a directory that is built [BLD-32]."""
+"""The version control of a directory that is built [BLD-32]."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def version_control(directory: str, environ: Mapping[str, str]) -> dict[st
     revision = await _git(directory, environ, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not revision:
         return {}
-    found = {"vcs:revision": revision}
+    facts = {"vcs:revision": revision}
     remote = await _git(directory, environ, "config", "--get", "remote.origin.url")
     if remote:
-        found["vcs:source"] = without_secrets(remote)
+        facts["vcs:source"] = without_secrets(remote)
     top = await _git(directory, environ, "rev-parse", "--show-toplevel")
     if top:
-        found["vcs:localdir:context"] = os.path.relpath(os.path.realpath(directory), top)
-    return found
+        facts["vcs:localdir:context"] = os.path.relpath(os.path.realpath(directory), top)
+    return facts
 
 
 async def _git(directory: str, environ: Mapping[str, str], *words: str) -> str:

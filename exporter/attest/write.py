@@ -1,4 +1,4 @@
-"""Attestations and the store: what is scanned and read for them, and how they come to outputs [ATT]."""
+"""Attestations and the store: scans and reads for them, and their way to outputs [ATT]."""
 
 from __future__ import annotations
 
@@ -75,8 +75,10 @@ def provenance_document(
     layers: dict[str, Any] = {}
     if options.full and facts.definition is not None:
         store = engine.store
-        found = stacks(result, deltas, known, lambda digest: _image_deltas(store, digest))
-        layers = by_step(found, facts.definition.outputs, lambda stack: _layers(store, stack))
+        stacks_of_steps = stacks(result, deltas, known, lambda digest: _image_deltas(store, digest))
+        layers = by_step(
+            stacks_of_steps, facts.definition.outputs, lambda stack: _layers(store, stack)
+        )
     return predicate(replace(facts, layers=layers, finished=engine.clock.now()), options)
 
 
@@ -90,12 +92,12 @@ def _image_deltas(store: Store, manifest: Digest) -> tuple[str, ...] | None:
         diff_ids = [Digest.parse(text) for text in config["rootfs"]["diff_ids"]]
     except (PybuildError, KeyError, ValueError, TypeError):
         return None
-    found: list[str] = []
+    deltas: list[str] = []
     for diff_id in diff_ids:
         made = store.records.get(_MADE_FROM, diff_id)
         own = "sha256-" + diff_id.hex
-        found.append(str(made["delta"]) if made and store.deltas.has(made["delta"]) else own)
-    return tuple(found)
+        deltas.append(str(made["delta"]) if made and store.deltas.has(made["delta"]) else own)
+    return tuple(deltas)
 
 
 def _layers(store: Store, deltas: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -116,7 +118,7 @@ def _layers(store: Store, deltas: Sequence[str]) -> list[dict[str, Any]] | None:
     return chain
 
 
-# --- what scanners and clients leave --------------------------------------------------------------
+# --- files of scanners and clients ----------------------------------------------------------------
 
 
 async def unbundle(
@@ -131,8 +133,8 @@ async def unbundle(
     Raises:
         UserError: it is not there, or holds something else.
     """
-    found = await _work(engine, "gather", deltas, path=path or "/", limit=MAX_BYTES)
-    files = [(str(name), bytes(data)) for name, data in found["files"]]
+    gathered = await _work(engine, "gather", deltas, path=path or "/", limit=MAX_BYTES)
+    files = [(str(name), bytes(data)) for name, data in gathered["files"]]
     return unbundled(files, predicate_type, core)
 
 
@@ -154,7 +156,7 @@ async def attach(
     *,
     as_artifact: bool,
 ) -> Descriptor | None:
-    """Store the attestations of *image*, and return what its index says of them; None for none."""
+    """Store the attestations of *image*, and return their entry in its index; None for none."""
     subjects = [Subject.of(package_url(name, platform), image.digest) for name in names]
     if not subjects:
         # A statement that is about nothing is about everything: name the digest at least.
@@ -182,19 +184,19 @@ async def attestation_files(
     """Return the files that a directory or an archive of a result gets [OUT-16].
 
     Args:
-        prefix: what their names begin with.
+        prefix: the beginning of their names.
         platform: becomes part of the names where several share a directory.
 
     Raises:
         UserError: two of them have the same name.
     """
-    wanted = [one for one in core_first(attestations) if not one.inline_only]
-    if not wanted:
+    chosen = [one for one in core_first(attestations) if not one.inline_only]
+    if not chosen:
         return {}
     listing = await _work(engine, "digests", deltas)
     subjects = [Subject(str(path), {"sha256": str(hex)}) for path, hex in listing["files"]]
     files: dict[str, bytes] = {}
-    for one in wanted:
+    for one in chosen:
         name = prefix + posixpath.basename(one.path)
         if platform is not None:
             stem, extension = posixpath.splitext(name)
@@ -212,7 +214,7 @@ async def attestation_files(
 async def with_files(
     engine: Engine, tree: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Give what a worker must know of *tree* (`Engine.tree_args`) with *files* at its top."""
+    """Give the job arguments of *tree* (`Engine.tree_args`) with *files* at its top."""
     if not files:
         yield dict(tree)
         return

@@ -1,4 +1,4 @@
-"""Which Docker engine ``docker`` would talk to: $DOCKER_HOST, the context in use, the usual socket."""
+"""The address of the engine that ``docker`` would use: $DOCKER_HOST, its context, or its socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SOCKET = "/var/run/docker.sock"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an engine listens: ``unix://`` or ``tcp://``; *certificates* is a directory, or empty."""
+    """An engine's address: ``unix://`` or ``tcp://``; *certificates* is a directory, or empty."""
 
     url: str
     certificates: str = ""
@@ -38,13 +38,13 @@ def address_of(environ: Mapping[str, str], context: str = "") -> Address:
         UsageError: there is no such context, or its address cannot be understood.
     """
     folder = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", ""), ".docker")
-    wanted = context or environ.get("DOCKER_CONTEXT", "")
+    requested = context or environ.get("DOCKER_CONTEXT", "")
     host = environ.get("DOCKER_HOST", "")
-    if host and not wanted:
+    if host and not requested:
         verifies = environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0", "false")
         certificates = environ.get("DOCKER_CERT_PATH", "") or folder
         return _checked(host, certificates if verifies else "")
-    name = wanted or _context_in_use(folder)
+    name = requested or _context_in_use(folder)
     if name and name != "default":
         return _context(folder, name)
     rootless = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), "docker.sock")
@@ -65,10 +65,10 @@ def _checked(url: str, certificates: str) -> Address:
 def _context_in_use(folder: str) -> str:
     try:
         with open(os.path.join(folder, "config.json"), "rb") as file:
-            found: Any = json.load(file).get("currentContext")
+            name: Any = json.load(file).get("currentContext")
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
-    return found if isinstance(found, str) else ""
+    return name if isinstance(name, str) else ""
 
 
 def _context(folder: str, name: str) -> Address:

@@ -81,7 +81,7 @@ class DockerEngine:
         await self._ask("POST", f"/images/{image_id}/tag?{query}", _ASK_SECONDS, 201)
 
     async def known_layers(self, diff_ids: Sequence[str]) -> int:
-        """How many of *diff_ids*, from the base on, the engine has as layers of some image."""
+        """The number of *diff_ids*, from the base on, that the engine has as layers of some image."""
         listed: list[dict[str, Any]] = json.loads(await self._get("/images/json", _ASK_SECONDS))
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -104,7 +104,7 @@ class DockerEngine:
         return max(await asyncio.gather(*(common(image) for image in images)), default=0)
 
     async def load(self, archive: AsyncIterator[bytes]) -> list[str]:
-        """Give the engine an archive; return what it says.
+        """Give the engine an archive; return the lines of its answer.
 
         Raises:
             EnvironmentFault: it refuses, or cannot be reached.
@@ -112,7 +112,7 @@ class DockerEngine:
         from aiohttp import ClientError, ClientTimeout
 
         assert self._session is not None
-        said: list[str] = []
+        lines: list[str] = []
         try:
             async with self._session.post(
                 f"{self._base}/images/load?quiet=1",
@@ -130,8 +130,8 @@ class DockerEngine:
             if problem or status >= 400:
                 raise self._fault(str(problem or f"status {status}"))
             if isinstance(message.get("stream"), str):
-                said.append(message["stream"].strip())
-        return said
+                lines.append(message["stream"].strip())
+        return lines
 
     async def _get(self, path: str, seconds: float) -> bytes:
         return await self._ask("GET", path, seconds, 200)
@@ -170,7 +170,7 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def _tls(directory: str) -> ssl.SSLContext | None:
-    """What proves us and the engine: ``ca.pem``, ``cert.pem`` and ``key.pem``, as docker has them."""
+    """The certificates of both sides, ``ca.pem``, ``cert.pem`` and ``key.pem``, as docker has them."""
     if not directory:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Loads an image of the store into a Docker engine, which is sent what it lacks and no more [OUT-4]."""
+"""Loads an image of the store into a Docker engine, sending only blobs that it lacks [OUT-4]."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ async def _load(
     if known:
         say(f"{known} of {len(diff_ids)} layers are there")
     try:
-        said = await _send(store, engine, named, without)
+        lines = await _send(store, engine, named, without)
     except EnvironmentFault:
         if not without:
             raise
-        said = await _send(store, engine, named, ())  # it wants to see them all
-    for line in said:
+        lines = await _send(store, engine, named, ())  # it wants to see them all
+    for line in lines:
         say(line)
 
 

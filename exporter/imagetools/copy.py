@@ -33,7 +33,7 @@ class Plan:
 
 
 async def survey(source: Place, root: Descriptor, data: bytes) -> Plan:
-    """Return what *root* consists of; its layers are not looked at.
+    """Return the parts of *root*; its layers are not looked at.
 
     Raises:
         EnvironmentFault: a document is broken, or indexes are nested too deeply or without end.
@@ -72,12 +72,12 @@ async def copy_image(
     platform: Platform | None = None,
     referrers: bool = False,
 ) -> Descriptor:
-    """Have what *source* names at each of *targets*, under their names.
+    """Copy the image that *source* names to each of *targets*, under their names.
 
     Args:
         store: blobs pass through it, if they have to; its view keeps them meanwhile.
         platform: only this one, without the index around it.
-        referrers: what refers to any part of it, too, and what refers to that.
+        referrers: the manifests that refer to any part of it, too, and their own referrers.
 
     Raises:
         UserError: there is nothing of that name, or not for *platform*.

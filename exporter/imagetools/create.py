@@ -1,4 +1,4 @@
-"""Makes an index of images that are already somewhere: what fleets of builders end with [CMD-7]."""
+"""Makes an index of images that are already somewhere, as fleets of builders need it [CMD-7]."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Made:
 
 
 async def parts_of(source: ImagePlace) -> tuple[Descriptor, bytes, list[Part]]:
-    """Return what *source* names, and the entries that it brings: its own if it is an index."""
+    """Return the document that *source* names, and its entries; an index brings its own."""
     root, data = await source.root()
     document = parse_manifest(data, root.media_type)
     if isinstance(document, Index):
@@ -56,7 +56,7 @@ async def parts_of(source: ImagePlace) -> tuple[Descriptor, bytes, list[Part]]:
 
 
 async def _platform(source: ImagePlace, manifest: Manifest) -> Platform | None:
-    """What an image says in its config of where it runs; an artifact says nothing."""
+    """The platform in an image's config; None for an artifact."""
     if not manifest.config.media_type.endswith(("image.config.v1+json", "container.image.v1+json")):
         return None
     return Platform.from_json(parse_config(await source.document(manifest.config)))
@@ -73,7 +73,7 @@ async def make(
 
     Args:
         notes: for the index, and for the descriptors in it.
-        platforms: only these, with what is attested of them.
+        platforms: only these, with their attestations.
         prefer_index: one image alone gets an index, too; an index alone is kept as it is.
 
     Raises:
@@ -85,13 +85,13 @@ async def make(
                 f"annotation {item.key}: an image that exists cannot be changed",
                 hints=["annotate the index, or the manifest-descriptor"],
             )
-    found = [await parts_of(source) for source in sources]
-    if len(found) == 1 and not notes.items and not platforms:
-        root, data, parts = found[0]
+    surveyed = [await parts_of(source) for source in sources]
+    if len(surveyed) == 1 and not notes.items and not platforms:
+        root, data, parts = surveyed[0]
         if root.media_type in INDEX_TYPES or not prefer_index:
             plain = replace(root, annotations={})
             return Made(plain, data, tuple(parts))
-    parts = _chosen(_joined([part for _, _, parts in found for part in parts]), platforms)
+    parts = _chosen(_joined([part for _, _, parts in surveyed for part in parts]), platforms)
     if not parts:
         raise UserError("no image for these platforms")
     entries = [_annotated(part.entry, notes) for part in parts]

@@ -1,4 +1,4 @@
-"""What ``imagetools inspect`` knows of an image that is somewhere else [CMD-8]."""
+"""The facts of ``imagetools inspect`` about an image that is somewhere else [CMD-8]."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ async def facts(place: Place) -> dict[str, Any]:
     document = parse_manifest(data, root.media_type)
     body: dict[str, Any] = json.loads(data)
     manifest = {**root.to_json(), **{k: v for k, v in body.items() if k != "mediaType"}}
-    found: dict[str, Any] = {"name": place.name, "manifest": manifest}
+    facts: dict[str, Any] = {"name": place.name, "manifest": manifest}
     images: dict[str, Any] = {}
     attested: dict[str, dict[str, Any]] = {"provenance": {}, "sbom": {}}
     if isinstance(document, Manifest):
-        found["image"] = parse_config(await place.document(document.config))
-        return {**found, "provenance": {}, "sbom": {}}
+        facts["image"] = parse_config(await place.document(document.config))
+        return {**facts, "provenance": {}, "sbom": {}}
     names = _platforms(document)
     for child in document.manifests:
         about = child.annotations.get(REFERENCE_DIGEST)
@@ -40,8 +40,8 @@ async def facts(place: Place) -> dict[str, Any]:
         elif child.platform is not None:
             config = await place.document(below.config)
             images[str(child.platform)] = parse_config(config)
-    found["image"] = _lone(images)
-    return {**found, **{kind: _lone(values) for kind, values in attested.items()}}
+    facts["image"] = _lone(images)
+    return {**facts, **{kind: _lone(values) for kind, values in attested.items()}}
 
 
 def _platforms(index: Index) -> dict[str, str]:
@@ -53,14 +53,14 @@ def _lone(values: dict[str, Any]) -> Any:
 
 
 async def _attested(
-    place: Place, manifest: Manifest, platform: str, found: dict[str, dict[str, Any]]
+    place: Place, manifest: Manifest, platform: str, attested: dict[str, dict[str, Any]]
 ) -> None:
     for layer in manifest.layers:
         kind = layer.annotations.get(PREDICATE_TYPE, "")
         if kind.startswith(_PROVENANCE):
-            found["provenance"].setdefault(platform, {})["SLSA"] = await _predicate(place, layer)
+            attested["provenance"].setdefault(platform, {})["SLSA"] = await _predicate(place, layer)
         elif kind == SPDX:
-            found["sbom"].setdefault(platform, {})["SPDX"] = await _predicate(place, layer)
+            attested["sbom"].setdefault(platform, {})["SPDX"] = await _predicate(place, layer)
 
 
 async def _predicate(place: Place, layer: Descriptor) -> Any:

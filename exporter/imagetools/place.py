@@ -1,4 +1,4 @@
-"""Where a whole image can be, outside of the store: a repository, an OCI layout directory.
+"""Places of whole images outside of the store: a repository, an OCI layout directory.
 
 Copies between two of them go through the store, one blob at a time, and only as far as they have to.
 """
@@ -40,7 +40,7 @@ class Place(Protocol):
     def repository(self) -> str: ...
 
     async def root(self) -> tuple[Descriptor, bytes]:
-        """Return what the name stands for, and its bytes, compared with the digest."""
+        """Return the descriptor of the name, and its bytes, compared with the digest."""
         ...
 
     async def document(self, descriptor: Descriptor) -> bytes:
@@ -67,7 +67,7 @@ class Place(Protocol):
         ...
 
     async def referrers(self, subject: Digest) -> list[Referrer]:
-        """Return what refers to a manifest: signatures, bills of materials."""
+        """Return the manifests that refer to a manifest: signatures, bills of materials."""
         ...
 
     async def attach(self, referrer: Referrer, data: bytes) -> None:
@@ -150,8 +150,8 @@ class LayoutPlace:
     async def root(self) -> tuple[Descriptor, bytes]:
         path, tag, digest = parse_layout(self._text)
         self._layout = await asyncio.to_thread(LayoutDirectory, path)
-        found = await asyncio.to_thread(self._layout.find, tag, digest)
-        return found, await self.document(found)
+        descriptor = await asyncio.to_thread(self._layout.find, tag, digest)
+        return descriptor, await self.document(descriptor)
 
     async def document(self, descriptor: Descriptor) -> bytes:
         return await asyncio.to_thread(self._layout.read, descriptor, _MAX_DOCUMENT_BYTES)
@@ -189,7 +189,7 @@ class LayoutPlace:
         await asyncio.to_thread(write)
 
     async def referrers(self, subject: Digest) -> list[Referrer]:
-        """Of what the index lists, that is: nothing else in a layout can be found by its subject."""
+        """Look in the index's list: nothing else in a layout can be found by its subject."""
         path, _, _ = parse_layout(self._text)
         return await asyncio.to_thread(_referrers_in, LayoutDirectory(path), subject)
 
@@ -213,12 +213,12 @@ class LayoutPlace:
 def _referrers_in(layout: LayoutDirectory, subject: Digest) -> list[Referrer]:
     from pybuild.registry.client.referrers import subject_of
 
-    found: list[Referrer] = []
+    referrers: list[Referrer] = []
     for entry in layout.entries():
         referred = subject_of(layout.read(entry, _MAX_DOCUMENT_BYTES), entry.media_type)
         if referred is not None and referred[0] == subject:
-            found.append(referred[1])
-    return found
+            referrers.append(referred[1])
+    return referrers
 
 
 def _write_document(directory: str, digest: Digest, data: bytes) -> None:

@@ -33,7 +33,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.resources import NAMES
 
 if TYPE_CHECKING:
-    from pybuild.exporter.attest.options import Wanted
+    from pybuild.exporter.attest.options import AttestOptions
     from pybuild.model.policy import Policies
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
@@ -144,7 +144,7 @@ def _has_git_modes(parsed: Parsed) -> bool:
     return modes == "git"
 
 
-def _attestations(parsed: Parsed) -> Wanted | None:
+def _attestations(parsed: Parsed) -> AttestOptions | None:
     """Read what is to be said of the result, which is seldom asked for [BLD-18]."""
     if not any(name in parsed.values for name in ("attest", "provenance", "sbom")):
         return None

@@ -13,7 +13,7 @@ import uvloop
 from pybuild.builds.contexts import BuildInputs
 from pybuild.builds.remotecontexts import load_from_elsewhere
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.session import open_session
+from pybuild.builds.sources import open_sources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
@@ -55,4 +55,4 @@ async def _load_remote(
         pass
 
     async with Engine(settings) as engine:
-        return await load_from_elsewhere(request, stdin, open_session(engine, request), ignore)
+        return await load_from_elsewhere(request, stdin, open_sources(engine, request), ignore)

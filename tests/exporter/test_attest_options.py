@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.exporter.attest.options import V02, Provenance, Wanted, from_flags, options_of, wanted
+from pybuild.exporter.attest.options import (
+    V02,
+    AttestOptions,
+    Provenance,
+    attest_options,
+    from_flags,
+    options_of,
+)
 from pybuild.model.errors import UsageError
 
 
@@ -58,5 +65,5 @@ def test_what_cannot_be_is_refused_with_its_name(attest: str, message: str) -> N
 def test_attributes_without_a_value_mean_the_defaults() -> None:
     options = options_of("", "attest:provenance")
     assert options == {}
-    assert wanted({"provenance": options or {}}) == Wanted(provenance=Provenance())
+    assert attest_options({"provenance": options or {}}) == AttestOptions(provenance=Provenance())
     assert options_of("disabled=true", "attest:sbom") is None

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pybuild.buildkit.llb.described import Definition
+from pybuild.exporter.attest.frontendrequest import FrontendRequest, filter_args, with_root
 from pybuild.exporter.attest.options import V02, Provenance
 from pybuild.exporter.attest.predicate import Facts, predicate
-from pybuild.exporter.attest.request import Asked, filter_args, with_root
 from pybuild.exporter.attest.sources import Sources
 from pybuild.model.errors import UserError
 from pybuild.model.platform import LINUX_AMD64
@@ -32,7 +32,7 @@ STEPS: list[dict[str, Any]] = [{"id": "step0", "op": {"Op": {}}}]
 
 def facts(args: dict[str, str] | None = None, **more: Any) -> Facts:
     sources = more.pop("sources", Sources(locals={"context"}, secrets={"token": False}))
-    asked = Asked(frontend="dockerfile.v0", args=ARGS if args is None else args)
+    asked = FrontendRequest(frontend="dockerfile.v0", args=ARGS if args is None else args)
     given: dict[str, Any] = {
         "document": asked.document(sources),
         "sources": sources,
@@ -111,9 +111,13 @@ def test_min_is_complete_where_there_was_nothing_to_leave_out() -> None:
 
 def test_min_leaves_out_values_of_inputs_and_of_the_first_request_too() -> None:
     sources = Sources()
-    inner = Asked(frontend="f", args={"build-arg:A": "1", "target": "t"}).document(sources)
-    own = Asked(frontend="f", args={"label:x": "y"}, inputs={"in": inner}).document(sources)
-    root = Asked(args={"build-arg:B": "2"}).document(sources)
+    inner = FrontendRequest(frontend="f", args={"build-arg:A": "1", "target": "t"}).document(
+        sources
+    )
+    own = FrontendRequest(frontend="f", args={"label:x": "y"}, inputs={"in": inner}).document(
+        sources
+    )
+    root = FrontendRequest(args={"build-arg:B": "2"}).document(sources)
     given = facts(document=with_root(own, root), sources=sources)
     request = predicate(given, Provenance(full=False))["buildDefinition"]["externalParameters"]
     assert "build-arg" not in str(request)
@@ -162,10 +166,10 @@ def test_version_0_2_says_the_same_in_its_own_words() -> None:
 
 
 def test_a_first_request_is_told_only_where_it_was_another() -> None:
-    own = Asked(frontend="f", args={"target": "t"}).document(Sources())
+    own = FrontendRequest(frontend="f", args={"target": "t"}).document(Sources())
     assert with_root(own, own) is own
-    assert with_root(own, Asked(args={"attest:sbom": ""}).document(Sources())) is own
-    root = Asked(args={"a": "b"}).document(Sources())
+    assert with_root(own, FrontendRequest(args={"attest:sbom": ""}).document(Sources())) is own
+    root = FrontendRequest(args={"a": "b"}).document(Sources())
     assert with_root(own, root)["request"]["root"] == root
 
 

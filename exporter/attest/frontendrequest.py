@@ -1,4 +1,4 @@
-"""What was asked for, as provenance tells it: frontend, arguments, where the Dockerfile is from."""
+"""A request in provenance: frontend, arguments, the Dockerfile's origin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.secrets import without_secrets
 
-# They depend on the machine that builds, or ask for what does not change the result.
+# They depend on the machine that builds, or do not change the result.
 _NOT_ARGUMENTS = frozenset(("cgroup-parent", "image-resolve-mode", "platform", "cache-imports"))
 _VCS = "vcs:"
 _SCRUBBED = ("build-arg:", "label:")
@@ -20,11 +20,11 @@ _CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class FrontendRequest:
     """One request to a frontend; an empty *frontend* is the client's own.
 
     Attributes:
-        inputs: by name, the documents of the requests that made what was handed in.
+        inputs: by name, the documents of the requests that made the inputs.
     """
 
     frontend: str = ""
@@ -49,7 +49,7 @@ class Asked:
 
 
 def filter_args(given: Mapping[str, str]) -> dict[str, str]:
-    """Return what of a frontend's attributes is recorded, without credentials, by name."""
+    """Return the recorded attributes of a frontend, without credentials, by name."""
     context = given.get("contextkey") or _CONTEXT
     args: dict[str, str] = {}
     for name, value in sorted(given.items()):
@@ -62,20 +62,20 @@ def filter_args(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _config_source(args: dict[str, str], sources: Sources) -> dict[str, Any]:
-    """Take out of *args* what says where the Dockerfile is from."""
-    found: dict[str, Any] = {}
+    """Take the Dockerfile's origin out of *args*."""
+    config: dict[str, Any] = {}
     key = args.get("contextkey") or ("input:context" if "input:context" in args else _CONTEXT)
     url = args.pop(key, "")
     if url:
         uri, source = _named(url)
-        found["uri"] = uri
+        config["uri"] = uri
         digest = sources.find(source)
         if digest is not None:
-            found["digest"] = digest
+            config["digest"] = digest
     path = args.pop("filename", "")
     if path:
-        found["path"] = path
-    return found
+        config["path"] = path
+    return config
 
 
 def _named(url: str) -> tuple[str, str]:
@@ -101,7 +101,7 @@ def with_root(document: dict[str, Any], root: dict[str, Any] | None) -> dict[str
 
 
 def take_vcs(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Part what is known of the source's version control from the arguments."""
+    """Part the facts of the source's version control from the arguments."""
     request = dict(document["request"])
     args: dict[str, str] = request.pop("args", {})
     vcs = {name.removeprefix(_VCS): args[name] for name in args if name.startswith(_VCS)}
@@ -112,7 +112,7 @@ def take_vcs(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def scrubbed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Leave out what ``mode=min`` does not tell; the second value says whether there was any."""
+    """Leave out the entries that ``mode=min`` has not; the second value: whether there were any."""
     request = dict(document["request"])
     request.pop("secrets", None)
     request.pop("ssh", None)

@@ -1,4 +1,4 @@
-"""What one build shares from its preparation to its end: what comes from elsewhere, fetched once."""
+"""The sources elsewhere that one build shares from its preparation to its end, fetched once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.net.http1.proxies import proxy_for
 
 
-class Session:
+class BuildSources:
     """The remote sources of one build, and a way to read in them before its definition is known.
 
-    A ref or a URL is the same throughout the session, whether the Dockerfile is read from it or
+    A ref or a URL is the same throughout the build, whether the Dockerfile is read from it or
     the context.
 
     Attributes:
-        loaded: vertices that were solved for that; their events have been told.
+        loaded: vertices that were solved for that; their events have been emitted.
     """
 
     def __init__(self, engine: Engine, request: BuildRequest) -> None:
@@ -41,14 +41,14 @@ class Session:
         self._stack = AsyncExitStack()
         self._reader: BuildRunner | None = None
         self.loaded: set[Digest] = set()
-        self.sources = RemoteSources(
+        self.remote = RemoteSources(
             self.store,
             self._workers,
             secrets=self._secrets,
             ssh=request.ssh,
             proxy_for=partial(proxy_for, environ=os.environ),
         )
-        self._stack.push_async_callback(self.sources.close)
+        self._stack.push_async_callback(self.remote.close)
 
     def runner(self, trees: Mapping[str, LocalTree]) -> BuildRunner:
         """Return a runner on these sources and local *trees*, to be entered by the caller."""
@@ -61,13 +61,13 @@ class Session:
             dns=self._settings.dns,
             isolated_network=self._settings.isolated_network,
             allow=self._request.allow,
-            sources=self.sources,
+            sources=self.remote,
         )
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
         """Solve *vertex*, which is a source or made of sources, and return its tree.
 
-        It stays leased until the session ends.
+        It stays leased until the sources are closed.
 
         Raises:
             UserError, EnvironmentFault: it cannot be fetched.
@@ -97,20 +97,20 @@ class Session:
         os.mkdir(covered, 0o700)
         args = {"deltas": deltas, "path": path, "limit": limit, "mount_dir": covered}
         try:
-            found = await self._workers.call("pybuild.executor.files.reading:read", args)
+            answer = await self._workers.call("pybuild.executor.files.reading:read", args)
         except UserError as error:
             raise UserError(f"failed to read {error.message}") from error
         finally:
             os.rmdir(covered)
-        return None if "missing" in found else found["data"]
+        return None if "missing" in answer else answer["data"]
 
     async def close(self) -> None:
-        """Give up what was fetched; idempotent."""
+        """Give up the fetched sources; idempotent."""
         await self._stack.aclose()
 
 
-def open_session(engine: Engine, request: BuildRequest) -> Session:
-    """Open what *request* may fetch from elsewhere; the engine closes it with itself at the latest."""
-    session = Session(engine, request)
-    engine.hold(session)
-    return session
+def open_sources(engine: Engine, request: BuildRequest) -> BuildSources:
+    """Open the sources of *request*; the engine closes them with itself at the latest."""
+    sources = BuildSources(engine, request)
+    engine.hold(sources)
+    return sources
