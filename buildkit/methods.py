@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 EXPLAIN_REPORTS = "/pybuild.v1.Explain/Reports"
-"""A JSON object of what is wanted; answered with a JSON object a report, the latest build first."""
+"""A JSON object of options; answered with a JSON object a report, the latest build first."""

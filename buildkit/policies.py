@@ -29,14 +29,14 @@ _CONDITIONS = dict(enumerate(Condition))
 
 
 def read_policies(messages: Iterable[pb.Policy], above: Policies | None = None) -> Policies | None:
-    """Return what *messages* demand, beside what is demanded already; None if that is nothing.
+    """Return the policies in *messages* and in *above* together; None if there are none.
 
     Raises:
         UserError: a rule is incomplete, or of a kind that is not known.
     """
-    found = tuple(Policy(tuple(map(_rule, message.rules))) for message in messages)
-    found = tuple(policy for policy in found if policy.rules)
-    policies = (above or Policies()) + Policies(found)
+    own = tuple(Policy(tuple(map(_rule, message.rules))) for message in messages)
+    own = tuple(policy for policy in own if policy.rules)
+    policies = (above or Policies()) + Policies(own)
     return policies if policies else None
 
 
@@ -46,7 +46,7 @@ def write_policies(policies: Policies) -> list[pb.Policy]:
 
 
 def ruled_source(source: SourceOp, policies: Policies | None) -> None:
-    """Put in the place of *source* what the policies say.
+    """Put the policies' replacement in the place of *source*.
 
     Raises:
         UserError: it is refused.

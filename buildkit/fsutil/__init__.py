@@ -1,1 +1,1 @@
-"""Directory trees as a list of entries and the data of those that were asked for."""
+"""Directory trees as a list of entries and the data of requested files."""

@@ -1,4 +1,4 @@
-"""Paths that are wanted, with what the links on their way lead to."""
+"""Requested paths, with the targets of the links on their way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def followed(root: int, paths: Sequence[str]) -> list[str]:
     work = _Following(root)
     for path in paths:
         work.follow(_parts(path))
-    return sorted(work.found)
+    return sorted(work.paths)
 
 
 class _Following:
@@ -33,7 +33,7 @@ class _Following:
     def __init__(self, root: int) -> None:
         self._root = root
         self._seen: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
-        self.found: set[str] = set()
+        self.paths: set[str] = set()
 
     def follow(self, path: tuple[str, ...]) -> None:
         # Each item: names already walked, none of them a link, and what is still to be walked.
@@ -47,7 +47,7 @@ class _Following:
                 raise ValueError("followed paths lead to too many others")
             done, left = item
             if not left:
-                self.found.add(_literal(done))
+                self.paths.add(_literal(done))
                 continue
             part, left = left[0], left[1:]
             if part == "..":
@@ -60,7 +60,7 @@ class _Following:
                 if target is None:
                     items.append((here, left))
                     continue
-                self.found.add(_literal(here))
+                self.paths.add(_literal(here))
                 start = () if target.startswith("/") else done
                 # What a link says is no pattern.
                 behind = tuple(_escape(part) for part in _parts(target))

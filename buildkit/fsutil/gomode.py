@@ -37,19 +37,19 @@ def to_kernel(mode: int) -> int:
     kind = _KINDS.get(mode & TYPE)
     if kind is None:
         raise ValueError(f"mode {mode:#o} is of no known file type")
-    found = kind | mode & 0o777
+    bits = kind | mode & 0o777
     if mode & (SETUID | SETGID | STICKY):
-        found |= stat.S_ISUID if mode & SETUID else 0
-        found |= stat.S_ISGID if mode & SETGID else 0
-        found |= stat.S_ISVTX if mode & STICKY else 0
-    return found
+        bits |= stat.S_ISUID if mode & SETUID else 0
+        bits |= stat.S_ISGID if mode & SETGID else 0
+        bits |= stat.S_ISVTX if mode & STICKY else 0
+    return bits
 
 
 def to_go(mode: int) -> int:
     """Return Go's mode for an ``st_mode``."""
-    found = _GO_KINDS[stat.S_IFMT(mode)] | mode & 0o777
+    bits = _GO_KINDS[stat.S_IFMT(mode)] | mode & 0o777
     if mode & 0o7000:
-        found |= SETUID if mode & stat.S_ISUID else 0
-        found |= SETGID if mode & stat.S_ISGID else 0
-        found |= STICKY if mode & stat.S_ISVTX else 0
-    return found
+        bits |= SETUID if mode & stat.S_ISUID else 0
+        bits |= SETGID if mode & stat.S_ISGID else 0
+        bits |= STICKY if mode & stat.S_ISVTX else 0
+    return bits

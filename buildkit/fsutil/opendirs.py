@@ -21,7 +21,7 @@ class OpenDirs:
         self._fds: OrderedDict[bytes, int] = OrderedDict()
 
     def get(self, path: bytes) -> int:
-        """Return the descriptor of *path*, "" for the root; good until many others were asked for.
+        """Return the descriptor of *path*, "" for the root; good until many others are opened.
 
         Raises:
             Refused: it is no directory any more. OSError: it cannot be opened.

@@ -44,10 +44,10 @@ class PeerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one transfer may hold.
+    """The limits of one transfer.
 
     Attributes:
-        growth: bytes that a file may be longer than its entry said.
+        growth: bytes that a file may be longer than in its entry.
         attributes: bytes of extended attributes of one entry.
         open_files: files whose data may arrive at once.
     """
@@ -62,16 +62,16 @@ class Bounds:
 
 
 class Sink(Protocol):
-    """What is done with a tree as it comes. Entries come in order, parents first."""
+    """The receiver of a tree's entries as they come: in order, parents first."""
 
     def entry(self, id: int, stat: Stat, mode: int, /) -> bool:
-        """Take one entry with its ``st_mode``; say whether its data are wanted (files only)."""
+        """Take one entry with its ``st_mode``; return whether to request its data (files only)."""
         ...
 
     def data(self, id: int, pieces: list[memoryview]) -> None: ...
 
     def end(self, id: int) -> None:
-        """All data of a wanted file were handed over."""
+        """Note that all data of a requested file were handed over."""
         ...
 
     def listed(self) -> None:
@@ -83,9 +83,9 @@ class Receiver:
     """One transfer.
 
     Attributes:
-        received: bytes of data so far. wanted: files asked for so far. entries: seen so far.
+        received: bytes of data so far. requested: files, so far. entries: seen so far.
         finished: the peer has said goodbye, too.
-        short: paths of files that were not as long as their entries said, the first few.
+        short: paths of files that were shorter than in their entries, the first few.
     """
 
     def __init__(self, sink: Sink, bounds: Bounds | None = None) -> None:
@@ -101,7 +101,7 @@ class Receiver:
         self._said_fin = False
         self._active: set[int] = set()
         self.received = 0
-        self.wanted = 0
+        self.requested = 0
         self.entries = 0
         self.finished = False
         self.short: list[bytes] = []
@@ -186,7 +186,7 @@ class Receiver:
         if self._sink.entry(id, stat_, mode):
             self._pending[id] = _Pending(stat_.path, stat_.size)
             self._outgoing.append(encode_request(id))
-            self.wanted += 1
+            self.requested += 1
 
     def _check(self, entry: Stat) -> int:
         """Raise for an entry that may not be; else note it and return its ``st_mode``."""
@@ -285,7 +285,7 @@ class _Pending:
 
 
 def order_key(path: bytes) -> bytes:
-    """Return what orders paths by component: as if the slash came before everything else."""
+    """Return a key that orders paths by component: as if the slash came before everything else."""
     return path.replace(b"/", b"\0")
 
 

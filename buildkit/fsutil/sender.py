@@ -68,7 +68,7 @@ class Sender:
         return not self.finished and (waiting or not self._is_listed)
 
     def feed(self, messages: Iterable[bytes]) -> None:
-        """Take what the receiver says.
+        """Take the receiver's messages.
 
         Raises:
             Refused: it is against the rules. PeerFailed: it is ERR.

@@ -2,7 +2,7 @@
 
 What is sent: what an include pattern or a followed path covers (everything, without either), and
 no exclude pattern does. A directory that is not picked itself is sent as soon as something below
-it is. Owners are not told: to the other end everything is root's.
+it is. Owners are not sent: to the other end everything is root's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Walk:
 
     Args:
         include, exclude: patterns as in ignore files.
-        follow: paths, wildcards allowed, that are included with what links on the way lead to.
-        keep_owners: tell owners, for what is no directory of a user.
+        follow: paths, wildcards allowed, that are included with the targets of links on the way.
+        keep_owners: send owners, for trees that are no directory of a user.
         attributes: tell the extended attributes that belong to a file's content.
         git_modes: tell the modes that git would store.
 
@@ -82,7 +82,7 @@ class Walk:
             os.close(fd)
 
     def entries(self) -> Iterator[Stat]:
-        """Give the entries in order; what goes meanwhile is left out."""
+        """Give the entries in order; files that go meanwhile are left out."""
         fd = os.dup(self._root)
         try:
             yield from self._directory(fd, b"", [])
@@ -129,9 +129,9 @@ class Walk:
                     yield from self._directory(below, here, [])
                 else:
                     inner = [*pending, entry]
-                    for found in self._directory(below, here, inner):
+                    for below_it in self._directory(below, here, inner):
                         pending.clear()
-                        yield found
+                        yield below_it
             finally:
                 os.close(below)
 
@@ -139,27 +139,27 @@ class Walk:
         return self._exclude is not None and self._exclude.can_skip_dir(path)
 
     def _entry(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> Stat | None:
-        """Return what is told of an entry; None: it is a link that went meanwhile."""
+        """Return the message for an entry; None: it is a link that went meanwhile."""
         mode = as_git_has_it(status.st_mode) if self._git_modes else status.st_mode
-        found = stat_entry(path, mode, status.st_size, status.st_mtime_ns)
+        entry = stat_entry(path, mode, status.st_size, status.st_mtime_ns)
         if self._keep_owners:
-            found.uid, found.gid = status.st_uid, status.st_gid
+            entry.uid, entry.gid = status.st_uid, status.st_gid
         if stat.S_ISLNK(mode):
             try:
-                found.linkname = os.readlink(name, dir_fd=fd)
+                entry.linkname = os.readlink(name, dir_fd=fd)
             except OSError as error:
                 if error.errno in _GONE:
                     return None
                 raise
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            found.devmajor, found.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+            entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
         elif status.st_nlink > 1 and stat.S_ISREG(mode):
             first = self._inodes.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
-                found.linkname = first
+                entry.linkname = first
         if self._attributes and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            found.xattrs = own_attributes(b"/proc/self/fd/%d/%s" % (fd, name))
-        return found
+            entry.xattrs = own_attributes(b"/proc/self/fd/%d/%s" % (fd, name))
+        return entry
 
 
 class _File:
@@ -178,7 +178,7 @@ class _File:
 
 
 class _Included:
-    """Patterns of what is wanted, and of which directories may hold some."""
+    """Patterns of requested paths, and of directories that may hold some."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._matcher = PatternMatcher(patterns)

@@ -37,14 +37,14 @@ class TreeWriter:
     """A `receiver.Sink` that writes below *root*; blocking, one thread at a time.
 
     Args:
-        strict: what is there may be of another directory that only looks alike. Then a file
+        strict: the files there may be of another directory that only looks alike. Then a file
             also counts as changed when its time is of whole seconds, as archives and tools that
             pin times make them.
-        index: told the digest of each file as it is written, so that nobody has to read it again
+        index: gets the digest of each file as it is written, so that nobody has to read it again
             (`filereading.body_state`), and asked about those that stay.
-        merge: leave alone what is there and was not sent; a directory in the way of something
+        merge: leave files there alone that were not sent; a directory in the way of something
             else is then an error.
-        own: give things their owners. Without, all belongs to whoever runs this, and the bits
+        own: give files their owners. Without, all belong to our own user, and the bits
             that lend an owner's powers stay only where the owner does.
 
     Attributes:
@@ -128,7 +128,7 @@ class TreeWriter:
             self._leave()
 
     def _leave(self) -> None:
-        """Delete what a directory holds beyond what was mentioned."""
+        """Delete files of a directory that were not mentioned."""
         path, names = self._levels.pop()
         if self._merges:
             return
@@ -162,8 +162,8 @@ class TreeWriter:
         if not same or (self._is_strict and entry.mtime_ns % 1_000_000_000 == 0):
             return False
         # Who changes an attribute leaves the time alone.
-        found = own_attributes(b"/proc/self/fd/%d/%s" % (self._dir(folder), name))
-        return found == {name: value for name, value in entry.xattrs.items() if is_own(name)}
+        attributes = own_attributes(b"/proc/self/fd/%d/%s" % (self._dir(folder), name))
+        return attributes == {name: value for name, value in entry.xattrs.items() if is_own(name)}
 
     def _is_same_special(
         self, folder: bytes, name: bytes, entry: Stat, mode: int, there: os.stat_result
@@ -274,7 +274,7 @@ class TreeWriter:
     # --- the end ----------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Do what had to wait for all files: hard links, then looks of directories."""
+        """Do the work that had to wait for all files: hard links, then attributes of directories."""
         for link in self._links:
             self._link(link)
         self._links.clear()
@@ -312,7 +312,7 @@ class TreeWriter:
         os.link(first_name, name, src_dir_fd=first, dst_dir_fd=parent, follow_symlinks=False)
 
     def close(self) -> None:
-        """Let go of everything; what is half done stays recognizable as such."""
+        """Let go of everything; a half-written file stays recognizable as such."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()

@@ -1,7 +1,7 @@
-"""What definitions may ask of us, by the names that clients look for before they ask.
+"""Capabilities of definitions, by the names that clients look for before they use them.
 
-A client's frontend makes only what is listed, so a name stands here exactly if `read` takes all of
-what it stands for and the executor does it.
+A client's frontend uses only listed capabilities, so a name stands here exactly if `read` takes all
+of its feature and the executor does it.
 """
 
 from __future__ import annotations
@@ -71,4 +71,4 @@ _FILES = (
 _REST = ("constraints", "diffop", "mergeop", "meta.description", "meta.ignorecache", "platform")
 
 LLB_CAPS = frozenset((*_SOURCES, *_STEPS, *_FILES, *_REST))
-"""Of definitions; what exporters and the like can do is for others to add."""
+"""Capabilities of definitions; those of exporters and the like are for others to add."""

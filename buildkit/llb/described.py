@@ -12,7 +12,7 @@ from pybuild.model.digest import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """How a result is made, for ``mode=max``.
+    """The steps that make a result, for ``mode=max``.
 
     Attributes:
         steps: each with ``id``, ``op`` and ``inputs``, as LLB has them.

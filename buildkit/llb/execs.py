@@ -25,7 +25,7 @@ _MAX_RESULTS = 64
 
 
 def kept_mounts(entry: Entry, used: frozenset[int]) -> dict[int, int]:
-    """Return which mounts' contents somebody needs: the place in the op's list, by result number.
+    """Return the mounts whose contents are used: the place in the op's list, by result number.
 
     Clients mark whatever is writable as a result; only what is used is kept.
 
@@ -34,18 +34,18 @@ def kept_mounts(entry: Entry, used: frozenset[int]) -> dict[int, int]:
     """
     if len(used) > _MAX_RESULTS:
         raise entry.wrong(f"{len(used)} results")
-    found: dict[int, int] = {}
+    kept: dict[int, int] = {}
     for number, mount in enumerate(entry.op.exec.mounts):
         if mount.mountType == pb.BIND and mount.output >= 0 and mount.output in used:
-            if mount.output in found:
+            if mount.output in kept:
                 raise entry.wrong(f"result {mount.output} is that of two mounts")
             if mount.readonly:
                 raise entry.wrong(f'the read-only mount "{mount.dest}" has no result')
-            found[mount.output] = number
-    missing = sorted(used - set(found))
+            kept[mount.output] = number
+    missing = sorted(used - set(kept))
     if missing:
         raise entry.wrong(f"there is no result {missing[0]}")
-    return dict(sorted(found.items()))
+    return dict(sorted(kept.items()))
 
 
 def read_exec(
@@ -60,7 +60,7 @@ def read_exec(
     Args:
         kept: the mount whose content is the result; *shared* are those that other vertices of the
             same step have as theirs.
-        tree: returns what an edge stands for.
+        tree: returns the vertex of an edge.
 
     Raises:
         UserError: it cannot be, or asks for what we do not have.

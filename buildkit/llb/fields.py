@@ -1,4 +1,4 @@
-"""Reads single values of received ops: what they may be is decided here, once."""
+"""Reads single values of received ops; their bounds are decided here, once."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def read_file(
     """Return the results in *used*, by number.
 
     Args:
-        tree: returns what an edge stands for.
+        tree: returns the vertex of an edge.
 
     Raises:
         UserError: it cannot be, or asks for what we do not have.
@@ -92,25 +92,25 @@ class _Reader:
         self._counts = self._count()
 
     def results(self) -> dict[int, Vertex]:
-        found: dict[int, Vertex] = {}
+        results: dict[int, Vertex] = {}
         for number, action in enumerate(self._actions):
             chain = self._chain_of(action)
             chain.references.add(self._first + number)
             self._chains.append(chain)
             chain.actions.extend(self._read(action, chain))
             if action.output in self._used:
-                if action.output in found:
+                if action.output in results:
                     raise self._entry.wrong(f"result {action.output} is that of two actions")
-                found[action.output] = chain.vertex(self._meta)
-        missing = sorted(self._used - set(found))
+                results[action.output] = chain.vertex(self._meta)
+        missing = sorted(self._used - set(results))
         if missing:
             raise self._entry.wrong(f"there is no result {missing[0]}")
-        return found
+        return results
 
     # --- who uses what ---
 
     def _count(self) -> list[int]:
-        """Count the uses of each action's tree; also checks what the actions refer to."""
+        """Count the uses of each action's tree; also checks the actions' references."""
         counts = [0] * len(self._actions)
         for number, action in enumerate(self._actions):
             references = [action.input]

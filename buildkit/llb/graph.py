@@ -1,4 +1,4 @@
-"""A received definition as a checked graph: who is who, what is needed, in which order.
+"""A received definition as a checked graph: its ops, those that are needed, and their order.
 
 What arrives is hostile input. An op's id is the digest of exactly the bytes that came, so an op
 cannot name itself or one that names it, and whatever is not named from the last entry is never
@@ -38,8 +38,8 @@ class Entry:
 
     Attributes:
         inputs: checked to be there.
-        metadata: what is said about it outside of its id.
-        spans: where in a file of the client it comes from.
+        metadata: facts about it outside of its id.
+        spans: its places in a file of the client.
     """
 
     digest: Digest
@@ -49,7 +49,7 @@ class Entry:
     spans: tuple[Span, ...]
 
     def edge(self, index: int, what: str) -> Edge | None:
-        """Return what input *index* is; None for -1, which means nothing.
+        """Return the edge of input *index*; None for -1, which means nothing.
 
         Raises:
             UserError: there is no such input; *what* names who asks.
@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """What the result needs.
+    """The ops that a result needs.
 
     Attributes:
         entries: by id, each after those it needs.
@@ -85,7 +85,7 @@ class Graph:
 
 
 def shortened(text: str) -> str:
-    """Return *text* as a message quotes it: what a stranger wrote may be of any length."""
+    """Return *text* as a message quotes it: a stranger's text may be of any length."""
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
 
 
@@ -156,7 +156,7 @@ def _entry(
 
 
 class _Source:
-    """Where ops come from; what does not fit together is left out, since it only explains."""
+    """The places that ops come from; contradictions are left out, since it only explains."""
 
     def __init__(self, source: pb.Source) -> None:
         self._source = source

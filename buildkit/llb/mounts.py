@@ -22,10 +22,10 @@ _T = TypeVar("_T")
 
 
 def chosen(table: Mapping[int, _T], number: int, entry: Entry, what: str) -> _T:
-    """Return what an enum's *number* means.
+    """Return the value of an enum's *number*.
 
     Raises:
-        UserError: nothing that we know.
+        UserError: a number that we do not know.
     """
     if number not in table:
         raise entry.wrong(f"{what} {number} is not supported")

@@ -1,4 +1,4 @@
-"""What progress calls an op that brings no name of its own."""
+"""Names in progress for ops that bring none of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_NAME = 4096
 
 
 def shown(entry: Entry) -> str:
-    """Return the name that the client gave, or one that says what is done."""
+    """Return the client's name, or one that describes the op."""
     given = entry.metadata.description.get(CUSTOM, "")
     return (given or _plain(entry.op))[:_MAX_NAME]
 

@@ -1,4 +1,4 @@
-"""What a reader of definitions must ask for before it can go on, and what it hands on."""
+"""Questions of a reader of definitions that must be answered before it can go on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pybuild.model.reference import Reference
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageQuery:
-    """Which manifest does this image have for this platform? Answered by an `ImageSource`.
+    """A query for the manifest of an image for a platform; the answer is an `ImageSource`.
 
     Attributes:
-        mode: ``default``, ``pull`` (ask the registry) or ``local`` (rather what is here).
+        mode: ``default``, ``pull`` (ask the registry) or ``local`` (rather the image here).
         checksum: the digest that the reference must turn out to have.
     """
 
@@ -44,7 +44,7 @@ class LayoutQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadQuery:
-    """What the client reads from its standard input, as the file *filename* [remote-api 4.1].
+    """A query for the client's standard input, as the file *filename* [remote-api 4.1].
 
     Answered by an `HttpSource` whose content is here already.
     """
@@ -63,12 +63,12 @@ class LocalQuery:
     """A directory of the client that a definition reads.
 
     Attributes:
-        dir_name: what the client calls it.
+        dir_name: the client's name for it.
         session: empty for the request's own.
-        include, exclude, follow: what of it is transferred [remote-api 5.1].
+        include, exclude, follow: the part of it that is transferred [remote-api 5.1].
         shared_key: the same text means the same directory, so that a former copy helps.
-        compare: whether times and sizes tell that a file did not change.
-        metadata_only: contents are not wanted but for what *metadata_except* matches.
+        compare: whether equal times and sizes mean that a file did not change.
+        metadata_only: no contents, but of paths that *metadata_except* matches.
     """
 
     dir_name: str

@@ -19,7 +19,7 @@ from pybuild.buildkit.llb.queries import (
     Query,
     UploadQuery,
 )
-from pybuild.buildkit.llb.sources import Found, read_source
+from pybuild.buildkit.llb.sources import SourceOrQuery, read_source
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -95,7 +95,9 @@ def read(
     checked = graph.parse(definition)
     sources = _Sources(checked, platform, call, rule)
     answers = answers or {}
-    missing = {query: spans for query, spans in sources.asked.items() if query not in answers}
+    missing = {
+        query: spans for query, spans in sources.spans_by_query.items() if query not in answers
+    }
     if missing:
         return NeedAnswers(tuple(missing), tuple(missing.values()))
     reader = _Reader(checked, sources, answers, platform)
@@ -110,18 +112,18 @@ async def read_with(
     call: Call | None = None,
     rule: Callable[[pb.SourceOp], None] = lambda source: None,
 ) -> ReadDefinition:
-    """Do `read`, with *resolve* to answer what it needs.
+    """Do `read`, with *resolve* to answer its queries.
 
     Raises:
         UserError: as `read`; and what *resolve* raises.
     """
-    found = read(definition, platform=platform, call=call, rule=rule)
-    if isinstance(found, NeedAnswers):
-        answers = await resolve(found)
-        found = read(definition, platform=platform, answers=answers, call=call, rule=rule)
-    if isinstance(found, NeedAnswers):
-        raise InternalError(f"no answer for {found.queries[0]}")
-    return found
+    outcome = read(definition, platform=platform, call=call, rule=rule)
+    if isinstance(outcome, NeedAnswers):
+        answers = await resolve(outcome)
+        outcome = read(definition, platform=platform, answers=answers, call=call, rule=rule)
+    if isinstance(outcome, NeedAnswers):
+        raise InternalError(f"no answer for {outcome.queries[0]}")
+    return outcome
 
 
 def _platform(op: pb.Op, default: Platform) -> Platform:
@@ -137,7 +139,7 @@ def _platform(op: pb.Op, default: Platform) -> Platform:
 
 
 class _Sources:
-    """All sources, what has to be asked about them, and a name for each local one."""
+    """All sources, their queries, and a name for each local one."""
 
     def __init__(
         self,
@@ -147,8 +149,8 @@ class _Sources:
         rule: Callable[[pb.SourceOp], None],
     ) -> None:
         self._call = call
-        self.found: dict[Digest, Found] = {}
-        self.asked: dict[Query, tuple[Span, ...]] = {}
+        self.sources: dict[Digest, SourceOrQuery] = {}
+        self.spans_by_query: dict[Query, tuple[Span, ...]] = {}
         self.locals: dict[str, LocalQuery] = {}
         self._names: dict[LocalQuery, str] = {}
         for entry in checked.entries.values():
@@ -158,12 +160,12 @@ class _Sources:
                 rule(entry.op.source)
             except PybuildError as error:
                 raise error.with_spans(entry.spans) from error.__cause__
-            found = self.found[entry.digest] = read_source(entry, _platform(entry.op, platform))
-            if isinstance(found, ImageQuery | LayoutQuery | UploadQuery):
-                self.asked[found] = (*self.asked.get(found, ()), *entry.spans)
+            source = self.sources[entry.digest] = read_source(entry, _platform(entry.op, platform))
+            if isinstance(source, ImageQuery | LayoutQuery | UploadQuery):
+                self.spans_by_query[source] = (*self.spans_by_query.get(source, ()), *entry.spans)
 
     def name(self, query: LocalQuery) -> str:
-        """Return what the directory is called: as the client does, numbered where that is taken."""
+        """Return the name of the directory: the client's, with a number where that is taken."""
         if query not in self._names:
             name, number = query.dir_name, 1
             if self._call is not None:
@@ -239,14 +241,14 @@ class _Reader:
         yield 0, vertex
 
     def _source(self, entry: Entry) -> Op:
-        found = self._sources.found[entry.digest]
-        match found:
+        source = self._sources.sources[entry.digest]
+        match source:
             case LocalQuery():
-                return LocalSource(name=self._sources.name(found), exclude=found.exclude)
+                return LocalSource(name=self._sources.name(source), exclude=source.exclude)
             case ImageQuery() | LayoutQuery() | UploadQuery():
-                return self._answers[found]
+                return self._answers[source]
             case _:
-                return found
+                return source
 
     def _exec(
         self, entry: Entry, used: frozenset[int], meta: VertexMeta

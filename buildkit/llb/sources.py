@@ -20,7 +20,7 @@ from pybuild.model.reference import Reference
 
 UPLOAD_HOST = "buildkit-session"
 _UPLOADS = ("upload", "stdin")
-Found = Query | LocalQuery | HttpSource | GitSource
+SourceOrQuery = Query | LocalQuery | HttpSource | GitSource
 
 _DEFAULT_MODE = "default"
 _MODES = frozenset((_DEFAULT_MODE, "pull", "local"))
@@ -30,8 +30,8 @@ _UNSEEN = frozenset(("image.recordtype", "local.unique"))
 _SECRET_NAMES = {"git.authheadersecret": "GIT_AUTH_HEADER", "git.authtokensecret": "GIT_AUTH_TOKEN"}
 
 
-def read_source(entry: Entry, platform: Platform) -> Found:
-    """Return what the source is, or what has to be asked about it.
+def read_source(entry: Entry, platform: Platform) -> SourceOrQuery:
+    """Return the source, or the query that must be answered first.
 
     Raises:
         UserError: it is of a kind or has an attribute that we do not have.
@@ -44,24 +44,24 @@ def read_source(entry: Entry, platform: Platform) -> Found:
     attrs = _Attrs(source.attrs, identifier)
     match scheme if mark else "":
         case "docker-image":
-            found: Found = _image(rest, attrs, platform)
+            source_or_query: SourceOrQuery = _image(rest, attrs, platform)
         case "oci-layout":
-            found = _layout(rest, attrs, platform)
+            source_or_query = _layout(rest, attrs, platform)
         case "local":
-            found = _local(rest, attrs)
+            source_or_query = _local(rest, attrs)
         case "git":
-            found = _git(rest, attrs)
+            source_or_query = _git(rest, attrs)
         case "http" | "https":
-            found = _http(identifier, attrs)
+            source_or_query = _http(identifier, attrs)
         case _:
             shown = shortened(identifier)
             raise entry.wrong(f'source "{shown}" is of a kind that is not supported')
     attrs.refuse_rest()
-    return found
+    return source_or_query
 
 
 class _Attrs:
-    """Attributes of one source; each is taken once, and what nobody takes is refused."""
+    """Attributes of one source; each is taken once, and those that nobody takes are refused."""
 
     def __init__(self, values: Mapping[str, str], identifier: str) -> None:
         self._values = dict(values)
@@ -164,9 +164,9 @@ def _git(rest: str, attrs: _Attrs) -> GitSource:
     if not _TRANSPORT.match(remote):
         remote = "https://" + remote
     for name, default in _SECRET_NAMES.items():
-        asked = attrs.take(name)
-        if asked not in ("", default):
-            raise UserError(f'git credentials in a secret called "{asked}" are not supported')
+        name_given = attrs.take(name)
+        if name_given not in ("", default):
+            raise UserError(f'git credentials in a secret called "{name_given}" are not supported')
     agent = attrs.take("git.mountsshsock")
     if agent not in ("", "default"):
         raise UserError(f'git over the ssh agent "{agent}" is not supported')

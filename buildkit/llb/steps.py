@@ -37,8 +37,8 @@ def describe(
 
     Args:
         files: contents of the files that spans name.
-        origin: where these files were read from.
-        locals: what the client's directories are called, by the names of their sources.
+        origin: the vertex that these files were read from.
+        locals: the queries of the client's directories, by the names of their sources.
 
     Raises:
         UserError: something in it cannot be said in LLB.
@@ -71,7 +71,7 @@ def describe(
 def _infos(
     definition: pb.Definition, origin: Vertex | None, options: WriteOptions
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    infos: list[dict[str, Any]] = []
     numbers: dict[str, int] = {}
     steps: list[dict[str, Any]] = []
     if origin is not None and len(definition.Source.infos):
@@ -86,8 +86,8 @@ def _infos(
         if steps:
             entry["llbDefinition"] = steps
             entry["digestMapping"] = {digest: f"step{n}" for digest, n in sorted(numbers.items())}
-        found.append(entry)
-    return found
+        infos.append(entry)
+    return infos
 
 
 def _layouts(result: Vertex) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _without_sessions(locals: Mapping[str, LocalQuery]) -> dict[str, LocalQuery]
 
 
 def local_vertex(name: str, *paths: str) -> tuple[Vertex, dict[str, LocalQuery]]:
-    """Return what reads some files of the client's directory *name*, and how it asks for them."""
+    """Return a vertex for some files of the client's directory *name*, and its query."""
     query = LocalQuery(dir_name=name, follow=paths, shared_key=name)
     return Vertex(LocalSource(name=name)), {name: query}
 
@@ -148,18 +148,18 @@ def _steps(definition: pb.Definition) -> tuple[dict[str, int], list[dict[str, An
 
 def _plain(message: Message) -> dict[str, Any]:
     kind = str(message.DESCRIPTOR.name)
-    found: dict[str, Any] = dict.fromkeys(_NEVER_LEFT_OUT.get(kind, ()), 0)
+    plain: dict[str, Any] = dict.fromkeys(_NEVER_LEFT_OUT.get(kind, ()), 0)
     below = _KINDS.get(kind)
     inner: dict[str, Any] = {}
     for field, value in message.ListFields():
         name = _RENAMED.get((kind, field.name), field.name)
-        place = inner if below and field.containing_oneof is not None else found
+        place = inner if below and field.containing_oneof is not None else plain
         place[name] = _value(value)
     if kind in _WITH_URLS:
-        found = _masked(found)
+        plain = _masked(plain)
     if below:
-        found[below] = inner
-    return found
+        plain[below] = inner
+    return plain
 
 
 def _value(value: Any) -> Any:

@@ -34,11 +34,11 @@ from pybuild.model.platform import Platform
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
-    """What vertices do not say.
+    """Facts for the definition that vertices do not have.
 
     Attributes:
-        locals: how a directory of the client is asked for, by the name of its source; one that is
-            not there is asked for by that name with the source's exclusions.
+        locals: the queries of the client's directories, by the names of their sources; one that is
+            not there has its own name and the source's exclusions for a query.
         layouts: the store in the client's session that is an OCI layout, by the source's path.
         files: contents of the files that spans name, to be shown in errors.
     """

@@ -51,7 +51,7 @@ def _seed(mount: Mount) -> pb.FileOp | None:
 
 
 def result_number(op: ExecOp) -> int:
-    """Return which of the op's results the vertex's is."""
+    """Return the number of the op's result that is the vertex's."""
     kept = [mount for mount in op.mounts if mount.output or mount.shared_output]
     return next((number for number, mount in enumerate(kept) if mount.output), 0)
 

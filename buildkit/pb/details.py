@@ -1,4 +1,4 @@
-"""What errors tell beyond their text, each as JSON under the name that Go clients look for.
+"""Details of errors beyond their text, each as JSON under the name that Go clients look for.
 
 Its keys are proto field names, empty values are left out, bytes are base64.
 """
@@ -20,12 +20,12 @@ _MOST_LINES = 100
 
 @dataclass(frozen=True, slots=True)
 class SourceDetail:
-    """Where in a file it happened.
+    """The place in a file where it happened.
 
     Attributes:
         data: the whole file, so that a client can print the lines; empty where it is not known.
         ranges: first and last line, both 1-based and included.
-        definition: serialized ops of where the file came from.
+        definition: serialized ops of the file's source.
     """
 
     filename: str
@@ -80,10 +80,10 @@ class ExitDetail:
 
 @dataclass(frozen=True, slots=True)
 class FaultDetail:
-    """What only a client of ours understands: who can mend it, and how. Others ignore it.
+    """The hints and the kind of an error, for clients of ours; others ignore it.
 
     Attributes:
-        kind: of `_KINDS`; empty where the code tells.
+        kind: of `_KINDS`; empty where the code is enough.
     """
 
     kind: str = ""
@@ -99,7 +99,7 @@ class StackFrame:
 
 @dataclass(frozen=True, slots=True)
 class StackDetail:
-    """Where in a process's code it happened, the innermost frame first."""
+    """The place in a process's code where it happened, the innermost frame first."""
 
     frames: tuple[StackFrame, ...]
     command: tuple[str, ...]
@@ -170,7 +170,7 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
 
 
 def details_of(status: rpcstatus.Status) -> list[Detail]:
-    """Return the details that we know, in order; what a peer garbled is left out."""
+    """Return the details that we know, in order; garbled ones are left out."""
     out: list[Detail] = []
     for item in status.details:
         name = item.type_url.removeprefix(_PREFIX).removeprefix(_OWN).removesuffix("+json")

@@ -1,4 +1,4 @@
-"""Errors with types: what `google.rpc.Status` says beyond its text, there and back."""
+"""Errors with types: the details of `google.rpc.Status`, there and back."""
 
 from __future__ import annotations
 
@@ -70,29 +70,29 @@ def status_of(
     definition: tuple[bytes, ...] = (),
     code: int | None = None,
 ) -> rpcstatus.Status:
-    """Return what a client is told of *error*, its lines and its exit code included.
+    """Return the status that a client gets for *error*, with its lines and its exit code.
 
     Args:
-        details: what is known beyond the error, such as the vertex; put behind the source.
+        details: further ones, such as the vertex; put behind the source.
         files: whole files that the error's spans may name; its own `sources` come first.
         definition: where they came from, as serialized ops.
         code: gRPC's; by default 2 for all that is not ours, whose text clients show unprefixed.
     """
     message = error.message if isinstance(error, PybuildError) else str(error)
-    found: list[Detail] = []
+    own: list[Detail] = []
     if isinstance(error, PybuildError):
         sources = source_details(error, files or {})
-        found += [replace(source, definition=definition) for source in sources]
+        own += [replace(source, definition=definition) for source in sources]
     if isinstance(error, StepError):
-        found.append(ExitDetail(error.status))
+        own.append(ExitDetail(error.status))
     if isinstance(error, PybuildError):
         kind = next((name for name, known in _KINDS.items() if isinstance(error, known)), "")
         if kind or error.hints:
-            found.append(FaultDetail(kind, tuple(utf8(hint) for hint in error.hints)))
+            own.append(FaultDetail(kind, tuple(utf8(hint) for hint in error.hints)))
     if code is None:
         code = _code_of(error)
     status = rpcstatus.Status(code=code, message=utf8(message))
-    status.details.extend(encode(detail) for detail in (*found, *details))
+    status.details.extend(encode(detail) for detail in (*own, *details))
     return status
 
 
@@ -120,7 +120,7 @@ def source_details(error: PybuildError, files: Mapping[str, bytes]) -> list[Sour
 
 
 def error_of(status: rpcstatus.Status) -> PybuildError:
-    """Return the error that a server told us of, as one of ours."""
+    """Return a server's error as one of ours."""
     details = details_of(status)
     sources = [detail for detail in details if isinstance(detail, SourceDetail)]
     spans = [Span(s.filename, first, last) for s in sources for first, last in s.ranges]
@@ -145,7 +145,7 @@ def error_of(status: rpcstatus.Status) -> PybuildError:
 
 
 def parse_status(data: bytes) -> rpcstatus.Status | None:
-    """Read ``grpc-status-details-bin``; None for what is no status."""
+    """Read ``grpc-status-details-bin``; None if it is no status."""
     try:
         return rpcstatus.Status.FromString(data)
     except DecodeError:

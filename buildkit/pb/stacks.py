@@ -1,4 +1,4 @@
-"""Where in our code an error came from, for those who debug a server from a client [6].
+"""An error's places in our code, for those who debug a server from a client [6].
 
 BuildKit's clients print such traces with ``--debug``. Files are named as modules are, not by where
 they lie on the server.
@@ -25,13 +25,13 @@ def stacks_of(error: BaseException) -> list[StackDetail]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
+    current: BaseException | None = error
     seen: set[int] = set()
-    while found is not None and id(found) not in seen and len(seen) < _MOST_ERRORS:
-        seen.add(id(found))
-        yield found
-        context = None if found.__suppress_context__ else found.__context__
-        found = found.__cause__ or context
+    while current is not None and id(current) not in seen and len(seen) < _MOST_ERRORS:
+        seen.add(id(current))
+        yield current
+        context = None if current.__suppress_context__ else current.__context__
+        current = current.__cause__ or context
 
 
 def _frames(error: BaseException) -> list[StackFrame]:

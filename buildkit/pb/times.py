@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pybuild.buildkit.pb.wellknown import Timestamp
 
 _NANO = 1_000_000_000
-# From the year 1 to 9999: what a Timestamp may say, and what other readers accept.
+# From the year 1 to 9999: the range of a Timestamp, and of other readers.
 _FIRST_S, _END_S = -62_135_596_800, 253_402_300_800
 
 

@@ -75,5 +75,5 @@ class CallBytes:
             await self._call.send(wrap(data))
 
     def close(self) -> None:
-        """Nothing is read any more; whoever owns the call ends it."""
+        """Read nothing any more; the call's owner ends it."""
         self._is_closed = True

@@ -1,4 +1,4 @@
-"""What went wrong at the client, as an error of a build."""
+"""Faults of the client, as errors of a build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def failed(doing: str, error: RpcError) -> PybuildError:
     """Return the error of a build for a call back that ended badly.
 
     Args:
-        doing: what the build wanted, such as "read context".
+        doing: the build's request, such as "read context".
     """
     if error.code in _GONE:
         return Cancelled(f"{doing}: the client has gone: {error.message}")

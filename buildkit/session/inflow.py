@@ -1,4 +1,4 @@
-"""Collects what comes over a call, so that a thread gets much at once."""
+"""Collects the messages of a call, so that a thread gets many at once."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class LocalSync:
             path=path,
             transferred=receiver.received,
             moved=moved,
-            files=receiver.wanted,
+            files=receiver.requested,
             entries=receiver.entries,
             foreign=writer.foreign,
             short=tuple(shown(path) for path in receiver.short),

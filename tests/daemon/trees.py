@@ -64,7 +64,7 @@ class Transfer:
             writer.finish()
         finally:
             writer.close()
-        self.asked = receiver.wanted
+        self.asked = receiver.requested
         self.received = receiver.received
         self.removed = writer.removed
         self.short = receiver.short
