@@ -80,7 +80,7 @@ def real_path(path: str, context: str) -> str:
 
 
 def is_linked(path: str, context: str | None) -> bool:
-    """Tell whether *path* is a link, or passes one inside the directory *context*."""
+    """Return whether *path* is a link, or passes one inside the directory *context*."""
     name = None if context is None else inside(context, path)
     if context is None or name is None:
         return os.path.islink(path)
@@ -137,7 +137,7 @@ def _located(tree: Tree, name: str, failed: str) -> Place | None:
 
 
 def _passes_link(tree: Tree, name: str) -> bool:
-    """Tell whether a part of *name* is a link."""
+    """Return whether a part of *name* is a link."""
     parts = name.split("/")
     for count in range(1, len(parts) + 1):
         try:

@@ -97,7 +97,7 @@ def write_whole(dest: str, text: str) -> None:
 
 
 def is_stream(dest: str) -> bool:
-    """Tell whether bytes written to *dest* cannot be taken back: standard output, a pipe."""
+    """Return whether bytes written to *dest* cannot be taken back: standard output, a pipe."""
     try:
         mode = os.stat(dest).st_mode
     except OSError:

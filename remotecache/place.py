@@ -84,7 +84,7 @@ class CacheTarget(Protocol):
         ...
 
     async def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is there, and will be for as long as a build takes."""
+        """Return whether a blob is there, and will be for as long as a build takes."""
         ...
 
     async def put(self, blob: Descriptor, step: InternalStep) -> None:
@@ -115,7 +115,7 @@ class CacheTarget(Protocol):
 
 
 def is_passing(error: PybuildError) -> bool:
-    """Tell whether the fault may pass: a cache may be there that cannot be read at present."""
+    """Return whether the fault may pass: a cache may be there that cannot be read at present."""
     from pybuild.registry.client.faults import ContentFault
 
     if isinstance(error, ContentFault):

@@ -9,7 +9,7 @@ import os
 
 
 def is_own(name: bytes) -> bool:
-    """Tell whether an attribute is the file's own, and not its machine's."""
+    """Return whether an attribute is the file's own, and not its machine's."""
     return name == b"security.capability" or (
         name.startswith(b"user.") and not name.startswith((b"user.overlay.", b"user.com.apple."))
     )

@@ -55,7 +55,7 @@ class Patience:
         self._failing.pop(host, None)
 
     def is_over(self, host: str, wait_s: float = 0.0) -> bool:
-        """Tell whether the host may not be waited for, after a pause of *wait_s* or now."""
+        """Return whether the host may not be waited for, after a pause of *wait_s* or now."""
         known = self._failing.get(host)
         return known is not None and self.now() + wait_s - known[0] >= self.budget_s
 

@@ -53,20 +53,20 @@ class Access:
     rules: Sequence[Rule] = (ALL,)
 
     def allows(self, user: str, repository: str, action: Action) -> bool:
-        """Tell whether *user* ("" for nobody in particular) may."""
+        """Return whether *user* ("" for nobody in particular) may."""
         return any(
             action in rule.actions and _is_one(user, rule) and _is_in(repository, user, rule)
             for rule in self.rules
         )
 
     def permits(self, caller: Caller, repository: str, action: Action) -> bool:
-        """Tell whether *caller* may: by the rules, and by the token where there is one."""
+        """Return whether *caller* may: by the rules, and by the token where there is one."""
         if caller.granted is not None:
             return (repository, action) in caller.granted
         return self.allows(caller.name, repository, action)
 
     def lists(self, user: str) -> bool:
-        """Tell whether *user* may see the catalog: of what they may pull."""
+        """Return whether *user* may see the catalog: of what they may pull."""
         return any(Action.PULL in rule.actions and _is_one(user, rule) for rule in self.rules)
 
 

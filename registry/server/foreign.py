@@ -44,7 +44,7 @@ class ForeignIssuer:
 
 
 def _has_signed(key: PublicKeyTypes, parts: Unpacked) -> bool:
-    """Tell whether *key* has signed; the kind of key decides the algorithm, not the token."""
+    """Return whether *key* has signed; the kind of key decides the algorithm, not the token."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
     from cryptography.hazmat.primitives.hashes import SHA256

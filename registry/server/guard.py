@@ -60,7 +60,7 @@ class Guard:
         return self.passwords is None and self.foreign is None
 
     async def admit(self, request: web.BaseRequest, call: Call) -> Caller:
-        """Return who asks for *call*, if they may.
+        """Return the caller of *call*, if it has the right.
 
         Raises:
             Refusal: they may not; 401 where logging in, or another token, may help.

@@ -43,7 +43,7 @@ class Htpasswd:
         self._refresh()
 
     async def check(self, user: str, password: str) -> bool:
-        """Tell whether *password* is the user's.
+        """Return whether *password* is the user's.
 
         A right one is remembered, as a digest under a secret of this process: bcrypt takes
         longer than all else that a request needs.

@@ -121,7 +121,7 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def make_guard(hosting: Hosting) -> Guard:
-    """Return who lets callers in.
+    """Return the guard of the server.
 
     Raises:
         UsageError: the file of passwords or keys cannot be.
