@@ -12,6 +12,7 @@ from pybuild.registry.client.client import Client
 from pybuild.registry.server.metrics import Metrics
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.shares import Shares
 from pybuild.registry.server.spool import Spool
 from pybuild.registry.server.upstream import Upstreams
 
@@ -36,19 +37,24 @@ class Hosting:
         self.upstreams: Upstreams | None = None
         if settings.upstreams and client is not None:
             self.upstreams = Upstreams(store, client, settings.upstreams, self.metrics)
-        self.spool = Spool(store, settings.limits.uploads)
-        self._transfers = asyncio.Semaphore(settings.limits.transfers)
+        has_users = bool(settings.htpasswd or settings.issuer)
+        self.spool = Spool(store, settings.limits.uploads, is_fair=has_users)
+        self._transfers = Shares(settings.limits.transfers, is_fair=has_users)
+        self._ended = asyncio.Condition()
 
     @asynccontextmanager
-    async def transfer(self) -> AsyncGenerator[None]:
+    async def transfer(self, caller: str) -> AsyncGenerator[None]:
         """Count as one of the bodies that are taken in at once; waits for a moment.
+
+        Args:
+            caller: whose it is; who sends many leaves some for the others.
 
         Raises:
             Refusal: it is not our turn soon.
         """
         try:
-            async with asyncio.timeout(_TURN_S):
-                await self._transfers.acquire()
+            async with asyncio.timeout(_TURN_S), self._ended:
+                await self._ended.wait_for(lambda: self._transfers.take(caller))
         except TimeoutError:
             raise Refusal(
                 429,
@@ -59,4 +65,6 @@ class Hosting:
         try:
             yield
         finally:
-            self._transfers.release()
+            self._transfers.give(caller)
+            async with self._ended:
+                self._ended.notify_all()

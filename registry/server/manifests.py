@@ -61,7 +61,7 @@ async def put(exchange: Exchange) -> web.StreamResponse:
     """Take a manifest whose content is here already."""
     hosting, call, request = exchange.hosting, exchange.call, exchange.request
     limit = hosting.settings.limits.manifest_bytes
-    async with hosting.transfer():
+    async with hosting.transfer(exchange.caller.name):
         data = await whole(request, hosting.settings.limits, limit, "the manifest")
     hosting.metrics.received_bytes += len(data)
     tags = _tags(call, request)

@@ -22,6 +22,7 @@ from pybuild.cache.repositories.repositories import Repository, listed
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.shares import may_have
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash  # pyright: ignore[reportPrivateUsage]
@@ -32,31 +33,59 @@ _MOST_HASHES = 4096
 class Spool:
     """All uploads in progress of one store. Its methods block, and are safe from threads."""
 
-    def __init__(self, store: Store, most: int, new_id: Callable[[], uuid.UUID] = uuid.uuid4):
+    def __init__(
+        self,
+        store: Store,
+        most: int,
+        new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+        *,
+        is_fair: bool = False,
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            most: uploads at once.
+            is_fair: whoever begins many leaves some for the others, as `Shares` has it.
+        """
         self._store = store
         self._most = most
+        self._is_fair = is_fair
+        self._begun: dict[str, str] = {}
         self._new_id = new_id
         self._folder = os.path.join(store.root, "registry", "uploads")
         self._hashes: dict[str, tuple[Hash, int]] = {}
         self._lock = threading.Lock()
 
-    def begin(self, repository: Repository, algorithm: str = "sha256") -> str:
-        """Begin an upload to *repository* and return its id.
+    def begin(self, repository: Repository, algorithm: str = "sha256", caller: str = "") -> str:
+        """Begin an upload of *caller* to *repository* and return its id.
 
         Raises:
             Refusal: there are too many.
             EnvironmentFault: the file cannot be made.
         """
-        if self.count() >= self._most:
-            raise Refusal(
-                429,
-                Code.TOOMANYREQUESTS,
-                f"there are {self._most} unfinished uploads",
-                {"Retry-After": "60"},
-            )
         id = str(self._new_id())
+        with self._lock:
+            there = {name.partition(".")[0] for name in listed(self._folder)}
+            # What another process or an earlier one began is nobody's.
+            self._begun = {id: who for id, who in self._begun.items() if id in there}
+            own = sum(who == caller for who in self._begun.values())
+            if not may_have(own, len(there), self._most, self._is_fair):
+                shown = (
+                    "you have too many" if len(there) < self._most else f"there are {self._most}"
+                )
+                raise Refusal(
+                    429,
+                    Code.TOOMANYREQUESTS,
+                    f"{shown} unfinished uploads",
+                    {"Retry-After": "60"},
+                )
+            self._create(self._path(id, repository))
+            self._begun[id] = caller
+        self._remember(id, hashlib.new(algorithm), 0)
+        return id
+
+    def _create(self, path: str) -> None:
         with faults("cannot begin an upload", self._store.root):
-            path = self._path(id, repository)
             try:
                 fd = self._store.disk.create(path)
             except FileNotFoundError:
@@ -65,8 +94,6 @@ class Spool:
                         self._store.disk.mkdir(folder)
                 fd = self._store.disk.create(path)
             os.close(fd)
-        self._remember(id, hashlib.new(algorithm), 0)
-        return id
 
     def count(self) -> int:
         """Return how many uploads are in progress."""

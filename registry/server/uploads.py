@@ -39,7 +39,7 @@ async def begin(exchange: Exchange) -> web.StreamResponse:
         raise Refusal(400, Code.DIGEST_INVALID, f'digest algorithm "{algorithm[:50]}" is not known')
     repository = exchange.repository
     algorithm = whole.algorithm if whole else algorithm
-    id = await asyncio.to_thread(spool.begin, repository, algorithm)
+    id = await asyncio.to_thread(spool.begin, repository, algorithm, exchange.caller.name)
     if whole is None:
         return web.Response(status=202, headers=_progress(call.name, id, 0))
     try:
@@ -98,7 +98,7 @@ async def status(exchange: Exchange) -> web.StreamResponse:
 async def append(exchange: Exchange) -> web.StreamResponse:
     """Answer PATCH: the next chunk."""
     hosting, call = exchange.hosting, exchange.call
-    async with hosting.transfer():
+    async with hosting.transfer(exchange.caller.name):
         with hosting.spool.open(call.id, exchange.repository) as upload:
             await _take(hosting, upload, exchange.request)
             offset = upload.offset
@@ -121,7 +121,7 @@ async def cancel(exchange: Exchange) -> web.StreamResponse:
 
 async def _end(exchange: Exchange, id: str, digest: Digest) -> web.StreamResponse:
     hosting, repository = exchange.hosting, exchange.repository
-    async with hosting.transfer():
+    async with hosting.transfer(exchange.caller.name):
         with hosting.spool.open(id, repository) as upload:
             await _take(hosting, upload, exchange.request)
             # Not to be interrupted: a thread that renames cannot be called back.
