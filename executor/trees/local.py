@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from pybuild.executor.files.reading import read_file
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.trees.filereading import UNREADABLE_HINT
 from pybuild.executor.trees.seen import Seen
@@ -159,6 +158,9 @@ def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserErro
 
 
 def _why_hidden(tree: LocalTree, path: str) -> str:
+    # A worker's function, whose import would cost each build as much as its own front end.
+    from pybuild.executor.files.reading import read_file
+
     pattern = _last_match(tree, path)
     try:
         with Tree.open(tree.path) as opened:
