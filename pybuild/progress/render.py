@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from typing import TextIO
 
 from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError, unwrap
 from pybuild.model.excerpt import excerpt
+
+_LINE_END = re.compile("\r\n|\r|\n")
+_CONTINUED = "| "
+"""What a line of a step, or the rest of a text, has before it. White space would not do: a command may have it."""
 
 
 def report(error: BaseException, out: TextIO) -> int:
@@ -16,9 +21,9 @@ def report(error: BaseException, out: TextIO) -> int:
     if not isinstance(error, PybuildError):
         if isinstance(error, OSError) and error.strerror:
             where = f"{error.filename}: " if error.filename else _without_directory()
-            out.write(f"error: {where}{error.strerror.lower()}\n")
+            out.write(_guarded([f"error: {where}{error.strerror.lower()}"]))
             return ExitCode.ENVIRONMENT
-        out.write(f"error: internal: {type(error).__name__}: {error}\n")
+        out.write(_guarded([f"error: internal: {type(error).__name__}: {error}"]))
         out.write(_where_it_broke(error))
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
@@ -39,13 +44,19 @@ def text(error: PybuildError) -> str:
     """Message, last log lines of a failed step, marked excerpts, hints; one line end each."""
     lines: list[str] = []
     if isinstance(error, StepError) and error.log_tail:
-        lines += ["------", *error.log_tail, "------"]
+        lines += ["------", *(_CONTINUED + line for line in error.log_tail), "------"]
     prefix = "error: internal: " if isinstance(error, InternalError) else "error: "
     lines.append(prefix + error.message)
     for span in error.spans:
         lines += excerpt(span, error.sources.get(span.file))
     lines += [f"hint: {hint}" for hint in error.hints]
-    return "\n".join(lines) + "\n"
+    return _guarded(lines)
+
+
+def _guarded(lines: list[str]) -> str:
+    """Return the lines, in which nothing that others wrote begins one: CI systems obey such lines."""
+    parts = (_LINE_END.sub("\n" + _CONTINUED, line) for line in lines)
+    return "\n".join(parts) + "\n"
 
 
 def _where_it_broke(error: BaseException) -> str:

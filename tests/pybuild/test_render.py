@@ -47,7 +47,20 @@ def test_a_span_prints_its_marked_lines_with_two_around() -> None:
 
 def test_a_failed_step_shows_its_last_lines_first() -> None:
     error = StepError("process did not complete", status=3, log_tail=["one", "two"])
-    assert rendered(error)[0] == "------\none\ntwo\n------\nerror: process did not complete\n"
+    assert rendered(error)[0] == "------\n| one\n| two\n------\nerror: process did not complete\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\n\r"])
+def test_nothing_that_others_wrote_begins_a_line(end: str) -> None:
+    """CI systems obey such lines, white space before them or not."""
+    evil = f"q{end}::add-mask::x{end} ::stop-commands::y"
+    error = StepError(f"no file {evil}", status=1, log_tail=[evil, "::z"], hints=[f"try {evil}"])
+    error.spans = (Span("Dockerfile", 1, 1),)
+    error.sources = {"Dockerfile": [f"COPY {evil} /"]}
+    for shown in (error, OSError(2, "No such file", evil), ValueError(evil)):
+        text, _ = rendered(shown)
+        assert "add-mask" in text and "\r" not in text
+        assert not any(line.lstrip().startswith("::") for line in text.split("\n"))
 
 
 def test_a_span_of_a_file_that_is_gone_still_says_where() -> None:
