@@ -25,6 +25,7 @@ from pybuild.model.descriptor import (
     OCI_MANIFEST,
     Descriptor,
 )
+from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.platform import Platform
 
@@ -260,9 +261,17 @@ def parse_config(data: bytes) -> dict[str, Any]:
     _typed(body, ("history",), list, "")
     _typed(body, ("os", "architecture", "variant"), str, "")
     _text_list(body.get("rootfs") or {}, "diff_ids")
+    try:
+        for diff_id in diff_ids_of(body):
+            Digest.parse(diff_id)
+    except ValueError as error:
+        raise EnvironmentFault(f"image config has broken diff_ids: {error}") from error
     config: dict[str, Any] = body.get("config") or {}
     _typed(config, _TEXTS, str, "config.")
     _typed(config, _MAPS, dict, "config.")
+    for name in _TEXTS:
+        if "\0" in (config.get(name) or ""):
+            raise EnvironmentFault(f"image config has a broken config.{name}: a NUL in it")
     for name in _TEXT_LISTS:
         _text_list(config, name)
     return body

@@ -175,6 +175,8 @@ def test_parse_index_wants_an_index() -> None:
         ({"config": []}, "a broken config"),
         ({"rootfs": 7}, "a broken rootfs"),
         ({"rootfs": {"diff_ids": [1]}}, "broken diff_ids"),
+        ({"rootfs": {"diff_ids": ["sha256:../../x"]}}, "broken diff_ids: invalid digest"),
+        ({"config": {"WorkingDir": "a\0b"}}, "a broken config.WorkingDir"),
         ({"history": {}}, "a broken history"),
         ({"os": ["linux"]}, "a broken os"),
         ({"config": {"Env": "A=1"}}, "broken Env"),
