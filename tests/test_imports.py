@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import networkx
+import pytest
 
 from tests.harness import ROOT
 from tests.test_packaging import ROOMS
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph: networkx.DiGraph[str] = networkx.DiGraph(_imports())
     circles = [sorted(found) for found in networkx.strongly_connected_components(graph)]

@@ -422,6 +422,7 @@ def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) ->
     run(work())
 
 
+@pytest.mark.slow
 def test_the_silent_before_tls_are_counted_and_crowd_out_only_their_own(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
     settings = ServerSettings(cert=str(authority.cert), key=str(authority.key), grace_s=0.2)
