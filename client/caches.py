@@ -11,6 +11,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
 from pybuild.cache.content.layoutdirectory import LayoutDirectory
 from pybuild.client.content import BlobStore
+from pybuild.exporter.directories import make_output
 from pybuild.image.archive import check_layout, name_in_layout
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -98,4 +99,4 @@ def finish_caches(caches: Caches, response: Mapping[str, str]) -> None:
         raise EnvironmentFault(f"the server describes a cache as {text[:80]!r}") from error
     for path, tag in caches.layouts:
         if os.path.exists(os.path.join(path, "blobs", made.digest.algorithm, made.digest.hex)):
-            name_in_layout(path, made, tag)
+            name_in_layout(path, made, tag, opened=make_output)

@@ -21,6 +21,7 @@ from pybuild.buildkit.pb.content import (
     WriteContentRequest,
     WriteContentResponse,
 )
+from pybuild.exporter.directories import make_output
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -130,6 +131,7 @@ class _Ingest:
         self._store = store
         self._fd = -1
         self._tmp = ""
+        self._folder = -1
         self._offset = 0
         self._hash = hashlib.sha256()
 
@@ -154,10 +156,10 @@ class _Ingest:
             )
         if self._fd < 0:
             folder = os.path.join(self._store.path, "blobs", "sha256")
-            os.makedirs(folder, exist_ok=True)
-            self._tmp = os.path.join(folder, f".{os.urandom(8).hex()}")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._tmp, flags, 0o644)
+            self._folder = make_output(folder)
+            self._tmp = f".{os.urandom(8).hex()}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._tmp, flags, 0o644, dir_fd=self._folder)
         view = memoryview(request.data)
         self._hash.update(view)
         self._offset += len(view)
@@ -174,7 +176,9 @@ class _Ingest:
             raise RpcError(
                 Code.FAILED_PRECONDITION, f"{self._offset} bytes instead of {request.total}"
             )
-        os.replace(self._tmp, self._store.blob(digest))
+        if self._tmp:
+            name = self._hash.hexdigest()
+            os.replace(self._tmp, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._tmp = ""
         return digest
 
@@ -184,7 +188,10 @@ class _Ingest:
             self._fd = -1
         if self._tmp:
             with suppress(OSError):
-                os.unlink(self._tmp)
+                os.unlink(self._tmp, dir_fd=self._folder)
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
 
 def _size(path: str, digest: str) -> int:

@@ -16,6 +16,7 @@ from pybuild.client.content import BlobStore
 from pybuild.client.files import archive_opener
 from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.exporter.check import check_places
+from pybuild.exporter.directories import make_output
 from pybuild.exporter.output import Output
 from pybuild.image.archive import LAYOUT, write_oci_layout
 from pybuild.model.dataclass import dataclass
@@ -139,7 +140,8 @@ def finish(exports: Exports, response: Mapping[str, str]) -> None:
     made = descriptor_of(response)
     if made is None:
         raise EnvironmentFault("the server does not say what it wrote to the OCI layout")
-    write_oci_layout(exports.layout, exports.store.blob, made, exports.names)
+    blobs = exports.store.blob
+    write_oci_layout(exports.layout, blobs, made, exports.names, opened=make_output)
 
 
 # --- what servers say of an image -----------------------------------------------------------------

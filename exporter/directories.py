@@ -56,6 +56,11 @@ def open_output(dest: str, *, make: bool = False) -> int:
         os.close(fd)
 
 
+def make_output(dest: str) -> int:
+    """Return a descriptor of the directory *dest*, made if it is missing; raises as `open_output`."""
+    return open_output(dest, make=True)
+
+
 def _step(fd: int, name: str, make: bool) -> int:
     try:
         return os.open(name, _LOOK, dir_fd=fd)

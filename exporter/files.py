@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pybuild.exporter.atomicfile import whole_file
-from pybuild.exporter.directories import open_output
+from pybuild.exporter.directories import make_output, open_output
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
@@ -109,7 +109,8 @@ async def write_archive(
     blobs = engine.store.blobs
     texts = [str(name) for name in names]
     if not output.flag("tar", True):
-        await asyncio.to_thread(write_oci_layout, output.dest, blobs.path, descriptor, texts)
+        where = (output.dest, blobs.path, descriptor, texts)
+        await asyncio.to_thread(write_oci_layout, *where, opened=make_output)
         return
     write = write_oci_archive if output.type == "oci" else write_docker_archive
     with whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:

@@ -42,8 +42,22 @@ class NamedImage(NamedTuple):
     names: Sequence[str]
 
 
+Opened = Callable[[str], int]
+"""Opens a directory of a layout for writing into it, made where it is missing."""
+
+
+def _opened(path: str) -> int:
+    os.makedirs(path, exist_ok=True)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def write_oci_layout(
-    directory: str, blob_path: BlobPath, descriptor: Descriptor, names: Sequence[str] = ()
+    directory: str,
+    blob_path: BlobPath,
+    descriptor: Descriptor,
+    names: Sequence[str] = (),
+    *,
+    opened: Opened = _opened,
 ) -> None:
     """Write an image into an OCI layout directory, made if it is missing.
 
@@ -51,6 +65,7 @@ def write_oci_layout(
 
     Args:
         names: full references; none: an untagged image.
+        opened: opens what is written to, where others might lead it elsewhere.
 
     Raises:
         UserError: *directory* is there and no layout.
@@ -59,12 +74,17 @@ def write_oci_layout(
     entries = _tagged(descriptor, names)
     kept = _other_images(directory, descriptor, names)
     for blob in reachable(descriptor, blob_path):
-        write_layout_blob(directory, blob, blob_path)
-    _write_index(directory, kept + entries)
+        write_layout_blob(directory, blob, blob_path, opened=opened)
+    _write_index(directory, kept + entries, opened)
 
 
 def write_layout_blob(
-    directory: str, blob: Descriptor, blob_path: BlobPath, *, again: bool = False
+    directory: str,
+    blob: Descriptor,
+    blob_path: BlobPath,
+    *,
+    again: bool = False,
+    opened: Opened = _opened,
 ) -> None:
     """Write a blob into an OCI layout directory, unless it is there; one cut short is not.
 
@@ -75,12 +95,10 @@ def write_layout_blob(
         EnvironmentFault: it is missing or does not have its size or digest.
     """
     folder = os.path.join(directory, "blobs", blob.digest.algorithm)
-    os.makedirs(folder, exist_ok=True)
-    target = os.path.join(folder, blob.digest.hex)
     with contextlib.suppress(OSError):
-        if not again and os.stat(target).st_size == blob.size:
+        if not again and os.stat(os.path.join(folder, blob.digest.hex)).st_size == blob.size:
             return
-    with _replacing(target) as out:
+    with _replacing(folder, blob.digest.hex, opened) as out:
         for piece in _checked(blob, blob_path):
             out.write(piece)
 
@@ -94,7 +112,9 @@ def check_layout(directory: str) -> None:
     _other_entries(directory)
 
 
-def name_in_layout(directory: str, descriptor: Descriptor, tag: str) -> None:
+def name_in_layout(
+    directory: str, descriptor: Descriptor, tag: str, *, opened: Opened = _opened
+) -> None:
     """Let a layout's index name what was written into it by a bare tag, as caches are [CCH-3].
 
     Raises:
@@ -102,10 +122,10 @@ def name_in_layout(directory: str, descriptor: Descriptor, tag: str) -> None:
     """
     kept = [entry for entry in _other_entries(directory) if _notes(entry).get(REF_NAME) != tag]
     named = {**descriptor.to_json(), "annotations": {REF_NAME: tag}}
-    _write_index(directory, [*kept, _field_order(named)])
+    _write_index(directory, [*kept, _field_order(named)], opened)
 
 
-def list_in_layout(directory: str, entry: Mapping[str, Any]) -> None:
+def list_in_layout(directory: str, entry: Mapping[str, Any], *, opened: Opened = _opened) -> None:
     """Let a layout's index have *entry*, a descriptor without a name, such as a signature's.
 
     Raises:
@@ -113,13 +133,13 @@ def list_in_layout(directory: str, entry: Mapping[str, Any]) -> None:
     """
     known = _other_entries(directory)
     if all(other.get("digest") != entry["digest"] for other in known):
-        _write_index(directory, [*known, dict(entry)])
+        _write_index(directory, [*known, dict(entry)], opened)
 
 
-def _write_index(directory: str, entries: list[Any]) -> None:
-    with _replacing(os.path.join(directory, "oci-layout")) as out:
+def _write_index(directory: str, entries: list[Any], opened: Opened) -> None:
+    with _replacing(directory, "oci-layout", opened) as out:
         out.write(LAYOUT)
-    with _replacing(os.path.join(directory, "index.json")) as out:
+    with _replacing(directory, "index.json", opened) as out:
         out.write(_layout_index(entries))
 
 
@@ -375,18 +395,30 @@ def _blob(out: BinaryIO, blob: Descriptor, blob_path: BlobPath) -> None:
 class _replacing:
     """A file that takes its name only once it was written whole."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, folder: str, name: str, opened: Opened) -> None:
+        self._folder = folder
+        self._opened = opened
+        self._name = name
         # Of this writer alone: another thread may write the same, and containers share numbers.
-        self._part = f"{path}.{os.urandom(8).hex()}.part"
+        self._part = f"{name}.{os.urandom(8).hex()}.part"
 
     def __enter__(self) -> BinaryIO:
-        self._file = open(self._part, "xb")
+        self._fd = self._opened(self._folder)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = open(os.open(self._part, flags, 0o666, dir_fd=self._fd), "wb")
+        except BaseException:
+            os.close(self._fd)
+            raise
         return self._file
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            os.unlink(self._part)
+        try:
+            self._file.close()
+            if kind is None:
+                fd = self._fd
+                os.replace(self._part, self._name, src_dir_fd=fd, dst_dir_fd=fd)
+            else:
+                os.unlink(self._part, dir_fd=self._fd)
+        finally:
+            os.close(self._fd)

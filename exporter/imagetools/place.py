@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
 from pybuild.cache.store import Store
 from pybuild.exporter.atomicfile import whole_file
+from pybuild.exporter.directories import make_output
 from pybuild.image.archive import check_layout, list_in_layout, name_in_layout, write_layout_blob
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -175,7 +176,9 @@ class LayoutPlace:
         if os.path.exists(place):
             return
         await fetch()
-        await asyncio.to_thread(write_layout_blob, directory, blob, store.blobs.path)
+        await asyncio.to_thread(
+            write_layout_blob, directory, blob, store.blobs.path, opened=make_output
+        )
 
     async def keep(self, descriptor: Descriptor, data: bytes, *, named: bool) -> None:
         directory, tag = self._target()
@@ -184,7 +187,7 @@ class LayoutPlace:
             check_layout(directory)
             _write_document(directory, descriptor.digest, data)
             if named:
-                name_in_layout(directory, descriptor, tag)
+                name_in_layout(directory, descriptor, tag, opened=make_output)
 
         await asyncio.to_thread(write)
 
@@ -196,7 +199,7 @@ class LayoutPlace:
     async def attach(self, referrer: Referrer, data: bytes) -> None:
         directory, _ = self._target()
         await self.keep(referrer.descriptor, data, named=False)
-        await asyncio.to_thread(list_in_layout, directory, referrer.to_json())
+        await asyncio.to_thread(list_in_layout, directory, referrer.to_json(), opened=make_output)
 
     def _target(self) -> tuple[str, str]:
         """The directory and tag to write to.
@@ -223,7 +226,7 @@ def _referrers_in(layout: LayoutDirectory, subject: Digest) -> list[Referrer]:
 
 def _write_document(directory: str, digest: Digest, data: bytes) -> None:
     folder = os.path.join(directory, "blobs", digest.algorithm)
-    os.makedirs(folder, exist_ok=True)
+    os.close(make_output(folder))
     target = os.path.join(folder, digest.hex)
     with whole_file(target) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pybuild.cache.content.layoutdirectory import LayoutDirectory
 from pybuild.engine.progress import InternalStep
 from pybuild.exporter.check import check_directory
+from pybuild.exporter.directories import make_output, open_output
 from pybuild.image.archive import name_in_layout, write_layout_blob
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.descriptor import Descriptor
@@ -75,7 +76,7 @@ class DirectoryCache:
         if (self._path, blob.digest) in self._damaged:
             return False
         try:
-            os.utime(path)  # whoever collects garbage sees that it is wanted
+            os.utime(path, follow_symlinks=False)  # whoever collects garbage sees that it is wanted
             return os.stat(path).st_size == blob.size
         except OSError:
             return False
@@ -84,7 +85,9 @@ class DirectoryCache:
         place = (self._path, blob.digest)
         again = place in self._damaged
         path = self._store.blobs.path
-        await asyncio.to_thread(write_layout_blob, self._path, blob, path, again=again)
+        await asyncio.to_thread(
+            write_layout_blob, self._path, blob, path, again=again, opened=make_output
+        )
         self._damaged.discard(place)
         step.transfer(blob.digest, blob.size, blob.size)
 
@@ -103,11 +106,11 @@ class DirectoryCache:
         return await asyncio.to_thread(self._finish, made, expected)
 
     def _finish(self, made: Descriptor, expected: Expected) -> bool:
-        write_layout_blob(self._path, made, self._store.blobs.path)
+        write_layout_blob(self._path, made, self._store.blobs.path, opened=make_output)
         with _held(self._path):
             if not isinstance(expected, AnyContent) and digest_of(self._named()) != expected:
                 return False
-            name_in_layout(self._path, made, self._tag or "latest")
+            name_in_layout(self._path, made, self._tag or "latest", opened=make_output)
         return True
 
     async def collect(self, max_age_s: float) -> int:
@@ -125,7 +128,7 @@ def _held(path: str) -> Generator[None]:
     Raises:
         EnvironmentFault: another process holds it for ever, as any reader of the directory can.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = open_output(path)
     try:
         for wait_s in (*_WAITS_S, None):
             try:

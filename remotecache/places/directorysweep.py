@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pybuild.cache.content.layoutdirectory import LayoutDirectory
+from pybuild.exporter.directories import open_output
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
@@ -28,13 +29,17 @@ def sweep(path: str, before: float) -> int:
     gone = 0
     blobs = os.path.join(path, "blobs")
     for algorithm in os.listdir(blobs):
-        with os.scandir(os.path.join(blobs, algorithm)) as entries:
-            for entry in entries:
-                if f"{algorithm}:{entry.name}" in reachable:
-                    continue
-                if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < before:
-                    os.unlink(entry.path)
-                    gone += 1
+        fd = open_output(os.path.join(blobs, algorithm))
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if f"{algorithm}:{entry.name}" in reachable:
+                        continue
+                    if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < before:
+                        os.unlink(entry.name, dir_fd=fd)
+                        gone += 1
+        finally:
+            os.close(fd)
     return gone
 
 

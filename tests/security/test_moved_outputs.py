@@ -13,14 +13,20 @@ import pytest
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import Refused
 from pybuild.buildkit.fsutil.writer import TreeWriter
-from pybuild.client import filesend
+from pybuild.buildkit.pb.content import COMMIT, WriteContentRequest
+from pybuild.client import content, filesend
 from pybuild.client.files import archive_opener
 from pybuild.exporter.atomicfile import whole_file
 from pybuild.exporter.check import check_directory
-from pybuild.exporter.directories import open_output
+from pybuild.exporter.directories import make_output, open_output
+from pybuild.image.archive import name_in_layout, write_layout_blob
 from pybuild.image.layer import confined, treecopy
+from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.remotecache.places.directorysweep import sweep
 from tests.harness import write
+from tests.security import planting
 from tests.security.planting import STRANGER
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make files of somebody else")
@@ -240,3 +246,78 @@ def test_links_of_ones_own_and_climbing_ones_lead_on(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     with pytest.raises(UsageError):
         open_output(str(tmp_path / "round"))
+
+
+# --- layouts --------------------------------------------------------------------------------------
+
+
+DATA = b"{}"
+BLOB = Descriptor(OCI_MANIFEST, Digest.of(DATA), len(DATA))
+
+
+def write_blob(dest: Path) -> None:
+    (dest.parent / "blob").write_bytes(DATA)
+    path = str(dest.parent / "blob")
+    write_layout_blob(str(dest), BLOB, lambda digest: path, opened=make_output)
+
+
+def name(dest: Path) -> None:
+    name_in_layout(str(dest), BLOB, "latest", opened=make_output)
+
+
+def take_blob(dest: Path) -> None:
+    ingest = content._Ingest(content.BlobStore(str(dest), writable=True))  # pyright: ignore[reportPrivateUsage]
+    try:
+        ingest.take(WriteContentRequest(action=COMMIT, data=DATA))
+    finally:
+        ingest.close()
+
+
+def free(dest: Path) -> None:
+    sweep(str(dest), 2.0)
+
+
+LAYOUTS = (
+    (write_blob, "blobs/sha256"),
+    (write_blob, "blobs"),
+    (write_blob, ""),
+    (name, ""),
+    (take_blob, "blobs/sha256"),
+    (take_blob, ""),
+    (free, "blobs/sha256"),
+    (free, "blobs"),
+)
+
+
+@root
+@pytest.mark.parametrize(("act", "where"), LAYOUTS)
+def test_a_layout_that_is_traded_for_a_link_leads_nowhere(
+    tmp_path: Path, act: Callable[[Path], None], where: str
+) -> None:
+    dest = tmp_path / "layout"
+    write_blob(dest)
+    act(dest)
+    victim = write(tmp_path / "victim", precious="x", **{"sha256/precious": "x"})
+    for path in victim.rglob("precious"):
+        os.utime(path, (1, 1))
+        if act is free:  # else nothing there can be read, and all stays
+            (path.parent / BLOB.digest.hex).write_bytes(DATA)
+    if not where:
+        write(victim, **{"oci-layout": "{}", "index.json": '{"manifests": []}'})
+    name(dest)
+    before = planting.state(victim)
+    os.rename(dest / where, tmp_path / "was")
+    plant(dest / where, victim)
+    with pytest.raises(UsageError, match=f"is a link of uid {STRANGER}"):
+        act(dest)
+    assert planting.state(victim) == before
+
+
+@root
+def test_what_a_layout_keeps_by_a_link_of_ones_own_is_written_there(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/blobs").symlink_to("../shared")
+    write_blob(tmp_path / "layout")
+    take_blob(tmp_path / "layout")
+    assert (tmp_path / "shared/sha256" / BLOB.digest.hex).read_bytes() == DATA
