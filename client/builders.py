@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 
+from pybuild.cache.disk.ownership import doubt_of_file
+from pybuild.cache.disk.plainfile import plain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -63,14 +66,22 @@ class Builders:
         """Read the user's records; none are no error.
 
         Raises:
-            UsageError: the file is damaged.
+            UsageError: the file is damaged, or somebody else may have written it.
         """
         builders = cls(records_file())
         try:
-            with open(builders.path, "rb") as file:
+            with open(builders.path, "rb", opener=plain) as file:
                 data = file.read()
+            why = doubt_of_file(builders.path)
         except (FileNotFoundError, NotADirectoryError):
             return builders
+        if why:  # it says who gets contexts, secrets and logins
+            from pybuild.model.errors import UsageError
+
+            raise UsageError(
+                f"{builders.path} is not used: {why}",
+                hints=["make it yours alone (chown, chmod go-w), or delete it"],
+            )
         import json
 
         try:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from pybuild.cache.disk.ownership import doubt_of_file
+from pybuild.cache.disk.plainfile import plain
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
@@ -64,8 +66,11 @@ def _checked(url: str, certificates: str) -> Address:
 
 def _context_in_use(folder: str) -> str:
     try:
-        with open(os.path.join(folder, "config.json"), "rb") as file:
+        path = os.path.join(folder, "config.json")
+        with open(path, "rb", opener=plain) as file:
             name: Any = json.load(file).get("currentContext")
+        if name and doubt_of_file(path):
+            return ""  # as its logins are not used: images would go to somebody else
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
     return name if isinstance(name, str) else ""
@@ -74,9 +79,13 @@ def _context_in_use(folder: str) -> str:
 def _context(folder: str, name: str) -> Address:
     hashed = hashlib.sha256(name.encode()).hexdigest()
     try:
-        with open(os.path.join(folder, "contexts", "meta", hashed, "meta.json"), "rb") as file:
+        path = os.path.join(folder, "contexts", "meta", hashed, "meta.json")
+        with open(path, "rb", opener=plain) as file:
             host: Any = json.load(file)["Endpoints"]["docker"]["Host"]
+        why = doubt_of_file(path)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f'docker context "{name}" not found') from error
+    if why:
+        raise UsageError(f'docker context "{name}" is not used: {why}')
     tls = os.path.join(folder, "contexts", "tls", hashed, "docker")
     return _checked(str(host), tls if os.path.isdir(tls) else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.client.builders import Builders
 from pybuild.engine.settings import load_settings
+from pybuild.exporter.docker.address import address_of
 from pybuild.model.errors import UsageError
 from pybuild.registry.client.credentials import DockerCredentials
 from tests.harness import Pybuild, write
@@ -137,3 +140,46 @@ def test_a_key_that_everybody_can_read_is_named(tmp_path: Path, mode: int, warns
     key.chmod(mode)
     assert bool(warning_of_key(str(key))) is warns
     assert not warning_of_key(str(tmp_path / "none"))
+
+
+# --- who gets what is built, and what it is built from ---------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
+def test_no_build_is_sent_to_a_server_that_somebody_else_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], Path]
+) -> None:
+    made = tmp_path / "pybuild/builders.json"
+    made.parent.mkdir()
+    content = {"use": "evil", "builders": {"evil": {"address": "tcp://192.0.2.1:1"}}}
+    made.write_text(json.dumps(content))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert Builders.load().in_use == "evil"
+    way(made)
+    if (link := made.with_name("link.toml")).is_symlink():
+        made.rename(made.with_name("real"))
+        os.unlink(link)
+        made.symlink_to("real")
+        os.chown(made, STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(UsageError, match="is not used") as caught:
+        Builders.load()
+    assert caught.value.hints
+
+
+@pytest.mark.parametrize("what", ["config.json", "contexts/meta/{}/meta.json"])
+def test_no_image_is_loaded_into_an_engine_that_somebody_else_chose(
+    tmp_path: Path, what: str
+) -> None:
+    hashed = hashlib.sha256(b"evil").hexdigest()
+    config = tmp_path / "config.json"
+    config.write_text('{"currentContext": "evil"}')
+    meta = tmp_path / f"contexts/meta/{hashed}/meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text('{"Endpoints": {"docker": {"Host": "unix:///evil.sock"}}}')
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    assert address_of(environ).url == "unix:///evil.sock"
+    _open(tmp_path / what.format(hashed))
+    try:
+        assert "evil" not in address_of(environ).url
+    except UsageError as error:
+        assert "is not used" in error.message
