@@ -104,7 +104,7 @@ def doubt_of_file(path: str) -> str:
     # Who mounts a file in its place, as for a container, says whose it may be.
     if not is_trusted(status.st_uid) and not os.path.ismount(path):
         return f"{path} belongs to {owner(status.st_uid)}"
-    return f"{path} can be changed by others" if others_write(status) else ""
+    return f"{path} can be changed by others" if _lets_others_write(path, status) else ""
 
 
 def warning_of_key(path: str) -> str:
@@ -152,9 +152,11 @@ def _of_directory(path: str, status: os.stat_result) -> Doubt:
     if not is_trusted(status.st_uid):
         return Doubt(f"{path} belongs to {owner(status.st_uid)}")
     # Under a sticky bit, who owns what is in it is looked at with that.
-    if status.st_mode & S_ISVTX or not others_write(status) or _is_read_only(path):
+    if status.st_mode & S_ISVTX or not _lets_others_write(path, status) or _is_read_only(path):
         return Doubt()
     who = "everybody" if status.st_mode & 0o002 else f"group {status.st_gid}"
+    if not others_write(status):
+        who = "who is on its access control list"
     return Doubt(f"{path} can be changed by {who}")
 
 
@@ -185,6 +187,25 @@ def _is_unmapped(uid: int) -> bool:
             if int(file.read()) != uid:
                 return False
         with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() != ["0", "0", "4294967295"]
+            ranges = [[int(word) for word in line.split()] for line in file]
     except (OSError, ValueError):
+        return False
+    # Where it is an id like others, as in containers with many, it is that of services, too, unless
+    # the machine's own root directory is what we see.
+    is_known = any(first <= uid < first + count for first, _, count in ranges)
+    return not is_known or os.stat("/").st_uid == uid
+
+
+def _lets_others_write(path: str, status: os.stat_result) -> bool:
+    """Tell whether untrusted users may change what is at *path*, by its mode or a list of users."""
+    if others_write(status):
+        return True
+    # The group's bits are those of all on the list.
+    return bool(status.st_mode & 0o020) and _has_list(path)
+
+
+def _has_list(path: str) -> bool:
+    try:
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except OSError:
         return False

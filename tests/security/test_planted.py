@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.disk.atomic import Disk
-from pybuild.cache.disk.ownership import doubt, is_private
+from pybuild.cache.disk.ownership import doubt, doubt_of_file, is_private, is_trusted
 from pybuild.cache.store import Store
 from pybuild.daemon.process import _unix_socket  # pyright: ignore[reportPrivateUsage]
 from pybuild.engine.host import SystemClock
@@ -357,6 +359,53 @@ def test_another_user_is_refused_roots_store(tmp_path: Path, root: Path) -> None
 
 
 # --- what comes between a look and the making -----------------------------------------------------
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_who_is_on_an_access_control_list_is_one_of_the_others(
+    tmp_path: Path, is_file: bool
+) -> None:
+    """The mode shows the list as the group's, which is root's own."""
+    place = tmp_path / "place"
+    if is_file:
+        place.write_text("")
+    else:
+        place.mkdir()
+    # Owner, the user 65534, group, mask, others: tag, permissions, id.
+    entries = ((1, 7, -1), (2, 7, STRANGER), (4, 5, -1), (16, 7, -1), (32, 5, -1))
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(place, "system.posix_acl_access", access)
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    if is_file:
+        assert "can be changed by others" in doubt_of_file(str(place))
+    else:
+        assert "access control list" in doubt(str(place / "store")).text
+    os.chmod(place, 0o755)  # which takes the list's right to write
+    assert not (doubt_of_file(str(place)) if is_file else doubt(str(place / "store")))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "trusted"),
+    [
+        ("0 0 4294967295", False),
+        ("0 1000 1", True),
+        ("0 1000 1\n1 100000 65536", False),
+        ("0 100000 65536", False),
+        ("0 100000 65534", True),
+    ],
+)
+def test_nobody_is_trusted_only_where_it_stands_for_ids_that_are_not_known(
+    monkeypatch: pytest.MonkeyPatch, ranges: str, trusted: bool
+) -> None:
+    files = {"/proc/sys/kernel/overflowuid": "65534\n", "/proc/self/uid_map": ranges + "\n"}
+
+    def opened(path: str, *, encoding: str) -> io.StringIO:
+        return io.StringIO(files[path])
+
+    monkeypatch.setattr("builtins.open", opened)
+    assert is_trusted(65534) is trusted
 
 
 class Raced(Disk):
