@@ -26,7 +26,7 @@ from pybuild.model.span import Span
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What a check found.
+    """The outcome of a check.
 
     Attributes:
         findings: by line.

@@ -22,7 +22,7 @@ _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _BOOLEANS = ("submodules", "keep-git-dir", "fetch-by-commit")
 UNNAMED = "__unnamed__"
 CONTEXT_FILE = "context"
-"""What a file that is fetched as a context is called."""
+"""The name of a file that is fetched as a context."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def is_http(text: str) -> bool:
 
 
 def parse_git_url(text: str, *, is_context: bool = False) -> GitUrl | None:
-    """Return what *text* says of a git repository; None when it names none.
+    """Return the git repository that *text* names; None when it names none.
 
     Args:
         is_context: ``github.com/owner/name`` is one, too; elsewhere that is a path [ADD-10].
@@ -109,7 +109,7 @@ def without_credentials(url: str) -> str:
 
 
 def file_name(url: str) -> str:
-    """Return what the file of an http(s) URL is called where it is put into a directory [ADD-4]."""
+    """Return the name of an http(s) URL's file where it is put into a directory [ADD-4]."""
     try:
         name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
     except ValueError:

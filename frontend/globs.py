@@ -117,13 +117,13 @@ def _regex(run: _Run) -> re.Pattern[str]:
 
 
 def _first(run: _Run, value: str, at: int) -> int:
-    """Where *run* first matches at or behind *at*, or -1."""
+    """Return the first offset from *at* on where *run* matches, or -1."""
     found = _regex(run).search(value, at)
     return found.start() if found else -1
 
 
 def _last(run: _Run, value: str, at: int) -> int:
-    """Where *run* last matches at or behind *at*, or -1."""
+    """Return the last offset from *at* on where *run* matches, or -1."""
     regex = _regex(run)
     for start in range(len(value) - len(run), at - 1, -1):
         if regex.match(value, start):

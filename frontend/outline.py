@@ -1,4 +1,4 @@
-"""What a file offers, without building anything: its targets, and what one of them takes [UI-6]."""
+"""The outline of a file, without building it: its targets, and the arguments of one of them [UI-6]."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MountInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """What one target takes; each list by line."""
+    """The arguments, secrets and the like that one target takes; each list by line."""
 
     name: str
     description: str
@@ -90,7 +90,7 @@ def outline(
     options: LowerOptions,
     images: Mapping[ImageRequest, ResolvedImage],
 ) -> Outline | NeedImages:
-    """Return what ``options.target`` takes, or which images must be known first.
+    """Return the outline of ``options.target``, or the images that must be known first.
 
     Raises:
         UserError: with the lines that are wrong.
@@ -120,7 +120,7 @@ def outline(
 
 
 def doc_comment(comments: Iterable[str], name: str) -> str:
-    """Return what the comment above a definition says about *name* [UI-5]."""
+    """Return the description of *name* in the comment above its definition [UI-5]."""
     for line in comments:
         if name and line.startswith(name + " "):
             return line[len(name) + 1 :]

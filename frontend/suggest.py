@@ -18,15 +18,15 @@ def nearest(name: str, options: Iterable[str], *, ignore_case: bool = False) -> 
     """
     if len(name) > _MAX_LENGTH:
         return None
-    wanted = name.lower() if ignore_case else name
+    sought = name.lower() if ignore_case else name
     best, best_distance = None, _MAX_DISTANCE + 1
     for option in sorted(set(options)):
         candidate = option.lower() if ignore_case else option
-        if candidate == wanted:
+        if candidate == sought:
             return None
-        if abs(len(candidate) - len(wanted)) >= best_distance:
+        if abs(len(candidate) - len(sought)) >= best_distance:
             continue
-        distance = _edits(wanted, candidate, best_distance)
+        distance = _edits(sought, candidate, best_distance)
         if distance < best_distance:
             best, best_distance = option, distance
     if best is None or not ignore_case:
@@ -41,7 +41,7 @@ def did_you_mean(name: str, options: Iterable[str], *, ignore_case: bool = False
 
 
 def _edits(a: str, b: str, limit: int) -> int:
-    """How many characters to add, drop, change or swap with their neighbour; *limit* if not fewer.
+    """Return the number of characters to add, drop, change or swap with a neighbour, at most *limit*.
 
     Swaps count as one (optimal string alignment): RNU is nearer to RUN than to ENV.
     """

@@ -17,7 +17,7 @@ from pybuild.model.span import Span
 
 
 def check_text(warnings: Sequence[BuildWarning], lines: Sequence[str]) -> str:
-    """How many, then each with its lines."""
+    """Return the number of warnings, then each warning with its lines."""
     if not warnings:
         return "Check complete, no warnings found.\n"
     count = len(warnings)

@@ -33,7 +33,6 @@ from pybuild.model.events import (
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, Vertex
 from pybuild.solver import messages
-from pybuild.solver.line import Line, Weights
 from pybuild.solver.messages import (
     Began,
     Cancel,
@@ -57,6 +56,7 @@ from pybuild.solver.messages import (
     SaveSeconds,
     Tell,
 )
+from pybuild.solver.queue import Queue, Weights
 from pybuild.solver.runner import Record, RecordStore, Runner
 from pybuild.solver.scribe import Scribe
 from pybuild.solver.solution import Known, Progress, Solution
@@ -65,7 +65,7 @@ from pybuild.solver.state import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """How many of each kind may be under way at once; the processor divides itself further.
+    """The numbers of vertices of each kind that may run at once; the processor divides itself further.
 
     Attributes:
         steps: processes. Many wait for something else, so there are more than processors.
@@ -81,7 +81,7 @@ class Budgets:
 
     @classmethod
     def of_machine(cls, steps: int = 0) -> Budgets:
-        """Return what suits this machine; *steps* overrides the number of steps, 0 does not."""
+        """Return the budgets that suit this machine; *steps* overrides the number of steps, 0 does not."""
         cpus = len(os.sched_getaffinity(0))
         return cls(
             steps=steps or max(16, 4 * cpus),
@@ -158,11 +158,11 @@ class Solver:
         self._clock = clock
         self._state = State()
         self._scribe = Scribe(partial(self._warn, "cannot store a result"))
-        self._lines = {
-            "steps": Line(budgets.steps, is_ordered=True),
-            "files": Line(budgets.files),
-            "sources": Line(budgets.sources),
-            "digests": Line(budgets.digests),
+        self._queues = {
+            "steps": Queue(budgets.steps, is_ordered=True),
+            "files": Queue(budgets.files),
+            "sources": Queue(budgets.sources),
+            "digests": Queue(budgets.digests),
         }
         self._builds: dict[str, _Build] = {}
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
@@ -190,14 +190,14 @@ class Solver:
                 has been stopped. A `UserError` if the definition refers to what is not there.
         """
         name = next(self._names)
-        wanted = tuple(targets)
+        requested = tuple(targets)
         progress = progress or Progress(lambda: None)
         progress.begin(lambda: Known(*self._state.known(name)), self._scribe.all_written)
-        weights = Weights(partial(self._weigh, wanted))
-        build = _Build(wanted, runner, emit, weights, progress, missed)
+        weights = Weights(partial(self._weigh, requested))
+        build = _Build(requested, runner, emit, weights, progress, missed)
         self._builds[name] = build
         try:
-            self._add(build, JobAdded(name, wanted))
+            self._add(build, JobAdded(name, requested))
             return await build.outcome
         finally:
             if name in self._state.jobs:
@@ -278,12 +278,12 @@ class Solver:
                 build = self._builds[what.job]
                 announce = build.progress.announce
                 self._scribe.after(partial(announce, what.vertex, self._event(what), build.say))
-                build.progress.told()
+                build.progress.notify()
             case Tell():
                 build = self._builds[what.job]
                 build.say(self._event(what))
                 if what.phase is Phase.CACHED:
-                    build.progress.told()
+                    build.progress.notify()
             case JobDone(job=job, solved=solved, keys=keys):
                 build = self._builds[job]
                 build.progress.end(Known(solved, keys))
@@ -344,7 +344,7 @@ class Solver:
     async def _identify(self, what: Identify) -> None:
         build = self._builds[what.job]
         try:
-            async with self._lines["sources"].place(what.vertex.digest, build.weights):
+            async with self._queues["sources"].place(what.vertex.digest, build.weights):
                 identity = await build.runner.identify(what.vertex)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
             self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
@@ -368,7 +368,7 @@ class Solver:
     async def _digest(self, what: DigestContent) -> None:
         build = self._builds[what.job]
         try:
-            async with self._lines["digests"].place(what.vertex.digest, build.weights):
+            async with self._queues["digests"].place(what.vertex.digest, build.weights):
                 content = await build.runner.content_digest(what.result, what.selection)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
             self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
@@ -377,13 +377,13 @@ class Solver:
 
     async def _run(self, what: Run) -> None:
         build = self._builds[what.job]
-        line = self._line_of(what.vertex)
+        queue = self._queue_of(what.vertex)
         try:
             self._tell_of_miss(what)
-            if line is None:
+            if queue is None:
                 ran = await self._run_now(what, build.runner)
             else:
-                async with line.place(what.vertex.digest, build.weights):
+                async with queue.place(what.vertex.digest, build.weights):
                     ran = await self._run_now(what, build.runner)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
             self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
@@ -396,7 +396,7 @@ class Solver:
             self._scribe.put(key, self._store.prepare)
 
     def _tell_of_miss(self, what: Run) -> None:
-        """Tell every job that waits for it; it runs unless all of them refuse.
+        """Announce the run to every job that waits for it; it goes ahead unless all of them refuse.
 
         Raises:
             Exception: what the last of them raised.
@@ -430,16 +430,16 @@ class Solver:
             contents=runner.reread(what.vertex),
         )
 
-    def _line_of(self, vertex: Vertex) -> Line | None:
+    def _queue_of(self, vertex: Vertex) -> Queue | None:
         match vertex.op:
             case LocalSource():
                 return None  # there is nothing to do
             case ExecOp():
-                return self._lines["steps"]
+                return self._queues["steps"]
             case FileOp() | MergeOp() | DiffOp():
-                return self._lines["files"]
+                return self._queues["files"]
             case _:
-                return self._lines["sources"]
+                return self._queues["sources"]
 
     def _pass_on(self, ticket: int, ran: Digest, event: Event) -> None:
         """Give what a run emits to every job that watches it, under its own vertex.

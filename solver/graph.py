@@ -67,7 +67,7 @@ def critical_seconds(
 
 
 def guess_seconds(vertex: Vertex) -> float:
-    """Return how long a vertex of this kind tends to take; only the order of sizes matters."""
+    """Return the usual seconds of a vertex of this kind; only the order of sizes matters."""
     match vertex.op:
         case ExecOp():
             return 10.0

@@ -1,4 +1,4 @@
-"""One build request as the state machine sees it: its vertices and what it was told of them."""
+"""One build request as the state machine sees it: its vertices and the phases that its watchers saw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Job:
 
     Attributes:
         nodes: with their place in the definition, inputs before users.
-        told: the latest phase each node is in for those who watch.
+        phases: the latest phase of each node that the watchers saw.
     """
 
     def __init__(self, name: str, targets: tuple[Vertex, ...]) -> None:
@@ -24,13 +24,13 @@ class Job:
         self.vertices = targets
         self.targets: list[Node] = []
         self.nodes: dict[Node, int] = {}
-        self.told: dict[Node, Phase] = {}
+        self.phases: dict[Node, Phase] = {}
         self._unsettled_users: dict[Node, int] = {}
         self._settled: set[Node] = set()
 
     @staticmethod
     def is_own(vertex: Vertex) -> bool:
-        """Whether a vertex means something else in every job."""
+        """Return whether a vertex means something else in every job."""
         return isinstance(vertex.op, LocalSource)
 
     def add(self, node: Node) -> None:
@@ -65,20 +65,20 @@ class Job:
         return covered
 
     def is_settled(self, node: Node) -> bool:
-        """Whether the job needs nothing more of a node."""
+        """Return whether the job needs nothing more of a node."""
         return node in self._settled
 
     def may_tell(self, node: Node, phase: Phase) -> bool:
-        """Whether *phase* is news; remembers that it was told."""
-        last = self.told.get(node)
+        """Return whether *phase* is new to the watchers; from now on it is not."""
+        last = self.phases.get(node)
         if last == phase or last in _LAST:
             return False
-        self.told[node] = phase
+        self.phases[node] = phase
         return True
 
     def is_going(self, node: Node) -> bool:
-        """Whether those who watch saw it start and not end."""
-        return self.told.get(node) is Phase.STARTED
+        """Return whether the watchers saw it start and not end."""
+        return self.phases.get(node) is Phase.STARTED
 
 
 def every(targets: tuple[Vertex, ...]) -> Iterator[Vertex]:

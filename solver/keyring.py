@@ -1,4 +1,4 @@
-"""How the state machine finds keys: from the sources up, by alias or by content."""
+"""The state machine's keys: found from the sources up, by alias or by content."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Keyring(Ledger, ABC):
                 self._settle_key(node, key)
 
     def _save_alias(self, node: Node, key: Digest) -> None:
-        """Remember what the definition key means now; also where it was not to be asked.
+        """Remember what the definition key means now; also where it was not to be looked up.
 
         A record need not exist yet: an alias whose record is not found is no answer.
         """
@@ -96,17 +96,17 @@ class Keyring(Ledger, ABC):
     def _digest_contents(self, node: Node) -> None:
         if node.alias is Alias.ASKED or not (node.late or node.alias is Alias.NO):
             return
-        asked = {
-            (asked.index, asked.selection)
+        requested = {
+            (requested.index, requested.selection)
             for ticket in node.tickets
-            if isinstance(asked := self.tickets[ticket][1], DigestContent)
+            if isinstance(requested := self.tickets[ticket][1], DigestContent)
         }
         for index, selections in node.content.items():
             solved = node.inputs[index].solved
             if solved is None:
                 continue
             for number, selection in enumerate(selections):
-                if (index, number) not in node.digests and (index, selection) not in asked:
+                if (index, number) not in node.digests and (index, selection) not in requested:
                     job = self._runner_of(node)
                     self._ask(
                         node,

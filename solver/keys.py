@@ -96,7 +96,7 @@ def _is_local(vertex: Vertex) -> bool:
 
 
 def _uses(vertex: Vertex) -> dict[int, list[Selection | None]]:
-    """Return what each use of an input reads of it; None is a use that needs the key."""
+    """Return the selections that the uses of each input read; None is a use that needs the key."""
     uses: dict[int, list[Selection | None]] = {}
     match vertex.op:
         case FileOp(actions=actions):
@@ -153,7 +153,7 @@ def _selector(mount: Mount) -> str:
 
 
 def source_identity(op: Op) -> Digest | None:
-    """Return what a source stands for if its op alone says so; None where somebody must be asked.
+    """Return a source's identity if its op alone gives it; None where a registry or server must be asked.
 
     An ``HttpSource`` with a checksum is known; a git ref may move, so it must be asked for.
     """
@@ -167,7 +167,7 @@ def source_identity(op: Op) -> Digest | None:
 
 
 def definition_part(op: Op) -> dict[str, Any]:
-    """Return what of *op* counts in a definition key, as JSON-able data."""
+    """Return the part of *op* that counts in a definition key, as JSON-able data."""
     match op:
         case ImageSource() | OciLayoutSource():
             # [KEY-3] the same manifest gives the same tree wherever it comes from.
@@ -228,7 +228,7 @@ def _mount_part(mount: Mount, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def content_part(vertex: Vertex, content: ContentInputs) -> dict[str, Any]:
-    """Return what of the vertex's op counts in a content key, given its `content_inputs`."""
+    """Return the part of the vertex's op that counts in a content key, given its `content_inputs`."""
     op = vertex.op
     part = definition_part(op)
     match op:
@@ -300,12 +300,12 @@ def named_inputs(
     identity: Digest | None = None,
     secrets: Sequence[str] = (),
 ) -> NamedInputs:
-    """Return what a key was made of, by name, to be kept beside the record.
+    """Return the parts of a key, by name, to be kept beside the record.
 
     Args:
         part: the `content_part` or `definition_part` that the key has.
         sources: the vertex's inputs.
-        inputs: what they count by; nothing where that is not known.
+        inputs: the keys or contents that they count by; empty where those are not known.
         identity: of the vertex itself, where it is a source.
         secrets: values that are not to be kept in the clear.
     """
@@ -315,7 +315,7 @@ def named_inputs(
     if sources:
         known: Sequence[KeyInput | None] = inputs or [None] * len(sources)
         named["inputs"] = [
-            {**_told(source), **_counted(counts)}
+            {**_source_facts(source), **_counted(counts)}
             for source, counts in zip(sources, known, strict=True)
         ]
     listings: dict[str, Listing] = {
@@ -328,15 +328,15 @@ def named_inputs(
     return NamedInputs(named, listings)
 
 
-def _told(source: Source) -> dict[str, Any]:
+def _source_facts(source: Source) -> dict[str, Any]:
     op = source.vertex.op
-    told: dict[str, Any] = {"name": redacted(source.vertex.meta.name), "type": type(op).__name__}
+    facts: dict[str, Any] = {"name": redacted(source.vertex.meta.name), "type": type(op).__name__}
     identity = source.identity or source_identity(op)
     if identity is not None:
-        told["identity"] = identity
+        facts["identity"] = identity
     if isinstance(op, LocalSource) and op.exclude:
-        told["exclude"] = list(op.exclude[:_MAX_PATTERNS])
-    return told
+        facts["exclude"] = list(op.exclude[:_MAX_PATTERNS])
+    return facts
 
 
 def _counted(counts: KeyInput | None) -> dict[str, Any]:
@@ -350,8 +350,8 @@ def _counted(counts: KeyInput | None) -> dict[str, Any]:
 
 
 def _without_secrets(part: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
-    told = dict(part)
-    if "env" in told:
-        told["env"] = redacted_variables(told["env"])
-    found: dict[str, Any] = without(told, secrets)
+    shown = dict(part)
+    if "env" in shown:
+        shown["env"] = redacted_variables(shown["env"])
+    found: dict[str, Any] = without(shown, secrets)
     return found

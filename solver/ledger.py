@@ -85,7 +85,7 @@ class Ledger:
         self._work.append(node)
 
     def _desired(self, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
-        """Return what a node wants now: its inputs' keys, and results by node."""
+        """Return the needs of a node now: whether its inputs' keys, and which results by node."""
         grade = node.grade
         if node.solved is not None or (grade is None and not node.key_wanters):
             return False, {}
@@ -142,7 +142,7 @@ class Ledger:
             self._drop_if_unused(node)
 
     def may_be_wanted(self, node: Node) -> bool:
-        """Whether some job may still come to want a node; what runs is then not stopped."""
+        """Return whether some job may still come to need a node; its run is then not stopped."""
         jobs = (self.jobs.get(name) for name in node.jobs)
         return any(job is not None and not job.is_settled(node) for job in jobs)
 

@@ -1,4 +1,4 @@
-"""What goes into the state machine and what comes out: events and instructions.
+"""Events and instructions: the input and the output of the state machine.
 
 An instruction that wants an answer carries a ticket; the answering event gives it back. Answers to
 tickets that were cancelled meanwhile are ignored, so the driver needs no care about races.
@@ -169,7 +169,7 @@ class SaveSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for this ticket any more."""
+    """The answer to this ticket is needed no more."""
 
     ticket: int
 

@@ -27,10 +27,10 @@ class NodeId(NamedTuple):
 
 
 class Grade(IntEnum):
-    """How much a result is wanted.
+    """The degree to which a result is needed.
 
-    HOLD: whoever wants it is just asking whether its own result is stored. What is going on goes
-    on, but nothing new starts.
+    HOLD: its wanters are still looking up whether their own results are stored. Work that has begun
+    goes on, but nothing new starts.
     """
 
     HOLD = 1
@@ -38,7 +38,7 @@ class Grade(IntEnum):
 
 
 class Alias(Enum):
-    """How far the look-up by definition key got, for vertices with content keys."""
+    """The progress of the look-up by definition key, for vertices with content keys."""
 
     NOT_YET = "not yet"
     ASKED = "asked"
@@ -173,12 +173,12 @@ class Node:
 
     @property
     def seeks_key(self) -> bool:
-        """Whether somebody waits for the key now."""
+        """Return whether a node waits for the key now."""
         return not self.key_settled and (bool(self.key_wanters) or self.grade is Grade.GO)
 
     @property
     def will_run(self) -> bool:
-        """Whether the result, when wanted, has to be made. Reading a local tree does not count."""
+        """Return whether the result, when needed, has to be made. Reading a local tree does not count."""
         if self.solved is not None or self.is_local:
             return False
         return self.missed or self.fresh or (self.key_settled and self.key is None)
@@ -191,7 +191,7 @@ class Node:
 
     @property
     def key_part(self) -> dict[str, Any]:
-        """What of the op is in the result key."""
+        """Return the op's part of the result key."""
         if not self.content:
             return self.definition_part
         if self._key_part is None:
@@ -199,7 +199,7 @@ class Node:
         return self._key_part
 
     def key_parts(self) -> list[keys.KeyInput] | None:
-        """Return what stands for each input in the result key; None while a part is missing."""
+        """Return the part of each input in the result key; None while one is missing."""
         parts: list[keys.KeyInput] = []
         for index, source in enumerate(self.inputs):
             if index in self.content:
@@ -216,7 +216,7 @@ class Node:
 
     @property
     def named_inputs(self) -> NamedInputs:
-        """What the key is made of; once it is settled, since it is made but once."""
+        """Return the key's parts by name; only once it is settled, since they are computed but once."""
         if self._named_inputs is None:
             sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
             self._named_inputs = keys.named_inputs(

@@ -1,4 +1,4 @@
-"""What the solver needs from whoever does the work.
+"""The protocols by which the solver has its work done.
 
 The solver owns these protocols; the executor and the cache offer them. `Runner` must stay
 serialisable in spirit: op in, snapshot names out, events on the side.
@@ -24,7 +24,7 @@ class Runner(Protocol):
     """Makes vertices happen for one build."""
 
     async def identify(self, vertex: Vertex) -> Digest | None:
-        """Return what a source stands for right now (an image's manifest digest, a commit).
+        """Return the identity of a source right now (an image's manifest digest, a commit).
 
         None: it has no identity of its own (local sources), so only content-based keys apply.
         """
@@ -50,7 +50,7 @@ class Runner(Protocol):
         ...
 
     def reread(self, vertex: Vertex) -> Contents:
-        """Return what the run of *vertex* that has just ended read of inputs that others change.
+        """Return the contents that the run of *vertex*, just ended, read of inputs that others change.
 
         It may not be what was digested before: then the result belongs to another key.
         """
@@ -82,7 +82,7 @@ class RecordStore(Protocol):
     def save_alias(self, key: Digest, target: Digest) -> None: ...
 
     def seconds(self, vertex: Digest) -> float | None:
-        """How long this vertex took the last time it ran, for critical-path order."""
+        """Return the duration of this vertex's last run, for critical-path order."""
         ...
 
     def save_seconds(self, vertex: Digest, seconds: float) -> None: ...

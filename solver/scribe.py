@@ -66,7 +66,7 @@ class Scribe:
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """What to wait for until everything is written."""
+        """The task that ends when everything is written."""
         return self._task
 
     async def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""What solving gives back."""
+"""The outcome of solving: results and keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Solved:
 
 
 class Known:
-    """What is known of a definition's vertices, be it solved or on the way to that.
+    """The results and keys of a definition's vertices, be it solved or on the way to that.
 
     Below a stored result nothing is looked up, so of the vertices there only the keys are known.
     """
@@ -56,11 +56,11 @@ class Known:
         self._keys = dict(known_keys or {})
 
     def get(self, vertex: Vertex) -> Solved | None:
-        """Return what is known of *vertex*; None when it has no result that anybody looked at."""
+        """Return the result of *vertex*; None when it has none, or none that was looked up."""
         return self._solved.get(vertex.digest)
 
     def key(self, vertex: Vertex) -> Digest | None:
-        """Return what the result of *vertex* is stored under, made or not; None if it has no key."""
+        """Return the key of *vertex*'s result, whether that is made or not; None if it has no key."""
         return self._keys.get(vertex.digest)
 
     def alias(self, vertex: Vertex) -> Digest | None:
@@ -90,7 +90,7 @@ class Solution(Known):
         self.targets = tuple(self._solved[target.digest] for target in targets)
 
     def of(self, vertex: Vertex) -> Solved:
-        """Return what is known of *vertex*.
+        """Return the result of *vertex*.
 
         Raises:
             KeyError: it lies below a stored result.
@@ -111,13 +111,13 @@ class Progress:
     """A window on a build that is being solved; what was last seen through it stays.
 
     Args:
-        told: called on the event loop whenever there is a result more.
+        notify: called on the event loop after each result.
         announce: called on the event loop when a vertex is done and its result stored. What stands
             on it goes on meanwhile.
     """
 
-    def __init__(self, told: Callable[[], None], announce: Announce = at_once) -> None:
-        self.told = told
+    def __init__(self, notify: Callable[[], None], announce: Announce = at_once) -> None:
+        self.notify = notify
         self.announce = announce
         self._look: Callable[[], Known] = Known
         self._written: Callable[[], Awaitable[None]] | None = None
@@ -131,7 +131,7 @@ class Progress:
         self._look = lambda: known
 
     async def known(self) -> Known:
-        """Return what is known by now and written down."""
+        """Return the results and keys that are known by now and written down."""
         known = self._look()
         if self._written is not None:
             await self._written()

@@ -22,7 +22,7 @@ def merge(snapshots: Sequence[Snapshot]) -> Snapshot:
 
 
 def difference(lower: Snapshot, upper: Snapshot) -> Snapshot | None:
-    """Return what *upper* changes over *lower* if it is stacked on it; None otherwise."""
+    """Return the changes of *upper* over *lower* if it is stacked on it; None otherwise."""
     cut = len(lower.deltas)
     if upper.deltas[:cut] != lower.deltas:
         return None

@@ -1,4 +1,4 @@
-"""The pure state machine that decides what is looked up, what runs and who is told.
+"""The pure state machine that decides what is looked up, what runs and which jobs hear of it.
 
 It knows no event loop, no disk and no clock: `State.handle` takes an event and returns
 instructions. `drive.py` carries them out and reports back.
@@ -99,7 +99,7 @@ class State(Keyring):
         return out
 
     def story(self, vertex: Vertex) -> list[str]:
-        """Return what happened to a vertex that some job still needs, oldest first."""
+        """Return the events of a vertex that some job still needs, oldest first."""
         return [
             f"{node.id.scope or 'shared'}: {line}"
             for node in self.nodes.values()
@@ -108,14 +108,14 @@ class State(Keyring):
         ]
 
     def audience(self, ticket: int) -> list[tuple[str, Vertex]]:
-        """Return who watches a run: jobs, each with its name for the vertex."""
+        """Return the jobs that watch a run, each with its name for the vertex."""
         if ticket not in self.tickets:
             return []
         node = self.tickets[ticket][0]
         return [(job, n.vertex) for n in (node, *self._followers(node)) for job in n.jobs]
 
     def is_wanted(self, ticket: int) -> bool:
-        """Whether an answer to *ticket* would still be heard."""
+        """Return whether an answer to *ticket* is still needed."""
         return ticket in self.tickets
 
     def known(self, name: str) -> tuple[dict[Digest, Solved], dict[Digest, Digest]]:
@@ -205,7 +205,7 @@ class State(Keyring):
         entry = self.tickets.get(event.ticket)
         if entry is None:
             return  # cancelled meanwhile
-        node, asked = entry
+        node, instruction = entry
         if isinstance(event, Began):
             node.began = True
             node.story.append("began")
@@ -216,7 +216,7 @@ class State(Keyring):
         del self.tickets[event.ticket]
         node.tickets.discard(event.ticket)
         node.story.append(type(event).__name__.lower())
-        match event, asked:
+        match event, instruction:
             case Failed(error=error), (Identify() | DigestContent() | Run()):
                 self._fail(node, error)
             case Failed(), Probe() as probe:
@@ -240,7 +240,7 @@ class State(Keyring):
                 self._say(SaveSeconds(node.vertex.digest, seconds), node)
                 self._made(node, solved)
             case _:
-                raise InternalError(f"{event} answers {asked}; story: {node.story}")
+                raise InternalError(f"{event} answers {instruction}; story: {node.story}")
 
     def _probed(self, node: Node, probe: Probe, solved: Solved | None) -> None:
         node.probe = 0
@@ -341,7 +341,7 @@ class State(Keyring):
             for name in member.jobs:
                 job = self.jobs[name]
                 if job.is_going(member):
-                    job.told.pop(member, None)
+                    job.phases.pop(member, None)
 
     # --- wants ------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def _check_work(state: State, node: Node) -> None:
 
 
 def _is_moving(state: State, target: Node) -> bool:
-    """Whether some ticket is out that the target waits for, through whatever lies between."""
+    """Return whether the target waits for an open ticket, through any number of nodes between."""
     seen: set[NodeId] = set()
     stack = [target]
     while stack:

@@ -1,4 +1,4 @@
-"""What FROM names: variables, defaults, and what the registry answered [LNT-9, LNT-16, LNT-22]."""
+"""Base images: variables and defaults in FROM, and the registry's answers [LNT-9, LNT-16, LNT-22]."""
 
 from __future__ import annotations
 

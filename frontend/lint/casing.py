@@ -40,7 +40,7 @@ def check_instruction_casing(dockerfile: ast.Dockerfile, report: Report) -> None
     upper = sum(item.keyword == item.keyword.upper() for item in instructions)
     is_lower = lower > upper
     for item in instructions:
-        wanted = item.keyword.lower() if is_lower else item.keyword.upper()
-        if item.keyword != wanted:
+        expected = item.keyword.lower() if is_lower else item.keyword.upper()
+        if item.keyword != expected:
             values = (item.keyword, "lowercase" if is_lower else "uppercase")
             report.add(CONSISTENT_INSTRUCTION_CASING, *values, at=item, skippable=False)

@@ -1,4 +1,4 @@
-"""What can be mended without a decision, as edits of the lines concerned.
+"""Findings that can be mended without a decision, as edits of the lines concerned.
 
 A mend never changes what is built, except for MAINTAINER, whose text moves into a label, and the
 shell that a command no longer has around it. What is not certain is left alone.
@@ -133,8 +133,8 @@ class _Mending:
                 return self._last_words(at, 1, at.name_as_written.lower())
             case "FromAsCasing", ast.From():
                 is_lower = at.keyword == at.keyword.lower()
-                wanted = at.as_keyword.lower() if is_lower else at.as_keyword.upper()
-                return self._last_words(at, 2, wanted)
+                expected = at.as_keyword.lower() if is_lower else at.as_keyword.upper()
+                return self._last_words(at, 2, expected)
             case "RedundantTargetPlatform", ast.From():
                 return self._platform(at)
             case "LegacyKeyValueFormat", (ast.Env() | ast.Label()):
@@ -157,8 +157,8 @@ class _Mending:
         return edits
 
     def _keyword(self, at: ast.Instruction, *, is_lower: bool) -> list[Edit]:
-        wanted = at.keyword.lower() if is_lower else at.keyword.upper()
-        return self._words(at).replace(0, len(at.keyword), wanted)
+        expected = at.keyword.lower() if is_lower else at.keyword.upper()
+        return self._words(at).replace(0, len(at.keyword), expected)
 
     def _last_words(self, at: ast.From, count: int, text: str) -> list[Edit]:
         """Replace one of the words of ``AS name``, counted from the end."""
@@ -192,7 +192,7 @@ class _Mending:
         return []
 
     def _means(self, line: str, value: str, at: ast.Env | ast.Label) -> bool:
-        """Whether *line* gives the key of *at* the same value, variables or not."""
+        """Return whether *line* gives the key of *at* the same value, variables or not."""
         escape = self.source.escape
         try:
             new = parse_instruction(line, at.span, escape)
@@ -231,7 +231,7 @@ class _Mending:
         return words.replace(start, len(words.text), json.dumps(args))
 
     def _is_alone(self, at: ast.Cmd | ast.Entrypoint) -> bool:
-        """Whether no ENTRYPOINT would get CMD's words as its arguments from now on."""
+        """Return whether no ENTRYPOINT would get CMD's words as its arguments from now on."""
         state = self._states.get(id(at))
         if state is None:
             return False  # another one comes later, or it was not reached

@@ -1,4 +1,4 @@
-"""Which checks run: the ``# check=`` directive and its like above one instruction [DIR-7, DIR-8]."""
+"""The choice of checks: the ``# check=`` directive and its like above one instruction [DIR-7, DIR-8]."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class CheckOptions:
 
     @classmethod
     def of_comments(cls, comments: Iterable[str]) -> CheckOptions | None:
-        """Return what the comments above an instruction say; the first that says anything counts.
+        """Return the options in the comments above an instruction; the first comment that has any counts.
 
         The options end at the first space; what follows is a reason for people. A comment that
         cannot be read is one that only looks alike.
@@ -83,7 +83,7 @@ class CheckOptions:
         return None
 
     def allows(self, rule: Rule) -> bool:
-        """Whether *rule* runs."""
+        """Return whether *rule* runs."""
         if rule.experimental:
             return self.experimental_all or rule.name in self.experimental
         return not self.skip_all and rule.name not in self.skip

@@ -80,7 +80,7 @@ class Report:
             self._found.setdefault((rule.name, message, lines), finding)
 
     def guess(self, name: str, known: Collection[str]) -> str | None:
-        """Return which of *known* was perhaps meant by *name*."""
+        """Return the name of *known* that *name* is perhaps a misspelling of."""
         self._guesses -= len(known)
         return nearest(name, known) if self._guesses >= 0 else None
 

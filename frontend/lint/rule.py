@@ -1,4 +1,4 @@
-"""What a build check is."""
+"""The record of a build check: its name, and the page that explains it."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ class Rule:
 
     @property
     def url(self) -> str:
-        """Where the rule is explained, relative to the root of the repository."""
+        """The page that explains the rule, relative to the root of the repository."""
         return f"docs/lint/{self.name}.md"

@@ -44,7 +44,7 @@ _SOURCES = (GitSource, HttpSource, ImageSource, LocalSource, OciLayoutSource)
 
 @dataclass(frozen=True, slots=True)
 class EpochSource:
-    """What to ask for its time: *word* is how SOURCE_DATE_EPOCH calls it, *title* what to show."""
+    """The source whose time is needed: *word* is its name in SOURCE_DATE_EPOCH, *title* is shown."""
 
     word: str
     op: GitSource | HttpSource
@@ -69,7 +69,7 @@ def global_scope(dockerfile: ast.Dockerfile, options: LowerOptions) -> Environme
 
 
 def epoch_source(dockerfile: ast.Dockerfile, options: LowerOptions) -> EpochSource | None:
-    """Return what must be asked for its time before the file can be lowered; mostly nothing.
+    """Return the source whose time must be known before the file can be lowered; mostly None.
 
     Raises:
         UserError: SOURCE_DATE_EPOCH names what is not there, or has no time of its own.
@@ -91,7 +91,7 @@ def epoch_source(dockerfile: ast.Dockerfile, options: LowerOptions) -> EpochSour
 def settle_epoch(
     dockerfile: ast.Dockerfile, options: LowerOptions, scope: Environment
 ) -> tuple[LowerOptions, Environment, int | None]:
-    """Return what lowering goes on with, in which a number stands for the word, and that number.
+    """Return options and variables in which a number stands for the word, and that number.
 
     Raises:
         UserError: as `epoch_source`.
@@ -150,7 +150,7 @@ def _source(word: str, op: GitSource | HttpSource | None, what: str) -> EpochSou
 
 
 def _only_source(context: Vertex | None) -> GitSource | HttpSource | None:
-    """Return what *context* is made of, where that is one thing from elsewhere."""
+    """Return the source of *context*, where that is one remote thing."""
     if context is None:
         return None
     sources = [vertex.op for vertex in walk(context) if isinstance(vertex.op, _SOURCES)]
@@ -162,7 +162,7 @@ def _only_source(context: Vertex | None) -> GitSource | HttpSource | None:
 def _stage_source(
     stage: ast.Stage, dockerfile: ast.Dockerfile, options: LowerOptions, scope: Environment
 ) -> GitSource | HttpSource:
-    """Return what a stage adds that adds one thing from elsewhere, and does nothing else."""
+    """Return the source that a stage adds, which must add one remote thing and do nothing else."""
     escape = dockerfile.directives.escape
     if expand(stage.start.base, scope, escape=escape) != "scratch":
         raise UserError(f"{EPOCH} stage must use FROM scratch")

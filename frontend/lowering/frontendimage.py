@@ -1,4 +1,4 @@
-"""Which frontend a file asks for; only this one can be had [DIR-5, DIR-6]."""
+"""The frontend that a file requests; only this one can be had [DIR-5, DIR-6]."""
 
 from __future__ import annotations
 

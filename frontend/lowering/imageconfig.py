@@ -50,7 +50,7 @@ class ImageConfig:
 
     @classmethod
     def empty(cls, platform: Platform) -> ImageConfig:
-        """Return what ``FROM scratch`` starts with [FROM-6]."""
+        """Return the config that ``FROM scratch`` starts with [FROM-6]."""
         config = cls({}, {"WorkingDir": "/"})
         if platform.os != "windows":  # which has its own way of finding programs [EV-9]
             config.run["Env"] = ["PATH=" + DEFAULT_PATH]
@@ -101,14 +101,14 @@ class ImageConfig:
 
     @property
     def platform(self) -> Platform | None:
-        """What the config says it is for; None when it does not say."""
+        """The platform that the config names; None when it names none."""
         if not self.top.get("os") or not self.top.get("architecture"):
             return None
         return Platform.from_json(self.top)
 
     @property
     def size(self) -> int:
-        """How much a child has to copy: list items, members and history entries."""
+        """The number of items that a child has to copy: list items, members and history entries."""
         fields: Iterable[Any] = self.run.values()
         lists = sum(len(field) for field in fields if isinstance(field, (dict, list)))  # pyright: ignore[reportUnknownArgumentType]
         return lists + len(self.base_history) + len(self.added)

@@ -1,4 +1,4 @@
-"""What goes into lowering and what comes out: the face of the frontend towards the engine."""
+"""Arguments and results of lowering: the face of the frontend towards the engine."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class NeedImages:
     guesses: Mapping[ImageRequest, str] = field(default_factory=dict[ImageRequest, str])
 
     def hints(self, request: ImageRequest) -> tuple[str, ...]:
-        """Return what to say when there is no such image."""
+        """Return the hints for an error that there is no such image."""
         guess = self.guesses.get(request)
         return (f"did you mean the stage {guess}?",) if guess else ()
 

@@ -63,7 +63,7 @@ def lower(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be evaluated, in this order; all images that it needs are known.
+    """The nodes to evaluate, in this order; all images that they need are known.
 
     Attributes:
         nodes: after those that they need.
@@ -125,7 +125,7 @@ def plan(
 
 
 def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOptions:
-    """Return what the directive says, or the build arg that replaces it.
+    """Return the options of the directive, or of the build arg that replaces it.
 
     Raises:
         UserError: it is not valid.

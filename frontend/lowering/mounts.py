@@ -51,7 +51,7 @@ class MountSpec:
 
 
 def mount_sources(run: ast.Run) -> tuple[str, ...]:
-    """Return what each mount of *run* names with ``from``, empty where it names nothing.
+    """Return the ``from`` of each mount of *run*, empty where it has none.
 
     Raises:
         UserError: a record is malformed, or its ``from`` has a variable [MNT-4].
@@ -247,7 +247,7 @@ def _quoted(record: str, at: int) -> tuple[str, int]:
 
 
 def absolute_target(spec: MountSpec, cwd: str) -> str:
-    """Return where the mount goes; a relative target starts at the working directory [MNT-2]."""
+    """Return the mount's place; a relative target starts at the working directory [MNT-2]."""
     target = paths.join(cwd, spec.target)
     if target == "/":
         raise UserError(f'invalid mount target "{target}"')

@@ -1,4 +1,4 @@
-"""What progress calls the steps [UI-1..3, HD-12]."""
+"""The names of steps in progress [UI-1..3, HD-12]."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def destination(cwd: str, path: str) -> str:
 
 
 def has_wildcard(path: str) -> bool:
-    r"""Whether *path* is a pattern: has ``*``, ``?`` or ``[`` without a backslash [CP-3]."""
+    r"""Return whether *path* is a pattern: has ``*``, ``?`` or ``[`` without a backslash [CP-3]."""
     if "*" not in path and "?" not in path and "[" not in path:
         return False
     escaped = False
@@ -81,5 +81,5 @@ def has_wildcard(path: str) -> bool:
 
 
 def components(path: str) -> int:
-    """Return how many components the clean form of *path* has."""
+    """Return the number of components of *path*'s clean form."""
     return len([part for part in clean(path).split("/") if part])

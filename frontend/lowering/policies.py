@@ -1,4 +1,4 @@
-"""What source policies make of the sources that a build names [POL-3].
+"""Source policies, applied to the sources that a build names [POL-3].
 
 Sources are put in the words of LLB for the policies to judge, and back when one has changed something.
 Whatever is named is asked about before it is fetched, so what is refused is never contacted.
@@ -44,7 +44,7 @@ def ruled_image(policies: Policies, reference: Reference) -> Reference:
 
 
 def ruled_context(policies: Policies, context: NamedContext) -> NamedContext:
-    """Return what stands for *context*, which may be of another kind.
+    """Return the context that stands for *context*; it may be of another kind.
 
     Raises:
         UserError: it is refused, or replaced by what cannot be read.
@@ -80,7 +80,7 @@ def ruled_local(policies: Policies, name: str) -> None:
 
 
 def ruled(policies: Policies, source: Remote) -> Remote:
-    """Return what is fetched for *source*.
+    """Return the source that is fetched for *source*.
 
     Raises:
         UserError: it is refused, or replaced by what is no remote source.
@@ -103,7 +103,7 @@ def _cannot(before: Source, after: Source) -> UserError:
 
 def _written(source: Remote) -> Source:
     if isinstance(source, HttpSource):
-        return Source(source.url, _told({"http.checksum": source.checksum or ""}))
+        return Source(source.url, _given({"http.checksum": source.checksum or ""}))
     scheme, mark, rest = source.remote.partition("://")
     if not mark:
         rest = scheme.partition("@")[2].replace(":", "/", 1)
@@ -112,7 +112,7 @@ def _written(source: Remote) -> Source:
     identifier = GIT + host.rpartition("@")[2] + slash + path + (f"#{fragment}" if fragment else "")
     return Source(
         identifier,
-        _told(
+        _given(
             {
                 "git.fullurl": source.remote,
                 "git.checksum": source.checksum,
@@ -123,12 +123,12 @@ def _written(source: Remote) -> Source:
     )
 
 
-def _told(attrs: Mapping[str, str]) -> dict[str, str]:
+def _given(attrs: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in attrs.items() if value}
 
 
 def _read(name: str, source: Source, before: Remote | None = None) -> NamedContext:
-    """Return what *source* means; *name* is what it is called, *before* what it replaces."""
+    """Return *source* as a context called *name*; *before* is the source that it replaces."""
     identifier, attrs = source.identifier, dict(source.attrs)
     scheme, mark, rest = identifier.partition("://")
     try:

@@ -12,7 +12,7 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """What one word of EXPOSE says.
+    """The ports of one word of EXPOSE.
 
     Attributes:
         ports: ``80/tcp`` and so on, one for each port of a range.

@@ -1,4 +1,4 @@
-"""Which trees besides the result are to be scanned for what is in them [EV-12, ATT-3]."""
+"""The trees besides the result whose contents are to be scanned [EV-12, ATT-3]."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scanned_trees(
 
 
 def _asks(node: Node, state: StageState, scope: BuildScope, name: str) -> bool:
-    """Whether the variable says yes, or names the stage."""
+    """Return whether the variable says yes, or names the stage."""
     values = [value for key, value in state.args if key == name and value is not None]
     value = values[-1] if values else scope.globals.get(name, "")
     if value in _TRUE:

@@ -87,7 +87,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """How messages and progress call it."""
+        """The node's name in messages and progress."""
         if self.index < 0:
             return self.base_name
         return self.name or f"stage-{self.index}"
@@ -175,7 +175,7 @@ class StageGraph:
     def _outside(
         self, name: str, platform: Platform | None
     ) -> Scratch | NamedContext | RegistryImage:
-        """Say what *name* is when no stage has it [FROM-3, FROM-6]."""
+        """Return the image or context called *name* when no stage is [FROM-3, FROM-6]."""
         if name == "scratch":
             return Scratch()
         context = self._contexts.find(name, platform or self._target_platform)
@@ -210,7 +210,7 @@ class StageGraph:
         return Step(instruction=instruction, sources=sources, triggered=triggered)
 
     def _named(self, name: str, instruction: ast.Instruction, *, by_index: bool) -> Node:
-        """Return what a COPY or a mount calls *name* [CP-30, FROM-7]."""
+        """Return the node that a COPY or a mount calls *name* [CP-30, FROM-7]."""
         if by_index and _INTEGER.match(name):
             if not 0 <= int(name) < len(self.stages):
                 raise UserError(f"invalid stage index {int(name)}")
@@ -285,7 +285,7 @@ class StageGraph:
         return nearest(request.reference.familiar.removesuffix(":latest"), self._by_name)
 
     def reachable(self, target: Node) -> list[Node]:
-        """Return what *target* needs and itself: images and contexts first, then by file order."""
+        """Return the nodes that *target* needs and itself: images and contexts first, then by file order."""
         seen = {target}
         stack = [target]
         while stack:

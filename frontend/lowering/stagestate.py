@@ -1,4 +1,4 @@
-"""What is known of a stage at one of its lines: its tree, config, variables and names."""
+"""A stage at one of its lines: its tree, config, variables and names."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ MAX_TEXT = 32 * 1024 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class BuildScope:
-    """What all stages of one lowering share.
+    """The values that all stages of one lowering share.
 
     Attributes:
         globals: the variables of FROM lines [EV-1].
         escape: of the directive.
-        has_titles: whether steps get names to be shown; who shows nothing saves a quarter of the time.
+        has_titles: whether steps get names for progress; without them lowering takes a quarter less.
         spent: how much has been counted towards `MAX_TEXT`.
     """
 

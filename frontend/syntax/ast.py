@@ -42,7 +42,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """What all instructions have.
+    """The attributes that all instructions have.
 
     Attributes:
         keyword: as written, for casing checks.
@@ -147,7 +147,7 @@ class Entrypoint(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer(Instruction):
-    """What COPY and ADD share. A heredoc source is written as a `Heredoc` among *sources*."""
+    """The attributes that COPY and ADD share. A heredoc source is written as a `Heredoc` among *sources*."""
 
     sources: tuple[str | Heredoc, ...]
     dest: str

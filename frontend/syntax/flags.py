@@ -11,7 +11,7 @@ from pybuild.model.errors import UserError
 
 
 class Kind(Enum):
-    """What a flag takes."""
+    """The kind of value that a flag takes."""
 
     BOOL = "bool"
     STRING = "string"

@@ -61,7 +61,7 @@ class Grammar:
         self._scanners: list[list[_Scanner] | None] = [None] * len(self.states)
 
     def parse_text(self, text: str, build: Build) -> Any:
-        """Return what *build* makes of *text*.
+        """Return the value that *build* makes of *text*.
 
         Args:
             build: gets the name and the parts of each rule, inner ones first.

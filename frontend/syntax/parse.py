@@ -32,7 +32,7 @@ MAX_WORDS = 120_000
 
 @dataclass(slots=True)
 class Draft:
-    """What has been read so far; after an error, what stands above it."""
+    """The instructions read so far; after an error, those above it."""
 
     directives: ast.Directives = field(default_factory=ast.Directives)
     instructions: list[ast.Instruction] = field(default_factory=list[ast.Instruction])

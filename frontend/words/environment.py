@@ -1,4 +1,4 @@
-"""Where names get their values: ARG and ENV scopes, automatic and proxy arguments [EV]."""
+"""The values of names: ARG and ENV scopes, automatic and proxy arguments [EV]."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from pybuild.model.span import Span
 from pybuild.solver import messages
 from pybuild.solver.drive import Budgets, Solver
 from pybuild.solver.fakes import FakeRunner, MemoryRecords
-from pybuild.solver.line import Line, Weights
+from pybuild.solver.queue import Queue, Weights
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solution
 from tests.solver.builders import copy, image, local, merge, run, vertex
@@ -563,11 +563,11 @@ def test_only_who_takes_long_waits_for_the_order(is_ordered: bool) -> None:
             asked.append("networkx")
             return {Digest.of(b"b"): 9.0, Digest.of(b"a"): 1.0}
 
-        line, weights = Line(1, is_ordered=is_ordered), Weights(compute)
+        queue, weights = Queue(1, is_ordered=is_ordered), Weights(compute)
         entered: list[str] = []
 
         async def visit(name: str) -> None:
-            async with line.place(Digest.of(name.encode()), weights):
+            async with queue.place(Digest.of(name.encode()), weights):
                 entered.append(name)
 
         await asyncio.gather(visit("a"), visit("b"))
@@ -578,21 +578,21 @@ def test_only_who_takes_long_waits_for_the_order(is_ordered: bool) -> None:
 
 def test_a_place_given_to_someone_who_left_is_given_on() -> None:
     async def work() -> None:
-        line, weights = Line(1, is_ordered=True), Weights(dict[Digest, float])
+        queue, weights = Queue(1, is_ordered=True), Weights(dict[Digest, float])
         entered: list[str] = []
 
         async def visit(name: str) -> None:
-            async with line.place(Digest.of(name.encode()), weights):
+            async with queue.place(Digest.of(name.encode()), weights):
                 entered.append(name)
 
-        first = line.place(Digest.of(b"first"), weights)
+        first = queue.place(Digest.of(b"first"), weights)
         await first.__aenter__()
         second, third = asyncio.create_task(visit("second")), asyncio.create_task(visit("third"))
         while weights.known is None:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         await first.__aexit__(None, None, None)
-        line._serve()  # pyright: ignore[reportPrivateUsage]
+        queue._serve()  # pyright: ignore[reportPrivateUsage]
         second.cancel()  # in the very moment in which its turn has come
         await asyncio.wait([second])
         await third

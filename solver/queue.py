@@ -1,4 +1,4 @@
-"""Waiting in line for a share of the machine, the longest way to go first."""
+"""The queues for a share of the machine, the longest way to go first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pybuild.model.digest import Digest
 
 
 class Weights:
-    """Seconds from each vertex's start to the end of one job, made only once a line needs them.
+    """Seconds from each vertex's start to the end of one job, made only once a queue needs them.
 
     Args:
         compute: called in a thread; what it raises counts as nothing known.
@@ -41,8 +41,8 @@ class Weights:
                 then()
 
 
-class Line:
-    """A line in front of *places* places.
+class Queue:
+    """A queue for *places* places.
 
     Args:
         is_ordered: what waits takes long enough for its order to be worth waiting for. Else who is
@@ -51,7 +51,7 @@ class Line:
 
     def __init__(self, places: int, *, is_ordered: bool = False) -> None:
         if places < 1:
-            raise ValueError(f"a line for {places} places would never move")
+            raise ValueError(f"a queue for {places} places would never move")
         self.places = places
         self._is_ordered = is_ordered
         self._free = places
@@ -82,7 +82,7 @@ class Line:
         self.wake()
 
     def wake(self) -> None:
-        """Serve the line soon: after all that become ready at the same time have lined up."""
+        """Serve the queue soon: after all that become ready at the same time have joined it."""
         if not self._woken:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._serve)
