@@ -186,7 +186,7 @@ def _subject_of(prepared: Prepared) -> history.Subject:
         dockerfile=inputs.filename,
         target=request.target,
         targets=[one.result for one in prepared.lowered],
-        told=prepared.sources.loaded,
+        reported=prepared.sources.loaded,
         around=Surroundings(
             dockerfile=prepared.dockerfile,
             trees=inputs.trees,

@@ -56,10 +56,10 @@ class Store:
         names_dir: holds what names of images mean to those who see the store so; see `view`.
         read_only: nothing here can be written, by us at least; only of stores opened to read.
         lease: what this object itself wrote and nobody else leased, until `close`.
-        room: keeps the store below its ceiling, where it has one; see `keep_below`.
+        budget: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
-    room: Budget | None = None
+    budget: Budget | None = None
     read_only = False
 
     def __init__(
@@ -294,8 +294,8 @@ class Store:
 
     def close(self) -> None:
         """Flush, stop the background threads and end the store's own lease."""
-        if self.room is not None:
-            self.room.close()
+        if self.budget is not None:
+            self.budget.close()
         self.deltas.close(others=self.blobs.has_unflushed)
         self.records.close()
         self.lease.close()

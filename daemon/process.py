@@ -128,10 +128,10 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
         if parts.scheme == "unix":
             bound = _unix_socket(parts.path)
             bound.listen(_BACKLOG)
-            return [Doorway(grpc.protocol, grpc.room, bound)]
+            return [Doorway(grpc.protocol, grpc.admission, bound)]
         if parts.scheme == "tcp" and parts.port is not None:
             listeners = await listen_tcp(parts.hostname, parts.port, _BACKLOG)
-            return [Doorway(grpc.protocol, grpc.room, bound, context) for bound in listeners]
+            return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
     except OSError as error:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
     except ValueError as error:

@@ -129,7 +129,7 @@ class ImageSourceResolver:
             raise
 
     def _lacks(self, name: str) -> str:
-        """Return which document of an image of the store is gone or was damaged, if one is."""
+        """Return the document of an image of the store that is gone or was damaged, if one is."""
         try:
             found = self._store.images.resolve(name)
             while found is not None:
@@ -262,9 +262,9 @@ class ImageSourceResolver:
             await asyncio.to_thread(self._store.lease.add, "blob", descriptor.digest)
             if self._store.blobs.holds(descriptor):
                 return
-            if self._store.room is not None:
-                room = self._store.room.reserved(descriptor.size)
-                await asyncio.to_thread(stack.enter_context, room)
+            if self._store.budget is not None:
+                reservation = self._store.budget.reserved(descriptor.size)
+                await asyncio.to_thread(stack.enter_context, reservation)
             layout = facts.get("layout")
             if not (facts.get("reference") or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")

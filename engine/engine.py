@@ -94,7 +94,7 @@ class Engine:
             from pybuild.cache.space.ceiling import keep_below
 
             keep_below(self.store, ceiling)
-            self.workers.room = self.store.room
+            self.workers.budget = self.store.budget
         self.images = ImageSourceResolver(self.store, self.client, self.cache_client)
         self.rolling = RollingLease(self.store.leases)
         self._stack.callback(self.rolling.close)
@@ -208,7 +208,7 @@ class Engine:
         sys.stderr.write(f"warning: {message}\n")
 
     async def userxattr(self) -> bool:
-        """Whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""
+        """Return whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""
         return await self.workers.isolation() != "root"
 
     def layers(self) -> Layers:

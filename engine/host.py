@@ -1,4 +1,4 @@
-"""What this machine is, as far as builds care."""
+"""The facts about this machine that builds need."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class KnownImages:
         self._is_ours = is_private(root)
 
     def find(self, request: ImageRequest) -> ResolvedImage | None:
-        """Return what is known of an image; None when a registry would have to be asked."""
+        """Return an image as the store knows it; None when a registry would have to be asked."""
         if request.layout or not self._is_ours:
             return None  # of a layout, the reference is only a name there
         reference, platform = request.reference, request.platform
@@ -52,7 +52,7 @@ class KnownImages:
         return None
 
     def _named(self, name: str) -> Descriptor | None:
-        """What the store calls *name*."""
+        """Return the descriptor of the image that the store calls *name*."""
         try:
             with open(os.path.join(self._root, "index.json"), "rb", opener=plain) as file:
                 entries: list[dict[str, Any]] = json.load(file)["manifests"]

@@ -64,7 +64,7 @@ Bring = Callable[[Descriptor, Aside], Awaitable[None]]
 
 
 def needs_proof(store: Store, diff_id: Digest, place: str) -> bool:
-    """Tell whether a layer came to the store from elsewhere than *place*, or was made in it."""
+    """Return whether a layer came to the store from another place than *place*, or was made in it."""
     if store.records.get(MADE_FROM, diff_id) is not None:
         return True
     known = store.records.get(LAYER, "sha256-" + diff_id.hex)
@@ -74,7 +74,7 @@ def needs_proof(store: Store, diff_id: Digest, place: str) -> bool:
 
 
 def place_of(reference: object, layout: object = "") -> str:
-    """Return what vouches for a layer: a repository; a client's layout vouches for nothing."""
+    """Return the repository that vouches for a layer; a client's layout vouches for nothing."""
     if layout or not isinstance(reference, str) or not reference:
         return ""
     return Reference.parse(reference).repository

@@ -51,7 +51,7 @@ def policies(store: Store, limits: Limits) -> list[Policy]:
 
 
 def ceiling_of(store: Store, settings: Settings) -> int:
-    """Return how many bytes the store may take at most; 0: no ceiling was set."""
+    """Return the ceiling of the store in bytes; 0: none was set."""
     if not settings.cache_max:
         return 0
     disk = os.statvfs(store.root)
@@ -63,7 +63,7 @@ def _has_own(limits: Limits) -> bool:
 
 
 def _is_due(store: Store, limits: Limits) -> bool:
-    """Whether it is an hour since the last look, or the disk is nearly full; notes the look."""
+    """Return whether the last check is an hour old, or the disk is nearly full; notes this check."""
     path = os.path.join(store.root, _STAMP)
     now = store.clock.now()
     age = _age(path, now)

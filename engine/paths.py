@@ -1,4 +1,4 @@
-"""Where the store and the configuration live. Lean: the fully cached path asks here first."""
+"""The paths of the store and the configuration. Lean: the fully cached path comes here first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config_file(given: str) -> str | None:
 
 
 def certificate_directories() -> list[str]:
-    """Where docker and podman look for a directory per registry, the user's own last [REG-10]."""
+    """Return where docker and podman look for a directory per registry, the user's own last [REG-10]."""
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
     tops = ["/etc/docker", "/etc/containers"]
     tops += [os.path.join(config, name) for name in ("docker", "containers")]

@@ -1,4 +1,4 @@
-"""What turns out to be damaged in the store is had again, while it is being used [STO].
+"""Repair of the store: damaged parts are made or fetched again, while it is being used [STO].
 
 A layer of ours is made of its files again, one of an image is fetched from where it came.
 """

@@ -63,7 +63,7 @@ from pybuild.model.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dns:
-    """What overrides the host's resolver settings inside steps [DMN-4]."""
+    """The resolver settings of steps, in place of the host's [DMN-4]."""
 
     nameservers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Dns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the store may take of the disk, as written: bytes, ``10GB``, ``60%``; empty: default.
+    """The bounds of the store on the disk, as written: bytes, ``10GB``, ``60%``; empty: default.
 
     Attributes:
         enabled: free space after builds at all.
@@ -99,15 +99,15 @@ class Share(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """What the build server alone looks at [DMN-1].
+    """The settings of the build server alone [DMN-1].
 
     Attributes:
         addresses: where it listens.
         cert, key, ca: of its side of TLS; with *ca*, clients must have a certificate too.
-        entitlements: what clients may grant their builds.
+        entitlements: those that clients may grant their builds.
         labels: of its worker.
-        provenance_dir: where JSON files say what provenance tells of the machine.
-        share: what clients share, but for those that *clients* names.
+        provenance_dir: of the JSON files with the facts about the machine for provenance.
+        share: the parts that clients share, but for those that *clients* names.
     """
 
     addresses: tuple[str, ...] = ()
@@ -123,11 +123,11 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the configuration file and the environment say.
+    """The settings of the configuration file and the environment.
 
     Attributes:
         registries: per host, the table as written; `registry.client.hosts` knows its keys and checks them.
-        max_parallelism: how many steps may run at once; 0 is the default of the machine.
+        max_parallelism: the number of steps that may run at once; 0 is the default of the machine.
         durable: a build is done when all of it is on the disk.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.

@@ -42,7 +42,7 @@ async def solve(
 
     Args:
         whole: the targets' layers are wanted: those of caches are fetched here.
-        missed: told of what is about to run.
+        missed: called with each vertex that is about to run.
     """
     for attempt in range(_MOST_TRIES):
         held: list[Event] = []

@@ -9,7 +9,7 @@ from pybuild.model.errors import UsageError
 
 
 def read_toml(path: str) -> dict[str, Any]:
-    """Return what a file says. Raises UsageError."""
+    """Return the tables of a TOML file. Raises UsageError."""
     import tomllib  # most have no such file
 
     from pybuild.cache.disk.ownership import doubt_of_file

@@ -36,7 +36,7 @@ class _Seen:
 
 
 class Account:
-    """What is known of one build's steps.
+    """The account of one build's steps.
 
     Args:
         refuse: let nothing run: `missed` raises instead.
@@ -78,12 +78,12 @@ class Account:
 
     @property
     def is_puzzling(self) -> bool:
-        """Whether something ran that was not simply asked to."""
+        """Return whether a step ran without a request to run afresh."""
         return any(not run.fresh for seen in self._seen.values() for _, run in seen.misses)
 
     @property
     def missed_names(self) -> set[str]:
-        """What the vertices are called that ran, or would have had to."""
+        """Return the names of the vertices that ran, or would have had to."""
         return {vertex.meta.name for seen in self._seen.values() for vertex, _ in seen.misses}
 
     def _of(self, vertex: Digest) -> _Seen:
@@ -105,10 +105,10 @@ class Account:
         find: FindListing,
         around: Surroundings,
     ) -> tuple[StepReport, ...]:
-        """Return what became of every step of *targets*.
+        """Return a report of every step of *targets*.
 
         Args:
-            skip: vertices that were told before.
+            skip: vertices that were reported before.
             known: as `cause.Explainer`, but of this build's results too.
         """
         vertices = [

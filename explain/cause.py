@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a build was made from, to tell where a difference comes from.
+    """The files and time of a build, to find where a difference comes from.
 
     Attributes:
         files: the ignore files (and others) that were read, by path.
@@ -78,16 +78,18 @@ class Explainer:
             own = run.made_of.listings.get(digest)
             return self._find(digest) if own is None else own
 
-        told = [
+        changes = [
             self._located(one, vertex, found) for one in differences(found.parts, parts, listing)
         ]
-        told.sort(key=_is_told_last)
-        reason = Reason.CHANGED if told else Reason.UNEXPLAINED
-        missed = Miss(reason=reason, nearest=found.name, place=found.place, differences=tuple(told))
+        changes.sort(key=_comes_last)
+        reason = Reason.CHANGED if changes else Reason.UNEXPLAINED
+        missed = Miss(
+            reason=reason, nearest=found.name, place=found.place, differences=tuple(changes)
+        )
         return missed.cut()
 
     def _located(self, one: Difference, vertex: Vertex, found: KnownInputs) -> Difference:
-        """Add what the surroundings tell of a difference."""
+        """Add the place of a difference, as the surroundings show it."""
         kind, _, what = one.field.partition(".")
         if kind == "env" and what != "order":
             return self._declared(one, what, vertex)
@@ -102,7 +104,7 @@ class Explainer:
                 return one
 
     def _declared(self, one: Difference, name: str, vertex: Vertex) -> Difference:
-        """Say which instruction sets the variable; an ARG is told from an ENV by it."""
+        """Add the instruction that sets the variable; it shows whether that is an ARG or an ENV."""
         before = min((span.first_line for span in vertex.meta.spans), default=1 << 30)
         setters = self._setters.get(name, [])
         # Its own stage comes last, those that it may be based on before.
@@ -116,7 +118,7 @@ class Explainer:
 
 
 def _setters(dockerfile: Dockerfile | None) -> dict[str, list[Arg | Env]]:
-    """Return what sets each variable in a stage, from the top."""
+    """Return the instructions that set each variable in a stage, from the top."""
     found: dict[str, list[Arg | Env]] = {}
     for stage in () if dockerfile is None else dockerfile.stages:
         for instruction in stage.body:
@@ -130,7 +132,7 @@ def _line_of(setter: Arg | Env) -> int:
     return setter.span.first_line
 
 
-def _is_told_last(difference: Difference) -> bool:
+def _comes_last(difference: Difference) -> bool:
     # Where files come or go because of an ignore file, that file differs too, if it is copied.
     return difference.field == "file.content" and difference.path.endswith(".dockerignore")
 

@@ -1,4 +1,4 @@
-"""What differs between what two keys were made of, named so that people find it. Pure.
+"""Differences between the named inputs of two keys, named so that people find them. Pure.
 
 The first difference is the likeliest cause: what belongs to the vertex itself comes before what it
 was given, and an input that is only known to be another one comes last, since it has a cause of its
@@ -67,7 +67,7 @@ class Difference:
 def differences(
     was: Mapping[str, Any], now: Mapping[str, Any], find: FindListing
 ) -> list[Difference]:
-    """Return how two `NamedInputs.parts` differ, the likeliest cause first.
+    """Return the differences of two `NamedInputs.parts`, the likeliest cause first.
 
     Args:
         find: gives the files of a content; not called for contents that are equal.
@@ -122,7 +122,7 @@ def _identity(
 
 
 def source_name(name: str) -> str:
-    """Return what a source is called by whoever wrote it: ``[1/3] FROM a:1@sha256:…`` is ``a:1``."""
+    """Return the name of a source as its author wrote it: ``[1/3] FROM a:1@sha256:…`` is ``a:1``."""
     text = name.rpartition("] ")[2] if name.startswith("[") else name
     return text.removeprefix("FROM ").partition("@sha256:")[0]
 

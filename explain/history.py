@@ -23,18 +23,18 @@ from pybuild.model.ops import Vertex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a build is about.
+    """The subject of a build.
 
     Attributes:
         context, dockerfile, target: as people named them.
-        targets: of the definition; *told*: vertices that were solved, and told, before.
+        targets: of the definition; *reported*: vertices that were solved, and reported, before.
     """
 
     context: str
     dockerfile: str
     target: str
     targets: Sequence[Vertex]
-    told: Collection[Digest]
+    reported: Collection[Digest]
     around: Surroundings
 
 
@@ -86,7 +86,7 @@ def _keep(
         dockerfile=subject.dockerfile,
         target=subject.target,
         error=error,
-        steps=account.steps(subject.targets, subject.told, known, find, around),
+        steps=account.steps(subject.targets, subject.reported, known, find, around),
     )
     builds.put(report.id, report.at, to_json(report))
     if account.has_misses:

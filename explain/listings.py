@@ -1,4 +1,4 @@
-"""How two lists of files differ, path by path. Pure; looks are those of `model.named`."""
+"""Differences of two lists of files, path by path. Pure; looks are those of `model.named`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Look:
 
 
 def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
-    """Return what differs, sorted by kind of difference and path, at most `MAX_DIFFERENCES`."""
+    """Return the differences, sorted by kind and path, at most `MAX_DIFFERENCES`."""
     old, new = _without_equal_ends(was, now)
     if len(old) + len(new) > len(now):  # where most is the same, nothing has moved
         was = _as_seen_from(now, was)

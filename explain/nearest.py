@@ -1,4 +1,4 @@
-"""Which stored result a miss is compared with: the one that it most likely should have been. Pure.
+"""The stored result that a miss is compared with: the one that it most likely should have been. Pure.
 
 Names are those of progress, ``[stage 2/5] RUN make``: the stage and place in brackets, then the
 instruction. An equal instruction is the best sign; then an edited one in the same place or on the
@@ -96,7 +96,7 @@ class Neighbours:
         return None if key is None else self._of_key.get(key)
 
     def nearest(self, name: str, parts: Mapping[str, Any]) -> KnownInputs | None:
-        """Return what is nearest to a vertex of this name that is made of *parts*; None: nothing is."""
+        """Return the nearest result to a vertex of this name with these *parts*; None: nothing is near."""
         mine, parent = StepName.parse(name), _parent(parts)
         good: dict[int, tuple[float, _Row]] = {}
         for group in _groups(mine, parts):
@@ -124,7 +124,7 @@ _Group = tuple[str, ...]
 
 
 def _groups(name: StepName, parts: Mapping[str, Any]) -> list[_Group]:
-    """Return what near ones have in common, the best first; only of equal kinds any is near."""
+    """Return the groups that near results share, the best first; only of equal kinds any is near."""
     kind = _kind(parts)
     return [
         ("text and stage", kind, name.text, name.stage),
@@ -137,7 +137,7 @@ def _groups(name: StepName, parts: Mapping[str, Any]) -> list[_Group]:
 def likeness(
     mine: StepName, other: StepName, taken: Collection[str], *, same_parent: bool
 ) -> float | None:
-    """Return how far apart two names are; None where one is no version of the other.
+    """Return the distance of two names; None where one is no version of the other.
 
     Args:
         taken: the texts of the build's own steps; that *mine* is among them does not matter.

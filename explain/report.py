@@ -94,7 +94,7 @@ class BuildReport:
 
 
 def to_json(report: BuildReport) -> dict[str, Any]:
-    """Return what `from_json` reads; also what ``--format=json`` shows."""
+    """Return the object that `from_json` reads and ``--format=json`` shows."""
     return {"format": FORMAT, **asdict(report)}
 
 

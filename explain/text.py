@@ -21,7 +21,7 @@ _MOST_SHOWN = 5
 
 
 def report_text(report: BuildReport, steps: Iterable[StepReport] | None = None) -> str:
-    """Return what ``pybuild explain`` shows of a build, or of some of its steps."""
+    """Return the text of ``pybuild explain`` for a build, or for some of its steps."""
     shown = list(report.steps if steps is None else steps)
     lines = [_headline(report)]
     if report.error:

@@ -43,9 +43,9 @@ def succeeding(
     """Let the last result of the same context go, where nothing else can, if there is to be a newer."""
     kept = outputs or (Output(type="image"),)
     keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in kept)
-    if store.room is None or not keeps:
+    if store.budget is None or not keeps:
         return nullcontext()
-    return store.room.succeeding(origin)
+    return store.budget.succeeding(origin)
 
 
 async def export_all(

@@ -32,7 +32,7 @@ IMAGE_NAME = "io.containerd.image.name"
 _PIECE = 1 << 20
 
 BlobPath = Callable[[Digest], str]
-"""Where a blob's file lies."""
+"""Gives the path of a blob's file."""
 
 
 class NamedImage(NamedTuple):
@@ -323,13 +323,13 @@ def _layout_index(entries: list[Any]) -> bytes:
 
 
 def _other_images(directory: str, descriptor: Descriptor, names: Sequence[str]) -> list[Any]:
-    """Return what an existing layout's index keeps beside the image that is being written."""
+    """Return the entries that an existing layout's index keeps beside the image that is being written."""
     new = {(Reference.parse(name).repository, Reference.parse(name).tag) for name in names}
     return [e for e in _other_entries(directory) if not _is_replaced(e, descriptor, new)]
 
 
 def _other_entries(directory: str) -> list[Mapping[str, Any]]:
-    """Return what an existing layout's index has; blobs alone make no layout yet."""
+    """Return the entries of an existing layout's index; blobs alone make no layout yet."""
     if not os.path.isdir(directory) or not os.listdir(directory):
         return []
     names = os.listdir(directory)

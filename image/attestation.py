@@ -33,7 +33,7 @@ Put = Callable[[bytes], Digest]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a statement is about; *digests* by algorithm, in hex."""
+    """The artifact that a statement is about; *digests* by algorithm, in hex."""
 
     name: str
     digests: Mapping[str, str] = field(hash=False)

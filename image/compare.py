@@ -1,4 +1,4 @@
-"""What differs between two images that should be one: step, file and byte.
+"""Differences between two images that should be equal: step, file and byte.
 
 Reads OCI layout directories that were just written, layers uncompressed or in gzip.
 """
@@ -186,7 +186,7 @@ def _headers(was: tarfile.TarInfo, now: tarfile.TarInfo) -> Iterator[tuple[str, 
 
 
 def _contents(was: IO[bytes] | None, now: IO[bytes] | None) -> tuple[int, str, str] | None:
-    """Return where two files differ first, and what they have there."""
+    """Return the offset of the first difference of two files, and what each has there."""
     if was is None or now is None:
         return None
     at = 0

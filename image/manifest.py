@@ -103,7 +103,7 @@ def oci_layer_type(media_type: str) -> str:
 
 
 def is_foreign(media_type: str) -> bool:
-    """Tell whether a layer is one that may not be pushed [IMG-5]."""
+    """Return whether a layer is one that may not be pushed [IMG-5]."""
     return any(mark in media_type for mark in _FOREIGN)
 
 
@@ -298,10 +298,10 @@ def _text_list(body: Mapping[str, Any], name: str) -> None:
 
 def choose(
     index: Index,
-    wanted: Platform,
+    requested: Platform,
     inspect: Callable[[Descriptor], Platform | None] | None = None,
 ) -> Descriptor | None:
-    """Return the entry that serves *wanted* best, the first of equals, or None [IMG-19, IMG-20].
+    """Return the entry that serves *requested* best, the first of equals, or None [IMG-19, IMG-20].
 
     Args:
         inspect: finds the platform of an entry that does not say it, from its config.
@@ -314,7 +314,7 @@ def choose(
             platform = inspect(entry)
         if platform is None or "unknown" in (platform.os, platform.arch):
             continue
-        rank = wanted.rank(platform)
+        rank = requested.rank(platform)
         if rank is not None and (best is None or (rank, position) < best):
             best, chosen = (rank, position), entry
     return chosen
@@ -323,9 +323,9 @@ def choose(
 def resolve(
     descriptor: Descriptor,
     read: Callable[[Descriptor], bytes],
-    wanted: Platform,
+    requested: Platform,
 ) -> tuple[Descriptor, Manifest]:
-    """Walk from a manifest or (nested) index to the manifest for *wanted*.
+    """Walk from a manifest or (nested) index to the manifest for *requested*.
 
     Args:
         read: returns a manifest's verified bytes.
@@ -344,13 +344,13 @@ def resolve(
                 return None
             return Platform.from_json(parse_config(read(inner.config)))
 
-        found = choose(document, wanted, inspect)
+        found = choose(document, requested, inspect)
         if found is None:
             # An index of indexes names platforms only further down.
             nested = [d for d in document.manifests if d.media_type in INDEX_TYPES]
             if len(nested) != 1:
                 raise EnvironmentFault(
-                    f"{descriptor.digest} has no image for {wanted} (it has {_platforms(document)})"
+                    f"{descriptor.digest} has no image for {requested} (it has {_platforms(document)})"
                 )
             found = nested[0]
         descriptor = found

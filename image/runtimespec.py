@@ -30,7 +30,7 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 class Identity(NamedTuple):
-    """Who the process is."""
+    """The user and groups of the process."""
 
     uid: int
     gid: int

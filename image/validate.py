@@ -42,7 +42,7 @@ def chain_ids(diff_ids: list[Digest]) -> list[Digest]:
 
 
 def validate_image(open_blob: BlobSource, descriptor: Descriptor) -> list[str]:
-    """Return what is wrong with an image or index and all below it; an empty list: nothing.
+    """Return the faults of an image or index and of all below it; an empty list: none.
 
     Args:
         open_blob: opens a blob; FileNotFoundError: there is none.

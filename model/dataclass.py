@@ -118,7 +118,7 @@ def _code(made: tuple[bool, ...], first: int, *, frozen: bool, after: bool) -> C
 
 
 def _getter(names: Sequence[str]) -> Getter:
-    """Return what takes these attributes from an instance, as a tuple."""
+    """Return a function that takes these attributes from an instance, as a tuple."""
     if len(names) > 1:
         return attrgetter(*names)
     if not names:

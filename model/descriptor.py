@@ -29,7 +29,7 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What names a blob: its media type, digest and size in bytes."""
+    """The name of a blob: its media type, digest and size in bytes."""
 
     media_type: str
     digest: Digest

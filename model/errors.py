@@ -1,4 +1,4 @@
-"""What can go wrong, by who can mend it (STYLE section 6).
+"""The errors, by who can mend them.
 
     PybuildError
     ├── UserError            the Dockerfile, the context, the request        exit 1
@@ -23,7 +23,7 @@ from pybuild.model.span import Span
 
 
 class ExitCode(IntEnum):
-    """What the process ends with."""
+    """The exit status of the process."""
 
     OK = 0
     BUILD_FAILURE = 1
@@ -52,7 +52,7 @@ class PybuildError(Exception):
         return self.message  # which may have been added to on the way
 
     def with_spans(self, spans: Sequence[Span]) -> PybuildError:
-        """Say where it happened, unless a place nearer to the cause is known; returns self."""
+        """Add the place in the Dockerfile, unless one nearer to the cause is known; returns self."""
         if not self.spans:
             self.spans = tuple(spans)
         return self
@@ -103,7 +103,7 @@ class EnvironmentFault(PybuildError):
 
 
 class DamagedBlob(EnvironmentFault):
-    """What the store has under a digest is other bytes, or is not there."""
+    """The store's bytes under a digest are others, or are gone."""
 
     def __init__(self, message: str, *, digest: Digest) -> None:
         super().__init__(message)

@@ -72,7 +72,7 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexProgress:
-    """How far one transfer or export inside a vertex is; *total* is 0 when not known."""
+    """The progress of one transfer or export inside a vertex; *total* is 0 when not known."""
 
     vertex: Digest
     id: str

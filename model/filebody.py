@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
-    """Return what digests a file's content: its bytes are still to be added."""
+    """Return the digester of a file's content: its bytes are still to be added."""
     state = hashlib.sha256()
     for name, value in xattrs:
         raw = os.fsencode(name)

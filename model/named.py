@@ -1,4 +1,4 @@
-"""What a cache key was made of, by name: kept so that a miss can be explained by a difference.
+"""Named inputs: the parts of a cache key, kept so that a miss can be explained by a difference.
 
 It is never part of a key and decides nothing. Secrets are left out of it where it is made
 (`model.secrets`), since it is kept beside the results and travels with caches.
@@ -13,7 +13,7 @@ from typing import Any
 from pybuild.model.dataclass import dataclass
 
 Listing = tuple[tuple[str, str], ...]
-"""What a selection holds: ``(path, look)``, sorted by path.
+"""The files of a selection: ``(path, look)``, sorted by path.
 
 A look is ``mode uid:gid size body``: the mode octal with the file type, the body 16 hex digits over
 extended attributes and bytes, of a link ``>`` and its target. ``directory`` alone stands for one

@@ -324,7 +324,7 @@ class MergeOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffOp:
-    """What input 1 changes over input 0."""
+    """The changes of input 1 over input 0."""
 
 
 SourceOp = ScratchSource | ImageSource | LocalSource | HttpSource | GitSource | OciLayoutSource
@@ -336,14 +336,14 @@ Op = SourceOp | ExecOp | FileOp | MergeOp | DiffOp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexMeta:
-    """What is said about a vertex, and how it is treated, without changing what it is.
+    """Facts about a vertex and its treatment that do not change its digest.
 
     Attributes:
         name: as progress shows it, ``[build 2/5] RUN make`` [UI-1].
         spans: the Dockerfile lines that made it.
         ignore_cache: do not look for a stored result (``--no-cache``); the new one is stored.
         stage: name of the Dockerfile stage it belongs to, for grouping.
-        secrets: values that the op may hold and that nobody is to be shown.
+        secrets: values that the op may hold and that are never shown.
     """
 
     name: str = ""

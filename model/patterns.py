@@ -34,7 +34,7 @@ _SPACE = (
 
 
 def match(pattern: str, name: str) -> bool:
-    """Say whether *name* is matched, whole, by *pattern*, in which ``**`` is no more than ``*``.
+    """Return whether *pattern*, in which ``**`` is no more than ``*``, matches the whole of *name*.
 
     Raises:
         ValueError: *pattern* is malformed, also when *name* would already have differed before.
@@ -43,7 +43,7 @@ def match(pattern: str, name: str) -> bool:
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Say whether *pattern* holds anything that is not matched literally; escapes count too."""
+    """Return whether *pattern* holds anything that is not matched literally; escapes count too."""
     return any(char in pattern for char in "*?[\\")
 
 
@@ -105,7 +105,7 @@ class PatternMatcher:
         }
 
     def matches(self, path: str) -> bool:
-        """Say whether *path* or a directory above it is matched; relative, ``/`` between names."""
+        """Return whether *path* or a directory above it is matched; relative, ``/`` between names."""
         last = -1
         if self._plain:
             at = path.find("/")
@@ -122,7 +122,7 @@ class PatternMatcher:
         return last >= 0 and not self._rules[last][0]
 
     def can_skip_dir(self, path: str) -> bool:
-        """Say whether directory *path* is matched and so is, for certain, everything below it.
+        """Return whether directory *path* is matched and so is, for certain, everything below it.
 
         Errs to the side of false: then the directory must be walked, entry by entry [IGN-5].
         """
@@ -220,7 +220,7 @@ class Rule:
 
 
 def _first_name(tokens: list[_Token]) -> str:
-    """Return what is written before the first slash, if that is nothing but a name, else ""."""
+    """Return the text before the first slash, if that is nothing but a name, else ""."""
     name: list[str] = []
     for kind, source in tokens:
         if kind != _LITERAL:

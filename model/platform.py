@@ -120,7 +120,7 @@ class Platform:
         return "/".join(part for part in (os, self.arch, self.variant) if part)
 
     def rank(self, candidate: Platform) -> int | None:
-        """How well *candidate* serves this platform: 0 is exact, higher is worse, None cannot run."""
+        """Return the rank of *candidate* for this platform: 0 is exact, higher is worse, None cannot run."""
         if candidate.os != self.os or candidate.arch != self.arch:
             return None
         if self.os == "windows" and not _windows_fits(self.os_version, candidate.os_version):
@@ -138,7 +138,7 @@ def _variant_level(platform: Platform) -> int | None:
 
 
 def _windows_fits(host: str, image: str) -> bool:
-    """Say whether Windows *host* runs an image made for *image*; what is not said fits."""
+    """Return whether Windows *host* runs an image made for *image*; a part that is missing fits."""
     ours, theirs = _windows_build(host), _windows_build(image)
     if ours is None or not image:
         return True

@@ -50,7 +50,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a rule looks at, and what it may replace."""
+    """The identifier and attributes of a source: a rule matches them and may replace them."""
 
     identifier: str
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What an attribute has to be; one that is not there is empty."""
+    """A condition on an attribute; one that is not there is empty."""
 
     key: str
     value: str
@@ -107,7 +107,7 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a source becomes; an identifier that is empty is that of the selector."""
+    """The replacement of a source; an identifier that is empty is that of the selector."""
 
     identifier: str = ""
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
@@ -146,7 +146,7 @@ class Policy:
     rules: tuple[Rule, ...]
 
     def judge(self, source: Source) -> Source:
-        """Return what takes the place of *source*, or itself.
+        """Return the source that takes the place of *source*, or itself.
 
         Raises:
             UserError: it is refused.
@@ -170,16 +170,16 @@ class Judge(Protocol):
     """Decides about sources that all rules let pass."""
 
     def judge(self, source: Source) -> Source:
-        """Return what takes the place of *source*, or itself.
+        """Return the source that takes the place of *source*, or itself.
 
         Raises:
-            Undecided: it has not been asked. UserError: it is refused.
+            Undecided: there is no verdict yet. UserError: it is refused.
         """
         ...
 
 
 class Undecided(Exception):
-    """Whoever called has to get a verdict about *source*, and begin again."""
+    """The caller has to get a verdict about *source*, and begin again."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source.identifier)
@@ -205,11 +205,11 @@ class Policies:
         return Policies(self.all + others.all, self.judge or others.judge)
 
     def apply(self, source: Source) -> Source:
-        """Return what is to be used instead of *source*; most often itself.
+        """Return the source to use instead of *source*; most often itself.
 
         Raises:
             UserError: a policy refuses it, or replacements have no end.
-            Undecided: nobody has asked the judge.
+            Undecided: there is no verdict yet.
         """
         first = source
         for _ in range(_MOST_CHANGES + 1):

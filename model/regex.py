@@ -15,7 +15,7 @@ from pybuild.model.wildcard import expand_with
 
 
 def search(pattern: str, text: str, where: str = "source policy") -> bool:
-    """Tell whether *pattern* matches somewhere in *text*; *where* it stands is said in errors.
+    """Return whether *pattern* matches somewhere in *text*; errors name *where* it stands.
 
     Raises:
         UserError: it is no regular expression. EnvironmentFault: there is no RE2.

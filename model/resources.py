@@ -27,7 +27,7 @@ NAMES = (*_NUMBERS, *_LISTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a step may take; 0 and empty: no limit of its own.
+    """The limits of a step's resources; 0 and empty: no limit of its own.
 
     Attributes:
         memory_bytes: of all its processes.

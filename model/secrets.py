@@ -1,4 +1,4 @@
-"""Which variables and values are likely secrets, so that nothing of ours repeats them.
+"""Variables and values that are likely secrets, so that nothing of ours repeats them.
 
 A guess by name or by look, as people and scanners make it. What it takes for a secret is never
 shown or kept in the clear; whether it changed still shows.
@@ -31,7 +31,7 @@ _USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://([^/?#]*)@")
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a variable of this name should not be shown."""
+    """Return whether a variable of this name should not be shown."""
     return bool(_NAME.search(name)) and not _NO_NAME.search(name)
 
 
@@ -85,7 +85,7 @@ def redacted_variables(assignments: Iterable[str]) -> list[str]:
     split = [assignment.partition("=") for assignment in assignments]
     repeated = [value for pair in split for value in secret_values({pair[0]: pair[2]})]
     repeated.sort(key=len, reverse=True)
-    told: list[str] = []
+    shown: list[str] = []
     for name, equals, value in split:
         if value and is_secret_name(name):
             value = _hidden(value)
@@ -93,8 +93,8 @@ def redacted_variables(assignments: Iterable[str]) -> list[str]:
             for secret in repeated:
                 value = value.replace(secret, _hidden(secret))
             value = redacted(value)
-        told.append(f"{name}{equals}{value}")
-    return told
+        shown.append(f"{name}{equals}{value}")
+    return shown
 
 
 def _stand_in(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a copy or a mount really reads of an input: the subject of a content-based cache key [KEY]."""
+"""Selections: the files of an input that a copy or a mount really reads, for content-based keys [KEY]."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ class ContentDigest:
 
 
 Contents = Mapping[int, Mapping[Selection, ContentDigest]]
-"""What was read of a vertex's inputs, by the input's index and the selection of it."""
+"""The contents read of a vertex's inputs, by the input's index and the selection of it."""

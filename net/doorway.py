@@ -34,7 +34,7 @@ _AT_ONCE = 32  # accepted before others have their turn
 
 
 class Visit(Protocol):
-    """What the door knows of a connection, whatever is spoken on it.
+    """A connection as the door sees it, whatever its protocol.
 
     Attributes:
         protocol: takes what comes, after TLS.
@@ -63,8 +63,8 @@ class Visit(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How many find room.
+class Admission:
+    """The numbers of connections that a door admits.
 
     Attributes:
         connections: at once. machine: those from one machine, or of one user.
@@ -90,7 +90,7 @@ class _Visitor:
 
     @property
     def waits(self) -> bool:
-        """Whether it has not begun."""
+        """Return whether it has not begun."""
         return not self.visit.begun.is_set()
 
     def throw_out(self) -> None:
@@ -105,12 +105,12 @@ class Doorway:
     def __init__(
         self,
         make: Callable[[], Visit],
-        room: Room,
+        admission: Admission,
         listener: socket.socket,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._make = make
-        self._room = room
+        self._admission = admission
         self._listener = listener
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ class Doorway:
         self._open()
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """Return the number of connections."""
         return len(self._visitors)
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Doorway:
             task.add_done_callback(self._staying.discard)
 
     async def _stay(self, visitor: _Visitor, own: socket.socket) -> None:
-        visit, limit_s = visitor.visit, self._room.begin_s
+        visit, limit_s = visitor.visit, self._admission.begin_s
         timer = self._loop.call_later(limit_s, visitor.throw_out)
         try:
             with suppress(OSError):
@@ -190,16 +190,16 @@ class Doorway:
 
     def _has_room(self, machine: str) -> bool:
         """Make room for one more, if that can be."""
-        room = self._room
+        admission = self._admission
         waiting = [visitor for visitor in self._visitors if visitor.waits]
-        if len(waiting) >= room.waiting:
+        if len(waiting) >= admission.waiting:
             most = Counter(visitor.machine for visitor in waiting).most_common(1)[0][0]
             longest = next(visitor for visitor in waiting if visitor.machine == most)
             longest.throw_out()
             self._visitors.pop(longest, None)
         of_peer = [visitor for visitor in self._visitors if visitor.machine == machine]
-        return self._has_place(of_peer, room.machine) and self._has_place(
-            self._visitors, room.connections
+        return self._has_place(of_peer, admission.machine) and self._has_place(
+            self._visitors, admission.connections
         )
 
     def _has_place(self, among: Collection[_Visitor], most: int) -> bool:
@@ -218,8 +218,8 @@ class Doorway:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(min(_SWEEP_S, self._room.idle_s))
-            latest = self._loop.time() - self._room.idle_s
+            await asyncio.sleep(min(_SWEEP_S, self._admission.idle_s))
+            latest = self._loop.time() - self._admission.idle_s
             for visitor in list(self._visitors):
                 since = visitor.visit.idle_since()
                 if since is not None and since <= latest:
@@ -227,7 +227,7 @@ class Doorway:
 
 
 def machine_of(own: socket.socket) -> str:
-    """Return where an accepted socket comes from: a user, a machine, a network of one subscriber.
+    """Return the peer of an accepted socket: a user, a machine, a network of one subscriber.
 
     For counting, before anything is known of its owner.
     """

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all of *work*; return the results in order.
 
     The first failure cancels the rest, waits for it, and is raised by itself: nobody upstairs

@@ -88,8 +88,8 @@ def begin(store: Store, made: str, facts: Mapping[str, object]) -> None:
     Raises:
         EnvironmentFault: it cannot be made, or the store is at its ceiling.
     """
-    if store.room is not None:
-        store.room.prepare()
+    if store.budget is not None:
+        store.budget.prepare()
     with faults("cannot make a cache mount", store.root):
         store.disk.mkdir(made)
         store.disk.mkdir(os.path.join(made, "fs"))

@@ -52,10 +52,10 @@ class Deltas:
     """The deltas of one store. Safe to use from threads and processes at once.
 
     Attributes:
-        room: keeps the store below its ceiling, where it has one.
+        budget: keeps the store below its ceiling, where it has one.
     """
 
-    room: Budget | None = None
+    budget: Budget | None = None
 
     def __init__(
         self, root: str, disk: Disk, scratch: Scratch, own: Lease, clock: Clock, warn: Warn
@@ -79,7 +79,7 @@ class Deltas:
     @property
     def is_quick(self) -> bool:
         """Whether `commit` waits for nothing: there is no ceiling, and no flush."""
-        return self.room is None and self._boot is not None
+        return self.budget is None and self._boot is not None
 
     def begin(self) -> ActiveDelta:
         """Make an empty delta to write to.
@@ -87,8 +87,8 @@ class Deltas:
         Raises:
             EnvironmentFault: it cannot be made, or the store is at its ceiling.
         """
-        if self.room is not None:
-            self.room.prepare()
+        if self.budget is not None:
+            self.budget.prepare()
         active = ActiveDelta(self._scratch.name())
         with faults("cannot begin a snapshot", self._root):
             try:
@@ -142,8 +142,8 @@ class Deltas:
             raise
         if not ours:
             self.abort(active)
-        if self.room is not None:
-            self.room.changed()
+        if self.budget is not None:
+            self.budget.changed()
         return id
 
     def _rename(self, source: str, target: str, id: str) -> bool:

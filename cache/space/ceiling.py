@@ -53,10 +53,10 @@ _MOST_SLACK_BYTES = 1 << 30
 
 def keep_below(store: Store, ceiling: int) -> None:
     """Never let *store* take more than *ceiling* bytes while this process writes to it."""
-    store.room = store.deltas.room = Room(store, ceiling)
+    store.budget = store.deltas.budget = Ceiling(store, ceiling)
 
 
-class Room:
+class Ceiling:
     """What one process does to keep *store* below *ceiling* bytes. Safe to use from threads.
 
     Never on the thread of an event loop: making room may take as long as deleting does.

@@ -66,7 +66,7 @@ class Told:
             dockerfile=self.filename,
             target=self.target,
             targets=self.targets,
-            told=(),
+            reported=(),
             around=Surroundings(
                 dockerfile=parsed, trees=self.trees, files={}, started=self.started
             ),

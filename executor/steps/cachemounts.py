@@ -72,8 +72,8 @@ class CacheMounts:
                 ]
                 for name in names:
                     note_use(self._store, name)
-                room = self._store.room
-                with nullcontext() if room is None else room.mounting(names):
+                budget = self._store.budget
+                with nullcontext() if budget is None else budget.mounting(names):
                     yield paths
         finally:
             for held in private.values():

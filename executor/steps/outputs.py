@@ -56,7 +56,7 @@ def step_key(vertex: Vertex) -> Digest:
 async def begin_delta(deltas: Deltas) -> ActiveDelta:
     """Make an empty delta. Three empty directories take less than the turn of a thread, for which
     each step would wait; below a ceiling making them may have to wait for space."""
-    return await asyncio.to_thread(deltas.begin) if deltas.room else deltas.begin()
+    return await asyncio.to_thread(deltas.begin) if deltas.budget else deltas.begin()
 
 
 class Outputs:

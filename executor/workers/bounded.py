@@ -17,13 +17,13 @@ AT_ONCE = "the ceiling is reached"
 
 
 @asynccontextmanager
-async def bounded(room: Budget | None, path: str) -> AsyncGenerator[None]:
+async def bounded(budget: Budget | None, path: str) -> AsyncGenerator[None]:
     """Watch what the block's job writes to *path*; as `asyncio.timeout`, but for bytes.
 
     Raises:
         EnvironmentFault: the store is at its ceiling; the block was cancelled for that.
     """
-    if room is None or not room.covers(path):
+    if budget is None or not budget.covers(path):
         yield
         return
     task = asyncio.current_task()
@@ -41,10 +41,10 @@ async def bounded(room: Budget | None, path: str) -> AsyncGenerator[None]:
     def too_much(fault: EnvironmentFault) -> None:
         loop.call_soon_threadsafe(end, fault)
 
-    with room.writing(path, too_much):
+    with budget.writing(path, too_much):
         try:
             yield
-            await asyncio.to_thread(room.settle)
+            await asyncio.to_thread(budget.settle)
         except asyncio.CancelledError:
             if faults and task.uncancel() <= before:
                 raise faults[0] from None

@@ -46,10 +46,10 @@ class Workers:
         grace_s: how long a step that is cancelled may clean up before it is killed.
 
     Attributes:
-        room: what jobs may write of, where the store has a ceiling.
+        budget: for what jobs write, where the store has a ceiling.
     """
 
-    room: Budget | None = None
+    budget: Budget | None = None
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Workers:
         request = (function, dict(args), stay)
         job = zygote.kept.take(request) if stay else None
         job = job or _begin(zygote, "call", function, fds, request)
-        async with bounded(self.room, _written(args)):
+        async with bounded(self.budget, _written(args)):
             if stay:
                 ended = await _ask(zygote, job, on_message)
             else:
@@ -206,7 +206,7 @@ class Workers:
                     os.close(fd)
             if on_start is not None:
                 on_start(functools.partial(zygote.kill, job))
-            async with bounded(self.room, spec.upper):
+            async with bounded(self.budget, spec.upper):
                 ended = await _attend(
                     zygote,
                     job,

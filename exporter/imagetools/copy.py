@@ -17,7 +17,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import Platform
-from pybuild.net.tasks import together
+from pybuild.net.tasks import gather
 
 _MOST_DOCUMENTS = 4096
 
@@ -122,7 +122,7 @@ async def copy_parts(
 ) -> None:
     """Have all of *plan* but the last document at *target*, named by digests only."""
     near = [source.repository] if source.repository else []
-    await together(
+    await gather(
         [
             target.take(blob, store, partial(source.bring, blob, store, progress), near, progress)
             for blob in plan.blobs.values()

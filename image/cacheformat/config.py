@@ -51,13 +51,13 @@ class CachedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedResult:
-    """What a key stands for.
+    """The result that a key stands for.
 
     Attributes:
         layers: diffIDs, base first; empty for a link.
         aliases: definition keys that stand for *key*.
-        used: by a build, seconds since the epoch, to within hours; 0 where nobody says.
-        made_of: what its key was made of, packed (`image.cacheformat.namedinputs`); empty where nobody says.
+        used: by a build, seconds since the epoch, to within hours; 0 if not known.
+        made_of: the parts of its key, packed (`image.cacheformat.namedinputs`); empty if not known.
     """
 
     key: Digest
@@ -108,7 +108,7 @@ def write_config(contents: CacheContents) -> bytes:
 
 
 def write_inline(contents: CacheContents, diff_ids: Sequence[Digest]) -> str:
-    """Return what an image with these layers says of the cache, in base64 as its config has it."""
+    """Return the cache entries of an image with these layers, in base64 as its config has them."""
     place = {diff_id: at for at, diff_id in reversed(list(enumerate(diff_ids)))}
     records: list[dict[str, Any]] = []
     for result in sorted(contents.results, key=lambda r: r.key):

@@ -24,7 +24,7 @@ _USE_GRAIN_S = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What of others' results is kept; those of the build that writes always are.
+    """The bounds on others' results; those of the build that writes are always kept.
 
     Attributes:
         max_age_s: since a build last used it.

@@ -1,4 +1,4 @@
-"""What a result was made of, as caches carry it: one short text beside its key.
+"""Named inputs of a result, as caches carry them: one short text beside its key.
 
 It explains misses and decides nothing, so it may be missing: it is left out where it would be long,
 first the lists of files, then all of it. Whoever reads it trusts nothing of it but its size.
@@ -35,7 +35,7 @@ def pack(made_of: NamedInputs) -> str:
 
 
 def unpack(text: str) -> NamedInputs | None:
-    """Return what `pack` was given; None where the text is no such thing."""
+    """Return the inputs that `pack` was given; None if *text* is not of its making."""
     if not 0 < len(text) <= MAX_TEXT:
         return None
     try:

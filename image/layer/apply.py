@@ -127,10 +127,10 @@ def _compare(args: dict[str, Any], source: LayerSource | ForkedSource) -> None:
     if size is not None and size != source.compressed_size:
         raise refuse(f"layer blob has {source.compressed_size} bytes, expected {size}")
     for what, found in (("digest", source.digest), ("diff_id", source.diff_id)):
-        wanted = args.get(what)
-        if wanted is not None and wanted != found:
+        expected = args.get(what)
+        if expected is not None and expected != found:
             name = "layer blob" if what == "digest" else "uncompressed layer"
-            raise refuse(f"{name} {wanted}: got {found} after {source.compressed_size} bytes")
+            raise refuse(f"{name} {expected}: got {found} after {source.compressed_size} bytes")
 
 
 def _empty(target: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     class _Format(Protocol):
         head: bytes
         threads: int
-        """How many may pack at once; 0: nothing is packed."""
+        """The number of blobs that may be compressed at once; 0: none is compressed."""
 
         def pack(self, piece: Piece) -> bytes: ...
         def note(self, data: memoryview) -> None:
@@ -47,7 +47,7 @@ class BlobSink(Cut):
 
     Args:
         threads: how many may compress at once; default: one a processor.
-        tell: is told now and then how many bytes came in.
+        tell: called now and then with the number of bytes that came in.
 
     Attributes:
         uncompressed_size: of what came in so far.

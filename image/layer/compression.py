@@ -1,4 +1,4 @@
-"""How layers are compressed, and their decompression; `blobsink` is the other direction."""
+"""The compressions of layers, and decompression; `blobsink` is the other direction."""
 
 from __future__ import annotations
 

@@ -359,7 +359,7 @@ class Delta:
             os.close(fd)
 
     def _below(self, path: bytes) -> bytes | None:
-        """Return where the layers below have *path*, unless this layer has already hidden it."""
+        """Return the place of *path* in the layers below, unless this layer has already hidden it."""
         parts = path.split(b"/")[:-1]
         if self._opaque and any(
             b"/".join(parts[:count]) in self._opaque for count in range(len(parts) + 1)

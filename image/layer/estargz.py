@@ -166,7 +166,7 @@ def _between(tar: BinaryIO, start: int, end: int) -> bytes:
 
 
 def _entry(member: Member) -> dict[str, Any]:
-    """What the table says of an entry; fields that are zero are left out, but for those it must have."""
+    """Return the table's record of an entry, without fields that are zero, but for the required ones."""
     entry: dict[str, Any] = {"name": _text(member.name), "type": _KINDS[member.kind]}
     if member.size:
         entry["size"] = member.size

@@ -27,7 +27,7 @@ _SIGKILL = 9
 
 
 class ForkedSource:
-    """What a `LayerSource` gives, made elsewhere. Close it. For processes with one thread."""
+    """The bytes of a `LayerSource`, made in a child process. Close it. For processes with one thread."""
 
     def __init__(self, make: Callable[[], LayerSource], fds: Sequence[int]) -> None:
         """Args:

@@ -16,13 +16,13 @@ class Growing:
     word that was lost between two others, or that came late, changes nothing.
     """
 
-    def __init__(self, fd: int, told: int, size: int) -> None:
+    def __init__(self, fd: int, signals: int, size: int) -> None:
         """Args:
-        told: the read end of a pipe: any byte means that there is more, its end that no more comes.
+        signals: the read end of a pipe: any byte means that there is more, its end that no more comes.
         size: of the whole file.
         """
         self._fd = fd
-        self._told = told
+        self._signals = signals
         self._size = size
         self._at = 0
         self._over = False
@@ -40,4 +40,4 @@ class Growing:
                 return data
             if self._over:
                 raise refuse(f"layer blob ends after {self._at} of {self._size} bytes")
-            self._over = not os.read(self._told, _WAKE_UPS)
+            self._over = not os.read(self._signals, _WAKE_UPS)

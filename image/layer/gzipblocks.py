@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 WINDOW = 1 << 15
-"""How much of what precedes a block serves it as a dictionary."""
+"""The number of bytes before a block that serve it as a dictionary."""
 HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST_BLOCK = b"\x03\0"  # an empty one
 
@@ -72,7 +72,7 @@ class GzipBlocks:
 
 
 def tail(checksum: int, size: int) -> bytes:
-    """Return what follows the last block of a stream of *size* bytes."""
+    """Return the bytes behind the last block of a stream of *size* bytes."""
     return _LAST_BLOCK + checksum.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
 

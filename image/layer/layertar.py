@@ -88,7 +88,7 @@ def layer_job(
         args: ``path`` of the delta; ``out``, a file to be made; ``compression`` (gzip, zstd,
             estargz, uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None;
             ``nice``, by how much others go first.
-        progress: is told ``{"current": uncompressed bytes so far}`` now and then.
+        progress: called with ``{"current": uncompressed bytes so far}`` now and then.
 
     Returns ``{"diff_id", "digest", "size", "uncompressed_size"}``, sizes in bytes.
     """
@@ -153,7 +153,7 @@ class _Walk:
         self._mtime: int | None = None
         self._delta = delta
         self.ledger: ownership.Ledger | None = None
-        """What is noted about the tree: only in a user namespace may there be anything."""
+        """The notes about the tree; only in a user namespace may there be any."""
         self._noted = False  # whether deletions may be files with a note
         self._links: dict[tuple[int, int], bytes] = {}
 

@@ -24,7 +24,7 @@ class LowerStack:
         self._noted = bool(directories) and overlayfs.is_overlay(directories[0])
 
     def find(self, path: bytes) -> bytes | None:
-        """Return where the entry at *path* is stored; the top one, for a directory."""
+        """Return the place of the entry at *path*; the top one, for a directory."""
         here = self._top_first
         found: bytes | None = here[0] if here else None
         for part in path.split(b"/") if path else ():

@@ -1,4 +1,4 @@
-"""How overlayfs writes deletions into an upper directory, and which attributes are its own.
+"""The form of deletions in an upper directory of overlayfs, and the attributes that are its own.
 
 Source: the kernel's overlayfs documentation; `measured-facts`, section 4.
 """
@@ -31,14 +31,14 @@ def namespace(userxattr: bool) -> str:
 def is_whiteout(
     status: os.stat_result, fd: int | None = None, name: str | bytes = "", *, noted: bool
 ) -> bool:
-    """Tell whether a directory entry hides what is below: a character device 0:0 [IMG-13].
+    """Return whether a directory entry hides what is below: a character device 0:0 [IMG-13].
 
     Where that cannot be made, see `make_whiteout`, it is an empty file that nobody may open, with a
     note.
 
     Args:
         fd: the directory in which *name* is; None: *name* is a path.
-        noted: what `is_overlay` says of the delta; elsewhere such a note is a step's own idea.
+        noted: the answer of `is_overlay` for the delta; on other file systems such a note is a step's own.
     """
     if stat.S_ISCHR(status.st_mode):
         return status.st_rdev == 0
@@ -73,7 +73,7 @@ def make_whiteout(fd: int, name: bytes) -> None:
 
 
 def is_opaque(path: str | bytes | int, own: str, *, noted: bool) -> bool:
-    """Tell whether a directory hides what the layers below have in its place; *noted* as above."""
+    """Return whether a directory hides what the layers below have in its place; *noted* as above."""
     for name in (own + "opaque", _OPAQUE) if noted else (own + "opaque",):
         try:
             if isinstance(path, int):
@@ -99,7 +99,7 @@ def set_opaque(fd: int, own: str) -> None:
 
 
 def is_overlay(path: str | int) -> bool:
-    """Whether *path* lies on an overlay, which cannot be the upper directory of another."""
+    """Return whether *path* lies on an overlay, which cannot be the upper directory of another."""
     return file_system(path) == MAGIC
 
 

@@ -39,7 +39,7 @@ Ids = tuple[int, int]
 
 
 def read_owner(path: str | int) -> Ids | None:
-    """Return what is noted on the file itself; a link at the end of *path* is not followed.
+    """Return the owner noted on the file itself; a link at the end of *path* is not followed.
 
     A note that does not parse counts as none.
     """
@@ -143,7 +143,7 @@ def _set(path: str | int, name: str, value: bytes) -> None:
 
 
 def can_carry(mode: int) -> bool:
-    """Tell whether the kernel lets a file of this type have ``user.*`` attributes."""
+    """Return whether the kernel lets a file of this type have ``user.*`` attributes."""
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
@@ -181,7 +181,7 @@ def amended(
 
 
 class Ledger:
-    """What is noted about the files of some deltas, as one view of them.
+    """The notes about the files of some deltas, as one view of them.
 
     Attributes:
         owners: by inode number, of what can carry no attributes. An overlay shows the numbers of

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 19
 SMALL = 1 << 16
-"""What is rather copied once more than read into its place."""
+"""The size up to which bytes are copied once more rather than read into their place."""
 
 
 class Cut:

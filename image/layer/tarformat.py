@@ -77,7 +77,7 @@ def padding(size: int) -> bytes:
 
 
 END = bytes(2 * BLOCK)
-"""What ends an archive: two blocks of zeros, without filling up a record, as Go writes it."""
+"""The end of an archive: two blocks of zeros, without filling up a record, as Go writes it."""
 
 
 def _ustar(
@@ -107,7 +107,7 @@ def _ustar(
 
 
 def _back(kind: bytes, link: bytes, major: int, minor: int, prefix: bytes) -> tuple[bytes, int]:
-    """Return what follows the checksum in a header, but for a blank, and the sum of its bytes."""
+    """Return the part of a header behind the checksum and a blank, and the sum of its bytes."""
     back = b"%s%sustar\x0000%s%07o\0%07o\0%s" % (
         kind,
         link.ljust(100, b"\0"),

@@ -81,7 +81,7 @@ class TarReader:
 
     @property
     def position(self) -> int:
-        """How far the archive is read: after `next`, where the member's content begins."""
+        """The offset in the archive: after `next`, that of the member's content."""
         return self._given - len(self._buffer)
 
     def next(self) -> Member | None:

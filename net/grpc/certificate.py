@@ -55,7 +55,7 @@ def _other_names(extensions: bytes) -> Iterator[bytes]:
 
 
 def _has_text(content: bytes) -> bool:
-    """Tell whether a value anywhere below says anything; kinds of names alone name nobody."""
+    """Return whether any value below has text; kinds of names alone name nobody."""
     below = [content]  # no recursion: how deep it goes is the certificate's choice
     while below:
         for tag, value, _ in _each(below.pop()):

@@ -1,4 +1,4 @@
-"""What a peer may use of us, and all of them together."""
+"""The limits of one peer, and of all peers together."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pybuild.net.http2.streams import Buffer
 
 
 class Sink(Protocol):
-    """Where a link's bytes go."""
+    """The receiver of a link's bytes."""
 
     def writelines(self, chunks: list[Buffer], /) -> None:
         """Write; may set `Link.held` through `Link.hold`."""
@@ -241,7 +241,7 @@ class Link:
         self.limits = limits
         self.flows: dict[int, Flow] = {}
         self.backlog = backlog or Backlog()
-        self.lost = False
+        self.is_cut = False
         self.failure: RpcError | None = None
         self._on_open = on_open
         self.on_closed = on_closed
@@ -320,9 +320,9 @@ class Link:
 
     def close(self, error: RpcError) -> None:
         """End all calls with *error*, write what is left, and close the transport."""
-        if self.lost:
+        if self.is_cut:
             return
-        self.lost = True
+        self.is_cut = True
         self.failure = error
         self.connection.closing = True
         for flow in list(self.flows.values()):

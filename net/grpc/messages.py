@@ -15,7 +15,7 @@ MESSAGE_COST = 150  # of the objects around a message, measured
 
 
 def prefix(size: int) -> bytes:
-    """Return what stands before a message of *size* bytes, which is not compressed."""
+    """Return the prefix of a message of *size* bytes, which is not compressed."""
     return _PREFIX.pack(0, size)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from pybuild.net.doorway import Room
+from pybuild.net.doorway import Admission
 from pybuild.net.grpc import timeouts
 from pybuild.net.grpc.calls import RESPONSE, Call, Handler
 from pybuild.net.grpc.limits import Limits
@@ -33,10 +33,10 @@ class GrpcServer:
         self._closing = False
 
     @property
-    def room(self) -> Room:
-        """How many connections find room at a door."""
+    def admission(self) -> Admission:
+        """The numbers of connections that a door admits."""
         limits = self._limits
-        return Room(
+        return Admission(
             connections=limits.connections,
             machine=limits.peer_connections,
             waiting=limits.waiting,

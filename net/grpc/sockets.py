@@ -117,7 +117,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         return None if not self.begun.is_set() or link is None or link.flows else link.used_at
 
     def leave(self) -> None:
-        """Say goodbye, and close."""
+        """Send GOAWAY, and close."""
         if self.link is not None:
             self.link.connection.go_away()
             self.link.close(RpcError(Code.UNAVAILABLE, "the connection was idle"))

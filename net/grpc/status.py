@@ -1,4 +1,4 @@
-"""How a call ends: codes, messages and details, and what of that stands in the trailers."""
+"""The status of a call's end: code, message and details, and their form in the trailers."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ _HTTP = {
 
 
 def of_reset(code: int, message: str = "") -> RpcError:
-    """Return what a stream's end by RST_STREAM means."""
+    """Return the error that a stream's end by RST_STREAM means."""
     known = ErrorCode(code) if code in ErrorCode.__members__.values() else ErrorCode.INTERNAL_ERROR
     why = f" ({message})" if message else ""
     return RpcError(_RESETS.get(known, Code.INTERNAL), f"stream ended: {name_of(code)}{why}")
 
 
 def of_http(status: int) -> RpcError:
-    """Return what a response means that does not come from gRPC."""
+    """Return the error that a response means that does not come from gRPC."""
     return RpcError(_HTTP.get(status, Code.UNKNOWN), f"the server answered with HTTP {status}")
 
 
@@ -109,10 +109,10 @@ def to_fields(error: RpcError | None, room: int) -> list[tuple[bytes, bytes]]:
 
 
 def from_fields(fields: list[tuple[bytes, bytes]]) -> RpcError | None:
-    """Return how a call ended.
+    """Return the error that a call ended with, None for success.
 
     Raises:
-        LookupError: *fields* do not tell.
+        LookupError: *fields* have no status.
     """
     values = dict(fields)
     status = values.get(b"grpc-status")

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
-from pybuild.net.http1.faults import ConnectionLost, HttpFault, lost
+from pybuild.net.http1.faults import ConnectionLost, HttpFault, fault_of
 from pybuild.net.http1.pool import Pool, Route
 from pybuild.net.http1.tls import make_context
 from pybuild.net.http1.tlsfiles import Tls
@@ -95,7 +95,7 @@ class Response:
                 async with asyncio.timeout_at(deadline):
                     data = await connection.read()
             except Exception as error:
-                raise lost(error, self._idle_s) from error
+                raise fault_of(error, self._idle_s) from error
             if not data:
                 return
             received += len(data)
@@ -156,7 +156,7 @@ class Wire:
         await self._pool.close()
 
     async def is_plain(self, url: URL) -> bool:
-        """Whether a server that may or may not speak TLS surely does not: it says so at once."""
+        """Return whether a server that may or may not speak TLS surely does not: its answer comes at once."""
         try:
             async with asyncio.timeout(_PLAIN_S):
                 return await is_plain(url)
@@ -211,7 +211,7 @@ class Wire:
             finally:
                 answered = True
         except Exception as error:
-            fault = lost(error, idle_s, url)
+            fault = fault_of(error, idle_s, url)
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
                 fault.hints = (
                     f"if {url.authority} wants a certificate of yours, keep it in certs.d",
@@ -234,7 +234,7 @@ class Wire:
     def _may_want_certificate(
         self, url: URL, tls: Tls, error: Exception, fault: ConnectionLost
     ) -> bool:
-        """Whether a cut may mean that: by TLS 1.3 servers hang up when the handshake is done."""
+        """Return whether a cut may mean that: by TLS 1.3 servers hang up when the handshake is done."""
         if fault.unsent or isinstance(error, TimeoutError):
             return False  # there was no such host, or it said nothing
         return url.scheme == "https" and not tls.keypairs and url.authority not in self._answered

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the last request is done with, and another one may follow."""
+        """Return whether the last request is done with, and another one may follow."""
         answer, sender = self._answer, self._sender
         is_sent = sender is None or (sender.done() and not sender.cancelled())
         is_read = answer is None or (answer.is_complete and answer.keeps and not answer.pieces)

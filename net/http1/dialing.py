@@ -84,7 +84,7 @@ async def _ended_by(work: Coroutine[Any, Any, T], end: Callable[[], object]) -> 
 
 
 async def is_plain(url: URL) -> bool:
-    """Whether the server of *url* surely does not speak TLS; nothing is sent to it.
+    """Return whether the server of *url* surely does not speak TLS; nothing is sent to it.
 
     Costs less than the settings of a real handshake, for which the system's certificates are read.
     """
@@ -130,7 +130,7 @@ def proxy_lines(proxy: URL) -> list[str]:
 
 
 def basic(url: URL) -> str:
-    """Return what a URL's user and password are in a header."""
+    """Return a URL's user and password in the form of a header."""
     return "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
 
 

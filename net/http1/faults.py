@@ -1,4 +1,4 @@
-"""What goes wrong below HTTP, sorted by what can be done about it."""
+"""The faults below HTTP, sorted by what can be done about them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class NotTls(ConnectionLost):
     """The TLS handshake failed in a way that a plain HTTP server causes."""
 
 
-def lost(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
+def fault_of(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
     """Sort what went wrong below HTTP; programming errors come back as they are."""
     where = f" ({printable(url.authority)})" if url is not None else ""
     match error:

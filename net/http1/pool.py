@@ -22,7 +22,7 @@ _KEPT_S = 15.0  # servers close what is idle for long, and a request on its way 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a connection leads.
+    """The far end of a connection, and the way to it.
 
     Attributes:
         tls: None: in the clear.

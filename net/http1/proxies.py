@@ -1,4 +1,4 @@
-"""Which HTTP proxy stands between us and a server [REG-13]; a pure reading of the environment."""
+"""The HTTP proxy between us and a server [REG-13]; a pure reading of the environment."""
 
 from __future__ import annotations
 

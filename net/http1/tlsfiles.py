@@ -1,4 +1,4 @@
-"""How a server proves itself, and we to it, as names of files; `tls` makes settings of it."""
+"""Certificates of a server and of ours, as names of files; `tls` makes settings of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a server proves itself, and we to it; hashable, so that contexts can be kept."""
+    """The files that a server is verified by, and we by it; hashable, so that contexts can be kept."""
 
     insecure: bool = False
     ca: tuple[str, ...] = ()

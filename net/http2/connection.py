@@ -51,11 +51,11 @@ class Connection(Incoming):
 
     @property
     def can_open(self) -> bool:
-        """Whether the peer takes one more stream now; it may again when another has ended."""
+        """Return whether the peer takes one more stream now; it may again when another has ended."""
         return len(self.streams) < self.out.peer.max_streams
 
     def header_room(self, fields: Fields) -> int:
-        """Return how many bytes the peer takes in one header list beside *fields*, at most 1 MiB."""
+        """Return the number of bytes that the peer takes in a header list beside *fields*, at most 1 MiB."""
         taken = sum(len(name) + len(value) + 32 for name, value in fields)
         return max(min(self.out.peer.max_header_list, _MOST_HEADERS) - taken, 0)
 
@@ -88,7 +88,7 @@ class Connection(Incoming):
     def answer(self, stream_id: int, fields: Fields, *, at_once: bool = False) -> None:
         """Send the last header section of a response, after all that is queued.
 
-        Nothing more is wanted of the peer either; if it has not finished, it is told so when all
+        Nothing more is expected of the peer either; if it has not finished, it is told so when all
         is sent (RFC 9113 section 8.1).
 
         Args:
@@ -126,7 +126,7 @@ class Connection(Incoming):
         return stream.queued
 
     def queued(self, stream_id: int) -> int:
-        """Return how many bytes wait to be sent; 0 also when the stream is over."""
+        """Return the number of bytes that wait to be sent; 0 also when the stream is over."""
         stream = self.streams.get(stream_id)
         return stream.queued if stream else 0
 
@@ -134,7 +134,7 @@ class Connection(Incoming):
         """End a stream at once; nothing happens if it is over already."""
         stream = self.streams.get(stream_id)
         if stream is not None:
-            self._reset(stream, code, asked=True)
+            self._reset(stream, code, is_requested=True)
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Give the peer back the window of so many bytes that the application has read."""

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """What RST_STREAM and GOAWAY carry."""
+    """The error codes of RST_STREAM and GOAWAY."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1

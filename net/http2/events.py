@@ -1,4 +1,4 @@
-"""What a `Connection` reports of the bytes that it was given, in their order."""
+"""The events that a `Connection` makes of the bytes that it is given, in their order."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Incoming(StreamTable):
         self._hand_on(stream_id, payload, size)
 
     def _hand_on(self, stream_id: int, payload: memoryview, size: int) -> None:
-        """Tell of a piece, together with the one before it if nothing came between."""
+        """Report a piece, together with the one before it if nothing came between."""
         events = self._events
         if events:
             last = events[-1]

@@ -10,7 +10,7 @@ from pybuild.net.http2.settings import DEFAULT_WINDOW, MAX_WINDOW, PeerSettings
 from pybuild.net.http2.streams import Buffer, Stream
 
 READY_BYTES = 512 << 10
-"""How much is made ready ahead of the transport."""
+"""The number of bytes made ready ahead of the transport."""
 _LARGEST_FRAME = 256 << 10  # so that streams take turns, whatever the peer would take
 _DATA, _END_STREAM = int(Kind.DATA), int(Flag.END_STREAM)
 
@@ -142,7 +142,7 @@ class Outgoing:
                 self._on_sent(stream)
 
     def output(self) -> list[Buffer]:
-        """Return what is to be written, which then is no longer ready; empty when nothing is."""
+        """Return the bytes to write, which then are no longer ready; empty when there are none."""
         self.pump()
         chunks = self._chunks
         if chunks:

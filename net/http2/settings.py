@@ -29,10 +29,10 @@ class Setting(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http2Limits:
-    """What one peer may use of us; sizes in bytes.
+    """The limits of one peer; sizes in bytes.
 
     Attributes:
-        stream_window: what a stream may send ahead of the application.
+        stream_window: bytes that a stream may send ahead of the application.
         connection_window: the same for all streams together.
         frame_bytes: our MAX_FRAME_SIZE.
         header_bytes: of one header list, as RFC 9113 counts it, and of its encoded form.
@@ -55,7 +55,7 @@ class Http2Limits:
 
 @dataclass(slots=True)
 class PeerSettings:
-    """What the other side told us, which holds for what we send."""
+    """The settings of the other side, which hold for what we send."""
 
     initial_window: int = DEFAULT_WINDOW
     max_frame: int = MIN_FRAME

@@ -1,4 +1,4 @@
-"""What a connection knows of one stream, and of those that are over (RFC 9113 section 5.1)."""
+"""The state of one stream, and the memory of those that are over (RFC 9113 section 5.1)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Stream:
         queue: what waits to be sent, *queued* bytes in all.
         block: the encoded trailers that follow the queue.
         ending: nothing follows what is queued.
-        abandon: when all is sent, tell the peer that nothing more is wanted of it.
+        abandon: when all is sent, tell the peer that nothing more is expected of it.
         local_closed, remote_closed: END_STREAM was sent, was received.
         answered: the message's first header section has come.
-        body_left: what content-length says is still to come; None when it was not told.
+        body_left: what content-length says is still to come; None without that header.
     """
 
     __slots__ = (

@@ -14,7 +14,7 @@ from pybuild.net.http2.streams import ClosedStreams, Stream
 
 
 class StreamTable:
-    """What both halves of a connection share.
+    """The state that both halves of a connection share.
 
     Attributes:
         streams: those that are not closed on both sides, by number.
@@ -62,7 +62,7 @@ class StreamTable:
         if stream.remote_closed:
             self.streams.pop(stream.id, None)
         elif stream.abandon:
-            self._reset(stream, ErrorCode.NO_ERROR, asked=True)
+            self._reset(stream, ErrorCode.NO_ERROR, is_requested=True)
 
     def _ended(self, stream: Stream) -> None:
         """The peer sends nothing more on the stream."""
@@ -74,11 +74,11 @@ class StreamTable:
         self.out.forget(stream)
         self.streams.pop(stream.id, None)
 
-    def _reset(self, stream: Stream, code: ErrorCode, *, asked: bool = False) -> None:
-        """End the stream; *asked* by our own side, not by what the peer sent."""
+    def _reset(self, stream: Stream, code: ErrorCode, *, is_requested: bool = False) -> None:
+        """End the stream; *is_requested*: by our own side, not because of what the peer sent."""
         self._drop(stream)
         self._closed.ended_by_us(stream.id)
-        send = self.out.control if asked else self.out.answer
+        send = self.out.control if is_requested else self.out.answer
         send(frame(Kind.RST_STREAM, 0, stream.id, int(code).to_bytes(4, "big")))
 
     def _break(self, fault: StreamFault) -> None:

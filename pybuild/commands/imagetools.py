@@ -25,7 +25,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import printable
-from pybuild.net.tasks import together
+from pybuild.net.tasks import gather
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import UnresolvedImage
 from pybuild.registry.client.referrers import Referrer
@@ -105,7 +105,7 @@ async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, lis
     place = place_of(text, client)
     plan = await survey(place, *await place.root())
     subjects = list(reversed(plan.documents))
-    found = await together([place.referrers(subject) for subject in subjects])
+    found = await gather([place.referrers(subject) for subject in subjects])
     return place, {subject: items for subject, items in zip(subjects, found, strict=True) if items}
 
 
@@ -151,7 +151,7 @@ def _create(parsed: Parsed, words: list[str]) -> int:
         if not is_dry:
             with open_store(parsed) as store, store.view() as view:
                 targets = [place_of(name, client) for name in names]
-                await together([_put(made, target, view) for target in targets])
+                await gather([_put(made, target, view) for target in targets])
         return made
 
     made = with_client(parsed, work)

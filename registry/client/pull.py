@@ -11,7 +11,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.net.tasks import together
+from pybuild.net.tasks import gather
 from pybuild.registry.client import manifests
 from pybuild.registry.client.blobsink import BlobSink, Progress
 from pybuild.registry.client.client import Client
@@ -166,6 +166,6 @@ async def pull_layers(
 ) -> None:
     """Bring all layers into *blobs*, in parallel, each digest once."""
     layers = {layer.digest: layer for layer in image.layers}
-    await together(
+    await gather(
         [client.pull_blob(image.reference, layer, blobs, progress) for layer in layers.values()]
     )

@@ -15,7 +15,7 @@ from pybuild.model.descriptor import INDEX_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.reference import Reference
-from pybuild.net.tasks import together
+from pybuild.net.tasks import gather
 from pybuild.registry.client import manifests
 from pybuild.registry.client.blobsink import BlobSource, Progress
 from pybuild.registry.client.client import Client
@@ -93,7 +93,7 @@ async def _push_content(
         start = name.host + "/"
         return [s.removeprefix(start) for s in sources.get(digest, ()) if s.startswith(start)]
 
-    await together(
+    await gather(
         [
             client.push_blob(name, blob, blobs, mounts(blob.digest), progress)
             for blob in plan.blobs.values()

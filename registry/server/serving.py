@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from aiohttp import web
 
 from pybuild.model.errors import EnvironmentFault, UsageError
-from pybuild.net.doorway import Doorway, Room, listen_tcp
+from pybuild.net.doorway import Admission, Doorway, listen_tcp
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.collection import collect_forever
 from pybuild.registry.server.connections import Answer, PatientServer
@@ -84,7 +84,7 @@ async def _site(
             try:
                 for own in await listen_tcp(host or None, port, _BACKLOG):
                     names.append(_shown(own.getsockname()))
-                    doors.append(Doorway(server.visit, _room(settings.limits), own, tls))
+                    doors.append(Doorway(server.visit, _admission(settings.limits), own, tls))
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise EnvironmentFault(f"cannot listen on {address}: {reason}") from error
@@ -99,13 +99,13 @@ async def _site(
         await runner.cleanup()
 
 
-def _room(limits: Limits) -> Room:
+def _admission(limits: Limits) -> Admission:
     """Leave descriptors for blobs: connections get a half of what the process may have."""
     most = limits.connections
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY:
         most = max(1, min(most, files // 2))
-    return Room(
+    return Admission(
         connections=most,
         machine=most - most // 4,  # so that one machine leaves room for others
         waiting=max(10, most // 10),

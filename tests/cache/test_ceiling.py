@@ -13,7 +13,7 @@ from pybuild.cache.disk.extent import extent, measure
 from pybuild.cache.records.results import Results
 from pybuild.cache.space import ceiling as room_module
 from pybuild.cache.space.budget import Budget
-from pybuild.cache.space.ceiling import Room, keep_below
+from pybuild.cache.space.ceiling import Ceiling, keep_below
 from pybuild.cache.space.evictor import Evictor
 from pybuild.cache.space.holdings import Holdings, Stated
 from pybuild.cache.store import Store
@@ -39,9 +39,9 @@ def make(store: Store, size: int, seconds: float = 1.0) -> str:
     return id
 
 
-def refuses(room: Budget, size: int, saying: str) -> bool:
+def refuses(budget: Budget, size: int, saying: str) -> bool:
     try:
-        with room.reserved(size):
+        with budget.reserved(size):
             return False
     except EnvironmentFault as fault:
         return saying in fault.message
@@ -92,15 +92,15 @@ def test_a_known_size_is_kept_free_until_it_is_written(root: Path, clock: FakeCl
     (old,) = filled(root, clock, 1)
     with Store.open(root, clock) as store:
         keep_below(store, CEILING)
-        assert store.room is not None
-        with store.room.reserved(33 * MB):
+        assert store.budget is not None
+        with store.budget.reserved(33 * MB):
             assert not store.deltas.has(old)
-            assert refuses(store.room, 5 * MB, "ceiling of 40.00MB")
+            assert refuses(store.budget, 5 * MB, "ceiling of 40.00MB")
         store.deltas.begin()
 
 
 def write_seen(store: Store, path: str, size: int) -> None:
-    """Write *size* bytes more, and wait until the room has seen them: its pace is not our matter."""
+    """Write *size* bytes more, and wait until the ceiling has seen them: its pace is not our matter."""
     with open(path, "ab") as file:
         file.write(bytes(size))
     ours = list(Path(store.tmp.path).glob(store.tmp.owner() + ".*"))
@@ -122,22 +122,22 @@ def test_an_advance_that_shrinks_after_a_pause_refuses_nothing(
 ) -> None:
     """A server that had written fast and then nothing failed its next build on an empty store."""
     with Store.open(root, clock) as store:
-        room = Room(store, CEILING)
-        room._slack = CEILING // 8  # pyright: ignore[reportPrivateUsage]
-        room.prepare()
-        room.close()
+        budget = Ceiling(store, CEILING)
+        budget._slack = CEILING // 8  # pyright: ignore[reportPrivateUsage]
+        budget.prepare()
+        budget.close()
 
 
 @pytest.mark.slow
 def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
         keep_below(store, CEILING)
-        room = store.room
-        assert room is not None
+        budget = store.budget
+        assert budget is not None
         small, large = store.deltas.begin(), store.deltas.begin()
         told: list[EnvironmentFault] = []
         quiet: list[EnvironmentFault] = []
-        with room.writing(small.fs, quiet.append), room.writing(large.fs, told.append):
+        with budget.writing(small.fs, quiet.append), budget.writing(large.fs, told.append):
             write_seen(store, f"{small.fs}/file", 5 * MB)
             for _ in range(40):
                 if told:
@@ -154,16 +154,16 @@ def test_who_writes_fast_is_told_before_the_ceiling(
 ) -> None:
     """Until it has ended it writes on, and that is to be below the ceiling, too."""
 
-    def be_fast(room: Room, _taken: int) -> None:
-        monkeypatch.setattr(room, "_slack", CEILING // 8)
+    def be_fast(ceiling: Ceiling, _taken: int) -> None:
+        monkeypatch.setattr(ceiling, "_slack", CEILING // 8)
 
-    monkeypatch.setattr(Room, "_adapt", be_fast)
+    monkeypatch.setattr(Ceiling, "_adapt", be_fast)
     with Store.open(root, clock) as store:
         keep_below(store, CEILING)
-        assert store.room is not None
+        assert store.budget is not None
         active = store.deltas.begin()
         told: list[EnvironmentFault] = []
-        with store.room.writing(active.fs, told.append):
+        with store.budget.writing(active.fs, told.append):
             write_seen(store, f"{active.fs}/file", 34 * MB)  # and the ballast
             while not told and measure(str(root)) < CEILING:
                 write_seen(store, f"{active.fs}/file", MB // 20)
@@ -189,12 +189,12 @@ def test_room_is_made_while_somebody_writes(root: Path, clock: FakeClock) -> Non
     old = filled(root, clock, 1, 1, 1)
     with Store.open(root, clock) as store:
         keep_below(store, CEILING)
-        room = store.room
-        assert room is not None
+        budget = store.budget
+        assert budget is not None
         active = store.deltas.begin()
         told: list[EnvironmentFault] = []
         highest = 0
-        with room.writing(active.fs, told.append):
+        with budget.writing(active.fs, told.append):
             for _ in range(40):
                 write_seen(store, f"{active.fs}/file", MB // 2)
                 highest = max(highest, measure(str(root)))
@@ -209,10 +209,10 @@ def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
         (home / "fs").mkdir(parents=True)
         store.lease.add("mount", home.name)
         keep_below(store, CEILING)
-        assert store.room is not None
-        with store.room.mounting([home.name]):
+        assert store.budget is not None
+        with store.budget.mounting([home.name]):
             (home / "fs" / "x").write_bytes(bytes(39 * MB))
-            assert refuses(store.room, 5 * MB, "ceiling of 40.00MB")
+            assert refuses(store.budget, 5 * MB, "ceiling of 40.00MB")
 
 
 WRITER = """
@@ -235,10 +235,10 @@ def test_processes_count_what_the_others_write(root: Path, clock: FakeClock) -> 
         assert children.line(child) == "ready"
         with Store.open(root, clock) as store:
             keep_below(store, CEILING)
-            assert store.room is not None
-            assert refuses(store.room, 25 * MB, "being written 15")
+            assert store.budget is not None
+            assert refuses(store.budget, 25 * MB, "being written 15")
             children.kill(child)
-            with store.room.reserved(25 * MB):  # what the dead left is deleted
+            with store.budget.reserved(25 * MB):  # what the dead left is deleted
                 pass
             assert measure(str(root)) < 6 * MB
     finally:
@@ -256,10 +256,10 @@ def test_nobody_writes_on_while_a_larger_one_ends(
         assert children.line(child) == "ready"
         with Store.open(root, clock) as store:
             keep_below(store, CEILING)
-            assert store.room is not None
+            assert store.budget is not None
             active = store.deltas.begin()
             told: list[EnvironmentFault] = []
-            with store.room.writing(active.fs, told.append):
+            with store.budget.writing(active.fs, told.append):
                 for _ in range(35):
                     if told:
                         break
@@ -314,15 +314,15 @@ def test_extents_count_blocks_and_each_file_once_over_all_trees(tmp_path: Path) 
 def test_what_was_written_before_anybody_looked_is_not_kept(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
         keep_below(store, CEILING)
-        room = store.room
-        assert room is not None
+        budget = store.budget
+        assert budget is not None
         active = store.deltas.begin()
         told: list[EnvironmentFault] = []
-        with room.writing(active.fs, told.append):
+        with budget.writing(active.fs, told.append):
             with open(Path(active.fs, "file"), "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, CEILING)  # at once, be the disk busy or not
             with pytest.raises(EnvironmentFault, match=r"ceiling of 40.00MB"):
-                room.settle()
+                budget.settle()
 
 
 def test_a_ceiling_of_one_byte_is_one(root: Path, clock: FakeClock) -> None:

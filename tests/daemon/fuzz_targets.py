@@ -194,7 +194,7 @@ async def _grpc_server(data: bytes, rng: random.Random) -> str:
     link = server.link()
     before = len(asyncio.all_tasks())
     await _feed(link, data, rng)
-    lost = link.lost
+    is_cut = link.is_cut
     calls = len(link.flows)
     await server.close(0)
     for _ in range(3):
@@ -202,7 +202,7 @@ async def _grpc_server(data: bytes, rng: random.Random) -> str:
     assert not link.flows
     assert link.backlog.size == 0
     assert len(asyncio.all_tasks()) <= before, "a task is left"
-    return "lost" if lost else f"{min(calls, 3)} calls open"
+    return "lost" if is_cut else f"{min(calls, 3)} calls open"
 
 
 async def _grpc_client(data: bytes, rng: random.Random) -> str:

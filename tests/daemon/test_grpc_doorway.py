@@ -73,7 +73,7 @@ def on(limits: Limits, use: Use, loop: Callable[[], asyncio.AbstractEventLoop], 
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path / "s"))
         listener.listen(512)
-        site = Site(Doorway(server.protocol, server.room, listener), f"unix://{path}/s")
+        site = Site(Doorway(server.protocol, server.admission, listener), f"unix://{path}/s")
         try:
             async with asyncio.timeout(WAIT_S):
                 await use(site)
@@ -272,7 +272,7 @@ def test_silence_before_tls_costs_no_descriptor_for_long(
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)
         port = listener.getsockname()[1]
-        door = Doorway(server.protocol, server.room, listener, inside)
+        door = Doorway(server.protocol, server.admission, listener, inside)
         before = sockets()
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         half = [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"]
