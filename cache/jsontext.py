@@ -18,7 +18,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def is_object(value: object) -> bool:
-    """Tell whether *value* is an object."""
+    """Return whether *value* is an object."""
     return isinstance(value, dict)
 
 

@@ -109,7 +109,7 @@ class Store:
             to_read: for who only looks: a full disk, a read-only file system or a store of
                 somebody else, readable, will do.
             disk: how to write; tests make it fail.
-            warn: told what was wrong and mended, in a line; may be called from any thread.
+            warn: called with a line about each fault that was mended; may be called from any thread.
             remover: deletes a directory tree that needs privileges of a worker; called from a
                 background thread; what it cannot delete is tried again by the next process.
             measurer: measures a tree that needs those privileges.
@@ -131,7 +131,7 @@ class Store:
 
     @cached_property
     def repositories(self) -> Repositories:
-        """What the registry serves; most stores serve nothing."""
+        """The repositories that the registry serves; most stores have none."""
         from pybuild.cache.repositories.repositories import Repositories
 
         return Repositories(self.root, self.disk, self.tmp, self.blobs, self.leases, self.clock)
@@ -263,7 +263,7 @@ class Store:
                     os.unlink(os.path.join(self.memo_dir, name))
 
     def measure(self, path: str) -> Extent:
-        """Return what a tree of the store takes on the disk; not on the thread of an event loop."""
+        """Return the space of a tree of the store on the disk; not on the thread of an event loop."""
         from pybuild.cache.disk.extent import extent
 
         return extent(path) if self._measurer is None else self._measurer(path)

@@ -49,7 +49,7 @@ class Blobs:
         self._unflushed: set[Digest] = set()  # twins have the same
 
     def followed_by(self, follower: Follower) -> Self:
-        """Return the same blobs; *follower* is told of all that is written to them, piece by piece."""
+        """Return the same blobs; *follower* gets all that is written to them, piece by piece."""
         twin = copy(self)
         twin._follower = follower
         return twin
@@ -61,7 +61,7 @@ class Blobs:
         return twin
 
     def path(self, digest: str) -> str:
-        """Return where the blob lies, or would lie.
+        """Return the path of the blob, whether it is there or not.
 
         Raises:
             ValueError: *digest* is not a digest.
@@ -70,11 +70,11 @@ class Blobs:
         return os.path.join(self._folder, algorithm, hexdigits)
 
     def has(self, digest: str) -> bool:
-        """Tell whether the blob is there. To rely on it, lease it first."""
+        """Return whether the blob is there. To rely on it, lease it first."""
         return os.path.isfile(self.path(digest))
 
     def holds(self, descriptor: Descriptor) -> bool:
-        """Tell whether the blob is there in its full size; what lost power was cut off is not."""
+        """Return whether the blob is there in its full size; lost power may have cut it off."""
         try:
             status = os.stat(self.path(descriptor.digest))
         except OSError:
@@ -189,7 +189,7 @@ class Blobs:
             pass  # a read-only store: the caller learns that the blob is damaged all the same
 
     def proof(self, store: str, repository: str, digest: str) -> str | None:
-        """Return what shows a server on this store that we can read the blob ourselves.
+        """Return the proof for a server on this store that we can read the blob ourselves.
 
         None when *store*, as the server names it, is another one; see `storekey`. A server keeps
         what it links, so the blob is flushed.
@@ -315,7 +315,7 @@ class Blobs:
 
     @property
     def has_unflushed(self) -> bool:
-        """Whether some blob of ours may not be on the disk."""
+        """Return whether some blob of ours may not be on the disk."""
         return bool(self._unflushed)
 
     def delete(self, digest: str) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """Reads a blob while it is written; told of it by the thread that writes."""
 
         def begun(self, fd: int) -> None:
-            """What comes can be read from *fd*, which is the follower's to close."""
+            """Start a blob; its bytes can be read from *fd*, which is the follower's to close."""
             ...
 
         def grown(self) -> None:

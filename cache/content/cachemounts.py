@@ -26,7 +26,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountLimit:
-    """How large a cache mount may be after a build, and how long it may lie unused; 0: any."""
+    """The largest size of a cache mount after a build, and its longest time unused; 0: any."""
 
     max_bytes: int = 0
     max_age_s: float = 0.0
@@ -64,7 +64,7 @@ def list_mounts(store: Store) -> list[CacheMount]:
 
 
 def look(store: Store, name: str, held: set[str]) -> CacheMount:
-    """Return what is known of one directory; nothing of a stranger's."""
+    """Return the facts about one cache mount; of a stranger's directory, none."""
     meta = os.path.join(store.mounts_dir, name, "meta.json")
     try:
         with open(meta, "rb", opener=plain) as file:
@@ -174,7 +174,7 @@ def limit(store: Store, limits: Mapping[str, MountLimit]) -> list[str]:
     Raises:
         EnvironmentFault: as `remove`.
     """
-    told: list[str] = []
+    notices: list[str] = []
     now = store.clock.now()
     for mount in list_mounts(store) if limits else ():
         rule = limits.get(mount.id) or limits.get(ANY) or MountLimit()
@@ -186,8 +186,8 @@ def limit(store: Store, limits: Mapping[str, MountLimit]) -> list[str]:
             if size > rule.max_bytes:
                 why = f"it takes {size} of {rule.max_bytes} bytes"
         if why and remove(store, [mount.name])[0]:
-            told.append(f'cache mount "{mount.id}" begins anew: {why}')
-    return told
+            notices.append(f'cache mount "{mount.id}" begins anew: {why}')
+    return notices
 
 
 def _size(store: Store, mount: CacheMount) -> int:

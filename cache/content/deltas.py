@@ -78,7 +78,7 @@ class Deltas:
 
     @property
     def is_quick(self) -> bool:
-        """Whether `commit` waits for nothing: there is no ceiling, and no flush."""
+        """Return whether `commit` waits for nothing: there is no ceiling, and no flush."""
         return self.budget is None and self._boot is not None
 
     def begin(self) -> ActiveDelta:
@@ -185,7 +185,7 @@ class Deltas:
         return os.path.join(self._folder, id)
 
     def has(self, id: str) -> bool:
-        """Tell whether the delta is there and whole. To rely on it, lease it first."""
+        """Return whether the delta is there and whole. To rely on it, lease it first."""
         directory = self._directory(id)
         if not os.path.isdir(directory + "/fs"):
             return False
@@ -202,7 +202,7 @@ class Deltas:
         return True
 
     def has_name(self, id: object) -> bool:
-        """Tell whether *id*, of which nothing is known, is the name of a delta that is there."""
+        """Return whether *id*, which may be anything, is the name of a delta that is there."""
         return isinstance(id, str) and _ID.match(id) is not None and self.has(id)
 
     def meta(self, id: str) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class Deltas:
         self._syncer.close()
 
     def _undurable(self) -> list[str]:
-        """Return what was committed in this boot and is not durable, by whomever."""
+        """Return the deltas that any process committed in this boot and that are not durable."""
         found: list[str] = []
         for id in self.ids():
             if os.path.exists(os.path.join(self._folder, id, DURABLE)):

@@ -57,7 +57,7 @@ def main(folder: int = _FOLDER) -> None:
 
 
 def _waits(folder: int, name: str, boot: str | None) -> bool:
-    """Tell whether the delta was committed in this boot and is not durable."""
+    """Return whether the delta was committed in this boot and is not durable."""
     from pybuild.cache.content.syncer import DURABLE
 
     try:

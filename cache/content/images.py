@@ -182,9 +182,9 @@ class Images:
         if is_hex and len(text) == 64:
             return self._by_id(images, text)
         if text == name_or_id:
-            for wanted in _spellings(name_or_id):
+            for spelling in _spellings(name_or_id):
                 for names, descriptor in images:
-                    if wanted in names:
+                    if spelling in names:
                         return descriptor
             found = _by_digest(images, name_or_id)
             if found is not None:
@@ -379,16 +379,16 @@ def _by_digest(images: Listed, text: str) -> Descriptor | None:
     from pybuild.model.reference import Reference
 
     try:
-        wanted = Reference.parse(text)
+        reference = Reference.parse(text)
     except ValueError:
         return None
-    if wanted.digest is None:
+    if reference.digest is None:
         return None
     for names, descriptor in images:
-        if descriptor.digest != wanted.digest:
+        if descriptor.digest != reference.digest:
             continue
         for name in names:
-            if name.startswith((wanted.repository + ":", wanted.repository + "@")):
+            if name.startswith((reference.repository + ":", reference.repository + "@")):
                 return descriptor
     return None
 
@@ -426,7 +426,7 @@ def _nameless(annotations: object) -> dict[str, Any]:
 
 
 def references(value: object) -> list[tuple[str, Digest]]:
-    """Return what a manifest or index names: (field, digest), in order."""
+    """Return the digests that a manifest or index names: (field, digest), in order."""
     found: list[tuple[str, Digest]] = []
     manifest = as_object(value)
     for role in ("config", "layers", "manifests", "subject", "fsLayers"):

@@ -40,24 +40,24 @@ class LayoutDirectory:
             raise UserError(f"{path}: OCI layout version {version!r} is not supported")
 
     def find(self, tag: str, digest: Digest | None) -> Descriptor:
-        """Return what the index has by that digest or, without one, by that tag.
+        """Return the index's entry of that digest or, without one, of that tag.
 
         Without either it is the tag ``latest``, else the only image that there is.
 
         Raises:
-            UserError: nothing. EnvironmentFault: the index is broken.
+            UserError: there is none. EnvironmentFault: the index is broken.
         """
         if digest is not None:
             return self._by_digest(digest)
         entries = self.entries()
-        wanted = tag or "latest"
+        sought = tag or "latest"
         for entry in entries:
-            if _tag_of(entry) == wanted:
+            if _tag_of(entry) == sought:
                 return entry
         if not tag and len(entries) == 1:
             return entries[0]
         names = ", ".join(sorted(tag for entry in entries if (tag := _tag_of(entry)))) or "none"
-        raise UserError(f'{self.path} has no image with the tag "{wanted}": it has {names}')
+        raise UserError(f'{self.path} has no image with the tag "{sought}": it has {names}')
 
     def entries(self) -> list[Descriptor]:
         """Return all that the index has.
@@ -164,15 +164,15 @@ def parse_layout(text: str) -> tuple[str, str, Digest | None]:
     """
     if os.path.isdir(text):
         return text, "", None
-    path, at, wanted = text.rpartition("@")
+    path, at, digest_text = text.rpartition("@")
     digest: Digest | None = None
     if at:
         try:
-            digest = Digest.parse(wanted)
+            digest = Digest.parse(digest_text)
         except ValueError as error:
             raise UserError(f'invalid OCI layout "{text}": {error}') from error
     else:
-        path = wanted
+        path = digest_text
     head, colon, tag = path.rpartition(":")
     if colon and "/" not in tag and not os.path.isdir(path):
         return head, tag, digest

@@ -26,7 +26,7 @@ KINDS = frozenset({"blob", "context", "delta", "mount"})
 
 
 class Keeper(Protocol):
-    """Whoever can promise to keep things: a `Lease`, or several in a row."""
+    """A promise to keep things: a `Lease`, or several in a row."""
 
     def add(self, kind: str, name: str) -> None: ...
     def add_all(self, things: list[tuple[str, str]]) -> None: ...
@@ -159,7 +159,7 @@ class Leases:
         return tuple(sorted(found))
 
     def held(self) -> set[tuple[str, str]]:
-        """Return what living leases name; buries the dead ones.
+        """Return the names in living leases; buries the dead ones.
 
         A lease that cannot be read counts as living: its names are unknown, so this raises.
 
@@ -188,7 +188,7 @@ def _text(path: str) -> bytes:
 
 
 def _named(text: bytes) -> set[tuple[str, str]]:
-    """Return what a lease's file keeps: with a patch, what that changes.
+    """Return the names that a lease's file keeps: with a patch, the delta that it changes.
 
     A line without its end is still being written: its `add` has not returned.
     """

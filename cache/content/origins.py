@@ -68,7 +68,7 @@ def _with(entry: dict[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
 
 
 def may_build_again(origin: Origin) -> bool:
-    """Tell whether there can be a next build: a directory that is gone has had its last."""
+    """Return whether there can be a next build: a directory that is gone has had its last."""
     context = origin[0]
     if not os.path.isabs(context):
         return True  # a repository, an archive or standard input

@@ -1,4 +1,4 @@
-"""What an image reference was last resolved to, one small file each.
+"""Resolutions: the digest that each image reference was last resolved to, one small file each.
 
 Kept apart from the records because the fully cached path reads them and must not open a database.
 A resolution holds until ``--pull`` or ``pybuild pull`` asks the registry again [FROM-18].

@@ -50,12 +50,12 @@ def read_key(root: str) -> bytes | None:
 
 
 def identity(key: bytes) -> str:
-    """Return what tells one store from another, to anybody."""
+    """Return the public identity of a store."""
     return hmac.digest(key, b"identity", "sha256").hex()[:32]
 
 
 def proof(key: bytes, repository: str, digest: str) -> str:
-    """Return what shows a server on the store that one can read its blob *digest* oneself."""
+    """Return the proof for a server on the store that its client can read the blob *digest* itself."""
     return hmac.digest(key, f"mount\0{repository}\0{digest}".encode(), "sha256").hex()
 
 

@@ -18,7 +18,7 @@ _GATHER_FOR_LONG_S = 30.0
 
 
 def boot_id() -> str | None:
-    """Return what names this boot of the machine; None if the system does not tell."""
+    """Return the id of this boot of the machine; None if the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip() or None

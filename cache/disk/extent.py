@@ -1,4 +1,4 @@
-"""How many bytes of the disk a tree takes: blocks, not lengths, each file once.
+"""The bytes of the disk that a tree takes: blocks, not lengths, each file once.
 
 A sparse file takes what is not a hole. A file with several names in a tree is counted once; where
 it has names in other trees too, each of them counts its share, so that the sum over all is right.
@@ -14,7 +14,7 @@ from pybuild.model.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a tree takes.
+    """The bytes that a tree takes.
 
     Attributes:
         alone: no file of it has a name elsewhere, so its size changes with the tree only.

@@ -202,7 +202,7 @@ class Records:
         return self._do("read", lambda _cache: self._selected(select, (prefix, upper)), [])
 
     def _selected(self, query: str, values: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Return what a query finds, without diskcache. Raises sqlite3.Error."""
+        """Return the rows of a query, without diskcache. Raises sqlite3.Error."""
         import sqlite3
         from contextlib import closing
 
@@ -300,7 +300,7 @@ class Records:
                 cache.close()
 
     def _is_damage(self, error: Exception, doing: str) -> bool:
-        """Tell damage from trouble; for trouble that others can mend, raise the fault."""
+        """Return whether the error is damage; for trouble that others can mend, raise the fault."""
         import sqlite3
 
         import diskcache  # pyright: ignore[reportMissingTypeStubs]

@@ -27,7 +27,7 @@ LAYER = "layer"
 MADE_FROM = "made-from"
 """Records by diffID: the delta that a layer was written from by this builder."""
 FROM_CACHE = "cache"
-"""What a layer's record names the cache by that it comes from; a base image's has no such field."""
+"""The field of a layer's record that names the cache it comes from; a base image's has none."""
 ORIGIN = "origin"
 """Set where it comes from a base image, by that cache's word."""
 _LAYER_PREFIX = "sha256-"
@@ -35,7 +35,7 @@ _LINK_PREFIX = "gone-"
 
 
 def is_link(deltas: Iterable[str]) -> bool:
-    """Tell whether a stack stands for a result that its cache knows the key of, and no more."""
+    """Return whether a stack is a link: its cache knows the key of the result, and no more."""
     return any(delta.startswith(_LINK_PREFIX) for delta in deltas)
 
 
@@ -72,16 +72,16 @@ class ImportedCache:
         return self._aliases.get(key)
 
     def made_of(self, key: Digest) -> str:
-        """Return what a result was made of, packed; empty where the cache does not say."""
+        """Return the named inputs of a result, packed; empty if the cache has none."""
         result = self._results.get(key)
         return "" if result is None else result.made_of
 
-    def known(self, wanted: Callable[[str], bool]) -> MadeOf:
-        """Return what the results were made of whose names are *wanted*."""
+    def known(self, accepts: Callable[[str], bool]) -> MadeOf:
+        """Return the named inputs of the results whose names satisfy *accepts*."""
         found: list[KnownInputs] = []
         listings: dict[str, Listing] = {}
         for result in self._results.values():
-            made_of = unpack(result.made_of) if wanted(result.name) else None
+            made_of = unpack(result.made_of) if accepts(result.name) else None
             if made_of is not None:
                 listings |= made_of.listings
                 found.append(
@@ -96,7 +96,7 @@ class ImportedCache:
         return MadeOf(tuple(found), listings)
 
     def find(self, key: Digest, lease: Keeper) -> Record | None:
-        """Return what is known of *key*; its deltas are leased and can be pulled, or a link.
+        """Return the record of *key*: its deltas are leased and can be pulled, or it is a link.
 
         Raises:
             EnvironmentFault: the store cannot be written.

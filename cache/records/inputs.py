@@ -1,4 +1,4 @@
-"""What results were made of, kept so that a miss can be explained; read for nothing else.
+"""Named inputs of results, kept so that a miss can be explained; read for nothing else.
 
 A row outlives its result: what once was here and was freed is another answer than what never was.
 Lists of files lie in rows of their own, by the content's digest, so that all results of equal content
@@ -52,10 +52,10 @@ class Inputs:
         try:
             self._records.put(INPUTS, key, value)
         except RecordTooLarge:
-            pass  # a command of hundreds of kilobytes: its misses are told without a difference
+            pass  # a command of hundreds of kilobytes: its misses are explained without a difference
 
     def get(self, key: str) -> KnownInputs | None:
-        """Return what is known of *key*.
+        """Return the named inputs of *key*, None if there are none.
 
         Raises:
             EnvironmentFault: the records cannot be read.
@@ -114,7 +114,7 @@ class Inputs:
                 value = {"of": len(pieces), "columns": pieces[number], "at": self._clock.now()}
                 self._records.put(LISTING, f"{digest}/{number}", value)
         except RecordTooLarge:
-            pass  # names that do not compress; a difference is then told without files
+            pass  # names that do not compress; a difference is then shown without files
 
     def trim(self, kept: Iterable[str] = ()) -> None:
         """Forget the oldest beyond the bounds, but not *kept*; and lists that nothing refers to.
@@ -136,9 +136,9 @@ class Inputs:
         for _, key, value in reversed(rows):
             if key not in left:
                 used |= dict.fromkeys(_contents(value))
-        wanted = set(list(used)[:MAX_LISTINGS])
+        kept = set(list(used)[:MAX_LISTINGS])
         for key in self._records.keys(LISTING):
-            if key.partition("/")[0] not in wanted:
+            if key.partition("/")[0] not in kept:
                 self._records.delete(LISTING, key)
 
 

@@ -1,4 +1,4 @@
-"""What the solver keeps here: records, aliases and durations; its `RecordStore`."""
+"""The solver's `RecordStore`: records, aliases and durations."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Results:
         return None
 
     def made_of(self, key: Digest) -> str:
-        """Return what a result was made of, as caches carry it; empty where nobody knows."""
+        """Return the named inputs of a result, as caches carry them; empty if not known."""
         own = self.inputs.named(key)
         if own is not None:
             return pack(own)
@@ -128,7 +128,7 @@ class Results:
         self._store.records.delete(RESULT, key)
 
     def is_present(self, delta: str) -> bool:
-        """Tell whether *delta* is here, or is a layer that can still be pulled."""
+        """Return whether *delta* is here, or is a layer that can still be pulled."""
         if self._store.deltas.has(delta):
             return True
         lazy = delta.startswith(("sha256-", "chain-"))
@@ -201,7 +201,7 @@ class Results:
         self._store.records.put(ALIAS, key, {"target": target, "at": self._store.clock.now()})
 
     def seconds(self, vertex: Digest) -> float | None:
-        """How long this vertex took the last time it ran, for critical-path order."""
+        """Return the duration of this vertex's last run, for critical-path order."""
         value = self._store.records.get(SECONDS, vertex)
         seconds = None if value is None else value.get("seconds")
         return float(seconds) if isinstance(seconds, int | float) else None

@@ -1,4 +1,4 @@
-"""Which links of the registry's repositories nothing needs any more, and taking them away [GC-4].
+"""Collection in the registry's repositories: links that nothing needs are taken away [GC-4].
 
 A manifest is needed when a tag names it, when a needed index lists it, when a needed manifest is
 its subject, or when it was pushed and nobody deleted what it belongs to. A blob is needed when a
@@ -27,7 +27,7 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long to keep what nothing needs, in seconds.
+    """The seconds for which unneeded links are kept.
 
     Attributes:
         blobs: after they were pushed or asked for; pushes take that long at most.
@@ -42,7 +42,7 @@ class Keeping:
 
 @dataclass(slots=True)
 class Unlinked:
-    """How many links went."""
+    """The numbers of links that were taken away."""
 
     manifests: int = 0
     blobs: int = 0
@@ -50,7 +50,7 @@ class Unlinked:
 
 @dataclass(slots=True)
 class Freed:
-    """What went of ``blobs/``; *size* in bytes."""
+    """The blobs that were freed from ``blobs/``; *size* in bytes."""
 
     blobs: int = 0
     size: int = 0
@@ -112,11 +112,11 @@ def spare_blobs(
     """
     if any(digest not in content.children for digest in needed):
         return []  # a manifest that cannot be read names nobody knows what
-    wanted = {child for digest in needed for _, child in content.children[digest]}
+    named = {child for digest in needed for _, child in content.children[digest]}
     return sorted(
         digest
         for digest, used in content.used.items()
-        if digest not in wanted and now - used >= keeping.blobs
+        if digest not in named and now - used >= keeping.blobs
     )
 
 

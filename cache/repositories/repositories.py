@@ -50,18 +50,18 @@ _FOLDERS = ("blobs", "manifests", "referrers", "tags")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether *text* can name a repository; such a name is safe as that of a directory."""
+    """Return whether *text* can name a repository; such a name is safe as that of a directory."""
     return len(text) <= _LONGEST_NAME and _NAME.match(text) is not None
 
 
 def is_tag(text: str) -> bool:
-    """Tell whether *text* can be a tag; such a tag is safe as the name of a file."""
+    """Return whether *text* can be a tag; such a tag is safe as the name of a file."""
     return _TAG.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What a repository knows of one of its manifests.
+    """A repository's record of one of its manifests.
 
     Attributes:
         descriptor: with the manifest's annotations, as lists of referrers want it.
@@ -195,7 +195,7 @@ class Repository:
     # --- blobs ---------------------------------------------------------------------------------
 
     def has_blob(self, digest: Digest) -> bool:
-        """Tell whether the blob is linked here, and there."""
+        """Return whether the blob is linked in this repository, and in the store."""
         return os.path.exists(self._path("blobs", digest)) and self._all.blobs.has(digest)
 
     def link_blob(self, digest: Digest) -> None:
@@ -216,7 +216,7 @@ class Repository:
             self._touch(path)
 
     def use_blob(self, digest: Digest) -> bool:
-        """Tell whether the blob is linked here, and there, to somebody who will rely on it.
+        """Return whether the blob is linked in this repository, and in the store, for a caller who relies on it.
 
         It counts as just pushed then. Whoever takes links away looks at that under the collection
         lock, so the answer holds: without the guard a link could go between the two.
@@ -289,7 +289,7 @@ class Repository:
                 self._write(self._tag_path(tag), descriptor.to_json())
 
     def manifest(self, digest: Digest) -> Entry | None:
-        """Return what is known of a manifest; None when it is not here."""
+        """Return the entry of a manifest; None when it is not here."""
         value = _read(self._path("manifests", digest))
         try:
             return None if value is None else Entry.from_json(value)
@@ -301,7 +301,7 @@ class Repository:
         return self._digests("manifests")
 
     def tag(self, tag: str) -> Descriptor | None:
-        """Return what a tag names; None when there is no such tag.
+        """Return the descriptor that a tag names; None when there is no such tag.
 
         Raises:
             ValueError: it cannot be a tag.

@@ -23,7 +23,7 @@ class Budget(Protocol):
         """
 
     def settle(self) -> None:
-        """Count what was written faster than anybody looked, before it is kept.
+        """Count the bytes written since the last count, before they are kept.
 
         Raises:
             EnvironmentFault: it was too much, and nothing can be freed.

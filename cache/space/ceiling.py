@@ -43,9 +43,9 @@ _AHEAD_S = 0.5
 # What part of the ceiling last results of builds keep, whatever else is to be written: making an
 # image takes its size twice, as a delta and as a layer.
 _LAST_RESULTS_PART = 3
-# Who writes is ended this part below the ceiling: it writes on while it is told and goes.
+# Writers are ended this part below the ceiling: they write on until they have heard and gone.
 _MARGIN = 100
-# From being told to end until nothing is written any more, on a busy machine.
+# From the order to end until nothing is written any more, on a busy machine.
 _END_S = 0.05
 _LEAST_SLACK, _MOST_SLACK = 128, 8
 _MOST_SLACK_BYTES = 1 << 30
@@ -57,7 +57,7 @@ def keep_below(store: Store, ceiling: int) -> None:
 
 
 class Ceiling:
-    """What one process does to keep *store* below *ceiling* bytes. Safe to use from threads.
+    """The work of one process to keep *store* below *ceiling* bytes. Safe to use from threads.
 
     Never on the thread of an event loop: making room may take as long as deleting does.
     """
@@ -72,7 +72,7 @@ class Ceiling:
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._writers: dict[int, tuple[str, TooMuch]] = {}
-        self._asked: dict[int, int] = {}
+        self._reserved: dict[int, int] = {}
         self._mounts: dict[str, int] = {}
         self._number = 0
         self._ending: int | None = None
@@ -101,7 +101,7 @@ class Ceiling:
         self._start()
 
     def settle(self) -> None:
-        """Count what was written faster than anybody looked, before it is kept.
+        """Count the bytes written since the last count, before they are kept.
 
         Raises:
             EnvironmentFault: it was too much, and nothing can be freed.
@@ -119,13 +119,13 @@ class Ceiling:
         number = self._take_number()
         try:
             with self._lock:
-                self._asked[number] = size
+                self._reserved[number] = size
             self._await(size)
             self._start()
             yield
         finally:
             with self._lock:
-                del self._asked[number]
+                del self._reserved[number]
 
     @contextmanager
     def writing(self, path: str, too_much: TooMuch) -> Generator[None]:
@@ -145,10 +145,10 @@ class Ceiling:
         finally:
             with self._lock:
                 del self._writers[number]
-            self._evictor.insist()  # what it leaves may be what was wanted
+            self._evictor.insist()  # it may leave the space that is needed
 
     def covers(self, path: str) -> bool:
-        """Tell whether *path* is a place that is watched."""
+        """Return whether *path* is a place that is watched."""
         return path.startswith(self._store.tmp.path + os.sep)
 
     @contextmanager
@@ -202,7 +202,7 @@ class Ceiling:
     # --- asking -----------------------------------------------------------------------------------
 
     def _left(self) -> int:
-        """Return what is left of the grant at least: whoever has made the disk fuller was us."""
+        """Return the rest of the grant at least: as if all growth of the disk were ours."""
         spent = max(0, self._free - _free_bytes(self._store.root))
         return self._own.granted - self._own.used - spent
 
@@ -211,7 +211,11 @@ class Ceiling:
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
-        if self._looked == self._changes and not self._asked and self._left() >= self._needed(size):
+        if (
+            self._looked == self._changes
+            and not self._reserved
+            and self._left() >= self._needed(size)
+        ):
             return
         deadline = time.monotonic() + _PATIENCE_S
         self._evictor.insist()  # a build is not failed by what was found a moment ago
@@ -228,7 +232,7 @@ class Ceiling:
     def _needed(self, size: int) -> int:
         # Looking adapts the advance, so a part of it is taken anew each time.
         with self._lock:
-            return max(size or max(1, self._slack // 4), sum(self._asked.values()))
+            return max(size or max(1, self._slack // 4), sum(self._reserved.values()))
 
     def _look(self) -> tuple[Count, int]:
         """Measure, count, and state what we take; return the count, and what we want too much."""
@@ -249,14 +253,14 @@ class Ceiling:
         return faults("cannot keep the store below its ceiling", self._store.root)
 
     def _settle(self) -> tuple[Count, int]:
-        """Take what we want of what is left; return what was more than that, too."""
+        """Take a grant of the space that is left; return the count, and the bytes that the grant lacks."""
         # Short, whatever there is to be freed: who is to be stopped must not wait for it.
         with locked(self._mutex):
             changes = self._changes
-            count, wanted = self._measured()
-            over = count.total(wanted, hopes=True) - self.ceiling
-            granted = max(wanted.used, wanted.granted - max(0, over))
-            self._own = replace(wanted, granted=granted)
+            count, own = self._measured()
+            over = count.total(own, hopes=True) - self.ceiling
+            granted = max(own.used, own.granted - max(0, over))
+            self._own = replace(own, granted=granted)
             self._holdings.state(self._own)
         self._looked = changes
         return count, over
@@ -264,18 +268,18 @@ class Ceiling:
     def _measured(self) -> tuple[Count, Stated]:
         begun = time.monotonic()
         with self._lock:
-            asked, names = sum(self._asked.values()), list(self._mounts)
+            reserved, names = sum(self._reserved.values()), list(self._mounts)
         self._free = _free_bytes(self._store.root)
         with self._store.tmp.moving:  # else what is committed meanwhile is counted twice
             self._entries = self._holdings.own()
             used = sum(self._entries.values())
             mounts = {name: self._holdings.mount(name) for name in names}
             self._adapt(used + sum(mounts.values()))
-            wanted = Stated(used, used + asked + self._slack, mounts)
-            count = self._holdings.count(wanted)
+            own = Stated(used, used + reserved + self._slack, mounts)
+            count = self._holdings.count(own)
         now = time.monotonic()
         self._next_look = now + _REST * (now - begun)
-        return count, wanted
+        return count, own
 
     def _adapt(self, taken: int) -> None:
         """Ask for more in advance while much is written."""
@@ -288,7 +292,7 @@ class Ceiling:
         self._slack = int(min(max(ahead, self.ceiling // _LEAST_SLACK), most))
 
     def _has_yielded(self) -> bool:
-        """Tell whether nobody may go on writing above the ceiling any longer."""
+        """Return whether no job may go on writing above the ceiling any longer."""
         if self._over_since is None:
             return False
         since, free = self._over_since
@@ -296,12 +300,12 @@ class Ceiling:
         return time.monotonic() - since > _YIELD_S or more > self.ceiling // _YIELD_PART
 
     def _written_while_it_ends(self) -> int:
-        """Return what the fastest writer adds after it was told; by then it is too late to tell."""
+        """Return the bytes that the fastest writer adds between the order to stop and its end."""
         least = self.ceiling // _LEAST_SLACK
         return int((self._slack - least) * _END_S / _AHEAD_S)
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
-        """Say what holds the space that is wanted."""
+        """Return the error that names the holders of the space that is needed."""
         found = self._evictor.found
         parts = {
             "images": sum(r.size for r in found if r.pinned and not r.last_of),
@@ -309,10 +313,10 @@ class Ceiling:
             "in use by running builds": sum(r.size for r in found if r.in_use and not r.pinned),
             "being written": self._own.used + sum(one.used for one in count.others.values()),
         }
-        told = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items() if size)
+        shares = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items() if size)
         return EnvironmentFault(
             f"the store {self._store.root} would take more than its ceiling of "
-            f"{human_bytes(self.ceiling)} (--cache-max), and nothing can be freed: {told}",
+            f"{human_bytes(self.ceiling)} (--cache-max), and nothing can be freed: {shares}",
             hints=(
                 "raise the ceiling, or remove images with pybuild rmi",
                 "pybuild du lists what is there; pybuild why-kept ID says what holds it",
@@ -325,7 +329,7 @@ class Ceiling:
         idle_since = time.monotonic()
         while not self._stop:
             now = time.monotonic()
-            if self._writers or self._asked or self._mounts:
+            if self._writers or self._reserved or self._mounts:
                 idle_since = now
             if now - idle_since > _IDLE_S:
                 self._wake.clear()
@@ -342,8 +346,8 @@ class Ceiling:
         if time.monotonic() < self._next_look:
             return
         try:
-            count, wanted = self._look()
-            if wanted > 0:
+            count, excess = self._look()
+            if excess > 0:
                 self._free_soon()
             taken = count.total(self._own, hopes=False) + self._written_while_it_ends()
             most = self.ceiling - self.ceiling // _MARGIN
@@ -361,7 +365,7 @@ class Ceiling:
             self._next_look = time.monotonic() + _LOOK_S
 
     def _free_soon(self) -> None:
-        """Make room in another thread: that takes long, and who writes is to be watched."""
+        """Make room in another thread: that takes long, and writers must be watched meanwhile."""
         if self._freeing is None:
             self._freeing = threading.Thread(
                 target=self._make_room, name="store-evictor", daemon=True
@@ -378,7 +382,7 @@ class Ceiling:
             self._freeing = None
 
     def _fail(self, fault: EnvironmentFault) -> None:
-        """End whoever writes most, or the next who begins to; one at a time."""
+        """End the largest writer, or the next one to begin; one at a time."""
         with self._lock:
             if self._ending is not None and self._ending in self._writers:
                 return

@@ -55,7 +55,7 @@ class Evictor:
         self._barren, self._vain_at, self._short_at = None, 0.0, 0.0
 
     def is_vain(self) -> bool:
-        """Tell whether nothing more could be freed, a moment ago."""
+        """Return whether nothing more could be freed, a moment ago."""
         return time.monotonic() - max(self._vain_at, self._short_at) < _VAIN_S
 
     def free(self, over: Callable[[], int], margin: int) -> bool:
@@ -87,7 +87,7 @@ class Evictor:
             return False
 
     def _state(self) -> object:
-        """Return what is the same as long as there is nothing new to be freed."""
+        """Return a value that stays equal as long as there is nothing new to be freed."""
         return threading.get_ident(), state_of(self._store), self._store.leases.held()
 
     def _evict(self, size: int) -> int:
@@ -110,7 +110,7 @@ class Evictor:
         return sweep(self._store, choose).freed
 
     def _order(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-        """Return what can go, the first first; of last results, in the end, only what must."""
+        """Return the records that can go, in order; last results come at the end, and only those that must."""
         now = self._store.clock.now()
         lasts = by_value([record for record in records if record.last_of], now)
         too_much = sum(record.size for record in lasts) - self._last_results

@@ -1,4 +1,4 @@
-"""What people write to choose records: filters, sizes and durations [CMD-4, GC-2]."""
+"""Filters, sizes and durations as people write them to choose records [CMD-4, GC-2]."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def parse_duration(text: str) -> float:
 def parse_filters(
     texts: Sequence[str], now: float, *, by_others: bool = False
 ) -> tuple[Predicate, bool]:
-    """Return what is true for records that every filter picks, and whether one names internals.
+    """Return a predicate of the records that every filter picks, and whether one names internals.
 
     Known: ``until=<duration or time>``, ``id``, ``type``, ``description``, ``parents`` with ``=``,
     ``!=`` or ``~=`` (a regular expression), and the bare ``inuse``, ``mutable``, ``immutable``,
@@ -138,12 +138,12 @@ def _parse(text: str, now: float, search: Callable[[str, str], Callable[[str], b
 
 
 def _flag(text: str, flag: Predicate, operator: str | None, value: str) -> Predicate:
-    wanted = {"": True, "true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if wanted is None or operator not in (None, "=", "==", "!="):
+    expected = {"": True, "true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if expected is None or operator not in (None, "=", "==", "!="):
         raise UsageError(f'invalid filter "{text}": "{value}" is neither true nor false')
     if operator == "!=":
-        wanted = not wanted
-    return lambda record: flag(record) is wanted
+        expected = not expected
+    return lambda record: flag(record) is expected
 
 
 def parse_moment(value: str, now: float) -> float:

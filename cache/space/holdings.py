@@ -1,4 +1,4 @@
-"""What the store takes of the disk, counted again and again: the file system is the ledger.
+"""Holdings: the store's share of the disk, counted again and again from the file system.
 
 There is no running total that a killed process could leave wrong. What does not change is measured
 once and remembered, so counting again costs a listing of two directories. What living processes
@@ -25,7 +25,7 @@ _FRESH_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a process says of the space that it takes.
+    """A process's statement of the space that it takes.
 
     Attributes:
         used: bytes of its own entries in ``tmp/``, when it last looked.
@@ -44,7 +44,7 @@ class Stated:
 
     @staticmethod
     def decode(text: bytes) -> Stated | None:
-        """Return what `encode` made; None for anything else."""
+        """Return the value that `encode` wrote; None for any other bytes."""
         try:
             first, *rest = text.decode().splitlines()
             used, granted = first.split()
@@ -67,7 +67,7 @@ class Count:
     others: dict[str, Stated]
 
     def total(self, own: Stated, *, hopes: bool) -> int:
-        """Return what is taken with *own*; with *hopes*, what may be before anybody asks again."""
+        """Return the bytes taken with *own*; with *hopes*, those that all grants allow."""
         all = [own, *self.others.values()]
         mounts: dict[str, int] = {}
         for stated in all:
@@ -87,7 +87,7 @@ class Holdings:
         self._changing: dict[str, tuple[float, int]] = {}
 
     def state(self, own: Stated) -> None:
-        """Tell other processes. Raises OSError."""
+        """Publish *own* to other processes. Raises OSError."""
         tmp = self._store.tmp
         path = tmp.name()
         try:
@@ -123,7 +123,7 @@ class Holdings:
         return self._store.measure(os.path.join(self._store.mounts_dir, name)).size
 
     def _tmp(self) -> tuple[dict[str, Stated], int]:
-        """Return what others state, and the size of what nobody states."""
+        """Return the statements of others, and the size of entries that no statement covers."""
         tmp = self._store.tmp
         mine = tmp.owner()
         stated: dict[str, Stated | None] = {mine: None}

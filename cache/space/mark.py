@@ -1,4 +1,4 @@
-"""What is in the store and what holds it: images, leases, records [STO-1, GC-4].
+"""Marking: the things in the store and their holders: images, leases, records [STO-1, GC-4].
 
 Marking reads; it decides nothing and frees nothing. `usage` turns a mark into a list for people,
 `prune` sweeps by it.
@@ -73,7 +73,7 @@ class Mark:
 
 
 def state_of(store: Store) -> tuple[object, ...]:
-    """Return what `Mark.state` is compared with; see `Records.version` for its thread."""
+    """Return the state to compare with `Mark.state`; see `Records.version` for its thread."""
     return store.images.signature(), store.records.version(), store.repositories.signature()
 
 
@@ -165,7 +165,7 @@ def _add_unnamed(store: Store, found: Mark, digest: str, entry: dict[str, Any]) 
 
 
 def _is_spent(store: Store, found: Mark, delta: str, holder: Holder) -> bool:
-    """Tell whether a layer's record is about nothing here and no result needs it for pulling."""
+    """Return whether a layer's record is about nothing here and no result needs it for pulling."""
     return (
         ("delta", delta) not in found.leased
         and len(found.by_delta[delta]) == 1

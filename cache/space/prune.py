@@ -54,9 +54,9 @@ class Policy:
 
 @dataclass(slots=True)
 class Pruned:
-    """What was freed, in order; *freed* is what the disk got back, in bytes.
+    """The records that were freed, in order; *freed* is the gain of the disk in bytes.
 
-    *waiting*: what was taken away and is still to be deleted.
+    *waiting*: those that were taken away and are still to be deleted.
     """
 
     records: list[UsageRecord] = field(default_factory=list[UsageRecord])
@@ -101,7 +101,7 @@ def prune(
     """Free what *policy* says: by default, all that no image and no living process needs.
 
     Args:
-        progress: told each thing right after it is gone.
+        progress: called with each thing right after it is gone.
 
     Raises:
         UsageError: a filter is wrong. EnvironmentFault: the store cannot be read or changed.
@@ -184,7 +184,7 @@ def collect(store: Store, policies: Sequence[Policy]) -> Pruned:
 
 
 def choose(store: Store, policy: Policy, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-    """Return what to free, in order. Pure but for the disk's free space.
+    """Return the records to free, in order. Pure but for the disk's free space.
 
     The least valuable first (`value`); what others lie on comes after them [GC-4].
     """

@@ -1,4 +1,4 @@
-"""What takes how much space, and who needs it: ``pybuild du`` [CMD-3, GC-1]."""
+"""Usage: the space of each thing in the store, and who needs it: ``pybuild du`` [CMD-3, GC-1]."""
 
 from __future__ import annotations
 
@@ -216,12 +216,12 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
 
 
 def overhead(store: Store) -> UsageRecord:
-    """Return what the store needs for itself: records, names, locks, and the space that it keeps.
+    """Return the store's own need: records, names, locks, and the space that it keeps free.
 
     No part of `usage`, as no policy is about it.
     """
-    elsewhere = ("blobs", "contexts", "memo", "mounts", "snapshots", "tmp")
-    names = [name for name in os.listdir(store.root) if name not in elsewhere]
+    counted = ("blobs", "contexts", "memo", "mounts", "snapshots", "tmp")
+    names = [name for name in os.listdir(store.root) if name not in counted]
     return UsageRecord(
         kind="store",
         id="store",

@@ -16,7 +16,7 @@ from pybuild.model.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is known about one thing.
+    """The reasons that one thing is kept.
 
     Attributes:
         images: names, or digests, of images that need it.
@@ -25,7 +25,7 @@ class Kept:
         children: ids of the deltas that lie directly on it, and go before it.
         value: seconds of work for each of its bytes and each second of its age.
         place: how many things that can go would go before it; None: it cannot go.
-        way_out: what would free it.
+        way_out: the command that would free it.
     """
 
     record: UsageRecord
@@ -39,7 +39,7 @@ class Kept:
 
 
 def why_kept(store: Store, text: str) -> list[Kept]:
-    """Return what keeps the thing whose id begins with *text*, or the parts of the image *text*.
+    """Return the reasons for the thing whose id begins with *text*, or for the parts of the image *text*.
 
     Raises:
         UserError: there is no such thing, or several. EnvironmentFault: the store cannot be read.
@@ -48,8 +48,8 @@ def why_kept(store: Store, text: str) -> list[Kept]:
     records = usage(store, marked)
     image = store.images.resolve(text)
     if image is not None:
-        wanted = _reached(store, image.digest)
-        chosen = [record for record in records if record.id in wanted]
+        reached = _reached(store, image.digest)
+        chosen = [record for record in records if record.id in reached]
     else:
         chosen = _by_id(records, text)
     return [_explained(store, records, record) for record in chosen]
@@ -132,7 +132,7 @@ def _way_out(
 
 
 def command_of(pid: int) -> str:
-    """Return what a process of this machine was started as; empty if it is gone."""
+    """Return the command line of a process of this machine; empty if it is gone."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return os.fsdecode(file.read(400).replace(b"\0", b" ")).strip()
