@@ -141,7 +141,7 @@ def faults(doing: str, root: str) -> Generator[None]:
 
 
 def fault(error: OSError, doing: str, root: str) -> EnvironmentFault:
-    """Say what *error* means for the store at *root* while *doing* something."""
+    """Return the fault that *error* is for the store at *root* while *doing* something."""
     from pybuild.model.errors import EnvironmentFault
 
     reason = (error.strerror or str(error)).lower()
@@ -161,7 +161,7 @@ def fault(error: OSError, doing: str, root: str) -> EnvironmentFault:
 
 
 def mount_point(path: str) -> str:
-    """Return where the file system that holds *path* is mounted."""
+    """Return the mount point of the file system that holds *path*."""
     path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)

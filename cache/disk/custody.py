@@ -54,7 +54,7 @@ def take(root: str, warn: Warn, *, to_read: bool = False) -> Refusal | None:
     """Make the store at *root*, if it exists, ours alone; return why it cannot be, and the way out.
 
     Args:
-        warn: told that others can read it all the same.
+        warn: called if others can read it all the same.
         to_read: nothing will be written, so a store of root's that others may read will do.
 
     Raises:
@@ -115,7 +115,7 @@ def _narrowed(fd: int, mode: int) -> bool:
 
 
 def _contents(fd: int, was: int) -> Refusal | None:
-    """Return what in it is none of ours; *was* is the directory's mode before we closed it."""
+    """Return the refusal of an entry that is not ours; *was* is the directory's mode before we closed it."""
     if was & OTHERS:
         names: tuple[str, ...] = (*os.listdir(fd), *_MORE_DIRECTORIES, *FILES)
     else:

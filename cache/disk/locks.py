@@ -78,7 +78,7 @@ class LiveFile:
 
 
 def is_alive(path: str) -> bool:
-    """Tell whether the maker of the `LiveFile` at *path* lives; what cannot be told lives."""
+    """Return whether the maker of the `LiveFile` at *path* lives; when in doubt, it does."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

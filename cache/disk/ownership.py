@@ -1,4 +1,4 @@
-"""Whether somebody else on the machine could put another thing in the place of what we use.
+"""Ownership of paths: could another user exchange the files that we use?
 
 Trusted are root, the user who runs us, and who called us through sudo: that one may do what root may.
 A directory that another user owns or may write to is doubtful, since the names in it are that user's
@@ -76,7 +76,7 @@ def doubt(path: str) -> Doubt:
 
 
 def is_private(root: str) -> bool:
-    """Tell whether the store at *root* and its memos are ours alone, and nobody else's to exchange."""
+    """Return whether the store at *root* and its memos are ours alone, and nobody else's to exchange."""
     try:
         status, memos = os.stat(root), os.lstat(os.path.join(root, "memo"))
         return (
@@ -119,12 +119,12 @@ def warning_of_key(path: str) -> str:
 
 
 def refuses(found: Doubt) -> bool:
-    """Tell whether that is too much: root has most to lose, others may have no better place."""
+    """Return whether that is too much: root has most to lose, others may have no better place."""
     return found.planted or (bool(found) and os.geteuid() == 0)
 
 
 def is_trusted(uid: int) -> bool:
-    """Tell whether the user may change what we use."""
+    """Return whether the user may change what we use."""
     euid = os.geteuid()
     if uid in (0, euid):
         return True
@@ -142,7 +142,7 @@ def owner(uid: int) -> str:
 
 
 def others_write(status: os.stat_result) -> bool:
-    """Tell whether untrusted users may change the file or directory."""
+    """Return whether untrusted users may change the file or directory."""
     if not status.st_mode & OTHERS:
         return False
     return bool(status.st_mode & 0o002) or not _is_our_group(status.st_gid)
@@ -161,12 +161,12 @@ def _of_directory(path: str, status: os.stat_result) -> Doubt:
 
 
 def _is_read_only(path: str) -> bool:
-    """Tell whether nobody can change it: a volume of a cluster's configuration is so mounted."""
+    """Return whether nobody can change it: a volume of a cluster's configuration is so mounted."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _is_our_group(gid: int) -> bool:
-    """Tell whether only trusted users are in the group, as where each user has one of its own."""
+    """Return whether only trusted users are in the group, as where each user has one of its own."""
     if gid == 0:
         return True
     import grp
@@ -181,7 +181,7 @@ def _is_our_group(gid: int) -> bool:
 
 
 def _is_unmapped(uid: int) -> bool:
-    """Tell whether a user namespace shows us *uid* for all users it does not know, root among them."""
+    """Return whether a user namespace shows us *uid* for all users it does not know, root among them."""
     try:
         with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
             if int(file.read()) != uid:

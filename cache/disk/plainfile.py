@@ -1,6 +1,6 @@
 """Opening a file of the store to read it, whatever has been put in its place.
 
-A pipe would be waited for, and a device may never end: who reads the store is told at once instead.
+A pipe would be waited for, and a device may never end: readers of the store get an error at once instead.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Scratch:
         return os.path.join(self.path, f"{self.owner()}.{os.urandom(8).hex()}{label}")
 
     def owner(self) -> str:
-        """Return what our entries' names begin with, before a dot."""
+        """Return the prefix of our entries' names, before a dot."""
         with self._lock:
             if self._owner is None:
                 self._owner = LiveFile(self._disk, self.path, ".lock")

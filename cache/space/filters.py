@@ -97,7 +97,7 @@ def _split(text: str) -> list[str]:
 
 
 def _search(value: str, text: str) -> Callable[[str], bool]:
-    """Return what tells whether a text has *value*, a pattern, in it."""
+    """Return a test of whether a text has *value*, a pattern, in it."""
     try:
         pattern = re.compile(value)
     except re.error as error:

@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 def measure(
     args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Return what the tree at ``path`` takes of the disk: ``size``, ``alone``; see `Extent`."""
+    """Return the space of the tree at ``path`` on the disk: ``size``, ``alone``; see `Extent`."""
     found = extent(args["path"])
     return {"size": found.size, "alone": found.alone}

@@ -1,4 +1,4 @@
-"""Who has how much of what there is little of: nobody may have more of it than is left for the others.
+"""Shares of scarce things: no client may have more than is left for the others.
 
 So one user, or several who act together, always leave something to who has nothing yet, and who is
 alone has half of it.
@@ -37,6 +37,6 @@ class Shares:
 
 
 def may_have(held: int, by_all: int, most: int, is_fair: bool) -> bool:
-    """Tell whether who holds *held* of *most* may have one more, when *by_all* are held."""
+    """Return whether a holder of *held* of *most* may have one more, when *by_all* are held."""
     left = most - by_all
     return held < left if is_fair else left > 0
