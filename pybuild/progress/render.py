@@ -12,7 +12,7 @@ from pybuild.model.excerpt import excerpt
 
 _LINE_END = re.compile("\r\n|\r|\n")
 _CONTINUED = "| "
-"""What a line of a step, or the rest of a text, has before it. White space would not do: a command may have it."""
+"""The prefix of a step's line, or of the rest of a text. White space would not do: a command may have it."""
 
 
 def report(error: BaseException, out: TextIO) -> int:
