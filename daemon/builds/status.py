@@ -86,8 +86,10 @@ class Journal:
     def pieces(self) -> Iterator[bytes]:
         """Yield all of it, as the history keeps it."""
         self._file.flush()
-        for at in range(0, self._size, _READ_BYTES):
-            yield os.pread(self._file.fileno(), min(_READ_BYTES, self._size - at), at)
+        at = 0
+        while data := os.pread(self._file.fileno(), min(_READ_BYTES, self._size - at), at):
+            yield data
+            at += len(data)
 
     def discard(self) -> None:
         """Close the file; readers that are under way have their own."""

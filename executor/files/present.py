@@ -74,8 +74,9 @@ def _is_equal(one: int, other: int, size: int) -> bool:
     at = 0
     while True:
         left, right = os.pread(one, BUFFER_BYTES, at), os.pread(other, BUFFER_BYTES, at)
-        if left != right:
+        both = min(len(left), len(right))  # either may be less than there is
+        if left[:both] != right[:both]:
             return False
-        if not left:
-            return at == size
-        at += len(left)
+        if not both:
+            return at == size and left == right
+        at += both

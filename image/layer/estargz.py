@@ -162,7 +162,12 @@ def footer(toc_offset: int) -> bytes:
 
 
 def _between(tar: BinaryIO, start: int, end: int) -> bytes:
-    return os.pread(tar.fileno(), end - start, start)
+    data = b""
+    while len(data) < end - start and (
+        piece := os.pread(tar.fileno(), end - start - len(data), start + len(data))
+    ):
+        data += piece
+    return data
 
 
 def _entry(member: Member) -> dict[str, Any]:

@@ -308,6 +308,8 @@ class _Walk:
             if size < SMALL:
                 # In one go: of many small files, what is done for each is all the time it takes.
                 data = os.read(fd, size)
+                while len(data) < size and (piece := os.read(fd, size - len(data))):
+                    data += piece  # a network's file system may give less than there is
                 self._out.write(head + data + tarformat.padding(size))
                 is_whole = len(data) == size
             else:

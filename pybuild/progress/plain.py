@@ -54,8 +54,7 @@ class PlainDisplay:
                 self._end(event.vertex, "CACHED")
             case VertexCompleted():
                 self._flush(event.vertex)
-                took = event.time - self._started.get(event.vertex, event.time)
-                self._end(event.vertex, f"DONE {took:.1f}s")
+                self._end(event.vertex, f"DONE {self._since(event.vertex, event.time):.1f}s")
             case VertexFailed():
                 self._flush(event.vertex)
                 word = "CANCELED" if event.cancelled else f"ERROR: {event.error}"
@@ -95,9 +94,13 @@ class PlainDisplay:
         self._current = None
 
     def _log(self, vertex: Digest, time: float, lines: list[str]) -> None:
-        since = time - self._started.get(vertex, time)
+        since = self._since(vertex, time)
         for line in lines:
             self._said(vertex, f"{since:.3f} ", line)
+
+    def _since(self, vertex: Digest, time: float) -> float:
+        """Return how long a vertex runs, in seconds; none if the clock was set back meanwhile."""
+        return max(0.0, time - self._started.get(vertex, time))
 
     def _flush(self, vertex: Digest) -> None:
         cutter = self._cutters.pop(vertex, None)

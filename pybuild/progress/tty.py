@@ -156,7 +156,7 @@ class TtyDisplay:
 
     def _row_lines(self, row: _Row, now: float, columns: int) -> list[str]:
         assert row.started is not None
-        timer = f"{(row.ended or now) - row.started:.1f}s"
+        timer = f"{max(0.0, (row.ended or now) - row.started):.1f}s"  # clocks are set back
         mark = "CACHED " if row.cached else "ERROR " if row.error and not row.cancelled else ""
         mark = "CANCELED " if row.cancelled else mark
         room = max(1, columns - len(timer) - 5)

@@ -329,7 +329,8 @@ class Client:
     async def _anywhere(self, reference: Reference, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
         """Ask the mirrors, then the origin: mirrors may help, and never harm [REG-8]."""
         for mirror in self._hosts.mirrors(reference.host):
-            if self._resting.get(mirror.netloc, 0.0) > self._clock.now():
+            # It is to rest for no longer than that, though the clock be set back.
+            if 0 < self._resting.get(mirror.netloc, 0.0) - self._clock.now() <= _MIRROR_REST_S:
                 continue
             try:
                 return await ask(mirror)

@@ -158,7 +158,7 @@ class Spool:
         for name in listed(self._folder):
             path = os.path.join(self._folder, name)
             try:
-                if now - os.stat(path).st_mtime < older_than_s:
+                if abs(now - os.stat(path).st_mtime) < older_than_s:  # the clock was wrong once
                     continue
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             except OSError:
@@ -166,7 +166,7 @@ class Spool:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Somebody may have gone on between our look and our lock.
-                if now - os.fstat(fd).st_mtime >= older_than_s and same_file(fd, path):
+                if abs(now - os.fstat(fd).st_mtime) >= older_than_s and same_file(fd, path):
                     os.unlink(path)
                     removed += 1
             except OSError:

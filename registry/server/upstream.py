@@ -162,7 +162,8 @@ class Upstreams:
 
     def _is_fresh(self, key: tuple[str, str], upstream: UpstreamSettings) -> bool:
         checked = self._checked.get(key)
-        return checked is not None and self._store.clock.now() - checked < upstream.fresh_s
+        # One of the future says that the clock was set back.
+        return checked is not None and 0 <= self._store.clock.now() - checked < upstream.fresh_s
 
     async def blob(self, call: Call) -> Download | None:
         """Return the blob on its way here; None when it is here, or is nowhere."""

@@ -79,6 +79,21 @@ def test_what_was_pulled_once_comes_from_here(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_clock_that_is_set_back_keeps_no_tag_for_longer(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def work() -> None:
+        async with caching_of_origin(tmp_path, clock) as (origin, cache):
+            await origin.push_image("a", "v1", LAYER)
+            await cache.ask("GET", "/v2/up/a/manifests/v1")
+            moved = await origin.push_image("a", "v1", b"another")
+            clock.advance(-86400)
+            new = await cache.ask("GET", "/v2/up/a/manifests/v1")
+            assert new.headers["Docker-Content-Digest"] == moved
+
+    run(work())
+
+
 @asynccontextmanager
 async def caching_of_origin(
     tmp_path: Path, clock: FakeClock | None = None, for_all: bool = False
