@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -37,6 +38,12 @@ class SocketService:
 
     def _begin(self) -> None:
         self._loop.remove_reader(self._fd)
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        # The end of a step makes it readable, too, and is no call.
+        if not any(event & select.POLLIN for _, event in poller.poll(0)):
+            self._let_go()
+            return
         self._task = self._loop.create_task(self._serve())
 
     async def _serve(self) -> None:
