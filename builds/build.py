@@ -178,10 +178,10 @@ async def _keep_within_limits(engine: Engine) -> None:
         engine.store.warn(f"cannot free space: {error.message}")
 
 
-def _subject_of(prepared: Prepared) -> history.Subject:
+def _subject_of(prepared: Prepared) -> history.BuildSubject:
     """Return the subject of the build in the history."""
     request, inputs = prepared.request, prepared.inputs
-    return history.Subject(
+    return history.BuildSubject(
         context=request.context,
         dockerfile=inputs.filename,
         target=request.target,

@@ -14,7 +14,7 @@ from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
 from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.records.imported import FROM_CACHE, LAYER
 from pybuild.cache.store import Store
-from pybuild.engine.layerproof import Aside, needs_proof, place_of, prove
+from pybuild.engine.layerproof import SingleBlob, needs_proof, place_of, prove
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.fetch import LayerGone
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
@@ -108,7 +108,7 @@ class ImageSourceResolver:
         config = parse_config(found.config_bytes)
         diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
 
-        async def bring(layer: Descriptor, aside: Aside) -> None:
+        async def bring(layer: Descriptor, aside: SingleBlob) -> None:
             await self._client().pull_blob(reference, layer, aside)
 
         for layer, diff_id in zip(found.layers, diff_ids, strict=False):

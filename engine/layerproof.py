@@ -45,7 +45,7 @@ class _Written:
         self._file.flush()
 
 
-class Aside:
+class SingleBlob:
     """A place for one blob, which has none before."""
 
     def __init__(self, path: str) -> None:
@@ -60,7 +60,7 @@ class Aside:
             yield _Written(file, expected)
 
 
-Bring = Callable[[Descriptor, Aside], Awaitable[None]]
+Bring = Callable[[Descriptor, SingleBlob], Awaitable[None]]
 
 
 def needs_proof(store: Store, diff_id: Digest, place: str) -> bool:
@@ -88,7 +88,7 @@ async def prove(store: Store, layer: Descriptor, diff_id: Digest, bring: Bring) 
     """
     path = store.scratch("proof")
     try:
-        await bring(layer, Aside(path))
+        await bring(layer, SingleBlob(path))
         found = await asyncio.to_thread(_diff_id, path)
     finally:
         if os.path.lexists(path):

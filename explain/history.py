@@ -22,7 +22,7 @@ from pybuild.model.ops import Vertex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class BuildSubject:
     """The subject of a build.
 
     Attributes:
@@ -42,7 +42,7 @@ async def keep(
     builds: Builds,
     inputs: Inputs,
     account: Account,
-    subject: Subject,
+    subject: BuildSubject,
     imports: Iterable[ImportedCache],
     error: str,
 ) -> BuildReport | None:
@@ -58,7 +58,7 @@ def _keep(
     builds: Builds,
     inputs: Inputs,
     account: Account,
-    subject: Subject,
+    subject: BuildSubject,
     imports: Iterable[ImportedCache],
     error: str,
 ) -> BuildReport:

@@ -286,7 +286,7 @@ def content_key(part: Mapping[str, Any], inputs: Sequence[KeyInput]) -> Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class NamedSource:
     """An input of a vertex, as its named inputs tell of it."""
 
     vertex: Vertex
@@ -295,7 +295,7 @@ class Source:
 
 def named_inputs(
     part: Mapping[str, Any],
-    sources: Sequence[Source],
+    sources: Sequence[NamedSource],
     inputs: Sequence[KeyInput],
     identity: Digest | None = None,
     secrets: Sequence[str] = (),
@@ -328,7 +328,7 @@ def named_inputs(
     return NamedInputs(named, listings)
 
 
-def _source_facts(source: Source) -> dict[str, Any]:
+def _source_facts(source: NamedSource) -> dict[str, Any]:
     op = source.vertex.op
     facts: dict[str, Any] = {"name": redacted(source.vertex.meta.name), "type": type(op).__name__}
     identity = source.identity or source_identity(op)

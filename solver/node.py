@@ -218,7 +218,7 @@ class Node:
     def named_inputs(self) -> NamedInputs:
         """Return the key's parts by name; only once it is settled, since they are computed but once."""
         if self._named_inputs is None:
-            sources = [keys.Source(source.vertex, source.identity) for source in self.inputs]
+            sources = [keys.NamedSource(source.vertex, source.identity) for source in self.inputs]
             self._named_inputs = keys.named_inputs(
                 self.key_part,
                 sources,

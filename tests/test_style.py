@@ -32,7 +32,6 @@ SAME_NAME = {
     "About": "to be renamed",
     "Action": "to be renamed",
     "Answer": "to be renamed",
-    "Aside": "to be renamed",
     "BlobSink": "the registry client's is the protocol that the image room's need not know",
     "BlobStore": "a protocol of each room that needs blobs",
     "BlobWriter": "the registry client's is the protocol that the cache satisfies",
@@ -42,10 +41,8 @@ SAME_NAME = {
     "Command": "an instruction of the Dockerfile; a subcommand of the command line",
     "Connection": "of HTTP/1; of HTTP/2; nobody uses both",
     "Copy": "the instruction; the op; daemon/session's is to be renamed",
-    "Cut": "to be renamed",
     "Definition": "to be renamed",
     "Digested": "to be renamed",
-    "Entry": "to be renamed",
     "Failed": "to be renamed",
     "Files": "to be renamed",
     "Flag": "of a Dockerfile instruction; of an HTTP/2 frame",
@@ -86,7 +83,6 @@ SAME_NAME = {
     "Sources": "to be renamed",
     "Stage": "of a Dockerfile; executor/zygote's is to be renamed",
     "State": "to be renamed",
-    "Subject": "to be renamed",
 }
 """Public classes whose name stands twice, each with the reason; it may only shrink."""
 

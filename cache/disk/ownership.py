@@ -197,7 +197,7 @@ def _is_unmapped(uid: int) -> bool:
 
 
 def _lets_others_write(path: str, status: os.stat_result) -> bool:
-    """Tell whether untrusted users may change what is at *path*, by its mode or a list of users."""
+    """Return whether untrusted users may change what is at *path*, by its mode or a list of users."""
     if others_write(status):
         return True
     # The group's bits are those of all on the list.

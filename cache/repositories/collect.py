@@ -12,7 +12,7 @@ from dataclasses import field, replace
 
 from pybuild.cache.content.images import references
 from pybuild.cache.jsontext import parse
-from pybuild.cache.repositories.repositories import Entry, Repository
+from pybuild.cache.repositories.repositories import ManifestEntry, Repository
 from pybuild.cache.space.mark import Mark, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
@@ -67,7 +67,7 @@ class Content:
         used: when each of its blobs was pushed or asked for.
     """
 
-    entries: dict[Digest, Entry]
+    entries: dict[Digest, ManifestEntry]
     children: dict[Digest, list[tuple[str, Digest]]]
     tagged: set[Digest]
     used: dict[Digest, float] = field(default_factory=dict[Digest, float])
@@ -95,7 +95,7 @@ def needed(content: Content, keeping: Keeping, now: float) -> set[Digest]:
     return found
 
 
-def _stays(entry: Entry, keeping: Keeping, now: float) -> bool:
+def _stays(entry: ManifestEntry, keeping: Keeping, now: float) -> bool:
     age = now - entry.changed
     if entry.released:
         return age < keeping.released

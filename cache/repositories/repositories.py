@@ -4,7 +4,7 @@
       changes                        random bytes, new ones with each change
       repositories/<name>/           the name with a comma for each slash
         blobs/<algorithm>-<hex>      empty: the repository has the blob; used last at its mtime
-        manifests/<algorithm>-<hex>  what `Entry` says of a manifest
+        manifests/<algorithm>-<hex>  what `ManifestEntry` says of a manifest
         referrers/<subject>/<digest> empty: the manifest names that subject
         tags/<tag>                   a descriptor
 
@@ -60,7 +60,7 @@ def is_tag(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ManifestEntry:
     """A repository's record of one of its manifests.
 
     Attributes:
@@ -87,7 +87,7 @@ class Entry:
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Entry:
+    def from_json(cls, value: Mapping[str, Any]) -> ManifestEntry:
         """Read what `to_json` wrote. Raises ValueError."""
         subject = value.get("subject")
         return cls(
@@ -253,7 +253,7 @@ class Repository:
     # --- manifests and tags --------------------------------------------------------------------
 
     def put_manifest(
-        self, entry: Entry, tags: Iterable[str] = (), children: Iterable[Digest] = ()
+        self, entry: ManifestEntry, tags: Iterable[str] = (), children: Iterable[Digest] = ()
     ) -> None:
         """Make a manifest of the store reachable here by its digest and by *tags*; durable.
 
@@ -288,11 +288,11 @@ class Repository:
             for tag in tags:
                 self._write(self._tag_path(tag), descriptor.to_json())
 
-    def manifest(self, digest: Digest) -> Entry | None:
+    def manifest(self, digest: Digest) -> ManifestEntry | None:
         """Return the entry of a manifest; None when it is not here."""
         value = _read(self._path("manifests", digest))
         try:
-            return None if value is None else Entry.from_json(value)
+            return None if value is None else ManifestEntry.from_json(value)
         except ValueError:
             return None
 
@@ -356,7 +356,7 @@ class Repository:
             released = replace(entry, released=True, changed=self._all.clock.now())
             self._write(self._path("manifests", digest), released.to_json())
 
-    def referrers(self, subject: Digest) -> list[Entry]:
+    def referrers(self, subject: Digest) -> list[ManifestEntry]:
         """Return the manifests that name *subject*, sorted by digest."""
         found = self._digests(os.path.join("referrers", _file_name(subject)))
         return [entry for digest in found if (entry := self.manifest(digest)) is not None]

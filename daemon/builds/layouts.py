@@ -9,7 +9,7 @@ from pybuild.cache.store import Store
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.baseimages import ImageSourceResolver
-from pybuild.engine.layerproof import Aside, needs_proof, prove
+from pybuild.engine.layerproof import SingleBlob, needs_proof, prove
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.image.manifest import (
     MAX_MANIFEST_BYTES,
@@ -107,7 +107,7 @@ class ClientLayouts:
             raise UserError(f"{digest}: the client sent something else")
         return bytes(data)
 
-    async def _bring(self, content: SessionContent, blob: Descriptor, aside: Aside) -> None:
+    async def _bring(self, content: SessionContent, blob: Descriptor, aside: SingleBlob) -> None:
         with aside.writer(blob.digest, blob.size) as file:
             async for piece in content.read(blob.digest):
                 file.write(piece)

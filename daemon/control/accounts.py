@@ -56,12 +56,12 @@ class Told:
     trees: Mapping[str, LocalTree] = field(default_factory=dict[str, LocalTree])
     imports: Sequence[ImportedCache] = ()
 
-    def subject(self) -> history.Subject:
+    def subject(self) -> history.BuildSubject:
         try:
             parsed = parse_dockerfile(self.dockerfile, self.filename) if self.dockerfile else None
         except PybuildError:
             parsed = None  # the build has said what is wrong with it
-        return history.Subject(
+        return history.BuildSubject(
             context=self.context,
             dockerfile=self.filename,
             target=self.target,

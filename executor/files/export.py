@@ -67,13 +67,13 @@ def tar_job(
 ) -> dict[str, Any]:
     """Write ``trees`` as a tar to the descriptor handed over, each below its ``prefix``."""
     from pybuild.image.layer.compression import write_all
-    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.pieces import Chunker
     from pybuild.image.layer.treecopy import trees_tar
 
     fd = fds[0]
     trees: list[dict[str, Any]] = args["trees"]
 
-    out = Cut.into(lambda data: write_all(fd, data))
+    out = Chunker.into(lambda data: write_all(fd, data))
     ledgers = {tree.get("prefix", ""): ledger for tree in trees if (ledger := _ledger(tree))}
     # Mounted one after the other, perhaps on top of each other.
     roots = ((tree.get("prefix", ""), _mount(tree), tree.get("epoch")) for tree in trees)

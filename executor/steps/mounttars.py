@@ -24,11 +24,11 @@ def export_job(
 ) -> dict[str, Any]:
     """Write the tree at ``path`` to the descriptor handed over: the same tree, the same bytes."""
     from pybuild.image.layer.compression import write_all
-    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.pieces import Chunker
     from pybuild.image.layer.treecopy import trees_tar
 
     fd = fds[0]
-    out = Cut.into(lambda data: write_all(fd, data))
+    out = Chunker.into(lambda data: write_all(fd, data))
     ledger = Mounts("", None).ledger([args["path"]])
     ledgers = {} if ledger is None else {"": ledger}
     trees_tar([("", args["path"], None)], out, userxattr=ledger is not None, ledgers=ledgers)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from pybuild.frontend.check import Checked
 from pybuild.frontend.lint.report import Finding
-from pybuild.frontend.lint.source import Edit, Source, Words
+from pybuild.frontend.lint.source import DockerfileLines, Edit, Words
 from pybuild.frontend.lowering.stagestate import StageState
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.parse import parse_instruction
@@ -99,7 +99,7 @@ def mend(data: bytes, escape: str, check: Callable[[bytes], Checked]) -> bytes:
     """
     for _ in range(_ROUNDS):
         checked = check(data)
-        mending = _Mending(Source(data, escape), checked)
+        mending = _Mending(DockerfileLines(data, escape), checked)
         groups = [edits for finding in checked.findings if (edits := mending.edits(finding))]
         if not groups:
             break
@@ -110,7 +110,7 @@ def mend(data: bytes, escape: str, check: Callable[[bytes], Checked]) -> bytes:
 class _Mending:
     """One round over a version of the file."""
 
-    def __init__(self, source: Source, checked: Checked) -> None:
+    def __init__(self, source: DockerfileLines, checked: Checked) -> None:
         self.source = source
         self._states: dict[int, StageState] = {}  # by the CMD or ENTRYPOINT that counts there
         self._with_cmd: set[tuple[str, ...]] = set()  # ENTRYPOINTs, also inherited, that have a CMD

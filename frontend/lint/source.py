@@ -53,7 +53,7 @@ class Words:
         return []
 
 
-class Source:
+class DockerfileLines:
     """The physical lines of a file."""
 
     def __init__(self, data: bytes, escape: str) -> None:

@@ -13,7 +13,7 @@ import os
 
 from pybuild.image.layer.compression import COMPRESSIONS, GZIP, UNCOMPRESSED, ZSTD, write_all
 from pybuild.image.layer.gzipblocks import HEAD, WINDOW, GzipBlocks, tail
-from pybuild.image.layer.pieces import PIECE, Cut
+from pybuild.image.layer.pieces import PIECE, Chunker
 from pybuild.image.layer.pipeline import Piece, Pipeline
 from pybuild.image.layer.writeback import Writeback
 
@@ -40,7 +40,7 @@ _MOST_ZSTD_THREADS = 4
 _MOST_ZSTD_LEVEL = 9  # compressed by several threads
 
 
-class BlobSink(Cut):
+class BlobSink(Chunker):
     """Writes a stream to a file descriptor, compressed, and digests both sides on the way.
 
     A context: once it is left, nothing is written any more.

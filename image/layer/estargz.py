@@ -19,7 +19,7 @@ from pybuild.image.layer import tarformat
 from pybuild.image.layer.compression import Digested
 from pybuild.image.layer.faults import refuse
 from pybuild.image.layer.gzipblocks import gzip_member
-from pybuild.image.layer.pieces import PIECE, Cut
+from pybuild.image.layer.pieces import PIECE, Chunker
 from pybuild.image.layer.tarreader import Member, TarReader
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ _KINDS = {
 def pack(
     path: str,
     level: int | None,
-    produce: Callable[[Cut], None],
+    produce: Callable[[Chunker], None],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Write the layer tar that *produce* makes to the new file *path*, as eStargz.
@@ -58,7 +58,7 @@ def pack(
     import tempfile
 
     with tempfile.TemporaryFile(dir=os.path.dirname(path)) as tar:
-        out = Cut.into(tar.write)
+        out = Chunker.into(tar.write)
         produce(out)
         out.end()
         tar.seek(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.pieces import Chunker
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = (tarformat.CHAR, tarformat.BLOCKDEV)
@@ -32,7 +32,7 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def write_layer(
     root_dir: str,
-    out: Cut,
+    out: Chunker,
     *,
     userxattr: bool,
     clamp_mtime: int | None = None,
@@ -57,7 +57,7 @@ def write_layer(
 
 def write_trees(
     roots: Iterable[tuple[str, str, int | None]],
-    out: Cut,
+    out: Chunker,
     *,
     userxattr: bool,
     ledgers: dict[str, ownership.Ledger] | None = None,
@@ -105,7 +105,7 @@ def layer_job(
 def blob_job(
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
-    produce: Callable[[Cut], None],
+    produce: Callable[[Chunker], None],
 ) -> dict[str, Any]:
     """Write what *produce* makes to ``args["out"]``, compressed; no file is left on failure."""
     if args.get("nice"):
@@ -141,7 +141,7 @@ def blob_job(
 class _Walk:
     def __init__(
         self,
-        out: Cut,
+        out: Chunker,
         own: str,
         *,
         delta: bool,

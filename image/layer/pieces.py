@@ -17,7 +17,7 @@ SMALL = 1 << 16
 """The size up to which bytes are copied once more rather than read into their place."""
 
 
-class Cut:
+class Chunker:
     """Takes a stream; each piece of `PIECE` bytes, and at `end` what is left, is handed on.
 
     Args:
@@ -31,7 +31,7 @@ class Cut:
         self._at = 0
 
     @classmethod
-    def into(cls, write: Callable[[memoryview], object]) -> Cut:
+    def into(cls, write: Callable[[memoryview], object]) -> Chunker:
         """Return one whose pieces are given to *write*, which may not keep the memory."""
 
         def take(buffer: bytearray, size: int) -> bytearray:

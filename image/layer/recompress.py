@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.pieces import Chunker
 
 
 def recompress_job(
@@ -31,7 +31,7 @@ def recompress_job(
     with open(args["path"], "rb", buffering=0) as file:
         source = LayerSource(file.read, args["max_bytes"])
 
-        def produce(out: Cut) -> None:
+        def produce(out: Chunker) -> None:
             while piece := source.read():
                 out.write(piece)
             if source.diff_id != args["diff_id"]:

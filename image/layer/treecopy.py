@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from pybuild.image.layer.pieces import Cut
+    from pybuild.image.layer.pieces import Chunker
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
@@ -27,7 +27,7 @@ _PIECE = 1 << 20
 
 def trees_tar(
     roots: Iterable[tuple[str, str, int | None]],
-    out: Cut,
+    out: Chunker,
     *,
     userxattr: bool = False,
     ledgers: dict[str, Ledger] | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.cache.repositories.repositories import Entry
+from pybuild.cache.repositories.repositories import ManifestEntry
 from pybuild.model.descriptor import OCI_INDEX
 from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.paging import page
@@ -72,7 +72,7 @@ async def referrers(exchange: Exchange) -> web.StreamResponse:
     )
 
 
-def _described(entry: Entry) -> dict[str, Any]:
+def _described(entry: ManifestEntry) -> dict[str, Any]:
     described = entry.descriptor.to_json()
     if entry.artifact_type:
         described["artifactType"] = entry.artifact_type

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from pybuild.cache.repositories.repositories import Entry, Repository, is_tag
+from pybuild.cache.repositories.repositories import ManifestEntry, Repository, is_tag
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
 from pybuild.registry.server import pushedmanifest
@@ -33,7 +33,7 @@ async def get(exchange: Exchange) -> web.StreamResponse:
     if exchange.hosting.upstreams is not None:
         await exchange.hosting.upstreams.manifest(call)
 
-    def find() -> tuple[Entry, bytes] | None:
+    def find() -> tuple[ManifestEntry, bytes] | None:
         entry = _entry(repository, call)
         if entry is None:
             return None
@@ -119,7 +119,7 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
     return web.Response(status=202)
 
 
-def _entry(repository: Repository, call: Call) -> Entry | None:
+def _entry(repository: Repository, call: Call) -> ManifestEntry | None:
     assert call.kind is Kind.MANIFEST
     if call.digest is not None:
         return repository.manifest(call.digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
-from pybuild.cache.repositories.repositories import Entry
+from pybuild.cache.repositories.repositories import ManifestEntry
 from pybuild.image.manifest import Index, Manifest, is_foreign, parse_manifest
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
@@ -18,7 +18,9 @@ SizeOf = Callable[[Digest], int | None]
 """Tells the size of a blob, or of a manifest, that the repository has; None: it has not."""
 
 
-def read(data: bytes, content_type: str, expected: Digest | None) -> tuple[Manifest | Index, Entry]:
+def read(
+    data: bytes, content_type: str, expected: Digest | None
+) -> tuple[Manifest | Index, ManifestEntry]:
     """Understand a manifest that is pushed as *content_type*.
 
     Args:
@@ -42,7 +44,7 @@ def read(data: bytes, content_type: str, expected: Digest | None) -> tuple[Manif
         raise invalid(f"it is {document.media_type}, but was announced as {said}")
     descriptor = Descriptor(document.media_type, digest, len(data), dict(document.annotations))
     subject = document.subject.digest if document.subject else None
-    return document, Entry(
+    return document, ManifestEntry(
         descriptor=descriptor, artifact_type=artifact_type(document), subject=subject
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.repositories.collect import Keeping, unlink, unlink_at_once
-from pybuild.cache.repositories.repositories import Entry, is_name, is_tag
+from pybuild.cache.repositories.repositories import ManifestEntry, is_name, is_tag
 from pybuild.cache.space.mark import mark
 from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
@@ -71,7 +71,7 @@ def put(
     data = json.dumps(document).encode()
     digest = store.blobs.put(data)
     subject = document.get("subject")
-    entry = Entry(
+    entry = ManifestEntry(
         descriptor=Descriptor(kind, digest, len(data)),
         subject=Digest(subject["digest"]) if subject else None,
     )
@@ -104,7 +104,7 @@ def test_a_link_needs_its_blob(store: Store) -> None:
     with pytest.raises(BlobMissing):
         store.repositories["a"].link_blob(ABSENT)
     with pytest.raises(BlobMissing):
-        store.repositories["a"].put_manifest(Entry(descriptor=Descriptor("x", ABSENT, 1)))
+        store.repositories["a"].put_manifest(ManifestEntry(descriptor=Descriptor("x", ABSENT, 1)))
     assert store.repositories.linked() == set()
 
 

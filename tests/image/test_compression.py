@@ -15,7 +15,7 @@ import pytest
 from pybuild.image.layer.blobsink import BlobSink
 from pybuild.image.layer.compression import LayerSource
 from pybuild.image.layer.gzipblocks import GzipBlocks, gzip_level
-from pybuild.image.layer.pieces import PIECE, Cut
+from pybuild.image.layer.pieces import PIECE, Chunker
 from pybuild.image.layer.writeback import STRIDE, Writeback
 
 DATA = b"".join(hashlib.sha256(bytes([n % 251])).digest() * (n % 7) for n in range(40_000))
@@ -163,7 +163,7 @@ def test_a_stream_that_is_given_up_is_not_written_to_later(tmp_path: Path) -> No
 def test_files_are_read_into_the_stream(tmp_path: Path, before: int) -> None:
     (tmp_path / "file").write_bytes(DATA)
     out = io.BytesIO()
-    cut = Cut.into(out.write)
+    cut = Chunker.into(out.write)
     cut.write(DATA[:before])
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     try:

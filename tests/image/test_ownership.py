@@ -12,7 +12,7 @@ import pytest
 
 from pybuild.image.layer import overlayfs, ownership
 from pybuild.image.layer.layertar import write_layer
-from pybuild.image.layer.pieces import Cut
+from pybuild.image.layer.pieces import Chunker
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> No
     finally:
         os.close(fd)
     out = io.BytesIO()
-    write_layer(str(delta), Cut.into(out.write), userxattr=True)
+    write_layer(str(delta), Chunker.into(out.write), userxattr=True)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         found = {m.name: (m.type, m.uid, m.gid, m.devmajor, m.pax_headers) for m in tar}
     assert found["f"] == (b"0", 33, 44, 0, {})

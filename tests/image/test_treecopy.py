@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.image.layer.pieces import Cut
+from pybuild.image.layer.pieces import Chunker
 from pybuild.image.layer.treecopy import copy_tree, copy_tree_job, leaf_paths, trees_tar
 from pybuild.model.errors import UserError
 
@@ -87,7 +87,7 @@ def test_tar_of_a_tree_is_plain_and_repeats(tmp_path: Path) -> None:
     made: list[bytes] = []
     for _ in range(2):
         out = io.BytesIO()
-        trees_tar([("", str(tmp_path / "in"), 1500)], Cut.into(out.write))
+        trees_tar([("", str(tmp_path / "in"), 1500)], Chunker.into(out.write))
         made.append(out.getvalue())
     assert made[0] == made[1]
     with tarfile.open(fileobj=io.BytesIO(made[0])) as archive:
@@ -102,7 +102,7 @@ def test_tar_of_several_trees_has_a_directory_for_each(tmp_path: Path) -> None:
     plant(tmp_path / "two")
     out = io.BytesIO()
     roots = [("a_b", str(tmp_path / "one"), None), ("c_d_e", str(tmp_path / "two"), 1500)]
-    trees_tar(roots, Cut.into(out.write))
+    trees_tar(roots, Chunker.into(out.write))
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
         members = {member.name: member for member in archive.getmembers()}
     names = ["d", "d/e", "d/e/.wh.kept", "d/file", "fifo", "link", "z"]

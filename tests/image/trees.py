@@ -12,7 +12,7 @@ import pytest
 
 from pybuild.image.layer.apply import apply_layer
 from pybuild.image.layer.layertar import write_layer
-from pybuild.image.layer.pieces import Cut
+from pybuild.image.layer.pieces import Chunker
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners, devices, trusted.*")
 
@@ -65,7 +65,7 @@ def look(root: Path, *, xattrs: bool = True) -> dict[bytes, Entry]:
 def layer_of(root: Path, *, userxattr: bool = False, clamp_mtime: int | None = None) -> bytes:
     """Return the layer tar of *root*."""
     out = io.BytesIO()
-    write_layer(str(root), Cut.into(out.write), userxattr=userxattr, clamp_mtime=clamp_mtime)
+    write_layer(str(root), Chunker.into(out.write), userxattr=userxattr, clamp_mtime=clamp_mtime)
     return out.getvalue()
 
 

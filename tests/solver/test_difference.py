@@ -24,7 +24,7 @@ PARENT = Digest.of(b"parent")
 
 
 def parts(op: ExecOp, key: Digest = PARENT, base: Vertex | None = None) -> dict[str, Any]:
-    source = keys.Source(base or Vertex(RUN, meta=image().meta))
+    source = keys.NamedSource(base or Vertex(RUN, meta=image().meta))
     return dict(keys.named_inputs(keys.definition_part(op), [source], [keys.ByKey(key)]).parts)
 
 

@@ -280,7 +280,7 @@ def test_named_inputs_say_what_people_can_look_for() -> None:
     part = keys.content_part(made, keys.content_inputs(made))
     found = ContentDigest(Digest.of(b"x"), (("f", "100644 0:0 1 00"),))
     inputs: list[keys.KeyInput] = [keys.ByKey(Digest.of(b"base")), keys.ByContent((found,))]
-    named = keys.named_inputs(part, [keys.Source(source) for source in made.inputs], inputs)
+    named = keys.named_inputs(part, [keys.NamedSource(source) for source in made.inputs], inputs)
     base, files = named.parts["inputs"]
     assert (base["name"], base["key"]) == ("base", Digest.of(b"base"))
     assert base["identity"] == keys.source_identity(made.inputs[0].op)
