@@ -66,7 +66,7 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
     for target in request.cache_to:
         if target.dest:
             check_layout(target.dest)
-            os.makedirs(target.dest, exist_ok=True)
+            os.close(make_output(target.dest))
             caches.stores[f"local:{target.dest}"] = BlobStore(target.dest, writable=True)
             caches.layouts.append((target.dest, target.tag))
         entry = pb.CacheOptionsEntry(Type=target.type, Attrs=_attrs(target))

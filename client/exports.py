@@ -97,16 +97,20 @@ def _plan_layout(exports: Exports, output: Output, names: tuple[str, ...]) -> No
     if exports.store is not None:
         raise UsageError("a server can write only one output with tar=false")
     path = os.path.abspath(output.dest)
-    marker = os.path.join(path, "oci-layout")
-    os.makedirs(path, exist_ok=True)
-    if not os.path.exists(marker):
-        if os.listdir(path):
+    fd = make_output(path)
+    try:
+        names_there = os.listdir(fd)
+        if names_there and "oci-layout" not in names_there:
             raise UserError(
                 f"{output.dest} is not empty and not an OCI layout",
                 hints=("choose an empty directory",),
             )
-        with open(marker, "xb") as file:
-            file.write(LAYOUT)
+        if not names_there:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open("oci-layout", flags, 0o666, dir_fd=fd), "wb") as file:
+                file.write(LAYOUT)
+    finally:
+        os.close(fd)
     exports.layout, exports.names = path, names
     exports.store = BlobStore(path, writable=True)
 
