@@ -218,8 +218,11 @@ async def _write_bundle(
     directory: str,
     rootless: bool,
 ) -> None:
+    from pybuild.exporter.directories import make_output
     from pybuild.image.runtimespec import write_bundle
 
+    # Made and closed for its looks at who made the links on the way.
+    os.close(make_output(directory))
     rootfs = os.path.join(os.path.abspath(directory), "rootfs")
     os.makedirs(rootfs)
     lowers = await engine.layers().ensure(snapshot.deltas, lambda event: None)
@@ -233,4 +236,5 @@ async def _write_bundle(
         "mount_dir": engine.mount_dir(),
     }
     await engine.workers.call("pybuild.executor.files.apply:apply", args)
+    os.close(make_output(directory))
     write_bundle(directory, config, rootless=rootless or os.geteuid() != 0)

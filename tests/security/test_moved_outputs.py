@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +18,7 @@ from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.pb.content import COMMIT, WriteContentRequest
 from pybuild.client import content, filesend
 from pybuild.client.files import archive_opener
+from pybuild.commands import run
 from pybuild.exporter.atomicfile import whole_file
 from pybuild.exporter.check import check_directory
 from pybuild.exporter.directories import make_output, open_output
@@ -24,6 +27,7 @@ from pybuild.image.layer import confined, treecopy
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.snapshot import Snapshot
 from pybuild.remotecache.places.directorysweep import sweep
 from tests.harness import write
 from tests.security import planting
@@ -321,3 +325,15 @@ def test_what_a_layout_keeps_by_a_link_of_ones_own_is_written_there(tmp_path: Pa
     write_blob(tmp_path / "layout")
     take_blob(tmp_path / "layout")
     assert (tmp_path / "shared/sha256" / BLOB.digest.hex).read_bytes() == DATA
+
+
+@root
+def test_a_bundle_is_not_unpacked_through_a_link_that_came_after_the_look(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``config.json`` would take the place of another one."""
+    dest = machine.public / "bundle"
+    plant(dest, machine.root / "etc")
+    with pytest.raises(UsageError, match=f"is a link of uid {STRANGER}"):
+        asyncio.run(run._write_bundle(cast("Any", None), Snapshot(()), {}, str(dest), False))  # pyright: ignore[reportPrivateUsage]
+    assert machine.is_whole()
