@@ -57,6 +57,7 @@ DOCKERFILE = "dockerfile.v0"
 GATEWAY = "gateway.v0"
 NO_MISS = "pybuild.fail-on-miss"  # of our own clients: let nothing run
 _READY_S = 10.0
+_SOLVE_BYTES = 256 << 10  # that an answer takes, however short the question
 _BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
 
 
@@ -286,6 +287,9 @@ class Build:
             PybuildError: it cannot be done.
         """
         scope = self.scope
+        texts = sum(len(name) + len(value) for name, value in opts.items())
+        brought = [*inputs.values(), *([] if definition is None else [definition])]
+        self._tenant.hold(self.ref, _SOLVE_BYTES + texts + sum(one.ByteSize() for one in brought))
         rules = read_policies(policies, scope.policies)
         if not frontend:
             if definition is None or not len(definition.defs):

@@ -34,7 +34,7 @@ from pybuild.model.events import (
 from pybuild.model.span import Span
 
 _MAX_LOG_BYTES = 256 << 10
-# Of one step, or whoever runs `yes` fills the disk of all.
+# Of one step, or of a frontend's warnings, or whoever runs `yes` fills the disk of all.
 _MOST_LOG_BYTES = 32 << 20
 _READ_BYTES = 1 << 20
 _PROGRESS_EVERY_S = 0.1
@@ -134,6 +134,7 @@ class Teller:
         self._vertexes: dict[str, pb.Vertex] = {}
         self._transfers: dict[str, dict[str, pb.VertexStatus]] = {}  # under way, by vertex
         self._logged: dict[str, int] = {}
+        self._warned = 0
         self.completed = self.cached = self.warnings = 0
         self.failed = ""
 
@@ -193,6 +194,9 @@ class Teller:
     def warn_as_told(self, request: WarnRequest) -> None:
         """Pass on a warning of the client's own frontend."""
         self.warnings += 1
+        self._warned += request.ByteSize()
+        if self._warned > _MOST_LOG_BYTES:
+            return
         message = pb.VertexWarning(
             vertex=request.digest,
             level=request.level,

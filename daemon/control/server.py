@@ -99,16 +99,17 @@ class BuildServer:
         """
         if not request.Ref:
             raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
-        tenant.check(request.Ref)
-        try:
-            async with self.workplaces.lent(tenant.owner, imports=_imports(request)) as workplace:
-                try:
-                    return await self._solve(request, tenant, workplace, traceparent)
-                finally:
-                    if workplace.passes:
-                        await self.accounts.settled()
-        except PybuildError as error:
-            raise rpc_error(error) from error
+        with tenant.turn(request.Ref):
+            tenant.hold(request.Ref, request.ByteSize())
+            try:
+                async with self.workplaces.lent(tenant.owner, imports=_imports(request)) as place:
+                    try:
+                        return await self._solve(request, tenant, place, traceparent)
+                    finally:
+                        if place.passes:
+                            await self.accounts.settled()
+            except PybuildError as error:
+                raise rpc_error(error) from error
 
     async def _solve(
         self,

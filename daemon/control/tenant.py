@@ -6,6 +6,8 @@ Whoever holds a tenant finds nothing of another's by any id: it is not there to 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from pybuild.daemon.builds.producers import Producers
@@ -17,6 +19,9 @@ from pybuild.executor.zygote.hierarchies import PREFIX
 from pybuild.net.grpc.status import Code, RpcError
 
 _WAIT_S = 6.0
+MOST_BUILDS = 200
+MOST_HELD_BYTES = 256 << 20
+"""Of definitions and the like that the builds under way of one owner have brought, as they came."""
 
 
 class Running(Protocol):
@@ -50,16 +55,43 @@ class Tenant(Generic[B]):
         self.producers = Producers()
         self.reports: dict[str, str] = {}
         self._builds: dict[str, B] = {}
+        self._held: dict[str, int] = {}
         self._arrived = asyncio.Event()
 
-    def check(self, ref: str) -> None:
-        """Raise RpcError if there is a build *ref*."""
-        if ref in self._builds:
+    @contextmanager
+    def turn(self, ref: str) -> Generator[None]:
+        """Count as a build under way.
+
+        Raises:
+            RpcError: there is a build *ref*, or there are too many.
+        """
+        if ref in self._held:
             raise RpcError(Code.UNKNOWN, f"job ID {ref} exists")
+        if len(self._held) >= MOST_BUILDS:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"{MOST_BUILDS} builds are under way already")
+        self._held[ref] = 0
+        try:
+            yield
+        finally:
+            del self._held[ref]
+
+    def hold(self, ref: str, size: int) -> None:
+        """Count bytes that a client has sent and that are kept until its build ends.
+
+        Raises:
+            RpcError: its builds have sent too many.
+        """
+        if sum(self._held.values()) + size > MOST_HELD_BYTES:
+            most = f"{MOST_HELD_BYTES >> 20} MiB"
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"the definitions of builds under way take more than {most}",
+            )
+        if ref in self._held:
+            self._held[ref] += size
 
     def add(self, build: B) -> None:
         """A build begins; who waits for it hears of it."""
-        self.check(build.ref)
         self._builds[build.ref] = build
         self._tell_arrived()
 

@@ -15,12 +15,17 @@ from typing import Any
 import pytest
 
 from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb import gateway
+from pybuild.buildkit.pb import ops as llb
 from pybuild.client.filesync import file_sync
 from pybuild.client.session import ClientSession
+from pybuild.daemon.control.tenant import MOST_BUILDS
 from pybuild.net.grpc.calls import Call
-from pybuild.net.grpc.status import RpcError
+from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.status import Code, RpcError
+from tests.buildkit.llbs import Builder
 from tests.daemon.buildsites import CONTROL
-from tests.security.tenants import Stage, Tenant, stage
+from tests.security.tenants import BRIDGE, Stage, Tenant, stage
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 SEND = "/moby.filesync.v1.FileSend/DiffCopy"
@@ -38,8 +43,14 @@ def server() -> Generator[Stage]:
         yield found
 
 
-def under(server: Stage, burden: Callable[[Tenant], Coroutine[Any, Any, None]]) -> None:
-    """Let one client lay *burden* on the server; the other one builds meanwhile."""
+def under(
+    server: Stage, burden: Callable[[Tenant], Coroutine[Any, Any, None]], *, ends: bool = False
+) -> None:
+    """Let one client lay *burden* on the server; the other one builds meanwhile.
+
+    Args:
+        ends: the burden comes to an end, which is waited for.
+    """
 
     async def run() -> None:
         async with server.tenants() as (a, b):
@@ -49,6 +60,8 @@ def under(server: Stage, burden: Callable[[Tenant], Coroutine[Any, Any, None]]) 
                     await a_while(b)
                     got = await b.build("FROM base\nRUN echo made > /x\n", attrs={"no-cache": ""})
                     assert got.files.get("x") == "made\n", got.error
+                    if ends or task.done():
+                        await task
             finally:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -105,7 +118,7 @@ def test_patterns_that_backtrack_for_ever(server: Stage) -> None:
         with pytest.raises(RpcError, match="missing"):
             await a.channel.unary(CONTROL + "DiskUsage", bad, timeout=60)
 
-    under(server, burden)
+    under(server, burden, ends=True)
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker", "tar", "local"])
@@ -137,5 +150,79 @@ def test_secrets_that_nobody_tells(server: Stage, tmp_path: Path, line: str) -> 
 
     async def burden(a: Tenant) -> None:
         await all_at_once([one(a, number) for number in range(MANY)])
+
+    under(server, burden)
+
+
+async def answered(a: Tenant, ref: str, definition: llb.Definition) -> str:
+    """Have a parked build answer for *definition*; return what is said against that."""
+    request = gateway.SolveRequest(Definition=definition, allowResultReturn=True)
+    metadata = Metadata({"buildkit-controlapi-buildid": ref})
+    try:
+        await a.channel.unary(
+            BRIDGE + "Solve", request.SerializeToString(), metadata=metadata, timeout=60
+        )
+    except RpcError as error:
+        assert error.code is Code.RESOURCE_EXHAUSTED, error
+        return error.message
+    return ""
+
+
+def test_definitions_that_are_kept(server: Stage) -> None:
+    """What a client sends is kept as long as its build goes on, so there is a bound of it."""
+    builder = Builder()
+    source = builder.add(llb.Op(source=llb.SourceOp(identifier="local://x")))
+    definition = builder.end(source)
+    definition.Source.infos.add(filename="x", data=bytes(15 << 20))
+
+    async def burden(a: Tenant) -> None:
+        ref = os.urandom(8).hex()
+        request = pb.SolveRequest(Ref=ref).SerializeToString()
+        parked = asyncio.create_task(a.channel.unary(CONTROL + "Solve", request, timeout=300))
+        said = [await answered(a, ref, definition) for _ in range(20)]
+        assert said[0] == "" and "more than 256 MiB" in said[-1]
+        parked.cancel()
+        await asyncio.gather(parked, return_exceptions=True)
+        for _ in range(200):  # when it has ended there is room again
+            ref = os.urandom(8).hex()
+            request = pb.SolveRequest(Ref=ref).SerializeToString()
+            parked = asyncio.create_task(a.channel.unary(CONTROL + "Solve", request, timeout=300))
+            last = await answered(a, ref, definition)
+            parked.cancel()
+            await asyncio.gather(parked, return_exceptions=True)
+            if not last:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(last)
+
+    under(server, burden, ends=True)
+
+
+def test_builds_that_wait_for_ever(server: Stage) -> None:
+    async def burden(a: Tenant) -> None:
+        async def one() -> str:
+            request = pb.SolveRequest(Ref=os.urandom(8).hex()).SerializeToString()
+            try:
+                await a.channel.unary(CONTROL + "Solve", request, timeout=300)
+            except RpcError as error:
+                return error.message
+            return ""
+
+        tasks = [asyncio.create_task(one()) for _ in range(MOST_BUILDS + 20)]
+        done, waiting = await asyncio.wait(tasks, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            while len(done) < 20:
+                more, waiting = await asyncio.wait(
+                    waiting, timeout=30, return_when=asyncio.FIRST_COMPLETED
+                )
+                done |= more
+            assert {task.result() for task in done} == {
+                f"{MOST_BUILDS} builds are under way already"
+            }
+            await asyncio.Event().wait()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     under(server, burden)
