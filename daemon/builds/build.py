@@ -204,6 +204,13 @@ class Build:
             self.ready.set()  # who waits to work for it need not wait longer
             self._tenant.producers.forget(self.ref)
 
+    def release(self) -> None:
+        """Let go of what the client has sent, which no collector of garbage knows to be large."""
+        self.references.clear()
+        self.lowered.clear()
+        self.files.clear()
+        self.request = pb.SolveRequest()
+
     def _emit(self, event: Event) -> None:
         self.told.account.watch(event)
         self.trace.watch(event)

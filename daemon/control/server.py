@@ -158,6 +158,7 @@ class BuildServer:
             finally:  # who asks for its progress finds it here until it is in the history
                 tenant.remove(build)
                 build.journal.discard()
+                build.release()
 
     async def _remember(
         self, record: pb.BuildHistoryRecord, build: Build, history: History

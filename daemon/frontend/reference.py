@@ -48,6 +48,7 @@ class Reference:
         return await asyncio.shield(self._task)
 
     async def close(self) -> None:
+        self._write = None  # it has the client's definition, and we may be part of a circle
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

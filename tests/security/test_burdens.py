@@ -183,6 +183,7 @@ def test_definitions_that_are_kept(server: Stage) -> None:
         assert said[0] == "" and "more than 256 MiB" in said[-1]
         parked.cancel()
         await asyncio.gather(parked, return_exceptions=True)
+        last = ""
         for _ in range(200):  # when it has ended there is room again
             ref = os.urandom(8).hex()
             request = pb.SolveRequest(Ref=ref).SerializeToString()
