@@ -328,13 +328,14 @@ def on_terminal(pybuild: Pybuild, cwd: Path, *words: str | Path) -> str:
     return screen.decode(errors="surrogateescape").replace("\r\n", "\n")
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> tuple[Pybuild, Path]:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pybuild, Path]:
     """A store with an image whose every text is hostile, and the context that made it."""
-    pybuild = Pybuild(tmp_path / "store")
-    make_base(pybuild, tmp_path / "base", "base")
+    where = tmp_path_factory.mktemp("site")
+    pybuild = Pybuild(where / "store")
+    make_base(pybuild, where / "base", "base")
     text = f'FROM base\nLABEL seen="seen{EVIL}"\nENV A="{EVIL}"\nRUN echo "seen{EVIL}"\n'
-    context = write(tmp_path / "c", Dockerfile=text)
+    context = write(where / "c", Dockerfile=text)
     (context / f"seen{EVIL}").write_text("x")
     (context / "evil").write_text(f"FROM base\nRUN false seen{EVIL}\nSEEN{EVIL}\n")
     (context / "fails").write_text(f'FROM base\nRUN echo "seen{EVIL}"; false\n')
