@@ -55,7 +55,7 @@ class Store:
         contexts_dir: directories received from clients; made by who first keeps one.
         names_dir: holds what names of images mean to those who see the store so; see `view`.
         read_only: nothing here can be written, by us at least; only of stores opened to read.
-        lease: what this object itself wrote and nobody else leased, until `close`.
+        lease: of the things that this object wrote and nobody else leased, until `close`.
         budget: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
@@ -108,7 +108,7 @@ class Store:
         Args:
             to_read: for who only looks: a full disk, a read-only file system or a store of
                 somebody else, readable, will do.
-            disk: how to write; tests make it fail.
+            disk: writes files; tests make it fail.
             warn: called with a line about each fault that was mended; may be called from any thread.
             remover: deletes a directory tree that needs privileges of a worker; called from a
                 background thread; what it cannot delete is tried again by the next process.

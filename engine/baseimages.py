@@ -52,7 +52,7 @@ class ImageSourceResolver:
         is_guest: the store has what others brought: whoever asks shows each time that it may read.
 
     Attributes:
-        used: what was asked for and found, and whether the local store had it under that name; a
+        used: the images that were requested and found, and whether the local store had it under that name; a
             memo of the build holds while these answers would be the same.
         damaged: blobs of layout directories that turned out not to be what their names say.
         lenders: who copies a blob into the store from what is no directory here, by the name that

@@ -102,7 +102,7 @@ class Daemon:
     """The settings of the build server alone [DMN-1].
 
     Attributes:
-        addresses: where it listens.
+        addresses: those that it listens at.
         cert, key, ca: of its side of TLS; with *ca*, clients must have a certificate too.
         entitlements: those that clients may grant their builds.
         labels: of its worker.
@@ -131,7 +131,7 @@ class Settings:
         durable: a build is done when all of it is on the disk.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.
-        cache_max: what the store never takes more than, as written; empty: no ceiling.
+        cache_max: the ceiling of the store, as written; empty: none.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
         registry_server: the table as written; `pybuild.arguments.servesettings` knows its keys.
     """

@@ -54,7 +54,7 @@ class Difference:
         field: ``env.VERSION``, ``command``, ``file.mode``, ``mount.readonly``, ``base``, ``parent``…
         path: the file or mount that it is about.
         was, now: None where there is none; texts are cut at `MAX_TEXT`.
-        note: what else helps, such as the line of an ignore file.
+        note: a further help, such as the line of an ignore file.
     """
 
     field: str

@@ -41,7 +41,7 @@ class Miss:
         nearest: the name of the result that it is compared with.
         place: the cache that had it; empty for this store.
         differences: the first is the likeliest cause.
-        more: how many are not listed.
+        more: the number that is not listed.
     """
 
     reason: Reason

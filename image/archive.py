@@ -89,7 +89,7 @@ def write_layout_blob(
     """Write a blob into an OCI layout directory, unless it is there; one cut short is not.
 
     Args:
-        again: what is there is known to be damaged.
+        again: the blob that is there is known to be damaged.
 
     Raises:
         EnvironmentFault: it is missing or does not have its size or digest.

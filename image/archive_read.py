@@ -69,8 +69,8 @@ def read_archive(
     Args:
         source: a layout directory, or a tar, compressed or not.
         scratch: an empty directory on the store's file system; what is left there is rubbish.
-        blob_path: where adopted blobs lie.
-        max_bytes: how large the archive may be when uncompressed.
+        blob_path: gives the paths of adopted blobs.
+        max_bytes: the largest uncompressed size of the archive.
 
     Raises:
         UserError: *source* is none of the known formats.

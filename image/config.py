@@ -55,7 +55,7 @@ def assemble_config(
         config: without ``rootfs``; ``history`` holds the base's entries, unknown fields are kept;
             ``created`` only where it is not to be that of the newest entry.
         diff_ids: of all layers, base first.
-        new_history: what the build adds. Layers without an entry get one [CFG].
+        new_history: the entries that the build adds. Layers without an entry get one [CFG].
         base_layer_count: how many layers are the base's; None: all that *new_history* leaves.
         epoch: SOURCE_DATE_EPOCH: later times become this one; the base's entries keep theirs.
 

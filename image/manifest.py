@@ -184,7 +184,7 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest | Index:
     """Read a manifest or index.
 
     Args:
-        media_type: what the descriptor or the server said; the document's own word must agree.
+        media_type: as the descriptor or the server has it; the document's own must agree.
 
     Raises:
         EnvironmentFault: not one of the known kinds, schema 1, too large, or broken.

@@ -57,7 +57,7 @@ def runtime_config(
         args: in place of the image's ``Cmd``; its ``Entrypoint`` stays in front.
         rootless: for a runtime started by a plain user: a user namespace with one id, the host's
             network, no new device nodes and no limits.
-        host_uid, host_gid: what that id is outside.
+        host_uid, host_gid: the same id outside.
 
     Raises:
         UserError: there is nothing to run, or the image is no Linux image.

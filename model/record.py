@@ -12,9 +12,9 @@ class Record:
     """A stored result under its cache key.
 
     Attributes:
-        seconds: how long it took to make.
+        seconds: the time that it took to make.
         created: when it was made, seconds since the epoch.
-        name: what people call the vertex, such as ``[build 3/7] RUN make``.
+        name: the vertex's name in progress, such as ``[build 3/7] RUN make``.
     """
 
     key: Digest

@@ -65,7 +65,7 @@ class FakeRunner:
     """A `Runner` that makes up results: a new delta on the first input's, like a step would.
 
     Args:
-        files: what local trees hold: content by path; a test changes it between builds.
+        files: the files of local trees: content by path; a test changes it between builds.
         content: overrides what a selection's content is, by the name of the vertex that made the
             tree.
         pause: awaited in every run, after it has begun.

@@ -27,7 +27,7 @@ class Ledger:
     """Nodes and their wants.
 
     Attributes:
-        tickets: what is out, and for whom.
+        tickets: the open instructions, and the node of each.
         leaders: for each key that is being made, the node that makes it.
         by_key: the nodes that have each key.
     """

@@ -49,12 +49,12 @@ class Node:
     """A vertex being solved.
 
     Attributes:
-        content: what counts by content, per input index.
+        content: the selections that count by content, per input index.
         fresh: no stored result may be used: asked for, or because an input that counts by key
             is fresh, as a key cannot tell the new bytes from the old ones [KEY-13].
         alias: starts as NO where a definition key cannot say anything.
         key_inputs: inputs whose keys must be known before anything can be looked up.
-        wanters: who wants the result: ids of nodes, and names of jobs whose target this is.
+        wanters: those that need the result: ids of nodes, and names of jobs whose target this is.
         key_wanters: nodes that want the key.
         wants, wants_keys: the other side of these two.
         keys_missing, results_missing: counts over distinct inputs (of `key_inputs`, of all).

@@ -21,7 +21,7 @@ class Scribe:
     A write that fails is reported and forgotten: a cache fault does not fail a build.
 
     Args:
-        report: told of each failed write, on the event loop.
+        report: called with each failed write, on the event loop.
     """
 
     def __init__(self, report: Callable[[Exception], None]) -> None:

@@ -18,9 +18,9 @@ class Solved:
     """The result of one vertex.
 
     Attributes:
-        key: what it is stored under; None for what has no key, such as a local source.
+        key: its cache key; None for a vertex that has none, such as a local source.
         created: when it was made, seconds since the epoch; for a stored result long ago.
-        seconds: how long that took.
+        seconds: the duration of that run.
         cached: nothing ran for it in this build.
     """
 

@@ -62,8 +62,8 @@ class Content:
 
     Attributes:
         entries: its manifests.
-        children: what each of them names: (role, digest); absent where its bytes cannot be read.
-        tagged: what tags name.
+        children: the digests that each of them names: (role, digest); absent if its bytes cannot be read.
+        tagged: the manifests that tags name.
         used: when each of its blobs was pushed or asked for.
     """
 

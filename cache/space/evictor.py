@@ -28,7 +28,7 @@ class Evictor:
         last_results: how many bytes the last results of builds may take when all else is gone.
 
     Attributes:
-        found: what there was when it last looked, for messages.
+        found: the records at its last look, for messages.
     """
 
     def __init__(self, store: Store, last_results: int) -> None:

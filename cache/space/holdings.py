@@ -29,7 +29,7 @@ class Stated:
 
     Attributes:
         used: bytes of its own entries in ``tmp/``, when it last looked.
-        granted: what these may become before it asks again; at least *used*.
+        granted: the bytes that these may grow to before it asks again; at least *used*.
         mounts: bytes of the cache mounts that its steps write to, by name.
     """
 

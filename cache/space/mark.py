@@ -36,8 +36,8 @@ class Holder:
 
     Attributes:
         name: kind and key in `Records`; `IMAGE` and the digest.
-        deltas, blobs: what it names, and what patches among it change; there or not.
-        seconds: how long it takes to make again; 0 where nobody knows.
+        deltas, blobs: those that it names, and those that patches among them change; there or not.
+        seconds: the time that making it again takes; 0 if not known.
     """
 
     name: Name
@@ -56,7 +56,7 @@ class Mark:
 
     Attributes:
         state: equal states mean that no image and no record changed between two marks.
-        image_blobs: what images with names reach and what the registry links; never freed.
+        image_blobs: those that named images reach or the registry links; never freed.
         last_results: what images without names reach that are last results, and whose.
         by_delta, by_blob: the holders of each.
         leftover: housekeeping records whose subject is gone.

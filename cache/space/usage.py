@@ -44,7 +44,7 @@ class UsageRecord:
         mutable: it changes in place, as cache mounts do.
         parents: ids of the deltas directly below.
         records: the records that name it, and so must go before it.
-        seconds: how long making it took, all in all; 0 where nobody knows.
+        seconds: the time that making it took, all in all; 0 if not known.
     """
 
     kind: str

@@ -12,7 +12,7 @@ class Rule:
     """A build check.
 
     Attributes:
-        name: what ``# check=skip=…`` takes.
+        name: as in ``# check=skip=…``.
         description: why it exists, in one sentence.
         message: makes the text of a finding of the values at hand.
         experimental: runs only where ``# check=experimental=…`` asks for it.

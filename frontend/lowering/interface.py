@@ -31,16 +31,16 @@ class LowerOptions:
         platform_explicit: somebody asked for the target platform, so the config says so whatever
             the base image says [FROM-9].
         named_contexts: ``--build-context``: name (lower case) to its value as written.
-        context_trees: what stands for those of them that are defined already.
+        context_trees: the vertices of those of them that are defined already.
         no_cache: ignore stored results for every stage.
         no_cache_filter: the same for these stages (lower case).
         labels: ``--label``, applied after the last stage [LBL-1].
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
-        context: what stands for the build context where that is no directory of the client.
+        context: the vertex of the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
         hostname: of steps; the build arg for it wins [EV-12].
         policies: judge every source before it is asked for [POL-5].
-        epochs: what a word that was given for SOURCE_DATE_EPOCH stands for, in seconds; None where
+        epochs: the value of a word that was given for SOURCE_DATE_EPOCH, in seconds; None where
             it has no time (`pybuild.frontend.lowering.epoch`).
     """
 

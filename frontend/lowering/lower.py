@@ -46,7 +46,7 @@ def lower(
     """Return the definition of ``options.target``, or what must be resolved first.
 
     Args:
-        images: what earlier answers asked for, by request.
+        images: those that earlier answers requested, by request.
 
     Raises:
         UserError: with the lines that are wrong.

@@ -60,11 +60,11 @@ class Node:
     """A stage, or an image or context that a COPY or a mount names.
 
     Attributes:
-        base_name: what FROM or ``--from`` says, expanded.
-        at: where it says so.
+        base_name: the name in FROM or ``--from``, expanded.
+        at: the instruction that has it.
         index: its place in the file; -1 for what is not a stage.
         name: lower case; empty for an unnamed stage.
-        origin: what its tree starts as.
+        origin: the start of its tree.
         platform: of ``--platform``; None when that was not given.
         replaced: a named context stands for the stage; its own instructions do not count [NC-7].
         judged: policies have had their say about the origin.

@@ -38,7 +38,7 @@ class BuildScope:
         globals: the variables of FROM lines [EV-1].
         escape: of the directive.
         has_titles: whether steps get names for progress; without them lowering takes a quarter less.
-        spent: how much has been counted towards `MAX_TEXT`.
+        spent: the count towards `MAX_TEXT`.
     """
 
     options: LowerOptions
@@ -88,7 +88,7 @@ class StageState:
 
     Attributes:
         vertex: the tree so far.
-        env: what steps and expansion see: config ENV and ARGs [EXP-18].
+        env: the variables of steps and expansion: config ENV and ARGs [EXP-18].
         args: declared ARGs and their values, in order, repeats included; for RUN's history.
         declared: their names.
         has_cmd, has_entrypoint, has_healthcheck: where this stage set them, if it did; not

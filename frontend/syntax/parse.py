@@ -109,7 +109,7 @@ def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruct
 
     Args:
         text: as the image's config holds it, heredoc bodies included.
-        span: what errors point at: the FROM of that image.
+        span: the place that errors point at: the FROM of that image.
 
     Raises:
         UserError: it is malformed, no single instruction, or not allowed as a trigger [OB-1].

@@ -89,8 +89,8 @@ def copy_tree(
 
     Args:
         epoch: the modification time of everything that is written, in seconds [REP-2].
-        ledger: what is noted about the source's files.
-        replaces: what the source does not have is removed from *dest_dir* [OUT-17].
+        ledger: the notes about the source's files.
+        replaces: files that the source does not have are removed from *dest_dir* [OUT-17].
 
     Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
 

@@ -19,8 +19,8 @@ class ClientCall(Flow):
     """One outgoing call; messages are bytes.
 
     Attributes:
-        status: how it ended, None while it has not ended and when it ended well.
-        trailers: what came with the status.
+        status: the error at its end; None before that, and after success.
+        trailers: the metadata that came with the status.
     """
 
     def __init__(self, link: Link, stream_id: int) -> None:

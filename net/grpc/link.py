@@ -223,7 +223,7 @@ class Link:
 
     Attributes:
         flows: the calls by stream.
-        backlog: what messages take that are here and not read; connections may share one.
+        backlog: the bytes of messages that are here and not read; connections may share one.
         used_at: when a call began or ended, in the loop's time.
         failure: why the connection was closed.
     """

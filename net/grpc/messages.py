@@ -24,7 +24,7 @@ class Inbox:
 
     Attributes:
         size: bytes of the body that are here, also those of a message that is not complete.
-        encoding: what ``grpc-encoding`` says of messages with the flag.
+        encoding: the ``grpc-encoding`` of messages with the flag.
         ended: the peer has finished; what is in `messages` is still to be read.
     """
 

@@ -36,7 +36,7 @@ class Response:
     """An answer; its body is read at most once.
 
     Attributes:
-        url: where it came from.
+        url: the URL that it came from.
         body: of an error status, its first 64 KiB; else empty.
         left: the origin that was asked, where another one had a say in who answers. Where this
             answer leads is a stranger's choice, and not to be asked there with our name.

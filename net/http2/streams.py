@@ -15,16 +15,16 @@ class Stream:
     """One stream that is not closed on both sides.
 
     Attributes:
-        send_window: what the peer takes; negative after it made its initial window smaller.
-        receive_window: what the peer may still send.
+        send_window: the bytes that the peer takes; negative after it made its initial window smaller.
+        receive_window: the bytes that the peer may still send.
         owed: read by the application, not yet given back to the peer's window.
-        queue: what waits to be sent, *queued* bytes in all.
+        queue: the data that waits to be sent, *queued* bytes in all.
         block: the encoded trailers that follow the queue.
         ending: nothing follows what is queued.
         abandon: when all is sent, tell the peer that nothing more is expected of it.
         local_closed, remote_closed: END_STREAM was sent, was received.
         answered: the message's first header section has come.
-        body_left: what content-length says is still to come; None without that header.
+        body_left: the bytes of content-length that are still to come; None without that header.
     """
 
     __slots__ = (
