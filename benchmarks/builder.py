@@ -1,4 +1,4 @@
-"""What a builder is told, whichever it is."""
+"""The interface of a builder, for all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUT_S = 1800.0
 
 
 class Output(StrEnum):
-    """Where a result goes."""
+    """The destination of a result."""
 
     DEFAULT = "default"  # whatever the builder does when nothing is said
     NOTHING = "nothing"  # built, and left in the builder's cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, str]:
-    """Return what a reader must know to compare."""
+    """Return the facts of this machine that a reader needs to compare."""
     cpu = _field("/proc/cpuinfo", "model name") or platform.machine()
     memory = int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) >> 20
     return {

@@ -1,4 +1,4 @@
-"""Let builders take turns at workloads, and keep what came out."""
+"""Let builders take turns at workloads, and keep their figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.workload import Workload
 
 @dataclass(slots=True)
 class Figures:
-    """What one builder did with one workload.
+    """One builder's figures for one workload.
 
     Attributes:
         seconds: one for each round.

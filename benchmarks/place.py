@@ -1,4 +1,4 @@
-"""Where a benchmark's stores and contexts lie: a journaled ext4 of its own, or a given directory.
+"""The place of a benchmark's stores and contexts: a journaled ext4 of its own, or a given directory.
 
 File benchmarks depend on the file system: ext4 without a journal, which some cloud machines have as
 their root, is 4 to 18 times slower at making files after many were deleted.
@@ -65,7 +65,7 @@ def _mount(base: Path, size_gib: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete *path*, if it is there; what flushes behind the last build may still make files in it."""
+    """Delete *path*, if it is there; flushes behind the last build may still make files in it."""
     for _ in range(100):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
@@ -73,7 +73,7 @@ def remove(path: Path) -> None:
 
 
 def trim(path: Path) -> None:
-    """Give what was deleted back to the disk below, as far as that is possible."""
+    """Give deleted blocks back to the disk below, as far as that is possible."""
     _run("fstrim", str(path))
 
 
@@ -83,7 +83,7 @@ def settle(path: Path) -> None:
 
 
 def describe(path: Path) -> str:
-    """Return what kind of file system *path* is on."""
+    """Return the kind of file system that *path* is on."""
     best = ""
     kind = "unknown"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

@@ -15,7 +15,7 @@ Curve = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row: our seconds over a peer's, and what was aimed at."""
+    """One row: our seconds over a peer's, and the aim."""
 
     label: str
     ratio: float

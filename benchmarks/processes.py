@@ -1,4 +1,4 @@
-"""What processes and their descendants use: memory at its peak, and processor time."""
+"""The use of processes and their descendants: memory at its peak, and processor time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Sampler:
 
 
 def processor_seconds(daemons: Iterable[int]) -> float:
-    """Return what *daemons*, theirs and our own ended children have used so far, kernel included.
+    """Return the time that *daemons*, theirs and our own ended children have used, kernel included.
 
     Only differences mean something. What a daemon's descendant used counts while it runs and when
     its parent has waited for it.

@@ -39,7 +39,7 @@ def layer_ratio(row: Mapping[str, Figures]) -> float | None:
 
 
 def verdict(kind: type[Workload], row: Mapping[str, Figures]) -> str:
-    """Return what the row says of what was aimed at."""
+    """Return the row's verdict on its aim."""
     reached = ratio(row, "pybuild")
     layers = layer_ratio(row)
     if layers is not None and layers > _MOST_LAYER_BYTES:
@@ -71,7 +71,7 @@ def table(kinds: Mapping[str, type[Workload]], found: All, names: Sequence[str])
 
 
 def as_json(found: All) -> dict[str, dict[str, dict[str, object]]]:
-    """Return what `json` writes."""
+    """Return the figures for `json` to write."""
     return {
         workload: {
             name: {

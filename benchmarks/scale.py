@@ -38,7 +38,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one size cost: seconds and seconds of processor, and the most bytes of memory in any build.
+    """The cost of one size: seconds and seconds of processor, and the most memory of any build.
 
     A busy machine stretches the former; what grows with the work is the latter.
     """

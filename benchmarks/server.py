@@ -60,7 +60,7 @@ class Server:
 
 @dataclass
 class Seen:
-    """What a client was told: steps done and steps found in the cache, by digest."""
+    """A client's view of a build: steps done and steps found in the cache, by digest."""
 
     code: int | None = None
     names: dict[str, str] = field(default_factory=dict[str, str])

@@ -1,4 +1,4 @@
-"""What workloads share: a place, a registry on loopback, base images in it."""
+"""The parts that workloads share: a place, a registry on loopback, base images in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOOLS = ("sh", "cat", "chmod", "cp", "ls", "mkdir", "mv", "rm", "seq", "sleep",
 
 
 class Missing(Exception):
-    """The machine lacks what a workload needs."""
+    """The machine lacks something that a workload needs."""
 
 
 class Site:

@@ -1,4 +1,4 @@
-"""What a workload is: prepared once, then each builder does it in turn."""
+"""The interface of a workload: prepared once, then each builder does it in turn."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Workload:
         """Do what comes before each measured time; not measured."""
 
     def run(self, builder: Builder) -> None:
-        """What is measured."""
+        """Do the work that is measured."""
         raise NotImplementedError
 
     def layer_bytes(self, builder: Builder) -> int:

@@ -1,1 +1,1 @@
-"""The client's end of a session: what a build server calls back."""
+"""The client's end of a session: the services that a build server calls."""

@@ -23,12 +23,12 @@ def auth(credentials: Credentials) -> dict[str, Handler]:
     async def find(data: bytes, call: Call) -> bytes:
         del call
         host = CredentialsRequest.FromString(data).Host
-        found = await credentials.find(_name(host))
-        if found is None:
+        credential = await credentials.find(_name(host))
+        if credential is None:
             return CredentialsResponse().SerializeToString()
-        if found.identity_token:
-            return CredentialsResponse(Secret=found.identity_token).SerializeToString()
-        answer = CredentialsResponse(Username=found.username, Secret=found.password)
+        if credential.identity_token:
+            return CredentialsResponse(Secret=credential.identity_token).SerializeToString()
+        answer = CredentialsResponse(Username=credential.username, Secret=credential.password)
         return answer.SerializeToString()
 
     async def fetch(data: bytes, call: Call) -> bytes:
@@ -36,13 +36,13 @@ def auth(credentials: Credentials) -> dict[str, Handler]:
         request = FetchTokenRequest.FromString(data)
         if not isinstance(credentials, TokenSource):
             raise RpcError(Code.UNIMPLEMENTED, "tokens are not fetched here")
-        found = await credentials.fetch_token(
+        credential = await credentials.fetch_token(
             _name(request.Host), request.Realm, request.Service, list(request.Scopes)
         )
-        if found is None:
+        if credential is None:
             raise RpcError(Code.NOT_FOUND, f"no token for {request.Host}")
         answer = FetchTokenResponse(
-            Token=found.token, ExpiresIn=found.expires_in, IssuedAt=found.issued_at
+            Token=credential.token, ExpiresIn=credential.expires_in, IssuedAt=credential.issued_at
         )
         return answer.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""One build by a server: asks for it, serves what it needs, shows how it goes, takes what it made."""
+"""One build by a server: requests it, serves its calls, shows its progress, takes its outputs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def build(
     """Let the server behind *channel* do *request*; a cancelled task cancels it there.
 
     Args:
-        ref: what the server shall know the build by; any name of its own by default.
+        ref: the build's id at the server; a fresh one by default.
 
     Raises:
         PybuildError: as a build in this process.
@@ -93,7 +93,7 @@ async def build(
 
 
 def _trace(environ: Mapping[str, str]) -> Metadata:
-    """Say what trace the build is part of, where CI has told us in ``TRACEPARENT``."""
+    """Return the trace that the build is part of, where CI has set ``TRACEPARENT``."""
     metadata = Metadata()
     parent = environ.get("TRACEPARENT", "")
     if _PARENT.fullmatch(parent):
@@ -134,7 +134,7 @@ async def following(
     try:
         yield
     except asyncio.CancelledError:
-        patience_s = _LAST_WORDS_S  # what a cancelled build has to say may be lost
+        patience_s = _LAST_WORDS_S  # the last words of a cancelled build may be lost
         raise
     finally:
         try:
@@ -160,7 +160,7 @@ class _Follower:
         self.heard = 0
 
     async def follow(self) -> None:
-        """Emit events until the server has told all; what it cannot tell is no error."""
+        """Emit events until the server has sent all; a broken stream is no error."""
         try:
             async with self._channel.stream(SERVICE + "Status") as call:
                 await call.send(self._request)
@@ -173,10 +173,10 @@ class _Follower:
                     for event in self._reader.feed(pb.StatusResponse.FromString(message)):
                         self._emit(event)
         except (RpcError, DecodeError):
-            pass  # the build itself tells what went wrong
+            pass  # the build itself reports the error
 
     async def _next(self, call: ClientCall) -> bytes | None:
-        """Return the next message; what the reader holds back is shown if none comes soon."""
+        """Return the next message; if none comes soon, emit the events that the reader holds back."""
         if not self._reader.holds:
             return await call.receive()
         receiving = asyncio.ensure_future(call.receive())

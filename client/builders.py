@@ -19,7 +19,7 @@ LOCAL = "local"
 
 
 class Builder:
-    """A build server: where it is, and what TLS needs. Paths are absolute, empty where not given.
+    """A build server: its address, and the files of TLS. Paths are absolute, empty if not given.
 
     *name* is empty for an address that was given as such.
     """
@@ -45,7 +45,7 @@ class Builder:
 
     @property
     def shown(self) -> str:
-        """What messages call it."""
+        """The builder's name in messages."""
         return f"{self.name} ({self.address})" if self.name else self.address
 
     @property
@@ -140,7 +140,7 @@ class Builders:
 
 
 def records_file() -> str:
-    """Where the records of this user are."""
+    """The path of this user's records."""
     base = os.environ.get("XDG_CONFIG_HOME")
     home = os.environ.get("HOME") or os.path.expanduser("~")
     return os.path.join(base or os.path.join(home, ".config"), "pybuild", "builders.json")

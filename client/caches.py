@@ -1,4 +1,4 @@
-"""What a build server is told of caches, and the directories of ours that it uses for them [7.4]."""
+"""The caches of a build by a server, and the directories of ours that it uses for them [7.4]."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Caches:
 
     @property
     def attrs(self) -> dict[str, str]:
-        """What the frontend is told: servers import what it asks for."""
+        """The frontend's attributes: servers import the caches that it asks for."""
         if not len(self.options.Imports):
             return {}
         entries = [{"Type": one.Type, "Attrs": dict(one.Attrs)} for one in self.options.Imports]
@@ -46,7 +46,7 @@ class Caches:
 
 
 def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
-    """Look what there is to import, and make room for what is exported.
+    """Find the caches to import, and make room for the exported ones.
 
     Raises:
         UserError: a directory to write to that is no layout.
@@ -56,11 +56,11 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
         attrs = _attrs(source)
         if source.src:
             try:
-                found = LayoutDirectory(source.src).find(source.tag, source.digest)
+                manifest = LayoutDirectory(source.src).find(source.tag, source.digest)
             except PybuildError as error:
                 _warn(source, error, emit)
                 continue
-            attrs = {"src": source.src, "digest": str(found.digest)}
+            attrs = {"src": source.src, "digest": str(manifest.digest)}
             caches.stores[f"local:{source.src}"] = BlobStore(source.src)
         caches.options.Imports.append(pb.CacheOptionsEntry(Type=source.type, Attrs=attrs))
     for target in request.cache_to:
@@ -75,7 +75,7 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
 
 
 def _attrs(place: CacheFrom | CacheTo) -> dict[str, str]:
-    """What a server is told of a place; it has no credentials of ours."""
+    """The attributes of a cache for a server, which has no credentials of ours."""
     return with_credentials(place.attrs, os.environ) if place.s3 else dict(place.attrs)
 
 

@@ -36,7 +36,7 @@ async def connected(builder: Builder) -> AsyncGenerator[Channel]:
 
 
 def _missing(builder: Builder) -> str:
-    """Return what a server that closes the connection at once may have missed."""
+    """Return the likely want of a server that closes the connection at once."""
     if builder.address.startswith("unix://") or builder.cert:
         return ""
     if builder.uses_tls:

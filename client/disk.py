@@ -1,4 +1,4 @@
-"""What a server holds and is: disk usage, pruning, versions."""
+"""The content and the kind of a server: disk usage, pruning, versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a server says of itself; *platforms* are what it builds for, its own first."""
+    """A server's description of itself; *platforms* are those it builds for, its own first."""
 
     package: str
     version: str
@@ -29,7 +29,7 @@ class About:
 
 
 async def about(builder: Builder) -> About:
-    """Ask a server what it is.
+    """Ask a server for its version, platforms and labels.
 
     Raises:
         EnvironmentFault: it cannot be reached.
@@ -61,7 +61,7 @@ async def about(builder: Builder) -> About:
 
 
 async def usage(builder: Builder, filters: Sequence[str]) -> list[UsageRecord]:
-    """Return what takes space on a server.
+    """Return the things that take space on a server.
 
     Raises:
         PybuildError: a filter that it does not know, or it cannot be reached.
@@ -80,7 +80,7 @@ async def prune(
     policy: Policy,
     tell: Callable[[UsageRecord], None],
 ) -> int:
-    """Let a server free what nothing needs; return how many bytes that were.
+    """Let a server free unneeded things; return the number of bytes.
 
     Raises:
         PybuildError: as `usage`.

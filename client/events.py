@@ -41,7 +41,7 @@ class StatusReader:
         warnings: all so far.
 
     Args:
-        filenames: what people call the files that the server knows by other names.
+        filenames: people's names of files, by the server's names.
     """
 
     def __init__(self, filenames: dict[str, str] | None = None) -> None:
@@ -57,7 +57,7 @@ class StatusReader:
         self.warnings: list[BuildWarning] = []
 
     def server_time(self, text: str, now: float) -> None:
-        """Take what the server's clock says, so that its times become ours; nothing if garbled."""
+        """Take the time of the server's clock, so that its times become ours; nothing if garbled."""
         try:
             # Python 3.11 reads at most microseconds.
             theirs = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
@@ -67,7 +67,7 @@ class StatusReader:
             self._offset_s = now - theirs
 
     def feed(self, message: pb.StatusResponse) -> Iterator[Event]:
-        """Yield what *message* has that is new."""
+        """Yield the new events in *message*."""
         for vertex in message.vertexes:
             yield from self._vertex(vertex)
         for status in message.statuses:
@@ -80,9 +80,9 @@ class StatusReader:
             time = self._time(seconds_of(log.timestamp))
             yield VertexLog(vertex=digest, time=time, stream=stream, data=log.msg)
         for warning in message.warnings:
-            found = self._warning(warning)
-            self.warnings.append(found)
-            yield found
+            own = self._warning(warning)
+            self.warnings.append(own)
+            yield own
 
     @property
     def holds(self) -> bool:
@@ -90,7 +90,7 @@ class StatusReader:
         return bool(self._held)
 
     def release(self) -> list[Event]:
-        """Return what was held back, because nothing more came."""
+        """Return the events that were held back, because nothing more came."""
         held, self._held = self._held, []
         return held
 
@@ -100,7 +100,7 @@ class StatusReader:
         return data.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
 
     def steps(self) -> tuple[tuple[str, str], ...]:
-        """Return each step that ended well, by name, with what became of it."""
+        """Return each step that ended well, by name, with its outcome."""
         return tuple(
             (self._names[digest], word)
             for digest, word in self._ended.items()
@@ -138,7 +138,7 @@ class StatusReader:
         return "DONE", VertexCompleted(vertex=digest, time=time)
 
     def _others(self, digest: Digest) -> list[Event]:
-        """Return what was held back of another step than the one that is heard of now."""
+        """Return the events held back of another step than *digest*."""
         return self.release() if self._held_for != digest else []
 
     def _status(self, status: pb.VertexStatus) -> Iterator[Event]:
@@ -191,7 +191,7 @@ def spans_of(filename: str, ranges: Iterable[Range]) -> tuple[Span, ...]:
 
 
 def _digest(text: str) -> Digest:
-    """Return what a server calls a step as a digest, whatever it is."""
+    """Return a server's name of a step as a digest, whatever its form."""
     try:
         return Digest.parse(text)
     except ValueError:

@@ -23,13 +23,13 @@ async def reports(
     Raises:
         UserError: the server does not keep any.
     """
-    asked = {"all": True} if everything else {} if ref is None else {"ref": ref}
-    found: list[BuildReport] = []
+    options = {"all": True} if everything else {} if ref is None else {"ref": ref}
+    reports: list[BuildReport] = []
     try:
-        async with aclosing(_messages(channel, json.dumps(asked).encode())) as messages:
+        async with aclosing(_messages(channel, json.dumps(options).encode())) as messages:
             async for message in messages:
                 try:
-                    found.append(from_json(parse(message)))
+                    reports.append(from_json(parse(message)))
                 except ValueError:
                     continue  # a newer pybuild's
     except RpcError as error:
@@ -39,12 +39,12 @@ async def reports(
                 hints=("servers that pybuild daemon runs do",),
             ) from error
         raise failure(error) from error
-    return found
+    return reports
 
 
-async def _messages(channel: Channel, asked: bytes) -> AsyncGenerator[bytes]:
+async def _messages(channel: Channel, options: bytes) -> AsyncGenerator[bytes]:
     async with channel.stream(EXPLAIN_REPORTS) as call:
-        await call.send(asked)
+        await call.send(options)
         await call.half_close()
         while (message := await call.receive()) is not None:
             yield message

@@ -1,4 +1,4 @@
-"""What becomes of the result: exporters for the server, and what takes their output here [OUT, 7.3]."""
+"""Outputs of a build by a server: its exporters, and the takers of their output here [OUT, 7.3]."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Exports:
 
     Attributes:
         exporters: for the server, in the order of the outputs that need one.
-        targets: what takes their output, by number.
+        targets: the takers of their output, by number.
         layout: the OCI layout directory that one of them writes, with the image's names.
-        store: where the blobs of that layout go.
-        faults: what went wrong here while outputs were taken.
+        store: of the blobs of that layout.
+        faults: errors of this machine while outputs were taken.
     """
 
     exporters: list[pb.Exporter] = field(default_factory=list[pb.Exporter])
@@ -53,7 +53,7 @@ class Exports:
 
 
 def plan(request: BuildRequest) -> Exports:
-    """Check every output of *request*; with none asked for, the server keeps the image.
+    """Check every output of *request*; without any, the server keeps the image.
 
     Raises:
         UsageError: one that cannot be written. UserError: a directory that is no layout.
@@ -183,7 +183,7 @@ def _json(text: str) -> Any:
 
 
 def metadata_of(response: Mapping[str, str], image_id: Digest | None) -> dict[str, Any]:
-    """Return what ``--metadata-file`` says; values that are JSON become that [BLD-30]."""
+    """Return the entries of ``--metadata-file``; values that are JSON become that [BLD-30]."""
     metadata: dict[str, Any] = {}
     for key, value in sorted(response.items()):
         metadata[key] = value

@@ -1,4 +1,4 @@
-"""Makes errors of ours of what a server says went wrong."""
+"""Makes errors of ours of a server's."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def failure(
     """Return the error that a build in this process would have raised.
 
     Args:
-        reader: knows what the step that failed wrote last.
-        filenames: what people call the files that the server knows by other names.
+        reader: has the last output of the step that failed.
+        filenames: people's names of files, by the server's names.
     """
     status = parse_status(error.details) if error.details else None
     if status is None and error.code is Code.UNAVAILABLE:
         return EnvironmentFault(f"lost the build server: {error.message}")
     if status is None or not status.code:
         status = Status(code=error.code, message=error.message)
-    found = error_of(status)
+    failed = error_of(status)
     names = filenames or {}
-    found.spans = tuple(replace(s, file=names.get(s.file, s.file)) for s in found.spans)
-    found.sources = {names.get(name, name): lines for name, lines in found.sources.items()}
-    if reader is not None and isinstance(found, StepError):
-        told = [d.digest for d in details_of(status) if isinstance(d, VertexDetail)]
-        vertex = told[0] if told else reader.failed
+    failed.spans = tuple(replace(s, file=names.get(s.file, s.file)) for s in failed.spans)
+    failed.sources = {names.get(name, name): lines for name, lines in failed.sources.items()}
+    if reader is not None and isinstance(failed, StepError):
+        vertices = [d.digest for d in details_of(status) if isinstance(d, VertexDetail)]
+        vertex = vertices[0] if vertices else reader.failed
         if vertex:
-            found.log_tail = tuple(reader.tail(vertex))
-    return found
+            failed.log_tail = tuple(reader.tail(vertex))
+    return failed

@@ -1,4 +1,4 @@
-"""Where archives go that a server sends: a file that appears whole or not at all, or standard output."""
+"""Sinks of a server's archives: a file that appears whole or not at all, or standard output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STDOUT = 1
 
 
 def archive_opener(dest: str) -> Callable[[Mapping[str, str]], Sink]:
-    """Return what opens *dest*, a path or ``-``, once the server has something to send.
+    """Return a function that opens *dest*, a path or ``-``, once the server has something to send.
 
     Raises:
         UsageError: it can be no file, or standard output is a terminal.
@@ -72,7 +72,7 @@ class _StandardOutput:
         """It stays open."""
 
     def abort(self) -> None:
-        """What was written was written."""
+        """Nothing: bytes that were written stay written."""
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Takes what a build made: a tree into a directory, an archive into a file."""
+"""Takes a build's output: a tree into a directory, an archive into a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH = 4 << 20
 
 
 class Output(Protocol):
-    """Where an archive goes; blocking."""
+    """The destination of an archive; blocking."""
 
     def write(self, data: bytes, /) -> object: ...
 
@@ -51,13 +51,13 @@ class ToDirectory:
 
 @dataclass(frozen=True, slots=True)
 class ToStream:
-    """An archive goes where *open* says, which is told facts of the result; None: skip it."""
+    """An archive goes into the output that *open* returns for facts of the result; None: skip it."""
 
     open: Callable[[Mapping[str, str]], Output | None]
 
 
 class _Fault(Exception):
-    """Something of this machine, as a build in this process would say it."""
+    """An error of this machine, as a build in this process would raise it."""
 
     def __init__(self, what: str, error: OSError | PybuildError) -> None:
         super().__init__(what)
@@ -74,7 +74,7 @@ def file_send(
     """Take the outputs of a build's exporters, by their numbers.
 
     Args:
-        faults: gets what goes wrong here; the server can only tell that something did.
+        faults: gets the errors of this machine; the server only sees that there was one.
     """
 
     async def handle(call: Call) -> None:
@@ -91,8 +91,8 @@ def file_send(
         if target is None:
             raise RpcError(Code.NOT_FOUND, f"nothing is wanted of exporter {number!r}")
         if isinstance(target, ToDirectory):
-            said = call.metadata.get("buildkit-exporter-multi-platform") == "1"
-            await _tree(call, target.path, replaces=said and target.replaces)
+            several = call.metadata.get("buildkit-exporter-multi-platform") == "1"
+            await _tree(call, target.path, replaces=several and target.replaces)
         else:
             await _stream(call, target, _facts(call.metadata))
 

@@ -1,4 +1,4 @@
-"""What a build starts from, as far as it is on this machine: directories, files, standard input [CTX]."""
+"""A build's inputs on this machine: directories, files, standard input [CTX]."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _UPLOAD = "http://buildkit-session/"
 
 @dataclass(slots=True)
 class Offered:
-    """What the server may have of this machine.
+    """The parts of this machine that the server may have.
 
     Attributes:
-        attrs: how the frontend is told of it.
-        directories: by the names that the frontend asks for.
+        attrs: the frontend's attributes for them.
+        directories: by the frontend's names for them.
         uploads: by id.
         stores: OCI layouts, as the content service calls them.
-        filenames: what people call the files that the server knows by other names.
+        filenames: people's names of files, by the server's names.
         download: a Dockerfile to be fetched into the directory "dockerfile" first; its URL.
         shared_key: equal for equal directories.
     """
@@ -50,7 +50,7 @@ class Offered:
 
 
 def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> Offered:
-    """Look at what *request* names; may wait for standard input.
+    """Look at the inputs of *request*; may wait for standard input.
 
     Args:
         scratch: an empty directory of ours, for files that must have a place.
@@ -102,7 +102,7 @@ def _standard_input(
 def _dockerfile(
     offered: Offered, request: BuildRequest, stdin: StandardInput, scratch: str
 ) -> None:
-    """Say where the Dockerfile is: in the context, beside it, or in a directory of its own."""
+    """Note the Dockerfile's place: in the context, beside it, or in a directory of its own."""
     given, is_local = request.dockerfile, "context" in offered.directories
     if request.dockerfile_text is not None:
         _place(offered, request.dockerfile_text, scratch)
@@ -182,15 +182,15 @@ def _layout(offered: Offered, text: str) -> str:
     """Offer an OCI layout; its tags are looked up here, where its index is."""
     path, tag, digest = parse_layout(text)
     layout = LayoutDirectory(path)
-    found = layout.find(tag, digest)
-    if found.size > MAX_MANIFEST_BYTES:
-        raise EnvironmentFault(f"{path}: {found.digest} is too large for a manifest")
+    manifest = layout.find(tag, digest)
+    if manifest.size > MAX_MANIFEST_BYTES:
+        raise EnvironmentFault(f"{path}: {manifest.digest} is too large for a manifest")
     name = f"layout{len(offered.stores)}"
     offered.stores[f"oci:{name}"] = BlobStore(layout.path)
-    return f"oci-layout://{name}@{found.digest}"
+    return f"oci-layout://{name}@{manifest.digest}"
 
 
 def _shared_key(path: str) -> str:
-    """Return a name for a directory of this user on this machine that tells nobody what it is."""
+    """Return a name for a directory of this user on this machine that does not show its path."""
     seed = f"{socket.gethostname()}\0{os.getuid()}\0{path}"
     return hashlib.sha256(seed.encode("utf-8", "surrogateescape")).hexdigest()

@@ -14,7 +14,7 @@ _MOST = 500 << 10
 
 
 def secrets(known: Mapping[str, Callable[[], bytes]]) -> dict[str, Handler]:
-    """Answer for *known*, by id; each is read in a thread when it is wanted."""
+    """Answer for *known*, by id; each is read in a thread when it is asked for."""
 
     async def get(data: bytes, call: Call) -> bytes:
         del call

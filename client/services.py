@@ -1,4 +1,4 @@
-"""All that a build server may call back during one build, put together from what a request names."""
+"""All services that a build server may call during one build, made from its request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def services(
     exports: Exports | None = None,
     caches: Mapping[str, BlobStore] | None = None,
 ) -> AsyncGenerator[tuple[Offered, ClientSession]]:
-    """Give what a build starts from, and the session that serves it; both for the context.
+    """Give the inputs of a build, and the session that serves them; both for the context.
 
     Raises:
         UserError: there is no such context, Dockerfile or agent.

@@ -1,4 +1,4 @@
-"""Offers services to a build server: opens a session, and serves what the server calls in it."""
+"""Offers services to a build server: opens a session, and serves the server's calls in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClientSession:
     """One session; of any number of builds.
 
     Args:
-        handlers: what the server may call, by ``/package.Service/Method``.
+        handlers: of the server's calls, by ``/package.Service/Method``.
         shared_key: equal keys promise equal directories; empty promises nothing.
     """
 
@@ -42,7 +42,7 @@ class ClientSession:
         self._shared_key = shared_key
 
     def metadata(self) -> Metadata:
-        """What the server is told."""
+        """The headers that open the session."""
         metadata = Metadata({_PREFIX + "uuid": self.id, _PREFIX + "sharedkey": self._shared_key})
         for method in sorted(self._handlers):
             metadata.add(_PREFIX + "grpc-method", method)

@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 
 
 def ssh(sockets: Mapping[str, str]) -> dict[str, Handler]:
-    """Forward to *sockets*, by id; what they let through is their matter."""
+    """Forward to *sockets*, by id; their filters are not our matter."""
 
     async def check(data: bytes, call: Call) -> bytes:
         del call

@@ -1,4 +1,4 @@
-"""Lends what this program reads from its standard input to a build server."""
+"""Lends this program's standard input to a build server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Input(Protocol):
 
 
 def upload(known: Mapping[str, Callable[[], Input]]) -> dict[str, Handler]:
-    """Send what is behind each name, which follows ``http://buildkit-session/``."""
+    """Send the input of each name, which follows ``http://buildkit-session/``."""
 
     async def pull(call: Call) -> None:
         name = (call.metadata.get("urlpath") or "").removeprefix("/")

@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, turns what went wrong into an exit code.
+"""The command line: finds the command, runs it, turns errors into an exit code.
 
 Nothing heavy is imported here: ``pybuild --version`` and a fully cached build pay for every line.
 """
@@ -21,13 +21,13 @@ _PREFIXES = frozenset(("--root", "--config", "--host")) | {
 }
 
 
-_REMOTE_CHECK = "pybuild.commands.remotecheck:main"
+_REMOTE_CHECK = "pybuild.commands.servercheck:main"
 # What a build server does where one is to be used; these take it as their second argument.
 _REMOTELY = {
-    "pybuild.commands.build:main": "pybuild.commands.remote:build",
-    "pybuild.commands.disk:du": "pybuild.commands.remotedisk:du",
-    "pybuild.commands.disk:prune": "pybuild.commands.remotedisk:prune",
-    "pybuild.commands.explain:main": "pybuild.commands.remoteexplain:main",
+    "pybuild.commands.build:main": "pybuild.commands.serverbuild:build",
+    "pybuild.commands.disk:du": "pybuild.commands.serverdisk:du",
+    "pybuild.commands.disk:prune": "pybuild.commands.serverdisk:prune",
+    "pybuild.commands.explain:main": "pybuild.commands.serverexplain:main",
 }
 
 
@@ -168,7 +168,7 @@ def _run(command: Command, parsed: Parsed) -> int:
 
 
 def _build(target: str, parsed: Parsed) -> int:
-    """Build, by workers that get ready while we import what a build needs."""
+    """Build, by workers that get ready while we import a build's modules."""
     from pybuild.executor.workers.launch import Ahead
 
     ahead = Ahead()
@@ -198,7 +198,7 @@ def _call(target: str, *args: object) -> int:
 
 
 def _past_global_options(words: list[str]) -> int:
-    """Where the command stands: ``pybuild --root DIR images`` is ``pybuild images --root DIR``."""
+    """The index of the command: ``pybuild --root DIR images`` is ``pybuild images --root DIR``."""
     at = 0
     while at < len(words):
         name, equals, _ = words[at].partition("=")

@@ -60,7 +60,7 @@ def _pass_on(source: int, target: int) -> None:
 
 
 def _drain(master: int) -> None:
-    """Show what the step wrote last and we had no turn to read."""
+    """Show the step's last output, which we had no turn to read."""
     os.set_blocking(master, False)
     with suppress(OSError):
         while data := os.read(master, _CHUNK):

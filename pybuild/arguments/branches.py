@@ -1,4 +1,4 @@
-"""Which branch is being built, and which it comes from: what a cache is called by [CCH].
+"""The branch that is built, and the one that it comes from, as names of caches [CCH].
 
 The variables of CI services count first: there a checkout has no branch, and a merge request two.
 Otherwise git's own files are read; git itself is not run.
@@ -59,7 +59,7 @@ _DEFAULTS = ("CI_DEFAULT_BRANCH", "BUILDKITE_PIPELINE_DEFAULT_BRANCH", "DRONE_RE
 
 
 def cache_tags(folder: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what a cache of *folder* is called: to write the first, to read all in this order.
+    """Return the names of a cache of *folder*: to write the first, to read all in this order.
 
     A merge request has a name of its own, whatever its branch is called: it may come from a
     stranger, and a cache that others build on is not his to write. Then come the branch, the

@@ -1,4 +1,4 @@
-"""What the options of ``pybuild build`` ask for, and the files that they want written.
+"""The options of ``pybuild build`` as a request, and the files that they have written.
 
 Wherever the build is done; so nothing of the engine is imported here.
 """
@@ -115,7 +115,7 @@ class _Caches(TypedDict, total=False):
 
 
 def _caches(parsed: Parsed) -> _Caches:
-    """Read where the cache goes to and comes from; what ``--cache`` names is asked last [CCH]."""
+    """Read the targets and sources of the cache; that of ``--cache`` comes last [CCH]."""
     if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
         return {}
     from pybuild.arguments.branches import cache_tags
@@ -145,7 +145,7 @@ def _has_git_modes(parsed: Parsed) -> bool:
 
 
 def _attestations(parsed: Parsed) -> AttestOptions | None:
-    """Read what is to be said of the result, which is seldom asked for [BLD-18]."""
+    """Read the options of attestations, which few builds have [BLD-18]."""
     if not any(name in parsed.values for name in ("attest", "provenance", "sbom")):
         return None
     from pybuild.exporter.attest.options import from_flags

@@ -26,7 +26,7 @@ _MOST_BYTES = 4 << 20
 
 
 def read_policy_file(path: str) -> Policies:
-    """Return what the file demands.
+    """Return the policies of a file.
 
     Raises:
         UsageError: it cannot be read, or is no policy; with the rule that is wrong.
@@ -64,7 +64,7 @@ def parse_policy(data: bytes) -> Policy:
 
 
 class _Fields:
-    """An object's fields, each taken once; what nobody takes is a mistake that would be missed."""
+    """An object's fields, each taken once; one that nobody takes is a mistake."""
 
     def __init__(self, value: object, what: str) -> None:
         found = as_object(value)

@@ -1,4 +1,4 @@
-"""What ``[registry-server]`` of the configuration and the flags of ``registry serve`` say together.
+"""``[registry-server]`` of the configuration and the flags of ``registry serve``, together.
 
 ```toml
 [registry-server]
@@ -73,14 +73,14 @@ _KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Where to listen, and how to serve."""
+    """The addresses to listen at, and the settings of the server."""
 
     addresses: tuple[str, ...]
     server: ServerSettings
 
 
 def read_keeping(table: Table) -> Keeping:
-    """Return how long to keep what nothing needs. Raises UsageError."""
+    """Return the times for which unneeded things are kept. Raises UsageError."""
     keep, default = table.child("keep"), Keeping()
     untagged = keep.duration("untagged", -1.0)
     return Keeping(
@@ -91,10 +91,10 @@ def read_keeping(table: Table) -> Keeping:
 
 
 def read_serving(table: Table, flags: Parsed) -> Serving:
-    """Return what *table* and *flags* say together; flags win.
+    """Return the settings of *table* and *flags* together; flags win.
 
     Raises:
-        UsageError: an unknown key, a value of the wrong type, or what does not fit together.
+        UsageError: an unknown key, a value of the wrong type, or a contradiction.
     """
     tls, auth, limits, keep = (table.child(key) for key in ("tls", "auth", "limits", "keep"))
     issuer = auth.child("issuer")

@@ -1,4 +1,4 @@
-"""The commands as tables: what they are called, what they take, and the function that does them.
+"""The commands as tables: their names, their options, and the functions that do them.
 
 One module a group, imported when a word of it is said: a fully cached build pays for every line.
 """

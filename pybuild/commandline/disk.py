@@ -1,4 +1,4 @@
-"""Commands about what the store holds, and how much of the disk it takes."""
+"""Commands about the store's content, and its share of the disk."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Option:
 
 
 class Command:
-    """A subcommand: what it is called, what it takes, and the function that does it.
+    """A subcommand: its name, its options, and the function that does it.
 
     *target* is ``module:function``, imported only when the command runs; *arguments* is
     ``(usage, least, most)``, most < 0 meaning any number.
@@ -51,7 +51,7 @@ class Command:
 
 
 class Parsed:
-    """What the user said: option values by long name, and the positional arguments."""
+    """The parsed words of the user: option values by long name, and the positional arguments."""
 
     __slots__ = ("positionals", "values")
 
@@ -72,7 +72,7 @@ class Parsed:
 
 
 class BadOption(Exception):
-    """The command line cannot be understood; the text says what, and the nearest valid name."""
+    """The command line cannot be understood; the text has the word, and the nearest valid name."""
 
 
 def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:

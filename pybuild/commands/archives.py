@@ -41,7 +41,7 @@ def save(parsed: Parsed) -> int:
     platform = _platform(parsed)
 
     def chosen(store: Store, descriptor: Descriptor) -> Descriptor:
-        """The whole index goes into an OCI archive, unless one platform is asked for."""
+        """The whole index goes into an OCI archive, without ``--platform``."""
         if kind == "oci" and platform is None:
             return descriptor
         wanted = platform or native_platform()
@@ -100,7 +100,7 @@ def load(parsed: Parsed) -> int:
 
 
 def export(parsed: Parsed) -> int:
-    """Write the file tree of an image as a tar: what a build of ``FROM image`` gives."""
+    """Write the file tree of an image as a tar, as a build of ``FROM image`` gives it."""
     from pybuild.builds.request import BuildRequest
     from pybuild.exporter.output import Output
 
@@ -143,7 +143,7 @@ def import_(parsed: Parsed) -> int:
 
 
 def _source(store: Store, name: str) -> tuple[str, dict[str, str]]:
-    """What ``FROM`` is to say for an image, and the named context that it may need: the store is an
+    """The ``FROM`` of an image, and the named context that it may need: the store is an
     OCI layout, and so has images that go by an ID only. The image stays until *store* is closed."""
     found = store.images.held(name, store.lease)
     if found is None or _name(store, name):
@@ -201,7 +201,7 @@ def _take(source: str, path: str) -> None:
 
 
 def _copy_standard_input(path: str) -> None:
-    """Keep what comes on standard input in a file.
+    """Keep standard input in a file.
 
     Raises:
         UsageError: it is a terminal.

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 def main(parsed: Parsed) -> int:
-    """Do what the first word says."""
+    """Run the subcommand of the first word."""
     verb, *words = parsed.positionals
     verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
         "add": (_add, "NAME ADDR", 2, 2),
@@ -94,7 +94,7 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
 
 
 def _inspect(parsed: Parsed, words: list[str]) -> int:
-    """Show a record, and what the server says of itself."""
+    """Show a record, and the server's description of itself."""
     builders = Builders.load()
     name = words[0] if words else builders.in_use
     if not name or name == LOCAL:
@@ -118,7 +118,7 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
 
 def _asked(builder: Builder) -> list[tuple[str, str]]:
     from pybuild.client.disk import about
-    from pybuild.commands.remote import run
+    from pybuild.commands.serverbuild import run
 
     info = run(about(builder))
     lines = [("Status", "running"), ("Version", f"{info.version} {info.package}".strip())]

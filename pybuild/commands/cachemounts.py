@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def main(parsed: Parsed) -> int:
-    """Do what the words say."""
+    """Run the subcommand."""
     group, *words = parsed.positionals
     if group != "mounts" or not words:
         raise UsageError(

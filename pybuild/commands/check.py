@@ -1,4 +1,4 @@
-"""``pybuild build --check``, ``--call=…`` and ``pybuild lint``: what can be said without building.
+"""``pybuild build --check``, ``--call=…`` and ``pybuild lint``: answers without a build.
 
 The engine, its event loop and its HTTP client are imported only when a registry must be asked.
 """
@@ -117,7 +117,7 @@ def _load(parsed: Parsed, request: BuildRequest) -> BuildInputs:
     stdin = StandardInput()
     if is_at_hand(request, stdin):
         return load_inputs(request, stdin)
-    from pybuild.commands.checkremote import load_remote
+    from pybuild.commands.checkinputs import load_remote
     from pybuild.engine.settings import load_settings
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
@@ -177,7 +177,7 @@ def _lines(inputs: BuildInputs) -> Excerpts:
 
 
 class _Images:
-    """Answers what the frontend asks about base images: from the store, else from registries.
+    """Answers the frontend's questions about base images: from the store, else from registries.
 
     One that cannot be had does not stop a check; it is an error of the answer.
     """
@@ -216,7 +216,7 @@ class _Images:
                     known[request] = image
         missing = [request for request in need.requests if request not in known]
         if missing:
-            from pybuild.commands.checkremote import resolve_all
+            from pybuild.commands.checkinputs import resolve_all
 
             for request, found in resolve_all(missing, settings, pull=self._pull).items():
                 if isinstance(found, ResolvedImage):

@@ -35,13 +35,13 @@ _BUILDKITD = (
 
 
 def main(parsed: Parsed) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal stops us."""
     settings = _settings(parsed, {})
     return _serve(settings, parsed.many("addr"), insecure=parsed.flag("insecure"))
 
 
 def buildkitd(words: Sequence[str]) -> int:
-    """Serve as ``buildkitd`` would be told to.
+    """Serve with the options of ``buildkitd``.
 
     Raises:
         BadOption: a flag that neither knows.

@@ -1,4 +1,4 @@
-"""``pybuild tags`` and ``search``: what registries have."""
+"""``pybuild tags`` and ``search``: lists of registries."""
 
 from __future__ import annotations
 

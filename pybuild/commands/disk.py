@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def du(parsed: Parsed) -> int:
-    """List what takes space, largest first, and how much of it can be freed."""
+    """List the things that take space, largest first, and the bytes that can be freed."""
 
     def measure(store: Store) -> list[UsageRecord]:
         picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
@@ -70,7 +70,7 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
 
 
 def prune(parsed: Parsed) -> int:
-    """Free what nothing needs; asks first unless told not to."""
+    """Free unneeded things; asks first without ``--force``."""
     what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
     if not confirmed(parsed, f"{what}, and all images without a name but the last of each build"):
         return 0
@@ -88,7 +88,7 @@ def prune(parsed: Parsed) -> int:
 
 
 def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
-    """Read what is to be freed and what is to be kept; *disk_bytes* None: of a disk elsewhere.
+    """Read the policy of pruning from the options; *disk_bytes* None: of a disk elsewhere.
 
     Raises:
         UsageError: one of the sizes is none.
@@ -112,7 +112,7 @@ def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
 
 
 def tell(record: UsageRecord) -> None:
-    """Print what was freed."""
+    """Print the things that were freed."""
     sys.stdout.write(f"{shown_id(record.id)}\t{human_bytes(record.size)}\n")
 
 
@@ -133,7 +133,7 @@ def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = Fa
 
 
 def confirmed(parsed: Parsed, what: str) -> bool:
-    """Ask whether to remove *what*, unless told not to.
+    """Ask whether to remove *what*, but not with ``--force``.
 
     Raises:
         UsageError: there is nobody to ask.

@@ -1,4 +1,4 @@
-"""``pybuild doctor``: what this machine lets us do, which rung of isolation that gives, and why."""
+"""``pybuild doctor``: the abilities of this machine, the rung of isolation they give, and why."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def main(parsed: Parsed) -> int:
 
 
 async def _climb() -> tuple[str, str]:
-    """Do what a build does, and return the rung and why not a better one."""
+    """Choose as a build does, and return the rung and the reasons against better ones."""
     workers = Workers()
     try:
         return await workers.isolation(), await workers.isolation_detail()
@@ -133,7 +133,7 @@ def rungs_of(chosen: str, detail: str, checks: list[Check], tried: Mapping[str, 
 
 
 def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) -> tuple[str, str]:
-    """Return what keeps us from a rung, and the mend; empty for nothing that we know of."""
+    """Return the obstacle to a rung, and the mend; empty for none that we know of."""
     if name == "root":
         user = checks["user"]
         if user.state is not State.OK:

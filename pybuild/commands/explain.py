@@ -31,7 +31,7 @@ def main(parsed: Parsed) -> int:
 
 
 def show(parsed: Parsed, read: Callable[[], list[BuildReport]]) -> int:
-    """Show what *read* finds, as the command line says; returns the exit code.
+    """Show the reports that *read* returns, as the options choose; return the exit code.
 
     Args:
         read: gives the builds that are known, the latest first.

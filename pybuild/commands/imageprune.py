@@ -19,7 +19,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def main(parsed: Parsed) -> int:
-    """Remove images that nothing uses; asks first unless told not to."""
+    """Remove images that nothing uses; asks first without ``--force``."""
     if parsed.positionals != ["prune"]:
         raise UsageError(
             f'unknown command "image {parsed.positionals[0]}"', hints=["there is image prune"]

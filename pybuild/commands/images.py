@@ -175,7 +175,7 @@ def tag(parsed: Parsed) -> int:
 
 
 def rmi(parsed: Parsed) -> int:
-    """Remove names; an ID removes all names of its image. What is freed, ``prune`` frees."""
+    """Remove names; an ID removes all names of its image. ``prune`` frees their space."""
     with open_store(parsed) as store:
         for name in parsed.positionals:
             try:
@@ -253,7 +253,7 @@ def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
 
 
 def _only_image(store: Store, descriptor: Descriptor) -> Descriptor:
-    """What an index is about that has one image and what is attested of it; else *descriptor*."""
+    """The image of an index that has one, beside its attestations; else *descriptor*."""
     if descriptor.media_type in MANIFEST_TYPES or not store.blobs.has(descriptor.digest):
         return descriptor
     children = parse_index(store.blobs.read(descriptor.digest)).manifests

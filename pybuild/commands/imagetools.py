@@ -32,7 +32,7 @@ from pybuild.registry.client.referrers import Referrer
 
 
 def main(parsed: Parsed) -> int:
-    """Do what the first word says."""
+    """Run the subcommand of the first word."""
     verb, *words = parsed.positionals
     verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
         "inspect": (_inspect, "a NAME", 1, 1),
@@ -49,7 +49,7 @@ def main(parsed: Parsed) -> int:
 
 
 def _inspect(parsed: Parsed, words: list[str]) -> int:
-    """Show an image; ``--raw`` its document, ``--format`` what a template asks for."""
+    """Show an image; ``--raw`` its document, ``--format`` through a template."""
     if parsed.flag("raw"):
         _, data = with_client(parsed, lambda client: place_of(words[0], client).root())
         sys.stdout.write(data.decode())
@@ -101,7 +101,7 @@ def _shown(place: Place, root: Descriptor, data: bytes) -> str:
 
 
 async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, list[Referrer]]]:
-    """What refers to an image or to a part of it, by its subject."""
+    """The referrers of an image or of a part of it, by subject."""
     place = place_of(text, client)
     plan = await survey(place, *await place.root())
     subjects = list(reversed(plan.documents))
@@ -131,7 +131,7 @@ def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: s
 
 
 def _create(parsed: Parsed, words: list[str]) -> int:
-    """Join images to an index under one or more names, or show what it would be."""
+    """Join images to an index under one or more names, or show that index."""
     notes = from_attributes(attributes_of(parsed.many("annotation")))
     platforms = platforms_from(parsed.one("platform"))
     prefer_index = parsed.flag("prefer-index", True)
@@ -174,7 +174,7 @@ async def _put(made: Made, target: Place, store: Store) -> None:
 
 
 def _copy(parsed: Parsed, words: list[str]) -> int:
-    """Copy an image, all of its platforms unless one is asked for, to other names."""
+    """Copy an image to other names, with all platforms or only that of ``--platform``."""
     source, *targets = words
     platforms = platforms_from(parsed.one("platform"))
     if len(platforms) > 1:
@@ -261,4 +261,4 @@ def _write_metadata(file: str, made: Made, names: list[str]) -> None:
 
 
 def _no_progress(_id: str, _current: int, _total: int) -> None:
-    """Copies say what they did when they are done."""
+    """Print the names of a finished copy."""

@@ -81,7 +81,7 @@ class _Linter:
         self._images = KnownImages(root)
 
     def check(self, text: bytes) -> Checked:
-        """Find what there is to say; images that are not at hand are taken as unknown."""
+        """Make the findings; images that are not at hand are taken as unknown."""
         check = Check(text, self._filename, self._options)
         known: dict[ImageRequest, ResolvedImage] = {}
         while isinstance(found := check.run(known), NeedImages):

@@ -35,7 +35,7 @@ def login(parsed: Parsed) -> int:
 
 
 def logout(parsed: Parsed) -> int:
-    """Forget what is kept for a registry."""
+    """Forget the login for a registry."""
     import uvloop
 
     from pybuild.registry.client.logins import Logins
@@ -92,7 +92,7 @@ def _host(parsed: Parsed) -> str:
 
 
 def _asked(parsed: Parsed, host: str) -> tuple[str, str]:
-    """The user name and password, from the options, standard input, or whoever sits there.
+    """The user name and password, from the options, standard input, or a prompt.
 
     Raises:
         UsageError: one is missing, and nobody can be asked.

@@ -100,7 +100,7 @@ def _is_open(serving: Serving) -> bool:
 
 
 def _list(parsed: Parsed, rest: Sequence[str]) -> int:
-    """List what the registry serves: repositories, tags, digests, sizes."""
+    """List the content of the registry: repositories, tags, digests, sizes."""
     with open_store(parsed, to_read=True) as store:
         names = rest or store.repositories.names()
         rows = [row for name in names for row in _rows(store, _known(store, name))]
@@ -167,7 +167,7 @@ def _size(store: Store, digest: Digest) -> int:
 
 
 def _remove(parsed: Parsed, rest: Sequence[str]) -> int:
-    """Delete tags and manifests from the registry; what is freed, ``prune`` frees."""
+    """Delete tags and manifests from the registry; ``prune`` frees their space."""
     if not rest:
         raise UsageError('"pybuild registry rm" expects NAME:TAG or NAME@DIGEST')
     with open_store(parsed) as store:

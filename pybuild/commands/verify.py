@@ -58,7 +58,7 @@ def main(parsed: Parsed) -> int:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Return what people read of a verdict."""
+    """Return a verdict as text for people."""
     if verdict.is_same:
         return f"the same image twice: {verdict.first}\n"
     lines = [f"two images: {verdict.first}", f"            {verdict.second}"]

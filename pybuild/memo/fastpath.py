@@ -94,7 +94,7 @@ def _root(parsed: Parsed) -> str | None:
 
 
 def _view(steps: list[list[str]], progress: str) -> str:
-    """What the chosen progress view ends with when every step is cached."""
+    """The end of the chosen progress view when every step is cached."""
     lines: list[str] = []
     if progress == "tty" or (progress == "auto" and sys.stderr.isatty()):
         try:

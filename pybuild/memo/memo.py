@@ -1,4 +1,4 @@
-"""Memos of finished builds: what a build read, and what came out.
+"""Memos of finished builds: their inputs and their results.
 
 A memo is one JSON file under ``<root>/memo/``, found by what the command line asked for. It holds as
 long as every file it names is what it was: the Dockerfile and the ignore files by digest, the build
@@ -47,7 +47,7 @@ _scanned: dict[tuple[str, ...], tuple[int, str, int]] = {}
 
 
 def key_of(parsed: Parsed) -> str | None:
-    """The name of the memo for this command line; None when what it starts from is not here."""
+    """The name of the memo for this command line; None when its inputs are not here."""
     context = parsed.positionals[0] if parsed.positionals else ""
     file = parsed.one("file")
     if context == "-" or not os.path.isdir(context) or file == "-" or "://" in file:
@@ -131,13 +131,13 @@ def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str
 
 
 def _is_young(newest: int, looked: int) -> bool:
-    """Whether what was changed last when somebody looked may change and look the same."""
+    """Whether a file may still change without a new time, changed as late as it was."""
     coarse = newest % 1_000_000_000 == 0
     return newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS)
 
 
 def file_digest(data: bytes | None) -> str:
-    """How a memo names a file's content; the empty text is a file that is not there."""
+    """The memo's name of a file's content; the empty text is a file that is not there."""
     return "" if data is None else hashlib.sha256(data).hexdigest()
 
 

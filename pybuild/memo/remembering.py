@@ -68,7 +68,7 @@ async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | Non
 
 
 def _may_move(op: Op) -> bool:
-    """Whether a source must be asked each time: no file of ours tells that it is another now."""
+    """Whether a source must be asked each time: no file of ours shows that it has changed."""
     match op:
         case HttpSource(checksum=checksum):
             return checksum is None
@@ -79,7 +79,7 @@ def _may_move(op: Op) -> bool:
 
 
 def _prefixes(prepared: Prepared) -> dict[str, set[str]]:
-    """Which parts of each local source the definition can read at all."""
+    """The parts of each local source that the definition can read at all."""
     found: dict[str, set[str]] = {}
     for vertex in walk(*(one.result for one in prepared.lowered)):
         match vertex.op:

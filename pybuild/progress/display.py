@@ -1,4 +1,4 @@
-"""What a view is, and the choice of one."""
+"""The protocol of a view, and the choice of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts the bytes that steps write into lines of text, whatever pieces they come in."""
+"""Cuts the bytes that steps write into lines of text, in any pieces that they come in."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class PlainDisplay:
                 self._said(vertex, "", line)
 
     def _said(self, vertex: Digest, stamp: str, line: str) -> None:
-        """Show a line of a step's; what a carriage return begins anew is a line of its own."""
+        """Show a line of a step's; a carriage return begins a line of its own."""
         number = self._switch(vertex)
         for part in line.split("\r") if "\r" in line else (line,):
             if self._terminal is not None:

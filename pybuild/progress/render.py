@@ -32,7 +32,7 @@ def report(error: BaseException, out: TextIO) -> int:
 
 
 def _without_directory() -> str:
-    """Return what relative paths then fail for."""
+    """Return the reason why relative paths fail."""
     try:
         os.getcwd()
     except OSError:

@@ -1,4 +1,4 @@
-"""A terminal as one of our streams: what commands it is taken out of all that we print.
+"""A terminal as one of our streams: its control sequences are taken out of all that we print.
 
 Most of what we print was written by others: Dockerfiles, file names, steps, images, registries and
 servers. So nothing has to remember to clean it; a view that draws takes the stream beneath.
@@ -20,7 +20,7 @@ class TerminalGuard:
     """A text stream.
 
     Attributes:
-        direct: the stream beneath, for who cleans what is drawn.
+        direct: the stream beneath, for writers that clean their own text.
     """
 
     def __init__(self, direct: TextIO) -> None:
@@ -45,5 +45,5 @@ def guard(*names: str) -> None:
 
 
 def direct(stream: TextIO) -> TextIO | None:
-    """Return what is beneath a guard; None for what is no terminal."""
+    """Return the stream beneath a guard; None if it is no terminal."""
     return stream.direct if isinstance(stream, TerminalGuard) else None

@@ -186,5 +186,5 @@ def _log_window() -> int:
 
 
 def _clean(text: str) -> str:
-    """Take out what would move the cursor: steps are not trusted with the terminal."""
+    """Take out sequences that would move the cursor: steps are not trusted with the terminal."""
     return without_controls(text.replace("\t", "    ").replace("\n", " "))

@@ -7,7 +7,7 @@ from pybuild.client.connect import connected
 from pybuild.client.explain import reports
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.explain import show
-from pybuild.commands.remote import run
+from pybuild.commands.serverbuild import run
 from pybuild.explain.report import BuildReport
 
 

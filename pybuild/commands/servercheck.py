@@ -14,7 +14,7 @@ from pybuild.client.builders import Builder
 from pybuild.client.connect import connected
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.check import Call, parse_call, request_of
-from pybuild.commands.remote import build, run
+from pybuild.commands.serverbuild import build, run
 from pybuild.frontend import views
 from pybuild.frontend.syntax.physical import Excerpts, excerpts
 from pybuild.model.errors import EnvironmentFault, ExitCode, UserError

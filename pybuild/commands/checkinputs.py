@@ -1,4 +1,4 @@
-"""What a check must fetch: base images' configs, contexts from elsewhere.
+"""The remote inputs of a check: base images' configs, contexts from elsewhere.
 
 Imports the engine, so only when it must be.
 """
@@ -44,7 +44,7 @@ async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pul
 
 
 def load_remote(request: BuildRequest, stdin: StandardInput, settings: Settings) -> BuildInputs:
-    """Return what a build of a context from elsewhere starts from."""
+    """Return the inputs of a build of a context from elsewhere."""
     return uvloop.run(_load_remote(request, stdin, settings))
 
 

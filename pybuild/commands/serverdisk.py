@@ -8,7 +8,7 @@ from pybuild.client import disk
 from pybuild.client.builders import Builder
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed, policy_from, show, tell
-from pybuild.commands.remote import run
+from pybuild.commands.serverbuild import run
 from pybuild.model.amounts import human_bytes
 
 
