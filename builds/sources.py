@@ -97,7 +97,7 @@ class BuildSources:
         os.mkdir(covered, 0o700)
         args = {"deltas": deltas, "path": path, "limit": limit, "mount_dir": covered}
         try:
-            answer = await self._workers.call("pybuild.executor.files.reading:read", args)
+            answer = await self._workers.call("pybuild.executor.files.jobs:read", args)
         except UserError as error:
             raise UserError(f"failed to read {error.message}") from error
         finally:

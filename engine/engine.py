@@ -194,12 +194,12 @@ class Engine:
 
     def _remove(self, path: str) -> int:
         """Delete a tree whose files belong to ids of the user namespace (not on our loop)."""
-        work = self.workers.call("pybuild.executor.files.removing:remove", {"path": path})
+        work = self.workers.call("pybuild.executor.files.jobs:remove", {"path": path})
         return int(asyncio.run_coroutine_threadsafe(work, self._loop).result()["freed"])
 
     def _measure(self, path: str) -> Extent:
         """Measure such a tree (not on our loop)."""
-        work = self.workers.call("pybuild.executor.files.measuring:measure", {"path": path})
+        work = self.workers.call("pybuild.executor.files.jobs:measure", {"path": path})
         found = asyncio.run_coroutine_threadsafe(work, self._loop).result()
         return Extent(int(found["size"]), bool(found["alone"]))
 

@@ -32,7 +32,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEdits:
-    """What a step gets for its devices."""
+    """The environment and the mounts of a step's devices."""
 
     env: tuple[str, ...] = ()
     mounts: tuple[StepMount, ...] = ()
@@ -60,7 +60,7 @@ class _Known:
 def find_devices(
     devices: Sequence[Device], allowed: frozenset[str], directories: Sequence[str] = ()
 ) -> DeviceEdits:
-    """Return what a step gets for *devices*; one that is not there and not required is left out.
+    """Return the edits for *devices*; one that is not there and not required is left out.
 
     Args:
         allowed: entitlements; ``device`` is all devices, ``device=NAME`` one.

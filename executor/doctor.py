@@ -1,4 +1,4 @@
-"""What this machine offers to steps, each thing with its state, what it is for, and its mend."""
+"""The abilities of this machine for steps, each with its state, its purpose and its mend."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Check:
 
 
 def try_all(directory: str, pythonpath: Sequence[str]) -> dict[str, str]:
-    """Return what `executor.zygote.tries` finds, in an interpreter that nothing happens to else.
+    """Return the findings of `executor.zygote.tries`, from an interpreter of its own.
 
     Raises:
         EnvironmentFault: it did not answer.
@@ -177,7 +177,7 @@ def _map_tools() -> Check:
 
 
 def _chroot() -> Check:
-    """What root can do where it may neither mount nor make namespaces."""
+    """The abilities of root where it may neither mount nor make namespaces."""
     if os.geteuid():
         return Check("chroot", State.MISSING, "needs root", "run as root, in a container")
     held = _status("CapEff")

@@ -1,4 +1,4 @@
-"""What the executor needs from whoever can reach registries."""
+"""The protocol by which the executor reaches registries."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
-from pybuild.executor.oncoming import Oncoming
+from pybuild.executor.streamedlayer import StreamedLayer
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.trees.storeform import settle
 from pybuild.executor.workers.workers import Workers
@@ -169,7 +169,7 @@ class Layers:
                 raise
 
     def _is_damaged(self, facts: dict[str, Any]) -> bool:
-        """Tell whether the store has other bytes than a layer's digest says; they are removed."""
+        """Return whether the store has other bytes than a layer's digest says; they are removed."""
         try:
             return not self._store.blobs.verify(facts["descriptor"]["digest"])
         except BlobMissing:
@@ -241,12 +241,12 @@ class Layers:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
         async with self._turn() as has_processors:
             args["apart"] = args["apart"] and has_processors
-            oncoming = Oncoming(lambda fds: self._workers.call(_APPLY, args, fds=fds))
+            streamed = StreamedLayer(lambda fds: self._workers.call(_APPLY, args, fds=fds))
             try:
-                await self._fetcher.fetch(delta, emit, follower=oncoming, is_compared=True)
-                return await oncoming.outcome()
+                await self._fetcher.fetch(delta, emit, follower=streamed, is_compared=True)
+                return await streamed.outcome()
             finally:
-                await oncoming.stop()
+                await streamed.stop()
 
     async def _applied(self, args: dict[str, Any]) -> dict[str, Any]:
         async with self._turn() as has_processors:

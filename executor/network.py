@@ -14,7 +14,7 @@ PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860:
 
 
 class DnsSettings(Protocol):
-    """What the builder's configuration overrides."""
+    """The overrides in the builder's configuration."""
 
     @property
     def nameservers(self) -> Sequence[str]: ...
@@ -35,7 +35,7 @@ def hosts(hostname: str, add_hosts: Sequence[tuple[str, str]] = ()) -> str:
 
 
 def is_stub(resolv_conf: str) -> bool:
-    """Tell whether systemd-resolved's loopback server is the only one: look at its own file then."""
+    """Return whether systemd-resolved's loopback server is the only one: look at its own file then."""
     return _servers(resolv_conf) == [_STUB]
 
 

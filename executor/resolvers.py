@@ -11,7 +11,7 @@ from pybuild.model.ops import NetworkMode
 
 
 class Resolvers:
-    """What the steps of one build have as resolv.conf.
+    """The resolv.conf of one build's steps.
 
     Args:
         dns: overrides of the host's resolver settings.

@@ -1,4 +1,4 @@
-"""Which platforms' programs run on this machine: its own, and those that an emulator is registered for.
+"""Platforms whose programs run on this machine: its own, and those of registered emulators.
 
 Read from what the kernel says, not by trying: it is asked each time a client looks at the server.
 """

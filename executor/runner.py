@@ -134,7 +134,7 @@ class BuildRunner:
     # --- what the solver asks ---------------------------------------------------------------------
 
     async def identify(self, vertex: Vertex) -> Digest | None:
-        """Return what a source stands for; None for those that have content-based keys alone."""
+        """Return the key of a source's content; None for those with content-based keys alone."""
         match vertex.op:
             case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
                 return digest
@@ -157,7 +157,7 @@ class BuildRunner:
         return await self._digests.digest(result, selection)
 
     def reread(self, vertex: Vertex) -> Contents:
-        """Return what the run of *vertex* that has just ended read of the client's directories."""
+        """Return the contents of the client's directories that the ended run of *vertex* read."""
         return self._read.pop(vertex.digest, {})
 
     async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:

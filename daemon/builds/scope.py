@@ -286,7 +286,7 @@ class Scope:
         os.mkdir(covered, 0o700)
         args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
         try:
-            found = await self.engine.workers.call("pybuild.executor.files.reading:read", args)
+            found = await self.engine.workers.call("pybuild.executor.files.jobs:read", args)
         except UserError as error:
             raise UserError(f"failed to read {error.message}") from error
         finally:

@@ -12,7 +12,7 @@ from pybuild.daemon.frontend.lookups import note_files
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
-from pybuild.executor.files.reading import read_file
+from pybuild.executor.files.jobs import read_file
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.trees.localtrees import TellProgress
 from pybuild.executor.zygote.faults import Fault

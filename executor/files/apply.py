@@ -145,7 +145,7 @@ class Mounts:
             overlay.remove_work(self._works.pop())
 
     def ledger(self, lowers: list[str]) -> ownership.Ledger | None:
-        """Return what is noted about the files of a tree; None where nothing needs notes."""
+        """Return the notes about the files of a tree; None where nothing needs notes."""
         if not (isolation.in_zygote() and isolation.uses_userxattr()):
             return None
         return ownership.Ledger(lowers, notes_owners=isolation.records())

@@ -50,7 +50,7 @@ def open_archive(fd: int) -> Read | None:
 
 
 def is_archive(head: bytes) -> bool:
-    """Tell whether a context that begins so is an archive [CTX-1].
+    """Return whether a context that begins so is an archive [CTX-1].
 
     Args:
         head: the first 512 bytes, less where there are no more.
@@ -69,7 +69,7 @@ def is_archive(head: bytes) -> bool:
 
 
 def _is_header(block: bytes) -> bool:
-    """Tell whether a block is a tar header: not of zeros, and its checksum is right."""
+    """Return whether a block is a tar header: not of zeros, and its checksum is right."""
     if not any(block):
         return False
     stored = block[148:156].strip(b" \0")

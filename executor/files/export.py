@@ -98,7 +98,7 @@ def _refuse_overlap(trees: list[dict[str, Any]]) -> None:
 
 
 def _ledger(tree: dict[str, Any]) -> Ledger | None:
-    """Return what is noted about a tree's files; only in a user namespace may there be anything."""
+    """Return the notes about a tree's files; only in a user namespace may there be any."""
     return Ledger(tree["lowers"]) if tree["userxattr"] else None
 
 

@@ -1,4 +1,4 @@
-"""What is made in the tree that a file op changes: directories, nodes, and who they belong to."""
+"""New entries in the tree that a file op changes: directories, nodes, and their owners."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Look:
-    """What a copy is going to have: permissions, owner, time of modification (ns)."""
+    """The attributes that a copy is going to have: permissions, owner, modification time (ns)."""
 
     __slots__ = ("ids", "mode", "mtime_ns")
 
@@ -42,7 +42,7 @@ class Look:
 def is_same_file(
     source: int, size: int, fd: int, name: str, status: os.stat_result, look: Look
 ) -> bool:
-    """Tell whether *name* in the directory *fd* is a file like *source* with that *look*.
+    """Return whether *name* in the directory *fd* is a file like *source* with that *look*.
 
     Args:
         size: the source's, in bytes.
@@ -61,7 +61,7 @@ def is_same_file(
 
 
 def is_same_link(text: str, fd: int, name: str, status: os.stat_result, look: Look) -> bool:
-    """Tell whether *name* in the directory *fd* is a symbolic link to *text* with that *look*."""
+    """Return whether *name* in the directory *fd* is a symbolic link to *text* with that *look*."""
     return (
         stat.S_ISLNK(status.st_mode)
         and look.is_of(status, has_mode=False)

@@ -66,7 +66,7 @@ def _mtime_ns(tree: Tree, path: str) -> int | None:
 
 
 def is_additive(upper: str, *, userxattr: bool) -> bool:
-    """Tell whether a delta hides nothing that lies below it but files that it has itself.
+    """Return whether a delta hides nothing that lies below it but files that it has itself.
 
     Older kernels make every new directory opaque, though there is nothing for it to hide.
     """

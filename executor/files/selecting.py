@@ -1,6 +1,6 @@
-"""Which paths of a tree a copy, or its content digest, means [CP-3, CP-4, CP-6].
+"""The paths of a tree that a copy, or its content digest, reads [CP-3, CP-4, CP-6].
 
-One function for both, because a copy must read exactly what its cache key was made from.
+One function for both, because a copy must read exactly the files that its cache key was made from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Source:
 
 
 def select(tree: Tree, path: str, *, wildcard: bool) -> list[Source]:
-    """Return what *path* selects: itself, or the sorted matches of a pattern.
+    """Return the entries that *path* selects: itself, or the sorted matches of a pattern.
 
     Raises:
         Fault: user; a malformed pattern.
@@ -57,7 +57,7 @@ def select(tree: Tree, path: str, *, wildcard: bool) -> list[Source]:
 
 
 def _is_pattern(part: str) -> bool:
-    """Tell whether *part* has a wildcard that is not escaped."""
+    """Return whether *part* has a wildcard that is not escaped."""
     at = 0
     while at < len(part):
         if part[at] in "*?[":
@@ -127,7 +127,7 @@ def _descend(tree: Tree, fd: int, path: str, patterns: list[str], found: list[st
 
 
 class Picker:
-    """Which entries below a selected directory are meant: ``--exclude`` and ``--parents``.
+    """The choice of entries below a selected directory: ``--exclude`` and ``--parents``.
 
     Paths are relative to that directory, which is itself the empty path and always meant.
 
@@ -155,7 +155,7 @@ class Picker:
         return self._exclude is None or not self._exclude.matches(path)
 
     def may_pick_below(self, path: str) -> bool:
-        """Tell whether directory *path* must be read; errs to the side of true."""
+        """Return whether directory *path* must be read; errs to the side of true."""
         if self._exclude is not None and self._exclude.can_skip_dir(path):
             return False
         if self._include is None or self._include.matches(path):

@@ -253,14 +253,14 @@ class Tree:
             raise
 
     def status(self, fd: int, name: str) -> os.stat_result:
-        """Return what is at *name* in the directory *fd*, with what is noted about it."""
+        """Return the status of *name* in the directory *fd*, with the notes about it."""
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if self.ledger is not None:
             status = self.ledger.view(fd, name, status)
         return self.seen(status)
 
     def seen(self, status: os.stat_result) -> os.stat_result:
-        """Return what the file system says of a file as the tree shows it."""
+        """Return a file's status as the tree shows it."""
         if not self.git_modes:
             return status
         mode = as_git_has_it(status.st_mode)
@@ -290,7 +290,7 @@ class Tree:
         return stat.S_ISDIR(status.st_mode) and not matcher.can_skip_dir(path)
 
     def sees(self, fd: int, name: str, path: str, status: os.stat_result) -> bool:
-        """Tell whether *name* in *fd*, at *path*, is part of the tree."""
+        """Return whether *name* in *fd*, at *path*, is part of the tree."""
         matcher = self.matcher
         if matcher is None or not matcher.matches(path):
             return True
@@ -314,7 +314,7 @@ class Tree:
     def entries(
         self, fd: int, path: str, *, first_only: bool = False
     ) -> list[tuple[str, os.stat_result]]:
-        """Return what the directory *fd* at *path* holds, ignored entries left out, sorted.
+        """Return the entries of the directory *fd* at *path*, ignored ones left out, sorted.
 
         Raises:
             Fault: user; so deep that no program could name it.

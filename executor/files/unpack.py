@@ -266,7 +266,7 @@ class _Unpacking:
             ) from fault
 
     def _is_itself(self, member: Member, there: os.stat_result) -> bool:
-        """Tell whether a hard link's target is what stands at its name already."""
+        """Return whether a hard link's target is what stands at its name already."""
         with self._target(member) as place:
             return place.status is not None and (place.status.st_dev, place.status.st_ino) == (
                 there.st_dev,

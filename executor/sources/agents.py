@@ -28,7 +28,7 @@ NAME = "agent"
 
 
 class Places(Protocol):
-    """Who lends directories for sockets: a store, or a client that has none."""
+    """A lender of directories for sockets: a store, or a client that has none."""
 
     def scratch(self, label: str = "") -> str:
         """Return a path that is free."""

@@ -68,7 +68,7 @@ class Got:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What an earlier answer for the same URL was."""
+    """The validators of an earlier answer for the same URL."""
 
     etag: str
     last_modified: str
@@ -316,7 +316,7 @@ def _lost(error: BaseException, target: URL) -> _Again:
 
 
 def _unchanged(response: aiohttp.ClientResponse, known: Known | None) -> Got | None:
-    """Return what stands for the *known* file, if the answer says that it is still that."""
+    """Return the answer for the *known* file, if the server says that it is still the same."""
     if known is None:
         return None
     etag = response.headers.get("ETag", "")[:1024]

@@ -44,10 +44,10 @@ _GITHUB = ("https://github.com/", "https://www.github.com/")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a ref is at the moment.
+    """The objects that a ref names at the moment.
 
     Attributes:
-        object: a commit or an annotated tag; *commit*: what it comes down to.
+        object: a commit or an annotated tag; *commit*: the commit itself, or the tag's.
         ref: the full name, or "" for a bare commit id.
     """
 

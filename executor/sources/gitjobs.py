@@ -184,7 +184,7 @@ def _network(git: Git, args: dict[str, Any], *words: str, seconds: float, git_di
 
 
 def _protocols(args: dict[str, Any]) -> str:
-    """Return what a remote may be fetched by: one with https is never followed to plain http."""
+    """Return the protocols for a remote: one with https is never followed to plain http."""
     is_secure = args["remote"].lower().startswith("https:")
     return NETWORK.replace("http:", "", 1) if is_secure else NETWORK
 

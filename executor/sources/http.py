@@ -92,7 +92,7 @@ class HttpFiles:
         if when is not None:
             return int(when)
         path = os.path.join(self._store.deltas.path(found.delta), _name(op))
-        answer = await self._workers.call("pybuild.executor.files.dating:newest", {"path": path})
+        answer = await self._workers.call("pybuild.executor.files.jobs:newest", {"path": path})
         return answer.get("seconds")
 
     async def adopt(

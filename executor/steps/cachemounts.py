@@ -23,7 +23,7 @@ from pybuild.model.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What a new cache begins with: a part of a snapshot, and how to come by its directories."""
+    """The first content of a new cache: a part of a snapshot, with a way to its directories."""
 
     snapshot: Snapshot
     paths: Callable[[], Awaitable[list[str]]]

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 async def looked_up(secrets: Secrets, look: Callable[[], _T]) -> _T:
-    """Return what *look* finds in *secrets*, waited for in a thread.
+    """Return the answer of *look* about *secrets*, waited for in a thread.
 
     Those that ask somebody for each bring ``threads`` of their own: it may take them long.
     """
@@ -146,12 +146,12 @@ def spec(
     isolated: bool = False,
     cgroup: str = "",
 ) -> StepSpec:
-    """Return what the sandbox is asked to do.
+    """Return the sandbox's order for the step.
 
     Args:
         lent: a copy to work on, where steps do that.
         isolated: the default network is one of the step's own.
-        cgroup: what its own may not leave.
+        cgroup: the parent of its own.
     """
     hostname = op.hostname or network.DEFAULT_HOSTNAME
     return StepSpec(
@@ -192,7 +192,7 @@ def uses_host_network(mode: NetworkMode) -> bool:
 def rung_line(
     rung: str, detail: str, runtime: OciRuntime | None = None, *, copies: str = ""
 ) -> str:
-    """Return what a build says about its isolation, "" where there is nothing to say.
+    """Return a build's line about its isolation, "" where there is none.
 
     Args:
         detail: why the rung is not a better one.

@@ -16,7 +16,7 @@ _MOST = 2
 
 
 class Lent:
-    """What one step gets.
+    """The kept tree that one step gets.
 
     Attributes:
         tree, tree_of, keep: as in `StepSpec`; empty where steps do not work on copies.
@@ -29,7 +29,7 @@ class Lent:
         self.made = ""
 
     def done(self, delta: str) -> None:
-        """Say what delta the step has left on the tree."""
+        """Note the *delta* that the step has left on the tree."""
         self.made = delta
 
 

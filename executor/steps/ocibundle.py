@@ -37,7 +37,7 @@ ALL_CAPABILITIES = tuple("CAP_" + name for name in _IN_ORDER.split())
 
 
 def request(spec: StepSpec, runtime: OciRuntime, rung: str) -> dict[str, Any]:
-    """Return what the step's process is sent besides the step.
+    """Return the part of the message to the step's process that is not the step.
 
     Raises:
         EnvironmentFault: no runtime can run steps on this rung of isolation.

@@ -1,4 +1,4 @@
-"""What a step leaves in mounts other than its root, where that is somebody's result.
+"""The content that a step leaves in mounts other than its root, where that is a result.
 
 Only definitions that come from elsewhere keep such mounts. A vertex has one result, so a step with
 several is there several times, once for each of them; it runs once, and the runner's `SharedStep`
@@ -33,20 +33,20 @@ class SharedStep:
 
 
 def result_mount(op: ExecOp) -> int:
-    """Return which mount's content is the vertex's result; the root's where none is marked."""
+    """Return the mount whose content is the vertex's result; the root's where none is marked."""
     numbers = [number for number, mount in enumerate(op.mounts) if mount.output]
     roots = [number for number, mount in enumerate(op.mounts) if mount.target == "/"]
     return (numbers or roots or [-1])[0]
 
 
 def kept_mounts(op: ExecOp) -> frozenset[int]:
-    """Return which mounts' contents are wanted, by this vertex or another that is the same step."""
+    """Return the mounts whose contents are kept, for this vertex or another of the same step."""
     shared = {number for number, mount in enumerate(op.mounts) if mount.shared_output}
     return frozenset(shared | {result_mount(op)})
 
 
 def step_key(vertex: Vertex) -> Digest:
-    """Return what vertices have in common that are one step with different results."""
+    """Return the common key of vertices that are one step with different results."""
     assert isinstance(vertex.op, ExecOp)
     mounts = tuple(replace(mount, output=False) for mount in vertex.op.mounts)
     encoded = encode_op(replace(vertex.op, mounts=mounts))

@@ -1,4 +1,4 @@
-"""What is run in the sandbox, and how it ended."""
+"""The order to the sandbox, and the end of what it ran."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class StepSpec:
     keep: str = ""
 
     def start(self) -> Mapping[str, Any]:
-        """Return what the zygote must know before the step's process exists, also to make it ahead.
+        """Return the details that a process made ahead must know; the zygote gets them first.
 
         What is mounted from elsewhere, or from a store that is not all in one place, can only be
         found by a process that is made when it is asked for.
@@ -146,7 +146,7 @@ class StepSpec:
         }
 
     def encode(self) -> dict[str, Any]:
-        """Return what the process is sent: dicts, tuples, strings, numbers, bytes."""
+        """Return the message to the process: dicts, tuples, strings, numbers, bytes."""
         encoded: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         mounts = [{**asdict(mount), "type": mount.type.value} for mount in self.mounts]
         return {**encoded, "mounts": mounts, "resources": _plain(self.resources), "runtime": None}
@@ -154,7 +154,7 @@ class StepSpec:
 
 @cache
 def _plain(resources: Resources) -> dict[str, Any]:
-    """Return what steps are limited to, as a rule the same for all; nobody changes it."""
+    """Return the limits of steps, as a rule the same for all; nobody changes it."""
     return asdict(resources)
 
 

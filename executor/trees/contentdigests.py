@@ -16,7 +16,7 @@ from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import Snapshot
 
 _CONTENT = "content"
-_DIGEST = "pybuild.executor.files.digesting:digest"
+_DIGEST = "pybuild.executor.files.jobs:digest"
 # What is learnt is written by a thread, which would take the interpreter from what is started next.
 _GATHER_S = 0.025
 

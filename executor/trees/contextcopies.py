@@ -71,7 +71,7 @@ class ContextCopies:
     async def _still(
         self, tree: LocalTree, whole: Selection, warn: Callable[[str], None]
     ) -> Readings:
-        """Return what was digested of a path, all of it in one state of *tree*."""
+        """Return the readings of a path that was digested whole in one state of *tree*."""
         left = TRIES
         while True:
             await self._contexts.digest(tree, whole)

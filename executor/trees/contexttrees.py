@@ -28,11 +28,11 @@ _TRIES = 3
 
 
 class Reading:
-    """What one selection of a tree was when it was digested.
+    """The state of one selection of a tree when it was digested.
 
     Attributes:
-        seen: how its files looked then.
-        facts: what it was made of, for a directory's contents.
+        seen: the stat results of its files then.
+        facts: its entries, for a directory's contents.
     """
 
     __slots__ = ("content", "facts", "seen")
@@ -44,7 +44,7 @@ class Reading:
 
 
 class Readings:
-    """What the digests of a tree's selections were when somebody began to read them again."""
+    """The states of a tree's selections when somebody began to read them again."""
 
     def __init__(self, tree: LocalTree, by_selection: Mapping[Selection, Reading]) -> None:
         self.tree = tree
@@ -55,7 +55,7 @@ class Readings:
         return {selection: found.content for selection, found in self.by_selection.items()}
 
     def agree(self) -> bool:
-        """Tell whether the selections, all of one path, were digested in one and the same state."""
+        """Return whether the selections, all of one path, were digested in one and the same state."""
         found = list(self.by_selection.values())
         return len({one.seen.signature for one in found}) <= 1 and not any(
             one.seen.moved or one.seen.wait_s(one.seen.began_ns) for one in found
@@ -80,7 +80,7 @@ class ContextTrees:
         return self._held.get(tree)
 
     def knows(self, tree: LocalTree) -> bool:
-        """Tell whether anything of *tree* has been digested."""
+        """Return whether anything of *tree* has been digested."""
         return bool(self._readings.get(tree))
 
     async def digest(self, tree: LocalTree, selection: Selection) -> ContentDigest:
@@ -109,7 +109,7 @@ class ContextTrees:
         raise AssertionError("the last try returns or raises")
 
     def facts(self, readings: Readings, wanted: Selection) -> tuple[Selection, TreeFacts] | None:
-        """Return what a directory's contents were made of when they were digested.
+        """Return the facts about a directory's contents when they were digested.
 
         Another selection of the same path may have picked other files, so all must be *wanted* that
         decides which; the directory's own name and an empty selection do not.
@@ -121,7 +121,7 @@ class ContextTrees:
         return None
 
     async def readings(self, tree: LocalTree, paths: Sequence[str]) -> Readings:
-        """Return what was digested under *paths*; to be asked before any of it is read again.
+        """Return the readings under *paths*; to be asked before any of it is read again.
 
         Returns after the clock's tick in which the youngest file was changed, so that whatever
         changes from now on shows.

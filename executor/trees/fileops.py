@@ -219,7 +219,7 @@ class FileOps:
     async def _patchable(
         self, op: FileOp, base: Snapshot, readings: Mapping[int, Readings]
     ) -> _Source | None:
-        """Return what *op* copies where a later one of its kind may be a patch."""
+        """Return the source of *op* where a later one of its kind may be a patch."""
         if len(op.actions) != 1 or len(base.deltas) > _MOST_DELTAS:
             return None
         (action,) = op.actions
@@ -300,7 +300,7 @@ class FileOps:
 
 
 def _selection_of(copy: Copy) -> Selection:
-    """Return what *copy* picks from a directory of the client."""
+    """Return the selection that *copy* reads of a directory of the client."""
     return Selection(
         path=copy.source,
         wildcard=copy.wildcard,

@@ -10,7 +10,7 @@ import os
 import stat
 
 from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
-from pybuild.executor.files.together import together
+from pybuild.executor.files.threads import for_each
 from pybuild.executor.files.tree import GONE
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
 from pybuild.model.filebody import body_state
@@ -70,7 +70,7 @@ class FileReader:
             except Exception as error:  # noqa: BLE001 - raised when it is this file's turn
                 self._read_ahead[path] = error
 
-        together(read, list(wanted.values()))
+        for_each(read, list(wanted.values()))
 
     def read(self, fd: int, name: str, path: str) -> Read:
         """Digest the file *name* in the directory *fd*, at *path* in its tree.
@@ -130,7 +130,7 @@ class FileReader:
 
 
 def stamp(status: os.stat_result, *, is_local: bool = True) -> tuple[int, int, int, int]:
-    """Return what tells that a file was changed.
+    """Return the values by which a change of a file is seen.
 
     A file of a snapshot can only be linked: where nothing may mount, other steps do that.
     """

@@ -159,7 +159,7 @@ def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserErro
 
 def _why_hidden(tree: LocalTree, path: str) -> str:
     # A worker's function, whose import would cost each build as much as its own front end.
-    from pybuild.executor.files.reading import read_file
+    from pybuild.executor.files.jobs import read_file
 
     pattern = _last_match(tree, path)
     try:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Seen:
-    """What stat said of all that counted in one digest.
+    """The stat results of all files that counted in one digest.
 
     Attributes:
-        began_ns: all was looked at after this moment.
-        newest_ns: when the youngest of it was changed last, as far as it was not known before.
+        began_ns: a moment before all the looks.
+        newest_ns: the last change of the youngest, as far as it was not known before.
         moved: a path that changed while it was read; empty if none did.
     """
 

@@ -44,7 +44,7 @@ _MASK = (1 << 64) - 1
 
 
 def is_old_enough(ctime_ns: int, reading_ns: int) -> bool:
-    """Tell whether a later change of a file that was read at that time shows in its times."""
+    """Return whether a later change of a file that was read at that time shows in its times."""
     tick = TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
     return ctime_ns + tick < reading_ns
 

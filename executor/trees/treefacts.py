@@ -1,7 +1,7 @@
-"""What a copy of a directory's contents is made of, entry by entry, so that two can be compared.
+"""The entries that a copy of a directory's contents is made of, so that two can be compared.
 
-A content digest says whether anything differs, and leaves times out, which a copy keeps. This says
-what differs, and has them. It is kept beside the delta that a copy became.
+A content digest shows whether anything differs, and leaves times out, which a copy keeps. These
+facts show the entries that differ, with times. They are kept beside the delta of the copy.
 """
 
 from __future__ import annotations

@@ -47,14 +47,14 @@ def cost_of(size: int) -> int:
 
 
 class Files:
-    """What a directory has besides directories, in order.
+    """The entries of a directory besides directories, in order.
 
     Attributes:
         names: each one ends with a NUL, as text that need not be valid UTF-8.
-        whats: what they are as it counts, `WHAT_BYTES` each.
-        times: when they were modified, eight bytes each.
+        whats: the parts of each that count, `WHAT_BYTES` each.
+        times: of modification, eight bytes each.
         looks: for people, each one ends with a NUL.
-        cost: how long it takes to copy them, in units of one small file.
+        cost: the time to copy them, in units of one small file.
         is_plain: they are files and links with no other name.
     """
 
@@ -144,7 +144,7 @@ class FilesMaker:
 
 
 class KnownFiles:
-    """What the files of a tree's directories came to, by what stat said of them, in a file.
+    """The entries of a tree's directories by signature of their stat results, in a file.
 
     Not for use by two threads at once.
     """

@@ -143,7 +143,7 @@ class _Digesting:
         self._reader = FileReader(index, seen, is_local=tree.is_local)
         self.total = hashlib.sha256(_FORMAT)
         self.listed: list[tuple[str, str]] | None = []
-        """What counts, for people: its path inside the tree and its look; None: too many."""
+        """Entries that count, for people: path inside the tree and look; None: too many."""
 
     def _count(self, key: str, what: bytes, path: str, look: str) -> None:
         """Take in an entry: the key by which it counts, what it is; for people path and look."""
@@ -282,7 +282,7 @@ class _Digesting:
                 self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
 
     def _files(self, fd: int, path: str, listed: _Listed) -> Files:
-        """Return what *listed* files of the directory at *path* come to."""
+        """Return the entries for the *listed* files of the directory at *path*."""
         known = self._known if self._only is None else None
         signature = b""
         if known is not None or self._seen is not None:
@@ -358,7 +358,7 @@ class _Digesting:
     def _entry(
         self, fd: int, name: str, status: os.stat_result, path: str
     ) -> tuple[bytes, str, os.stat_result]:
-        """Return what an entry is, its look, and the status that they are by."""
+        """Return an entry as it counts, its look, and the status that they are by."""
         kind = stat.S_IFMT(status.st_mode)
         target = ""
         if kind == stat.S_IFREG:
@@ -401,7 +401,7 @@ class _Pending:
 def _what(
     status: os.stat_result, keep_owner: bool, body: bytes, target: str = ""
 ) -> tuple[bytes, str]:
-    """Return what an entry is, as it counts, and its look."""
+    """Return an entry as it counts, and its look."""
     kind = stat.S_IFMT(status.st_mode)
     # Links have no permissions, and file systems make up sizes for all but files.
     mode = kind | (0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode))

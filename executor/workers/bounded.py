@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pybuild.cache.space.budget import Budget
 
 AT_ONCE = "the ceiling is reached"
-"""What a task is cancelled with whose job must write nothing more, not even to say goodbye."""
+"""The message that cancels a task whose job must write nothing more, not even to say goodbye."""
 
 
 @asynccontextmanager

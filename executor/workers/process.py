@@ -328,7 +328,7 @@ async def converse(
 
 
 class _Conversation:
-    """What a job says, read as it comes: one reader costs less than a wait for each message.
+    """The messages of a job, read as they come: one reader costs less than a wait for each.
 
     Attributes:
         over: done when nothing more is to come, see `converse`, or *on_message* raised.

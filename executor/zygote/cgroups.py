@@ -255,7 +255,7 @@ def _field(path: str, name: bytes) -> int:
 
 
 def _short(path: str, most: int = 4096) -> bytes:
-    """Return what a file of the kernel says; `open` makes six calls of the three that it takes."""
+    """Return the text of a file of the kernel; `open` makes six calls of the three it takes."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, most)

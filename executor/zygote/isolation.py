@@ -1,4 +1,4 @@
-"""Which rung of isolation this machine allows, found out by climbing it once per zygote.
+"""The rung of isolation that this machine allows, found out by climbing it once per zygote.
 
     root           real root: a private mount namespace is all that is needed
     userns         a user namespace with the range of sub-ids that the system granted, or that we were

@@ -1,4 +1,4 @@
-"""What a step's limits are written as in the files of a cgroup. Pure [SBX-13].
+"""A step's limits as texts for the files of a cgroup. Pure [SBX-13].
 
 Limits come as a dict, so that nothing but plain values crosses into the zygote:
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MEMORY, CPU, CPUSET, PIDS = "memory", "cpu", "cpuset", "pids"
 ALWAYS = (MEMORY, PIDS)
-"""What every step is counted by, limits or not."""
+"""The controllers that count every step, limits or not."""
 
 _BY_CONTROLLER = {
     MEMORY: ("memory_bytes", "memory_swap_bytes"),

@@ -1,4 +1,4 @@
-"""What the Dockerfile and the engine mount into a step, apart from its root [MNT].
+"""Mounts of the Dockerfile and the engine in a step, apart from its root [MNT].
 
 A source is opened, and made a detached mount, before the root exists, because its kind says whether
 the mount point must be a file or a directory. It is attached through descriptors: a link that a

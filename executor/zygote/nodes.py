@@ -23,7 +23,7 @@ NAMES = {
     "urandom": (1, 9),
     "tty": (5, 0),
 }
-"""What every step has, with the numbers that they have on every Linux."""
+"""The devices of every step, with the numbers that they have on every Linux."""
 
 _STANDARD = tuple((name, os.makedev(*numbers)) for name, numbers in NAMES.items())
 _NAMES = {device: name for name, device in _STANDARD}

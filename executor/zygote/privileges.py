@@ -1,4 +1,4 @@
-"""What a step's process may do: capabilities, ids, the system call filter [SBX-2, SBX-8]."""
+"""The privileges of a step's process: capabilities, ids, the system call filter [SBX-2, SBX-8]."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _mount(layout: Layout, lowers: list[str], upper: str, turn: int, *, detached
 
 
 def overlay_fault(error: OSError) -> Fault:
-    """Return what to tell the user when overlay refuses."""
+    """Return the fault for the user when overlay refuses."""
     hints: tuple[str, ...] = ()
     if error.errno in (errno.EPERM, errno.EINVAL) and isolation.uses_userxattr():
         hints = (

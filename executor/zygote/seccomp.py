@@ -229,7 +229,7 @@ def _choose(argument: int, cases: list[tuple[int, Code]], otherwise: Code, mask:
 
 
 def _handed_over(arch: int, moves: bool) -> dict[int, Code]:
-    """Return what to do with the calls that somebody else answers."""
+    """Return the filter code of the calls that somebody else answers."""
     notify, enosys = _return(_NOTIFY), _return(_ERRNO | _ENOSYS)
     special = dict.fromkeys(calls.NUMBERS[arch], notify)
     if moves:

@@ -113,7 +113,7 @@ class Wish:
 
 
 def alike(details: dict[str, Any]) -> dict[str, Any]:
-    """Return what must be the same in a step and in the one that a process was made for."""
+    """Return the details that must be the same in a step and in the one a process was made for."""
     return {name: value for name, value in details.items() if name not in ("upper", "work")}
 
 

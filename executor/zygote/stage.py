@@ -1,4 +1,4 @@
-"""What is the same for each step, made in its process before anybody asks for one.
+"""The part of a root that is the same for each step, made in its process ahead of any step.
 
 That is /proc, /dev and /sys with all that is masked in them, hosts and resolv.conf; and where the
 kernel lets layers be taken from a detached mount (since Linux 6.15), the host's tree has been left by
@@ -74,7 +74,7 @@ def _detached(store: str) -> int:
 
 
 class Stage:
-    """What waits for a root to be in. For the step's process.
+    """The mounts that wait for a root to be in. For the step's process.
 
     Args:
         details: of the steps that it can be for.

@@ -1,4 +1,4 @@
-"""What the kernel lets this user do, found out by doing it, in processes that end at once.
+"""The kernel's permissions for this user, tried out in processes that end at once.
 
 Run in an interpreter of its own: ``python -I -S -c … DIR`` prints one JSON object, from each name
 in `TRIES` to "" or to what went wrong. DIR is a directory that the tries may mount on and write to.
@@ -30,7 +30,7 @@ def _in_child(name: str, do: Callable[[str], None], directory: str) -> str:
 
 
 def outcome(do: Callable[[str], None], place: str) -> str:
-    """Return what goes wrong when a child does something, or ""."""
+    """Return the error of a child that does something, or ""."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:

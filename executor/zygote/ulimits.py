@@ -16,7 +16,7 @@ _MOST = (1 << 63) - 1
 
 
 def problem(name: str, soft: int, hard: int) -> str:
-    """Return what is wrong with a limit whatever the machine, "" if nothing is."""
+    """Return the fault of a limit that is wrong on any machine, "" if there is none."""
     if name not in _LIMITS:
         return f'ulimit "{name}" is not one of {", ".join(sorted(_LIMITS))}'
     if not all(_UNLIMITED <= value <= _MOST for value in (soft, hard)):
@@ -54,7 +54,7 @@ def apply(limits: list[tuple[str, int, int]]) -> list[str]:
 
 
 def current(limits: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Return what those limits are now."""
+    """Return those limits as they are now."""
     names = dict.fromkeys(name for name, _, _ in limits)
     return [(name, *resource.getrlimit(_LIMITS.index(name))) for name in names]
 

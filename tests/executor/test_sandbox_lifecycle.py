@@ -208,7 +208,7 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
                 await run_in(workers, box.spec("true"))
             # The helper for copies is begun ahead: it is up when it has answered.
             nothing = {"path": str(box.directory / "nothing")}
-            await workers.call("pybuild.executor.files.removing:remove", nothing)
+            await workers.call("pybuild.executor.files.jobs:remove", nothing)
             running = processes_with("pybuild.executor.zygote.loop")
             zygote = [pid for pid in running if _parent(pid) == os.getpid()]
             assert zygote

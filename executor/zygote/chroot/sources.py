@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Sources:
-    """What is moved in, ``(path, target)``, outer targets first.
+    """The sources that are moved in, ``(path, target)``, outer targets first.
 
     Args:
         directory: a path for a directory of ours, on the file system of the step's root.

@@ -1,4 +1,4 @@
-"""What stands in a step's root where others have mounts: put there before it, taken out after it.
+"""Stubs in a step's root where others have mounts: put there before it, taken out after it.
 
 What was in the place is set aside, on the same file system, and comes back with the name that it
 had. Nothing of what is put in reaches the layer: it is told by its inode, wherever the step has

@@ -1,4 +1,4 @@
-"""What a tree looks like to stat(2), to find out later what was changed in it.
+"""Marks of a tree by stat(2), from which later changes in it are found.
 
 Whatever is done to a file sets its time of change, which nobody can set back; only on file systems
 whose clock has not moved on could it be missed, so `wait_for_the_clock` waits for that.
@@ -23,7 +23,7 @@ _CLOCK_REALTIME_COARSE = 5
 
 
 def mark(status: os.stat_result) -> Mark:
-    """Return what tells whether an entry is still the same and as it was."""
+    """Return the mark by which a change of an entry is seen."""
     return (
         *(status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size),
         *(status.st_mtime_ns, status.st_ctime_ns, status.st_rdev),
@@ -31,7 +31,7 @@ def mark(status: os.stat_result) -> Mark:
 
 
 def birth(fd: int, name: bytes, status: os.stat_result) -> Mark:
-    """Return what tells a directory from another that has its place and inode number.
+    """Return the mark of a directory that another with its place and inode number has not.
 
     File systems give the numbers of what was deleted out again, ext4 at once.
     """
@@ -47,7 +47,7 @@ def linked_mark(status: os.stat_result) -> Mark:
 
 
 class Marks:
-    """What a tree was like.
+    """The marks of a tree.
 
     Attributes:
         entries: the mark of each entry, by directory and name; the root's path is empty.

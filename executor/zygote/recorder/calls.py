@@ -1,4 +1,4 @@
-"""Which system calls of a step are answered by us, by name and number.
+"""The system calls of a step that are answered by us, by name and number.
 
 On i386 the calls with 16-bit ids get ENOSYS: every program of this century has the other ones.
 There stat keeps showing what the kernel sees, as its many layouts are worth nobody's time.

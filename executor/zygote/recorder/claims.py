@@ -1,4 +1,4 @@
-"""Who a task of the step believes it is.
+"""The ids that a task of the step believes it has.
 
 The kernel knows one id. What a task claims is kept in a table here, and the task carries its row's
 number as its timer slack, in nanoseconds above the usual value: that is per thread, inherited by
@@ -79,7 +79,7 @@ class Claim:
 
 
 def set_one(old: Four, new: int, privileged: bool) -> Four:
-    """What setuid(2) and setgid(2) do to the four ids.
+    """Return the four ids after setuid(2) or setgid(2).
 
     Raises:
         OSError: EPERM. So do the others.
@@ -93,7 +93,7 @@ def set_one(old: Four, new: int, privileged: bool) -> Four:
 
 
 def set_two(old: Four, real: int, effective: int, privileged: bool) -> Four:
-    """What setreuid(2) and setregid(2) do."""
+    """Return the four ids after setreuid(2) or setregid(2)."""
     if not privileged:
         if real != KEEP and real not in (old[0], old[1]):
             raise OSError(errno.EPERM, "")
@@ -108,7 +108,7 @@ def set_two(old: Four, real: int, effective: int, privileged: bool) -> Four:
 
 
 def set_three(old: Four, new: Sequence[int], privileged: bool) -> Four:
-    """What setresuid(2) and setresgid(2) do."""
+    """Return the four ids after setresuid(2) or setresgid(2)."""
     if not privileged and any(n != KEEP and n not in old[:3] for n in new):
         raise OSError(errno.EPERM, "")
     real, effective, saved = (
@@ -118,14 +118,14 @@ def set_three(old: Four, new: Sequence[int], privileged: bool) -> Four:
 
 
 def set_fs(old: Four, new: int, privileged: bool) -> Four:
-    """What setfsuid(2) and setfsgid(2) do; they refuse by doing nothing."""
+    """Return the four ids after setfsuid(2) or setfsgid(2); they refuse by doing nothing."""
     if new != KEEP and (privileged or new in old):
         return (*old[:3], new)
     return old
 
 
 def executed(claim: Claim, mode: int, uid: int, gid: int) -> Claim:
-    """What execve(2) of a file with this mode and owner makes of a claim."""
+    """Return the claim after execve(2) of a file with this mode and owner."""
     new_uid = uid if mode & 0o4000 else claim.uid[1]
     new_gid = gid if mode & 0o2010 == 0o2010 else claim.gid[1]
     return Claim(

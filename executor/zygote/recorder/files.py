@@ -1,4 +1,4 @@
-"""Who owns what: the calls that give files away, and those that make them."""
+"""Owners of files: the calls that give files away, and those that make them."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Files:
             os.close(fd)
 
     def _owner_below(self, claim: Claim, parent: int) -> ownership.Ids:
-        """Return who owns what *claim* makes in a directory; set-gid ones pass on their group."""
+        """Return the owners of *claim*'s new files in a directory; set-gid ones pass on their group."""
         status = os.fstat(parent)
         gid = claim.gid[3]
         if status.st_mode & stat.S_ISGID:

@@ -1,4 +1,4 @@
-"""Who am I, and let me be somebody else: the calls that read and set ids."""
+"""The calls that read and set the ids of a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file looks like: the stat family, with the owner that is noted.
+"""The stat family of calls, answered with the owner that is noted.
 
 Where nothing is noted the kernel answers itself: the arguments of these calls decide nothing.
 """
@@ -87,7 +87,7 @@ class Looks:
         call.succeed()
 
     def _find(self, call: Call, dir_fd: int, path: int, flags: int) -> int:
-        """Return what the call is about, -1 to leave it to the kernel: an error, for example."""
+        """Return a descriptor of the call's file; -1 leaves it to the kernel: an error, say."""
         try:
             empty = bool(flags & AT_EMPTY_PATH)
             name = b"" if empty and not path else call.text(path)

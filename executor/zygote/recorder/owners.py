@@ -93,7 +93,7 @@ class Owners:
             self.give(fd, *self._below[status.st_ino], status)
 
     def remaining(self, fd: int) -> Ids | None:
-        """Return what the table has for a file that cannot carry a note."""
+        """Return the ids in the table for a file that cannot carry a note."""
         return self._noted.get(_key(fd))
 
     @property
@@ -122,7 +122,7 @@ def statx(fd: int, flags: int, mask: int) -> bytearray:
 
 
 def _key(fd: int) -> tuple[int, int, bytes]:
-    """Return what tells a file from all others, through an overlay as well as below it."""
+    """Return a key that no other file has, through an overlay as well as below it."""
     data = statx(fd, 0, 0xFFF)
     (number,) = struct.unpack_from("=Q", data, 32)
     born = bytes(data[80:92])

@@ -342,7 +342,7 @@ def signed(number: int) -> int:
 
 
 def _descriptor(path: bytes) -> int | None:
-    """Return which of its own descriptors a task names by a path in /proc or /dev."""
+    """Return the own descriptor that a task names by a path in /proc or /dev."""
     known = {b"/dev/stdin": 0, b"/dev/stdout": 1, b"/dev/stderr": 2}
     if path in known:
         return known[path]

@@ -16,7 +16,7 @@ from pybuild.model.errors import PybuildError
 Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
 
 
-class Oncoming:
+class StreamedLayer:
     """Follows a blob on its way into the store (`cache.content.blobwriter.Follower`) and has it unpacked.
 
     Args:
@@ -65,7 +65,7 @@ class Oncoming:
         return await self._unpack(fds)
 
     async def outcome(self) -> dict[str, Any] | None:
-        """Return what the worker returned. None: the target is empty, unpack the blob that is there.
+        """Return the worker's answer. None: the target is empty, unpack the blob that is there.
 
         To be asked when the blob is whole.
         """

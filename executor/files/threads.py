@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_THREADS = 4
 
 
-def together(work: Callable[[T], None], items: Sequence[T]) -> None:
+def for_each(work: Callable[[T], None], items: Sequence[T]) -> None:
     """Call *work* for each item, in this thread and, as there are processors, in others.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pybuild.executor.oncoming import Oncoming
+from pybuild.executor.streamedlayer import StreamedLayer
 from pybuild.model.errors import EnvironmentFault
 
 Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
@@ -21,14 +21,14 @@ def attempt(tmp_path: Path, unpack: Unpack, senders: int = 1, *, stops: bool = F
 
     async def body() -> Any:
         open_before = set(os.listdir("/proc/self/fd"))
-        oncoming = Oncoming(unpack)
+        streamed = StreamedLayer(unpack)
         for _ in range(senders):
-            oncoming.begun(os.open(path, os.O_RDONLY))
+            streamed.begun(os.open(path, os.O_RDONLY))
             await asyncio.sleep(0)
-            oncoming.grown()
-            oncoming.ended()
-        outcome = "stopped" if stops else await oncoming.outcome()
-        await oncoming.stop()
+            streamed.grown()
+            streamed.ended()
+        outcome = "stopped" if stops else await streamed.outcome()
+        await streamed.stop()
         await asyncio.sleep(0)
         assert set(os.listdir("/proc/self/fd")) == open_before
         return outcome
