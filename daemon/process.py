@@ -35,7 +35,7 @@ _BACKLOG = 128
 
 
 def default_address(root: str) -> str:
-    """Where a server listens that was not told."""
+    """The address of a server without one in its settings."""
     if os.geteuid() == 0:
         return "unix:///run/pybuild/pybuild.sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -114,7 +114,7 @@ def _open_to_all(address: str, isolated_network: bool) -> str:
 
 
 def _limits() -> Limits:
-    """Leave descriptors for the work: connections get a part of what the process may have."""
+    """Leave descriptors for the work: connections get a part of the process's limit."""
     limits = Limits()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:

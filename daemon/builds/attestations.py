@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.offered import load_offered, sbom_of
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import Result
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
@@ -41,8 +41,8 @@ async def scan_reference(
     *,
     pull: bool = False,
     ignore_cache: bool = False,
-) -> Reference:
-    """Return what a scanner makes of a result; nothing has run yet.
+) -> LazyTree:
+    """Return the tree that a scanner makes of a result; nothing has run yet.
 
     Raises:
         UserError: there is no such scanner.
@@ -55,7 +55,7 @@ async def scan_reference(
     async with internal_step(title, scope.emit, scope.engine.clock):
         image = await scope.engine.images.resolve(request, pull=pull)
     vertex = scan(sbom, image, name=platform, core=core, extras=extras, ignore_cache=ignore_cache)
-    return Reference(vertex, scope.snapshot)
+    return LazyTree(vertex, scope.snapshot)
 
 
 async def attested(
@@ -63,31 +63,33 @@ async def attested(
     ledger: Ledger,
     result: Result,
     trees: Sequence[Deliverable],
-    wanted: AttestOptions,
+    attest_options: AttestOptions,
     machine: Mapping[str, Any],
     *,
     ignore_cache: bool = False,
 ) -> list[Deliverable]:
-    """Return *trees* with what is attested of them.
+    """Return *trees* with their attestations.
 
     Raises:
         PybuildError: a scan failed, or something cannot be said.
     """
-    if wanted.sbom is not None and not _has_sbom(result):
-        result = await _scanned(scope, result, trees, wanted.sbom, ignore_cache)
+    if attest_options.sbom is not None and not _has_sbom(result):
+        result = await _scanned(scope, result, trees, attest_options.sbom, ignore_cache)
     found: list[Deliverable] = []
     for tree in trees:
         attestations: list[Attestation] = []
         for offered in result.attestations.get(_platform_id(result, tree), ()):
             attestations += await load_offered(scope, offered)
-        told = wanted.provenance
-        if told is not None and _is_tree(tree.reference):
+        options = attest_options.provenance
+        if options is not None and _is_tree(tree.reference):
             facts = await ledger.facts(
-                scope, tree.reference, result, tree.key, full=told.full, machine=machine
+                scope, tree.reference, result, tree.key, full=options.full, machine=machine
             )
             deltas = tree.snapshot.deltas
             vertex = tree.reference.vertex
-            attestations.append(provenance(scope.engine, told, facts, vertex, deltas, scope.known))
+            attestations.append(
+                provenance(scope.engine, options, facts, vertex, deltas, scope.known)
+            )
         found.append(replace(tree, attestations=tuple(attestations)))
     return found
 
@@ -97,11 +99,11 @@ async def history_provenance(
     ledger: Ledger,
     result: Result,
     trees: Sequence[Deliverable],
-    wanted: AttestOptions,
+    attest_options: AttestOptions,
     machine: Mapping[str, Any],
 ) -> dict[str, bytes]:
     """Return the provenance that the history keeps of each tree, by its id in the result [7.6]."""
-    builder = wanted.provenance.builder_id if wanted.provenance else ""
+    builder = attest_options.provenance.builder_id if attest_options.provenance else ""
     options = Provenance(builder_id=builder)
     documents: dict[str, bytes] = {}
     for tree in trees:
@@ -128,7 +130,7 @@ async def history_provenance(
     return documents
 
 
-def _is_tree(reference: Reference) -> bool:
+def _is_tree(reference: LazyTree) -> bool:
     return not isinstance(reference.vertex.op, ScratchSource)
 
 
@@ -152,7 +154,7 @@ async def _scanned(
 
 
 def _platform_id(result: Result, tree: Deliverable) -> str:
-    """What attestations call a tree, which is a platform's name also where there is only one."""
+    """The name of a tree in attestations: a platform's, also where there is only one."""
     if tree.key:
         return tree.key
     platforms = result.platforms()

@@ -13,20 +13,20 @@ from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.daemon.builds.attestations import attested, history_provenance
-from pybuild.daemon.builds.caches import exports_of, imports_of, told
+from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
 from pybuild.daemon.builds.outputs import Deliverable, export_all, exporters_of
 from pybuild.daemon.builds.provenance import Ledger, Solve
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace
-from pybuild.daemon.control.accounts import Told
+from pybuild.daemon.control.accounts import BuildAccount
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.frontend.attrs import Attrs, read_attestations, read_attrs
 from pybuild.daemon.frontend.dockerfile import solve_dockerfile
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.llbload import load_definition
-from pybuild.daemon.frontend.lookups import Look, looking
+from pybuild.daemon.frontend.lookups import Lookups, noting
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta
 from pybuild.daemon.session.verdicts import SessionVerdicts
@@ -81,14 +81,14 @@ class Build:
     """A build under way.
 
     Attributes:
-        references: what was handed to the client, by id.
+        references: the trees that were handed to the client, by id.
         owner: whose it is, as `Peer` names it.
-        workplace: where it is made.
-        returned: where the gateway service puts what the client's own frontend made.
-        ledger: what was done, for provenance; *provenance* is what the history keeps, by tree.
-        images: what image exporters made, by their place among the exporters.
+        workplace: the engine that it runs on.
+        returned: the result of the client's own frontend; the gateway service sets it.
+        ledger: requests and lookups, for provenance; *provenance*: documents for the history, by tree.
+        images: those of image exporters, by their place among the exporters.
         files: whole files that errors may name lines of.
-        told, trace: follow it, for those who ask later why its steps ran, and when.
+        account, trace: the reasons and the times of its steps, for later questions.
         ready: set when the gateway service may work for it, or never will.
     """
 
@@ -108,7 +108,7 @@ class Build:
         self.workplace = workplace
         self.journal = Journal.temporary()
         self.teller = Teller(self.journal, server.engine.clock)
-        self.references: dict[str, Reference] = {}
+        self.references: dict[str, LazyTree] = {}
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
@@ -123,7 +123,7 @@ class Build:
         self.provenance: dict[str, bytes] = {}
         self.images: dict[int, Descriptor] = {}
         refuse = request.FrontendAttrs.get(NO_MISS) == "true"
-        self.told = Told(account=Account(refuse=refuse), started=server.engine.clock.now())
+        self.account = BuildAccount(steps=Account(refuse=refuse), started=server.engine.clock.now())
         self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -131,7 +131,7 @@ class Build:
 
     @property
     def frontend(self) -> str:
-        """What the client calls the frontend; empty for its own."""
+        """The client's name of the frontend; empty for its own."""
         return self.request.Frontend
 
     def error(self, error: Exception) -> RpcError:
@@ -159,7 +159,7 @@ class Build:
         return self._scope
 
     async def run(self) -> dict[str, str]:
-        """Do all of it, and return what the exporters say.
+        """Do all of it, and return the exporters' response.
 
         Raises:
             RpcError: it failed; with the details that clients look for.
@@ -178,7 +178,7 @@ class Build:
                 emit=self._emit,
             ) as scope:
                 scope.policies = await self._policies(scope, find)
-                scope.missed = self.told.account.missed
+                scope.missed = self.account.steps.missed
                 self._scope = scope
                 scope.files = self.files
                 try:
@@ -186,9 +186,9 @@ class Build:
                 finally:
                     self.ready.clear()
                     self._scope = None
-                    self.told.targets = [one.vertex for one in self.references.values()]
-                    self.told.trees = dict(scope.trees.seen)
-                    self.told.imports = scope.imports.found
+                    self.account.targets = [one.vertex for one in self.references.values()]
+                    self.account.trees = dict(scope.trees.seen)
+                    self.account.imports = scope.imports.found
                     for reference in self.references.values():
                         await reference.close()
             self._explain("")
@@ -212,13 +212,15 @@ class Build:
         self.request = pb.SolveRequest()
 
     def _emit(self, event: Event) -> None:
-        self.told.account.watch(event)
+        self.account.steps.watch(event)
         self.trace.watch(event)
         self.teller.emit(event)
 
     def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
-        """Begin to find out why steps ran; who is asked for that waits for it."""
-        return self._server.accounts.keep(self._tenant, self.workplace, self.ref, self.told, error)
+        """Begin to find out why steps ran; requests for reports wait for it."""
+        return self._server.accounts.keep(
+            self._tenant, self.workplace, self.ref, self.account, error
+        )
 
     async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:
         request = self.request
@@ -270,7 +272,7 @@ class Build:
             replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
         ]
         facts, self.images = await export_all(scope, request, result, trees)
-        facts |= told(await cache_session.export(scope.solutions, vertices, scope.emit))
+        facts |= manifest_entry(await cache_session.export(scope.solutions, vertices, scope.emit))
         if not request.Internal:
             self.provenance = await history_provenance(
                 scope, self.ledger, result, trees, wanted, machine
@@ -302,8 +304,8 @@ class Build:
             if definition is None or not len(definition.defs):
                 return Result()
             vertex = await load_definition(definition, scope, rules)
-            result = Result(single=Reference(vertex, scope.snapshot, lambda: definition))
-            self.ledger.solves.append(Solve(asked=None, references=tuple(result.references())))
+            result = Result(single=LazyTree(vertex, scope.snapshot, lambda: definition))
+            self.ledger.solves.append(Solve(request=None, references=tuple(result.references())))
         else:
             result = await self._dockerfile(_unwrapped(frontend, opts), inputs, rules)
         for reference in result.references():
@@ -316,25 +318,29 @@ class Build:
         inputs: Mapping[str, Definition],
         policies: Policies | None,
     ) -> Result:
-        scope, look = self.scope, Look()
+        scope, lookups = self.scope, Lookups()
         producers = self._tenant.producers
-        asked = FrontendRequest(frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs))
+        frontend_request = FrontendRequest(
+            frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs)
+        )
         self.attrs = attrs = replace(read_attrs(opts), policies=policies)
-        told = self.told
-        told.context = without_credentials(attrs.context) or attrs.context_key
-        told.filename, told.target = attrs.filename, attrs.target
+        account = self.account
+        account.context = without_credentials(attrs.context) or attrs.context_key
+        account.filename, account.target = attrs.filename, attrs.target
         await scope.imports.add(attrs.cache_imports)
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():
             vertices[name] = await load_definition(given, scope, policies)
-        with looking(look):
+        with noting(lookups):
             answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
-        told.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
+        account.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
         self.lowered |= answer.lowered
         references = tuple(answer.result.references())
-        self.ledger.solves.append(Solve(asked=asked, references=references, looked=look))
+        self.ledger.solves.append(
+            Solve(request=frontend_request, references=references, lookups=lookups)
+        )
         if not self.request.Frontend:  # the client may hand in again what it gets
-            document = asked.document(Sources())
+            document = frontend_request.document(Sources())
             for reference in references:
                 definition = reference.definition()
                 if definition is not None:
@@ -342,7 +348,7 @@ class Build:
         return answer.result
 
     async def _deliverable(
-        self, result: Result, key: str, reference: Reference | None
+        self, result: Result, key: str, reference: LazyTree | None
     ) -> Deliverable | None:
         """Return a tree with the config that it goes out with."""
         platforms = dict(result.platforms())
@@ -351,7 +357,7 @@ class Build:
         if reference is None:
             if config is None and not self.request.Exporters:
                 return None
-            reference = Reference(Vertex(ScratchSource()), self.scope.snapshot)
+            reference = LazyTree(Vertex(ScratchSource()), self.scope.snapshot)
         snapshot = await reference.snapshot()
         known = self.lowered.get(reference.id)
         if known is None or gateway_config(known) != config:

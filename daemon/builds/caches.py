@@ -55,7 +55,7 @@ class CacheScope(Protocol):
         ...
 
     def find_in(self, caches: Sequence[ImportedCache]) -> None:
-        """Find in *caches* what the store does not have, until the build ends."""
+        """Find in *caches* the results that the store does not have, until the build ends."""
         ...
 
 
@@ -161,7 +161,7 @@ def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
 
 
 def _check_credentials(scope: CacheScope, wanted: CacheTo | CacheFrom) -> None:
-    """Raise UserError if a bucket would be reached with what the server finds around itself."""
+    """Raise UserError if a bucket would be reached with the server's own credentials."""
     place = wanted.s3
     if place is None or scope.workplace.is_servers:
         return
@@ -178,7 +178,7 @@ def _target(scope: CacheScope, export: CacheTo) -> CacheTarget:
 
 
 def imports_of(cache: pb.CacheOptions) -> list[Entry]:
-    """Return what the request itself names; the frontend's attributes may name more."""
+    """Return the caches that the request itself names; the frontend's attributes may name more."""
     entries: list[Entry] = [(one.Type, dict(one.Attrs)) for one in cache.Imports]
     return entries or [("registry", {"ref": ref}) for ref in cache.ImportRefsDeprecated]
 
@@ -194,7 +194,7 @@ class Imports:
         self._lock = asyncio.Lock()
 
     async def add(self, entries: Iterable[Entry]) -> None:
-        """Import what was not yet; what cannot be is warned of."""
+        """Import the caches that were not yet; a failure is a warning."""
         if self._scope.workplace.guest:
             if any(True for _ in entries):
                 self._scope.emit(BuildWarning(message=_NOT_SHARED))
@@ -225,8 +225,8 @@ class Imports:
                 scope.find_in(caches)
 
 
-def told(manifest: Descriptor | None) -> dict[str, str]:
-    """Return what the client is told of the cache."""
+def manifest_entry(manifest: Descriptor | None) -> dict[str, str]:
+    """Return the cache's entry in the response."""
     if manifest is None:
         return {}
     return {MANIFEST: json.dumps(manifest.to_json(), separators=(",", ":"))}

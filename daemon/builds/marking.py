@@ -1,4 +1,4 @@
-"""Marks in definitions what belongs to one client of a store that several share.
+"""Marks in definitions the ops that belong to one client of a store that several share.
 
 A step's key does not tell its secrets, its agents, what its cache mounts hold, its proxies or the
 addresses of its hosts. Where such a thing goes in, the owner does too, so that the result is found

@@ -1,4 +1,4 @@
-"""Delivers what a build made: to its client by the session, to the store, to registries [7.3]."""
+"""Delivers a build's results: to its client by the session, to the store, to registries [7.3]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
 from pybuild.buildkit.session.threads import finish_in
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.results import Result
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
@@ -39,7 +39,7 @@ from pybuild.image.archive import (
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
-from pybuild.model.reference import Reference as Name
+from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 
 _TITLES = {
@@ -59,22 +59,22 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverable:
-    """One tree of a result with what its image's config says; *key* is its id in the result.
+    """One tree of a result with the facts of its image's config; *key* is its id in the result.
 
     Attributes:
-        inline_cache: what its image says of the cache, as `Built` has it.
+        inline_cache: the cache that its image carries, as `Built` has it.
     """
 
     key: str
     lowered: Lowered
     snapshot: Snapshot
-    reference: Reference
+    reference: LazyTree
     attestations: tuple[Attestation, ...] = ()
     inline_cache: InlineCache | None = None
 
 
 def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:
-    """Return the exporters that are asked for, which is known before anything is built.
+    """Return the requested exporters, which are known before anything is built.
 
     Raises:
         UserError: one that there is not, or attributes that are wrong.
@@ -94,7 +94,7 @@ def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:
 async def export_all(
     scope: Scope, request: pb.SolveRequest, result: Result, trees: Sequence[Deliverable]
 ) -> tuple[dict[str, str], dict[int, Descriptor]]:
-    """Run every exporter; return what they say together, and the images by the exporter's place.
+    """Run every exporter; return their response together, and the images by the exporter's place.
 
     Raises:
         UserError: an exporter that there is not, or one that cannot do it.
@@ -180,7 +180,9 @@ class _Export:
             await self._archive(made, names, facts)
         return facts
 
-    async def _archive(self, made: Made, names: Sequence[Name], facts: Mapping[str, str]) -> None:
+    async def _archive(
+        self, made: Made, names: Sequence[Reference], facts: Mapping[str, str]
+    ) -> None:
         write = write_oci_archive if self._kind == "oci" else write_docker_archive
         blob_path = self._scope.store.blobs.path
         texts = [str(name) for name in names]
@@ -272,7 +274,7 @@ class _Export:
 
     @asynccontextmanager
     async def _tree(self, one: Built, *, shares: bool = False) -> AsyncGenerator[dict[str, Any]]:
-        """Give what a worker must know to mount a tree, attestations in it.
+        """Give the job arguments to mount a tree, with its attestations in it.
 
         Args:
             shares: with those of other platforms, so that names must say which it is.
@@ -302,7 +304,7 @@ class _Export:
 
 
 def _output(kind: str, attrs: Mapping[str, str]) -> Output:
-    """Return what a client's attributes ask for; trees have few, and others mean nothing to them.
+    """Return the output of a client's attributes; trees have few, and others mean nothing to them.
 
     Raises:
         UsageError: one that is wrong.
@@ -325,8 +327,8 @@ def _depth(blob: Descriptor) -> int:
     return 1 if blob.media_type in MANIFEST_TYPES else 0
 
 
-def _facts(made: Made, names: Sequence[Name]) -> dict[str, str]:
-    """What clients are told of an image."""
+def _facts(made: Made, names: Sequence[Reference]) -> dict[str, str]:
+    """Return the facts of an image in the response."""
     facts = {key: str(value) for key, value in made.metadata(names).items()}
     document = json.dumps(made.dated.to_json(), separators=(",", ":")).encode()
     facts["containerimage.descriptor"] = base64.b64encode(document).decode()

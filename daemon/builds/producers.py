@@ -1,4 +1,4 @@
-"""Who made a definition that a client hands in: the requests of builds that are still under way."""
+"""The requests that made a client's definitions: those of builds that are still under way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Producers:
         return {name: document for name, document in sorted(found.items()) if document is not None}
 
     def forget(self, build: str) -> None:
-        """Drop what *build* made: it has ended."""
+        """Drop the definitions of *build*: it has ended."""
         for head, made in list(self._made.items()):
             kept = [item for item in made if item[0] != build]
             if kept:

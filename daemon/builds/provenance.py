@@ -1,4 +1,4 @@
-"""What a build did, kept for its provenance: who was asked for what, and what they looked at [ATT-2]."""
+"""A build's requests and lookups, kept for its provenance [ATT-2]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.llb.steps import describe, local_vertex
-from pybuild.daemon.frontend.lookups import Look
+from pybuild.daemon.frontend.lookups import Lookups
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
@@ -20,7 +20,7 @@ from pybuild.model.platform import Platform
 if TYPE_CHECKING:
     from pybuild.buildkit.llb.described import Definition
     from pybuild.daemon.builds.scope import Scope
-    from pybuild.daemon.frontend.reference import Reference
+    from pybuild.daemon.frontend.lazytree import LazyTree
     from pybuild.daemon.frontend.results import Result
 
 
@@ -29,70 +29,70 @@ class Solve:
     """One answer that the build gave.
 
     Attributes:
-        asked: None for a definition as it came.
-        looked: what the frontend took for the answer, be it part of that or not.
+        request: None for a definition as it came.
+        lookups: those of the frontend for the answer, be they part of that or not.
     """
 
-    asked: FrontendRequest | None
-    references: tuple[Reference, ...]
-    looked: Look = field(default_factory=Look)
+    request: FrontendRequest | None
+    references: tuple[LazyTree, ...]
+    lookups: Lookups = field(default_factory=Lookups)
 
 
 class Ledger:
     """The answers of one build.
 
     Attributes:
-        root: what the build was started with.
-        looked: what the client's own frontend asked about.
+        root: the request that started the build.
+        lookups: those of the client's own frontend.
         started: seconds since the epoch.
     """
 
     def __init__(self, root: FrontendRequest, started: float) -> None:
         self.root = root
         self.started = started
-        self.looked = Look()
+        self.lookups = Lookups()
         self.solves: list[Solve] = []
         self._invocation = os.urandom(12).hex()
 
     async def facts(
         self,
         scope: Scope,
-        reference: Reference,
+        reference: LazyTree,
         result: Result,
         key: str,
         *,
         full: bool,
         machine: Mapping[str, Any],
     ) -> Facts:
-        """Return what there is to say about *reference*, which is *key* in the build's result.
+        """Return the facts about *reference*, which is *key* in the build's result.
 
         Args:
             full: with the definition.
-            machine: what the operator wants to be said.
+            machine: the operator's entries.
 
         Raises:
             UserError: the definition cannot be written.
         """
         solve = next((one for one in self.solves if reference in one.references), None)
         pins = _Pins(scope)
-        if solve is None or solve.asked is None:
+        if solve is None or solve.request is None:
             # The client put it together: what it had before may be in there.
-            images = _for_platform([*self.looked.images, *self._images()], result, key)
+            images = _for_platform([*self.lookups.images, *self._images()], result, key)
             sources = await sources_of([reference.vertex, *self._others(result)], pins, images)
-            for looked in (self.looked, *(one.looked for one in self.solves)):
-                sources.merge(await _looked_at(looked, pins))
+            for lookups in (self.lookups, *(one.lookups for one in self.solves)):
+                sources.merge(await _sources_of(lookups, pins))
             document: dict[str, Any] = {"configSource": {}, "request": {}}
         else:
-            images = _for_platform(solve.looked.images, result, key)
+            images = _for_platform(solve.lookups.images, result, key)
             sources = await sources_of([reference.vertex], pins, images)
-            sources.merge(await _looked_at(solve.looked, pins))
+            sources.merge(await _sources_of(solve.lookups, pins))
             root = self.root.document(sources) if self.root else None
-            document = with_root(solve.asked.document(sources), root)
-        looked = solve.looked if solve is not None else Look()
+            document = with_root(solve.request.document(sources), root)
+        lookups = solve.lookups if solve is not None else Lookups()
         return Facts(
             document=document,
             sources=sources,
-            definition=_definition(scope, reference, looked) if full else None,
+            definition=_definition(scope, reference, lookups) if full else None,
             platform=native_platform(),
             dockerfile_version=DOCKERFILE_VERSION,
             machine=machine,
@@ -103,7 +103,7 @@ class Ledger:
 
     def _images(self) -> Iterable[Image]:
         for one in self.solves:
-            yield from one.looked.images
+            yield from one.lookups.images
 
     def _others(self, result: Result) -> Iterable[Any]:
         """The vertices of answers that the result does not name."""
@@ -114,36 +114,36 @@ class Ledger:
                     yield reference.vertex
 
 
-def _definition(scope: Scope, reference: Reference, looked: Look) -> Definition:
+def _definition(scope: Scope, reference: LazyTree, lookups: Lookups) -> Definition:
     queries = scope.trees.queries(
         vertex.op for vertex in walk(reference.vertex) if isinstance(vertex.op, LocalSource)
     )
     # Who was asked is gone with the build, and would make equal builds differ.
     queries = {name: replace(query, session="") for name, query in queries.items()}
     origin = None
-    for directory, files in looked.files.items():
+    for directory, files in lookups.files.items():
         origin, its_own = local_vertex(directory, *files)
         queries = {**its_own, **queries}
         break
     else:
-        origin = next(iter(looked.vertices), None)
+        origin = next(iter(lookups.vertices), None)
     return describe(reference.vertex, scope.files, origin, queries)
 
 
-async def _looked_at(looked: Look, pins: _Pins) -> Sources:
-    sources = await sources_of(looked.vertices, pins)
-    sources.locals |= looked.files.keys()
+async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
+    sources = await sources_of(lookups.vertices, pins)
+    sources.locals |= lookups.files.keys()
     return sources
 
 
 def _for_platform(images: Iterable[Image], result: Result, key: str) -> list[Image]:
-    """Leave out what was looked up for the other platforms of the result."""
+    """Leave out images that were looked up for the other platforms of the result."""
     platforms: Sequence[tuple[str, Platform]] = result.platforms()
     own = dict(platforms).get(key)
     known = list(dict.fromkeys(images))
     if own is None or len(platforms) < 2:
         return known
-    wanted = {(platform.os, platform.arch) for _, platform in platforms}
+    requested = {(platform.os, platform.arch) for _, platform in platforms}
     has: dict[str, set[tuple[str, str]]] = {}
     for image in known:
         if image.platform is not None:
@@ -153,7 +153,7 @@ def _for_platform(images: Iterable[Image], result: Result, key: str) -> list[Ima
         image
         for image in known
         if image.platform is None
-        or not wanted <= has[str(image.reference)]
+        or not requested <= has[str(image.reference)]
         or (image.platform.os, image.platform.arch) == (own.os, own.arch)
     ]
 

@@ -54,7 +54,7 @@ async def _nobody_decides(source: Source) -> None:
 
 
 class Scope:
-    """What one build shares from its first question to its last export. An async context manager.
+    """The things that one build shares from first to last. An async context manager.
 
     Everything that was solved in it stays leased until it is left.
 
@@ -64,11 +64,11 @@ class Scope:
 
     Attributes:
         files: whole files that errors may name lines of.
-        delivers: what is solved is wanted itself, not only that it is made.
+        delivers: the results themselves are delivered, not only made.
         imports: the caches that it looks into.
-        caching: where what it makes is carried to.
+        cache_session: its remote caches.
         policies: judge all its sources; *decide* gets the verdict about one that they demand.
-        missed: told of what is about to run.
+        missed: called with each step that is about to run.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Scope:
         return marked(vertex, guest) if guest else vertex
 
     async def decided(self, work: Callable[[], T]) -> T:
-        """Return what *work* gives, begun again with each verdict about a source that it lacks."""
+        """Return the result of *work*, begun again with each verdict on a source that it lacks."""
         while True:
             try:
                 return work()
@@ -185,7 +185,7 @@ class Scope:
                 await self.decide(undecided.source)
 
     async def decided_of(self, work: Callable[[], Awaitable[T]]) -> T:
-        """As `decided`, for what waits."""
+        """As `decided`, for work that is awaited."""
         while True:
             try:
                 return await work()
@@ -193,12 +193,12 @@ class Scope:
                 await self.decide(undecided.source)
 
     def carry(self, cache_session: CacheSession) -> None:
-        """Follow what is solved from now on, until the scope is left."""
+        """Carry the results of solves from now on to remote caches, until the scope is left."""
         self.cache_session = cache_session
         self._stack.push_async_exit(cache_session.leaving(self.emit))
 
     def find_in(self, caches: Sequence[ImportedCache]) -> None:
-        """Find in *caches* what the store does not have, until the scope is left."""
+        """Find in *caches* the results that the store does not have, until the scope is left."""
         self._stack.enter_context(self.engine.results.importing(caches))
 
     @property
@@ -207,7 +207,7 @@ class Scope:
         return self._solutions
 
     def known(self, vertex: Vertex) -> tuple[str, ...] | None:
-        """Return the deltas of what was made of *vertex* in this build, if that is known."""
+        """Return the deltas of the result of *vertex* in this build, if that is known."""
         for solution in self._solutions:
             solved = solution.get(vertex)
             if solved is not None and isinstance(solved.result, Snapshot):
@@ -233,7 +233,7 @@ class Scope:
             self.sources.add_agents(await self._agents.offer(wanted))
 
     async def _show_files(self, targets: Sequence[Vertex]) -> None:
-        """Fetch files that are known by a checksum, which alone would find what others fetched."""
+        """Fetch files that are known by a checksum, which alone would find files of other clients."""
         for vertex in walk(*targets):
             if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None:
                 try:
@@ -242,7 +242,7 @@ class Scope:
                     raise error.with_spans(vertex.meta.spans) from error.__cause__
 
     async def adopt_upload(self, id: str, filename: str) -> HttpSource:
-        """Take what the client uploads as *id*, once, as a file that is here already."""
+        """Take the client's upload *id*, once, as a file that is here already."""
         task = self._uploads.get((id, filename))
         if task is None:
             task = asyncio.create_task(self._adopt_upload(id, filename))
@@ -272,7 +272,7 @@ class Scope:
         return await self.runner.snapshot(result)
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
-        """Solve a source and return its tree (what `pybuild.builds.remotecontexts` asks of a session)."""
+        """Solve a source and return its tree (for `pybuild.builds.remotecontexts`)."""
         return await self.snapshot(vertex)
 
     async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:

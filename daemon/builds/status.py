@@ -121,7 +121,7 @@ class Journal:
 
 
 class Teller:
-    """Says what happens in a build in the protocol's words.
+    """Writes the events of a build in the protocol's words.
 
     Attributes:
         total, completed, cached, warnings: counts of steps, for the history.
@@ -186,10 +186,10 @@ class Teller:
         if warning.spans:
             info = SourceInfo(filename=filename, data=data, language="Dockerfile")
             message.info.CopyFrom(info)
-        told = pb.StatusResponse(warnings=[message])
+        response = pb.StatusResponse(warnings=[message])
         if vertex in self._vertexes:  # clients show what a step warns of with news of that step
-            told.vertexes.append(self._vertexes[vertex])
-        self._journal.write(told.SerializeToString())
+            response.vertexes.append(self._vertexes[vertex])
+        self._journal.write(response.SerializeToString())
 
     def warn_as_told(self, request: WarnRequest) -> None:
         """Pass on a warning of the client's own frontend."""
@@ -233,8 +233,8 @@ class Teller:
         self._tell(vertex, list(left))
 
     def _tell(self, vertex: pb.Vertex, statuses: Iterable[pb.VertexStatus] = ()) -> None:
-        told = pb.StatusResponse(vertexes=[vertex], statuses=statuses)
-        self._journal.write(told.SerializeToString())
+        response = pb.StatusResponse(vertexes=[vertex], statuses=statuses)
+        self._journal.write(response.SerializeToString())
 
     def _log(self, event: VertexLog) -> None:
         logged = self._logged.get(event.vertex, 0)
@@ -262,12 +262,12 @@ class Teller:
             status = pb.VertexStatus(ID=event.id, vertex=event.vertex, started=timestamp(now))
             status.name = event.id.partition(" ")[0] if " " in event.id else event.id
             under_way[event.id] = status
-        told = seconds_of(status.timestamp)
+        last_s = seconds_of(status.timestamp)
         status.current, status.total = event.current, event.total
         if event.done:
             status.completed.CopyFrom(timestamp(now))
             del under_way[event.id]
-        elif not is_new and now - told < _PROGRESS_EVERY_S:
+        elif not is_new and now - last_s < _PROGRESS_EVERY_S:
             return
         status.timestamp.CopyFrom(timestamp(now))
         self._journal.write(pb.StatusResponse(statuses=[status]).SerializeToString())

@@ -47,7 +47,7 @@ class Trace:
 
     Args:
         ref: of the request; equal builds of equal name have equal ids.
-        parent: the client's ``traceparent``; what is none counts as not there.
+        parent: the client's ``traceparent``; a malformed one counts as not there.
     """
 
     def __init__(self, ref: str, started: float, parent: str = "") -> None:
@@ -59,7 +59,7 @@ class Trace:
         self.id = found[1] if found else self._hex("trace", 32)
 
     def watch(self, event: Event) -> None:
-        """Take in what happened to a step."""
+        """Take in an event of a step."""
         match event:
             case VertexAdded(vertex=vertex, name=name):
                 if len(self._steps) < _MOST_SPANS:

@@ -24,7 +24,7 @@ FindSession = Callable[[str], Awaitable[Session]]
 
 
 class NoDirectory(UserError):
-    """The client does not have the directory that it was asked for."""
+    """The client does not have the requested directory."""
 
 
 class ClientTrees:
@@ -50,7 +50,7 @@ class ClientTrees:
         self._fetched: dict[tuple[str, LocalRequest], asyncio.Task[Received]] = {}
 
     def call(self, source: str, name: str) -> None:
-        """Say what the client calls the directory of a local source."""
+        """Note the client's *name* of the directory of a local source."""
         self._names[source] = name
 
     def use_session(self, name: str, session: str) -> None:
@@ -58,11 +58,11 @@ class ClientTrees:
         self._session_ids[name] = session
 
     def will_use(self, paths: Mapping[str, tuple[str, ...]]) -> None:
-        """Say which paths of local sources count from now on; none means all of a directory."""
+        """Note the paths of local sources that count from now on; none means all of a directory."""
         self._parts |= paths
 
     def name_of(self, query: LocalQuery) -> str:
-        """Return what the local source of a received definition is called, the same each time.
+        """Return the name of the local source of a received definition, the same each time.
 
         No frontend calls a directory so: what it asks for is another matter.
         """
@@ -72,12 +72,12 @@ class ClientTrees:
         return f"{query.dir_name}#{number}"
 
     def client_name(self, op: LocalSource) -> str:
-        """Return what the client calls the directory of *op*."""
+        """Return the client's name of the directory of *op*."""
         query = self._queries.get(op.name)
         return query.dir_name if query else self._names.get(op.name, op.name)
 
     def queries(self, ops: Iterable[LocalSource]) -> dict[str, LocalQuery]:
-        """Return how the directories of *ops* are asked for, and of whom, by their names."""
+        """Return the queries for the directories of *ops*, by their names."""
         found: dict[str, LocalQuery] = {}
         for op in ops:
             name = self.client_name(op)
@@ -98,7 +98,7 @@ class ClientTrees:
         return self._session_ids.get(name, own)
 
     async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
-        """Fetch what *op* needs.
+        """Fetch the part of a directory that *op* needs.
 
         Raises:
             UserError: the client has no such directory, or fails.

@@ -1,1 +1,1 @@
-"""Builds of the server's clients: what `Control` and the gateway service do with the engine."""
+"""Builds of the server's clients: `Control` and the gateway service on top of the engine."""

@@ -1,4 +1,4 @@
-"""Why steps of a server's builds ran: kept as a build in process keeps it, and told to who asks.
+"""Reports of why steps of a server's builds ran: kept as a build in process keeps them.
 
 BuildKit's API has no place for that, so this is a service of our own beside it, in JSON:
 ``/pybuild.v1.Explain/Reports`` is asked for ``{}`` (the latest build), ``{"ref": …}`` (of one request)
@@ -38,15 +38,15 @@ _MOST_REFS = 200
 
 
 @dataclass(slots=True, kw_only=True)
-class Told:
-    """What is known of one build while it goes on.
+class BuildAccount:
+    """The facts of one build, for its explanation, gathered while it goes on.
 
     Attributes:
-        targets: what was solved.
+        targets: the solved vertices.
         trees: of the client, as far as they were fetched.
     """
 
-    account: Account
+    steps: Account
     started: float
     context: str = "context"
     filename: str = ""
@@ -84,24 +84,24 @@ class Accounts:
         self._going: set[asyncio.Task[BuildReport | None]] = set()
 
     def keep(
-        self, tenant: Tenant[Any], workplace: Workplace, ref: str, told: Told, error: str
+        self, tenant: Tenant[Any], workplace: Workplace, ref: str, account: BuildAccount, error: str
     ) -> asyncio.Task[BuildReport | None]:
         """Explain a build that has ended, beside whatever comes next."""
-        task = asyncio.create_task(self._keep(tenant, workplace, ref, told, error))
+        task = asyncio.create_task(self._keep(tenant, workplace, ref, account, error))
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
 
     async def _keep(
-        self, tenant: Tenant[Any], workplace: Workplace, ref: str, told: Told, error: str
+        self, tenant: Tenant[Any], workplace: Workplace, ref: str, account: BuildAccount, error: str
     ) -> BuildReport | None:
         if workplace.guest:
             return None  # the nearest result may be somebody else's, and a report would tell of it
         engine = workplace.engine
         inputs = engine.results.inputs
-        subject = await asyncio.to_thread(told.subject)
+        subject = await asyncio.to_thread(account.subject)
         builds = Builds(engine.store)
-        report = await history.keep(builds, inputs, told.account, subject, told.imports, error)
+        report = await history.keep(builds, inputs, account.steps, subject, account.imports, error)
         if report is not None:
             tenant.reports[ref] = report.id
             if len(tenant.reports) > _MOST_REFS:
@@ -109,25 +109,25 @@ class Accounts:
         return report
 
     async def settled(self) -> None:
-        """Wait until what has ended so far is kept."""
+        """Wait until the builds that have ended so far are kept."""
         await asyncio.gather(*self._going, return_exceptions=True)
 
     def handlers(self) -> Mapping[str, Handler]:
         return {EXPLAIN_REPORTS: self._reports}
 
     async def _reports(self, call: Call) -> None:
-        asked = as_object(parse(await call.receive() or b"{}"))
+        options = as_object(parse(await call.receive() or b"{}"))
         tenant = self._tenant(call.peer.owner)
         await call.send_headers()
         await self.settled()
-        async for value in self._wanted(tenant, asked):
+        async for value in self._selected(tenant, options):
             await call.send(json.dumps(value, separators=(",", ":")).encode())
 
-    async def _wanted(
-        self, tenant: Tenant[Any], asked: Mapping[str, Any]
+    async def _selected(
+        self, tenant: Tenant[Any], options: Mapping[str, Any]
     ) -> AsyncIterator[Mapping[str, Any]]:
-        ref = asked.get("ref")
-        most = None if ref is not None or asked.get("all") else 1
+        ref = options.get("ref")
+        most = None if ref is not None or options.get("all") else 1
         workplace = await self._workplace(tenant.owner)
         if workplace.guest:
             return

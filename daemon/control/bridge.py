@@ -11,10 +11,10 @@ from pybuild.buildkit.pb.apicaps import APICap
 from pybuild.daemon.builds.build import Build
 from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
 from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.frontend.lookups import looking
+from pybuild.daemon.frontend.lazytree import LazyTree
+from pybuild.daemon.frontend.lookups import noting
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.reading import read_dir, read_file, stat_file
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import read_result
 from pybuild.daemon.frontend.sourcemeta import resolve_image_config, resolve_source_meta
 from pybuild.net.grpc.calls import Call, Handler, unary
@@ -106,7 +106,7 @@ class BridgeService:
 
     # --- trees ------------------------------------------------------------------------------------
 
-    def _reference(self, build: Build, id: str) -> Reference:
+    def _reference(self, build: Build, id: str) -> LazyTree:
         if id not in build.references:
             raise RpcError(Code.UNKNOWN, f"no such ref: {id}")
         return build.references[id]
@@ -145,10 +145,10 @@ class BridgeService:
 
     async def _resolve_image_config(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ResolveImageConfigRequest(), data)
-        with looking(build.ledger.looked):
+        with noting(build.ledger.lookups):
             return (await resolve_image_config(build.scope, request)).SerializeToString()
 
     async def _resolve_source_meta(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ResolveSourceMetaRequest(), data)
-        with looking(build.ledger.looked):
+        with noting(build.ledger.lookups):
             return (await resolve_source_meta(build.scope, request)).SerializeToString()

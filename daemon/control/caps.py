@@ -1,4 +1,4 @@
-"""What this server can do, in the names that clients ask for [6, 9]."""
+"""The capabilities of this server, in the names that clients ask for [6, 9]."""
 
 from __future__ import annotations
 

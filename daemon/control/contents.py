@@ -1,4 +1,4 @@
-"""Reading what the history names: logs, errors, attestations, images without their layers [8]."""
+"""Reading blobs of the history: logs, errors, attestations, images without their layers [8]."""
 
 from __future__ import annotations
 

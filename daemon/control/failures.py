@@ -1,4 +1,4 @@
-"""What clients are told of an error: message, code, where it happened."""
+"""Errors for clients: message, code, the place where it happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was built: one record a build on disk, its progress and error beside it [7.6].
+"""The history of builds: one record a build on disk, its progress and error beside it [7.6].
 
 `<root>/history/<owner>/records/<ref>` holds a serialized record, `blobs/<hex>` beside it what the
 records' descriptors name, images without their layers. Records are written whole or not at all; a
@@ -73,11 +73,11 @@ class History:
         self._tell(pb.DELETED, record)
 
     def add_blob(self, data: bytes, media_type: str) -> pb.Descriptor:
-        """Keep what a record will name."""
+        """Keep a blob that a record will name."""
         return self.add_pieces((data,), media_type)
 
     def add_pieces(self, pieces: Iterable[bytes], media_type: str) -> pb.Descriptor:
-        """Keep what a record will name, without having it in memory."""
+        """Keep a blob that a record will name, without having it in memory."""
         digest, size = hashlib.sha256(), 0
         temporary = os.path.join(self._blobs, f".{os.urandom(12).hex()}")
         try:
@@ -163,7 +163,7 @@ class History:
                     os.unlink(path)
 
     def _documents(self, image: pb.Descriptor) -> set[str]:
-        """Return the names of what belongs to an image that is kept, and of its layers."""
+        """Return the names of the blobs of a kept image, and of its layers."""
         try:
             top = Descriptor(image.media_type, Digest.parse(image.digest), image.size)
             return {blob.digest.hex for blob in reachable(top, self._blob)}
@@ -199,7 +199,7 @@ class History:
             return None
 
     def blob_path(self, digest: str) -> str | None:
-        """Where the blob is; None when there is none."""
+        """The path of the blob; None when there is none."""
         algorithm, _, name = digest.partition(":")
         if algorithm != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", name):
             return None
@@ -209,7 +209,7 @@ class History:
     # --- listening --------------------------------------------------------------------------------
 
     async def listen(self, request: pb.BuildHistoryRequest) -> AsyncIterator[pb.BuildHistoryEvent]:
-        """Yield what there is, then, unless *EarlyExit*, what happens."""
+        """Yield the records there are, then, unless *EarlyExit*, the events that follow."""
         queue: asyncio.Queue[pb.BuildHistoryEvent] = asyncio.Queue()
         self._listeners[queue] = asyncio.get_running_loop()
         try:

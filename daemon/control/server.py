@@ -1,4 +1,4 @@
-"""All builds of one server, and what they share: the engine, sessions, history."""
+"""All builds of one server, and their shared parts: the engine, sessions, history."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BuildServer:
         self._closing = False
 
     def tenant(self, owner: str) -> Tenant[Build]:
-        """Return what belongs to an owner, as `Peer` names it.
+        """Return the tenant of an owner, as `Peer` names it.
 
         Raises:
             RpcError: the call came in a way that has no owner, or too late.
@@ -92,7 +92,7 @@ class BuildServer:
 
         Args:
             tenant: whose it is; nobody else may drive it, or hear of it.
-            traceparent: what the client's own trace has the build as a part of.
+            traceparent: the span of the client's own trace that the build is part of.
 
         Raises:
             RpcError: it failed.
@@ -170,8 +170,8 @@ class BuildServer:
         for key, document in build.provenance.items():
             blob = await asyncio.to_thread(history.add_blob, document, PAYLOAD_TYPE)
             blob.annotations[PREDICATE_TYPE] = PREDICATE_V1
-            told = record.Results[key] if key else record.Result
-            told.Attestations.append(blob)
+            built = record.Results[key] if key else record.Result
+            built.Attestations.append(blob)
         await self._remember_images(record, build, history)
         error = record.error.message if record.HasField("error") else ""
         spans = build.trace.document(seconds_of(record.CompletedAt), error)

@@ -12,12 +12,12 @@ from pybuild.model.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What the configuration of the server says beyond that of the engine.
+    """The settings of the server beyond those of the engine.
 
     Attributes:
-        entitlements: what clients may grant their builds.
-        machine: what provenance says of where builds run, besides what is always said.
-        share: what clients share, but for those that *clients* names.
+        entitlements: those that clients may grant their builds.
+        machine: further entries about the machine in provenance.
+        share: of all clients but those that *clients* names.
     """
 
     entitlements: frozenset[str] = frozenset()

@@ -42,7 +42,7 @@ class Tenant(Generic[B]):
             server's own user, who has what this machine's command line left there, too.
         cgroup: below the server's own, which no step of the owner leaves.
         producers: who made the definitions that it hands in.
-        reports: the names of what explains its last builds, by their refs.
+        reports: the names of the reports about its last builds, by their refs.
     """
 
     def __init__(self, owner: str, root: str) -> None:

@@ -1,4 +1,4 @@
-"""What this server says it is: the worker record and the version that clients gate features on."""
+"""This server's description: the worker record and the version that clients gate features on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGE = "github.com/moby/buildkit"
 
 
 def version() -> BuildkitVersion:
-    """The answer to `Info`: which protocol this server speaks, and what it is."""
+    """The answer to `Info`: this server's protocol and version."""
     return BuildkitVersion(
         package=PACKAGE,
         version=PROTOCOL_VERSION,
@@ -40,7 +40,7 @@ def worker(
 
     Args:
         identity: stable for one store.
-        isolation: how steps are confined.
+        isolation: the confinement of steps.
         platforms: that it runs steps of, its own first.
         policies: by which it frees space.
     """

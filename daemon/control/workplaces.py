@@ -1,4 +1,4 @@
-"""Where the builds of each client are made: engines, each on a store.
+"""Workplaces of clients' builds: engines, each on a store.
 
 The server's own user builds in the server's store, as its command line does. Every other client
 has a store of its own below it, ``owners/<id>``, in which nothing of anybody else is: no name, no
@@ -42,7 +42,7 @@ class Workplace:
 
     Attributes:
         sync: keeps the directories that clients send.
-        names: where the owner's names of images are, below the store; empty: the store's own.
+        names: the folder of the owner's names of images, below the store; empty: the store's own.
         passes: it goes, with all that is in it, when its one build ends.
         guest: the owner's mark on what no key tells, in a store that others use as well; empty
             in a store of its own.
@@ -63,7 +63,7 @@ class Workplaces:
 
     Args:
         engine: the server's own.
-        share: says for each owner what it shares; *default* for those who are not in it.
+        share: by owner; *default* for those who are not in it.
     """
 
     def __init__(self, engine: Engine, default: Share, share: Mapping[str, Share]) -> None:
@@ -76,7 +76,7 @@ class Workplaces:
         self._opened: dict[str, asyncio.Task[Workplace]] = {}
 
     async def of(self, owner: str) -> Workplace:
-        """Return where the builds of *owner* leave what they make.
+        """Return the workplace for the builds of *owner*.
 
         Raises:
             EnvironmentFault: its store cannot be opened.

@@ -51,13 +51,13 @@ class Attrs:
         named_contexts: name, or ``name::platform``, to its value.
         input_metadata: per input its image config as JSON.
         local_sessions: per local, the session that has it.
-        platforms: as asked for, empty when not.
+        platforms: the requested ones, may be empty.
         no_cache: for all stages; *no_cache_filter* for some (lower case).
         pull: ask registries though the answer is known.
         cache_imports: ``(type, attributes)``.
         attestations: the lists and the provenance to be made of the result.
         request: id of a sub-request, such as ``frontend.lint``.
-        policies: not an attribute: what the request says of sources.
+        policies: not an attribute: the request's own about sources.
     """
 
     filename: str = "Dockerfile"

@@ -1,4 +1,4 @@
-"""What a build of a client starts from: the Dockerfile and ignore files, read by its session [5.1]."""
+"""The inputs of a client's build: the Dockerfile and ignore files, read by its session [5.1]."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _IGNORE = ".dockerignore"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A Dockerfile and what stands around it.
+    """A Dockerfile and its surroundings.
 
     Attributes:
         vertex: the step that read it, to which warnings belong.
-        context: what stands for the build context where that is no directory of the client.
+        context: the vertex of a build context that is no directory of the client.
         excludes: by local source, the patterns of its ignore file.
         named: trees that stand for named contexts.
     """

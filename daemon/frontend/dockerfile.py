@@ -14,9 +14,9 @@ from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes
 from pybuild.daemon.frontend.definition import Definition, read_definition
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.lowered import gateway_config
 from pybuild.daemon.frontend.offered import sbom_of
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
 from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
 from pybuild.daemon.frontend.usedpaths import used_paths
@@ -44,7 +44,7 @@ from pybuild.model.policy import Undecided
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the frontend gives; *lowered* by the id of the reference that it belongs to."""
+    """The frontend's result; *lowered* by the id of the tree that it belongs to."""
 
     result: Result
     lowered: Mapping[str, Lowered]
@@ -100,8 +100,8 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     return replace(answer, result=replace(answer.result, attestations=offered))
 
 
-async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list[Reference]:
-    """Return for each platform what a scanner makes of it, if that is wanted [ATT-3]."""
+async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list[LazyTree]:
+    """Return for each platform the tree that a scanner makes of it, if one is requested [ATT-3]."""
     sbom = attrs.attestations.sbom
     if sbom is None:
         return []
@@ -130,7 +130,7 @@ def _warn_before_error(
     known: Mapping[ImageRequest, ResolvedImage],
     teller: Teller,
 ) -> None:
-    """Tell what the checks have to say about a file that cannot be built."""
+    """Report the findings of the checks about a file that cannot be built."""
     try:
         checked = Check(definition.data, definition.filename, options).run(known)
     except Undecided:  # about a source that was not come upon
@@ -143,7 +143,7 @@ def _result(
     scope: Scope, attrs: Attrs, platforms: tuple[Platform, ...], lowered: list[Lowered]
 ) -> Answer:
     references = [
-        Reference(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
+        LazyTree(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
     ]
     metadata = {
         PLATFORMS: platforms_document([(str(one.platform), one.platform) for one in lowered])
@@ -154,7 +154,7 @@ def _result(
         if lowered[0].epoch is not None:
             metadata[EPOCH] = str(lowered[0].epoch).encode()
         return Answer(Result(single=references[0], metadata=metadata), by_id)
-    many: dict[str, Reference | None] = {}
+    many: dict[str, LazyTree | None] = {}
     for platform, reference, one in zip(platforms, references, lowered, strict=True):
         metadata[f"{CONFIG}/{platform}"] = gateway_config(one)
         if one.epoch is not None:

@@ -31,7 +31,7 @@ async def load_definition(
     """Return the vertex that *definition* results in.
 
     Args:
-        policies: judge its sources, where that are others than those of the whole build.
+        policies: judge its sources, if others than those of the whole build do.
 
     Raises:
         UserError: it is none, asks for what is not there, or for what a policy refuses.

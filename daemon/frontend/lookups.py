@@ -1,4 +1,4 @@
-"""What a frontend looks at while it answers, noted where it happens and kept for provenance [ATT-2]."""
+"""Lookups of a frontend while it answers, noted where they happen, for provenance [ATT-2]."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pybuild.model.ops import Vertex
 
 
 @dataclass(slots=True)
-class Look:
-    """What one answer took.
+class Lookups:
+    """The lookups of one answer.
 
     Attributes:
-        images: those that were asked for, under the names they were asked by.
+        images: under the names that they were requested by.
         vertices: contexts and the like that were fetched to be read.
-        files: which files of which directory of the client were asked for.
+        files: paths in directories of the client, by the directory's name.
     """
 
     images: list[Image] = field(default_factory=list[Image])
@@ -28,13 +28,13 @@ class Look:
 
 
 # By task, since several requests of a build may be answered at a time.
-_CURRENT: ContextVar[Look | None] = ContextVar("look", default=None)
+_CURRENT: ContextVar[Lookups | None] = ContextVar("look", default=None)
 
 
 @contextmanager
-def looking(look: Look | None) -> Generator[None]:
-    """Note in *look* what the body and the tasks that it starts take; None for nowhere."""
-    token = _CURRENT.set(look)
+def noting(lookups: Lookups | None) -> Generator[None]:
+    """Note in *lookups* those of the body and of the tasks that it starts; None: note none."""
+    token = _CURRENT.set(lookups)
     try:
         yield
     finally:
@@ -42,18 +42,18 @@ def looking(look: Look | None) -> Generator[None]:
 
 
 def note_image(image: Image) -> None:
-    look = _CURRENT.get()
-    if look is not None:
-        look.images.append(image)
+    lookups = _CURRENT.get()
+    if lookups is not None:
+        lookups.images.append(image)
 
 
 def note_vertices(vertices: Iterable[Vertex]) -> None:
-    look = _CURRENT.get()
-    if look is not None:
-        look.vertices += vertices
+    lookups = _CURRENT.get()
+    if lookups is not None:
+        lookups.vertices += vertices
 
 
 def note_files(directory: str, files: Iterable[str]) -> None:
-    look = _CURRENT.get()
-    if look is not None:
-        look.files[directory] = (*look.files.get(directory, ()), *files)
+    lookups = _CURRENT.get()
+    if lookups is not None:
+        lookups.files[directory] = (*lookups.files.get(directory, ()), *files)

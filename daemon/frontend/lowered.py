@@ -1,4 +1,4 @@
-"""Between what our frontend knows of an image and the config that travels with a reference [6].
+"""From our frontend's facts of an image to the config that travels with a reference, and back [6].
 
 In the config that a client sees, entries of the history that this build adds have no time yet:
 when their layers were made is known once they are.
@@ -43,7 +43,7 @@ def lowered_from(
     layers: int = 0,
     epoch: int | None = None,
 ) -> Lowered:
-    """Return what an exporter needs to know of a reference that some other frontend made.
+    """Return the facts of another frontend's tree that an exporter needs.
 
     Args:
         config: as it came with the reference; None for a tree without one.
@@ -103,5 +103,5 @@ def _entries(history: object) -> list[dict[str, Any]]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Compare entries of a history; what is not there and what is empty are the same."""
+    """Compare entries of a history; a missing field and an empty one are the same."""
     return {k: v for k, v in one.items() if v} == {k: v for k, v in other.items() if v}

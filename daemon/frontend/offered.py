@@ -14,7 +14,7 @@ from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
     from pybuild.daemon.builds.scope import Scope
-    from pybuild.daemon.frontend.reference import Reference
+    from pybuild.daemon.frontend.lazytree import LazyTree
 
 _CORE, _INLINE_ONLY = "sbom-core", "inline-only"
 REASON, SBOM_REASON = "reason", b"sbom"
@@ -26,11 +26,11 @@ class Offered:
 
     Attributes:
         reference: the tree; *path*: the file in it, or the directory of a *bundle*.
-        predicate_type: of what is in a bundle all the same; empty for any.
-        about: the result itself where it is empty; a bundle's statements say it themselves.
+        predicate_type: of all statements in a bundle; empty for any.
+        about: the result itself where it is empty; a bundle's statements have their own subjects.
     """
 
-    reference: Reference
+    reference: LazyTree
     path: str = ""
     bundle: bool = False
     predicate_type: str = ""
@@ -49,7 +49,7 @@ class Offered:
         )
 
 
-def sbom_of(reference: Reference, core: str, predicate_type: str) -> Offered:
+def sbom_of(reference: LazyTree, core: str, predicate_type: str) -> Offered:
     """Return the result of a scan."""
     metadata = {REASON: SBOM_REASON, _CORE: core.encode()}
     return Offered(
@@ -58,9 +58,9 @@ def sbom_of(reference: Reference, core: str, predicate_type: str) -> Offered:
 
 
 def read_offered(
-    message: Iterable[pb.Attestation], find: Callable[[str], Reference | None]
+    message: Iterable[pb.Attestation], find: Callable[[str], LazyTree | None]
 ) -> tuple[Offered, ...]:
-    """Read what a client returns.
+    """Read a client's attestation.
 
     Raises:
         UserError: without a tree or a path.

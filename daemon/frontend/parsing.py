@@ -12,7 +12,7 @@ M = TypeVar("M", bound=Message)
 
 
 def parse(message: M, data: bytes | None) -> M:
-    """Fill *message* from what a client sent.
+    """Fill *message* from a client's bytes.
 
     Raises:
         RpcError: it sent nothing, or something else.

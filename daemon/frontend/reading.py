@@ -8,7 +8,7 @@ from typing import Any
 from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.pb.fsutil import Stat
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.reference import Reference
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import match
 
@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 16 << 20
 
 
 async def read_file(
-    scope: Scope, reference: Reference, path: str, limits: tuple[int, int] | None
+    scope: Scope, reference: LazyTree, path: str, limits: tuple[int, int] | None
 ) -> bytes:
     """Return a file, or the part of it that *limits* (offset, length) says.
 
@@ -34,7 +34,7 @@ async def read_file(
     return data
 
 
-async def read_dir(scope: Scope, reference: Reference, path: str, pattern: str) -> list[Stat]:
+async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -> list[Stat]:
     """Return the entries of a directory whose names match *pattern*; empty for all.
 
     Raises:
@@ -47,8 +47,8 @@ async def read_dir(scope: Scope, reference: Reference, path: str, pattern: str) 
         raise UserError(f"{pattern}: {error}") from error
 
 
-async def stat_file(scope: Scope, reference: Reference, path: str) -> Stat:
-    """Return what is at *path*; a link is not followed.
+async def stat_file(scope: Scope, reference: LazyTree, path: str) -> Stat:
+    """Return the entry at *path*; a link is not followed.
 
     Raises:
         UserError: nothing is.
@@ -57,7 +57,7 @@ async def stat_file(scope: Scope, reference: Reference, path: str) -> Stat:
 
 
 async def _look(
-    scope: Scope, reference: Reference, path: str, what: str, **more: Any
+    scope: Scope, reference: LazyTree, path: str, what: str, **more: Any
 ) -> dict[str, Any]:
     snapshot = await reference.snapshot()
     lowers = await scope.engine.layers().ensure(snapshot.deltas, lambda _: None)

@@ -1,4 +1,4 @@
-"""Contexts of clients that come from elsewhere: git, http(s), or what the client uploads [7.2]."""
+"""Contexts of clients that come from elsewhere: git, http(s), or an upload [7.2]."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RemoteContext:
     """A fetched context.
 
     Attributes:
-        dockerfile: where the only file of a context stands, which is then the Dockerfile.
+        dockerfile: the path of a context's only file, which is then the Dockerfile.
     """
 
     vertex: Vertex

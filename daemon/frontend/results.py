@@ -1,4 +1,4 @@
-"""What a frontend answers: references to trees that may not exist yet, and metadata [6]."""
+"""Results of a frontend: trees that may not exist yet, and metadata [6]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import field, replace
 from typing import Any
 
 from pybuild.buildkit.pb import gateway as pb
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.offered import Offered, read_offered
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.frontend.words.environment import parse_epoch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
@@ -32,19 +32,19 @@ class Result:
         attestations: by the platform that they are about.
     """
 
-    single: Reference | None = None
-    many: Mapping[str, Reference | None] | None = None
+    single: LazyTree | None = None
+    many: Mapping[str, LazyTree | None] | None = None
     metadata: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     attestations: Mapping[str, tuple[Offered, ...]] = field(
         default_factory=dict[str, tuple[Offered, ...]]
     )
 
-    def references(self) -> list[Reference]:
+    def references(self) -> list[LazyTree]:
         """Return all trees that it names, those of attestations too."""
         trees = [reference for _, reference in self.each() if reference is not None]
         return trees + [one.reference for some in self.attestations.values() for one in some]
 
-    def each(self) -> list[tuple[str, Reference | None]]:
+    def each(self) -> list[tuple[str, LazyTree | None]]:
         """Return the trees with their ids, in the order of the platforms; "" for the only one."""
         if self.many is None:
             return [("", self.single)]
@@ -53,7 +53,7 @@ class Result:
         return [(key, self.many[key]) for key in (*order, *rest) if key in self.many]
 
     def platforms(self) -> list[tuple[str, Platform]]:
-        """Return what ``refs.platforms`` says.
+        """Return the platforms in ``refs.platforms``.
 
         Raises:
             UserError: it cannot be read.
@@ -116,7 +116,7 @@ class Result:
         return message
 
 
-def _ref(reference: Reference | None) -> pb.Ref:
+def _ref(reference: LazyTree | None) -> pb.Ref:
     if reference is None:
         return pb.Ref()
     ref = pb.Ref(id=reference.id)
@@ -126,14 +126,14 @@ def _ref(reference: Reference | None) -> pb.Ref:
     return ref
 
 
-def read_result(message: pb.Result, known: Mapping[str, Reference]) -> Result:
-    """Read what a client returns, made of references that it was given.
+def read_result(message: pb.Result, known: Mapping[str, LazyTree]) -> Result:
+    """Read a client's result, made of references that it was given.
 
     Raises:
         RpcError: a reference that is not known.
     """
 
-    def find(id: str) -> Reference | None:
+    def find(id: str) -> LazyTree | None:
         if not id:
             return None
         if id not in known:
@@ -148,7 +148,7 @@ def read_result(message: pb.Result, known: Mapping[str, Reference]) -> Result:
 
 
 def _read_trees(
-    message: pb.Result, metadata: dict[str, bytes], find: Callable[[str], Reference | None]
+    message: pb.Result, metadata: dict[str, bytes], find: Callable[[str], LazyTree | None]
 ) -> Result:
     match message.WhichOneof("result"):
         case "refs":
@@ -166,7 +166,7 @@ def _read_trees(
 
 
 def platforms_document(platforms: Iterable[tuple[str, Platform]]) -> bytes:
-    """Return ``refs.platforms`` for *platforms* and what trees call them."""
+    """Return ``refs.platforms`` for *platforms* and the trees' names of them."""
     items = [{"ID": key, "Platform": platform.to_json()} for key, platform in platforms]
     return json.dumps({"Platforms": items}, separators=(",", ":")).encode()
 

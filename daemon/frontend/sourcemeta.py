@@ -1,4 +1,4 @@
-"""Tells a client's frontend what sources are before it uses them: images, git, http [6, 9]."""
+"""Facts of sources for a client's frontend, before it uses them: images, git, http [6, 9]."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def resolve_image_config(
 async def resolve_source_meta(
     scope: Scope, request: pb.ResolveSourceMetaRequest
 ) -> pb.ResolveSourceMetaResponse:
-    """Return what is known of a source, or of what policies put in its place.
+    """Return the facts of a source, or of the one that policies put in its place.
 
     Raises:
         UserError: it is of a kind without such facts, or not there.
@@ -65,7 +65,7 @@ async def resolve_source_meta(
 async def source_meta(
     scope: Scope, request: pb.ResolveSourceMetaRequest
 ) -> pb.ResolveSourceMetaResponse:
-    """Return what is known of a source without fetching its tree, whatever policies say.
+    """Return the facts of a source without fetching its tree, whatever policies say.
 
     Raises:
         UserError: it is of a kind without such facts, or not there.

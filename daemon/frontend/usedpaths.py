@@ -1,4 +1,4 @@
-"""Which parts of a client's directories a definition can read: only they are sent [5.1]."""
+"""The parts of a client's directories that a definition can read: only they are sent [5.1]."""
 
 from __future__ import annotations
 

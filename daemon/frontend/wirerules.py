@@ -1,4 +1,4 @@
-"""What BuildKit's clients are told of each build check: the words and addresses that they compare.
+"""The build checks as BuildKit's clients know them: the words and addresses that they compare.
 
 Part of the protocol, like the messages of errors: tools and BuildKit's own tests match on them. Our
 own reasons stand in the rules themselves and in ``docs/lint/``.

@@ -38,7 +38,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobInfo:
-    """What a store says of a blob."""
+    """A store's facts about a blob."""
 
     digest: str
     size: int
@@ -62,7 +62,7 @@ class SessionContent:
         return self._session.offers(SERVICE + "Info")
 
     async def info(self, digest: Digest) -> BlobInfo | None:
-        """Return what is known of a blob; None when it is not there."""
+        """Return the facts about a blob; None when it is not there."""
         request = InfoRequest(digest=digest).SerializeToString()
         try:
             data = await self._session.unary(

@@ -43,7 +43,7 @@ class Origin:
         owner: who may share copies.
         shared_key: the client's name for the directory; often empty.
         name: the client's name for its role: "context", "dockerfile", ...
-        hint: tells apart what is read from one directory for different ends.
+        hint: keeps copies apart that are read from one directory for different ends.
         patterns: which part is sent; a copy of another part is a basis too, if there is none.
     """
 
@@ -85,7 +85,7 @@ class Copy:
         self._lock = -1
 
     def give_up(self) -> None:
-        """It fills the disk, and who comes next may not: free what it takes; still to be closed."""
+        """It fills the disk, and the next copy may not: free its space; still to be closed."""
         if self._lock < 0:
             return  # complete, and perhaps read by others
         forget(self._copies.store, self.path)
@@ -155,7 +155,7 @@ class Copies:
         store.records.put(KIND, id, facts)
 
     def thin_out(self, family: str) -> None:
-        """Remove what is free and more than need be kept."""
+        """Remove free copies beyond the number to keep."""
         with self._thinning:
             found = sorted(self._family(family), key=lambda one: one[2], reverse=True)
             for id, _, used in found[KEPT:]:
@@ -239,7 +239,7 @@ class Copies:
 
 
 def forget(store: Store, tree: str) -> None:
-    """Remove a tree and what is remembered of its files; its readers have to be done."""
+    """Remove a tree and the index of its files; its readers have to be done."""
     index = index_file(os.path.join(store.root, "statindex"), tree)
     for path in (index, files_file(index)):
         with suppress(OSError):

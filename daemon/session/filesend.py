@@ -1,4 +1,4 @@
-"""Delivers what a build made to its client: archives as bytes, trees entry by entry."""
+"""Delivers a build's results to its client: archives as bytes, trees entry by entry."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def send_stream(
     Args:
         pieces: of any length; not read further than the client takes.
         exporter: its place among the exporters of the build.
-        facts: what is known of the result: ``containerimage.digest`` and so on.
+        facts: of the result: ``containerimage.digest`` and so on.
 
     Raises:
         UserError: the client cannot take it. Cancelled: it has gone.
@@ -89,7 +89,7 @@ async def send_tree(
     until it returns; here they only pass through.
 
     Args:
-        replaces: the client is to delete what the tree does not hold (``mode=delete``).
+        replaces: the client is to delete files that the tree does not hold (``mode=delete``).
 
     Raises:
         UserError: the client cannot take it. Cancelled: it has gone. What *work* raises.
@@ -168,7 +168,7 @@ async def _relay(
 
 
 async def finish(worker: asyncio.Future[object]) -> None:
-    """Wait for the end of work that has been told to stop; its failures were heard, or are moot."""
+    """Wait for the end of cancelled work; its failures were heard, or are moot."""
     cancelled: asyncio.CancelledError | None = None
     while not worker.done():
         try:

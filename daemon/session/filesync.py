@@ -1,4 +1,4 @@
-"""Fetches directories of clients [CTX-2]: into a kept copy, so that only what changed moves."""
+"""Fetches directories of clients [CTX-2]: into a kept copy, so that only changes move."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _END_OF_TIME = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRequest:
-    """What is wanted of a client's directory.
+    """A request for a client's directory.
 
     Attributes:
         name: as the client knows it: "context", "dockerfile", ...
-        follow: paths with what links lead to; nothing means everything.
+        follow: paths with the targets of links; nothing means everything.
         hint: keeps copies apart that serve different ends, such as reading ignore files.
         keep: whether to keep the copy for the next build; small reads need none.
     """
@@ -60,9 +60,9 @@ class Received:
     """A client's directory, here.
 
     Attributes:
-        path: of a directory that holds exactly what the client sent.
+        path: of a directory that holds exactly the client's tree.
         transferred: bytes of files that had to move. files: files that had to.
-        moved: bytes of all that was told, the entries too.
+        moved: bytes of all that was sent, the entries too.
         entries: in the tree.
         foreign: entries that do not belong to root.
         short: files that were not as long as announced: unreadable for the client, or changing.
@@ -102,7 +102,7 @@ class LocalSync:
         """Fetch a directory; it is ours, and does not change, until the context is left.
 
         Args:
-            on_progress: told the bytes that have `moved` so far, now and then.
+            on_progress: called with the bytes `moved` so far, now and then.
 
         Raises:
             UserError: the client refuses, fails, or sends what must not be.

@@ -31,12 +31,12 @@ _MOST_SESSIONS = 1000  # each is a connection in a connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
-    """What a client says of its session.
+    """A client's description of its session.
 
     Attributes:
         shared_key: equal keys mean the same directories; often empty.
-        methods: what may be called, ``/package.Service/Method`` in lower case.
-        owner: who may share with whom.
+        methods: those that it serves, ``/package.Service/Method`` in lower case.
+        owner: sessions of one owner may share copies.
         health_s: interval and timeout of health checks, where the client wants its own.
     """
 
@@ -179,7 +179,7 @@ class Sessions:
             await channel.close()
 
     async def get(self, id: str, timeout_s: float = 5.0) -> Session:
-        """Return a session, waiting for one that is on its way. Only what follows a colon counts.
+        """Return a session, waiting for one that is on its way. Only the part after a colon counts.
 
         Raises:
             UserError: it does not come in time.

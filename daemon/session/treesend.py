@@ -29,7 +29,7 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A directory to be sent: what becomes of it, and where it lies.
+    """A directory to be sent: its mode there, and its path here.
 
     Attributes:
         epoch: the modification time of everything in it, in seconds, if not its own.

@@ -1,4 +1,4 @@
-"""What the client reads from its standard input: a context, or a Dockerfile."""
+"""The client's standard input: a context, or a Dockerfile."""
 
 from __future__ import annotations
 

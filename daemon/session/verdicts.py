@@ -1,4 +1,4 @@
-"""What the policies of a client say of a source, asked for one at a time [POL-1].
+"""Verdicts of a client's policies about sources, asked for one at a time [POL-1].
 
 docker buildx has policies in a language of its own, which it alone can run. It may want to know more of
 a source before it decides, and is told what can be found out without fetching it.
@@ -27,7 +27,7 @@ _MOST_QUESTIONS = 10
 _MOST_SOURCES = 1000
 
 LookUp = Callable[[gateway.ResolveSourceMetaRequest], Awaitable[gateway.ResolveSourceMetaResponse]]
-"""Finds out about a source, whatever policies say."""
+"""Finds the facts of a source, whatever policies say."""
 
 
 class _Action(IntEnum):
@@ -58,7 +58,7 @@ class SessionVerdicts:
         self._known: list[tuple[Source, Source | PybuildError]] = []
 
     def judge(self, source: Source) -> Source:
-        """Return what takes the place of *source*, or itself.
+        """Return the source that takes the place of *source*, or itself.
 
         Raises:
             Undecided: nobody has asked. UserError: it is refused.

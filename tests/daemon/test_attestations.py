@@ -11,8 +11,8 @@ from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import gateway as pb
 from pybuild.daemon.builds.producers import Producers
 from pybuild.daemon.frontend.attrs import read_attestations
+from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.offered import Offered, read_offered
-from pybuild.daemon.frontend.reference import Reference
 from pybuild.daemon.frontend.results import Result, read_result
 from pybuild.exporter.attest.attestation import About
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
@@ -32,7 +32,7 @@ def _vertex(path: str) -> Vertex:
 
 
 def test_attestations_of_a_result_come_back_as_they_went() -> None:
-    tree, scan = Reference(_vertex("/a"), _solve), Reference(_vertex("/b"), _solve)
+    tree, scan = LazyTree(_vertex("/a"), _solve), LazyTree(_vertex("/b"), _solve)
     offered = Offered(
         reference=scan,
         path="p.json",
@@ -49,7 +49,7 @@ def test_attestations_of_a_result_come_back_as_they_went() -> None:
 
 
 def test_an_attestation_without_a_tree_or_a_path_is_refused() -> None:
-    scan = Reference(_vertex("/b"), _solve)
+    scan = LazyTree(_vertex("/b"), _solve)
     with pytest.raises(UserError, match="does not have available content"):
         read_offered([pb.Attestation(path="x")], lambda _: None)
     with pytest.raises(UserError, match="does not have set path"):

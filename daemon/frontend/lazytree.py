@@ -14,11 +14,11 @@ from pybuild.model.snapshot import Snapshot
 Solve = Callable[[Vertex], Awaitable[Snapshot]]
 
 
-class Reference:
-    """A tree that a client may ask for; made when something needs it, once.
+class LazyTree:
+    """A tree that a client may request; made when something needs it, once.
 
     Args:
-        write: gives what it was made from, for clients that speak LLB.
+        write: gives its definition, for clients that speak LLB.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Reference:
         self._task: asyncio.Task[Snapshot] | None = None
 
     def definition(self) -> Definition | None:
-        """Return what the tree is made from; None where that cannot be said in LLB."""
+        """Return the definition of the tree; None where it cannot be written as LLB."""
         try:
             return self._write() if self._write is not None else None
         except UserError:
