@@ -24,7 +24,7 @@ from pybuild.model.platform import Platform
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class IndexPart:
     """One entry of the index to be, with all that it is made of and where that is."""
 
     entry: Descriptor
@@ -38,21 +38,21 @@ class Made:
 
     descriptor: Descriptor
     data: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[IndexPart, ...]
 
 
-async def parts_of(source: ImagePlace) -> tuple[Descriptor, bytes, list[Part]]:
+async def parts_of(source: ImagePlace) -> tuple[Descriptor, bytes, list[IndexPart]]:
     """Return the document that *source* names, and its entries; an index brings its own."""
     root, data = await source.root()
     document = parse_manifest(data, root.media_type)
     if isinstance(document, Index):
-        parts: list[Part] = []
+        parts: list[IndexPart] = []
         for child in document.manifests:
             below = await source.document(child)
-            parts.append(Part(child, source, await survey(source, child, below)))
+            parts.append(IndexPart(child, source, await survey(source, child, below)))
         return root, data, parts
     entry = replace(root, annotations={}, platform=await _platform(source, document))
-    return root, data, [Part(entry, source, await survey(source, entry, data))]
+    return root, data, [IndexPart(entry, source, await survey(source, entry, data))]
 
 
 async def _platform(source: ImagePlace, manifest: Manifest) -> Platform | None:
@@ -104,7 +104,7 @@ async def make(
     return Made(descriptor, data, tuple(parts))
 
 
-def _joined(parts: Sequence[Part]) -> list[Part]:
+def _joined(parts: Sequence[IndexPart]) -> list[IndexPart]:
     """Each digest once, each platform once, the last of them; attestations go with their image."""
     last: dict[Platform, Digest] = {}
     for part in parts:
@@ -117,14 +117,14 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
         and not _is_about(part.entry)
         and last[platform] != part.entry.digest
     }
-    kept: dict[Digest, Part] = {}
+    kept: dict[Digest, IndexPart] = {}
     for part in parts:
         if part.entry.digest not in replaced and _is_about(part.entry) not in replaced:
             kept.setdefault(part.entry.digest, part)
     return list(kept.values())
 
 
-def _chosen(parts: Sequence[Part], platforms: Sequence[Platform]) -> list[Part]:
+def _chosen(parts: Sequence[IndexPart], platforms: Sequence[Platform]) -> list[IndexPart]:
     if not platforms:
         return list(parts)
     images = {p.entry.digest for p in parts if p.entry.platform in platforms}
