@@ -136,7 +136,7 @@ async def _measure(store: Path, runtime: str) -> dict[str, list[float]]:
 
 
 def _processor_seconds() -> float:
-    """Return the processor time of us, the zygotes and their children that ended."""
+    """Return what we, the zygotes and their children that ended have used."""
     tick = os.sysconf("SC_CLK_TCK")
     used = resource.getrusage(resource.RUSAGE_SELF)
     total = used.ru_utime + used.ru_stime
