@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -22,13 +21,12 @@ from pybuild.registry.client.growingupload import GrowingFile
 
 _PROGRAM = """
 import asyncio, sys
-from types import SimpleNamespace
 from pybuild.exporter.earlypush import importing_ahead
 from pybuild.exporter.output import Output
 
 async def main(output):
     told = []
-    missed = importing_ahead(SimpleNamespace(outputs=[output]), lambda *what: told.append(what))
+    missed = importing_ahead([output], lambda *what: told.append(what))
     missed("a", "b")
     missed("c", "d")
     assert told == [("a", "b"), ("c", "d")]
