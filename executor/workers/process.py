@@ -6,8 +6,8 @@ import asyncio
 import marshal
 import os
 import socket
+import struct
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
-_DESCRIPTOR_SPACE = socket.CMSG_SPACE(4)
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE(2 * 4)
 
 _FAULTS: dict[str, type[PybuildError]] = {
     "user": UserError,
@@ -382,7 +382,8 @@ class _Conversation:
         data, ancillary, _, _ = self._channel.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
         for _, _, packed in ancillary:
             assert self._on_descriptor is not None
-            self._on_descriptor(int.from_bytes(packed[:4], sys.byteorder))
+            for (fd,) in struct.iter_unpack("=i", packed[: len(packed) // 4 * 4]):
+                self._on_descriptor(fd)
         if not data:
             return False
         for message in self._reassembler.feed(data):

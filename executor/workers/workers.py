@@ -185,12 +185,18 @@ class Workers:
         def on_message(message: Sequence[Any]) -> bool:
             if message[0] != "warning":
                 heard.append(message)
+                # What a message names came with it.
+                for name in message[1:] if message[0] == "ready" else ():
+                    if name == "listener":
+                        answer = functools.partial(_answer_sockets, zygote)
+                        services.append(SocketService(handed_over.pop(0), answer))
             else:
                 warnings.append(message[1])
                 on_output("stderr", f"warning: {message[1]}\n".encode())
             return False
 
         services: list[SocketService] = []
+        handed_over: list[int] = []
         streams: list[_Stream] = []
         write_ends: list[int] = []
         try:
@@ -213,10 +219,10 @@ class Workers:
                     on_message,
                     grace=self._grace_s,
                     watched=[stream.ended for stream in streams],
-                    on_descriptor=lambda fd: services.append(
-                        SocketService(fd, functools.partial(_answer_sockets, zygote))
-                    ),
+                    on_descriptor=handed_over.append,
                 )
+                for root in handed_over:
+                    await _seal(zygote, root)
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
@@ -225,6 +231,8 @@ class Workers:
         finally:
             for stream in streams:
                 stream.close()
+            for fd in handed_over:
+                os.close(fd)
             for service in services:
                 await service.close()
         if not heard:
@@ -375,6 +383,27 @@ async def _answer_sockets(zygote: ZygoteProcess, listener: int) -> None:
     request = ("pybuild.executor.zygote.socketcalls:answer_all", args, False)
     job = _begin(zygote, "call", "", [listener], request)
     await _attend(zygote, job, lambda _: False, grace=0.0)
+
+
+async def _seal(zygote: ZygoteProcess, root: int) -> None:
+    """Let nobody write to the tree of a step that has ended, whoever was handed a file of it.
+
+    Raises:
+        UserError: somebody does.
+    """
+    failed: list[PybuildError] = []
+
+    def on_message(message: Sequence[Any]) -> bool:
+        if message[0] == "fault":
+            failed.append(error_of(message))
+        return False
+
+    args: dict[str, Any] = {}
+    request = ("pybuild.executor.zygote.sealing:seal", args, False)
+    job = _begin(zygote, "call", "", [root], request)
+    await _attend(zygote, job, on_message, grace=0.0)
+    if failed:
+        raise failed[0]
 
 
 async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:

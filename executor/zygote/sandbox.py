@@ -17,6 +17,7 @@ from pybuild.executor.zygote import (
     privileges,
     rootfs,
     scope,
+    sealing,
     setup,
     spare,
     stage,
@@ -66,7 +67,7 @@ def become_step(
             from pybuild.executor.zygote import runtime
 
             runtime.supervise(channel, fds, spec, leaf)
-        uid, gid, groups = _build_root(spec, staged)
+        uid, gid, groups, root = _build_root(spec, staged)
         environment = setup.environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
         if not leaf.has_pids:
@@ -86,7 +87,7 @@ def become_step(
         )
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        setup.say_ready(channel, listener)
+        setup.say_ready(channel, listener, root)
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
@@ -141,7 +142,10 @@ def begin_session(hostname: str) -> None:
     syscalls.sethostname(hostname)
 
 
-def _build_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, int, list[int]]:
+def _build_root(
+    spec: dict[str, Any], staged: stage.Stage | None
+) -> tuple[int, int, list[int], int]:
+    """Make the root ours; return the user, the groups, and the tree where it is to be sealed."""
     if staged is None:
         begin_session(spec["hostname"])
         if spec["network"] in setup.OWN_NETWORK:
@@ -153,6 +157,7 @@ def _build_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, 
     uid, gid, groups, home = users.resolve(root_fd, spec["user"])
     spec["home"] = home
     os.fchdir(root_fd)
+    kept = os.dup(root_fd) if sealing.is_due(spec) else -1
     os.close(root_fd)
     if staged is not None and staged.is_away:
         os.chroot(".")
@@ -166,7 +171,7 @@ def _build_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, 
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
         os.close(tree)
     os.umask(0o022)
-    return uid, gid, groups
+    return uid, gid, groups, kept
 
 
 def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> int:

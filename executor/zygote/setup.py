@@ -173,14 +173,19 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def say_ready(channel: RawSocket, listener: int) -> None:
-    """Say that only the exec is left, which closes what `privileges.confine` returned, and hand that over."""
-    message = wire.frame(("ready",))
-    if listener < 0:
+def say_ready(channel: RawSocket, listener: int, root: int = -1) -> None:
+    """Say that only the exec is left, which closes our descriptors, and hand those over that there are.
+
+    Args:
+        listener: what `privileges.confine` returned; *root*: of the tree, where that is to be sealed.
+    """
+    handed = {name: fd for name, fd in (("listener", listener), ("root", root)) if fd >= 0}
+    message = wire.frame(("ready", *handed))
+    if not handed:
         channel.sendall(message)
         return
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", listener))
-    channel.sendmsg([message], [rights])
+    packed = struct.pack(f"={len(handed)}i", *handed.values())
+    channel.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
 
 
 def execute(args: list[str], environment: dict[str, str]) -> NoReturn:

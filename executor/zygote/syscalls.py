@@ -29,6 +29,7 @@ _NUMBERS = {
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
+    "fspick": 433,
     "clone3": 435,
     "openat2": 437,
     "pidfd_getfd": 438,
@@ -75,6 +76,9 @@ FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
+FSCONFIG_CMD_RECONFIGURE = 7
+FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
@@ -217,6 +221,16 @@ def fsconfig_flag(fs_fd: int, key: str) -> None:
 
 def fsconfig_create(fs_fd: int) -> None:
     _call("fsconfig", fs_fd, FSCONFIG_CMD_CREATE, None, None, 0)
+
+
+def remount_readonly(root_fd: int) -> None:
+    """Make a whole file system read-only, by the root of a mount of it; EBUSY while one writes to it."""
+    fs = _call("fspick", root_fd, b"", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
+    try:
+        fsconfig_flag(fs, "ro")
+        _call("fsconfig", fs, FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    finally:
+        os.close(fs)
 
 
 def fsmount(fs_fd: int, attributes: int = 0) -> int:

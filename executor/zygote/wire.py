@@ -7,7 +7,7 @@
                     ("exit", job, status, seconds, max_rss_bytes, peak_bytes, oom, out_of_pids)
 
 *Job*, one SOCK_STREAM pair per job, carries what may be large: the request, then progress and the
-result; a step says ``("warning", text)`` for what it goes on without, and ``("ready",)`` before its
+result; a step says ``("warning", text)`` for what it goes on without, and ``("ready", …)`` before its
 exec, which closes its end, and with that the listener of its filter. It goes straight between
 the main process and the child; the zygote never reads it. A job channel that ends without a word
 means that the child died.

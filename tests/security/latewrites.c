@@ -1,5 +1,6 @@
 /* Writes into the snapshot of a step that has ended, by a descriptor that the step handed to another:
- * "give" is the step, "take" the other one, and "wait" lets a third one end when it has been written. */
+ * "give" is the step, "take" the other one, and "wait" lets a third one end when it has been written.
+ * With a second word it is a directory that is handed over, and a file of it that is written. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,6 +39,10 @@ int main(int count, char **words) {
         fd = accept(fd, 0, 0);
         int file = open("/file", O_CREAT | O_RDWR, 0644);
         write(file, "original", 8);
+        if (count > 2) {
+            close(file);
+            file = open("/", O_RDONLY | O_DIRECTORY);
+        }
         hand(fd, file);
         return read(fd, &byte, 1) != 1;
     }
@@ -46,6 +51,8 @@ int main(int count, char **words) {
     int file = hand(fd, -1);
     write(fd, "x", 1);
     sleep(2); /* meanwhile the step has ended, and its file's content has become part of a key */
+    if (count > 2)
+        file = openat(file, "file", O_WRONLY | O_TRUNC);
     pwrite(file, "poisoned", 8, 0);
     return close(open("/c/written", O_CREAT | O_WRONLY, 0644));
 }

@@ -1,4 +1,4 @@
-"""What a step hands to another one while both run: it must not change what the first has left."""
+"""A step hands another one an open file or directory while both run: its snapshot changes no more after it."""
 
 from __future__ import annotations
 
@@ -11,41 +11,47 @@ from tests.harness import Pybuild, write
 from tests.needs import need
 
 PROGRAM = Path(__file__).with_name("latewrites.c")
-_RUN = 'RUN --mount=type=cache,target=/c ["/p", "{}"]'
-_TAIL = f"""
-FROM scratch AS last
-COPY p /p
-{_RUN.format("wait")}
-COPY --from=first /file /file
-"""
-_ATTACK = f"""
-FROM scratch AS first
-COPY p /p
-{_RUN.format("give")}
-FROM scratch AS other
-COPY p /p
-{_RUN.format("take")}
-{_TAIL}
-COPY --from=other /p /q
-"""
-_VICTIM = f"""
-FROM scratch AS first
-COPY --chmod=644 file /file
-{_TAIL}
-"""
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
 
-@pytest.mark.xfail(reason="docs/security.md, a step's snapshot is not sealed", strict=True)
-def test_nobody_writes_into_the_snapshot_of_a_step_that_has_ended(tmp_path: Path) -> None:
-    """Results are kept by the content that a file had: another build takes them for its own."""
+def _run(*words: str) -> str:
+    return f"RUN --mount=type=cache,target=/c {list(words)}".replace("'", '"')
+
+
+def _last() -> str:
+    return f"FROM scratch AS last\nCOPY p /p\n{_run('/p', 'wait')}\nCOPY --from=first /file /file\n"
+
+
+def _attack(*more: str) -> str:
+    return (
+        f"FROM scratch AS first\nCOPY p /p\n{_run('/p', 'give', *more)}\n"
+        f"FROM scratch AS other\nCOPY p /p\n{_run('/p', 'take', *more)}\n"
+        f"{_last()}COPY --from=other /p /q\n"
+    )
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
     need("gcc")
-    pybuild = Pybuild(tmp_path / "store")
-    context = write(tmp_path / "context", file="original", Dockerfile=_ATTACK)
-    command = ["gcc", "-static", "-o", str(context / "p"), str(PROGRAM)]
+    folder = write(tmp_path / "context", file="original")
+    command = ["gcc", "-static", "-o", str(folder / "p"), str(PROGRAM)]
     subprocess.run(command, check=True, timeout=60)
+    return folder
+
+
+def test_a_step_whose_file_is_still_open_elsewhere_fails(tmp_path: Path, context: Path) -> None:
+    write(context, Dockerfile=_attack())
+    done = Pybuild(tmp_path / "store")("build", context, code=1)
+    assert "another step keeps a file of this one open for writing" in done.err
+
+
+def test_a_directory_of_a_step_that_has_ended_takes_nothing(tmp_path: Path, context: Path) -> None:
+    """Results are kept by the content that a file had: another build would take them for its own."""
+    pybuild = Pybuild(tmp_path / "store")
+    write(context, Dockerfile=_attack("directory"))
     pybuild("build", context)
-    write(context, Dockerfile=_VICTIM)
+    victim = f"FROM scratch AS first\nCOPY --chmod=644 file /file\n{_last()}"
+    write(context, Dockerfile=victim)
     pybuild("build", "-o", f"type=local,dest={tmp_path}/out", context)
     assert (tmp_path / "out/file").read_text() == "original"

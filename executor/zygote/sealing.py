@@ -1,0 +1,56 @@
+"""Seals the tree of a step that has ended: nobody who was handed a descriptor of it writes to it any more.
+
+Two steps that run at once and share a directory of the host can meet at a socket there. What one
+hands the other outlives it, and its snapshot would change under the digests that others found it by.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from pybuild.executor.zygote import scope, syscalls
+from pybuild.executor.zygote.faults import USER, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_TRIES = 20
+_PAUSE_S = 0.05
+
+
+def is_due(spec: dict[str, Any]) -> bool:
+    """Return whether the step that *spec* describes may meet another one.
+
+    It has a directory of the host, or abstract sockets, which only newer kernels keep it from.
+    """
+    if any(mount["type"] == "bind-path" for mount in spec["mounts"]):
+        return True
+    network = spec["network"]
+    return network == "host" or (network == "default" and not scope.possible())
+
+
+def seal(
+    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Make the file system of the mount ``fds[0]`` read-only. Returns nothing.
+
+    Raises:
+        Fault: user; somebody keeps a file of it open for writing. OSError: it cannot be done.
+    """
+    for _ in range(_TRIES):
+        try:
+            syscalls.remount_readonly(fds[0])
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(_PAUSE_S)  # what a process had open closes a moment after its end
+        else:
+            return {}
+    raise Fault(
+        USER,
+        "another step keeps a file of this one open for writing",
+        ("steps that share a cache mount must hand each other no open files",),
+    )
