@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
+from tests.daemon.buildsites import Daemon, daemon
+from tests.daemon.libraries import library
 from tests.harness import Pybuild, write
 from tests.services import RegistryProcess
 
@@ -64,6 +67,16 @@ class Machines:
         store = self.where / f"store-{self._count}"
         subprocess.run(["cp", "-a", self._base, store], check=True, timeout=60)
         return Pybuild(store)
+
+    @contextmanager
+    def server(self, where: Path) -> Generator[Daemon]:
+        """Run a build server on one more, with its socket in *where*; Docker Hub has the base image."""
+        with library() as hub:
+            hub.of_store(self._base, "docker.io/library/base:latest", "library/base", "latest")
+            config = where / "pybuild.toml"
+            config.write_text(f'[registry."docker.io"]\nmirrors = ["{hub.host}"]\n')
+            with daemon(Pybuild(self.fresh().store, config), where) as server:
+                yield server
 
     def build(
         self,

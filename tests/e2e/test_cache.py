@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
-from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest, requests
 from tests.e2e.remotes import Remote
 from tests.harness import write
@@ -347,7 +346,7 @@ def test_a_server_uses_directories_of_its_client(
     ):
         sockets = tmp_path / f"s{number}"
         sockets.mkdir()
-        with daemon(machines.fresh(), sockets) as server:
+        with machines.server(sockets) as server:
             remote = Remote(tmp_path / f"here-{number}", host=server.address)
             built = machines.build(remote, *words)
             made.append(built.made)

@@ -14,7 +14,6 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.daemon.buildsites import daemon
 from tests.e2e.caches import Machines, manifest
 from tests.e2e.remotes import Remote
 from tests.harness import Pybuild, write
@@ -83,7 +82,7 @@ def test_a_server_carries_what_a_build_that_fails_has_made(
     """Whoever asks for it: the engine is the same."""
     write(machines.context, Dockerfile=f"{CHAIN}RUN false\n")
     (tmp_path / "sockets").mkdir()
-    with daemon(machines.fresh(), tmp_path / "sockets") as server:
+    with machines.server(tmp_path / "sockets") as server:
         remote = Remote(tmp_path / "here", host=server.address)
         machines.build(remote, "--cache", ref, code=1)
     write(machines.context, Dockerfile=f"{CHAIN}RUN true\n")
