@@ -12,10 +12,20 @@ from pybuild.cache.disk.plainfile import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Options(Protocol):
+        """The options of a command line, as `pybuild.commandline.parser` has them."""
+
+        def one(self, name: str, default: str = "") -> str:
+            """Return the value of an option."""
+            ...
+
 
 LOCAL = "local"
 """The name of no server: builds happen in this process."""
+
+_FILES = (("ca", "tlscacert"), ("cert", "tlscert"), ("key", "tlskey"))
 
 
 class Builder:
@@ -155,3 +165,35 @@ def with_files(builder: Builder, given: dict[str, str], server_name: str) -> Bui
     return Builder(
         builder.name, builder.address, server_name=server_name or builder.server_name, **files
     )
+
+
+def chosen(options: Options) -> Builder | None:
+    """Return the server that a command is for: ``-H``, ``$PYBUILD_HOST``, or the one in use.
+
+    None is this process.
+
+    Raises:
+        UsageError: no such builder, or TLS options without a server.
+    """
+    host = options.one("host") or os.environ.get("PYBUILD_HOST", "")
+    given = {field: options.one(option) for field, option in _FILES}
+    server_name = options.one("tlsservername")
+    builder: Builder | None = None
+    if "://" in host:
+        builder = Builder("", host)
+    elif host != LOCAL:
+        builders = Builders.load()
+        name = host or builders.in_use
+        builder = builders.get(name) if name and name != LOCAL else None
+    if builder is None:
+        if server_name or any(given.values()):
+            from pybuild.model.errors import UsageError
+
+            raise UsageError("TLS options need a server", hints=["name it with -H"])
+        return None
+    return with_files(builder, given, server_name)
+
+
+def tls_files(options: Options) -> dict[str, str]:
+    """Return the TLS files of a command line by field."""
+    return {field: options.one(option) for field, option in _FILES}

@@ -151,7 +151,7 @@ def _run(command: Command, parsed: Parsed) -> int:
     target = command.target
     remote = _REMOTELY.get(target)
     if remote is not None:
-        from pybuild.arguments.builder import chosen
+        from pybuild.client.builders import chosen
 
         builder = chosen(parsed)
         if builder is not None:

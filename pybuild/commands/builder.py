@@ -7,8 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from pybuild.arguments.builder import tls_files
-from pybuild.client.builders import LOCAL, Builder, Builders, with_files
+from pybuild.client.builders import LOCAL, Builder, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError

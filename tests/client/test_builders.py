@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.builder import chosen
 from pybuild.cli import main
-from pybuild.client.builders import Builder, Builders, records_file
+from pybuild.client.builders import Builder, Builders, chosen, records_file
 from pybuild.commandline.parser import Parsed
 from pybuild.model.errors import UsageError
 
