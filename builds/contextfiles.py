@@ -2,8 +2,9 @@
 
 Who wrote the context may have put anything in their places. So a name inside the context is walked
 over descriptors, and links lead nowhere outside, as for the reference, which reads what it was sent.
-A file that the user names elsewhere is the user's own word: its links are followed. Either is a
-regular file, or refused before it is opened: a pipe would be waited for, a device may never end.
+A file that the user names elsewhere is the user's own word: its links are followed, and a pipe is
+read. All else is a regular file, or refused before it is opened: a planted pipe would be waited for,
+a device may never end.
 """
 
 from __future__ import annotations
@@ -95,9 +96,12 @@ def _open_own(path: str, failed: str) -> int | None:
         if os.path.islink(path):
             raise UserError(f"{failed}: {path}: a link to nothing", hints=[_REGULAR]) from None
         return None
+    flags = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
+    if stat.S_ISFIFO(mode):  # ``-f <(…)``
+        return os.open(path, flags)
     _check_kind(mode, path, failed)
     try:
-        return plain(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        return plain(path, flags)
     except NotPlain:
         raise UserError(f"{failed}: {path} is no regular file", hints=[_REGULAR]) from None
 

@@ -260,7 +260,8 @@ def test_what_the_user_names_is_not_waited_for_either(planted: str, host: Host) 
     named = host.scratch / "Named"
     PLANTED[planted](host, named)
     request = BuildRequest(context=str(host.context), dockerfile=str(named))
-    _is_refused(lambda: load_inputs(request, StandardInput()), "Named")
+    if planted != "a pipe":  # which is read as a Dockerfile: ``-f <(…)``
+        _is_refused(lambda: load_inputs(request, StandardInput()), "Named")
     with not_for_ever():
         with pytest.raises(PybuildError):
             read_policy_file(str(named))
