@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _SIGTERM, _SIGKILL = 15, 9
 _DRAIN_SECONDS = 1.0
+_ANSWERING = "pybuild.executor.zygote.socketcalls:answer_all"
+_SEALING = "pybuild.executor.zygote.sealing:seal"
 
 OnOutput = Callable[[str, bytes], None]
 OnProgress = Callable[[dict[str, Any]], None]
@@ -114,37 +116,11 @@ class Workers:
                 model's errors); an OSError becomes an EnvironmentFault.
         """
         zygote = await self._zygote("call")
-        outcome: list[Sequence[Any]] = []
-
-        def on_message(message: Sequence[Any]) -> bool:
-            if message[0] != "progress":
-                outcome.append(message)
-                return message[0] == "result" and bool(message[2])
-            if on_progress is not None:
-                on_progress(message[1])
-            return False
-
         request = (function, dict(args), stay)
         job = zygote.kept.take(request) if stay else None
         job = job or _begin(zygote, "call", function, fds, request)
         async with bounded(self.budget, _written(args)):
-            if stay:
-                ended = await _ask(zygote, job, on_message)
-            else:
-                ended = await _attend(zygote, job, on_message, grace=0.0)
-        if not outcome:
-            assert ended is not None  # who stays has said something
-            raise EnvironmentFault(
-                f"worker for {function} ended without a result (status {ended.status})"
-                + zygote.last_words(),
-                hints=("free memory: the kernel may have killed it",)
-                if ended.status == 128 + _SIGKILL
-                else (),
-            )
-        if outcome[0][0] == "fault":
-            raise error_of(outcome[0])
-        result: dict[str, Any] = outcome[0][1]
-        return result
+            return await _result_of(zygote, job, function, stay=stay, on_progress=on_progress)
 
     async def run_step(
         self,
@@ -185,10 +161,10 @@ class Workers:
         def on_message(message: Sequence[Any]) -> bool:
             if message[0] != "warning":
                 heard.append(message)
-                # What a message names came with it.
-                for name in message[1:] if message[0] == "ready" else ():
-                    if name == "listener":
-                        answer = functools.partial(_answer_sockets, zygote)
+                if message[0] == "ready":
+                    _compare_descriptors(message[1:], handed_over)
+                    if "listener" in message:
+                        answer = functools.partial(_call_beside, zygote, _ANSWERING)
                         services.append(SocketService(handed_over.pop(0), answer))
             else:
                 warnings.append(message[1])
@@ -222,7 +198,7 @@ class Workers:
                     on_descriptor=handed_over.append,
                 )
                 for root in handed_over:
-                    await _seal(zygote, root)
+                    await _call_beside(zygote, _SEALING, root)
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
@@ -376,34 +352,63 @@ def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], r
         ) from error
 
 
-async def _answer_sockets(zygote: ZygoteProcess, listener: int) -> None:
-    """Answer the socketcalls of a step of *zygote*, whose children alone may look into it."""
-    # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
-    args: dict[str, Any] = {}
-    request = ("pybuild.executor.zygote.socketcalls:answer_all", args, False)
-    job = _begin(zygote, "call", "", [listener], request)
-    await _attend(zygote, job, lambda _: False, grace=0.0)
+def _compare_descriptors(names: Sequence[str], fds: Sequence[int]) -> None:
+    """Raise EnvironmentFault where a descriptor that a message names did not come with it."""
+    if len(names) != len(fds):
+        raise EnvironmentFault(
+            f"cannot take over what a step is watched by ({', '.join(names)}): too many open files",
+            hints=("raise the limit on open files (ulimit -n)",),
+        )
 
 
-async def _seal(zygote: ZygoteProcess, root: int) -> None:
-    """Let nobody write to the tree of a step that has ended, whoever was handed a file of it.
+async def _call_beside(zygote: ZygoteProcess, function: str, fd: int) -> None:
+    """Run *function* in a child of the zygote that steps are forked from.
 
     Raises:
-        UserError: somebody does.
+        PybuildError: it failed, or ended without a result.
     """
-    failed: list[PybuildError] = []
+    args: dict[str, Any] = {}
+    # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
+    job = _begin(zygote, "call", "", [fd], (function, args, False))
+    await _result_of(zygote, job, function)
+
+
+async def _result_of(
+    zygote: ZygoteProcess,
+    job: Job,
+    function: str,
+    *,
+    stay: bool = False,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Attend a call and return its result; one that ends without having said any has failed."""
+    outcome: list[Sequence[Any]] = []
 
     def on_message(message: Sequence[Any]) -> bool:
-        if message[0] == "fault":
-            failed.append(error_of(message))
+        if message[0] != "progress":
+            outcome.append(message)
+            return message[0] == "result" and bool(message[2])
+        if on_progress is not None:
+            on_progress(message[1])
         return False
 
-    args: dict[str, Any] = {}
-    request = ("pybuild.executor.zygote.sealing:seal", args, False)
-    job = _begin(zygote, "call", "", [root], request)
-    await _attend(zygote, job, on_message, grace=0.0)
-    if failed:
-        raise failed[0]
+    if stay:
+        ended = await _ask(zygote, job, on_message)
+    else:
+        ended = await _attend(zygote, job, on_message, grace=0.0)
+    if not outcome:
+        assert ended is not None  # who stays has said something
+        raise EnvironmentFault(
+            f"worker for {function} ended without a result (status {ended.status})"
+            + zygote.last_words(),
+            hints=("free memory: the kernel may have killed it",)
+            if ended.status == 128 + _SIGKILL
+            else (),
+        )
+    if outcome[0][0] == "fault":
+        raise error_of(outcome[0])
+    result: dict[str, Any] = outcome[0][1]
+    return result
 
 
 async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:

@@ -39,6 +39,10 @@ def fail(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, 
     return {}
 
 
+def die(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
+    os._exit(0)
+
+
 def sleep(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
     progress({"pid": os.getpid()})
     time.sleep(60)
