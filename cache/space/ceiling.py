@@ -182,10 +182,12 @@ class Ceiling:
         """Stop watching."""
         self._stop = True
         self._wake.set()
-        for thread in (self._thread, self._freeing):
-            if thread is not None:
-                thread.join()
-        self._thread = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        # Read only now: until it ended, the watcher may have begun to free.
+        if (freeing := self._freeing) is not None:
+            freeing.join()
 
     def _take_number(self) -> int:
         with self._lock:

@@ -203,6 +203,42 @@ def test_room_is_made_while_somebody_writes(root: Path, clock: FakeClock) -> Non
         assert [store.deltas.has(id) for id in old].count(True) == 1
 
 
+def test_a_store_is_closed_after_the_freeing_that_began_meanwhile(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evictor goes through the store's folders: closed ones are other files, or none."""
+    filled(root, clock, 1, 1, 1)
+    looks, closing, awaited = threading.Event(), threading.Event(), threading.Event()
+    state, join = Holdings.state, threading.Thread.join
+    freed: list[bool] = []
+
+    def look(holdings: Holdings, own: Stated) -> None:
+        if threading.current_thread().name == "store-room":
+            looks.set()
+            assert closing.wait(10)
+        state(holdings, own)
+
+    def free(_evictor: Evictor, _over: object, _margin: int) -> bool:
+        freed.append(awaited.wait(10))
+        return False
+
+    def joined(thread: threading.Thread, timeout: float | None = None) -> None:
+        {"store-room": closing, "store-evictor": awaited}.get(thread.name, looks).set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(Holdings, "state", look)
+    monkeypatch.setattr(Evictor, "free", free)
+    monkeypatch.setattr(threading.Thread, "join", joined)
+    store = Store.open(root, clock)
+    active = store.deltas.begin()
+    keep_below(store, 20 * MB)
+    assert store.budget is not None
+    with store.budget.writing(active.fs, lambda _: None):
+        assert looks.wait(10)
+    store.close()
+    assert freed == [True]
+
+
 def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
         home = Path(store.mounts_dir, "m" * 40)
