@@ -117,7 +117,7 @@ MOVEMENTS = (
     Movement("links and files trade places", _link_for_a_file, may_be_missing=True),
     Movement("a link stands for a directory", _link_for_a_directory, may_be_missing=True),
     Movement("pipes and files trade places", _pipe_for_a_file, may_be_missing=True),
-    Movement("directories and files trade places", _directory_for_a_file),
+    Movement("directories and files trade places", _directory_for_a_file, may_be_missing=True),
     Movement("modes change", _modes),
     Movement("times change", _times),
     Movement("a file is another one for a moment", _back_and_forth),
