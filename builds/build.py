@@ -87,7 +87,7 @@ async def build_prepared(
         cause = unwrap(error)
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
         if isinstance(cause, MissRefused) and report is not None:
-            cause.message += refusal(report)
+            raise cause.saying(cause.message + refusal(report)) from error
         raise
     return replace(result, report=await keep(""))
 

@@ -150,8 +150,8 @@ async def _resolve_all(
             try:
                 return await engine.images.resolve(image, pull=request.pull)
             except PybuildError as error:
-                error.hints += need.hints(image)
-                raise error.with_spans(spans) from error.__cause__
+                hinting = error.hinting(*need.hints(image))
+                raise hinting.with_spans(spans) from error.__cause__
 
     async with asyncio.TaskGroup() as group:
         tasks = {
@@ -179,7 +179,5 @@ def sources_shown(filename: str, lines: Sequence[str]) -> Generator[None]:
     except Exception as error:
         cause = unwrap(error)
         if isinstance(cause, PybuildError):
-            cause.sources = {filename: lines}
-            if cause is not error:
-                raise cause from error
+            raise cause.showing({filename: lines}) from error
         raise

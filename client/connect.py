@@ -28,8 +28,8 @@ async def connected(builder: Builder) -> AsyncGenerator[Channel]:
     try:
         yield channel
     except EnvironmentFault as error:
-        if channel.closed.is_set() and not error.hints:
-            error.hints = tuple(filter(None, (_missing(builder),)))
+        if channel.closed.is_set() and not error.hints and (hint := _missing(builder)):
+            raise error.hinting(hint) from error.__cause__
         raise
     finally:
         await asyncio.wait((asyncio.create_task(channel.close()),), timeout=_FAREWELL_S)

@@ -30,11 +30,13 @@ def failure(
         status = Status(code=error.code, message=error.message)
     failed = error_of(status)
     names = filenames or {}
-    failed.spans = tuple(replace(s, file=names.get(s.file, s.file)) for s in failed.spans)
-    failed.sources = {names.get(name, name): lines for name, lines in failed.sources.items()}
+    failed = failed.copy_with(
+        spans=tuple(replace(s, file=names.get(s.file, s.file)) for s in failed.spans),
+        sources={names.get(name, name): lines for name, lines in failed.sources.items()},
+    )
     if reader is not None and isinstance(failed, StepError):
         vertices = [d.digest for d in details_of(status) if isinstance(d, VertexDetail)]
         vertex = vertices[0] if vertices else reader.failed
         if vertex:
-            failed.log_tail = tuple(reader.tail(vertex))
+            return failed.copy_with(log_tail=tuple(reader.tail(vertex)))
     return failed

@@ -124,8 +124,9 @@ class ImageSourceResolver:
         except PybuildError as error:
             lacks = await asyncio.to_thread(self._lacks, str(reference))
             if lacks:
-                error.message = f"the store has {reference.familiar}, but {lacks}: {error.message}"
-                error.hints += (f"build, load or pull {reference.familiar} again",)
+                text = f"the store has {reference.familiar}, but {lacks}: {error.message}"
+                hint = f"build, load or pull {reference.familiar} again"
+                raise error.saying(text).hinting(hint) from error.__cause__
             raise
 
     def _lacks(self, name: str) -> str:
@@ -294,15 +295,14 @@ class ImageSourceResolver:
                 try:
                     await client.pull_blob(reference, descriptor, blobs, step.transfer)
                 except PybuildError as error:
-                    error.message = (
+                    text = (
                         f"layer {descriptor.digest} of {reference.familiar} is not in the store and"
                         f" cannot be fetched: {error.message}"
                     )
-                    error.hints += (
+                    raise error.saying(text).hinting(
                         f"push the image to {reference.host} again, if that lost or damaged it",
                         "or build or load it here",
-                    )
-                    raise
+                    ) from error.__cause__
 
 
 def _diff_id(path: str) -> str:

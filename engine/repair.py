@@ -42,8 +42,8 @@ async def mended(
             if await asyncio.to_thread(_is_sound, blobs, cause.digest):
                 raise  # who read it was wrong, or is mended by now: nothing is gained by trying
             if not repeatable:
-                cause.hints += ("build again: what is damaged was removed from the store",)
-                raise
+                hint = "build again: what is damaged was removed from the store"
+                raise cause.hinting(hint) from error
             text = f"{cause.message}: it was removed from the store, and is made or fetched again"
             emit(BuildWarning(message=text))
     raise AssertionError("the last try returns or raises")

@@ -9,13 +9,15 @@
     ├── InternalError        our bug                                         exit 4
     └── Cancelled            Ctrl-C, or the client went away                 exit 130
 
-An error is data. Only ``pybuild/progress/render.py`` makes text of it.
+An error is data, and never changes: several may wait for the same one. On its way up copies are made
+of it, which say more. Only ``pybuild/progress/render.py`` makes text of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Self
 
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
@@ -34,28 +36,62 @@ class ExitCode(IntEnum):
 
 
 class PybuildError(Exception):
-    """Base of all; *message* starts in lower case and names the value; hints are things to do."""
+    """Base of all; no attribute is set twice.
+
+    Attributes:
+        message: starts in lower case and names the value.
+        hints: things to do.
+        sources: lines of the files that *spans* name, where they are not simply on disk.
+    """
 
     exit_code = ExitCode.INTERNAL
 
     def __init__(
-        self, message: str, *, spans: Sequence[Span] = (), hints: Sequence[str] = ()
+        self,
+        message: str,
+        *,
+        spans: Sequence[Span] = (),
+        hints: Sequence[str] = (),
+        sources: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.spans = tuple(spans)
         self.hints = tuple(hints)
-        self.sources: Mapping[str, Sequence[str]] = {}
-        """Lines of the files that *spans* name, where they are not simply on disk."""
+        self.sources = sources or {}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self.__dict__:
+            raise AttributeError(f"{name} of an error is set: make a copy of the error")
+        super().__setattr__(name, value)
 
     def __str__(self) -> str:
-        return self.message  # which may have been added to on the way
+        return self.message
 
-    def with_spans(self, spans: Sequence[Span]) -> PybuildError:
-        """Add the place in the Dockerfile, unless one nearer to the cause is known; returns self."""
-        if not self.spans:
-            self.spans = tuple(spans)
-        return self
+    def with_spans(self, spans: Sequence[Span]) -> Self:
+        """Return a copy with the place in the Dockerfile; self where one nearer to the cause is known."""
+        return self if self.spans else self.copy_with(spans=tuple(spans))
+
+    def hinting(self, *hints: str) -> Self:
+        """Return a copy that has *hints* too; self where there are none."""
+        return self.copy_with(hints=(*self.hints, *hints)) if hints else self
+
+    def saying(self, message: str) -> Self:
+        """Return a copy with another message."""
+        return self.copy_with(message=message)
+
+    def showing(self, sources: Mapping[str, Sequence[str]]) -> Self:
+        """Return a copy that has the lines of the files that it is about."""
+        return self.copy_with(sources=sources)
+
+    def copy_with(self, **attributes: object) -> Self:
+        """Return a copy with other *attributes*, of the same kind, cause and origin."""
+        copied = type(self).__new__(type(self), *self.args)
+        copied.__dict__.update(self.__dict__, **attributes)
+        copied.__cause__ = self.__cause__
+        copied.__context__ = self.__context__
+        copied.__suppress_context__ = self.__suppress_context__
+        return copied.with_traceback(self.__traceback__)
 
 
 class UserError(PybuildError):
@@ -90,8 +126,9 @@ class StepError(UserError):
         log_tail: Sequence[str] = (),
         spans: Sequence[Span] = (),
         hints: Sequence[str] = (),
+        sources: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(message, spans=spans, hints=hints)
+        super().__init__(message, spans=spans, hints=hints, sources=sources)
         self.status = status
         self.log_tail = tuple(log_tail)
 

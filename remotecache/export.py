@@ -92,10 +92,10 @@ async def export_caches(
             cause = export_error(error)
             if not isinstance(cause, PybuildError):
                 raise cause from error
-            cause.message = in_doubt(cause.message, writer.cache_to.meant)
+            text = in_doubt(cause.message, writer.cache_to.meant)
             if not writer.cache_to.ignore_error:
-                raise cause from error
-            emit(BuildWarning(message=f"the cache was not exported: {cause.message}"))
+                raise cause.saying(text) from error
+            emit(BuildWarning(message=f"the cache was not exported: {text}"))
     return made
 
 

@@ -105,8 +105,7 @@ def doubting(meant: str) -> Generator[None]:
     try:
         yield
     except UsageError as error:
-        error.message = in_doubt(error.message, meant)
-        raise
+        raise error.saying(in_doubt(error.message, meant)) from error.__cause__
 
 
 def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheTo:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -126,22 +127,17 @@ def error_of(status: rpcstatus.Status) -> PybuildError:
     spans = [Span(s.filename, first, last) for s in sources for first, last in s.ranges]
     exits = [detail.code for detail in details if isinstance(detail, ExitDetail)]
     fault = next((detail for detail in details if isinstance(detail, FaultDetail)), FaultDetail())
-    error: PybuildError
+    shown = {s.filename: s.data.decode("utf-8", "replace").splitlines() for s in sources if s.data}
+    kind: Callable[..., PybuildError]
     if status.code == _CANCELLED:
-        error = Cancelled(status.message, spans=spans)
+        kind = Cancelled
     elif exits:
-        error = StepError(status.message, status=exits[0], spans=spans)
+        kind = partial(StepError, status=exits[0])
     elif fault.kind in _KINDS:
-        error = _KINDS[fault.kind](status.message, spans=spans)
-    elif status.code == _UNKNOWN or spans:
-        error = UserError(status.message, spans=spans)
+        kind = _KINDS[fault.kind]
     else:
-        error = EnvironmentFault(status.message, spans=spans)
-    error.hints = fault.hints
-    error.sources = {
-        s.filename: s.data.decode("utf-8", "replace").splitlines() for s in sources if s.data
-    }
-    return error
+        kind = UserError if status.code == _UNKNOWN or spans else EnvironmentFault
+    return kind(status.message, spans=spans, hints=fault.hints, sources=shown)
 
 
 def parse_status(data: bytes) -> rpcstatus.Status | None:

@@ -198,7 +198,8 @@ class Build:
             text = cause.message if isinstance(cause, PybuildError | RpcError) else str(cause)
             explained = self._explain(text)
             if isinstance(cause, MissRefused) and (report := await explained) is not None:
-                cause.message += refusal(report)  # it waits for the reason, as nothing else does
+                # It waits for the reason, as nothing else does.
+                error = cause.saying(cause.message + refusal(report))
             raise self.error(error) from error
         finally:
             self.ready.set()  # who waits to work for it need not wait longer

@@ -313,8 +313,8 @@ class Scope:
                         return await self.layouts.resolve(wanted)
                     return await self.engine.images.resolve(wanted, pull=pull)
                 except PybuildError as error:
-                    error.hints += need.hints(wanted)
-                    raise error.with_spans(spans) from error.__cause__
+                    hinting = error.hinting(*need.hints(wanted))
+                    raise hinting.with_spans(spans) from error.__cause__
 
         async with asyncio.TaskGroup() as group:
             tasks = {

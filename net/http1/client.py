@@ -213,9 +213,8 @@ class Wire:
         except Exception as error:
             fault = fault_of(error, idle_s, url)
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
-                fault.hints = (
-                    f"if {url.authority} wants a certificate of yours, keep it in certs.d",
-                )
+                hint = f"if {url.authority} wants a certificate of yours, keep it in certs.d"
+                fault = fault.hinting(hint)
             raise fault from error
         self._answered.add(url.authority)
 

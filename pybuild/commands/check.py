@@ -90,8 +90,7 @@ def main(parsed: Parsed) -> int:
     try:
         return answer(call, request, inputs, _Images(parsed, request))
     except PybuildError as error:
-        error.sources = {inputs.filename: _lines(inputs)}
-        raise
+        raise error.showing({inputs.filename: _lines(inputs)}) from error.__cause__
 
 
 def request_of(parsed: Parsed) -> BuildRequest:
@@ -136,9 +135,8 @@ def _check(call: Call, request: BuildRequest, inputs: BuildInputs, images: _Imag
         if error is not None:
             from pybuild.progress.render import report
 
-            error.sources = {inputs.filename: _lines(inputs)}
             sys.stdout.flush()
-            report(error, sys.stderr)
+            report(error.showing({inputs.filename: _lines(inputs)}), sys.stderr)
     is_bad = bool(warnings) or error is not None
     return ExitCode.BUILD_FAILURE if is_bad and not call.ignore_status else ExitCode.OK
 
@@ -197,9 +195,7 @@ class _Images:
     def error_of(self, checked: Checked) -> UserError | None:
         """The first image, by line, that is needed and cannot be had."""
         for request, span in sorted(checked.unknown.items(), key=lambda item: item[1].first_line):
-            error = self._errors[request]
-            error.spans = (span,)
-            return error
+            return self._errors[request].copy_with(spans=(span,))
         return None
 
     def _resolve(self, need: NeedImages) -> _Known:

@@ -58,9 +58,8 @@ def main(parsed: Parsed) -> int:
     if checked.error is not None and form == "text":
         from pybuild.progress.render import report
 
-        checked.error.sources = {inputs.filename: lines}
         sys.stdout.flush()
-        report(checked.error, sys.stderr)
+        report(checked.error.showing({inputs.filename: lines}), sys.stderr)
     return ExitCode.BUILD_FAILURE if warnings or checked.error else ExitCode.OK
 
 

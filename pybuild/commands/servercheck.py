@@ -65,9 +65,8 @@ def _check(call: Call, document: bytes, filenames: Mapping[str, str]) -> int:
     else:
         sys.stdout.write(views.check_text(warnings, lines))
         if error is not None:
-            error.sources = dict(sources)
             sys.stdout.flush()
-            report(error, sys.stderr)
+            report(error.showing(dict(sources)), sys.stderr)
     is_bad = bool(warnings) or error is not None
     return ExitCode.BUILD_FAILURE if is_bad and not call.ignore_status else ExitCode.OK
 

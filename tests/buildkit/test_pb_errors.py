@@ -34,8 +34,11 @@ DETAILS: list[errors.Detail] = [
 
 
 def test_a_source_is_json_with_proto_names_and_no_empty_values() -> None:
-    error = UserError("unknown instruction: RUNN", spans=[Span("Dockerfile", 2, 3)])
-    error.sources = {"Dockerfile": ["FROM a", "RUNN \\", " x"]}
+    error = UserError(
+        "unknown instruction: RUNN",
+        spans=[Span("Dockerfile", 2, 3)],
+        sources={"Dockerfile": ["FROM a", "RUNN \\", " x"]},
+    )
     (detail,) = errors.status_of(error).details
     assert detail.type_url == "github.com/moby/buildkit/errdefs.Source+json"
     assert json.loads(detail.value) == {
@@ -103,7 +106,7 @@ def test_the_caller_may_choose_the_code_and_add_details() -> None:
     ],
 )
 def test_our_client_gets_the_same_kind_of_error(error: PybuildError) -> None:
-    error.sources = {span.file: ["one", "two"] for span in error.spans}
+    error = error.showing({span.file: ["one", "two"] for span in error.spans})
     status = errors.parse_status(errors.status_of(error).SerializeToString())
     assert status is not None
     again = errors.error_of(status)
@@ -119,7 +122,7 @@ def test_our_client_gets_the_same_kind_of_error(error: PybuildError) -> None:
 def test_bytes_that_are_no_text_do_not_break_the_message() -> None:
     error = UserError('no such file "\udcff"', spans=[Span("a\udcff", 1, 1)])
     assert errors.status_of(error).message == 'no such file "\ufffd"'
-    error.sources = {"a\udcff": ["\udcfe"]}
+    error = error.showing({"a\udcff": ["\udcfe"]})
     assert errors.status_of(error).SerializeToString()
 
 

@@ -111,8 +111,12 @@ def test_errors_without_details_go_by_their_code(error: RpcError, kind: type[Exc
 
 
 def test_lines_are_those_of_the_file_as_the_user_named_it() -> None:
-    error = StepError("exit code: 3", status=3, spans=[Span("Dockerfile", 2, 2)])
-    error.sources = {"Dockerfile": ["FROM x", "RUN y"]}
+    error = StepError(
+        "exit code: 3",
+        status=3,
+        spans=[Span("Dockerfile", 2, 2)],
+        sources={"Dockerfile": ["FROM x", "RUN y"]},
+    )
     status = status_of(error).SerializeToString()
     found = failure(
         RpcError(Code.UNKNOWN, "exit code: 3", status),

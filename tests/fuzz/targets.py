@@ -235,7 +235,7 @@ def _inspect(lowered: Lowered) -> None:
 
 def _show(error: UserError, lines: Sequence[str]) -> None:
     """Print an error as the command line does."""
-    error.sources = {"Dockerfile": lines}
+    error = error.showing({"Dockerfile": lines})
     for span in error.spans:
         assert 1 <= span.first_line <= span.last_line <= max(1, len(lines)), f"{span} is not there"
     out = io.StringIO()

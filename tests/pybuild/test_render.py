@@ -29,9 +29,11 @@ def rendered(error: BaseException) -> tuple[str, int]:
 
 def test_a_span_prints_its_marked_lines_with_two_around() -> None:
     error = UserError(
-        "unknown flag: --mont", spans=[Span("Dockerfile", 3, 3)], hints=["try --mount"]
+        "unknown flag: --mont",
+        spans=[Span("Dockerfile", 3, 3)],
+        hints=["try --mount"],
+        sources={"Dockerfile": LINES},
     )
-    error.sources = {"Dockerfile": LINES}
     text, code = rendered(error)
     assert code == ExitCode.BUILD_FAILURE
     assert text == (
@@ -55,8 +57,9 @@ def test_nothing_that_others_wrote_begins_a_line(end: str) -> None:
     """CI systems obey such lines, white space before them or not."""
     evil = f"q{end}::add-mask::x{end} ::stop-commands::y"
     error = StepError(f"no file {evil}", status=1, log_tail=[evil, "::z"], hints=[f"try {evil}"])
-    error.spans = (Span("Dockerfile", 1, 1),)
-    error.sources = {"Dockerfile": [f"COPY {evil} /"]}
+    error = error.with_spans((Span("Dockerfile", 1, 1),)).showing(
+        {"Dockerfile": [f"COPY {evil} /"]}
+    )
     for shown in (error, OSError(2, "No such file", evil), ValueError(evil)):
         text, _ = rendered(shown)
         assert "add-mask" in text and "\r" not in text

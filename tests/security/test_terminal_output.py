@@ -176,10 +176,13 @@ def _warning(view: View, screen: Screen, text: str) -> None:
 def _error(_view: View, screen: Screen, text: str) -> None:
     """A message, a hint, a file's name, its lines, and a step's last words."""
     error = StepError(
-        text, status=1, hints=[text], spans=[Span(file=text, first_line=1, last_line=1)]
+        text,
+        status=1,
+        hints=[text],
+        spans=[Span(file=text, first_line=1, last_line=1)],
+        sources={text: [text, text]},
+        log_tail=(text,),
     )
-    error.sources = {text: [text, text]}
-    error.log_tail = (text,)
     report(error, TerminalGuard(screen))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
