@@ -28,7 +28,7 @@ _BOOT = (
     "main(int(sys.argv[1]), int(sys.argv[2]), asked, sys.argv[4])"
 )
 # What the first job is going to need, imported while nobody has asked for one.
-_STEPS, _CALLS = "pybuild.executor.zygote.sandbox", "pybuild.executor.files.apply"
+STEPS, CALLS = "pybuild.executor.zygote.sandbox", "pybuild.executor.files.apply"
 
 
 class Launched:
@@ -88,7 +88,7 @@ def launch(
     fds = (theirs.fileno(), watch)
     asked = {True: "yes", False: "no", None: "auto"}[rootless]
     command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), asked]
-    command += [_STEPS if shielded else _CALLS, *pythonpath]
+    command += [STEPS if shielded else CALLS, *pythonpath]
     program = -1
     try:
         program = copy_interpreter() if shielded else -1
