@@ -12,6 +12,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
+from pybuild.builds.lookups import Lookups, noting
 from pybuild.daemon.builds.attestations import attested, history_provenance
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
 from pybuild.daemon.builds.outputs import Deliverable, export_all, exporters_of
@@ -25,7 +26,6 @@ from pybuild.daemon.frontend.attrs import Attrs, read_attestations, read_attrs
 from pybuild.daemon.frontend.dockerfile import solve_dockerfile
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.llbload import load_definition
-from pybuild.daemon.frontend.lookups import Lookups, noting
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta

@@ -8,7 +8,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.llb.steps import describe, local_vertex
-from pybuild.daemon.frontend.lookups import Lookups
+from pybuild.builds.lookups import Lookups
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pybuild.builds.entitlements import check_entitlements
+from pybuild.builds.lookups import note_image, note_vertices
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
 from pybuild.daemon.builds.marking import marked
 from pybuild.daemon.builds.trees import ClientTrees, FindSession
-from pybuild.daemon.frontend.lookups import note_image, note_vertices
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from pybuild.buildkit.llb.queries import LocalQuery
-from pybuild.daemon.frontend.lookups import note_files
+from pybuild.builds.lookups import note_files
 from pybuild.daemon.session.filesync import LocalRequest, LocalSync, Received
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep

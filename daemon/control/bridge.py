@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pybuild.buildkit.llb.caps import LLB_CAPS
 from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.apicaps import APICap
+from pybuild.builds.lookups import noting
 from pybuild.daemon.builds.build import Build
 from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.lookups import noting
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.reading import read_dir, read_file, stat_file
 from pybuild.daemon.frontend.results import read_result

@@ -12,8 +12,8 @@ from pybuild.buildkit.pb.ops import Platform as PlatformMessage
 from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.buildkit.pb.times import timestamp
 from pybuild.buildkit.policies import read_policies, ruled_source
+from pybuild.builds.lookups import note_image
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.lookups import note_image
 from pybuild.daemon.session.upload import HOST
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
