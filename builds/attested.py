@@ -158,9 +158,9 @@ class Attestor:
         inputs, request = prepared.inputs, prepared.request
         targets = [result] if inputs.context is None else [result, inputs.context]
         images = [
-            Image(looked_up.reference, looked_up.platform, image.digest, bool(looked_up.layout))
-            for looked_up, image in prepared.images.items()
-            if image.layer_count and _serves(looked_up, one, len(request.platforms))
+            Image(looked_up.reference, looked_up.platform, digest, bool(looked_up.layout))
+            for looked_up, digest in prepared.lookups.images
+            if _serves(looked_up, one, len(request.platforms))
         ]
         sources = await sources_of(targets, self._pins, images)
         if inputs.context is None:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import field
 
-from pybuild.exporter.attest.sources import Image
+from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
 from pybuild.model.ops import Vertex
 
 
@@ -17,12 +18,14 @@ class Lookups:
     """The lookups of one answer.
 
     Attributes:
-        images: under the names that they were requested by.
+        images: with the digests of their manifests.
         vertices: contexts and the like that were fetched to be read.
         files: paths in directories of the client, by the directory's name.
     """
 
-    images: list[Image] = field(default_factory=list[Image])
+    images: list[tuple[ImageRequest, Digest]] = field(
+        default_factory=list[tuple[ImageRequest, Digest]]
+    )
     vertices: list[Vertex] = field(default_factory=list[Vertex])
     files: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
@@ -41,10 +44,10 @@ def noting(lookups: Lookups | None) -> Generator[None]:
         _CURRENT.reset(token)
 
 
-def note_image(image: Image) -> None:
+def note_image(request: ImageRequest, manifest: Digest) -> None:
     lookups = _CURRENT.get()
     if lookups is not None:
-        lookups.images.append(image)
+        lookups.images.append((request, manifest))
 
 
 def note_vertices(vertices: Iterable[Vertex]) -> None:

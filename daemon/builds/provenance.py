@@ -13,7 +13,9 @@ from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
 from pybuild.exporter.attest.sources import Image, Sources, sources_of
+from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
 from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
 from pybuild.model.platform import Platform
 
@@ -77,7 +79,11 @@ class Ledger:
         pins = _Pins(scope)
         if solve is None or solve.request is None:
             # The client put it together: what it had before may be in there.
-            images = _for_platform([*self.lookups.images, *self._images()], result, key)
+            looked_up = [
+                *self.lookups.images,
+                *(i for one in self.solves for i in one.lookups.images),
+            ]
+            images = _for_platform(looked_up, result, key)
             sources = await sources_of([reference.vertex, *self._others(result)], pins, images)
             for lookups in (self.lookups, *(one.lookups for one in self.solves)):
                 sources.merge(await _sources_of(lookups, pins))
@@ -100,10 +106,6 @@ class Ledger:
             started=self.started,
             finished=self.started,
         )
-
-    def _images(self) -> Iterable[Image]:
-        for one in self.solves:
-            yield from one.lookups.images
 
     def _others(self, result: Result) -> Iterable[Any]:
         """The vertices of answers that the result does not name."""
@@ -136,11 +138,16 @@ async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
     return sources
 
 
-def _for_platform(images: Iterable[Image], result: Result, key: str) -> list[Image]:
+def _for_platform(
+    lookups: Iterable[tuple[ImageRequest, Digest]], result: Result, key: str
+) -> list[Image]:
     """Leave out images that were looked up for the other platforms of the result."""
     platforms: Sequence[tuple[str, Platform]] = result.platforms()
     own = dict(platforms).get(key)
-    known = list(dict.fromkeys(images))
+    known = [
+        Image(request.reference, request.platform, digest, bool(request.layout))
+        for request, digest in dict.fromkeys(lookups)
+    ]
     if own is None or len(platforms) < 2:
         return known
     requested = {(platform.os, platform.arch) for _, platform in platforms}

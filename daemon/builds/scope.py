@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from hashlib import sha256
@@ -12,7 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pybuild.builds.entitlements import check_entitlements
-from pybuild.builds.lookups import note_image, note_vertices
+from pybuild.builds.epoch import Epochs
+from pybuild.builds.lookups import note_vertices
+from pybuild.builds.lowering import Lookup
+from pybuild.builds.verdicts import Decide, decided, nobody_decides
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
 from pybuild.daemon.builds.marking import marked
@@ -21,19 +24,16 @@ from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
 from pybuild.daemon.session.upload import pull
-from pybuild.engine.progress import internal_step, named_only
+from pybuild.engine.progress import named_only
 from pybuild.engine.solve import solve
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps.execop import Secrets
-from pybuild.exporter.attest.sources import Image
-from pybuild.frontend.lowering.interface import ImageRequest, NeedImages, ResolvedImage
+from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
-from pybuild.model.policy import Source, Undecided
 from pybuild.model.snapshot import Snapshot
-from pybuild.model.span import Span
 from pybuild.net.http1.proxies import proxy_for
 from pybuild.registry.client.credentials import NoCredentials
 from pybuild.solver.drive import OnMiss, goes_on
@@ -47,10 +47,6 @@ if TYPE_CHECKING:
     from pybuild.remotecache.session import CacheSession
 
 T = TypeVar("T")
-
-
-async def _nobody_decides(source: Source) -> None:
-    raise InternalError(f"nobody decides about {source.identifier}")
 
 
 class Scope:
@@ -101,7 +97,7 @@ class Scope:
         self.imports = Imports(self)
         self.cache_session: CacheSession | None = None
         self.policies: Policies | None = None
-        self.decide: Callable[[Source], Awaitable[None]] = _nobody_decides
+        self.decide: Decide = nobody_decides
         self.missed: OnMiss = goes_on
         secrets: Secrets = {}
         if session is not None:
@@ -178,19 +174,7 @@ class Scope:
 
     async def decided(self, work: Callable[[], T]) -> T:
         """Return the result of *work*, begun again with each verdict on a source that it lacks."""
-        while True:
-            try:
-                return work()
-            except Undecided as undecided:
-                await self.decide(undecided.source)
-
-    async def decided_of(self, work: Callable[[], Awaitable[T]]) -> T:
-        """As `decided`, for work that is awaited."""
-        while True:
-            try:
-                return await work()
-            except Undecided as undecided:
-                await self.decide(undecided.source)
+        return await decided(work, self.decide)
 
     def carry(self, cache_session: CacheSession) -> None:
         """Carry the results of solves from now on to remote caches, until the scope is left."""
@@ -298,30 +282,14 @@ class Scope:
             raise InternalError("a worker gave no bytes")
         return data
 
-    async def resolve(self, need: NeedImages, *, pull: bool) -> dict[ImageRequest, ResolvedImage]:
-        """Return the images that a frontend asks for, all at once.
+    def lookup(self, *, pull: bool) -> Lookup:
+        """Return the way to images for a frontend: registries, and the client's own layouts."""
 
-        Raises:
-            PybuildError: with the lines that ask for it.
-        """
+        async def image(request: ImageRequest) -> ResolvedImage:
+            if request.layout:
+                return await self.layouts.resolve(request)
+            return await self.engine.images.resolve(request, pull=pull)
 
-        async def one(wanted: ImageRequest, spans: tuple[Span, ...]) -> ResolvedImage:
-            name = f"[internal] load metadata for {wanted.reference}"
-            async with internal_step(name, self.emit, self.engine.clock):
-                try:
-                    if wanted.layout:
-                        return await self.layouts.resolve(wanted)
-                    return await self.engine.images.resolve(wanted, pull=pull)
-                except PybuildError as error:
-                    hinting = error.hinting(*need.hints(wanted))
-                    raise hinting.with_spans(spans) from error.__cause__
-
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                wanted: group.create_task(one(wanted, spans))
-                for wanted, spans in zip(need.requests, need.spans, strict=True)
-            }
-        found = {wanted: task.result() for wanted, task in tasks.items()}
-        for wanted, image in found.items():
-            note_image(Image(wanted.reference, wanted.platform, image.digest, bool(wanted.layout)))
-        return found
+        clock = self.engine.clock
+        epochs = Epochs(self.sources, self.emit, clock)
+        return Lookup(image=image, epochs=epochs, emit=self.emit, clock=clock, decide=self.decide)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
-from pybuild.builds.epoch import Epochs
+from pybuild.builds.lowering import Lowering
+from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.attestations import scan_reference
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
@@ -23,23 +24,12 @@ from pybuild.daemon.frontend.usedpaths import used_paths
 from pybuild.daemon.frontend.wirerules import as_told
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
-from pybuild.frontend.check import Check, Checked
-from pybuild.frontend.lowering.interface import (
-    ImageRequest,
-    Lowered,
-    LowerOptions,
-    NeedImages,
-    ResolvedImage,
-)
-from pybuild.frontend.lowering.lower import lower
-from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.lowering.interface import Lowered, LowerOptions
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
 from pybuild.model.platform import Platform
-from pybuild.model.policy import Undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +56,26 @@ async def solve_dockerfile(
 
 async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Teller) -> Answer:
     platforms = attrs.platforms or (native_platform(),)
-
-    async def images(need: NeedImages) -> Mapping[ImageRequest, ResolvedImage]:
-        return await scope.resolve(need, pull=attrs.pull)
-
+    lookup = scope.lookup(pull=attrs.pull)
     if attrs.request:
         options = _options(attrs, definition, default_platform(attrs))
-        answering = partial(answer_subrequest, attrs, definition, options, images)
-        return Answer(await scope.decided_of(answering), {})
+        answering = partial(answer_subrequest, attrs, definition, options, lookup.images)
+        return Answer(await decided_of(answering, scope.decide), {})
+
+    def warn(warning: BuildWarning) -> None:
+        teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
+
     lowered: list[Lowered] = []
-    epochs = Epochs(scope.sources, scope.emit, scope.engine.clock)
+    lowering = Lowering(definition.data, definition.filename, lookup, warn)
     for platform in platforms:
-        options = _options(attrs, definition, platform)
-        known: dict[ImageRequest, ResolvedImage] = {}
-        try:
-            dockerfile = parse_dockerfile(definition.data, definition.filename)
-            options = await scope.decided_of(partial(epochs.settle, dockerfile, options))
-            lowering = partial(lower, dockerfile, options, known)
-            while isinstance(found := await scope.decided(lowering), NeedImages):
-                known |= await images(found)
-        except UserError:
-            _warn_before_error(definition, options, known, teller)
-            raise
+        found = await lowering.lower(_options(attrs, definition, platform))
         looked_at = {name: scope.owned(vertex) for name, vertex in found.scans.items()}
         lowered.append(replace(found, result=scope.owned(found.result), scans=looked_at))
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
     scope.trees.will_use(used_paths(*targets))
-    _warn(lowered[0].warnings, definition, teller)
+    for warning in lowered[0].warnings:
+        warn(warning)
     answer = _result(scope, attrs, platforms, lowered)
     ids = [key for key, _ in answer.result.platforms()]
     offered = {key: (sbom_of(scan, CORE, SPDX),) for key, scan in zip(ids, scans, strict=False)}
@@ -117,26 +99,6 @@ async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list
         )
         for one in lowered
     ]
-
-
-def _warn(warnings: Iterable[BuildWarning], definition: Definition, teller: Teller) -> None:
-    for warning in warnings:
-        teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
-
-
-def _warn_before_error(
-    definition: Definition,
-    options: LowerOptions,
-    known: Mapping[ImageRequest, ResolvedImage],
-    teller: Teller,
-) -> None:
-    """Report the findings of the checks about a file that cannot be built."""
-    try:
-        checked = Check(definition.data, definition.filename, options).run(known)
-    except Undecided:  # about a source that was not come upon
-        return
-    if isinstance(checked, Checked):
-        _warn((finding.warning() for finding in checked.findings), definition, teller)
 
 
 def _result(

@@ -16,6 +16,7 @@ from pybuild.buildkit.llb.queries import (
 from pybuild.buildkit.llb.read import NeedAnswers, read_with
 from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.policies import ruled_source
+from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.engine.host import native_platform
 from pybuild.frontend.lowering.interface import ImageRequest
@@ -45,15 +46,15 @@ async def load_definition(
             }
         return {query: task.result() for query, task in tasks.items()}
 
-    found = await scope.decided_of(
-        lambda: read_with(
-            definition,
-            platform=native_platform(),
-            resolve=resolve,
-            call=scope.trees.name_of,
-            rule=partial(ruled_source, policies=policies or scope.policies),
-        )
+    reading = partial(
+        read_with,
+        definition,
+        platform=native_platform(),
+        resolve=resolve,
+        call=scope.trees.name_of,
+        rule=partial(ruled_source, policies=policies or scope.policies),
     )
+    found = await decided_of(reading, scope.decide)
     scope.files.update(found.files)
     return scope.owned(found.result)
 

@@ -17,7 +17,6 @@ from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.session.upload import HOST
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
-from pybuild.exporter.attest.sources import Image
 from pybuild.frontend.giturl import CONTEXT_FILE, parse_git_url
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.config import encode
@@ -87,7 +86,7 @@ async def source_meta(
             image = await scope.layouts.image(store, Digest.parse(text) if text else None, wanted)
         with suppress(ValueError):  # a name that is no image's has no place in provenance
             called = Reference.parse(identifier.removeprefix(_LAYOUT))
-            note_image(Image(called, wanted, image.digest, local=True))
+            note_image(ImageRequest(called, wanted, layout=store), image.digest)
         response.Image.Digest, response.Image.Config = image.digest, encode(dict(image.config))
         return response
     if identifier.startswith("local://"):
@@ -145,9 +144,8 @@ async def _image(
         raise UserError(f"failed to parse reference {name}: {error}") from error
     wanted = _platform(platform)
     title = log_name or f"[internal] load metadata for {reference}"
+    request = ImageRequest(reference, wanted)
     async with internal_step(title, scope.emit, scope.engine.clock):
-        found = await scope.engine.images.resolve(
-            ImageRequest(reference, wanted), pull=mode not in ("local",)
-        )
-    note_image(Image(reference, wanted, found.digest))
+        found = await scope.engine.images.resolve(request, pull=mode != "local")
+    note_image(request, found.digest)
     return found.digest, encode(dict(found.config))

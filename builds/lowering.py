@@ -1,0 +1,131 @@
+"""The Dockerfile of a build, lowered for each of its platforms; what it names is looked up once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from pybuild.builds.epoch import Epochs
+from pybuild.builds.lookups import note_image
+from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
+from pybuild.engine.progress import internal_step
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    Lowered,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
+from pybuild.frontend.lowering.lower import lower
+from pybuild.frontend.syntax.ast import Dockerfile
+from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.model.clock import Clock
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.events import BuildWarning, Emit
+from pybuild.model.policy import Undecided
+from pybuild.model.span import Span
+
+LookUp = Callable[[ImageRequest], Awaitable[ResolvedImage]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """The way to images and times of sources that a Dockerfile names.
+
+    Attributes:
+        image: finds one image.
+        decide: obtains verdicts that policies lack.
+    """
+
+    image: LookUp
+    epochs: Epochs
+    emit: Emit
+    clock: Clock
+    decide: Decide = nobody_decides
+
+    async def images(self, need: NeedImages) -> dict[ImageRequest, ResolvedImage]:
+        """Return the images that a frontend asks for, all looked up at once.
+
+        Raises:
+            PybuildError: with the lines that ask for it.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                request: group.create_task(self._image(request, spans, need.hints(request)))
+                for request, spans in zip(need.requests, need.spans, strict=True)
+            }
+        images = {request: task.result() for request, task in tasks.items()}
+        for request, image in images.items():
+            note_image(request, image.digest)
+        return images
+
+    async def _image(
+        self, request: ImageRequest, spans: tuple[Span, ...], hints: tuple[str, ...]
+    ) -> ResolvedImage:
+        name = f"[internal] load metadata for {request.reference}"
+        async with internal_step(name, self.emit, self.clock):
+            try:
+                return await self.image(request)
+            except PybuildError as error:
+                raise error.hinting(*hints).with_spans(spans) from error.__cause__
+
+
+class Lowering:
+    """One Dockerfile on its way to definitions.
+
+    Args:
+        warn: gets the findings of the checks about a file that cannot be built.
+    """
+
+    def __init__(
+        self, text: bytes, filename: str, lookup: Lookup, warn: Callable[[BuildWarning], None]
+    ) -> None:
+        self._text = text
+        self._filename = filename
+        self._lookup = lookup
+        self._warn = warn
+        self._parsed: Dockerfile | None = None
+        self._images: dict[ImageRequest, ResolvedImage] = {}
+
+    @property
+    def dockerfile(self) -> Dockerfile:
+        """The parsed file.
+
+        Raises:
+            UserError: with the lines that are wrong.
+        """
+        if self._parsed is None:
+            self._parsed = parse_dockerfile(self._text, self._filename)
+        return self._parsed
+
+    async def lower(self, options: LowerOptions) -> Lowered:
+        """Return the definition for one platform.
+
+        Raises:
+            UserError: with the lines it is about, after what the checks have to say of the file.
+            EnvironmentFault: an image or a source is out of reach.
+        """
+        try:
+            return await decided_of(partial(self._lower, options), self._lookup.decide)
+        except UserError:
+            self._warn_before_error(options)
+            raise
+
+    async def _lower(self, options: LowerOptions) -> Lowered:
+        options = await self._lookup.epochs.settle(self.dockerfile, options)
+        while isinstance(answer := lower(self.dockerfile, options, self._images), NeedImages):
+            self._images |= await self._lookup.images(answer)
+        return answer
+
+    def _warn_before_error(self, options: LowerOptions) -> None:
+        from pybuild.frontend.check import Check, Checked  # seldom needed by a build
+
+        try:
+            checked = Check(self._text, self._filename, options).run(self._images)
+        except Undecided:  # about a source that was not come upon
+            return
+        if isinstance(checked, Checked):
+            for finding in checked.findings:
+                self._warn(finding.warning())

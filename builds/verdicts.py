@@ -1,0 +1,36 @@
+"""Verdicts on sources, obtained while a definition is made: some policies have theirs from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pybuild.model.errors import InternalError
+from pybuild.model.policy import Source, Undecided
+
+T = TypeVar("T")
+Decide = Callable[[Source], Awaitable[None]]
+"""Obtains the verdict on a source, which its policies know from then on."""
+
+
+async def nobody_decides(source: Source) -> None:
+    """Refuse: the policies of this build are rules, which know every verdict at once."""
+    raise InternalError(f"nobody decides about {source.identifier}")
+
+
+async def decided(work: Callable[[], T], decide: Decide) -> T:
+    """Return the result of *work*, begun again with each verdict on a source that it lacks."""
+    while True:
+        try:
+            return work()
+        except Undecided as undecided:
+            await decide(undecided.source)
+
+
+async def decided_of(work: Callable[[], Awaitable[T]], decide: Decide) -> T:
+    """As `decided`, for work that is awaited."""
+    while True:
+        try:
+            return await work()
+        except Undecided as undecided:
+            await decide(undecided.source)
