@@ -22,7 +22,6 @@ from pybuild.engine.solve import solve
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
-from pybuild.explain.text import refusal
 from pybuild.exporter.built import Built, InlineCache
 from pybuild.exporter.earlypush import importing_ahead
 from pybuild.exporter.export import export_all, is_delivered, succeeding
@@ -87,6 +86,8 @@ async def build_prepared(
         cause = unwrap(error)
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
         if isinstance(cause, MissRefused) and report is not None:
+            from pybuild.explain.text import refusal
+
             raise cause.saying(cause.message + refusal(report)) from error
         raise
     return replace(result, report=await keep(""))

@@ -14,7 +14,6 @@ from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import Lookups, noting
 from pybuild.builds.lowering import Lookup, Lowering
-from pybuild.builds.remotecontexts import load_from_elsewhere
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import BuildSources, open_sources
 from pybuild.builds.standardinput import StandardInput
@@ -81,6 +80,8 @@ async def _prepare(
             if not waits or await abandonable(is_at_hand, request, stdin):
                 inputs = await abandonable(load_inputs, request, stdin)
     if inputs is None:
+        from pybuild.builds.remotecontexts import load_from_elsewhere
+
         inputs = await load_from_elsewhere(request, stdin, sources, emit)
     if request.git_modes and inputs.trees:
         async with internal_step(GIT_MODES, emit, engine.clock):

@@ -17,7 +17,6 @@ from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
-from pybuild.net.http1.proxies import proxy_for
 
 
 class BuildSources:
@@ -46,7 +45,7 @@ class BuildSources:
             self._workers,
             secrets=self._secrets,
             ssh=request.ssh,
-            proxy_for=partial(proxy_for, environ=os.environ),
+            proxy_for=_proxy_for,
         )
         self._stack.push_async_callback(self.remote.close)
 
@@ -107,6 +106,12 @@ class BuildSources:
     async def close(self) -> None:
         """Give up the fetched sources; idempotent."""
         await self._stack.aclose()
+
+
+def _proxy_for(scheme: str, host: str, port: int) -> str | None:
+    from pybuild.net.http1.proxies import proxy_for  # only where there is something to fetch
+
+    return proxy_for(scheme, host, port, environ=os.environ)
 
 
 def open_sources(engine: Engine, request: BuildRequest) -> BuildSources:

@@ -10,15 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
 from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.records.imported import FROM_CACHE, LAYER
 from pybuild.cache.store import Store
-from pybuild.engine.layerproof import SingleBlob, needs_proof, place_of, prove
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.fetch import LayerGone
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
-from pybuild.image.layer.compression import LayerSource
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
     Manifest,
@@ -37,10 +34,10 @@ from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
     from pybuild.cache.content.blobwriter import Follower
+    from pybuild.engine.layerproof import SingleBlob
     from pybuild.registry.client.client import Client
     from pybuild.registry.client.pull import ResolvedManifest
 
-_MOST_LAYER_BYTES = 1 << 38  # a bomb of more takes too long to defuse
 Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
 
 
@@ -105,6 +102,8 @@ class ImageSourceResolver:
         return self.describe(manifest, reference)
 
     async def _prove(self, reference: Reference, found: ResolvedManifest) -> None:
+        from pybuild.engine.layerproof import needs_proof, place_of, prove
+
         config = parse_config(found.config_bytes)
         diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
 
@@ -147,6 +146,8 @@ class ImageSourceResolver:
 
     def _of_layout(self, request: ImageRequest) -> ResolvedImage:
         """Take the manifest and config out of a layout directory; layers are left in it [NC-1]."""
+        from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
+
         path, tag, digest = parse_layout(request.layout)
         layout = LayoutDirectory(path)
         manifest, document = layout.choose(layout.find(tag, digest), request.platform)
@@ -246,9 +247,11 @@ class ImageSourceResolver:
         Raises:
             LayerGone: it is another layer.
         """
+        from pybuild.engine.layerproof import diff_id_of
+
         path = self._store.blobs.path(facts["descriptor"]["digest"])
         try:
-            found = await asyncio.to_thread(_diff_id, path)
+            found = await asyncio.to_thread(diff_id_of, path)
         except PybuildError as error:
             raise LayerGone(delta, error.message) from error
         if found != facts["diff_id"]:
@@ -276,6 +279,8 @@ class ImageSourceResolver:
                     await self.lenders[layout](descriptor, step)
                 return
             if layout:
+                from pybuild.cache.content.layoutdirectory import LayoutDirectory
+
                 title = f"[internal] copy {descriptor.digest.short} of {layout}"
                 async with internal_step(title, emit, self._store.clock):
                     source = await asyncio.to_thread(LayoutDirectory, layout)
@@ -303,13 +308,6 @@ class ImageSourceResolver:
                         f"push the image to {reference.host} again, if that lost or damaged it",
                         "or build or load it here",
                     ) from error.__cause__
-
-
-def _diff_id(path: str) -> str:
-    with open(path, "rb", buffering=0) as file:
-        source = LayerSource(file.read, _MOST_LAYER_BYTES)
-        source.drain()
-        return source.diff_id
 
 
 def note_layers(

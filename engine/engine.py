@@ -11,7 +11,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from pybuild.cache.content.rollinglease import RollingLease
-from pybuild.cache.disk.extent import Extent
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.engine.baseimages import ImageSourceResolver
@@ -23,13 +22,14 @@ from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.clock import Clock
-from pybuild.registry.client.hosts import Hosts
 from pybuild.solver.drive import Solver
 
 if TYPE_CHECKING:
+    from pybuild.cache.disk.extent import Extent
     from pybuild.executor.workers.launch import Ahead
     from pybuild.registry.client.client import Client
     from pybuild.registry.client.credentials import Credentials
+    from pybuild.registry.client.hosts import Hosts
 
 
 class Closing(Protocol):
@@ -67,15 +67,15 @@ class Engine:
         self._credentials: Credentials | None = None
         self._client: Client | None = None
         self._cache_client: Client | None = None
+        self._hosts: Hosts | None = None
         self._mountpoint: str | None = None
         self._held: set[Closing] = set()
         self._shared: dict[Hashable, Closing] = {}
 
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
-        self._hosts = Hosts(
-            self.settings.registries, certificate_directories=certificate_directories()
-        )
+        if self.settings.registries:
+            self.hosts()
         self.workers = Workers(runtime=self.settings.runtime, ahead=self._ahead)
         self._stack.push_async_callback(self.workers.close)
         self._loop = asyncio.get_running_loop()
@@ -135,10 +135,19 @@ class Engine:
         guest._stack.push_async_callback(guest._release_all)
         return guest
 
+    def hosts(self) -> Hosts:
+        """The configuration of registries; read when first needed, or when there is any."""
+        if self._hosts is None:
+            from pybuild.registry.client.hosts import Hosts
+
+            directories = certificate_directories()
+            self._hosts = Hosts(self.settings.registries, certificate_directories=directories)
+        return self._hosts
+
     def client(self) -> Client:
         """The registry client, made when the network is first needed."""
         if self._client is None:
-            self._client = self._client_of(self._hosts)
+            self._client = self._client_of(self.hosts())
             self._stack.push_async_callback(self._client.close)
         return self._client
 
@@ -167,7 +176,7 @@ class Engine:
         if not insecure_hosts:
             yield self.client()
             return
-        hosts = self._hosts
+        hosts = self.hosts()
         for host in insecure_hosts:
             hosts = hosts.insecure(host)
         client = self._client_of(hosts)
@@ -187,7 +196,7 @@ class Engine:
         """*repository* and where mirrors have it: what was pulled through one can be mounted there."""
         host, _, path = repository.partition("/")
         places = [repository]
-        for mirror in self._hosts.mirrors(host):
+        for mirror in self.hosts().mirrors(host):
             below = mirror.prefix.removeprefix("/v2").strip("/")
             places.append("/".join(part for part in (mirror.netloc, below, path) if part))
         return places
@@ -199,6 +208,8 @@ class Engine:
 
     def _measure(self, path: str) -> Extent:
         """Measure such a tree (not on our loop)."""
+        from pybuild.cache.disk.extent import Extent
+
         work = self.workers.call("pybuild.executor.files.jobs:measure", {"path": path})
         found = asyncio.run_coroutine_threadsafe(work, self._loop).result()
         return Extent(int(found["size"]), bool(found["alone"]))

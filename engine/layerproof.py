@@ -89,7 +89,7 @@ async def prove(store: Store, layer: Descriptor, diff_id: Digest, bring: Bring) 
     path = store.scratch("proof")
     try:
         await bring(layer, SingleBlob(path))
-        found = await asyncio.to_thread(_diff_id, path)
+        found = await asyncio.to_thread(diff_id_of, path)
     finally:
         if os.path.lexists(path):
             await asyncio.to_thread(os.unlink, path)
@@ -97,7 +97,8 @@ async def prove(store: Store, layer: Descriptor, diff_id: Digest, bring: Bring) 
         raise UserError(f"layer {layer.digest}: its diffID is {found}, not {diff_id}")
 
 
-def _diff_id(path: str) -> str:
+def diff_id_of(path: str) -> str:
+    """Return the digest of a layer's tar, as the blob at *path* unpacks to it."""
     with open(path, "rb", buffering=0) as file:
         source = LayerSource(file.read, _MOST_LAYER_BYTES)
         source.drain()

@@ -7,12 +7,15 @@ the disk is nearly full.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from pybuild.cache.content.cachemounts import limit
-from pybuild.cache.space.filters import parse_size
-from pybuild.cache.space.prune import Policy, collect, default_policies
 from pybuild.cache.store import Store
 from pybuild.engine.settings import Limits, Settings
+from pybuild.model.amounts import parse_size
+
+if TYPE_CHECKING:
+    from pybuild.cache.space.prune import Policy
 
 _EVERY_S = 3600.0
 _NEARLY_FULL = 0.95
@@ -29,11 +32,15 @@ def keep_within(store: Store, limits: Limits) -> int:
     """Free what the limits want freed, if it is time to look; returns the bytes freed."""
     if not limits.enabled or not _is_due(store, limits):
         return 0
+    from pybuild.cache.space.prune import collect  # once an hour at most
+
     return collect(store, policies(store, limits)).freed
 
 
 def policies(store: Store, limits: Limits) -> list[Policy]:
     """The default rules, with what the configuration says in place of their numbers."""
+    from pybuild.cache.space.prune import Policy, default_policies  # as in `keep_within`
+
     disk = os.statvfs(store.root)
     size = disk.f_blocks * disk.f_frsize
     if not _has_own(limits):

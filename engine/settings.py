@@ -188,7 +188,7 @@ def load_settings(
     cache = reader.child("cache")
     mounts = cache.child("mounts")
     if cache_max:
-        from pybuild.cache.space.filters import parse_size
+        from pybuild.model.amounts import parse_size
 
         parse_size(cache_max, 1)
     settings = Settings(
@@ -250,7 +250,7 @@ def _share(table: Table) -> Share:
 
 
 def _mount_limit(table: Table) -> MountLimit:
-    from pybuild.cache.space.filters import parse_size
+    from pybuild.model.amounts import parse_size
 
     size = table.size("max", "a size such as 10GB")
     if size.endswith("%"):

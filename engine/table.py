@@ -66,7 +66,7 @@ class Table:
 
     def size(self, key: str, what: str = "a size such as 10GB or 60%") -> str:
         """Bytes as a number, or a text such as ``10GB`` or ``60%``; empty when absent."""
-        from pybuild.cache.space.filters import parse_size
+        from pybuild.model.amounts import parse_size
 
         value = self._table.get(key, "")
         text = str(value)
@@ -87,7 +87,7 @@ class Table:
 
     def duration(self, key: str, default: float = 0.0) -> float:
         """Seconds, of a number or a text such as ``48h``."""
-        from pybuild.cache.space.filters import parse_duration
+        from pybuild.model.amounts import parse_duration
 
         value = self._table.get(key)
         if value is None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, cast
 
-from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import Device
@@ -28,14 +28,6 @@ _EDITS = frozenset(("env", "deviceNodes", "mounts"))
 _READABLE, _UNREADABLE = (".json",), (".yaml", ".yml")
 
 Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceEdits:
-    """The environment and the mounts of a step's devices."""
-
-    env: tuple[str, ...] = ()
-    mounts: tuple[StepMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
-from pybuild.executor.streamedlayer import StreamedLayer
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.trees.storeform import settle
 from pybuild.executor.workers.workers import Workers
@@ -239,6 +238,8 @@ class Layers:
 
     async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
+        from pybuild.executor.streamedlayer import StreamedLayer  # most builds have their base
+
         async with self._turn() as has_processors:
             args["apart"] = args["apart"] and has_processors
             streamed = StreamedLayer(lambda fds: self._workers.call(_APPLY, args, fds=fds))

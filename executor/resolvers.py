@@ -6,7 +6,6 @@ import asyncio
 
 from pybuild.executor import network
 from pybuild.executor.steps import execop
-from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.ops import NetworkMode
 
 
@@ -31,6 +30,8 @@ class Resolvers:
 
     def _text(self, mode: NetworkMode) -> str:
         if execop.has_own_network(mode, self._isolated):
+            from pybuild.executor.zygote.usernet import NAME_SERVER  # with all of its calls
+
             server = f"nameserver {NAME_SERVER}\n"
             return network.resolv_conf(server, host_network=True, dns=self._dns)
         host_network = execop.uses_host_network(mode)

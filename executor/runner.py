@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from pybuild.cache.store import Store
 from pybuild.executor import network
-from pybuild.executor.devices import DeviceEdits, find_devices
 from pybuild.executor.fetch import Fetcher
 from pybuild.executor.layers import Layers
 from pybuild.executor.resolvers import Resolvers
@@ -22,7 +21,7 @@ from pybuild.executor.steps.cachemounts import CacheMounts, Seed
 from pybuild.executor.steps.kepttrees import KeptTrees
 from pybuild.executor.steps.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.steps.rung import Rung
-from pybuild.executor.steps.spec import StepMount
+from pybuild.executor.steps.spec import DeviceEdits, StepMount
 from pybuild.executor.trees.contentdigests import ContentDigests
 from pybuild.executor.trees.contextcopies import ContextCopies
 from pybuild.executor.trees.contexttrees import ContextTrees
@@ -318,6 +317,8 @@ class BuildRunner:
             base = await self._input(vertex, inputs, root.input, emit)
         devices = DeviceEdits()
         if op.devices:
+            from pybuild.executor.devices import find_devices
+
             devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
         async with AsyncExitStack() as stack:
             outputs = Outputs(self._store, self._lease)

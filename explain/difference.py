@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pybuild.cache.jsontext import as_list, as_object
-from pybuild.explain.listings import file_differences
 from pybuild.model.dataclass import dataclass
 from pybuild.model.named import Listing
 
@@ -163,6 +162,8 @@ def _content(was: str, now: str, name: str, find: FindListing) -> Iterator[Diffe
     before, after = find(was), find(now)
     found: list[Difference] = []
     if before is not None and after is not None:
+        from pybuild.explain.listings import file_differences  # misses are seldom about files
+
         found = [
             Difference(field=f"file.{one.what}", was=one.was, now=one.now, path=one.path)
             for one in file_differences(before, after)

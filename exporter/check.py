@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pybuild.exporter.annotations import Place
 from pybuild.exporter.atomicfile import place_of, refuse_planted
 from pybuild.exporter.names import check_tagless, output_names
-from pybuild.image.archive import check_layout
 from pybuild.model.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -113,6 +112,8 @@ def check_directory(dest: str, what: str, *, is_layout: bool) -> None:
     if not stat.S_ISDIR(mode):
         raise UsageError(f"{what} directory {dest}: {path} is not a directory")
     if is_layout:
+        from pybuild.image.archive import check_layout  # seldom wanted
+
         check_layout(dest)
     _try(path, f"{what} {dest}")
 

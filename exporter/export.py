@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.repair import mended
-from pybuild.exporter import files as writers
 from pybuild.exporter.annotations import Annotations, Place
 from pybuild.exporter.atomicfile import is_stream
 from pybuild.exporter.built import Built, Exported, Made
 from pybuild.exporter.earlypush import PushAhead
 from pybuild.exporter.imagemaker import Image, ImageMaker
-from pybuild.exporter.mountsources import known_places, note_pushed
 from pybuild.exporter.names import check_tagless, output_names
 from pybuild.exporter.output import Output
 from pybuild.image.manifest import build_index
@@ -67,11 +65,15 @@ async def export_all(
             case "cacheonly":
                 continue
             case "local":
+                from pybuild.exporter.files import write_local
+
                 async with internal_step("exporting to client directory", emit, engine.clock):
-                    await writers.write_local(engine, output, built)
+                    await write_local(engine, output, built)
             case "tar":
+                from pybuild.exporter.files import write_tar
+
                 async with internal_step("exporting to client tarball", emit, engine.clock):
-                    await writers.write_tar(engine, output, built)
+                    await write_tar(engine, output, built)
             case _:
                 title = {"oci": "exporting to oci image format"}.get(output.type)
                 if output.type == "docker":
@@ -104,7 +106,9 @@ async def _export_image(
     if output.type == "docker" and not output.dest:
         await _load(engine, output, made, names, step)
     elif output.type in {"oci", "docker"}:
-        await writers.write_archive(engine, output, made.dated, names)
+        from pybuild.exporter.files import write_archive
+
+        await write_archive(engine, output, made.dated, names)
     else:
         await keep_image(engine, output, made, names, step, origin)
     return Exported(
@@ -293,6 +297,7 @@ async def push(
     Raises:
         UsageError: no name to push to.
     """
+    from pybuild.exporter.mountsources import known_places, note_pushed
     from pybuild.registry.client.push import push_image
 
     if not names:

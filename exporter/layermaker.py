@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.records.imported import LAYER, MADE_FROM
 from pybuild.executor.fetch import LayerGone
-from pybuild.image.layer.estargz import ESTARGZ, TOC_DIGEST
 from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.exporter.earlypush import PushAhead
 
-
+_ESTARGZ = "estargz"
 _MOST_LAYER_BYTES = 1 << 40
 # Of one image. Each compresses on all processors; more at once would only hold more memory.
 _AT_ONCE = 4
@@ -77,10 +76,10 @@ class LayerMaker:
     def _is_other(self, layer: Descriptor) -> bool:
         """Whether a layer is in another compression, and may be changed [IMG-5]."""
         kind = oci_layer_type(layer.media_type)
-        if self._compression == ESTARGZ and TOC_DIGEST in layer.annotations:
-            return False
-        if self._compression == ESTARGZ:
-            return not is_foreign(kind)
+        if self._compression == _ESTARGZ:
+            from pybuild.image.layer.estargz import TOC_DIGEST  # seldom wanted
+
+            return TOC_DIGEST not in layer.annotations and not is_foreign(kind)
         return kind != layer_media_type(self._compression) and not is_foreign(kind)
 
     async def _recompressed(
@@ -118,7 +117,7 @@ class LayerMaker:
         """*facts* with a layer that was made. The table in eStargz gives that a diffID of its own."""
         body = descriptor.to_json()
         own = {"diff_id": str(diff_id)}
-        if self._compression == ESTARGZ:
+        if self._compression == _ESTARGZ:
             return {**facts, "blobs": {**facts.get("blobs", {}), self.kind: {**body, **own}}}
         return {**facts, **own, "blobs": {**facts.get("blobs", {}), self.kind: body}}
 
@@ -131,7 +130,7 @@ class LayerMaker:
         diff_id, descriptor = await self.write(delta, None)
         record = self._noting(facts or {}, diff_id, descriptor)
         await asyncio.to_thread(store.records.put, LAYER, delta, record)
-        if self._compression != ESTARGZ:  # whose tree has its table, too
+        if self._compression != _ESTARGZ:  # whose tree has its table, too
             await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
         return diff_id, descriptor
 

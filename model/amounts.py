@@ -1,6 +1,19 @@
-"""Amounts as people read them."""
+"""Amounts as people write and read them: sizes and durations [CMD-4, GC-2]."""
 
 from __future__ import annotations
+
+import re
+
+from pybuild.model.errors import UsageError
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _UNITS[_letter] = _UNITS[_letter + "b"] = 1000**_power
+    _UNITS[_letter + "ib"] = 1024**_power
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\Z")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|d|w))+\Z")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 def human_bytes(count: float) -> str:
@@ -10,3 +23,34 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f}B" if unit == "B" else f"{count:.2f}{unit}"
         count /= 1000
     return f"{count:.2f}TB"
+
+
+def parse_size(text: str, disk_bytes: int) -> int:
+    """Return bytes: ``10GB``, ``512MiB``, ``1.5g``, ``20%`` of *disk_bytes*, or a bare number.
+
+    Raises:
+        UsageError: not a size.
+    """
+    lower = text.strip().lower()
+    if lower.endswith("%"):
+        match = _SIZE.match(lower[:-1])
+        if match and not match[2] and float(match[1]) <= 100:
+            return int(disk_bytes * float(match[1]) / 100)
+    match = _SIZE.match(lower)
+    if not match or match[2] not in _UNITS:
+        raise UsageError(f'invalid size "{text}"', hints=("write 10GB, 512MiB or 20%",))
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds: ``48h``, ``1h30m``, ``7d``, or a bare number of seconds.
+
+    Raises:
+        UsageError: not a duration.
+    """
+    lower = text.strip().lower()
+    if lower.isdecimal():
+        return float(lower)
+    if not _DURATION.match(lower):
+        raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
 from pybuild.model.named import Listing
 
 
@@ -50,3 +51,12 @@ class ContentDigest:
 
 Contents = Mapping[int, Mapping[Selection, ContentDigest]]
 """The contents read of a vertex's inputs, by the input's index and the selection of it."""
+
+
+def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
+    """Return the error that people and tools know by its wording [CP-4]."""
+    return UserError(
+        "failed to compute cache key: failed to calculate checksum of ref "
+        f'{ref}: "{path}": not found',
+        hints=hints,
+    )

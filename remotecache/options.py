@@ -275,7 +275,7 @@ def _retention(attrs: Mapping[str, str]) -> Retention:
     age, size = attrs.get("max-age"), attrs.get("max-size")
     if not age and not size:
         return kept
-    from pybuild.cache.space.filters import parse_duration, parse_size
+    from pybuild.model.amounts import parse_duration, parse_size
 
     try:
         return Retention(

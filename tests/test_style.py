@@ -90,7 +90,6 @@ SHORT = {
     "frontend/lint/variables.py": "one rule a module",
     "frontend/lint/workdirs.py": "one rule a module",
     "frontend/words/spaces.py": "a constant that both readers of words share",
-    "model/amounts.py": "a noun of the model, imported alone",
     "model/gitmodes.py": "a noun of the model, imported alone",
     "model/jsontext.py": "a noun of the model, imported alone",
     "model/missing.py": "opening a store must not import the other errors",

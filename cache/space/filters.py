@@ -1,4 +1,4 @@
-"""Filters, sizes and durations as people write them to choose records [CMD-4, GC-2]."""
+"""Filters as people write them to choose records [CMD-4, GC-2]."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from collections.abc import Callable, Sequence
 
 from pybuild.cache.space.usage import TYPES, UsageRecord
 from pybuild.model import regex
+from pybuild.model.amounts import parse_duration
 from pybuild.model.errors import UsageError
 
 Predicate = Callable[[UsageRecord], bool]
 
-_UNITS = {"": 1, "b": 1}
-for _power, _letter in enumerate("kmgtp", start=1):
-    _UNITS[_letter] = _UNITS[_letter + "b"] = 1000**_power
-    _UNITS[_letter + "ib"] = 1024**_power
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\Z")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|d|w))+\Z")
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|d|w)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _FILTER = re.compile(r"([a-z-]+)(?:(==|=|!=|~=)(.*))?\Z", re.DOTALL)
 _FLAGS: dict[str, Predicate] = {
     "inuse": lambda record: record.in_use,
@@ -38,37 +31,6 @@ _TEXTS: dict[str, Callable[[UsageRecord], Sequence[str]]] = {
 def shown_id(id: str) -> str:
     """Return an id as lists show it."""
     return id.removeprefix("sha256:").removeprefix("sha256-")[:25]
-
-
-def parse_size(text: str, disk_bytes: int) -> int:
-    """Return bytes: ``10GB``, ``512MiB``, ``1.5g``, ``20%`` of *disk_bytes*, or a bare number.
-
-    Raises:
-        UsageError: not a size.
-    """
-    lower = text.strip().lower()
-    if lower.endswith("%"):
-        match = _SIZE.match(lower[:-1])
-        if match and not match[2] and float(match[1]) <= 100:
-            return int(disk_bytes * float(match[1]) / 100)
-    match = _SIZE.match(lower)
-    if not match or match[2] not in _UNITS:
-        raise UsageError(f'invalid size "{text}"', hints=("write 10GB, 512MiB or 20%",))
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def parse_duration(text: str) -> float:
-    """Return seconds: ``48h``, ``1h30m``, ``7d``, or a bare number of seconds.
-
-    Raises:
-        UsageError: not a duration.
-    """
-    lower = text.strip().lower()
-    if lower.isdecimal():
-        return float(lower)
-    if not _DURATION.match(lower):
-        raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))
 
 
 def parse_filters(

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from pybuild.cache.store import Store
-from pybuild.executor.sources.agents import SshAgent, make_agents
-from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
 from pybuild.executor.steps.execop import Secrets
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.digest import Digest
@@ -20,6 +18,8 @@ from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import AgentSocket, SshAgent
+    from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
     from pybuild.executor.sources.git import GitTrees
     from pybuild.executor.sources.http import HttpFiles
 
@@ -56,9 +56,11 @@ class RemoteSources:
         self._environ = os.environ if environ is None else environ
         self._lease = store.leases.create()
         self._proves = proves
-        self._downloader = Downloader(proxy_for, limits)
+        self._proxy_for, self._limits = proxy_for, limits
         self._store, self._workers = store, workers
-        self.agents = dict(make_agents(ssh, store, workers))
+        self.agents: dict[str, AgentSocket] = {}
+        self.add_agents(ssh)
+        self._downloader: Downloader | None = None
         self._http: HttpFiles | None = None
         self._git: GitTrees | None = None
 
@@ -66,8 +68,10 @@ class RemoteSources:
     def http(self) -> HttpFiles:
         """Made, and imported, when first needed: most builds have no such source."""
         if self._http is None:
+            from pybuild.executor.sources.download import Downloader
             from pybuild.executor.sources.http import HttpFiles
 
+            self._downloader = Downloader(self._proxy_for, self._limits)
             self._http = HttpFiles(
                 self._store,
                 self._workers,
@@ -109,12 +113,16 @@ class RemoteSources:
             await self._git.close()
         for agent in self.agents.values():
             await agent.close()
-        await self._downloader.close()
+        if self._downloader is not None:
+            await self._downloader.close()
         self._lease.close()
 
     def add_agents(self, agents: Sequence[SshAgent]) -> None:
         """Forward more agents, such as become known with what a build turns out to want."""
-        self.agents.update(make_agents(agents, self._store, self._workers))
+        if agents:
+            from pybuild.executor.sources.agents import make_agents
+
+            self.agents.update(make_agents(agents, self._store, self._workers))
 
     async def identify(self, op: HttpSource | GitSource) -> Digest:
         if isinstance(op, HttpSource):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
-from pybuild.executor.steps.ociruntimes import OciRuntime
 from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp, Mount, NetworkMode
@@ -19,6 +18,8 @@ from pybuild.model.span import Span
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+    from pybuild.executor.steps.ociruntimes import OciRuntime
 
 MAX_SECRET_BYTES = 500 << 10
 _TAIL_BYTES = 16 << 10

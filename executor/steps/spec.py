@@ -69,6 +69,14 @@ class StepMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEdits:
+    """The environment and the mounts of a step's devices."""
+
+    env: tuple[str, ...] = ()
+    mounts: tuple[StepMount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpec:
     """One process in one file tree.
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 from pybuild.cache.records.database import RecordTooLarge
 from pybuild.cache.store import Store
-from pybuild.executor.trees.local import missing_source
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Selection, missing_source
 from pybuild.model.snapshot import Snapshot
 
 _CONTENT = "content"

@@ -12,11 +12,10 @@ from pybuild.cache.store import Store
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.fileops import TRIES, ContextCopy, FileOps
 from pybuild.executor.trees.flocks import locked
-from pybuild.executor.trees.local import missing_source
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
 from pybuild.model.ops import Copy, FileOp
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Selection, missing_source
 from pybuild.model.snapshot import LocalTree, Snapshot
 
 _KIND = "context-tree"

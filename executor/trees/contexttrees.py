@@ -14,14 +14,17 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.cache.store import Store
-from pybuild.executor.trees.local import LocalDigester
-from pybuild.executor.trees.seen import Seen
-from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.model.errors import SourceMoved
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree, Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.trees.local import LocalDigester
+    from pybuild.executor.trees.seen import Seen
+    from pybuild.executor.trees.treefacts import TreeFacts
 
 STILL_HINT = "build again when nothing writes to it"
 _TRIES = 3
@@ -66,10 +69,20 @@ class ContextTrees:
     """The local trees of one build."""
 
     def __init__(self, store: Store, now_ns: Callable[[], int] = time.time_ns) -> None:
-        self._digester = LocalDigester(os.path.join(store.root, "statindex"))
+        self._folder = os.path.join(store.root, "statindex")
+        self._made: LocalDigester | None = None
         self._now_ns = now_ns
         self._readings: dict[LocalTree, dict[Selection, Reading]] = {}
         self._held: dict[LocalTree, Snapshot] = {}
+
+    @property
+    def _digester(self) -> LocalDigester:
+        """Made, and imported with all that reads trees, when the first tree is read."""
+        if self._made is None:
+            from pybuild.executor.trees.local import LocalDigester
+
+            self._made = LocalDigester(self._folder)
+        return self._made
 
     def hold(self, tree: LocalTree, copy: Snapshot) -> None:
         """Let *copy* stand for *tree*, which never keeps still, for the rest of the build."""
@@ -95,6 +108,9 @@ class ContextTrees:
         return known[selection].content
 
     async def _read(self, tree: LocalTree, selection: Selection) -> Reading:
+        from pybuild.executor.trees.seen import Seen
+        from pybuild.executor.trees.treefacts import TreeFacts
+
         for left in reversed(range(_TRIES)):
             facts, seen = TreeFacts(), Seen()
             try:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.content.patches import COPIED, name_patch
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.store import Store
-from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.model.digest import Digest
+
+if TYPE_CHECKING:
+    from pybuild.executor.trees.treefacts import TreeFacts
 
 # Mounting an overlay and looking the earlier copy up takes as long as making so many files.
 _WORTH = 300
@@ -70,6 +73,8 @@ class EarlierCopies:
         self._lease.add("delta", delta)
         if not self._store.deltas.has(delta):
             return None  # it went just now
+        from pybuild.executor.trees.treefacts import TreeFacts
+
         try:
             with open(self._file(os.path.dirname(self._store.deltas.path(delta))), "rb") as file:
                 earlier = TreeFacts.decode(file.read())

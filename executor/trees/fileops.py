@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
@@ -16,12 +16,14 @@ from pybuild.executor.files.encode import encode_action, encode_local
 from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
-from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
 from pybuild.model.ops import Copy, FileOp
 from pybuild.model.selection import ContentDigest, Contents, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.trees.treefacts import TreeFacts
 
 _APPLY = "pybuild.executor.files.apply:apply"
 # Trees of so many deltas are near what overlay takes, and a patch is one more directory.

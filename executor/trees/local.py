@@ -20,7 +20,7 @@ from pybuild.executor.trees.treehash import NotFound, add_facts, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, Fault
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, SourceMoved, UserError
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import ContentDigest, Selection, missing_source
 from pybuild.model.snapshot import LocalTree
 
 _KINDS: dict[str, type[PybuildError]] = {ENVIRONMENT: EnvironmentFault, MOVED: SourceMoved}
@@ -146,15 +146,6 @@ def not_found(tree: LocalTree, missing: NotFound) -> UserError:
     hints = () if pattern is None else (_HIDDEN.format(pattern),)
     ref = hashlib.sha256(os.fsencode(tree.path)).hexdigest()[:25]
     return missing_source(ref, missing.path, hints)
-
-
-def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
-    """Return the error that people and tools know by its wording [CP-4]."""
-    return UserError(
-        "failed to compute cache key: failed to calculate checksum of ref "
-        f'{ref}: "{path}": not found',
-        hints=hints,
-    )
 
 
 def _why_hidden(tree: LocalTree, path: str) -> str:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pybuild.executor.steps.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
 from pybuild.executor.workers.job import Job, JobExit
@@ -26,6 +25,7 @@ from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 
 if TYPE_CHECKING:
     from pybuild.cache.space.budget import Budget
+    from pybuild.executor.steps.ociruntimes import OciRuntime
 
 _SIGTERM, _SIGKILL = 15, 9
 _DRAIN_SECONDS = 1.0
@@ -89,6 +89,8 @@ class Workers:
             EnvironmentFault: it is not there or does not work.
         """
         if self._runtime is None and self._wanted_runtime:
+            from pybuild.executor.steps.ociruntimes import find_runtime
+
             self._runtime = await asyncio.to_thread(find_runtime, self._wanted_runtime)
         return self._runtime
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pybuild.frontend.globs import Glob
 from pybuild.frontend.words.gotext import quote
 from pybuild.frontend.words.spaces import SPACE
 from pybuild.model.dataclass import dataclass
@@ -194,6 +193,8 @@ class _How:
                 state = "unset" if value is None else "empty"
                 raise UserError(f"{part.name}: {word or f'is not allowed to be {state}'}")
             return value or ""
+        from pybuild.frontend.globs import Glob  # few Dockerfiles cut words
+
         glob, value = Glob.parse(word), value or ""
         if operator[0] == "#":
             return glob.without_prefix(value, longest=operator == "##")

@@ -9,7 +9,6 @@ import json
 import os
 from typing import TYPE_CHECKING, TypedDict
 
-from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import (
     parse_allowed,
     parse_contexts,
@@ -33,6 +32,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.resources import NAMES
 
 if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
     from pybuild.model.policy import Policies
     from pybuild.remotecache.options import CacheFrom, CacheTo
@@ -87,7 +87,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
             parsed.one("cgroup-parent"),
         ),
         secrets={secret.id: secret for secret in secrets},
-        ssh=parse_agents(parsed.many("ssh")),
+        ssh=_agents(parsed),
         allow=parse_allowed(parsed.many("allow")),
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
@@ -95,6 +95,15 @@ def request_from(parsed: Parsed) -> BuildRequest:
         policies=_policies(parsed),
         **_caches(parsed),
     )
+
+
+def _agents(parsed: Parsed) -> tuple[SshAgent, ...]:
+    """Read the values of ``--ssh``, which few builds have."""
+    if "ssh" not in parsed.values:
+        return ()
+    from pybuild.arguments.ssh import parse_agents
+
+    return parse_agents(parsed.many("ssh"))
 
 
 def _policies(parsed: Parsed) -> Policies | None:

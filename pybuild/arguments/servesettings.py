@@ -54,9 +54,9 @@ from __future__ import annotations
 
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.repositories.repositories import is_name
-from pybuild.cache.space.filters import parse_size
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.table import Table
+from pybuild.model.amounts import parse_size
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference

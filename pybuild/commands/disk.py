@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pybuild.arguments.servesettings import read_keeping
 from pybuild.cache.repositories.collect import unlink_at_once
-from pybuild.cache.space.filters import parse_filters, parse_size, shown_id
+from pybuild.cache.space.filters import parse_filters, shown_id
 from pybuild.cache.space.prune import Policy, Pruned
 from pybuild.cache.space.prune import prune as free
 from pybuild.cache.space.usage import UsageRecord, overhead, usage
@@ -21,7 +21,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import load_settings
-from pybuild.model.amounts import human_bytes
+from pybuild.model.amounts import human_bytes, parse_size
 from pybuild.model.errors import UsageError
 from pybuild.model.printable import printable
 

@@ -134,7 +134,7 @@ def _number(attrs: Mapping[str, str], name: str, default: int) -> int:
 def _duration(attrs: Mapping[str, str], name: str, default: float) -> float:
     if not attrs.get(name):
         return default
-    from pybuild.cache.space.filters import parse_duration
+    from pybuild.model.amounts import parse_duration
 
     try:
         return parse_duration(attrs[name])

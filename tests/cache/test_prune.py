@@ -10,7 +10,7 @@ import pytest
 
 from pybuild.cache.disk.extent import measure
 from pybuild.cache.records.results import Results
-from pybuild.cache.space.filters import parse_duration, parse_filters, parse_size, shown_id
+from pybuild.cache.space.filters import parse_filters, shown_id
 from pybuild.cache.space.mark import Mark, mark
 from pybuild.cache.space.prune import (
     Policy,
@@ -23,6 +23,7 @@ from pybuild.cache.space.prune import (
 )
 from pybuild.cache.space.usage import UsageRecord, usage
 from pybuild.cache.store import Store
+from pybuild.model.amounts import parse_duration, parse_size
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor import devices
-from pybuild.executor.devices import DeviceEdits, find_devices
+from pybuild.executor.devices import find_devices
 from pybuild.executor.runner import BuildRunner
-from pybuild.executor.steps.spec import StepMountType
+from pybuild.executor.steps.spec import DeviceEdits, StepMountType
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.events import Event, VertexLog
 from pybuild.model.ops import (

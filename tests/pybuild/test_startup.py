@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT, Pybuild, make_base, write
 
 # Each of them takes a millisecond or more, and is for builds that ask for something rare.
 RARE = (
@@ -26,3 +33,37 @@ def test_a_build_imports_nothing_that_is_for_rare_ones() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == []
+
+
+# A third of them is what any program with uvloop, asyncio and SQLite imports.
+MOST_MODULES = 465
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_build_imports_only_so_many_modules(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Of what is installed and of ours together, none of it for outputs, sources or rules that it does not have."""
+    make_base(pybuild, tmp_path / "base", "base")
+    text = "FROM base\nARG V=1\nENV A=$V\nWORKDIR /w\nCOPY a .\nRUN cat a\n"
+    context = write(tmp_path / "ctx", Dockerfile=text, a="x")
+    program = (
+        f"import json, sys; sys.path += {[str(ROOT), sysconfig.get_path('purelib')]!r}\n"
+        "from pybuild.cli import main\n"
+        f"status = main(['build', '--no-cache', '-t', 'app', {str(context)!r}])\n"
+        "print(json.dumps([status, sorted(sys.modules)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        env=pybuild.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    status, modules = json.loads(done.stdout)
+    assert status == 0
+    assert len(modules) <= MOST_MODULES, modules
+    seldom = ("pybuild.registry", "pybuild.net", "pybuild.cache.space", "pybuild.executor.sources.")
+    assert [name for name in modules if name.startswith(seldom)] == [
+        "pybuild.executor.sources.remote"
+    ]

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pybuild.cache.space.filters import parse_size
+from pybuild.model.amounts import parse_size
 from tests.harness import ROOT, Pybuild, make_base, write
 from tests.stress.disks import ext4, used, why_not
 from tests.stress.randombuilds import Plans

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pybuild.cache.disk.extent import measure
-from pybuild.cache.space.filters import parse_size
+from pybuild.model.amounts import parse_size
 from tests.harness import Pybuild, make_base, write
 
 _OTHERS = 20  # every so many builds is of another context
