@@ -35,7 +35,7 @@ class Answer:
         self.pieces: deque[bytes] = deque()
         self.has_head = self.is_complete = self.keeps = False
         self._is_headless = method in ("HEAD", "CONNECT")  # no body follows, whatever the head says
-        self._is_interim = self._ends_with_connection = False
+        self._is_interim = self._ends_with_connection = self._is_strange = False
         self._idle_bytes = 0  # since the head began, or the last piece of the body came
         self._parser = httptools.HttpResponseParser(self)
 
@@ -59,8 +59,8 @@ class Answer:
             if not self.is_complete:
                 raise BadAnswer(str(error)) from error
             self.keeps = False
-        if self.has_head and self.status < 100:
-            raise BadAnswer(f"there is no status {self.status}")
+        if self._is_strange:
+            raise BadAnswer("its status is none")
         if self.is_complete or len(self.pieces) > pieces:
             self._idle_bytes = 0
             return
@@ -90,7 +90,10 @@ class Answer:
         if self.has_head:
             return
         status = self._parser.get_status_code()
-        if 100 <= status < 200:
+        if status < 100:
+            self._is_strange = True  # and no head, or it would be handed out before the refusal
+            return
+        if status < 200:
             self._is_interim = True
             self.headers.clear()
             return

@@ -4,71 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
-from yarl import URL
 
-from pybuild.net.http1.client import Response, Wire
 from pybuild.net.http1.connection import Connection
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
 from pybuild.net.http1.tlsfiles import Tls
 from tests.needs import need
+from tests.net.http1sites import EMPTY, Run, get, listening, wire
 from tests.registry.servers import Authority
 from tests.services import ServerTls, start_registry
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Run = Callable[[Coroutine[Any, Any, None]], None]
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs on either loop: commands have uvloop, programs that use us what they like."""
-    return asyncio.run if request.param == "asyncio" else uvloop.run
-
-
-@asynccontextmanager
-async def listening(serve: Serve) -> AsyncGenerator[str]:
-    """Serve each connection on a free port; yields ``host:port``."""
-
-    serving: set[asyncio.Task[None]] = set()
-
-    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            await serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(quietly, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"{host}:{port}"
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving)
-
-
-@asynccontextmanager
-async def wire(idle_s: float = 5.0) -> AsyncGenerator[Wire]:
-    one = Wire(5.0, idle_s, 1)
-    try:
-        yield one
-    finally:
-        await one.close()
-
-
-async def get(wire: Wire, url: str, method: str = "GET", **more: Any) -> Response:
-    told: dict[str, Any] = {"tls": Tls(), "proxy": None, "body": None, "length": 0, **more}
-    return await wire.send(method, URL(url, encoded=True), more.pop("headers", {}), **told)
 
 
 def test_a_connection_whose_answer_was_read_is_used_again(run: Run) -> None:
