@@ -26,6 +26,7 @@ from pybuild.model.errors import InternalError
 from pybuild.model.events import BuildWarning, Emit, Event
 from pybuild.model.ops import GitSource, HttpSource, LocalSource, ScratchSource, Vertex, walk
 from pybuild.model.snapshot import Snapshot
+from pybuild.model.stepoptions import attributes_of_settings
 
 if TYPE_CHECKING:
     from pybuild.builds.prepare import Prepared
@@ -215,10 +216,7 @@ async def _args(request: BuildRequest) -> dict[str, str]:
         args["no-cache"] = ""
     elif request.no_cache_filter:
         args["no-cache"] = ",".join(sorted(request.no_cache_filter))
-    if request.network.value != "default":
-        args["force-network-mode"] = request.network.value
-    if request.add_hosts:
-        args["add-hosts"] = ",".join(f"{name}={address}" for name, address in request.add_hosts)
+    args |= attributes_of_settings(request.steps)
     match kind_of(request.context):
         case ContextKind.DIRECTORY:
             args |= await version_control(request.context, os.environ)

@@ -17,7 +17,7 @@ def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
         if not isinstance(vertex.op, ExecOp):
             continue
         uses = {
-            "network.host": vertex.op.network is NetworkMode.HOST,
+            "network.host": vertex.op.settings.network is NetworkMode.HOST,
             "security.insecure": vertex.op.security is SecurityMode.INSECURE,
         }
         for name, is_used in uses.items():

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from pybuild.exporter.output import Output
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.model.resources import Resources
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
@@ -43,6 +42,7 @@ class BuildRequest:
             With a context from elsewhere a relative path is the context's.
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         platforms: of the result; several give an index.
+        steps: the settings of every RUN.
         ssh: agents that steps and git may use.
         attestations: those that are to be made of the result.
         cache_from: searched in this order for results that are not here; *cache_to* gets them.
@@ -68,11 +68,7 @@ class BuildRequest:
     no_cache_filter: frozenset[str] = frozenset()
     pull: bool = False
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    network: NetworkMode = NetworkMode.DEFAULT
-    add_hosts: tuple[tuple[str, str], ...] = ()
-    ulimits: tuple[tuple[str, int, int], ...] = ()
-    shm_size_bytes: int = 0
-    resources: Resources = field(default_factory=Resources)
+    steps: StepSettings = field(default_factory=StepSettings)
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()

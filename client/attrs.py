@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
-
 from pybuild.builds.request import BuildRequest
 from pybuild.exporter.attest.options import FILENAME, V1, Provenance, Sbom
-from pybuild.model.ops import NetworkMode
-from pybuild.model.resources import Resources
+from pybuild.model.stepoptions import attributes_of_settings
+from pybuild.model.text import join_csv
 
 FRONTEND = "dockerfile.v0"
 
@@ -33,15 +29,7 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         attrs["no-cache"] = ""
     elif request.no_cache_filter:
         attrs["no-cache"] = ",".join(sorted(request.no_cache_filter))
-    if request.network is not NetworkMode.DEFAULT:
-        attrs["force-network-mode"] = str(request.network)
-    if request.add_hosts:
-        attrs["add-hosts"] = csv_line(f"{name}={address}" for name, address in request.add_hosts)
-    if request.ulimits:
-        attrs["ulimit"] = csv_line(f"{n}={soft}:{hard}" for n, soft, hard in request.ulimits)
-    if request.shm_size_bytes:
-        attrs["shm-size"] = str(request.shm_size_bytes)
-    attrs |= _limits(request.resources)
+    attrs |= attributes_of_settings(request.steps)
     if request.attestations:
         attestations = request.attestations
         if attestations.provenance is not None:
@@ -49,27 +37,6 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         if attestations.sbom is not None:
             attrs["attest:sbom"] = _sbom(attestations.sbom)
     return attrs
-
-
-def _limits(resources: Resources) -> dict[str, str]:
-    named = {
-        "memory": resources.memory_bytes,
-        "memswap": resources.memory_swap_bytes,
-        "cpushares": resources.cpu_shares,
-        "cpuperiod": resources.cpu_period_us,
-        "cpuquota": resources.cpu_quota_us,
-        "cpusetcpus": resources.cpuset_cpus,
-        "cpusetmems": resources.cpuset_mems,
-        "cgroup-parent": resources.parent,
-    }
-    return {name: str(value) for name, value in named.items() if value}
-
-
-def csv_line(fields: Iterable[str]) -> str:
-    """Write one CSV record, without its line end."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(list(fields))
-    return out.getvalue()
 
 
 def _provenance(options: Provenance) -> str:
@@ -87,10 +54,10 @@ def _provenance(options: Provenance) -> str:
     ):
         if value:
             fields.append(f"{name}=true")
-    return csv_line(fields)
+    return join_csv(fields)
 
 
 def _sbom(options: Sbom) -> str:
     fields = [f"generator={options.generator}"]
     fields += [f"{name}={value}" for name, value in sorted(options.parameters.items())]
-    return csv_line(fields)
+    return join_csv(fields)

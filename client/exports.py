@@ -11,7 +11,6 @@ from typing import Any
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
-from pybuild.client.attrs import csv_line
 from pybuild.client.content import BlobStore
 from pybuild.client.files import archive_opener
 from pybuild.client.filesend import ToDirectory, ToStream
@@ -24,6 +23,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 from pybuild.model.reference import Reference
+from pybuild.model.text import join_csv
 
 EXPORT = "export"
 _IMAGES = ("image", "registry", "oci", "docker")
@@ -70,7 +70,7 @@ def plan(request: BuildRequest) -> Exports:
             names = _names(request.tags, attrs.pop("name", ""))
             exports.image_names = names
             if names:
-                attrs["name"] = csv_line(names)
+                attrs["name"] = join_csv(names)
         kind = output.type
         match output.type:
             case "registry":

@@ -324,7 +324,7 @@ class BuildRunner:
             outputs = Outputs(self._store, self._lease)
             stack.callback(outputs.abort)
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
-            resolv_conf = await self._resolvers.of(op.network)
+            resolv_conf = await self._resolvers.of(op.settings.network)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()
@@ -383,7 +383,7 @@ class BuildRunner:
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""
         wanted = {
-            "network.host": op.network is NetworkMode.HOST,
+            "network.host": op.settings.network is NetworkMode.HOST,
             "security.insecure": op.security is SecurityMode.INSECURE,
         }
         for name, is_wanted in wanted.items():

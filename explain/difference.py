@@ -14,21 +14,20 @@ from typing import Any
 from pybuild.cache.jsontext import as_list, as_object
 from pybuild.model.dataclass import dataclass
 from pybuild.model.named import Listing
+from pybuild.model.options import STEP_OPTIONS
 
 FindListing = Callable[[str], Listing | None]
 MAX_TEXT = 2000
 
 # Fields of ops under the names that people write them by.
-_NAMES = {
+_NAMES = {option.field: option.name for option in STEP_OPTIONS} | {
     "actions": "command",
-    "add_hosts": "add-host",
     "args": "command",
     "cwd": "workdir",
     "devices": "device",
     "env": "env",
     "mounts": "mount",
     "owner": "chown",
-    "ulimits": "ulimit",
     "valid_exit_codes": "exit-codes",
     "contents_only": "contents",
     "keep_git_dir": "keep-git-dir",

@@ -54,3 +54,22 @@ def parse_duration(text: str) -> float:
     if not _DURATION.match(lower):
         raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))
+
+
+def parse_binary_size(text: str, what: str) -> int:
+    """Read ``512``, ``64m``, ``10GB`` as bytes, in powers of 1024 as docker does.
+
+    Raises:
+        UsageError: not a size; *what* it is the size of.
+    """
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    lowered = text.strip().lower()
+    number = lowered.rstrip("bkmgti")
+    unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
+    try:
+        size = float(number) * units[unit]
+        if not 0 <= size < 1 << 63:  # nor inf, which float() knows
+            raise ValueError
+    except (ValueError, KeyError):
+        raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
+    return int(size)

@@ -21,6 +21,9 @@ from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
+_INLINE = "inline"
+"""Marks a field whose value's own fields count as if they stood in its place."""
+
 
 class NetworkMode(StrEnum):
     DEFAULT = "default"
@@ -177,17 +180,36 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepSettings:
+    """The surroundings of a step's process, as a request gives them to all of its steps.
+
+    `pybuild.model.options` has the table of them: what people write, and what servers are sent.
+
+    Attributes:
+        hostname: empty for the default.
+        add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
+        ulimits: ``(name, soft, hard)``.
+        resources: of cgroups; never part of the key [KEY-1].
+    """
+
+    network: NetworkMode = NetworkMode.DEFAULT
+    hostname: str = ""
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = field(default=0, compare=False)
+    resources: Resources = field(default_factory=Resources, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecOp:
     """Run a process in a file tree.
 
     Attributes:
         env: ``NAME=value`` in order, every ARG in scope included [EV-5].
         proxy_env: the predefined proxy variables; never part of the key [EV-11].
-        add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
-        ulimits: ``(name, soft, hard)``.
-        hostname: empty for the default.
         owner: whose the step is, where what no key tells goes into it and others use the store.
-        resources: of cgroups; never part of the key [KEY-1].
+        settings: those of the request, but for what the instruction itself says; they count as
+            fields of the op.
     """
 
     args: tuple[str, ...]
@@ -195,18 +217,13 @@ class ExecOp:
     cwd: str
     user: str = ""
     mounts: tuple[Mount, ...]
-    network: NetworkMode = NetworkMode.DEFAULT
     security: SecurityMode = SecurityMode.SANDBOX
     platform: Platform
-    hostname: str = ""
-    add_hosts: tuple[tuple[str, str], ...] = ()
-    ulimits: tuple[tuple[str, int, int], ...] = ()
-    shm_size_bytes: int = field(default=0, compare=False)
     valid_exit_codes: tuple[int, ...] = (0,)
     proxy_env: tuple[str, ...] = field(default=(), compare=False)
     devices: tuple[Device, ...] = ()
     owner: str = ""
-    resources: Resources = field(default_factory=Resources, compare=False)
+    settings: StepSettings = field(default_factory=StepSettings, metadata={_INLINE: True})
 
 
 # --- file -----------------------------------------------------------------------------------------
@@ -425,7 +442,11 @@ def _encode(value: Any) -> Any:
             out: dict[str, Any] = {"type": type(value).__name__}
             for f in fields(value):
                 item = getattr(value, f.name)
-                if f.compare and item != f.default:
+                if not f.compare or item == f.default:
+                    continue
+                if _INLINE in f.metadata:
+                    out |= {**_encode(item), "type": out["type"]}
+                else:
                     out[f.name] = _encode(item)
             return out
         case _:

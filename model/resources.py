@@ -6,23 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pybuild.model.amounts import parse_binary_size
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
+from pybuild.model.options import LIMITS, StepOption
 
 MIN_MEMORY_BYTES = 4 << 20
 ORDINARY_SHARES = 1024
 _MOST_PARENT = 1000  # letters
 _MOST_PARENTS = 16
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*\Z")
-_NUMBERS = {
-    "memory": ("memory_bytes", 1),
-    "memory-swap": ("memory_swap_bytes", -1),
-    "cpu-shares": ("cpu_shares", 1),
-    "cpu-period": ("cpu_period_us", 1),
-    "cpu-quota": ("cpu_quota_us", 1),
-}
-_LISTS = {"cpuset-cpus": "cpuset_cpus", "cpuset-mems": "cpuset_mems"}
-NAMES = (*_NUMBERS, *_LISTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +44,16 @@ class Resources:
         """Check what is known without a kernel.
 
         Raises:
-            UsageError: naming the limit as `NAMES` has it.
+            UsageError: naming the limit as `LIMITS` has it.
         """
         if 0 < self.memory_bytes < MIN_MEMORY_BYTES:
             raise UsageError(f"invalid memory: {self.memory_bytes}: at least 4 MiB are needed")
-        for name, (field, _) in _NUMBERS.items():
-            value: int = getattr(self, field)
-            if value < (-1 if field in ("memory_swap_bytes", "cpu_quota_us") else 0):
+        for name, option in LIMITS.items():
+            value: int | str = getattr(self, option.field)
+            if isinstance(value, str):
+                if value and not _is_cpu_list(value):
+                    raise UsageError(f"invalid {name}: {value}: expected a list such as 0-2,4")
+            elif value < (-1 if option.field in ("memory_swap_bytes", "cpu_quota_us") else 0):
                 raise UsageError(f"invalid {name}: {value}: must be > 0")
         if self.memory_swap_bytes and not self.memory_bytes:
             raise UsageError("memory-swap is a limit on memory and swap together: set memory too")
@@ -66,10 +62,6 @@ class Resources:
                 f"invalid memory-swap: {self.memory_swap_bytes}: is less than memory, which it "
                 f"includes: {self.memory_bytes}"
             )
-        for name, field in _LISTS.items():
-            text: str = getattr(self, field)
-            if text and not _is_cpu_list(text):
-                raise UsageError(f"invalid {name}: {text}: expected a list such as 0-2,4")
         parents = self.parent.split("/")
         is_long = len(self.parent) > _MOST_PARENT or len(parents) > _MOST_PARENTS
         if is_long or ".." in parents or not self.parent.isprintable():
@@ -94,30 +86,37 @@ def _is_cpu_list(text: str) -> bool:
 
 
 def parse_resources(
-    given: Mapping[str, str], *, parent: str = "", sizes: Mapping[str, int] | None = None
+    given: Mapping[str, str], *, parent: str = "", with_units: bool = False
 ) -> Resources:
-    """Read limits by the names of `NAMES`; empty values are as if they were not there.
+    """Read limits by the names of `LIMITS`; empty values are as if they were not there.
 
     Args:
-        sizes: numbers that were read already, such as ``64m``.
+        with_units: numbers of bytes may be such as ``64m``.
 
     Raises:
         UsageError: an unknown name, no number, or one out of range.
     """
     values: dict[str, int | str] = {}
     for name, text in given.items():
-        if name in _LISTS:
-            values[_LISTS[name]] = text
-        elif name not in _NUMBERS:
-            raise UsageError(f'unknown resource "{name}": one of {", ".join(NAMES)}')
+        option = LIMITS.get(name)
+        if option is None:
+            raise UsageError(f'unknown resource "{name}": one of {", ".join(LIMITS)}')
+        if option.form == "list":
+            values[option.field] = text
         elif text:
-            field, least = _NUMBERS[name]
-            try:
-                value = int(text) if sizes is None or name not in sizes else sizes[name]
-            except ValueError:
-                raise UsageError(f"invalid {name} value: {text}") from None
-            if value < least or value == 0:
-                kind = "must be -1 (unlimited) or > 0" if least < 0 else "must be > 0"
-                raise UsageError(f"invalid {name} value: {text}: {kind}")
-            values[field] = value
+            values[option.field] = _number(option, text, with_units=with_units)
     return Resources(parent=parent, **values)  # type: ignore[arg-type]
+
+
+def _number(option: StepOption, text: str, *, with_units: bool) -> int:
+    if with_units and option.form == "bytes" and text != "-1":
+        value = parse_binary_size(text, option.name)
+    else:
+        try:
+            value = int(text)
+        except ValueError:
+            raise UsageError(f"invalid {option.name} value: {text}") from None
+    if value < option.least or value == 0:
+        kind = "must be -1 (unlimited) or > 0" if option.least < 0 else "must be > 0"
+        raise UsageError(f"invalid {option.name} value: {text}: {kind}")
+    return value

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import sys
 
-from pybuild.commandline import NAMES, every, find
-from pybuild.commandline.parser import BadOption, Command, Option, Parsed, parse, usage
+from pybuild.commandline import NAMES, find
+from pybuild.commandline.parser import BadOption, Command, Parsed, parse
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pybuild.model.options import Option
 
 _PREFIXES = frozenset(("--root", "--config", "--host")) | {
     f"--tls{what}" for what in ("cacert", "cert", "key", "servername")
@@ -108,12 +110,7 @@ def _open_closed_streams() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
-        about = find(words[1]) if len(words) > 1 else None
-        if about is not None:
-            sys.stdout.write(usage(about))
-        else:
-            sys.stdout.write(_overview())
-        return 0
+        return _help(find(words[1]) if len(words) > 1 else None)
     if words[0] in {"-v", "--version", "version"}:
         sys.stdout.write(f"pybuild {VERSION}\n")
         return 0
@@ -136,8 +133,7 @@ def _dispatch(words: list[str]) -> int:
         words = _shield_run_command(words, command.options)
     parsed = parse(words, command.options)
     if parsed.flag("help"):
-        sys.stdout.write(usage(command))
-        return 0
+        return _help(command)
     shape, least, most = command.arguments
     count = len(parsed.positionals)
     if count < least or (0 <= most < count):
@@ -145,6 +141,13 @@ def _dispatch(words: list[str]) -> int:
             f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments'
         )
     return _run(command, parsed)
+
+
+def _help(command: Command | None) -> int:
+    from pybuild.commandline.help import overview, usage
+
+    sys.stdout.write(overview() if command is None else usage(command))
+    return 0
 
 
 def _run(command: Command, parsed: Parsed) -> int:
@@ -229,19 +232,6 @@ def _shield_run_command(words: list[str], options: Sequence[Option]) -> list[str
             return [*words[:at], "--", *words[at:]]
         at += 2 if word in takes_value else 1
     return words
-
-
-def _overview() -> str:
-    lines = [
-        "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …",
-        "",
-        "Compile Dockerfiles to OCI images: no daemon, no root, no runc.",
-        "",
-        "commands:",
-    ]
-    lines += [f"  {command.name:<10}{command.help}" for command in every()]
-    lines += ["", '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".']
-    return "\n".join(lines) + "\n"
 
 
 def _usage_error(message: str) -> int:

@@ -207,8 +207,8 @@ def _exec_part(op: ExecOp) -> dict[str, Any]:
     part["mounts"] = [
         _mount_part(mount, part) for mount, part in zip(op.mounts, part["mounts"], strict=True)
     ]
-    if op.add_hosts:
-        part["add_hosts"] = [name for name, _ in op.add_hosts]
+    if op.settings.add_hosts:
+        part["add_hosts"] = [name for name, _ in op.settings.add_hosts]
     return part
 
 

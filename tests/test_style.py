@@ -96,7 +96,6 @@ SHORT = {
     "model/package.py": "a bare process imports it before all else",
     "model/record.py": "a noun of the model, imported alone",
     "model/span.py": "a noun of the model, imported alone",
-    "model/text.py": "a noun of the model, imported alone",
     "net/http1/threads.py": "both HTTP/1 and its callers wait so",
     "net/http1/tlsfiles.py": "settings name the files before TLS is imported",
     "pybuild/commands/serverexplain.py": "one command a module",

@@ -7,17 +7,11 @@ from collections.abc import Callable, Iterator
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Edge, Entry
 from pybuild.buildkit.llb.mounts import Mounts, chosen
+from pybuild.buildkit.llb.stepsettings import read_settings
 from pybuild.buildkit.pb import ops as pb
-from pybuild.model.errors import UsageError
-from pybuild.model.ops import Device, ExecOp, NetworkMode, SecurityMode, Vertex
+from pybuild.model.ops import Device, ExecOp, SecurityMode, Vertex
 from pybuild.model.platform import Platform
-from pybuild.model.resources import Resources
 
-NETWORKS = {
-    pb.UNSET: NetworkMode.DEFAULT,
-    pb.HOST: NetworkMode.HOST,
-    pb.NONE: NetworkMode.NONE,
-}
 SECURITY = {pb.SANDBOX: SecurityMode.SANDBOX, pb.INSECURE: SecurityMode.INSECURE}
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 _MAX_MOUNTS = 1000
@@ -85,44 +79,17 @@ def read_exec(
         user=fields.text(meta.user, "the user"),
         # The root first, and parents before what lies in them [MNT-17].
         mounts=tuple(sorted(mounts.items, key=lambda item: (item.target != "/", item.target))),
-        network=chosen(NETWORKS, received.network, entry, "network mode"),
         security=chosen(SECURITY, received.security, entry, "security mode"),
         platform=platform,
-        hostname=fields.text(meta.hostname, "the host name"),
-        add_hosts=tuple(
-            (fields.text(host.Host, "a host"), fields.text(host.IP, "an address"))
-            for host in meta.extraHosts
-        ),
-        ulimits=tuple(
-            (fields.text(item.Name, "a ulimit"), item.Soft, item.Hard) for item in meta.ulimit
-        ),
-        shm_size_bytes=mounts.shm_size_bytes,
         valid_exit_codes=tuple(meta.validExitCodes) or (0,),
         proxy_env=tuple(_proxies(meta.proxy_env)),
         devices=tuple(
             Device(name=fields.text(item.name, "a device"), required=not item.optional)
             for item in received.cdiDevices
         ),
-        resources=_resources(entry, meta),
+        settings=read_settings(entry, mounts.shm_size_bytes),
     )
     return op, tuple(mounts.inputs)
-
-
-def _resources(entry: Entry, meta: pb.Meta) -> Resources:
-    given = entry.metadata.linux_resources
-    try:
-        return Resources(
-            memory_bytes=given.memory,
-            memory_swap_bytes=given.memorySwap,
-            cpu_shares=given.cpuShares,
-            cpu_period_us=given.cpuPeriod,
-            cpu_quota_us=given.cpuQuota,
-            cpuset_cpus=fields.text(given.cpusetCpus, "processors"),
-            cpuset_mems=fields.text(given.cpusetMems, "memory nodes"),
-            parent=fields.text(meta.cgroupParent, "the cgroup parent"),
-        )
-    except UsageError as error:
-        raise entry.wrong(error.message) from error
 
 
 def _proxies(env: pb.ProxyEnv) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pybuild.buildkit.llb.graph import Edge
 from pybuild.buildkit.llb.names import CUSTOM
 from pybuild.buildkit.llb.queries import LocalQuery
 from pybuild.buildkit.llb.sources import write_git, write_http, write_local
+from pybuild.buildkit.llb.stepsettings import write_limits
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -142,6 +143,8 @@ class _Writer:
         if vertex.meta.name:
             metadata.description[CUSTOM] = vertex.meta.name
         metadata.ignore_cache = vertex.meta.ignore_cache
+        if isinstance(vertex.op, ExecOp):
+            write_limits(vertex.op.settings.resources, metadata)
         locations = self._definition.Source.locations
         if not vertex.meta.spans or digest in locations:
             return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.buildkit.llb.execs import NETWORKS, PROXIES, SECURITY
-from pybuild.buildkit.llb.mounts import SHARING, SHM
+from pybuild.buildkit.llb.execs import PROXIES, SECURITY
+from pybuild.buildkit.llb.mounts import SHARING
+from pybuild.buildkit.llb.stepsettings import write_settings
 from pybuild.buildkit.llb.writefiles import write_file
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.errors import UserError
@@ -20,7 +21,6 @@ _KINDS = {
     MountType.SECRET: pb.SECRET,
     MountType.SSH: pb.SSH,
 }
-_NETWORKS = {ours: number for number, ours in NETWORKS.items()}
 _SECURITY = {ours: number for number, ours in SECURITY.items()}
 _SHARING = {ours: number for number, ours in SHARING.items()}
 
@@ -63,18 +63,13 @@ def write_exec(op: ExecOp, numbers: Sequence[int], seeds_at: int) -> pb.ExecOp:
         numbers: of the vertex's inputs in the op that is written, -1 for scratch; from *seeds_at*
             on those of each mount's `cache_seeds`.
     """
-    out = pb.ExecOp(network=_NETWORKS[op.network], security=_SECURITY[op.security])
+    out = pb.ExecOp(security=_SECURITY[op.security])
     meta = out.meta
     meta.args.extend(op.args)
     meta.env.extend(op.env)
     meta.cwd = op.cwd
     meta.user = op.user
-    meta.hostname = op.hostname
     meta.removeMountStubsRecursive = True
-    meta.extraHosts.extend(pb.HostIP(Host=name, IP=address) for name, address in op.add_hosts)
-    meta.ulimit.extend(
-        pb.Ulimit(Name=name, Soft=soft, Hard=hard) for name, soft, hard in op.ulimits
-    )
     if op.valid_exit_codes != (0,):
         meta.validExitCodes.extend(op.valid_exit_codes)
     out.cdiDevices.extend(
@@ -93,14 +88,7 @@ def write_exec(op: ExecOp, numbers: Sequence[int], seeds_at: int) -> pb.ExecOp:
             written.output = results
             results += 1
         out.mounts.append(written)
-    if op.shm_size_bytes:
-        out.mounts.add(
-            input=_NONE,
-            output=_NONE,
-            dest=SHM,
-            mountType=pb.TMPFS,
-            TmpfsOpt=pb.TmpfsOpt(size=op.shm_size_bytes),
-        )
+    write_settings(op.settings, out)
     return out
 
 

@@ -43,7 +43,7 @@ def _marked(op: Op, owner: str) -> Op:
 def _takes_what_no_key_tells(op: ExecOp) -> bool:
     return (
         any(mount.type in _UNKEYED for mount in op.mounts)
-        or bool(op.proxy_env or op.add_hosts)
+        or bool(op.proxy_env or op.settings.add_hosts)
         or op.security is SecurityMode.INSECURE
     )
 

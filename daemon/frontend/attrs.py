@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import field
@@ -12,18 +11,11 @@ from pybuild.engine.host import native_platform, platforms_from
 from pybuild.exporter.attest.options import AttestOptions, attest_options, options_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.policy import Policies
-from pybuild.model.resources import Resources, parse_resources
+from pybuild.model.stepoptions import settings_of_attributes
 
-_NETWORKS = {
-    "": NetworkMode.DEFAULT,
-    "default": NetworkMode.DEFAULT,
-    "sandbox": NetworkMode.DEFAULT,
-    "host": NetworkMode.HOST,
-    "none": NetworkMode.NONE,
-}
 LOCAL, INPUT = "local:", "input:"
 _CAPS_PREFIX = "moby.buildkit.frontend."
 CAPS = frozenset(
@@ -54,6 +46,7 @@ class Attrs:
         platforms: the requested ones, may be empty.
         no_cache: for all stages; *no_cache_filter* for some (lower case).
         pull: ask registries though the answer is known.
+        steps: the settings of every RUN.
         cache_imports: ``(type, attributes)``.
         attestations: the lists and the provenance to be made of the result.
         request: id of a sub-request, such as ``frontend.lint``.
@@ -78,12 +71,7 @@ class Attrs:
     no_cache_filter: frozenset[str] = frozenset()
     pull: bool = True
     local_images: bool = False
-    add_hosts: tuple[tuple[str, str], ...] = ()
-    ulimits: tuple[tuple[str, int, int], ...] = ()
-    shm_size_bytes: int = 0
-    resources: Resources = field(default_factory=Resources)
-    hostname: str = ""
-    network: NetworkMode = NetworkMode.DEFAULT
+    steps: StepSettings = field(default_factory=StepSettings)
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
     attestations: AttestOptions = field(default_factory=AttestOptions)
     request: str = ""
@@ -128,12 +116,7 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         no_cache_filter=frozenset(name.lower() for name in stages),
         pull=mode != "local",
         local_images=mode == "local",
-        add_hosts=_hosts(given.get("add-hosts", "")),
-        ulimits=_ulimits(given.get("ulimit", "")),
-        shm_size_bytes=_shm_size(given.get("shm-size", "")),
-        resources=_resources(given),
-        hostname=given.get("hostname", ""),
-        network=_network(given.get("force-network-mode", "")),
+        steps=settings_of_attributes(given),
         cache_imports=_cache_imports(given),
         attestations=read_attestations(given),
         request=given.get("requestid", ""),
@@ -173,86 +156,6 @@ def _check_caps(text: str) -> None:
         name, _, _ = item.partition("+")
         if name not in CAPS:
             raise UnsupportedCap(name)
-
-
-def _csv(text: str) -> list[str]:
-    for record in csv.reader([text]):
-        return [field.strip() for field in record if field.strip()]
-    return []
-
-
-def _hosts(text: str) -> tuple[tuple[str, str], ...]:
-    import ipaddress
-
-    hosts: list[tuple[str, str]] = []
-    for item in _csv(text):
-        name, equals, address = item.partition("=")
-        address = address.removeprefix("[").removesuffix("]")
-        try:
-            if not (name and equals):
-                raise ValueError
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise UsageError(
-                f"failed to parse additional hosts: invalid key-value pair: {item}"
-            ) from None
-        hosts.append((name, address))
-    return tuple(hosts)
-
-
-def _ulimits(text: str) -> tuple[tuple[str, int, int], ...]:
-    limits: list[tuple[str, int, int]] = []
-    for item in _csv(text):
-        name, equals, values = item.partition("=")
-        soft, _, hard = values.partition(":")
-        try:
-            if not (name and equals):
-                raise ValueError
-            limits.append((name, _int64(soft), _int64(hard or soft)))
-        except ValueError:
-            raise UsageError(f"failed to parse ulimit: invalid value {item}") from None
-    return tuple(sorted(limits))
-
-
-def _int64(text: str) -> int:
-    value = int(text)
-    if not -1 << 63 <= value < 1 << 63:
-        raise ValueError
-    return value
-
-
-def _shm_size(text: str) -> int:
-    try:
-        size = int(text or "0")
-    except ValueError:
-        raise UsageError(f"failed to parse shm size: {text}") from None
-    if not 0 <= size < 1 << 63:
-        raise UsageError(f"failed to parse shm size: {text}")
-    return size
-
-
-# As the frontend calls them; the command line has other names [BLD-24].
-_RESOURCES = {
-    "memory": "memory",
-    "memswap": "memory-swap",
-    "cpushares": "cpu-shares",
-    "cpuperiod": "cpu-period",
-    "cpuquota": "cpu-quota",
-    "cpusetcpus": "cpuset-cpus",
-    "cpusetmems": "cpuset-mems",
-}
-
-
-def _resources(given: Mapping[str, str]) -> Resources:
-    limits = {ours: given[name] for name, ours in _RESOURCES.items() if given.get(name)}
-    return parse_resources(limits, parent=given.get("cgroup-parent", ""))
-
-
-def _network(text: str) -> NetworkMode:
-    try:
-        return _NETWORKS[text]
-    except KeyError:
-        raise UsageError(f"invalid network mode {text}: one of default, host, none") from None
 
 
 def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, str]], ...]:

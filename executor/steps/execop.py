@@ -154,7 +154,8 @@ def spec(
         isolated: the default network is one of the step's own.
         cgroup: the parent of its own.
     """
-    hostname = op.hostname or network.DEFAULT_HOSTNAME
+    settings = op.settings
+    hostname = settings.hostname or network.DEFAULT_HOSTNAME
     return StepSpec(
         lowers=tuple(lowers),
         upper=upper,
@@ -166,15 +167,17 @@ def spec(
         cwd=op.cwd or "/",
         user=op.user,
         hostname=hostname,
-        network="isolated" if has_own_network(op.network, isolated) else op.network.value,
+        network=(
+            "isolated" if has_own_network(settings.network, isolated) else settings.network.value
+        ),
         security=op.security.value,
         mounts=tuple(mounts),
         resolv_conf=resolv_conf.encode(),
-        hosts=network.hosts(hostname, op.add_hosts).encode(),
-        ulimits=op.ulimits,
-        shm_size_bytes=op.shm_size_bytes,
+        hosts=network.hosts(hostname, settings.add_hosts).encode(),
+        ulimits=settings.ulimits,
+        shm_size_bytes=settings.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
-        resources=op.resources.within(cgroup),
+        resources=settings.resources.within(cgroup),
         tree=lent.tree,
         tree_of=lent.tree_of,
         keep=lent.keep,
@@ -280,7 +283,7 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
 
 
 def _memory_hint(op: ExecOp, ended: StepExit) -> str:
-    limit = op.resources.memory_bytes
+    limit = op.settings.resources.memory_bytes
     peak = ended.peak_memory_bytes
     had = f"; it had {peak >> 20} MiB" if peak else ""
     if limit:

@@ -172,7 +172,7 @@ async def sources_of(
                 else:
                     sources.incomplete = True  # came with the request
             case ExecOp() as op:
-                sources.network |= op.network is not NetworkMode.NONE
+                sources.network |= op.settings.network is not NetworkMode.NONE
                 _given(op, sources)
             case _:
                 pass

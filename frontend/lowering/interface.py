@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning
-from pybuild.model.ops import NetworkMode, Vertex
+from pybuild.model.ops import StepSettings, Vertex
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
 if TYPE_CHECKING:
@@ -35,10 +34,10 @@ class LowerOptions:
         no_cache: ignore stored results for every stage.
         no_cache_filter: the same for these stages (lower case).
         labels: ``--label``, applied after the last stage [LBL-1].
+        steps: the settings of every RUN; its own flag, and the build arg for a host name, win.
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
         context: the vertex of the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
-        hostname: of steps; the build arg for it wins [EV-12].
         policies: judge every source before it is asked for [POL-5].
         epochs: the value of a word that was given for SOURCE_DATE_EPOCH, in seconds; None where
             it has no time (`pybuild.frontend.lowering.epoch`).
@@ -54,17 +53,12 @@ class LowerOptions:
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    network: NetworkMode = NetworkMode.DEFAULT
-    add_hosts: tuple[tuple[str, str], ...] = ()
-    ulimits: tuple[tuple[str, int, int], ...] = ()
-    shm_size_bytes: int = 0
-    resources: Resources = field(default_factory=Resources)
+    steps: StepSettings = field(default_factory=StepSettings)
     local_excludes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )
     context: Vertex | None = None
     multi_platform: bool = False
-    hostname: str = ""
     policies: Policies | None = None
     epochs: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from pybuild.frontend.lowering import paths
 from pybuild.frontend.lowering.devices import parse_device
+from pybuild.frontend.lowering.interface import LowerOptions
 from pybuild.frontend.lowering.mounts import MountSpec, absolute_target, parse_mount
 from pybuild.frontend.lowering.names import summary
 from pybuild.frontend.lowering.stages import Node, Step
@@ -22,6 +24,7 @@ from pybuild.model.ops import (
     MountType,
     NetworkMode,
     SecurityMode,
+    StepSettings,
     Vertex,
     VertexMeta,
 )
@@ -69,23 +72,17 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     mounts.sort(key=lambda mount: (mount.target != "/", mount.target))
     title = state.title(at.original + note, keep=True, masks=masks)
     prefix = state.names.next(state.platform, state.env, triggered=step.triggered)
-    options = state.scope.options
     op = ExecOp(
         args=tuple(command),
         env=env.pairs(),
         cwd=paths.clean(state.cwd),
         user=state.image.user,
         mounts=tuple(mounts),
-        network=_network(at, options.network),
         security=_security(at),
         platform=state.platform,
-        hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", options.hostname),
-        add_hosts=options.add_hosts,
-        ulimits=options.ulimits,
-        shm_size_bytes=options.shm_size_bytes,
         proxy_env=state.scope.proxy_env,
         devices=tuple(map(parse_device, at.flag_list("device"))),
-        resources=options.resources,
+        settings=_settings(at, state.scope.options),
     )
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])
@@ -229,13 +226,19 @@ def _secret_mount(state: StageState, spec: MountSpec) -> Mount:
     )
 
 
-def _network(at: ast.Run, default: NetworkMode) -> NetworkMode:
+def _settings(at: ast.Run, options: LowerOptions) -> StepSettings:
+    """Return the request's settings, but for a network and a host name that win over them [EV-12]."""
+    settings = options.steps
     text = at.flag("network") or "default"
     try:
         mode = NetworkMode(text)
     except ValueError:
         raise UserError(f"invalid network mode: {text}") from None
-    return default if mode is NetworkMode.DEFAULT else mode
+    if mode is not NetworkMode.DEFAULT:
+        settings = replace(settings, network=mode)
+    if "BUILDKIT_SANDBOX_HOSTNAME" in options.build_args:
+        settings = replace(settings, hostname=options.build_args["BUILDKIT_SANDBOX_HOSTNAME"])
+    return settings
 
 
 def _security(at: ast.Run) -> SecurityMode:

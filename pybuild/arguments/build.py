@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, TypedDict
 from pybuild.arguments.values import (
     parse_allowed,
     parse_contexts,
-    parse_hosts,
-    parse_limits,
     parse_pairs,
     parse_secret,
-    parse_size,
-    parse_ulimits,
 )
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
@@ -27,9 +23,9 @@ from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.output import Output, parse_output
 from pybuild.memo.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import StepSettings
 from pybuild.model.reference import Reference
-from pybuild.model.resources import NAMES
+from pybuild.model.stepoptions import settings_of_flags
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
@@ -54,9 +50,6 @@ def request_from(parsed: Parsed) -> BuildRequest:
     wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
     if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
-    network = parsed.one("network", "default")
-    if network not in set(NetworkMode):
-        raise UsageError(f'invalid network mode: "{network}": one of default, none, host')
     args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     if "SOURCE_DATE_EPOCH" in os.environ:
         args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
@@ -75,17 +68,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         no_cache_filter=frozenset(name.lower() for name in filters if name),
         pull=parsed.flag("pull"),
         labels=parse_pairs(parsed.many("label"), "label", from_environment=False),
-        network=NetworkMode(network),
-        add_hosts=parse_hosts(parsed.many("add-host")),
-        ulimits=parse_ulimits(parsed.many("ulimit")),
-        shm_size_bytes=parse_size(parsed.one("shm-size"), "shm-size")
-        if parsed.one("shm-size")
-        else 0,
-        resources=parse_limits(
-            {name: parsed.one(name) for name in NAMES},
-            parsed.many("resource"),
-            parsed.one("cgroup-parent"),
-        ),
+        steps=_steps(parsed),
         secrets={secret.id: secret for secret in secrets},
         ssh=_agents(parsed),
         allow=parse_allowed(parsed.many("allow")),
@@ -104,6 +87,18 @@ def _agents(parsed: Parsed) -> tuple[SshAgent, ...]:
     from pybuild.arguments.ssh import parse_agents
 
     return parse_agents(parsed.many("ssh"))
+
+
+def _steps(parsed: Parsed) -> StepSettings:
+    """Read the settings of steps; a ulimit that no kernel knows is refused before the build."""
+    steps = settings_of_flags(parsed.many)
+    if steps.ulimits:
+        from pybuild.executor.zygote import ulimits
+
+        for limit in steps.ulimits:
+            if problem := ulimits.problem(*limit):
+                raise UsageError(problem)
+    return steps
 
 
 def _policies(parsed: Parsed) -> Policies | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pybuild.builds.request import ENTITLEMENTS, Secret
 from pybuild.cache.disk.plainfile import plain
 from pybuild.model.errors import UsageError
-from pybuild.model.resources import NAMES, Resources, parse_resources
 from pybuild.model.text import split_csv
 
 _SECRET_BYTES = 500 * 1024
@@ -66,85 +65,6 @@ def parse_contexts(items: list[str]) -> dict[str, str]:
             raise UsageError(f'invalid build context "{item}": the name "{name}" is reserved')
         contexts[name.lower()] = source
     return contexts
-
-
-def parse_hosts(items: list[str]) -> tuple[tuple[str, str], ...]:
-    """Read ``name:ip``, ``name=ip`` with v6 addresses bare or in brackets [BLD-16]."""
-    import ipaddress
-
-    hosts: list[tuple[str, str]] = []
-    for item in items:
-        separator = "=" if "=" in item else ":"
-        name, found, address = item.partition(separator)
-        address = address.removeprefix("[").removesuffix("]")
-        if address == "host-gateway":
-            address = "127.0.0.1"  # steps share the host's network
-        try:
-            if not (name and found):
-                raise ValueError
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise UsageError(f'invalid host "{item}": expected name:ip') from None
-        hosts.append((name, address))
-    return tuple(hosts)
-
-
-def parse_ulimits(items: list[str]) -> tuple[tuple[str, int, int], ...]:
-    """Read ``name=soft[:hard]``, -1 for no limit [BLD-23]."""
-    if not items:
-        return ()
-    from pybuild.executor.zygote import ulimits
-
-    limits: list[tuple[str, int, int]] = []
-    for item in items:
-        name, _, values = item.partition("=")
-        soft, _, hard = values.partition(":")
-        try:
-            limit = (name, int(soft), int(hard or soft))
-        except ValueError:
-            raise UsageError(f'invalid ulimit "{item}": expected name=soft[:hard]') from None
-        if problem := ulimits.problem(*limit):
-            raise UsageError(problem)
-        limits.append(limit)
-    return tuple(sorted(limits))
-
-
-def parse_size(text: str, what: str) -> int:
-    """Read ``512``, ``64m``, ``10GB`` as bytes, in powers of 1024 as docker does."""
-    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-    lowered = text.strip().lower()
-    number = lowered.rstrip("bkmgti")
-    unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
-    try:
-        size = float(number) * units[unit]
-        if not 0 <= size < 1 << 63:  # nor inf, which float() knows
-            raise ValueError
-    except (ValueError, KeyError):
-        raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
-    return int(size)
-
-
-def parse_limits(given: Mapping[str, str], pairs: list[str], parent: str) -> Resources:
-    """Read the flags of limits by their names, and ``--resource name=value`` [BLD-24, BLD-27].
-
-    Raises:
-        UsageError: one that is unknown or wrong.
-    """
-    items = {name: text for name, text in given.items() if text}
-    for text in pairs:
-        for item in split_csv(text):
-            name, equals, value = item.partition("=")
-            if not (equals and value):
-                raise UsageError(f'invalid resource "{item}": expected name=value')
-            items[name.strip()] = value
-    sizes = {
-        name: parse_size(items[name], name)
-        for name in ("memory", "memory-swap")
-        if items.get(name, "-1") != "-1"
-    }
-    return parse_resources(
-        {n: items[n] for n in (*NAMES, *items) if n in items}, parent=parent, sizes=sizes
-    )
 
 
 def parse_secret(text: str) -> Secret:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.common import (
+from pybuild.commandline.parser import (
     CACHE_MAX,
     FORMAT,
     GLOBAL,
@@ -11,107 +11,88 @@ from pybuild.commandline.common import (
     REMOTE,
     RUNTIME,
     TLS,
+    Command,
 )
-from pybuild.commandline.parser import Command, Option
+from pybuild.model.options import STEP_FLAGS, Option
 
 # What makes a build another one; where it goes and what is told of it is for verify to say.
 _VERIFIED = frozenset(
-    ("add-host", "allow", "build-arg", "build-context", "cache-from", "file", "label", "modes")
-    + ("network", "no-cache", "platform", "progress", "quiet", "secret", "shm-size", "ssh")
-    + ("target", "ulimit")
+    ("allow", "build-arg", "build-context", "cache-from", "file", "label", "modes", "no-cache")
+    + ("platform", "progress", "quiet", "secret", "ssh", "target")
+    + tuple(option.name for option in STEP_FLAGS)
+)
+
+_BUILDING: tuple[Option, ...] = (
+    Option(
+        "allow",
+        "grant an entitlement: network.host, security.insecure, device[=NAME], buildx.local.delete",
+        "NAME",
+        "",
+        True,
+    ),
+    Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
+    Option("attest", "attest the result (type=provenance|sbom,…)", "SPEC", repeat=True),
+    Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
+    Option("build-context", "additional build context (name=path|URL)", "NAME=SRC", repeat=True),
+    Option(
+        "call",
+        "instead of building: check, outline or targets[,format=json][,ignorestatus]",
+        "METHOD",
+    ),
+    Option(
+        "cache",
+        "keep the cache there, and start from it (registry ref, ./dir, s3://…)",
+        "URL",
+        "",
+        True,
+    ),
+    Option("cache-from", "start from this cache (type=…,ref=…|src=…, or a ref)", "SPEC", "", True),
+    CACHE_MAX,
+    Option("cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True),
+    Option("check", "shorthand for --call=check: warn about what is worth mending"),
+    Option("explain", "say at the end why steps were not cached"),
+    Option("fail-on-miss", "let no step run: fail at the first that is not cached"),
+    Option("file", "name of the Dockerfile (default: PATH/Dockerfile)", "FILE", "f"),
+    Option("iidfile", "write the image ID to a file", "FILE"),
+    Option("label", "set metadata for an image", "K=V", repeat=True),
+    Option("load", "shorthand for --output=type=image: keep the image in the local store"),
+    Option("metadata-file", "write build result metadata to a file", "FILE"),
+    Option("modes", "modes of context files: keep, or as git stores them: git", "KIND"),
+    Option("no-cache", "do not use stored results"),
+    Option("no-cache-filter", "do not use stored results for these stages", "LIST", "", True),
+    Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
+    PLATFORM,
+    PROGRESS,
+    Option("provenance", "shorthand for --attest=type=provenance: true, false or options", "SPEC"),
+    Option("pull", "always ask the registry for newer base images"),
+    Option("push", "shorthand for --output=type=registry"),
+    Option("quiet", "print only the image ID", short="q"),
+    RUNTIME,
+    Option("sbom", "shorthand for --attest=type=sbom: true, false or generator=IMAGE", "SPEC"),
+    Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
+    Option(
+        "source-policy-file",
+        "rules that allow, refuse or replace sources, as JSON "
+        "(default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)",
+        "FILE",
+    ),
+    Option(
+        "ssh",
+        "forward an agent or keys (default|ID[=SOCKET|KEY[,KEY]][,raw=true])",
+        "SPEC",
+        "",
+        True,
+    ),
+    Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
+    Option("target", "stage to build", "STAGE"),
+    *STEP_FLAGS,
 )
 
 BUILD = Command(
     "build",
     "Build an image from a Dockerfile.",
     "pybuild.commands.build:main",
-    (
-        Option("add-host", "custom host-to-IP mapping (name:ip)", "HOST", repeat=True),
-        Option(
-            "allow",
-            "grant an entitlement: network.host, security.insecure, device[=NAME], buildx.local.delete",
-            "NAME",
-            "",
-            True,
-        ),
-        Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
-        Option("attest", "attest the result (type=provenance|sbom,…)", "SPEC", repeat=True),
-        Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
-        Option(
-            "build-context", "additional build context (name=path|URL)", "NAME=SRC", repeat=True
-        ),
-        Option(
-            "call",
-            "instead of building: check, outline or targets[,format=json][,ignorestatus]",
-            "METHOD",
-        ),
-        Option(
-            "cache",
-            "keep the cache there, and start from it (registry ref, ./dir, s3://…)",
-            "URL",
-            "",
-            True,
-        ),
-        Option(
-            "cache-from", "start from this cache (type=…,ref=…|src=…, or a ref)", "SPEC", "", True
-        ),
-        CACHE_MAX,
-        Option(
-            "cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True
-        ),
-        Option("cgroup-parent", "cgroup that those of RUN are made in", "PATH"),
-        Option("check", "shorthand for --call=check: warn about what is worth mending"),
-        Option("cpu-period", "period of the processor quota of RUN, in microseconds", "N"),
-        Option("cpu-quota", "processor time of RUN in each period, in microseconds", "N"),
-        Option("cpu-shares", "weight of RUN for processors (1024 is ordinary)", "N", "c"),
-        Option("cpuset-cpus", "processors that RUN may use (0-2,4)", "LIST"),
-        Option("cpuset-mems", "memory nodes that RUN may use", "LIST"),
-        Option("explain", "say at the end why steps were not cached"),
-        Option("fail-on-miss", "let no step run: fail at the first that is not cached"),
-        Option("file", "name of the Dockerfile (default: PATH/Dockerfile)", "FILE", "f"),
-        Option("iidfile", "write the image ID to a file", "FILE"),
-        Option("label", "set metadata for an image", "K=V", repeat=True),
-        Option("load", "shorthand for --output=type=image: keep the image in the local store"),
-        Option("memory", "memory of RUN, at most (64m)", "BYTES", "m"),
-        Option("memory-swap", "memory and swap of RUN together; -1: no limit", "BYTES"),
-        Option("metadata-file", "write build result metadata to a file", "FILE"),
-        Option("modes", "modes of context files: keep, or as git stores them: git", "KIND"),
-        Option("network", "network mode of RUN: default, none or host", "MODE"),
-        Option("no-cache", "do not use stored results"),
-        Option("no-cache-filter", "do not use stored results for these stages", "LIST", "", True),
-        Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
-        PLATFORM,
-        PROGRESS,
-        Option(
-            "provenance", "shorthand for --attest=type=provenance: true, false or options", "SPEC"
-        ),
-        Option("pull", "always ask the registry for newer base images"),
-        Option("push", "shorthand for --output=type=registry"),
-        Option("quiet", "print only the image ID", short="q"),
-        Option("resource", "limit of RUN by name (memory=64m,cpu-quota=…)", "K=V", repeat=True),
-        RUNTIME,
-        Option("sbom", "shorthand for --attest=type=sbom: true, false or generator=IMAGE", "SPEC"),
-        Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
-        Option(
-            "source-policy-file",
-            "rules that allow, refuse or replace sources, as JSON "
-            "(default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)",
-            "FILE",
-        ),
-        Option("shm-size", "size of /dev/shm", "BYTES"),
-        Option(
-            "ssh",
-            "forward an agent or keys (default|ID[=SOCKET|KEY[,KEY]][,raw=true])",
-            "SPEC",
-            "",
-            True,
-        ),
-        Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
-        Option("target", "stage to build", "STAGE"),
-        Option("ulimit", "ulimit of RUN (name=soft[:hard])", "SPEC", repeat=True),
-        *REMOTE,
-        *GLOBAL,
-    ),
+    (*sorted(_BUILDING, key=lambda option: option.name), *REMOTE, *GLOBAL),
     ("PATH|URL|-", 1, 1),
 )
 

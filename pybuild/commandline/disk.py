@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.common import FILTER, FORCE, FORMAT, GLOBAL, REMOTE
-from pybuild.commandline.parser import Command, Option
+from pybuild.commandline.parser import FILTER, FORCE, FORMAT, GLOBAL, REMOTE, Command
+from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
     Command(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.common import FORCE, FORMAT, GLOBAL, PLATFORM, TREES
-from pybuild.commandline.parser import Command, Option
+from pybuild.commandline.parser import FORCE, FORMAT, GLOBAL, PLATFORM, TREES, Command
+from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
     Command(

@@ -6,24 +6,11 @@ spelling and forms (``--flag=value``, ``--bool=false``, ``-t x``, ``-tx``) are d
 
 from __future__ import annotations
 
+from pybuild.model.options import Option
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-
-class Option:
-    """One flag. *metavar* is empty for booleans; *kind* says how repeats combine."""
-
-    __slots__ = ("help", "metavar", "name", "repeat", "short")
-
-    def __init__(
-        self, name: str, help: str, metavar: str = "", short: str = "", repeat: bool = False
-    ) -> None:
-        self.name = name
-        self.help = help
-        self.metavar = metavar
-        self.short = short
-        self.repeat = repeat
 
 
 class Command:
@@ -138,12 +125,31 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean --{near[0]}?)" if near else ""
 
 
-def usage(command: Command) -> str:
-    """The help page of one command."""
-    lines = [f"usage: pybuild {command.name} [OPTIONS] {command.arguments[0]}".rstrip(), ""]
-    lines += [command.help, "", "options:"]
-    for option in command.options:
-        short = f"-{option.short}, " if option.short else "    "
-        head = f"  {short}--{option.name}" + (f" {option.metavar}" if option.metavar else "")
-        lines.append(f"{head:<34}{'' if len(head) < 34 else ' '}{option.help}")
-    return "\n".join(lines) + "\n"
+# --- options that several commands have --------------------------------------------------------------
+
+GLOBAL = (
+    Option("root", "directory of the store", "DIR"),
+    Option("config", "configuration file", "FILE"),
+    Option("debug", "show tracebacks and debug logs", short="D"),
+    Option("help", "show this help", short="h"),
+)
+FORMAT = Option("format", "output format: table or json", "FORMAT")
+PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
+PROGRESS = Option("progress", "progress output: auto, tty, plain, quiet, none or rawjson", "KIND")
+RUNTIME = Option(
+    "runtime", "OCI runtime for steps: crun, runc, youki or a path (default: none needed)", "NAME"
+)
+FORCE = Option("force", "do not ask for confirmation", short="f")
+TLS = (
+    Option("tlscacert", "authority of the server's certificate", "FILE"),
+    Option("tlscert", "our certificate", "FILE"),
+    Option("tlskey", "its key", "FILE"),
+    Option("tlsservername", "name in the server's certificate, if not its host", "NAME"),
+)
+REMOTE = (
+    Option("host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"),
+    *TLS,
+)
+TREES = (PLATFORM, PROGRESS, *GLOBAL)
+CACHE_MAX = Option("cache-max", "the store never takes more than this of the disk", "SIZE")
+FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.common import FORMAT, GLOBAL, PLATFORM, PROGRESS
-from pybuild.commandline.parser import Command, Option
+from pybuild.commandline.parser import FORMAT, GLOBAL, PLATFORM, PROGRESS, Command
+from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
     Command(

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild.commandline.parser import BadOption, Option, Parsed, parse
+from pybuild.commandline.parser import BadOption, Parsed, parse
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import UsageError
+from pybuild.model.options import Option
 from pybuild.model.package import VERSION
 
 # Flags of buildkitd about workers: there is one here, and it needs none of them.

@@ -42,9 +42,10 @@ def test_everything_about_a_process() -> None:
     op.platform.OS, op.platform.Architecture = "linux", "aarch64"
     found = read_exec(op)
     assert (found.args, found.env) == (("sh", "-c", "x"), ("A=b",))
-    assert (found.cwd, found.user, found.hostname) == ("/v", "5:6", "h")
-    assert (found.network, found.security) == (NetworkMode.HOST, SecurityMode.INSECURE)
-    assert (found.add_hosts, found.ulimits) == ((("a", "::1"),), (("nofile", 1, -1),))
+    assert (found.cwd, found.user, found.settings.hostname) == ("/v", "5:6", "h")
+    assert (found.settings.network, found.security) == (NetworkMode.HOST, SecurityMode.INSECURE)
+    assert found.settings.add_hosts == (("a", "::1"),)
+    assert found.settings.ulimits == (("nofile", 1, -1),)
     assert found.valid_exit_codes == (0, 3)
     assert found.proxy_env == ("HTTPS_PROXY=http://p", "https_proxy=http://p")
     assert str(found.platform) == "linux/arm64"
@@ -83,7 +84,7 @@ def test_mounts_of_all_kinds_in_our_order() -> None:
     )  # fmt: skip
     op.exec.secretenv.add(ID="e", name="E")
     found = read_exec(op)
-    assert found.shm_size_bytes == 7
+    assert found.settings.shm_size_bytes == 7
     assert found.mounts == (
         Mount(target="/", input=0, output=True),
         Mount(target="", type=MountType.SECRET, id="e", env="E", required=True, readonly=True,
@@ -218,7 +219,7 @@ def test_limits_of_resources_are_read_and_never_count() -> None:
         limits.cpuPeriod, limits.cpuQuota, limits.cpusetCpus = 50_000, 25_000, "0-1"
     found = read_all(definition).result
     assert isinstance(found.op, ExecOp)
-    assert found.op.resources == Resources(
+    assert found.op.settings.resources == Resources(
         memory_bytes=1 << 30,
         memory_swap_bytes=-1,
         cpu_shares=512,

@@ -41,6 +41,7 @@ from pybuild.model.ops import (
     Rm,
     ScratchSource,
     SecurityMode,
+    StepSettings,
     Symlink,
     Vertex,
     VertexMeta,
@@ -48,6 +49,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
+from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 from tests.buildkit.llbs import answers, read_all
 
@@ -250,13 +252,9 @@ def _execs(draw: st.DrawFn, trees: Sequence[Vertex]) -> Vertex:
         cwd=draw(_path),
         user=draw(st.sampled_from(["", "5", "a:b"])),
         mounts=tuple(mounts),
-        network=draw(st.sampled_from(list(NetworkMode))),
         security=draw(st.sampled_from(list(SecurityMode))),
         platform=draw(_platform),
-        hostname=draw(st.sampled_from(["", "h"])),
-        add_hosts=tuple(draw(st.lists(st.just(("h", "1.2.3.4")), max_size=2))),
-        ulimits=tuple(draw(st.lists(st.just(("nofile", -1, 2**40)), max_size=2))),
-        shm_size_bytes=draw(st.sampled_from([0, 1 << 20])),
+        settings=draw(_settings()),
         valid_exit_codes=draw(st.sampled_from([(0,), (0, 3), (7,)])),
         proxy_env=tuple(draw(st.sampled_from([[], proxies]))),
         devices=tuple(
@@ -264,6 +262,18 @@ def _execs(draw: st.DrawFn, trees: Sequence[Vertex]) -> Vertex:
         ),
     )
     return Vertex(op, tuple(inputs), draw(_meta))
+
+
+@st.composite
+def _settings(draw: st.DrawFn) -> StepSettings:
+    return StepSettings(
+        network=draw(st.sampled_from(list(NetworkMode))),
+        hostname=draw(st.sampled_from(["", "h"])),
+        add_hosts=tuple(draw(st.lists(st.just(("h", "1.2.3.4")), max_size=2))),
+        ulimits=tuple(draw(st.lists(st.just(("nofile", -1, 2**40)), max_size=2))),
+        shm_size_bytes=draw(st.sampled_from([0, 1 << 20])),
+        resources=Resources(parent=draw(st.sampled_from(["", "p"]))),
+    )
 
 
 @st.composite
@@ -296,7 +306,8 @@ def _same(one: Vertex, other: Vertex) -> None:
         assert after.op == before.op
         if isinstance(before.op, ExecOp):
             assert isinstance(after.op, ExecOp)
-            assert after.op.shm_size_bytes == before.op.shm_size_bytes
+            assert after.op.settings.shm_size_bytes == before.op.settings.shm_size_bytes
+            assert after.op.settings.resources == before.op.settings.resources
             assert after.op.proxy_env == before.op.proxy_env
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builds.request import BuildRequest
-from pybuild.client.attrs import csv_line, frontend_attrs
+from pybuild.client.attrs import frontend_attrs
 from pybuild.daemon.frontend.attrs import read_attrs
 from pybuild.exporter.attest.options import from_flags
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
-from pybuild.model.text import split_csv
+from pybuild.model.text import join_csv, split_csv
 
 
 def test_a_server_reads_what_was_asked() -> None:
@@ -22,28 +22,29 @@ def test_a_server_reads_what_was_asked() -> None:
         labels={"k": "v,w"},
         platforms=(Platform.parse("linux/amd64"), Platform.parse("linux/arm64")),
         no_cache_filter=frozenset(("one", "two")),
-        network=NetworkMode.NONE,
-        add_hosts=(("h", "10.0.0.1"), ("six", "::1")),
-        ulimits=(("core", 0, 0), ("nofile", 64, 128)),
-        shm_size_bytes=1 << 20,
-        resources=Resources(
-            memory_bytes=64 << 20,
-            memory_swap_bytes=-1,
-            cpu_shares=512,
-            cpu_period_us=10_000,
-            cpu_quota_us=5_000,
-            cpuset_cpus="0",
-            cpuset_mems="0",
-            parent="p",
+        steps=StepSettings(
+            network=NetworkMode.NONE,
+            add_hosts=(("h", "10.0.0.1"), ("six", "::1")),
+            ulimits=(("core", 0, 0), ("nofile", 64, 128)),
+            shm_size_bytes=1 << 20,
+            resources=Resources(
+                memory_bytes=64 << 20,
+                memory_swap_bytes=-1,
+                cpu_shares=512,
+                cpu_period_us=10_000,
+                cpu_quota_us=5_000,
+                cpuset_cpus="0",
+                cpuset_mems="0",
+                parent="p",
+            ),
+            hostname="box",
         ),
     )
     read = read_attrs(frontend_attrs(request))
     assert (read.target, read.build_args, read.labels) == ("t", {"A": "1", "B": ""}, {"k": "v,w"})
     assert (read.platforms, read.multi_platform) == (request.platforms, True)
     assert (read.no_cache, read.no_cache_filter) == (False, frozenset(("one", "two")))
-    assert (read.network, read.add_hosts) == (NetworkMode.NONE, request.add_hosts)
-    assert (read.ulimits, read.shm_size_bytes) == (request.ulimits, 1 << 20)
-    assert read.resources == request.resources
+    assert read.steps == request.steps
     assert not read.attestations
 
 
@@ -74,4 +75,4 @@ def test_attestations_are_asked_for_as_they_were_wanted(flags: tuple[str, str]) 
 
 @pytest.mark.parametrize("fields", [["a"], ["a", "b=c"], ['say "x"', "a,b"], [""]])
 def test_csv_is_read_as_it_was_written(fields: list[str]) -> None:
-    assert split_csv(csv_line(fields)) == fields
+    assert split_csv(join_csv(fields)) == fields

@@ -28,7 +28,7 @@ from pybuild.exporter.output import Output
 from pybuild.image.compare import ImageDifference, compare_layouts
 from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import Event
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.platform import Platform
 from tests.conformance.cases import Build, lay_out, load_cases, make_base
 from tests.harness import ROOT
@@ -100,7 +100,7 @@ async def _outcome(engine: Engine, build: Build, where: Path, base: Path) -> str
         named_contexts=laid.contexts,
         platforms=(Platform.parse(build.platform),) if build.platform else (),
         labels=build.labels,
-        network=NetworkMode(build.network) if build.network else NetworkMode.DEFAULT,
+        steps=StepSettings(network=NetworkMode(build.network or "default")),
         secrets={
             name: parse_secret(f"id={name},src={path}") for name, path in laid.secrets.items()
         },

@@ -15,7 +15,7 @@ from pybuild.engine.settings import Settings
 from pybuild.exporter.output import Output
 from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Event
-from pybuild.model.ops import NetworkMode
+from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.platform import Platform
 from tests.conformance.cases import Build, Case, lay_out
 from tests.conformance.outcome import Outcome, failure, line_range, read_image
@@ -47,7 +47,7 @@ async def _build(
         named_contexts=laid.contexts,
         platforms=(Platform.parse(build.platform),) if build.platform else (),
         labels=build.labels,
-        network=NetworkMode(build.network) if build.network else NetworkMode.DEFAULT,
+        steps=StepSettings(network=NetworkMode(build.network or "default")),
         secrets={
             name: parse_secret(f"id={name},src={path}") for name, path in laid.secrets.items()
         },

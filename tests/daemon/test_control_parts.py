@@ -87,9 +87,9 @@ def test_attributes_are_read() -> None:
     assert attrs.platforms == (Platform("linux", "amd64"), Platform("linux", "arm64"))
     assert attrs.multi_platform
     assert attrs.no_cache_filter == {"one", "two"} and not attrs.no_cache
-    assert attrs.add_hosts == (("h", "1.2.3.4"), ("v6", "::1"))
-    assert attrs.ulimits == (("core", 0, 0), ("nofile", 5, 6))
-    assert attrs.network is NetworkMode.NONE
+    assert attrs.steps.add_hosts == (("h", "1.2.3.4"), ("v6", "::1"))
+    assert attrs.steps.ulimits == (("core", 0, 0), ("nofile", 5, 6))
+    assert attrs.steps.network is NetworkMode.NONE
     assert not attrs.pull
     assert [kind for kind, _ in attrs.cache_imports] == ["registry"] * 3
     assert attrs.local_sessions == {"context": "s"}

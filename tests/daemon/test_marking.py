@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from pybuild.daemon.builds.marking import marked
-from pybuild.model.ops import ExecOp, GitSource, Mount, MountType, ScratchSource, Vertex
+from pybuild.model.ops import (
+    ExecOp,
+    GitSource,
+    Mount,
+    MountType,
+    ScratchSource,
+    StepSettings,
+    Vertex,
+)
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.solver import keys
 
@@ -31,7 +39,7 @@ def test_a_step_whose_key_tells_all_is_anybodys() -> None:
         replace(PLAIN, mounts=(ROOT, Mount(target="/s", type=MountType.SSH))),
         replace(PLAIN, mounts=(ROOT, Mount(target="/c", type=MountType.CACHE))),
         replace(PLAIN, proxy_env=("HTTP_PROXY=http://x",)),
-        replace(PLAIN, add_hosts=(("pypi.example", "6.6.6.6"),)),
+        replace(PLAIN, settings=StepSettings(add_hosts=(("pypi.example", "6.6.6.6"),))),
     ],
 )
 def test_a_step_is_its_owners_where_something_goes_in_untold(op: ExecOp) -> None:

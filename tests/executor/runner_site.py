@@ -26,6 +26,7 @@ from pybuild.model.ops import (
     NetworkMode,
     Op,
     ScratchSource,
+    StepSettings,
     Vertex,
     VertexMeta,
 )
@@ -166,7 +167,7 @@ def step(script: str, *mounts: Mount, **options: Any) -> ExecOp:
         "cwd": "/",
         "mounts": (ROOT, *mounts),
         "platform": LINUX_AMD64,
-        "network": NetworkMode.NONE,
+        "settings": StepSettings(network=NetworkMode.NONE),
         **options,
     }
     return ExecOp(**values)

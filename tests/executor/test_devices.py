@@ -23,6 +23,7 @@ from pybuild.model.ops import (
     Mount,
     NetworkMode,
     ScratchSource,
+    StepSettings,
     Vertex,
 )
 from pybuild.model.platform import LINUX_AMD64
@@ -207,7 +208,7 @@ def test_a_step_opens_its_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                     cwd="/",
                     mounts=(Mount(target="/", input=0, output=True),),
                     platform=LINUX_AMD64,
-                    network=NetworkMode.NONE,
+                    settings=StepSettings(network=NetworkMode.NONE),
                     devices=(Device(name="v/d=a"), Device(name="no/such=b")),
                 )
                 done = await runner.run(Vertex(step, (copy,)), [root], events.append)

@@ -25,6 +25,7 @@ from pybuild.model.ops import (
     NetworkMode,
     Op,
     Owner,
+    StepSettings,
     Vertex,
     VertexMeta,
 )
@@ -226,7 +227,10 @@ def test_merge_and_diff(site: Run) -> None:
             step("true", Mount(target="/s", type=MountType.SSH, id="k", required=True)),
             'no SSH key "k" forwarded from the client',
         ),
-        (step("true", network=NetworkMode.HOST), "entitlement network.host is not allowed"),
+        (
+            step("true", settings=StepSettings(network=NetworkMode.HOST)),
+            "entitlement network.host is not allowed",
+        ),
         (LocalSource(name="nobody"), 'no directory was given for the context "nobody"'),
     ],
 )

@@ -15,6 +15,8 @@ from pybuild.model.ops import (
     Mkfile,
     Mount,
     MountType,
+    NetworkMode,
+    StepSettings,
 )
 from tests.executor.filetrees import Entry, Link, Spec
 from tests.executor.runner_site import Run, Site, site
@@ -225,7 +227,9 @@ def test_hosts_and_resolv_conf_are_ours_and_leave_no_trace(site: Run) -> None:
     async def body(s: Site) -> None:
         result = await s.shell(
             "cat /etc/hosts; grep -c nameserver /etc/resolv.conf; hostname",
-            await s.base(), hostname="box", add_hosts=(("db", "10.1.2.3"),),
+            await s.base(), settings=StepSettings(
+                network=NetworkMode.NONE, hostname="box", add_hosts=(("db", "10.1.2.3"),)
+            ),
         )  # fmt: skip
         assert "10.1.2.3\tdb\n" in s.output()
         assert s.output().endswith("box\n")

@@ -25,6 +25,7 @@ from pybuild.model.ops import (
     MountType,
     NetworkMode,
     ScratchSource,
+    StepSettings,
     Vertex,
 )
 from pybuild.model.platform import LINUX_AMD64
@@ -246,7 +247,7 @@ def test_a_step_talks_to_the_agent(tmp_path: Path, agent: str) -> None:
                     cwd="/",
                     mounts=mounts,
                     platform=LINUX_AMD64,
-                    network=NetworkMode.NONE,
+                    settings=StepSettings(network=NetworkMode.NONE),
                 )
                 done = await runner.run(Vertex(step, (copy,)), [root], events.append)
         out = b"".join(e.data for e in events if isinstance(e, VertexLog)).decode()

@@ -20,6 +20,7 @@ from pybuild.model.ops import (
     MountType,
     NetworkMode,
     ScratchSource,
+    StepSettings,
     Vertex,
 )
 from pybuild.model.platform import LINUX_AMD64
@@ -57,7 +58,7 @@ def run(base: Vertex, *mounts: Mount, network: NetworkMode = NetworkMode.DEFAULT
         cwd="/",
         mounts=(Mount(target="/", input=0), *mounts),
         platform=LINUX_AMD64,
-        network=network,
+        settings=StepSettings(network=network),
     )
     return Vertex(op, (base,))
 

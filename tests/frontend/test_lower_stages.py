@@ -16,6 +16,7 @@ from pybuild.model.ops import (
     LocalSource,
     NetworkMode,
     ScratchSource,
+    StepSettings,
     walk,
 )
 from pybuild.model.platform import LINUX_AMD64, Platform
@@ -474,9 +475,9 @@ def test_source_date_epoch() -> None:  # KEY-9
 def test_network_of_the_build_is_the_default_of_steps() -> None:  # RUN-5
     lowered = build(
         "FROM a\nRUN x\nRUN --network=host y\nRUN --network=default z\n",
-        network=NetworkMode.NONE,
+        steps=StepSettings(network=NetworkMode.NONE),
     )
-    assert [op.network for op in execs(lowered)] == ["none", "host", "none"]
+    assert [op.settings.network for op in execs(lowered)] == ["none", "host", "none"]
 
 
 def test_no_cache_marks_steps_of_the_stages_that_were_meant() -> None:  # KEY-11

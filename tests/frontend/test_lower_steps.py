@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from pybuild.model.ops import (
     Owner,
     ScratchSource,
     SecurityMode,
+    StepSettings,
     walk,
 )
+from pybuild.model.resources import Resources
 from tests.frontend.lowering import PATH, build, env_of, execs, files, image, named, texts
 
 ROOT = Mount(target="/", input=0, output=True)
@@ -46,12 +49,16 @@ def copies(text: str, before: str = "FROM a\n") -> list[Copy]:
 
 
 def test_run_has_all_that_counts() -> None:
-    op = run(
-        'echo "$A"',
-        'ENV E=1\nARG A=2\nUSER u\nWORKDIR /w\nSHELL ["/bin/bash", "-c"]',
+    steps = StepSettings(
         add_hosts=(("h", "1.2.3.4"),),
         ulimits=(("nofile", 1, 2),),
         shm_size_bytes=5,
+        resources=Resources(cpu_shares=2),
+    )
+    op = run(
+        'echo "$A"',
+        'ENV E=1\nARG A=2\nUSER u\nWORKDIR /w\nSHELL ["/bin/bash", "-c"]',
+        steps=steps,
         build_args={"BUILDKIT_SANDBOX_HOSTNAME": "box"},
     )
     assert op == ExecOp(
@@ -61,10 +68,7 @@ def test_run_has_all_that_counts() -> None:
         user="u",
         mounts=(ROOT,),
         platform=op.platform,
-        hostname="box",
-        add_hosts=(("h", "1.2.3.4"),),
-        ulimits=(("nofile", 1, 2),),
-        shm_size_bytes=5,
+        settings=replace(steps, hostname="box"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.model.errors import UserError
-from pybuild.model.ops import Copy, FileOp, Mkdir
+from pybuild.model.ops import Copy, FileOp, Mkdir, StepSettings
 from pybuild.model.platform import Platform
 from tests.frontend.lowering import build, execs, image
 
@@ -71,5 +71,7 @@ def test_version_of_windows_is_shown_and_kept() -> None:
 def test_hostname_of_steps() -> None:
     """EV-12: the build arg wins over the request's."""
     args = {"BUILDKIT_SANDBOX_HOSTNAME": "box"}
-    assert execs(build("FROM a\nRUN x\n", hostname="bar"))[0].hostname == "bar"
-    assert execs(build("FROM a\nRUN x\n", hostname="bar", build_args=args))[0].hostname == "box"
+    steps = StepSettings(hostname="bar")
+    assert execs(build("FROM a\nRUN x\n", steps=steps))[0].settings == steps
+    op = execs(build("FROM a\nRUN x\n", steps=steps, build_args=args))[0]
+    assert op.settings.hostname == "box"

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.arguments.values import parse_limits
+from pybuild.commandline.building import BUILD
+from pybuild.commandline.parser import parse
 from pybuild.model.errors import UsageError
+from pybuild.model.ops import StepSettings
 from pybuild.model.resources import Resources, parse_resources
+from pybuild.model.stepoptions import settings_of_flags
+
+
+def _settings(*words: str) -> StepSettings:
+    return settings_of_flags(parse(words, BUILD.options).many)
 
 
 def test_limits_are_read_by_their_names() -> None:
@@ -53,12 +60,20 @@ def test_a_parent_cannot_lead_upwards() -> None:
 
 
 def test_flags_take_sizes_and_resource_wins() -> None:
-    found = parse_limits({"memory": "64m", "cpu-shares": ""}, ["memory-swap=1g,cpu-quota=5"], "")
-    assert found == Resources(memory_bytes=64 << 20, memory_swap_bytes=1 << 30, cpu_quota_us=5)
+    flags = [
+        "--memory=64m",
+        "--cpu-shares=",
+        "--memory=32m",
+        "--resource=memory-swap=1g,cpu-quota=5",
+    ]
+    assert _settings(*flags).resources == Resources(
+        memory_bytes=32 << 20, memory_swap_bytes=1 << 30, cpu_quota_us=5
+    )
+    assert _settings("-m=64m", "--resource=memory=5m").resources.memory_bytes == 5 << 20
     with pytest.raises(UsageError, match='invalid resource "memory"'):
-        parse_limits({}, ["memory"], "")
+        _settings("--resource=memory")
     with pytest.raises(UsageError, match='unknown resource "gpu"'):
-        parse_limits({}, ["gpu=1"], "")
+        _settings("--resource=gpu=1")
 
 
 def test_who_may_not_leave_a_cgroup_names_only_what_is_below_it() -> None:

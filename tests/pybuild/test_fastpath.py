@@ -30,7 +30,7 @@ ALLOWED_OURS = {
     "pybuild.engine", "pybuild.executor", "pybuild.executor.trees", "pybuild.memo", "pybuild.model",
     # what is needed of them
     "pybuild.__main__", "pybuild.cache.disk.ownership", "pybuild.cache.disk.plainfile", "pybuild.cli",
-    "pybuild.client.builders", "pybuild.commandline.building", "pybuild.commandline.common",
+    "pybuild.client.builders", "pybuild.commandline.building", "pybuild.model.options",
     "pybuild.commandline.parser", "pybuild.engine.paths", "pybuild.executor.trees.contextscan",
     "pybuild.memo.fastpath", "pybuild.memo.memo", "pybuild.model.package", "pybuild.model.patterns",
 }  # fmt: skip

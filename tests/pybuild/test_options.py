@@ -4,7 +4,8 @@ import pytest
 
 from pybuild.commandline import NAMES, find
 from pybuild.commandline.building import BUILD
-from pybuild.commandline.parser import BadOption, parse, usage
+from pybuild.commandline.help import usage
+from pybuild.commandline.parser import BadOption, parse
 
 
 def test_long_short_joined_and_equals_forms_mean_the_same() -> None:

@@ -25,6 +25,7 @@ from pybuild.model.ops import (
     Op,
     Owner,
     SecurityMode,
+    StepSettings,
     Vertex,
 )
 from pybuild.model.platform import Platform
@@ -66,12 +67,12 @@ def with_mount(**fields: Any) -> ExecOp:
         replace(RUN, env=("B=2", "A=1")),
         replace(RUN, cwd="/"),
         replace(RUN, user="www"),
-        replace(RUN, hostname="box"),
-        replace(RUN, network=NetworkMode.NONE),
+        replace(RUN, settings=StepSettings(hostname="box")),
+        replace(RUN, settings=StepSettings(network=NetworkMode.NONE)),
         replace(RUN, security=SecurityMode.INSECURE),
         replace(RUN, platform=Platform.parse("linux/arm64")),
-        replace(RUN, add_hosts=(("db", "10.0.0.1"),)),
-        replace(RUN, ulimits=(("nofile", 1, 2),)),
+        replace(RUN, settings=StepSettings(add_hosts=(("db", "10.0.0.1"),))),
+        replace(RUN, settings=StepSettings(ulimits=(("nofile", 1, 2),))),
         replace(RUN, valid_exit_codes=(0, 1)),
         with_mount(target="/t", type=MountType.TMPFS),
         with_mount(target="/s", type=MountType.SECRET, id="token"),
@@ -86,10 +87,10 @@ def test_what_counts_of_a_run(other: ExecOp) -> None:
     ("one", "other"),
     [
         (RUN, replace(RUN, proxy_env=("http_proxy=http://p",))),
-        (RUN, replace(RUN, shm_size_bytes=1 << 20)),
+        (RUN, replace(RUN, settings=StepSettings(shm_size_bytes=1 << 20))),
         (
-            replace(RUN, add_hosts=(("db", "10.0.0.1"),)),
-            replace(RUN, add_hosts=(("db", "10.0.0.2"),)),
+            replace(RUN, settings=StepSettings(add_hosts=(("db", "10.0.0.1"),))),
+            replace(RUN, settings=StepSettings(add_hosts=(("db", "10.0.0.2"),))),
         ),
         (
             with_mount(target="/c", type=MountType.CACHE, cache_id="one"),
