@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.frontend.giturl import GitUrl, file_name, is_http, parse_git_url
@@ -11,6 +12,7 @@ from pybuild.frontend.lint.workdirs import check_workdir
 from pybuild.frontend.lowering import paths
 from pybuild.frontend.lowering.stagestate import SCRATCH, StageState
 from pybuild.frontend.syntax import ast
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
@@ -30,11 +32,46 @@ from pybuild.model.patterns import PatternMatcher
 from pybuild.model.patterns import match as match_pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pybuild.model.policy import Policies
 
 _OCTAL = re.compile(r"[0-7]+\Z", re.ASCII)
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[ugo]|[rwxXst]*))+\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """A COPY or ADD as it was written, its variables expanded.
+
+    Attributes:
+        names: the sources but for heredocs; *remotes* has those that are no paths.
+        written_dest, chown, chmod: the words, for the history.
+        link: the files are a layer of their own, which depends on nothing below [CP-31].
+        unpack: archives among the paths are unpacked.
+    """
+
+    keyword: str
+    names: tuple[str, ...]
+    remotes: Mapping[str, HttpSource | GitSource]
+    heredocs: tuple[ast.Heredoc, ...]
+    written_dest: str
+    chown: str
+    chmod: str
+    parents: bool
+    link: bool
+    unpack: bool
+
+    @property
+    def words(self) -> str:
+        """The words that the image's history has of it."""
+        words = [self.keyword]
+        words += ["--parents"] if self.parents else []
+        words += [f"--chown={self.chown}"] if self.chown else []
+        words += [f"--chmod={self.chmod}"] if self.chmod else []
+        words += [*self.names, *(f"<<{heredoc.name}" for heredoc in self.heredocs)]
+        return " ".join((*words, self.written_dest, "# buildkit"))
 
 
 def apply_transfer(
@@ -45,12 +82,67 @@ def apply_transfer(
     Raises:
         UserError: a flag or source that cannot be.
     """
+    transfer = _read(state, at)
+    exclude = at.flag_list("exclude")
+    _check_patterns(exclude, PatternMatcher)
+    root = SCRATCH if transfer.link else state.vertex
+    like = Copy(
+        input=0,
+        source="",
+        dest=paths.destination(paths.clean(state.cwd), state.path(transfer.written_dest)),
+        exclude=exclude,
+        mode=_mode(transfer.chmod),
+        owner=_owner(transfer.chown, root),
+    )
+    title = state.title(at.original)
+    prefix = state.names.next(state.platform, state.env, triggered=triggered)
+    inputs = [root]
+    actions: list[Copy] = []
+    if any(name not in transfer.remotes for name in transfer.names):
+        inputs.append(source)
+    for name in transfer.names:
+        if (remote := transfer.remotes.get(name)) is None:
+            actions.append(_of_path(state.path(name), transfer, like))
+            continue
+        # A source is revalidated even with --no-cache, and made again only when it differs.
+        inputs.append(Vertex(remote, meta=state.meta(prefix + title, at, ignorable=False)))
+        actions.append(
+            replace(
+                like,
+                input=len(inputs) - 1,
+                source="/" + remote.filename if isinstance(remote, HttpSource) else "/",
+                unpack=isinstance(remote, HttpSource) and at.flag_bool("unpack") is True,
+            )
+        )
+    if transfer.heredocs:
+        # Copied from a tree of their own, since only a copy knows whether the destination is a
+        # directory by then [HD-7].
+        inputs.append(_inline(state, at, transfer.heredocs))
+        actions += [
+            replace(like, input=len(inputs) - 1, source=paths.clean(heredoc.name))
+            for heredoc in transfer.heredocs
+        ]
+
+    layer = Vertex(FileOp(actions=tuple(actions)), tuple(inputs), state.meta(prefix + title, at))
+    if transfer.link and not isinstance(state.vertex.op, ScratchSource):
+        meta = state.meta(f"{prefix}LINK {title}", at)
+        state.vertex = Vertex(MergeOp(), (state.vertex, layer), meta)
+    else:
+        state.vertex = layer
+    state.commit(transfer.words, layer)
+
+
+def _read(state: StageState, at: ast.Copy | ast.Add) -> _Transfer:
+    """Read the instruction, and report sources that the ignore file leaves out.
+
+    Raises:
+        UserError: a source that this instruction may not have, or flags that contradict it.
+    """
     expand = state.expander(at)
     keyword = "ADD" if isinstance(at, ast.Add) else "COPY"
     chown, chmod = (expand(at.flag(name) or "") for name in ("chown", "chmod"))
-    names = [expand(item) for item in at.sources if isinstance(item, str)]
-    heredocs = [item for item in at.sources if isinstance(item, ast.Heredoc)]
-    shown_dest = expand(at.dest)
+    names = tuple(expand(item) for item in at.sources if isinstance(item, str))
+    written_dest = expand(at.dest)
     parents = bool(at.flag_bool("parents"))
     checksum = expand(at.flag("checksum") or "")
     remotes = _remotes(at, keyword, names, checksum, state.scope.options.policies)
@@ -58,90 +150,39 @@ def apply_transfer(
         ignored = state.scope.options.local_excludes.get("context", ())
         here = [name for name in names if name not in remotes]
         check_ignored(at, here, ignored, state.scope.report)
-    exclude = at.flag_list("exclude")
-    _check_patterns(exclude, PatternMatcher)
+    return _Transfer(
+        keyword=keyword,
+        names=names,
+        remotes=remotes,
+        heredocs=tuple(item for item in at.sources if isinstance(item, ast.Heredoc)),
+        written_dest=written_dest,
+        chown=chown,
+        chmod=chmod,
+        parents=parents,
+        link=bool(at.flag_bool("link")) and not chmod,
+        unpack=isinstance(at, ast.Add) and at.flag_bool("unpack") is not False,
+    )
 
-    link = bool(at.flag_bool("link")) and not chmod  # [CP-31]
-    root = SCRATCH if link else state.vertex
-    owner = _owner(chown, root)
-    mode = _mode(chmod)
-    dest = paths.destination(paths.clean(state.cwd), state.path(shown_dest))
-    unpack = isinstance(at, ast.Add) and at.flag_bool("unpack") is not False
-    title = state.title(at.original)
-    prefix = state.names.next(state.platform, state.env, triggered=triggered)
-    inputs = [root]
-    actions: list[Copy] = []
-    if any(name not in remotes for name in names):
-        inputs.append(source)
-    for name in names:
-        if name in remotes:
-            # A source is revalidated even with --no-cache, and made again only when it differs.
-            meta = state.meta(prefix + title, at, ignorable=False)
-            inputs.append(Vertex(remotes[name], meta=meta))
-            actions.append(
-                Copy(
-                    input=len(inputs) - 1,
-                    source=_source_of(remotes[name]),
-                    dest=dest,
-                    unpack=isinstance(remotes[name], HttpSource) and at.flag_bool("unpack") is True,
-                    exclude=exclude,
-                    mode=mode,
-                    owner=owner,
-                )
-            )
-            continue
-        name = state.path(name)
-        path, pivot = paths.clean(name), None
-        if parents:
-            kept_from, dot, kept = name.partition("/./")
-            path = paths.clean(f"{kept_from}/{kept}")
-            pivot = paths.components(kept_from) if dot else 0
-        wildcard = paths.has_wildcard(path)
-        if wildcard:
-            _check_patterns((path,), PatternMatcher if parents else None)
-        actions.append(
-            Copy(
-                input=1,
-                source=path,
-                dest=dest,
-                wildcard=wildcard,
-                allow_empty=wildcard,
-                unpack=unpack,
-                parents_pivot=pivot,
-                exclude=exclude,
-                mode=mode,
-                owner=owner,
-            )
-        )
-    if heredocs:
-        # Copied from a tree of their own, since only a copy knows whether the destination is a
-        # directory by then [HD-7].
-        inputs.append(_inline(state, at, heredocs))
-        number = len(inputs) - 1
-        actions += [
-            Copy(
-                input=number,
-                source=paths.clean(heredoc.name),
-                dest=dest,
-                exclude=exclude,
-                mode=mode,
-                owner=owner,
-            )
-            for heredoc in heredocs
-        ]
 
-    layer = Vertex(FileOp(actions=tuple(actions)), tuple(inputs), state.meta(prefix + title, at))
-    if link and not isinstance(state.vertex.op, ScratchSource):
-        meta = state.meta(f"{prefix}LINK {title}", at)
-        state.vertex = Vertex(MergeOp(), (state.vertex, layer), meta)
-    else:
-        state.vertex = layer
-    words = [keyword]
-    words += ["--parents"] if parents else []
-    words += [f"--chown={chown}"] if chown else []
-    words += [f"--chmod={chmod}"] if chmod else []
-    words += [*names, *(f"<<{heredoc.name}" for heredoc in heredocs), shown_dest]
-    state.commit(" ".join(words) + " # buildkit", layer)
+def _of_path(name: str, transfer: _Transfer, like: Copy) -> Copy:
+    """Return the copy of the path *name* of the second input, which may be a pattern."""
+    path, pivot = paths.clean(name), None
+    if transfer.parents:
+        kept_from, dot, kept = name.partition("/./")
+        path = paths.clean(f"{kept_from}/{kept}")
+        pivot = paths.components(kept_from) if dot else 0
+    wildcard = paths.has_wildcard(path)
+    if wildcard:
+        _check_patterns((path,), PatternMatcher if transfer.parents else None)
+    return replace(
+        like,
+        input=1,
+        source=path,
+        wildcard=wildcard,
+        allow_empty=wildcard,
+        unpack=transfer.unpack,
+        parents_pivot=pivot,
+    )
 
 
 def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
@@ -207,7 +248,11 @@ def _mode(text: str) -> int | str | None:
 
 
 def _remotes(
-    at: ast.Copy | ast.Add, keyword: str, names: list[str], checksum: str, policies: Policies | None
+    at: ast.Copy | ast.Add,
+    keyword: str,
+    names: Sequence[str],
+    checksum: str,
+    policies: Policies | None,
 ) -> dict[str, HttpSource | GitSource]:
     """Return the sources that are no paths, by how they are written [ADD-4..10].
 
@@ -264,10 +309,6 @@ def _git(at: ast.Copy | ast.Add, url: GitUrl, checksum: str) -> GitSource:
     return url.source(keep_git_dir=bool(keep))
 
 
-def _source_of(op: HttpSource | GitSource) -> str:
-    return "/" + op.filename if isinstance(op, HttpSource) else "/"
-
-
 def _check_patterns(patterns: tuple[str, ...], kind: type[PatternMatcher] | None) -> None:
     """Refuse what is no pattern; without *kind* ``**`` is nothing special [CP-3, CP-33]."""
     for pattern in patterns:
@@ -280,7 +321,7 @@ def _check_patterns(patterns: tuple[str, ...], kind: type[PatternMatcher] | None
             raise UserError(f'"{pattern}": {error}') from error
 
 
-def _inline(state: StageState, at: ast.Instruction, heredocs: list[ast.Heredoc]) -> Vertex:
+def _inline(state: StageState, at: ast.Instruction, heredocs: Sequence[ast.Heredoc]) -> Vertex:
     files: list[Mkfile] = []
     for heredoc in heredocs:
         path = paths.clean(heredoc.name)
