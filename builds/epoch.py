@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+from pybuild.builds.verdicts import InThread, in_place
 from pybuild.engine.progress import internal_step
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.frontend.lowering.epoch import EpochSource, epoch_source
@@ -16,7 +18,10 @@ from pybuild.model.events import Emit
 class Epochs:
     """Asks each source for its time once a build."""
 
-    def __init__(self, sources: RemoteSources, emit: Emit, clock: Clock) -> None:
+    def __init__(
+        self, sources: RemoteSources, emit: Emit, clock: Clock, in_thread: InThread = in_place
+    ) -> None:
+        self._in_thread = in_thread
         self._sources = sources
         self._emit = emit
         self._clock = clock
@@ -33,7 +38,7 @@ class Epochs:
         Raises:
             UserError: SOURCE_DATE_EPOCH names a source that is not there. EnvironmentFault: unreachable.
         """
-        source = epoch_source(dockerfile, options)
+        source = await self._in_thread(partial(epoch_source, dockerfile, options))
         if source is None:
             return options
         if source not in self._known:

@@ -8,7 +8,7 @@ from functools import partial
 
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_image
-from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
+from pybuild.builds.verdicts import Decide, InThread, decided_of, in_place, nobody_decides
 from pybuild.engine.progress import internal_step
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
@@ -37,6 +37,7 @@ class Lookup:
     Attributes:
         image: finds one image.
         decide: obtains verdicts that policies lack.
+        in_thread: does what is computed of the file.
     """
 
     image: LookUp
@@ -44,6 +45,7 @@ class Lookup:
     emit: Emit
     clock: Clock
     decide: Decide = nobody_decides
+    in_thread: InThread = in_place
 
     async def images(self, need: NeedImages) -> dict[ImageRequest, ResolvedImage]:
         """Return the images that a frontend asks for, all looked up at once.
@@ -110,22 +112,26 @@ class Lowering:
         try:
             return await decided_of(partial(self._lower, options), self._lookup.decide)
         except UserError:
-            self._warn_before_error(options)
+            for warning in await self._lookup.in_thread(partial(self._findings, options)):
+                self._warn(warning)
             raise
 
     async def _lower(self, options: LowerOptions) -> Lowered:
-        options = await self._lookup.epochs.settle(self.dockerfile, options)
-        while isinstance(answer := lower(self.dockerfile, options, self._images), NeedImages):
+        in_thread = self._lookup.in_thread
+        dockerfile = await in_thread(lambda: self.dockerfile)
+        options = await self._lookup.epochs.settle(dockerfile, options)
+        lowering = partial(lower, dockerfile, options, self._images)
+        while isinstance(answer := await in_thread(lowering), NeedImages):
             self._images |= await self._lookup.images(answer)
         return answer
 
-    def _warn_before_error(self, options: LowerOptions) -> None:
+    def _findings(self, options: LowerOptions) -> list[BuildWarning]:
+        """Return the findings of the checks about a file that cannot be built."""
         from pybuild.frontend.check import Check, Checked  # seldom needed by a build
 
         try:
             checked = Check(self._text, self._filename, options).run(self._images)
         except Undecided:  # about a source that was not come upon
-            return
-        if isinstance(checked, Checked):
-            for finding in checked.findings:
-                self._warn(finding.warning())
+            return []
+        found = checked.findings if isinstance(checked, Checked) else ()
+        return [finding.warning() for finding in found]

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pybuild.model.errors import InternalError
 from pybuild.model.policy import Source, Undecided
 
 T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Does what may take long where it keeps nobody waiting."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+async def in_place(work: Callable[[], T]) -> T:
+    """Do *work* here: nobody else waits in this process."""
+    return work()
+
+
 Decide = Callable[[Source], Awaitable[None]]
 """Obtains the verdict on a source, which its policies know from then on."""
 
@@ -18,17 +31,8 @@ async def nobody_decides(source: Source) -> None:
     raise InternalError(f"nobody decides about {source.identifier}")
 
 
-async def decided(work: Callable[[], T], decide: Decide) -> T:
-    """Return the result of *work*, begun again with each verdict on a source that it lacks."""
-    while True:
-        try:
-            return work()
-        except Undecided as undecided:
-            await decide(undecided.source)
-
-
 async def decided_of(work: Callable[[], Awaitable[T]], decide: Decide) -> T:
-    """As `decided`, for work that is awaited."""
+    """Return the result of *work*, begun again with each verdict on a source that it lacks."""
     while True:
         try:
             return await work()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -61,6 +61,7 @@ from pybuild.solver.runner import Record, RecordStore, Runner
 from pybuild.solver.scribe import Scribe
 from pybuild.solver.solution import Known, Progress, Solution
 from pybuild.solver.state import State
+from pybuild.solver.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,11 @@ def goes_on(_vertex: Vertex, _run: Run) -> None:
 
 
 class _Build:
-    """One call of `Solver.solve`."""
+    """One call of `Solver.solve`.
+
+    Attributes:
+        left: done when the state knows nothing of it any more.
+    """
 
     def __init__(
         self,
@@ -122,7 +127,9 @@ class _Build:
         self.progress = progress
         self.missed = missed
         self.deaf = False
-        self.outcome: asyncio.Future[Solution] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Solution] = loop.create_future()
+        self.left: asyncio.Future[None] = loop.create_future()
 
     def say(self, event: Event) -> None:
         """Emit; a listener that fails fails its own build and is not called again."""
@@ -141,6 +148,10 @@ class _Build:
     def fail(self, error: BaseException) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+    def leave(self) -> None:
+        if not self.left.done():
+            self.left.set_result(None)
 
 
 class Solver:
@@ -166,6 +177,7 @@ class Solver:
         }
         self._builds: dict[str, _Build] = {}
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
+        self._feed = Turns(self._bring_about, self._collapse).feed
         self._is_prepared = False
         self._names = (f"job-{number}" for number in itertools.count(1))
 
@@ -197,7 +209,7 @@ class Solver:
         build = _Build(requested, runner, emit, weights, progress, missed)
         self._builds[name] = build
         try:
-            self._add(build, JobAdded(name, requested))
+            self._feed(JobAdded(name, requested))
             return await build.outcome
         finally:
             if name in self._state.jobs:
@@ -210,13 +222,13 @@ class Solver:
         """Wait for all that uses the build's runner or keeps its results, come what may."""
         interrupted: asyncio.CancelledError | None = None
         while True:
-            waiting = {
+            waiting: set[asyncio.Future[Any]] = {
                 task
                 for ticket, (task, job) in self._tasks.items()
                 if job == name or not self._state.is_wanted(ticket)
             }
             self._scribe.hurry()
-            for task in (self._scribe.task, build.weights.task):
+            for task in (build.left, self._scribe.task, build.weights.task):
                 if task is not None and not task.done():
                     waiting.add(task)
             if not waiting:
@@ -231,21 +243,19 @@ class Solver:
 
     # --- between the state and the tasks ----------------------------------------------------------
 
-    def _add(self, build: _Build, event: JobAdded) -> None:
+    def _bring_about(self, event: messages.Event) -> Iterator[None]:
         try:
-            instructions = self._state.handle(event)
-        except ValueError as error:
-            build.fail(UserError(f"invalid definition: {error}"))
-            return
-        for instruction in instructions:
-            self._carry_out(instruction)
-
-    def _feed(self, event: messages.Event) -> None:
-        try:
-            for instruction in self._state.handle(event):
+            yield from self._state.pieces(event)
+            for instruction in self._state.instructions():
                 self._carry_out(instruction)
-        except Exception as error:  # noqa: BLE001  a bug of ours must not leave a job waiting
-            self._collapse(error)
+                yield
+        except ValueError as error:
+            if not isinstance(event, JobAdded):
+                raise
+            self._builds[event.job].fail(UserError(f"invalid definition: {error}"))
+        finally:
+            if isinstance(event, JobCancelled):
+                self._builds[event.job].leave()
 
     def _carry_out(self, what: Instruction) -> None:
         match what:

@@ -39,6 +39,7 @@ Failures are never stored [KEY-15], not even in memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pybuild.model.digest import Digest
@@ -86,15 +87,30 @@ class State(Keyring):
                 there; nothing has changed.
             InternalError: an invariant does not hold.
         """
+        for _ in self.pieces(event):
+            pass
+        return self.instructions()
+
+    def pieces(self, event: Event) -> Iterator[None]:
+        """Take in what happened piece by piece, for who has something else to do in between.
+
+        No other event may come before the last piece; then `instructions` has what is to be done.
+
+        Raises:
+            ValueError, InternalError: as `handle`.
+        """
         match event:
             case JobAdded(job=job, targets=targets):
-                self._add_job(job, targets)
+                yield from self._add_job(job, targets)
             case JobCancelled(job=job):
                 if job in self.jobs:
                     self._end_job(self.jobs[job], victims=True)
             case _:
                 self._answer(event)
-        self._settle()
+        yield from self._settle()
+
+    def instructions(self) -> list[Instruction]:
+        """Return what is to be done since this was called last."""
         out, self._out = self._out, []
         return out
 
@@ -124,16 +140,25 @@ class State(Keyring):
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def _add_job(self, name: str, targets: tuple[Vertex, ...]) -> None:
+    def _add_job(self, name: str, targets: tuple[Vertex, ...]) -> Iterator[None]:
         if name in self.jobs or not name:
             raise ValueError(f'job name "{name}" is in use')
-        order = list(walk(*targets))  # after this no digest needs recursion
-        contents = {v.digest: keys.content_inputs(v) for v in order}
+        order: list[Vertex] = []
+        contents: dict[str, keys.ContentInputs] = {}
+        for vertex in walk(*targets):  # after this no digest needs recursion
+            order.append(vertex)
+            contents[vertex.digest] = keys.content_inputs(vertex)
+            yield
+        ignored: set[str] = set()
+        for vertex in every(targets):
+            if vertex.meta.ignore_cache:
+                ignored.add(vertex.digest)
+            yield
         job = self.jobs[name] = Job(name, targets)
-        ignored = {v.digest for v in every(targets) if v.meta.ignore_cache}
         scoped: set[str] = set()
         in_job: dict[str, Node] = {}
         for vertex in order:
+            yield
             inputs = tuple(in_job[source.digest] for source in vertex.inputs)
             fresh = vertex.digest in ignored
             own = fresh or Job.is_own(vertex) or any(i.id.digest in scoped for i in inputs)
@@ -150,6 +175,7 @@ class State(Keyring):
         for target in targets:
             job.add_target(in_job[target.digest])
         for node in list(job.nodes):
+            yield
             if node.solved is not None:
                 self._tell_all(job, [node, *job.settle(node)], Phase.CACHED)
             elif node.running and node.began:
@@ -345,7 +371,7 @@ class State(Keyring):
 
     # --- wants ------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def _settle(self) -> Iterator[None]:
         """Work until nothing changes. Keys go first, up the graph, so that whoever learns its key
         can hold back what it wanted before that starts."""
         while True:
@@ -359,6 +385,7 @@ class State(Keyring):
                     self._seek_result(node)
             else:
                 return
+            yield
 
     # --- results ----------------------------------------------------------------------------------
 

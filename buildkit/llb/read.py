@@ -7,6 +7,7 @@ by calling `read` again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from pybuild.buildkit.llb import execs, files, graph, names
 from pybuild.buildkit.llb.graph import Edge, Entry, Graph
@@ -73,6 +74,9 @@ class NeedAnswers:
     spans: tuple[tuple[Span, ...], ...]
 
 
+Outcome = ReadDefinition | NeedAnswers
+
+
 def read(
     definition: pb.Definition,
     *,
@@ -80,7 +84,7 @@ def read(
     answers: Answers | None = None,
     call: Call | None = None,
     rule: Callable[[pb.SourceOp], None] = lambda source: None,
-) -> ReadDefinition | NeedAnswers:
+) -> Outcome:
     """Return the vertices of *definition*, or what must be answered first.
 
     Args:
@@ -96,7 +100,9 @@ def read(
     sources = _Sources(checked, platform, call, rule)
     answers = answers or {}
     missing = {
-        query: spans for query, spans in sources.spans_by_query.items() if query not in answers
+        query: tuple(spans)
+        for query, spans in sources.spans_by_query.items()
+        if query not in answers
     }
     if missing:
         return NeedAnswers(tuple(missing), tuple(missing.values()))
@@ -109,18 +115,23 @@ async def read_with(
     *,
     platform: Platform,
     resolve: Callable[[NeedAnswers], Awaitable[Answers]],
+    in_thread: Callable[[Callable[[], Outcome]], Awaitable[Outcome]],
     call: Call | None = None,
     rule: Callable[[pb.SourceOp], None] = lambda source: None,
 ) -> ReadDefinition:
     """Do `read`, with *resolve* to answer its queries.
 
+    Args:
+        in_thread: does what may take long.
+
     Raises:
         UserError: as `read`; and what *resolve* raises.
     """
-    outcome = read(definition, platform=platform, call=call, rule=rule)
+    reading = partial(read, definition, platform=platform, call=call, rule=rule)
+    outcome = await in_thread(reading)
     if isinstance(outcome, NeedAnswers):
         answers = await resolve(outcome)
-        outcome = read(definition, platform=platform, answers=answers, call=call, rule=rule)
+        outcome = await in_thread(partial(reading, answers=answers))
     if isinstance(outcome, NeedAnswers):
         raise InternalError(f"no answer for {outcome.queries[0]}")
     return outcome
@@ -150,7 +161,7 @@ class _Sources:
     ) -> None:
         self._call = call
         self.sources: dict[Digest, SourceOrQuery] = {}
-        self.spans_by_query: dict[Query, tuple[Span, ...]] = {}
+        self.spans_by_query: dict[Query, list[Span]] = {}
         self.locals: dict[str, LocalQuery] = {}
         self._names: dict[LocalQuery, str] = {}
         for entry in checked.entries.values():
@@ -162,7 +173,7 @@ class _Sources:
                 raise error.with_spans(entry.spans) from error.__cause__
             source = self.sources[entry.digest] = read_source(entry, _platform(entry.op, platform))
             if isinstance(source, ImageQuery | LayoutQuery | UploadQuery):
-                self.spans_by_query[source] = (*self.spans_by_query.get(source, ()), *entry.spans)
+                self.spans_by_query.setdefault(source, []).extend(entry.spans)
 
     def name(self, query: LocalQuery) -> str:
         """Return the name of the directory: the client's, with a number where that is taken."""

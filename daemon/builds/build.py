@@ -176,6 +176,7 @@ class Build:
                 allow=allow,
                 cgroup=self._tenant.cgroup,
                 emit=self._emit,
+                thread=self._tenant.thread,
             ) as scope:
                 scope.policies = await self._policies(scope, find)
                 scope.missed = self.account.steps.missed
@@ -343,7 +344,7 @@ class Build:
         if not self.request.Frontend:  # the client may hand in again what it gets
             document = frontend_request.document(Sources())
             for reference in references:
-                definition = reference.definition()
+                definition = await scope.in_thread(reference.definition)
                 if definition is not None:
                     producers.add(definition, self.ref, document)
         return answer.result

@@ -15,10 +15,11 @@ from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_vertices
 from pybuild.builds.lowering import Lookup
-from pybuild.builds.verdicts import Decide, decided, nobody_decides
+from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
 from pybuild.daemon.builds.marking import marked
+from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.trees import ClientTrees, FindSession
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
@@ -34,6 +35,7 @@ from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
 from pybuild.model.snapshot import Snapshot
+from pybuild.model.span import Span
 from pybuild.net.http1.proxies import proxy_for
 from pybuild.registry.client.credentials import NoCredentials
 from pybuild.solver.drive import OnMiss, goes_on
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_VERTICES = 20_000
+"""Of one build: keeping account of so many takes seconds of a processor."""
+
 
 class Scope:
     """The things that one build shares from first to last. An async context manager.
@@ -57,6 +62,7 @@ class Scope:
     Args:
         find: returns another session of the same client by its id.
         cgroup: which the steps may not leave.
+        thread: in which the owner's definitions are read.
 
     Attributes:
         files: whole files that errors may name lines of.
@@ -76,7 +82,9 @@ class Scope:
         allow: frozenset[str],
         cgroup: str,
         emit: Emit,
+        thread: OneThread,
     ) -> None:
+        self.in_thread = thread.run
         self._stack = AsyncExitStack()
         engine = workplace.engine
         self.workplace = workplace
@@ -150,8 +158,7 @@ class Scope:
             PybuildError: one of their steps failed.
         """
         note_vertices(targets)
-        for target in targets:
-            check_entitlements(target, self.allow)
+        await self.in_thread(partial(self._check, targets))
         await self._offer_agents(targets)
         if self.workplace.guest:
             await self._show_files(targets)
@@ -167,6 +174,12 @@ class Scope:
         self._solutions.append(solution)
         return solution
 
+    def _check(self, targets: Sequence[Vertex]) -> None:
+        if sum(1 for _ in walk(*targets)) > MAX_VERTICES:
+            raise UserError(f"a build has at most {MAX_VERTICES:,} steps")
+        for target in targets:
+            check_entitlements(target, self.allow)
+
     def owned(self, vertex: Vertex) -> Vertex:
         """Return a definition as it is for this client where it is made."""
         guest = self.workplace.guest
@@ -174,7 +187,7 @@ class Scope:
 
     async def decided(self, work: Callable[[], T]) -> T:
         """Return the result of *work*, begun again with each verdict on a source that it lacks."""
-        return await decided(work, self.decide)
+        return await decided_of(partial(self.in_thread, work), self.decide)
 
     def carry(self, cache_session: CacheSession) -> None:
         """Carry the results of solves from now on to remote caches, until the scope is left."""
@@ -202,28 +215,18 @@ class Scope:
         """Ask the client for the agents that steps and repositories want, before they do."""
         if self._agents is None:
             return
-        wanted: set[str] = set()
-        for vertex in walk(*targets):
-            match vertex.op:
-                case ExecOp(mounts=mounts):
-                    wanted |= {mount.id for mount in mounts if mount.type is MountType.SSH}
-                case GitSource():
-                    wanted.add(DEFAULT)
-                case _:
-                    pass
-        wanted -= self._asked
+        wanted = await self.in_thread(partial(_agents, targets)) - self._asked
         self._asked |= wanted
         if wanted:
             self.sources.add_agents(await self._agents.offer(wanted))
 
     async def _show_files(self, targets: Sequence[Vertex]) -> None:
         """Fetch files that are known by a checksum, which alone would find files of other clients."""
-        for vertex in walk(*targets):
-            if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None:
-                try:
-                    await self.sources.http.file(vertex.op)
-                except PybuildError as error:
-                    raise error.with_spans(vertex.meta.spans) from error.__cause__
+        for op, spans in await self.in_thread(partial(_known_files, targets)):
+            try:
+                await self.sources.http.file(op)
+            except PybuildError as error:
+                raise error.with_spans(spans) from error.__cause__
 
     async def adopt_upload(self, id: str, filename: str) -> HttpSource:
         """Take the client's upload *id*, once, as a file that is here already."""
@@ -291,5 +294,32 @@ class Scope:
             return await self.engine.images.resolve(request, pull=pull)
 
         clock = self.engine.clock
-        epochs = Epochs(self.sources, self.emit, clock)
-        return Lookup(image=image, epochs=epochs, emit=self.emit, clock=clock, decide=self.decide)
+        return Lookup(
+            image=image,
+            epochs=Epochs(self.sources, self.emit, clock, self.in_thread),
+            emit=self.emit,
+            clock=clock,
+            decide=self.decide,
+            in_thread=self.in_thread,
+        )
+
+
+def _agents(targets: Sequence[Vertex]) -> set[str]:
+    wanted: set[str] = set()
+    for vertex in walk(*targets):
+        match vertex.op:
+            case ExecOp(mounts=mounts):
+                wanted |= {mount.id for mount in mounts if mount.type is MountType.SSH}
+            case GitSource():
+                wanted.add(DEFAULT)
+            case _:
+                pass
+    return wanted
+
+
+def _known_files(targets: Sequence[Vertex]) -> list[tuple[HttpSource, tuple[Span, ...]]]:
+    return [
+        (vertex.op, vertex.meta.spans)
+        for vertex in walk(*targets)
+        if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None
+    ]

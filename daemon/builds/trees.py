@@ -44,6 +44,7 @@ class ClientTrees:
         self._names: dict[str, str] = {}
         self._session_ids: dict[str, str] = {}
         self._queries: dict[str, LocalQuery] = {}
+        self._numbers: dict[str, dict[LocalQuery, int]] = {}
         self._parts: dict[str, tuple[str, ...]] = {}
         self.seen: dict[str, LocalTree] = {}
         """The directories that were fetched, by their local sources."""
@@ -66,10 +67,10 @@ class ClientTrees:
 
         No frontend calls a directory so: what it asks for is another matter.
         """
-        number = 1
-        while self._queries.setdefault(f"{query.dir_name}#{number}", query) != query:
-            number += 1
-        return f"{query.dir_name}#{number}"
+        numbers = self._numbers.setdefault(query.dir_name, {})
+        name = f"{query.dir_name}#{numbers.setdefault(query, len(numbers) + 1)}"
+        self._queries[name] = query
+        return name
 
     def client_name(self, op: LocalSource) -> str:
         """Return the client's name of the directory of *op*."""

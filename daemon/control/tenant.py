@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
+from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.producers import Producers
 from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control.history import History
@@ -43,6 +44,7 @@ class Tenant(Generic[B]):
         cgroup: below the server's own, which no step of the owner leaves.
         producers: who made the definitions that it hands in.
         reports: the names of the reports about its last builds, by their refs.
+        thread: computes what its definitions are.
     """
 
     def __init__(self, owner: str, root: str) -> None:
@@ -54,6 +56,7 @@ class Tenant(Generic[B]):
         self.history = History(root, self.place)
         self.producers = Producers()
         self.reports: dict[str, str] = {}
+        self.thread = OneThread()
         self._builds: dict[str, B] = {}
         self._held: dict[str, int] = {}
         self._arrived = asyncio.Event()

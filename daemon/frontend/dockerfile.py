@@ -59,7 +59,9 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     lookup = scope.lookup(pull=attrs.pull)
     if attrs.request:
         options = _options(attrs, definition, default_platform(attrs))
-        answering = partial(answer_subrequest, attrs, definition, options, lookup.images)
+        answering = partial(
+            answer_subrequest, attrs, definition, options, lookup.images, scope.in_thread
+        )
         return Answer(await decided_of(answering, scope.decide), {})
 
     def warn(warning: BuildWarning) -> None:
@@ -69,17 +71,21 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     lowering = Lowering(definition.data, definition.filename, lookup, warn)
     for platform in platforms:
         found = await lowering.lower(_options(attrs, definition, platform))
-        looked_at = {name: scope.owned(vertex) for name, vertex in found.scans.items()}
-        lowered.append(replace(found, result=scope.owned(found.result), scans=looked_at))
+        lowered.append(await scope.in_thread(partial(_owned, scope, found)))
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
-    scope.trees.will_use(used_paths(*targets))
+    scope.trees.will_use(await scope.in_thread(partial(used_paths, *targets)))
     for warning in lowered[0].warnings:
         warn(warning)
     answer = _result(scope, attrs, platforms, lowered)
     ids = [key for key, _ in answer.result.platforms()]
     offered = {key: (sbom_of(scan, CORE, SPDX),) for key, scan in zip(ids, scans, strict=False)}
     return replace(answer, result=replace(answer.result, attestations=offered))
+
+
+def _owned(scope: Scope, lowered: Lowered) -> Lowered:
+    scans = {name: scope.owned(vertex) for name, vertex in lowered.scans.items()}
+    return replace(lowered, result=scope.owned(lowered.result), scans=scans)
 
 
 async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list[LazyTree]:

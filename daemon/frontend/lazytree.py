@@ -32,10 +32,15 @@ class LazyTree:
 
     def definition(self) -> Definition | None:
         """Return the definition of the tree; None where it cannot be written as LLB."""
-        try:
-            return self._write() if self._write is not None else None
-        except UserError:
+        if self._write is None:
             return None
+        try:
+            written = self._write()
+        except UserError:
+            self._write = None
+            return None
+        self._write = lambda: written
+        return written
 
     async def snapshot(self) -> Snapshot:
         """Return the tree.

@@ -51,12 +51,13 @@ async def load_definition(
         definition,
         platform=native_platform(),
         resolve=resolve,
+        in_thread=scope.in_thread,
         call=scope.trees.name_of,
         rule=partial(ruled_source, policies=policies or scope.policies),
     )
     found = await decided_of(reading, scope.decide)
     scope.files.update(found.files)
-    return scope.owned(found.result)
+    return await scope.in_thread(partial(scope.owned, found.result))
 
 
 async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer:

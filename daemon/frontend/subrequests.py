@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from pybuild.daemon.frontend.attrs import Attrs
 from pybuild.daemon.frontend.definition import Definition
@@ -38,7 +39,9 @@ _DESCRIPTIONS = {
     LINT: ("lint", "Lint source code for common issues"),
 }
 
-Resolve = Callable[[NeedImages], Awaitable[Mapping[ImageRequest, ResolvedImage]]]
+Known = Mapping[ImageRequest, ResolvedImage]
+Resolve = Callable[[NeedImages], Awaitable[Known]]
+InThread = Callable[[Callable[[], "Result | NeedImages"]], Awaitable["Result | NeedImages"]]
 
 
 class UnknownRequest(UserError):
@@ -56,35 +59,52 @@ def check_request(name: str) -> None:
 
 
 async def answer_subrequest(
-    attrs: Attrs, definition: Definition, options: LowerOptions, resolve: Resolve
+    attrs: Attrs,
+    definition: Definition,
+    options: LowerOptions,
+    resolve: Resolve,
+    in_thread: InThread,
 ) -> Result:
-    """Return a result without a tree, whose metadata is the answer as JSON and as text."""
-    match attrs.request:
-        case name if name == DESCRIBE:
-            return _describe()
-        case name if name == TARGETS:
-            stages = list_stages(parse_dockerfile(definition.data, definition.filename))
-            return _result(targets_json(stages, definition.data), targets_text(stages))
-        case name if name == OUTLINE:
-            dockerfile = parse_dockerfile(definition.data, definition.filename)
-            known: dict[ImageRequest, ResolvedImage] = {}
-            while isinstance(found := outline(dockerfile, options, known), NeedImages):
-                known |= await resolve(found)
-            return _result(outline_json(found, definition.data), outline_text(found))
-        case _:
-            return await _lint(definition, options, resolve)
+    """Return a result without a tree, whose metadata is the answer as JSON and as text.
 
-
-async def _lint(definition: Definition, options: LowerOptions, resolve: Resolve) -> Result:
-    check = Check(definition.data, definition.filename, options)
+    Args:
+        in_thread: does what may take long.
+    """
+    if attrs.request == DESCRIBE:
+        return _describe()
+    answering = partial(_ANSWERS.get(attrs.request, _lint), definition, options)
     known: dict[ImageRequest, ResolvedImage] = {}
-    while isinstance(checked := check.run(known), NeedImages):
-        known |= await resolve(checked)
+    while isinstance(found := await in_thread(partial(answering, known)), NeedImages):
+        known |= await resolve(found)
+    return found
+
+
+def _targets(definition: Definition, options: LowerOptions, known: Known) -> Result:
+    del options, known
+    stages = list_stages(parse_dockerfile(definition.data, definition.filename))
+    return _result(targets_json(stages, definition.data), targets_text(stages))
+
+
+def _outline(definition: Definition, options: LowerOptions, known: Known) -> Result | NeedImages:
+    dockerfile = parse_dockerfile(definition.data, definition.filename)
+    found = outline(dockerfile, options, known)
+    if isinstance(found, NeedImages):
+        return found
+    return _result(outline_json(found, definition.data), outline_text(found))
+
+
+def _lint(definition: Definition, options: LowerOptions, known: Known) -> Result | NeedImages:
+    checked = Check(definition.data, definition.filename, options).run(known)
+    if isinstance(checked, NeedImages):
+        return checked
     warnings = [as_told(finding.warning()) for finding in checked.findings]
     document = check_json(warnings, checked.error, definition.filename, definition.data)
     status = 1 if warnings or checked.error is not None else 0
     text = check_text(warnings, definition.lines)
     return _result(document, text, {"result.statuscode": str(status).encode()})
+
+
+_ANSWERS = {TARGETS: _targets, OUTLINE: _outline}
 
 
 def _describe() -> Result:

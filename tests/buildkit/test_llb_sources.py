@@ -105,11 +105,17 @@ def test_the_answer_becomes_the_vertex() -> None:
         return {}
 
     definition = one(BUSYBOX)
-    found = asyncio.run(read_with(definition, platform=LINUX_AMD64, resolve=resolve))
+    found = asyncio.run(
+        read_with(definition, platform=LINUX_AMD64, resolve=resolve, in_thread=asyncio.to_thread)
+    )
     assert isinstance(found.result.op, ImageSource)
     assert found.result.meta.name == "docker-image://docker.io/library/busybox:latest"
     with pytest.raises(InternalError, match="no answer"):
-        asyncio.run(read_with(definition, platform=LINUX_AMD64, resolve=nothing))
+        asyncio.run(
+            read_with(
+                definition, platform=LINUX_AMD64, resolve=nothing, in_thread=asyncio.to_thread
+            )
+        )
 
 
 def test_a_layout_names_its_store_and_session() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -517,10 +517,10 @@ def test_a_bug_in_the_state_ends_every_job_instead_of_hanging() -> None:
         solving = asyncio.create_task(both.solve([run("a", image())], runner, ignore))
         await gate.reached["a"].wait()
 
-        def broken(event: messages.Event) -> list[messages.Instruction]:
+        def broken(event: messages.Event) -> Iterator[None]:
             raise InternalError("invariant")
 
-        both._state.handle = broken  # type: ignore[method-assign]  # pyright: ignore
+        both._state.pieces = broken  # type: ignore[method-assign]  # pyright: ignore
         gate.held["a"].set()
         with pytest.raises(InternalError, match="invariant"):
             await solving
