@@ -110,7 +110,7 @@ class State(Keyring):
         yield from self._settle()
 
     def instructions(self) -> list[Instruction]:
-        """Return what is to be done since this was called last."""
+        """Return the instructions since this was called last."""
         out, self._out = self._out, []
         return out
 

@@ -50,7 +50,7 @@ class Budget(Protocol):
         ...
 
     def mounting(self, names: Sequence[str]) -> AbstractContextManager[None]:
-        """Watch cache mounts, too, in the block: steps write to them."""
+        """Watch cache mounts, too, in the block, by their paths below the store: steps write to them."""
         ...
 
     def succeeding(self, origin: Origin) -> AbstractContextManager[None]:

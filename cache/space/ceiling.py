@@ -129,19 +129,22 @@ class Ceiling:
 
     @contextmanager
     def writing(self, path: str, too_much: TooMuch) -> Generator[None]:
-        """Watch what is written to *path*, in ``tmp/``, in the block.
+        """Watch what is written to *path*, in ``tmp/`` or of ``contexts/``, in the block.
 
         Args:
             too_much: called in another thread when the ceiling is reached, nothing can be freed
                 and nobody else of this process writes more. What is written must end then.
         """
         number = self._take_number()
-        entry = os.path.relpath(path, self._store.tmp.path).partition(os.sep)[0]
+        within = os.path.relpath(path, self._store.root).split(os.sep)
+        is_context = os.path.join(self._store.root, within[0]) == self._store.contexts_dir
+        place = os.path.join(*within[:2])
         with self._lock:
-            self._writers[number] = entry, too_much
+            self._writers[number] = (place if is_context else within[1]), too_much
         self._start()
         try:
-            yield
+            with self.mounting([place] if is_context else []):
+                yield
         finally:
             with self._lock:
                 del self._writers[number]
@@ -149,11 +152,12 @@ class Ceiling:
 
     def covers(self, path: str) -> bool:
         """Return whether *path* is a place that is watched."""
-        return path.startswith(self._store.tmp.path + os.sep)
+        places = (self._store.tmp.path, self._store.contexts_dir)
+        return any(path.startswith(place + os.sep) for place in places)
 
     @contextmanager
     def mounting(self, names: Sequence[str]) -> Generator[None]:
-        """Watch cache mounts, too, in the block: steps write to them."""
+        """Watch cache mounts, too, in the block, by their paths below the store: steps write to them."""
         with self._lock:
             for name in names:
                 self._mounts[name] = self._mounts.get(name, 0) + 1
@@ -388,7 +392,8 @@ class Ceiling:
         with self._lock:
             if self._ending is not None and self._ending in self._writers:
                 return
-            sizes = {n: self._entries.get(entry, 0) for n, (entry, _) in self._writers.items()}
+            known = self._entries | self._own.mounts
+            sizes = {n: known.get(entry, 0) for n, (entry, _) in self._writers.items()}
             if not sizes:
                 self._fault = fault if self._own.used > self._slack else None
                 return

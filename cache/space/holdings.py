@@ -21,6 +21,7 @@ from pybuild.model.dataclass import dataclass
 _SUFFIX = ".space"
 # What changes in place is small, or is measured by who changes it; it is looked at this often.
 _FRESH_S = 2.0
+_IN_PLACE = ("mounts", "contexts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Stated:
     Attributes:
         used: bytes of its own entries in ``tmp/``, when it last looked.
         granted: the bytes that these may grow to before it asks again; at least *used*.
-        mounts: bytes of the cache mounts that its steps write to, by name.
+        mounts: bytes of what it changes in place, by the path below the store: cache mounts that
+            its steps write to, directories that clients send.
     """
 
     used: int = 0
@@ -118,9 +120,9 @@ class Holdings:
             if name.startswith(start)
         }
 
-    def mount(self, name: str) -> int:
-        """Measure a cache mount, now."""
-        return self._store.measure(os.path.join(self._store.mounts_dir, name)).size
+    def mount(self, path: str) -> int:
+        """Measure what is changed in place, now; *path* is below the store."""
+        return self._store.measure(os.path.join(self._store.root, path)).size
 
     def _tmp(self) -> tuple[dict[str, Stated], int]:
         """Return the statements of others, and the size of entries that no statement covers."""
@@ -168,14 +170,15 @@ class Holdings:
         return sum(found.values())
 
     def _rest(self, active: set[str]) -> int:
-        """Measure what else is in the store; mounts that somebody states he writes to are his."""
-        store = self._store
-        mounts = [name for name in os.listdir(store.mounts_dir) if name not in active]
-        total = sum(self._sometimes(os.path.join(store.mounts_dir, name)) for name in mounts)
-        for name in os.listdir(store.root):
+        """Measure what else is in the store; what somebody states he changes is his."""
+        root, total = self._store.root, 0
+        for name in os.listdir(root):
+            if name in _IN_PLACE:
+                paths = [os.path.join(name, one) for one in os.listdir(os.path.join(root, name))]
+                total += sum(self._sometimes(os.path.join(root, p)) for p in set(paths) - active)
             # A server's clients have stores, and ceilings, of their own.
-            if name not in ("blobs", "snapshots", "mounts", "tmp", "owners"):
-                total += self._sometimes(os.path.join(store.root, name))
+            elif name not in ("blobs", "snapshots", "tmp", "owners"):
+                total += self._sometimes(os.path.join(root, name))
         return total
 
     def _sometimes(self, path: str) -> int:

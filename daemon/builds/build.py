@@ -106,7 +106,7 @@ class Build:
         self._server = server
         self._tenant = tenant
         self.workplace = workplace
-        self.journal = Journal.temporary()
+        self.journal = Journal.temporary(tenant.logs)
         self.teller = Teller(self.journal, server.engine.clock)
         self.references: dict[str, LazyTree] = {}
         self.lowered: dict[str, Lowered] = {}

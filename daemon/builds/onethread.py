@@ -19,7 +19,7 @@ class OneThread:
         self._lock = asyncio.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Return what *work* returns. Who is cancelled leaves a thread that nobody gets before it ends."""
+        """Return the result of *work*; where that is cancelled, the thread is nobody's until it ends."""
         await self._lock.acquire()
         task = asyncio.create_task(asyncio.to_thread(work))
         task.add_done_callback(self._ended)

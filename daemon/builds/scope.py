@@ -30,6 +30,7 @@ from pybuild.engine.solve import solve
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.workers.bounded import bounded
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import Emit
@@ -242,11 +243,12 @@ class Scope:
         digest, size = sha256(), 0
         path = self.store.scratch("upload")
         try:
-            with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
-                async for piece in pull(self.session, id):
-                    digest.update(piece)
-                    size += len(piece)
-                    file.write(piece)
+            async with bounded(self.store.budget, path):
+                with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
+                    async for piece in pull(self.session, id):
+                        digest.update(piece)
+                        size += len(piece)
+                        file.write(piece)
             return await self.sources.http.adopt(
                 path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
             )

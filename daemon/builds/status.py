@@ -36,17 +36,33 @@ from pybuild.model.span import Span
 _MAX_LOG_BYTES = 256 << 10
 # Of one step, or of a frontend's warnings, or whoever runs `yes` fills the disk of all.
 _MOST_LOG_BYTES = 32 << 20
+MOST_LOG_BYTES_OF_ALL = 256 << 20
+"""Of all builds under way of one owner."""
 _READ_BYTES = 1 << 20
 _PROGRESS_EVERY_S = 0.1
 _MOST_LINES = 100
+_ALL_CLIPPED = b"\n[output clipped, the log limit of all builds is reached]\n"
 _STREAMS = {LogStream.STDOUT: 1, LogStream.STDERR: 2}
 
 
-class Journal:
-    """The progress of one build: written by the build, followed by any number of readers."""
+class LogRoom:
+    """The room for progress of the builds of one owner that are under way. *taken* is in bytes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, most: int = MOST_LOG_BYTES_OF_ALL) -> None:
+        self.most = most
+        self.taken = 0
+
+
+class Journal:
+    """The progress of one build: written by the build, followed by any number of readers.
+
+    Args:
+        room: where it counts until it is discarded.
+    """
+
+    def __init__(self, file: IO[bytes], room: LogRoom | None = None) -> None:
         self._file = file
+        self._room = room or LogRoom()
         self._size = 0
         self._more = asyncio.Event()
         self._closed = False
@@ -59,7 +75,13 @@ class Journal:
         self._file.write(data)
         self._file.flush()
         self._size += len(data)
+        self._room.taken += len(data)
         self._wake()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for what can be left out."""
+        return self._room.taken > self._room.most
 
     def close(self) -> None:
         """There will be no more; readers end when they have read all. Idempotent."""
@@ -71,9 +93,9 @@ class Journal:
         more.set()
 
     @classmethod
-    def temporary(cls) -> Journal:
+    def temporary(cls, room: LogRoom | None = None) -> Journal:
         """Return a journal that goes with the process."""
-        return cls(tempfile.TemporaryFile(prefix="pybuild-status-"))
+        return cls(tempfile.TemporaryFile(prefix="pybuild-status-"), room)
 
     @classmethod
     def stored(cls, path: str) -> Journal:
@@ -92,8 +114,9 @@ class Journal:
             at += len(data)
 
     def discard(self) -> None:
-        """Close the file; readers that are under way have their own."""
+        """Close the file; readers that are under way have their own. Once, by who wrote it."""
         self._file.close()
+        self._room.taken -= self._size
 
     async def follow(self) -> AsyncIterator[bytes]:
         """Yield every message from the first, as they come, until the journal is closed."""
@@ -175,6 +198,9 @@ class Teller:
     def warn(self, warning: BuildWarning, vertex: Digest, filename: str, data: bytes) -> None:
         """Tell a finding of a build check; *vertex* is the one that read the file."""
         self.warnings += 1
+        self._warned += len(data)  # each of them brings the file along
+        if self._warned > _MOST_LOG_BYTES or self._journal.is_full:
+            return
         message = pb.VertexWarning(
             vertex=vertex,
             level=1,
@@ -195,7 +221,7 @@ class Teller:
         """Pass on a warning of the client's own frontend."""
         self.warnings += 1
         self._warned += request.ByteSize()
-        if self._warned > _MOST_LOG_BYTES:
+        if self._warned > _MOST_LOG_BYTES or self._journal.is_full:
             return
         message = pb.VertexWarning(
             vertex=request.digest,
@@ -240,7 +266,11 @@ class Teller:
         logged = self._logged.get(event.vertex, 0)
         if logged > _MOST_LOG_BYTES:
             return
-        self._logged[event.vertex] = logged + len(event.data)
+        if self._journal.is_full:
+            self._logged[event.vertex] = _MOST_LOG_BYTES + 1
+            event = replace(event, data=_ALL_CLIPPED)
+        else:
+            self._logged[event.vertex] = logged + len(event.data)
         if logged + len(event.data) > _MOST_LOG_BYTES:
             most = f"\n[output clipped, log limit {_MOST_LOG_BYTES >> 20}MiB reached]\n".encode()
             event = replace(event, data=event.data[: _MOST_LOG_BYTES - logged] + most)

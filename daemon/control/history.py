@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
@@ -26,8 +26,12 @@ from pybuild.image.archive import BlobPath, reachable
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
+from pybuild.net.grpc.status import Code, RpcError
 
 _MAX_RECORDS = 200
+MAX_BYTES = 512 << 20
+"""That one owner's records take with all that they name; half of it may be pinned."""
+_MAX_UNREAD = 1000
 _YOUNG_S = 600.0
 _PIECE_BYTES = 1 << 20
 _LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
@@ -49,7 +53,9 @@ class History:
         for folder in (self._records, self._blobs):
             make_parents(os.path.join(folder, "of these"), 0o700)
         self._active: dict[str, pb.BuildHistoryRecord] = {}
-        self._listeners: dict[asyncio.Queue[pb.BuildHistoryEvent], asyncio.AbstractEventLoop] = {}
+        self._listeners: dict[
+            asyncio.Queue[pb.BuildHistoryEvent | None], asyncio.AbstractEventLoop
+        ] = {}
         self._removing = threading.Lock()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -120,10 +126,19 @@ class History:
         return True
 
     def pin(self, ref: str, pinned: bool) -> bool:
-        """Keep a build whatever its age, or no longer; False if there is none."""
+        """Keep a build whatever its age, or no longer; False if there is none.
+
+        Raises:
+            RpcError: so much is kept already that nothing is left for other builds.
+        """
         record = self.get(ref)
         if record is None:
             return False
+        if pinned and not record.pinned:
+            kept = [one for one in self.records() if one.pinned]
+            size = sum(map(self._size, (*kept, record)))
+            if len(kept) >= _MAX_RECORDS or size > MAX_BYTES // 2:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, "too much of the history is pinned")
         record.pinned = pinned
         if ref not in self._active:
             self._write(os.path.join(self._records, ref), record.SerializeToString())
@@ -142,13 +157,28 @@ class History:
 
     def _trim(self) -> None:
         with self._removing:
-            old = [record for record in self.records() if not record.pinned]
-            for record in old[: max(0, len(old) - _MAX_RECORDS)]:
-                _unlink(os.path.join(self._records, record.Ref))
-            if len(old) > _MAX_RECORDS:
-                self._sweep()
+            records = self.records()
+            old = [record for record in records if not record.pinned]
+            size = sum(map(self._size, records))
+            removed: dict[str, float] = {}
+            while old and (len(old) > _MAX_RECORDS or size > MAX_BYTES):
+                record = old.pop(0)
+                size -= self._size(record)
+                path = os.path.join(self._records, record.Ref)
+                with suppress(FileNotFoundError):
+                    written = os.path.getmtime(path)
+                    removed |= {d.digest.partition(":")[2]: written for d in _descriptors(record)}
+                _unlink(path)
+            if removed:
+                self._sweep(removed)
 
-    def _sweep(self) -> None:
+    def _size(self, record: pb.BuildHistoryRecord) -> int:
+        """Return the bytes of a record and what it names; not the documents of images, which are small."""
+        return record.ByteSize() + sum(d.size for d in _descriptors(record))
+
+    def _sweep(self, removed: Mapping[str, float] | None = None) -> None:
+        """Remove what no record names; *removed*: what those named that just went, and when they were written."""
+        removed = removed or {}
         records = self.records()
         named = {d.digest.partition(":")[2] for r in records for d in _descriptors(r)}
         for image in {d.digest: d for r in records for d in r.Result.Results.values()}.values():
@@ -159,7 +189,8 @@ class History:
                 continue
             # A young one may belong to a record that is about to be written.
             with suppress(FileNotFoundError):
-                if time.time() - os.path.getmtime(path) > _YOUNG_S:
+                made = os.path.getmtime(path)
+                if made <= removed.get(name, 0.0) or time.time() - made > _YOUNG_S:
                     os.unlink(path)
 
     def _documents(self, image: pb.Descriptor) -> set[str]:
@@ -209,8 +240,11 @@ class History:
     # --- listening --------------------------------------------------------------------------------
 
     async def listen(self, request: pb.BuildHistoryRequest) -> AsyncIterator[pb.BuildHistoryEvent]:
-        """Yield the records there are, then, unless *EarlyExit*, the events that follow."""
-        queue: asyncio.Queue[pb.BuildHistoryEvent] = asyncio.Queue()
+        """Yield the records there are, then, unless *EarlyExit*, the events that follow.
+
+        Whoever leaves too many of them unread hears no more.
+        """
+        queue: asyncio.Queue[pb.BuildHistoryEvent | None] = asyncio.Queue()
         self._listeners[queue] = asyncio.get_running_loop()
         try:
             events = [pb.BuildHistoryEvent(type=pb.STARTED, record=r) for r in self.active()]
@@ -223,16 +257,25 @@ class History:
             for event in matching:
                 yield event
             while not request.EarlyExit:
-                event = await queue.get()
-                if _wanted(event, request):
-                    yield event
+                told = await queue.get()
+                if told is None:
+                    return
+                if _wanted(told, request):
+                    yield told
         finally:
             del self._listeners[queue]
 
     def _tell(self, kind: int, record: pb.BuildHistoryRecord) -> None:
         event = pb.BuildHistoryEvent(type=kind, record=record)
         for queue, loop in list(self._listeners.items()):  # at once, whatever other threads do
-            loop.call_soon_threadsafe(queue.put_nowait, event)
+            loop.call_soon_threadsafe(_put, queue, event)
+
+
+def _put(queue: asyncio.Queue[pb.BuildHistoryEvent | None], event: pb.BuildHistoryEvent) -> None:
+    if queue.qsize() < _MAX_UNREAD:
+        queue.put_nowait(event)
+    elif queue.qsize() == _MAX_UNREAD:
+        queue.put_nowait(None)
 
 
 def _pieces(path: str) -> Iterator[bytes]:

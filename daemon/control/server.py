@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
 
 _log = logging.getLogger(__name__)
+_MOST_REF = 256  # it is remembered when the build has ended
 
 
 def _imports(request: pb.SolveRequest) -> bool:
@@ -97,8 +98,10 @@ class BuildServer:
         Raises:
             RpcError: it failed.
         """
-        if not request.Ref:
-            raise RpcError(Code.INVALID_ARGUMENT, "a build needs a Ref")
+        if not 0 < len(request.Ref) <= _MOST_REF:
+            raise RpcError(
+                Code.INVALID_ARGUMENT, f"a build needs a Ref, of at most {_MOST_REF} characters"
+            )
         with tenant.turn(request.Ref):
             tenant.hold(request.Ref, request.ByteSize())
             try:

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.producers import Producers
-from pybuild.daemon.builds.status import Journal
+from pybuild.daemon.builds.status import Journal, LogRoom
 from pybuild.daemon.control.history import History
 from pybuild.daemon.control.workplaces import folder_of, place_of
 from pybuild.daemon.session.sessions import Sessions
@@ -45,6 +45,7 @@ class Tenant(Generic[B]):
         producers: who made the definitions that it hands in.
         reports: the names of the reports about its last builds, by their refs.
         thread: computes what its definitions are.
+        logs: where the progress of its builds under way counts.
     """
 
     def __init__(self, owner: str, root: str) -> None:
@@ -57,6 +58,7 @@ class Tenant(Generic[B]):
         self.producers = Producers()
         self.reports: dict[str, str] = {}
         self.thread = OneThread()
+        self.logs = LogRoom()
         self._builds: dict[str, B] = {}
         self._held: dict[str, int] = {}
         self._arrived = asyncio.Event()

@@ -22,6 +22,7 @@ from pybuild.daemon.session.copies import Copies, Copy, Origin, forget
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.trees.local import index_file
 from pybuild.executor.trees.statindex import StatIndex
+from pybuild.executor.workers.bounded import bounded
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.net.grpc.metadata import Metadata
@@ -106,7 +107,7 @@ class LocalSync:
 
         Raises:
             UserError: the client refuses, fails, or sends what must not be.
-            EnvironmentFault: the store cannot be written. Cancelled: the client has gone.
+            EnvironmentFault: the store cannot be written, or is at its ceiling. Cancelled: the client has gone.
         """
         copies: list[Copy] = []  # filled in the thread, so that none is lost to a cancellation
         scratch = ""
@@ -120,11 +121,12 @@ class LocalSync:
                     scratch = path = self._store.scratch("local")
                     await self._run(partial(os.mkdir, path, 0o755))
                 try:
-                    received = await self._transfer(session, request, path, on_progress)
+                    async with bounded(self._store.budget, path):
+                        received = await self._transfer(session, request, path, on_progress)
                     for copy in copies:
                         await self._run(copy.received)
-                except OSError as error:
-                    if error.errno in _FULL:
+                except (OSError, EnvironmentFault) as error:
+                    if not isinstance(error, OSError) or error.errno in _FULL:
                         for copy in copies:
                             await self._run(copy.give_up)
                     raise

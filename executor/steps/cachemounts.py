@@ -73,7 +73,9 @@ class CacheMounts:
                 for name in names:
                     note_use(self._store, name)
                 budget = self._store.budget
-                with nullcontext() if budget is None else budget.mounting(names):
+                folder = os.path.basename(self._store.mounts_dir)
+                changing = [os.path.join(folder, name) for name in names]
+                with nullcontext() if budget is None else budget.mounting(changing):
                     yield paths
         finally:
             for held in private.values():

@@ -246,7 +246,7 @@ def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
         store.lease.add("mount", home.name)
         keep_below(store, CEILING)
         assert store.budget is not None
-        with store.budget.mounting([home.name]):
+        with store.budget.mounting([f"mounts/{home.name}"]):
             (home / "fs" / "x").write_bytes(bytes(39 * MB))
             assert refuses(store.budget, 5 * MB, "ceiling of 40.00MB")
 
