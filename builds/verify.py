@@ -14,7 +14,6 @@ from dataclasses import replace
 from pybuild.builds.build import build
 from pybuild.builds.request import BuildRequest
 from pybuild.cache.content.images import references
-from pybuild.cache.jsontext import parse
 from pybuild.cache.store import Store
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
@@ -24,6 +23,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
+from pybuild.model.jsontext import parse
 from pybuild.model.missing import BlobMissing
 
 EPOCH = "SOURCE_DATE_EPOCH"

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from pybuild.buildkit.methods import EXPLAIN_REPORTS
-from pybuild.cache.jsontext import parse
 from pybuild.client.failures import failure
 from pybuild.explain.report import BuildReport, from_json
 from pybuild.model.errors import UserError
+from pybuild.model.jsontext import parse
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.status import Code, RpcError
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
-from pybuild.cache.content.rollinglease import RollingLease
+from pybuild.cache.content.leases import RollingLease
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.engine.baseimages import ImageSourceResolver

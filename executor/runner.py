@@ -24,9 +24,8 @@ from pybuild.executor.steps.rung import Rung
 from pybuild.executor.steps.spec import DeviceEdits, StepMount
 from pybuild.executor.trees.contentdigests import ContentDigests
 from pybuild.executor.trees.contextcopies import ContextCopies
-from pybuild.executor.trees.contexttrees import ContextTrees
+from pybuild.executor.trees.contexttrees import ContextTrees, GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.trees.fileops import FileOps
-from pybuild.executor.trees.localtrees import GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.cache.jsontext import as_list, as_object
 from pybuild.executor.trees.local import hidden_by, line_of
 from pybuild.explain.difference import Difference, FindListing, differences
 from pybuild.explain.nearest import Neighbours
 from pybuild.explain.report import Miss, Reason
 from pybuild.frontend.syntax.ast import Arg, Dockerfile, Env
 from pybuild.model.dataclass import dataclass
-from pybuild.model.gitmodes import as_git_has_it
+from pybuild.model.files import as_git_has_it
+from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.patterns import PatternMatcher
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pybuild.cache.jsontext import as_list, as_object
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.named import Listing
 from pybuild.model.options import STEP_OPTIONS
 

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pybuild.cache.jsontext import as_list, as_object
 from pybuild.explain.difference import differences, source_name
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.named import KnownInputs
 
 _NAME = re.compile(

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
 
-from pybuild.cache.jsontext import as_list, as_number, as_object
 from pybuild.explain.difference import Difference
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_list, as_number, as_object
 
 FORMAT = 1
 _MOST_TOLD = 20

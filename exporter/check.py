@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.exporter.annotations import Place
 from pybuild.exporter.atomicfile import place_of, refuse_planted
-from pybuild.exporter.names import check_tagless, output_names
+from pybuild.exporter.output import check_tagless, output_names
 from pybuild.model.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from pybuild.exporter.atomicfile import is_stream
 from pybuild.exporter.built import Built, Exported, Made
 from pybuild.exporter.earlypush import PushAhead
 from pybuild.exporter.imagemaker import Image, ImageMaker
-from pybuild.exporter.names import check_tagless, output_names
-from pybuild.exporter.output import Output
+from pybuild.exporter.output import Output, check_tagless, output_names
 from pybuild.image.manifest import build_index
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
 from pybuild.model.errors import UsageError

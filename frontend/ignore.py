@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import PatternMatcher, clean, has_wildcard
 

@@ -13,9 +13,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
-from pybuild.model.record import Record
 from pybuild.model.selection import ContentDigest, Contents, Selection
-from pybuild.model.snapshot import Result
+from pybuild.model.snapshot import Record, Result
 
 __all__ = ["Record", "RecordStore", "Runner"]
 

@@ -18,7 +18,7 @@ from pybuild.buildkit.fsutil.followed import followed
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.sender import stat_entry
 from pybuild.image.layer.confined import open_beneath
-from pybuild.model.gitmodes import as_git_has_it
+from pybuild.model.files import as_git_has_it
 from pybuild.model.patterns import PatternMatcher
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -22,12 +22,12 @@ from pybuild.buildkit.fsutil.opendirs import OpenDirs, open_up
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import Refused, shown
 from pybuild.image.layer import confined
-from pybuild.model.filebody import body_state
+from pybuild.model.files import body_state
 
 if TYPE_CHECKING:
     import hashlib
 
-    from pybuild.model.filebody import FileIndex
+    from pybuild.model.files import FileIndex
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import copy
 
-from pybuild.cache.content.blobwriter import BlobWriter
-from pybuild.cache.content.leases import Keeper, Lease, Leases
 from pybuild.cache.disk.atomic import Disk, discard, fault, faults, write_file
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
@@ -25,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from pybuild.cache.content.blobwriter import Follower
+    from pybuild.cache.content.blobwriter import BlobWriter, Follower
+    from pybuild.cache.content.leases import Keeper, Lease, Leases
     from pybuild.model.descriptor import Descriptor
 
 DEFAULT_LIMIT = 64 << 20
@@ -219,6 +218,8 @@ class Blobs:
             resume: keep what came if the block fails, and go on from there the next time;
                 needs *expected*. ``writer.offset`` says how many bytes are there already.
         """
+        from pybuild.cache.content.blobwriter import BlobWriter  # most builds bring no blob
+
         return BlobWriter(
             self._disk,
             self._scratch,

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 
-from pybuild.cache.content.leases import Keeper
 from pybuild.cache.disk.atomic import Disk, discard, faults
 from pybuild.cache.disk.locks import same_file
 from pybuild.cache.disk.scratch import INGEST, Scratch
@@ -16,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, Self
+
+    from pybuild.cache.content.leases import Keeper
 
     class Follower(Protocol):
         """Reads a blob while it is written; told of it by the thread that writes."""

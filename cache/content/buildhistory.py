@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from pybuild.cache.disk.atomic import discard, faults, write_file
 from pybuild.cache.disk.plainfile import plain
-from pybuild.cache.jsontext import as_object, is_object, parse
+from pybuild.model.jsontext import as_object, is_object, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

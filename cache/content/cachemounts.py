@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.plainfile import plain
-from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.model.jsontext import as_number, as_object, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pybuild.cache.content.syncer import DURABLE, Syncer, boot_id
 from pybuild.cache.disk.atomic import Disk, Warn, faults
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
-from pybuild.cache.jsontext import as_object, parse
+from pybuild.model.jsontext import as_object, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

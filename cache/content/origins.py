@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 
-from pybuild.cache.jsontext import as_list, as_object, parse
+from pybuild.model.jsontext import as_list, as_object, parse
 
 Origin = tuple[str, str, str]
 

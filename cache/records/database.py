@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from pybuild.cache.disk.atomic import Disk, Warn, fault, faults
 from pybuild.cache.disk.locks import locked
-from pybuild.cache.jsontext import as_object, is_object, parse
+from pybuild.model.jsontext import as_object, is_object, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

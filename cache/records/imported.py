@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from pybuild.image.cacheformat.namedinputs import unpack
 from pybuild.model.named import KnownInputs, MadeOf
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

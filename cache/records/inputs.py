@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import zlib
 
-from pybuild.cache.jsontext import as_list, as_number, as_object
 from pybuild.cache.records.database import RecordTooLarge
+from pybuild.model.jsontext import as_list, as_number, as_object
 from pybuild.model.named import KnownInputs, Listing, NamedInputs
 
 TYPE_CHECKING = False

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 
-from pybuild.cache.jsontext import as_object
 from pybuild.cache.records.imported import FROM_CACHE, LAYER, ImportedCache, is_link
 from pybuild.cache.records.inputs import Inputs
 from pybuild.image.cacheformat.namedinputs import pack
 from pybuild.model.digest import Digest
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.jsontext import as_object
+from pybuild.model.snapshot import Record, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import field, replace
 
 from pybuild.cache.content.images import references
-from pybuild.cache.jsontext import parse
 from pybuild.cache.repositories.repositories import ManifestEntry, Repository
 from pybuild.cache.space.mark import Mark, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.jsontext import parse
 from pybuild.model.missing import BlobMissing
 
 _MANIFEST_BYTES = 8 << 20

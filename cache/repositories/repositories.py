@@ -29,10 +29,10 @@ from pybuild.cache.disk.atomic import Disk, faults, write_file
 from pybuild.cache.disk.locks import locked, tried
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
-from pybuild.cache.jsontext import as_number, as_object, parse
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.jsontext import as_number, as_object, parse
 from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False

@@ -14,13 +14,13 @@ from typing import Any
 from pybuild.cache.content.images import name_of, reach
 from pybuild.cache.content.origins import Origin, may_build_again, origins_of, shown
 from pybuild.cache.content.patches import COPIED, with_wholes
-from pybuild.cache.jsontext import as_list, as_number, as_object
 from pybuild.cache.records.imported import LAYER
 from pybuild.cache.records.inputs import INPUTS, LISTING
 from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.jsontext import as_list, as_number, as_object
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from pybuild.cache.content.cachemounts import look
 from pybuild.cache.content.origins import Origin
-from pybuild.cache.jsontext import as_number
 from pybuild.cache.records.imported import LAYER
 from pybuild.cache.records.results import RESULT
 from pybuild.cache.space.mark import IMAGE, Holder, Mark, Name, mark
 from pybuild.cache.space.sizes import delta_size
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_number
 
 REGULAR = "regular"
 CONTENT = "content"

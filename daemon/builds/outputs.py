@@ -25,8 +25,7 @@ from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.write import attestation_files, with_files
 from pybuild.exporter.built import Built, InlineCache, Made
 from pybuild.exporter.export import keep_image, make_image
-from pybuild.exporter.names import output_names
-from pybuild.exporter.output import Output
+from pybuild.exporter.output import Output, output_names
 from pybuild.exporter.pipe import Piped
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.frontend.words.environment import parse_epoch

@@ -14,7 +14,7 @@ from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
 from pybuild.executor.files.jobs import read_file
 from pybuild.executor.files.tree import Tree
-from pybuild.executor.trees.localtrees import TellProgress
+from pybuild.executor.trees.contexttrees import TellProgress
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.methods import EXPLAIN_REPORTS
 from pybuild.cache.content.buildhistory import Builds
-from pybuild.cache.jsontext import as_object, parse
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workplaces import Workplace
 from pybuild.explain import history
@@ -27,6 +26,7 @@ from pybuild.explain.report import BuildReport
 from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
+from pybuild.model.jsontext import as_object, parse
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree
 from pybuild.net.grpc.calls import Call, Handler

@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from pybuild.executor.zygote.faults import USER, Fault, moved
 from pybuild.image.layer.ownership import amended
-from pybuild.model.gitmodes import as_git_has_it
+from pybuild.model.files import as_git_has_it
 
 _PATH_BYTES = 4096  # the kernel's PATH_MAX
 

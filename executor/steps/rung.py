@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 
 from pybuild.cache.store import Store
 from pybuild.executor.steps import execop
-from pybuild.executor.trees.reflinks import can_reflink
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.overlayfs import is_overlay
+
+_FICLONE = 0x40049409
 
 
 class Rung:
@@ -38,7 +40,23 @@ class Rung:
         rung, detail = await self._workers.isolation(), await self._workers.isolation_detail()
         copies = ""
         if await self.works_on_copies():
-            reflink = await asyncio.to_thread(can_reflink, os.path.join(self._root, "tmp"))
+            reflink = await asyncio.to_thread(_can_reflink, os.path.join(self._root, "tmp"))
             copies = execop.copies_line(reflink, self._root)
         runtime = await self._workers.runtime()
         return execop.rung_line(rung, detail, runtime, copies=copies)
+
+
+def _can_reflink(directory: str) -> bool:
+    """Find out, with two small files, whether a copy shares the blocks of its original."""
+    import tempfile
+
+    try:
+        with (
+            tempfile.TemporaryFile(dir=directory) as source,
+            tempfile.TemporaryFile(dir=directory) as target,
+        ):
+            os.write(source.fileno(), bytes(4096))
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True

@@ -14,10 +14,11 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.store import Store
-from pybuild.model.errors import SourceMoved
+from pybuild.model.errors import SourceMoved, UserError
+from pybuild.model.ops import LocalSource
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree, Snapshot
 
@@ -237,3 +238,32 @@ def _difference(selection: Selection, before: Reading, now: Reading) -> str:
     changed = sorted({path for path, _ in set(before.content.entries) ^ set(now.content.entries)})
     moved = [path for path in (before.seen.moved, now.seen.moved) if path]
     return posixpath.join("/", [*moved, *changed, selection.path][0])
+
+
+TellProgress = Callable[[str, int, int, bool], None]
+"""Called with what is under way, bytes so far, bytes in all (0: not known), and whether it is done."""
+
+
+class LocalTrees(Protocol):
+    """Brings directories of a client that is not on this machine."""
+
+    async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
+        """Return the directory that holds what *op* selects.
+
+        Raises:
+            UserError: the client has none of that name. EnvironmentFault: it went away.
+        """
+        ...
+
+
+class GivenTrees:
+    """Directories of this machine, by the names of their local sources."""
+
+    def __init__(self, trees: Mapping[str, LocalTree]) -> None:
+        self._trees = dict(trees)
+
+    async def tree(self, op: LocalSource, tell: TellProgress) -> LocalTree:
+        tree = self._trees.get(op.name)
+        if tree is None:
+            raise UserError(f'no directory was given for the context "{op.name}"')
+        return tree

@@ -5,24 +5,27 @@ Lean: used in the main process for directories of the client, and in workers for
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import stat
+from _queue import SimpleQueue
 
 from pybuild.executor.files.content import BUFFER_BYTES, counted_xattrs
-from pybuild.executor.files.threads import for_each
 from pybuild.executor.files.tree import GONE
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
-from pybuild.model.filebody import body_state
+from pybuild.model.files import body_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn, TypeVar
 
     from pybuild.executor.trees.seen import Seen
     from pybuild.executor.trees.treefiles import Listed
-    from pybuild.model.filebody import FileIndex
+    from pybuild.model.files import FileIndex
 
+    T = TypeVar("T")
     # What the file was when it was read, the digest of that, and whether it is all of the file.
     Read = tuple[os.stat_result, bytes, bool]
 
@@ -30,6 +33,40 @@ UNREADABLE_HINT = "exclude it in .dockerignore, or make it readable"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3
 _LARGE_BYTES = 1 << 20  # worth a hand-over between threads
+_MOST_THREADS = 4
+
+
+def for_each(work: Callable[[T], None], items: Sequence[T]) -> None:
+    """Call *work* for each item, in this thread and, as there are processors, in others.
+
+    What takes long there is C that lets go of the interpreter.
+
+    Args:
+        work: called in no order to rely on; must not raise.
+    """
+    rest = iter(items)  # next() of it is one step of the interpreter
+    ended: SimpleQueue[None] = SimpleQueue()
+
+    def help_out() -> None:
+        try:
+            for item in rest:
+                work(item)
+        finally:
+            ended.put(None)
+
+    helpers = 0
+    try:
+        while helpers < min(_MOST_THREADS, len(os.sched_getaffinity(0)), len(items)) - 1:
+            _thread.start_new_thread(help_out, ())
+            helpers += 1
+    except RuntimeError:
+        pass  # as many threads as this user may have
+    try:
+        for item in rest:
+            work(item)
+    finally:
+        for _ in range(helpers):
+            ended.get()
 
 
 class Gone(Exception):

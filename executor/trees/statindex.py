@@ -19,11 +19,10 @@ from array import array
 from bisect import bisect_left
 
 from pybuild.cache.disk.plainfile import plain
-from pybuild.executor.trees.sealed import SEAL_BYTES, write_sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _MAGIC = b"pbsi\0\0\0\2"
 # Magic, generation, number of files; then their numbers, the generations that saw them last, and records.
@@ -31,6 +30,7 @@ _HEAD = struct.Struct("<8sIQ")
 # Device, inode, size, mtime, ctime, mode; the digest follows.
 _STAMP = struct.Struct("<QQQqqI")
 _DIGEST_BYTES = 32
+SEAL_BYTES = hashlib.sha256().digest_size
 _RECORD_BYTES = _STAMP.size + _DIGEST_BYTES
 _KEPT_GENERATIONS = 16
 # So many new ones are held as objects before they are sorted in.
@@ -201,3 +201,30 @@ def _stamp(status: os.stat_result) -> bytes:
         status.st_ctime_ns,
         status.st_mode,
     )
+
+
+def write_sealed(path: str, parts: Iterable[bytes | bytearray | array[int]]) -> bool:
+    """Write *parts* and the SHA-256 of all of them; the last writer wins.
+
+    For files that a later build may do without.
+
+    Returns:
+        Whether that worked; else what was there stays.
+    """
+    digest = hashlib.sha256()
+    tmp = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(tmp, "xb") as file:
+            for part in parts:
+                digest.update(part)
+                file.write(part)
+            file.write(digest.digest())
+        os.replace(tmp, path)
+    except OSError:
+        try:
+            os.unlink(tmp)
+        except OSError:
+            pass
+        return False
+    return True

@@ -14,8 +14,7 @@ import stat
 import struct
 from operator import attrgetter
 
-from pybuild.executor.trees.sealed import SEAL_BYTES, write_sealed
-from pybuild.executor.trees.statindex import is_old_enough
+from pybuild.executor.trees.statindex import SEAL_BYTES, is_old_enough, write_sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

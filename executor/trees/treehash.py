@@ -25,7 +25,7 @@ from pybuild.executor.trees.filereading import (
 )
 from pybuild.executor.trees.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
 from pybuild.executor.zygote.faults import USER, Fault, moved
-from pybuild.model.filebody import body_state
+from pybuild.model.files import body_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pybuild.executor.trees.seen import Seen
     from pybuild.executor.trees.treefacts import TreeFacts
     from pybuild.executor.trees.treefiles import Files, KnownFiles
-    from pybuild.model.filebody import FileIndex
+    from pybuild.model.files import FileIndex
 
     _Entry = tuple[str, bytes, str, str]
     _Listed = list[tuple[str, os.stat_result]]

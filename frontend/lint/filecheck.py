@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pybuild.frontend.lint.baseimages import check_defaults, check_from_arguments
-from pybuild.frontend.lint.casing import check_from_as, check_instruction_casing
-from pybuild.frontend.lint.continuations import check_continuations
-from pybuild.frontend.lint.descriptions import check_description
-from pybuild.frontend.lint.maintainers import check_maintainer
-from pybuild.frontend.lint.platforms import Expanded, check_platform
 from pybuild.frontend.lint.report import Report
-from pybuild.frontend.lint.stagenames import check_stage_name_casing, check_stage_names
+from pybuild.frontend.lint.stages import (
+    Expanded,
+    check_defaults,
+    check_from_arguments,
+    check_platform,
+    check_stage_name_casing,
+    check_stage_names,
+)
+from pybuild.frontend.lint.writing import (
+    check_continuations,
+    check_description,
+    check_from_as,
+    check_instruction_casing,
+    check_maintainer,
+)
 from pybuild.frontend.lowering.interface import LowerOptions
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words.environment import add_global_args, automatic_args

@@ -18,7 +18,7 @@ from pybuild.frontend.lowering.stagestate import StageState
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.parse import parse_instruction
 from pybuild.frontend.words.expand import expand
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 from pybuild.model.errors import UserError
 
 # A mend may be what another waits for: FROM gets its casing, then AS follows.

@@ -1,13 +1,35 @@
-"""The choice of checks: the ``# check=`` directive and its like above one instruction [DIR-7, DIR-8]."""
+"""A build check, and the choice of them: ``# check=`` and its like above one instruction [DIR-7, DIR-8]."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from pybuild.frontend.lint.rule import Rule
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rule:
+    """A build check.
+
+    Attributes:
+        name: as in ``# check=skip=…``.
+        description: why it exists, in one sentence.
+        message: makes the text of a finding of the values at hand.
+        experimental: runs only where ``# check=experimental=…`` asks for it.
+    """
+
+    name: str
+    description: str
+    message: Callable[..., str]
+    experimental: bool = False
+
+    @property
+    def url(self) -> str:
+        """The page that explains the rule, relative to the root of the repository."""
+        return f"docs/lint/{self.name}.md"
+
 
 # The name of the build arg that replaces the directive.
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pybuild.frontend.lint.options import CheckOptions
-from pybuild.frontend.lint.rule import Rule
+from pybuild.frontend.lint.options import CheckOptions, Rule
 from pybuild.frontend.suggest import nearest
 from pybuild.frontend.syntax import ast
 from pybuild.model.dataclass import dataclass

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.lines import LineReader, LogicalLine
 from pybuild.frontend.syntax.physical import split_lines
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 from pybuild.model.dataclass import dataclass
 
 _BOM = b"\xef\xbb\xbf"

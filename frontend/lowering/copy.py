@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.frontend.giturl import GitUrl, file_name, is_http, parse_git_url
-from pybuild.frontend.lint.ignoredfiles import check_ignored
-from pybuild.frontend.lint.workdirs import check_workdir
+from pybuild.frontend.lint.steps import check_ignored, check_workdir
 from pybuild.frontend.lowering import paths
 from pybuild.frontend.lowering.stagestate import SCRATCH, StageState
 from pybuild.frontend.syntax import ast

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pybuild.frontend.lint.baseimages import Pulled, check_base_platform
+from pybuild.frontend.lint.stages import Pulled, check_base_platform
 from pybuild.frontend.lowering.contexts import (
     ImageContext,
     LocalContext,

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from pybuild.frontend.lint.commands import check_command_form, check_used_once
-from pybuild.frontend.lint.keyvalues import check_format, check_secret
-from pybuild.frontend.lint.ports import check_port
+import re
+
+from pybuild.frontend.lint.steps import (
+    check_command_form,
+    check_format,
+    check_port,
+    check_secret,
+    check_used_once,
+)
 from pybuild.frontend.lowering.ports import parse_port
-from pybuild.frontend.lowering.signals import check_signal
 from pybuild.frontend.lowering.stagestate import StageState
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words import gotext
 from pybuild.frontend.words.environment import NOT_EXPORTED
 from pybuild.model.errors import UserError
+
+_SIGNALS = frozenset(
+    ("ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO")
+    + ("IOT", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS")
+    + ("TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU")
+    + ("XFSZ", "RTMIN", "RTMAX")
+)
+_REAL_TIME = frozenset([f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)])
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}\Z", re.ASCII)
 
 
 def apply_metadata(state: StageState, at: ast.Instruction) -> bool:
@@ -163,3 +177,15 @@ def _healthcheck(state: StageState, at: ast.Healthcheck) -> None:
     shown += [f"{key}:{gotext.duration(value)}" for key, value in durations.items()]
     shown.append(f"Retries:{at.retries}")
     state.commit("HEALTHCHECK {" + " ".join(shown) + "}")
+
+
+def check_signal(text: str) -> None:
+    """Accept a number, or a name with or without ``SIG``, in any case.
+
+    Raises:
+        UserError: it is neither.
+    """
+    name = text.upper().removeprefix("SIG")
+    known = name in _SIGNALS or name in _REAL_TIME
+    if not known and not (_NUMBER.match(text) and int(text) != 0):
+        raise UserError(f"invalid signal: {text}")

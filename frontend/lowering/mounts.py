@@ -1,4 +1,4 @@
-"""``RUN --mount``: one record of options each, read and turned into mounts [MNT]."""
+"""``RUN --mount`` and ``--device``: one record of options each, read and turned into mounts [MNT, RUN-7]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pybuild.frontend.suggest import did_you_mean
 from pybuild.frontend.syntax import ast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
-from pybuild.model.ops import CacheSharing, MountType
+from pybuild.model.ops import CacheSharing, Device, MountType
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?\Z", re.ASCII | re.IGNORECASE)
 _KEYS = (
@@ -25,6 +25,7 @@ _KEYS = (
     "size",
     "mode",
 ) + ("uid", "gid", "src", "dst", "destination", "ro", "rw", "readwrite", "env")
+_DEVICE_KEYS = ("name", "required")
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _MAY_BE_REQUIRED = (MountType.SECRET, MountType.SSH)
@@ -59,7 +60,7 @@ def mount_sources(run: ast.Run) -> tuple[str, ...]:
     names: list[str] = []
     for record in run.flag_list("mount"):
         name = ""
-        for part in csv_fields(record):
+        for part in _csv_fields(record):
             key, _, value = part.partition("=")
             if key.lower() == "from":
                 if "$" in value[:-1]:
@@ -78,7 +79,7 @@ def parse_mount(record: str, expand: Callable[[str], str]) -> MountSpec:
         UserError: anything that the table of options does not allow [MNT-1..12].
     """
     spec = MountSpec()
-    for part in csv_fields(record):
+    for part in _csv_fields(record):
         key, equals, value = part.partition("=")
         key = key.lower()
         if equals:
@@ -210,7 +211,7 @@ def _size(key: str, value: str) -> int:
     return size
 
 
-def csv_fields(record: str) -> list[str]:
+def _csv_fields(record: str) -> list[str]:
     """Split one line of comma-separated values; ``"a,b"`` is one field, ``""`` a quote in it."""
     out: list[str] = []
     at = 0
@@ -252,3 +253,32 @@ def absolute_target(spec: MountSpec, cwd: str) -> str:
     if target == "/":
         raise UserError(f'invalid mount target "{target}"')
     return target
+
+
+def parse_device(record: str) -> Device:
+    """Read one ``name[,required]``; CDI names hold an equals sign themselves.
+
+    Raises:
+        UserError: it names two devices, or says what no device has.
+    """
+    name, required = "", False
+    for field in _csv_fields(record):
+        key, equals, value = field.partition("=")
+        key = key.lower()
+        if key == "required":
+            required = boolean(key, value) if equals else True
+        elif key == "name" and equals:
+            if name:
+                raise UserError(f"device name already set to {name}")
+            name = value
+        elif not name:
+            name = field
+        elif not equals:
+            raise UserError(f"invalid field '{field}' must be a key=value pair")
+        else:
+            raise UserError(
+                f"unexpected key '{key}' in '{field}'" + did_you_mean(key, _DEVICE_KEYS)
+            )
+    if not name:
+        raise UserError(f'invalid device "{record}": no name')
+    return Device(name=name, required=required)

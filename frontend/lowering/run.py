@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pybuild.frontend.lowering import paths
-from pybuild.frontend.lowering.devices import parse_device
 from pybuild.frontend.lowering.interface import LowerOptions
-from pybuild.frontend.lowering.mounts import MountSpec, absolute_target, parse_mount
+from pybuild.frontend.lowering.mounts import MountSpec, absolute_target, parse_device, parse_mount
 from pybuild.frontend.lowering.names import summary
 from pybuild.frontend.lowering.stages import Node, Step
 from pybuild.frontend.lowering.stagestate import SCRATCH, StageState, chomped

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 
 from pybuild.frontend.lint.report import Report
-from pybuild.frontend.lint.variables import undefined_variable
+from pybuild.frontend.lint.steps import undefined_variable
 from pybuild.frontend.lowering.imageconfig import ImageConfig
 from pybuild.frontend.lowering.interface import LowerOptions
 from pybuild.frontend.lowering.names import StepNames, upper_keyword

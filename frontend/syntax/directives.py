@@ -10,7 +10,7 @@ from typing import Any, cast
 from pybuild.frontend.syntax.ast import Directives
 from pybuild.frontend.syntax.lines import SyntaxFault
 from pybuild.frontend.syntax.physical import shown, split_lines
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
 _KNOWN = ("syntax", "escape", "check")

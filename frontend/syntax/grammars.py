@@ -1,7 +1,7 @@
 """Compile a grammar of ``grammar/`` to parse tables, with Lark.
 
 Lark's import and its work on our grammars take longer than parsing any Dockerfile. So the tables are
-made once, by ``scripts/grammar-tables``, and lie next to the grammars; `pybuild.frontend.syntax.tables` reads
+made once, by ``scripts/grammar-tables``, and lie next to the grammars; `pybuild.frontend.syntax.lalr` reads
 them, and comes here only when somebody has changed a grammar since.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from lark import Lark
 from lark.grammar import NonTerminal, Terminal
 
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 
 # What the grammars write for the escape character of the Dockerfile at hand [DIR-4].
 _ESCAPE_SIGN = "⎋"

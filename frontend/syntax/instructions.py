@@ -19,8 +19,7 @@ from pybuild.frontend.syntax.flags import check_flags
 from pybuild.frontend.syntax.healthchecks import interval_ns, retries
 from pybuild.frontend.syntax.heredocs import heredoc_of_word, heredocs_of_line
 from pybuild.frontend.syntax.lalr import Grammar, Refused, Token
-from pybuild.frontend.words.gotext import quote
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE, quote
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.span import Span

@@ -7,7 +7,7 @@ cursor: `LineReader.next_line`, then `LineReader.heredoc_body` as often as that 
 from __future__ import annotations
 
 from pybuild.frontend.syntax.physical import Lines, shown
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span

@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pybuild.frontend.words.gotext import quote
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.words.gotext import SPACE, quote
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 

@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pybuild.cache.disk.plainfile import plain
-from pybuild.cache.jsontext import as_list, as_object
 from pybuild.model.errors import UsageError
-from pybuild.model.jsontext import loads
+from pybuild.model.jsontext import as_list, as_object, loads
 from pybuild.model.policy import (
     Action,
     Condition,

@@ -25,8 +25,7 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.model.printable import without_controls
-from pybuild.progress.lines import LineCutter
-from pybuild.progress.plain import warning_lines
+from pybuild.progress.plain import LineCutter, warning_lines
 from pybuild.progress.screen import fit, pad
 
 _BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"

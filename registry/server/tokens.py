@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pybuild.cache.jsontext import as_list, as_number, as_object, parse
 from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_list, as_number, as_object, parse
 from pybuild.registry.server.access import Access, Caller
 from pybuild.registry.server.routes import Action
 

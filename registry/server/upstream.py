@@ -11,13 +11,13 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from pybuild.cache.content.images import references
-from pybuild.cache.jsontext import as_list, as_object, parse
 from pybuild.cache.repositories.repositories import Repository, is_name
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.model.jsontext import as_list, as_object, parse
 from pybuild.model.missing import BlobMissing
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault

@@ -13,7 +13,7 @@ from pybuild.cache.records.results import Results
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.record import Record
+from pybuild.model.snapshot import Record
 from pybuild.model.snapshot import Snapshot
 store = Store.open(sys.argv[1], FakeClock())
 """

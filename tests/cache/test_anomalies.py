@@ -15,7 +15,6 @@ import pytest
 from pybuild.cache.content.buildhistory import Builds
 from pybuild.cache.content.images import references
 from pybuild.cache.disk.atomic import Disk
-from pybuild.cache.jsontext import parse
 from pybuild.cache.records.results import Results
 from pybuild.cache.space.ceiling import keep_below
 from pybuild.cache.space.prune import Policy, prune
@@ -24,9 +23,9 @@ from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.jsontext import parse
 from pybuild.model.named import NamedInputs
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_images import image
 from tests.cache.test_prune import assert_sound

@@ -20,8 +20,7 @@ from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_prune import assert_sound
 

@@ -11,8 +11,7 @@ from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedR
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 
 KEY, ALIAS, LINK, LINK_ALIAS = (Digest.of(name) for name in (b"key", b"alias", b"link", b"above"))
 DIFFS = tuple(Digest.of(name) for name in (b"low", b"top"))

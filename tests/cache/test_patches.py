@@ -16,8 +16,7 @@ from pybuild.cache.space.usage import usage
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 
 KEY = Digest.of(b"key")
 

@@ -29,8 +29,7 @@ from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.named import NamedInputs
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_images import image, put_json
 

@@ -12,8 +12,7 @@ from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 from pybuild.solver.runner import RecordStore
 
 KEY = Digest.of(b"key")

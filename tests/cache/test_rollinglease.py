@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from pybuild.cache.content.rollinglease import RollingLease
+from pybuild.cache.content.leases import RollingLease
 from pybuild.cache.space.mark import mark
 from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
-from pybuild.frontend.lowering.devices import parse_device
+from pybuild.frontend.lowering.mounts import parse_device
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (

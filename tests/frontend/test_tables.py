@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lark import Lark, Token, UnexpectedInput
 
-from pybuild.frontend.syntax import tables
+from pybuild.frontend.syntax import lalr
 from pybuild.frontend.syntax.grammars import compile_tables
-from pybuild.frontend.syntax.lalr import Grammar, Refused
-from pybuild.frontend.syntax.tables import load_tables
-from pybuild.frontend.words.spaces import SPACE
+from pybuild.frontend.syntax.lalr import Grammar, Refused, load_tables
+from pybuild.frontend.words.gotext import SPACE
 
 NAMES = ("dockerfile", "expansion")
 
@@ -38,7 +37,7 @@ def test_tables_of_another_grammar_are_not_used(
     stored: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grammar = b'start: A "x"?\nA: /a+/\n'
-    monkeypatch.setattr(tables, "_read", {"g.json": stored, "g.lark": grammar}.__getitem__)
+    monkeypatch.setattr(lalr, "_read", {"g.json": stored, "g.lark": grammar}.__getitem__)
     assert load_tables("g") == compile_tables(grammar)
 
 

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from pybuild.model.gitmodes import as_git_has_it
+from pybuild.model.files import as_git_has_it
 
 
 @pytest.mark.parametrize(

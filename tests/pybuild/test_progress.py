@@ -16,8 +16,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
-from pybuild.progress.lines import LineCutter
-from pybuild.progress.plain import PlainDisplay
+from pybuild.progress.plain import LineCutter, PlainDisplay
 from pybuild.progress.rawjson import RawJsonDisplay
 from pybuild.progress.tty import TtyDisplay
 

@@ -16,8 +16,7 @@ from pybuild.cache.store import Store
 from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.record import Record
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Record, Snapshot
 from tests.cache.test_images import image
 from tests.harness import Pybuild
 from tests.stress.disks import ext4, used, why_not
