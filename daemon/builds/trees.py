@@ -28,7 +28,7 @@ class NoDirectory(UserError):
 
 
 class ClientTrees:
-    """Directories of one client, each part of one fetched once (`executor.trees.localtrees.LocalTrees`).
+    """Directories of one client, each part of one fetched once (`executor.trees.contexttrees.LocalTrees`).
 
     A frontend says which paths will be read before it hands out what reads them.
 

@@ -119,7 +119,7 @@ class Tree:
         matcher: what it hides; None hides nothing. A hidden directory is seen nevertheless when
             something below it is [E204].
         ledger: what is noted about its files, where the file system cannot have their owners.
-        git_modes: files have the modes that git would store for them (`model.gitmodes`).
+        git_modes: files have the modes that git would store for them (`model.files`).
         as_it_comes: what changes while it is copied is taken as it was read.
         watch: told of each directory before its names are read, and of each link that is followed.
     """
