@@ -15,15 +15,17 @@ import os
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 from pybuild.cache.content.origins import Origin
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import locked
+from pybuild.cache.space.advance import Advance
 from pybuild.cache.space.budget import TooMuch
 from pybuild.cache.space.evictor import Evictor
 from pybuild.cache.space.holdings import Count, Holdings, Stated
+from pybuild.cache.space.writers import Writers
 from pybuild.cache.store import Store
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import EnvironmentFault, PybuildError
@@ -38,17 +40,11 @@ _PATIENCE_S = 10.0
 # How long one waits for another process that writes more to be done, and until what part of the
 # ceiling more is taken: what ended may need a while to be deleted.
 _YIELD_S, _YIELD_PART = 1.0, 100
-# Room in advance: for what is written in this time, within these parts of the ceiling.
-_AHEAD_S = 0.5
 # What part of the ceiling last results of builds keep, whatever else is to be written: making an
 # image takes its size twice, as a delta and as a layer.
 _LAST_RESULTS_PART = 3
 # Writers are ended this part below the ceiling: they write on until they have heard and gone.
 _MARGIN = 100
-# From the order to end until nothing is written any more, on a busy machine.
-_END_S = 0.05
-_LEAST_SLACK, _MOST_SLACK = 128, 8
-_MOST_SLACK_BYTES = 1 << 30
 
 
 def keep_below(store: Store, ceiling: int) -> None:
@@ -60,26 +56,24 @@ class Ceiling:
     """The work of one process to keep *store* below *ceiling* bytes. Safe to use from threads.
 
     Never on the thread of an event loop: making room may take as long as deleting does.
+
+    Args:
+        advance: of the space that is asked for; one of its own if None.
     """
 
-    def __init__(self, store: Store, ceiling: int) -> None:
+    def __init__(self, store: Store, ceiling: int, advance: Advance | None = None) -> None:
         self.ceiling = ceiling
         self._store = store
-        self._slack = ceiling // _LEAST_SLACK
+        self._advance = advance or Advance(ceiling)
+        self._writers = Writers()
         self._holdings = Holdings(store)
         self._mutex = os.path.join(store.root, "locks", "space")
         self._evictor = Evictor(store, ceiling // _LAST_RESULTS_PART)
         self._looking = threading.Lock()
-        self._lock = threading.Lock()
-        self._writers: dict[int, tuple[str, TooMuch]] = {}
-        self._reserved: dict[int, int] = {}
-        self._mounts: dict[str, int] = {}
-        self._number = 0
-        self._ending: int | None = None
+        self._starting = threading.Lock()
         self._own = Stated()
         self._entries: dict[str, int] = {}
         self._free = 0
-        self._seen = (0.0, 0)
         self._changes, self._looked = 1, 0
         self._next_look = 0.0
         self._over_since: tuple[float, int] | None = None
@@ -116,16 +110,10 @@ class Ceiling:
         Raises:
             EnvironmentFault: there is none, and nothing can be freed.
         """
-        number = self._take_number()
-        try:
-            with self._lock:
-                self._reserved[number] = size
+        with self._writers.reserving(size):
             self._await(size)
             self._start()
             yield
-        finally:
-            with self._lock:
-                del self._reserved[number]
 
     @contextmanager
     def writing(self, path: str, too_much: TooMuch) -> Generator[None]:
@@ -135,19 +123,15 @@ class Ceiling:
             too_much: called in another thread when the ceiling is reached, nothing can be freed
                 and nobody else of this process writes more. What is written must end then.
         """
-        number = self._take_number()
         within = os.path.relpath(path, self._store.root).split(os.sep)
         is_context = os.path.join(self._store.root, within[0]) == self._store.contexts_dir
         place = os.path.join(*within[:2])
-        with self._lock:
-            self._writers[number] = (place if is_context else within[1]), too_much
-        self._start()
+        writing = self._writers.writing(place if is_context else within[1], too_much)
         try:
-            with self.mounting([place] if is_context else []):
+            with writing, self.mounting([place]) if is_context else nullcontext():
+                self._start()
                 yield
         finally:
-            with self._lock:
-                del self._writers[number]
             self._evictor.insist()  # it may leave the space that is needed
 
     def covers(self, path: str) -> bool:
@@ -158,18 +142,11 @@ class Ceiling:
     @contextmanager
     def mounting(self, names: Sequence[str]) -> Generator[None]:
         """Watch cache mounts, too, in the block, by their paths below the store: steps write to them."""
-        with self._lock:
-            for name in names:
-                self._mounts[name] = self._mounts.get(name, 0) + 1
-        self.changed()
         try:
-            yield
+            with self._writers.mounting(names):
+                self.changed()
+                yield
         finally:
-            with self._lock:
-                for name in names:
-                    self._mounts[name] -= 1
-                    if not self._mounts[name]:
-                        del self._mounts[name]
             self.changed()
 
     def succeeding(self, origin: Origin) -> AbstractContextManager[None]:
@@ -193,14 +170,9 @@ class Ceiling:
         if (freeing := self._freeing) is not None:
             freeing.join()
 
-    def _take_number(self) -> int:
-        with self._lock:
-            self._number += 1
-            return self._number
-
     def _start(self) -> None:
         self._wake.set()
-        with self._lock:
+        with self._starting:
             if self._thread is None and not self._stop:
                 self._thread = threading.Thread(target=self._run, name="store-room", daemon=True)
                 self._thread.start()
@@ -219,7 +191,7 @@ class Ceiling:
             raise fault
         if (
             self._looked == self._changes
-            and not self._reserved
+            and not self._writers.reserved_bytes()
             and self._left() >= self._needed(size)
         ):
             return
@@ -237,8 +209,7 @@ class Ceiling:
 
     def _needed(self, size: int) -> int:
         # Looking adapts the advance, so a part of it is taken anew each time.
-        with self._lock:
-            return max(size or max(1, self._slack // 4), sum(self._reserved.values()))
+        return max(size or max(1, self._advance.size // 4), self._writers.reserved_bytes())
 
     def _look(self) -> tuple[Count, int]:
         """Measure, count, and state what we take; return the count, and what we want too much."""
@@ -273,29 +244,18 @@ class Ceiling:
 
     def _measured(self) -> tuple[Count, Stated]:
         begun = time.monotonic()
-        with self._lock:
-            reserved, names = sum(self._reserved.values()), list(self._mounts)
+        reserved, names = self._writers.reserved_bytes(), self._writers.mounts()
         self._free = _free_bytes(self._store.root)
         with self._store.tmp.moving:  # else what is committed meanwhile is counted twice
             self._entries = self._holdings.own()
             used = sum(self._entries.values())
             mounts = {name: self._holdings.mount(name) for name in names}
-            self._adapt(used + sum(mounts.values()))
-            own = Stated(used, used + reserved + self._slack, mounts)
+            self._advance.adapt(time.monotonic(), used + sum(mounts.values()))
+            own = Stated(used, used + reserved + self._advance.size, mounts)
             count = self._holdings.count(own)
         now = time.monotonic()
         self._next_look = now + _REST * (now - begun)
         return count, own
-
-    def _adapt(self, taken: int) -> None:
-        """Ask for more in advance while much is written."""
-        now = time.monotonic()
-        (before, seen), self._seen = self._seen, (now, taken)
-        passed = max(now - before, _ASK_S)
-        # A pause is no end: what was fast a moment ago is so again.
-        ahead = max((taken - seen) / passed * _AHEAD_S, self._slack * 0.5 ** (passed / _AHEAD_S))
-        most = min(self.ceiling // _MOST_SLACK, _MOST_SLACK_BYTES)
-        self._slack = int(min(max(ahead, self.ceiling // _LEAST_SLACK), most))
 
     def _has_yielded(self) -> bool:
         """Return whether no job may go on writing above the ceiling any longer."""
@@ -304,11 +264,6 @@ class Ceiling:
         since, free = self._over_since
         more = free - _free_bytes(self._store.root)
         return time.monotonic() - since > _YIELD_S or more > self.ceiling // _YIELD_PART
-
-    def _written_while_it_ends(self) -> int:
-        """Return the bytes that the fastest writer adds between the order to stop and its end."""
-        least = self.ceiling // _LEAST_SLACK
-        return int((self._slack - least) * _END_S / _AHEAD_S)
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Return the error that names the holders of the space that is needed."""
@@ -335,7 +290,7 @@ class Ceiling:
         idle_since = time.monotonic()
         while not self._stop:
             now = time.monotonic()
-            if self._writers or self._reserved or self._mounts:
+            if self._writers:
                 idle_since = now
             if now - idle_since > _IDLE_S:
                 self._wake.clear()
@@ -347,7 +302,7 @@ class Ceiling:
             time.sleep(_ASK_S)
 
     def _watch(self, *, due: bool) -> None:
-        if self._stop or not (due or self._left() < self._slack // 2):
+        if self._stop or not (due or self._left() < self._advance.size // 2):
             return
         if time.monotonic() < self._next_look:
             return
@@ -355,7 +310,7 @@ class Ceiling:
             count, excess = self._look()
             if excess > 0:
                 self._free_soon()
-            taken = count.total(self._own, hopes=False) + self._written_while_it_ends()
+            taken = count.total(self._own, hopes=False) + self._advance.written_while_it_ends()
             most = self.ceiling - self.ceiling // _MARGIN
             over = taken > most and self._evictor.is_vain()
             others = max((one.used for one in count.others.values()), default=0)
@@ -389,17 +344,11 @@ class Ceiling:
 
     def _fail(self, fault: EnvironmentFault) -> None:
         """End the largest writer, or the next one to begin; one at a time."""
-        with self._lock:
-            if self._ending is not None and self._ending in self._writers:
-                return
-            known = self._entries | self._own.mounts
-            sizes = {n: known.get(entry, 0) for n, (entry, _) in self._writers.items()}
-            if not sizes:
-                self._fault = fault if self._own.used > self._slack else None
-                return
-            self._ending = max(sizes, key=lambda number: sizes[number])
-            _, too_much = self._writers[self._ending]
-        too_much(fault)
+        anybody, too_much = self._writers.largest(self._entries | self._own.mounts)
+        if too_much is not None:
+            too_much(fault)
+        elif not anybody:
+            self._fault = fault if self._own.used > self._advance.size else None
 
 
 def _free_bytes(path: str) -> int:

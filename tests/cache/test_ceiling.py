@@ -12,6 +12,7 @@ import pytest
 from pybuild.cache.disk.extent import extent, measure
 from pybuild.cache.records.results import Results
 from pybuild.cache.space import ceiling as room_module
+from pybuild.cache.space.advance import Advance
 from pybuild.cache.space.budget import Budget
 from pybuild.cache.space.ceiling import Ceiling, keep_below
 from pybuild.cache.space.evictor import Evictor
@@ -121,8 +122,9 @@ def test_an_advance_that_shrinks_after_a_pause_refuses_nothing(
 ) -> None:
     """A server that had written fast and then nothing failed its next build on an empty store."""
     with Store.open(root, clock) as store:
-        budget = Ceiling(store, CEILING)
-        budget._slack = CEILING // 8  # pyright: ignore[reportPrivateUsage]
+        advance = Advance(CEILING)
+        advance.size = CEILING // 8
+        budget = Ceiling(store, CEILING, advance)
         budget.prepare()
         budget.close()
 
@@ -148,17 +150,15 @@ def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock
 
 
 @pytest.mark.slow
-def test_who_writes_fast_is_told_before_the_ceiling(
-    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_writes_fast_is_told_before_the_ceiling(root: Path, clock: FakeClock) -> None:
     """Until it has ended it writes on, and that is to be below the ceiling, too."""
 
-    def be_fast(ceiling: Ceiling, _taken: int) -> None:
-        monkeypatch.setattr(ceiling, "_slack", CEILING // 8)
+    class Fast(Advance):
+        def adapt(self, now: float, taken: int) -> None:
+            self.size = CEILING // 8
 
-    monkeypatch.setattr(Ceiling, "_adapt", be_fast)
     with Store.open(root, clock) as store:
-        keep_below(store, CEILING)
+        store.budget = store.deltas.budget = Ceiling(store, CEILING, Fast(CEILING))
         assert store.budget is not None
         active = store.deltas.begin()
         told: list[EnvironmentFault] = []
