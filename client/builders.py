@@ -28,7 +28,7 @@ LOCAL = "local"
 _FILES = (("ca", "tlscacert"), ("cert", "tlscert"), ("key", "tlskey"))
 
 
-class Builder:
+class BuilderRecord:
     """A build server: its address, and the files of TLS. Paths are absolute, empty if not given.
 
     *name* is empty for an address that was given as such.
@@ -69,7 +69,7 @@ class Builders:
     def __init__(self, path: str) -> None:
         self.path = path
         self.in_use = ""
-        self.known: dict[str, Builder] = {}
+        self.known: dict[str, BuilderRecord] = {}
 
     @classmethod
     def load(cls) -> Builders:
@@ -98,7 +98,7 @@ class Builders:
             content = json.loads(data)
             builders.in_use = str(content.get("use", ""))
             for name, fields in content["builders"].items():
-                builders.known[name] = Builder(name, **{k: str(v) for k, v in fields.items()})
+                builders.known[name] = BuilderRecord(name, **{k: str(v) for k, v in fields.items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             from pybuild.model.errors import UsageError
 
@@ -113,7 +113,7 @@ class Builders:
 
         records: dict[str, Any] = {}
         for name, one in sorted(self.known.items()):
-            fields = {field: str(getattr(one, field)) for field in Builder.__slots__}
+            fields = {field: str(getattr(one, field)) for field in BuilderRecord.__slots__}
             records[name] = {k: v for k, v in sorted(fields.items()) if v and k != "name"}
         text = json.dumps({"use": self.in_use, "builders": records}, indent=2) + "\n"
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
@@ -129,7 +129,7 @@ class Builders:
             os.unlink(temporary)
             raise
 
-    def get(self, name: str) -> Builder:
+    def get(self, name: str) -> BuilderRecord:
         """Return a record.
 
         Raises:
@@ -156,18 +156,18 @@ def records_file() -> str:
     return os.path.join(base or os.path.join(home, ".config"), "pybuild", "builders.json")
 
 
-def with_files(builder: Builder, given: dict[str, str], server_name: str) -> Builder:
+def with_files(builder: BuilderRecord, given: dict[str, str], server_name: str) -> BuilderRecord:
     """Return *builder* with the TLS files that a command line names."""
     files = {
         field: os.path.abspath(path) if path else getattr(builder, field)
         for field, path in given.items()
     }
-    return Builder(
+    return BuilderRecord(
         builder.name, builder.address, server_name=server_name or builder.server_name, **files
     )
 
 
-def chosen(options: Options) -> Builder | None:
+def chosen(options: Options) -> BuilderRecord | None:
     """Return the server that a command is for: ``-H``, ``$PYBUILD_HOST``, or the one in use.
 
     None is this process.
@@ -178,9 +178,9 @@ def chosen(options: Options) -> Builder | None:
     host = options.one("host") or os.environ.get("PYBUILD_HOST", "")
     given = {field: options.one(option) for field, option in _FILES}
     server_name = options.one("tlsservername")
-    builder: Builder | None = None
+    builder: BuilderRecord | None = None
     if "://" in host:
-        builder = Builder("", host)
+        builder = BuilderRecord("", host)
     elif host != LOCAL:
         builders = Builders.load()
         name = host or builders.in_use

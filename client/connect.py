@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.trust import trusting
 from pybuild.net.grpc.channel import Channel
@@ -17,7 +17,7 @@ _FAREWELL_S = 0.2
 
 
 @asynccontextmanager
-async def connected(builder: Builder) -> AsyncGenerator[Channel]:
+async def connected(builder: BuilderRecord) -> AsyncGenerator[Channel]:
     """Give a connection; leaving the context ends it without waiting for a server that hangs.
 
     Raises:
@@ -35,7 +35,7 @@ async def connected(builder: Builder) -> AsyncGenerator[Channel]:
         await asyncio.wait((asyncio.create_task(channel.close()),), timeout=_FAREWELL_S)
 
 
-def _missing(builder: Builder) -> str:
+def _missing(builder: BuilderRecord) -> str:
     """Return the likely want of a server that closes the connection at once."""
     if builder.address.startswith("unix://") or builder.cert:
         return ""
@@ -44,7 +44,7 @@ def _missing(builder: Builder) -> str:
     return "it may want TLS: --tlscacert, and --tlscert and --tlskey"
 
 
-async def _connect(builder: Builder) -> Channel:
+async def _connect(builder: BuilderRecord) -> Channel:
     address = builder.address
     if not address.startswith(("unix://", "tcp://")):
         raise UsageError(f'invalid address "{address}": expected unix://PATH or tcp://HOST:PORT')
@@ -76,7 +76,7 @@ async def _connect(builder: Builder) -> Channel:
         raise UsageError(str(error)) from error
 
 
-def client_context(builder: Builder) -> ssl.SSLContext:
+def client_context(builder: BuilderRecord) -> ssl.SSLContext:
     """Return our side of TLS; without an authority the system's are trusted.
 
     Raises:

@@ -9,7 +9,7 @@ from pybuild.buildkit.pb.times import seconds_of
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.client.build import SERVICE
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.client.failures import failure
 from pybuild.model.dataclass import dataclass
@@ -28,7 +28,7 @@ class About:
     labels: Mapping[str, str]
 
 
-async def about(builder: Builder) -> About:
+async def about(builder: BuilderRecord) -> About:
     """Ask a server for its version, platforms and labels.
 
     Raises:
@@ -60,7 +60,7 @@ async def about(builder: Builder) -> About:
     )
 
 
-async def usage(builder: Builder, filters: Sequence[str]) -> list[UsageRecord]:
+async def usage(builder: BuilderRecord, filters: Sequence[str]) -> list[UsageRecord]:
     """Return the things that take space on a server.
 
     Raises:
@@ -76,7 +76,7 @@ async def usage(builder: Builder, filters: Sequence[str]) -> list[UsageRecord]:
 
 
 async def prune(
-    builder: Builder,
+    builder: BuilderRecord,
     policy: Policy,
     tell: Callable[[UsageRecord], None],
 ) -> int:

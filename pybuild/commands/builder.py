@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from pybuild.client.builders import LOCAL, Builder, Builders, tls_files, with_files
+from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
@@ -43,7 +43,9 @@ def _add(parsed: Parsed, words: list[str]) -> int:
         raise UsageError(f'invalid address "{address}": expected unix://PATH or tcp://HOST:PORT')
     if address.startswith("unix://"):
         address = "unix://" + os.path.abspath(address.removeprefix("unix://"))
-    builder = with_files(Builder(name, address), tls_files(parsed), parsed.one("tlsservername"))
+    builder = with_files(
+        BuilderRecord(name, address), tls_files(parsed), parsed.one("tlsservername")
+    )
     if builder.uses_tls:
         from pybuild.client.connect import client_context
 
@@ -115,7 +117,7 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-def _asked(builder: Builder) -> list[tuple[str, str]]:
+def _asked(builder: BuilderRecord) -> list[tuple[str, str]]:
     from pybuild.client.disk import about
     from pybuild.commands.serverbuild import run
 

@@ -17,7 +17,7 @@ from pybuild.arguments.build import check_result_files, request_from, write_resu
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.client.build import build as remote_build
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.commandline.parser import Parsed
 from pybuild.explain.report import BuildReport
@@ -28,7 +28,7 @@ from pybuild.progress.display import Display, make_display
 T = TypeVar("T")
 
 
-def build(parsed: Parsed, builder: Builder) -> int:
+def build(parsed: Parsed, builder: BuilderRecord) -> int:
     """Run one build on *builder* as the command line asks for it; returns the exit code."""
     if parsed.one("runtime"):
         raise UsageError(
@@ -64,7 +64,7 @@ def build(parsed: Parsed, builder: Builder) -> int:
 
 
 async def _build(
-    builder: Builder,
+    builder: BuilderRecord,
     request: BuildRequest,
     display: Display,
     explained: list[BuildReport] | None,
@@ -86,7 +86,7 @@ async def _build(
 
 def _load(
     parsed: Parsed,
-    builder: Builder,
+    builder: BuilderRecord,
     request: BuildRequest,
     display: Display,
     explained: list[BuildReport] | None,

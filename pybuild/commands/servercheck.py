@@ -10,7 +10,7 @@ from typing import Any
 
 from pybuild.builds.request import BuildRequest
 from pybuild.client.ask import ask
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.check import Call, parse_call, request_of
@@ -29,7 +29,7 @@ _QUESTIONS = {
 }
 
 
-def main(parsed: Parsed, builder: Builder) -> int:
+def main(parsed: Parsed, builder: BuilderRecord) -> int:
     """Let *builder* answer the question that ``--call`` asks about a file."""
     call = parse_call(parsed)
     if call.method == "build":
@@ -43,7 +43,7 @@ def main(parsed: Parsed, builder: Builder) -> int:
 
 
 async def _ask(
-    builder: Builder, request: BuildRequest, question: str
+    builder: BuilderRecord, request: BuildRequest, question: str
 ) -> tuple[Mapping[str, bytes], Mapping[str, str]]:
     async with connected(builder) as channel:
         metadata, offered = await ask(channel, request, question)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.client.explain import reports
 from pybuild.commandline.parser import Parsed
@@ -11,7 +11,7 @@ from pybuild.commands.serverbuild import run
 from pybuild.explain.report import BuildReport
 
 
-def main(parsed: Parsed, builder: Builder) -> int:
+def main(parsed: Parsed, builder: BuilderRecord) -> int:
     """Show a build of a server's history; returns the exit code."""
     everything = parsed.flag("list") or bool(parsed.positionals)
 

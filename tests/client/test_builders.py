@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cli import main
-from pybuild.client.builders import Builder, Builders, chosen, records_file
+from pybuild.client.builders import BuilderRecord, Builders, chosen, records_file
 from pybuild.commandline.parser import Parsed
 from pybuild.model.errors import UsageError
 
@@ -72,7 +72,7 @@ def test_the_command_line_wins_over_the_environment_over_the_builder_in_use(
 def test_files_of_the_command_line_replace_those_of_the_record() -> None:
     Builders.load().save()
     builders = Builders.load()
-    builders.known["a"] = Builder("a", "tcp://a:1", ca="/ca", cert="/cert")
+    builders.known["a"] = BuilderRecord("a", "tcp://a:1", ca="/ca", cert="/cert")
     builders.save()
     found = chosen(parsed(host="a", tlscacert="mine"))
     assert found is not None and (found.ca, found.cert) == (os.path.abspath("mine"), "/cert")

@@ -11,7 +11,7 @@ import pytest
 from pybuild.buildkit.pb.errors import status_of
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
-from pybuild.client.builders import Builder
+from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import client_context
 from pybuild.client.events import StatusReader
 from pybuild.client.failures import failure
@@ -130,6 +130,6 @@ def test_lines_are_those_of_the_file_as_the_user_named_it() -> None:
 
 def test_a_key_needs_its_certificate(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="without a certificate"):
-        client_context(Builder("", "tcp://x:1", key="k"))
+        client_context(BuilderRecord("", "tcp://x:1", key="k"))
     with pytest.raises(UsageError, match="cannot use"):
-        client_context(Builder("", "tcp://x:1", ca=str(tmp_path / "no")))
+        client_context(BuilderRecord("", "tcp://x:1", ca=str(tmp_path / "no")))
