@@ -116,7 +116,7 @@ def _load(parsed: Parsed, request: BuildRequest) -> BuildInputs:
     stdin = StandardInput()
     if is_at_hand(request, stdin):
         return load_inputs(request, stdin)
-    from pybuild.commands.checkinputs import load_remote
+    from pybuild.builds.checkinputs import load_remote
     from pybuild.engine.settings import load_settings
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
@@ -212,7 +212,7 @@ class _Images:
                     known[request] = image
         missing = [request for request in need.requests if request not in known]
         if missing:
-            from pybuild.commands.checkinputs import resolve_all
+            from pybuild.builds.checkinputs import resolve_all
 
             for request, found in resolve_all(missing, settings, pull=self._pull).items():
                 if isinstance(found, ResolvedImage):
