@@ -43,6 +43,7 @@ class BuildRequest:
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         platforms: of the result; several give an index.
         steps: the settings of every RUN.
+        load: an image output into the store of this machine, wherever the builder is (``--load``).
         ssh: agents that steps and git may use.
         attestations: those that are to be made of the result.
         cache_from: searched in this order for results that are not here; *cache_to* gets them.
@@ -64,6 +65,7 @@ class BuildRequest:
     platforms: tuple[Platform, ...] = ()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
+    load: Output | None = None
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
     pull: bool = False

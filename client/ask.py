@@ -10,6 +10,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb.errors import parse_status
 from pybuild.buildkit.pb.rpcstatus import Status
+from pybuild.builds.builder import Question
 from pybuild.builds.request import BuildRequest
 from pybuild.client.attrs import FRONTEND, frontend_attrs
 from pybuild.client.build import SERVICE
@@ -23,12 +24,17 @@ from pybuild.net.grpc.status import RpcError
 _BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 _BUILD_ID = "buildkit-controlapi-buildid"
 _END_S = 5.0
+_NAMES = {
+    Question.CHECK: "frontend.lint",
+    Question.OUTLINE: "frontend.outline",
+    Question.TARGETS: "frontend.targets",
+}
 
 
 async def ask(
-    channel: Channel, request: BuildRequest, question: str
+    channel: Channel, request: BuildRequest, question: Question
 ) -> tuple[Mapping[str, bytes], Offered]:
-    """Return the metadata of the answer to *question*, such as ``frontend.lint``.
+    """Return the metadata of the answer to *question*.
 
     The question belongs to a build that waits for its client's frontend, and ends with nothing.
 
@@ -36,7 +42,7 @@ async def ask(
         PybuildError: as where the file is read in this process.
     """
     async with services(request) as (offered, session):
-        attrs = {**frontend_attrs(request), **offered.attrs, "requestid": question}
+        attrs = {**frontend_attrs(request), **offered.attrs, "requestid": _NAMES[question]}
         ref = os.urandom(16).hex()
         outer = pb.SolveRequest(Ref=ref, Session=session.id, Internal=True, Cache=pb.CacheOptions())
         metadata = Metadata({_BUILD_ID: ref})

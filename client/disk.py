@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.times import seconds_of
+from pybuild.builds.builder import BuilderFacts
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.client.build import SERVICE
 from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.client.failures import failure
-from pybuild.model.dataclass import dataclass
 from pybuild.net.grpc.status import Code, RpcError
 
 _PATIENCE_S = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """A server's description of itself; *platforms* are those it builds for, its own first."""
-
-    package: str
-    version: str
-    platforms: tuple[str, ...]
-    labels: Mapping[str, str]
-
-
-async def about(builder: BuilderRecord) -> About:
+async def facts(builder: BuilderRecord) -> BuilderFacts:
     """Ask a server for its version, platforms and labels.
 
     Raises:
@@ -52,11 +42,12 @@ async def about(builder: BuilderRecord) -> About:
     for platform in workers[0].platforms if workers else ():
         parts = (platform.OS, platform.Architecture, platform.Variant)
         platforms.append("/".join(filter(None, parts)))
-    return About(
-        version.buildkitVersion.package,
-        version.buildkitVersion.version,
-        tuple(dict.fromkeys(platforms)),
-        dict(workers[0].Labels) if workers else {},
+    labels = dict(workers[0].Labels) if workers else dict[str, str]()
+    shown = f"{version.buildkitVersion.version} {version.buildkitVersion.package}"
+    return BuilderFacts(
+        version=shown.strip(),
+        platforms=tuple(dict.fromkeys(platforms)),
+        labels=tuple(sorted(labels.items())),
     )
 
 

@@ -8,28 +8,21 @@ from __future__ import annotations
 import os
 import sys
 
-from pybuild.commandline import NAMES, find
-from pybuild.commandline.parser import BadOption, Command, Parsed, parse
+from pybuild.commandline import NAMES, every, find
+from pybuild.commandline.parser import HOST, BadOption, Command, Parsed, parse
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from pybuild.builds.builder import Builder
+    from pybuild.client.builders import BuilderRecord
+    from pybuild.executor.workers.launch import Ahead
     from pybuild.model.options import Option
 
 _PREFIXES = frozenset(("--root", "--config", "--host")) | {
     f"--tls{what}" for what in ("cacert", "cert", "key", "servername")
-}
-
-
-_REMOTE_CHECK = "pybuild.commands.servercheck:main"
-# What a build server does where one is to be used; these take it as their second argument.
-_REMOTELY = {
-    "pybuild.commands.build:main": "pybuild.commands.serverbuild:build",
-    "pybuild.commands.disk:du": "pybuild.commands.serverdisk:du",
-    "pybuild.commands.disk:prune": "pybuild.commands.serverdisk:prune",
-    "pybuild.commands.explain:main": "pybuild.commands.serverexplain:main",
 }
 
 
@@ -131,7 +124,7 @@ def _dispatch(words: list[str]) -> int:
         assert command is not None
     if command.name == "run":
         words = _shield_run_command(words, command.options)
-    parsed = parse(words, command.options)
+    parsed = parse(words, command.options if _asks_builder(command) else (*command.options, HOST))
     if parsed.flag("help"):
         return _help(command)
     shape, least, most = command.arguments
@@ -151,23 +144,21 @@ def _help(command: Command | None) -> int:
 
 
 def _run(command: Command, parsed: Parsed) -> int:
-    target = command.target
-    remote = _REMOTELY.get(target)
-    if remote is not None:
-        from pybuild.client.builders import chosen
+    if not _asks_builder(command):
+        if "host" in parsed.values:
+            _refuse_server(command)
+        return _call(command.target, parsed)
+    from pybuild.client.builders import chosen
 
-        builder = chosen(parsed)
-        if builder is not None:
-            asks = command.name == "build" and _asks(parsed)
-            return _call(_REMOTE_CHECK if asks else remote, parsed, builder)
-    if command.name == "build" and _asks(parsed):
+    record, target = chosen(parsed), command.target
+    if command.name == "build" and not parsed.values.keys().isdisjoint(("call", "check")):
         target = "pybuild.commands.check:main"
-    elif command.name == "build":
+    elif command.name == "build" and record is None:
         from pybuild.memo.fastpath import try_cached_build
 
         status = try_cached_build(parsed)
         return _build(target, parsed) if status is None else status
-    return _call(target, parsed)
+    return _call(target, parsed, lambda: _builder(parsed, record))
 
 
 def _build(target: str, parsed: Parsed) -> int:
@@ -176,26 +167,48 @@ def _build(target: str, parsed: Parsed) -> int:
 
     ahead = Ahead()
     try:
-        return _call(target, parsed, ahead)
+        return _call(target, parsed, lambda: _builder(parsed, None, ahead))
     finally:
         ahead.end()
 
 
-def _asks(parsed: Parsed) -> bool:
-    """Whether something is to be said of the file instead of building it."""
-    return not parsed.values.keys().isdisjoint(("call", "check"))
+def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None = None) -> Builder:
+    """Return the build server of *record*, or this process."""
+    if record is None:
+        from pybuild.commands.localbuilder import LocalBuilder
+
+        return LocalBuilder(parsed, ahead)
+    from pybuild.client.remotebuilder import RemoteBuilder
+
+    return RemoteBuilder(record, parsed)
 
 
-def _call(target: str, *args: object) -> int:
+def _refuse_server(command: Command) -> None:
+    from pybuild.model.errors import UsageError
+
+    able = [one.name for one in every() if _asks_builder(one)]
+    raise UsageError(
+        f'"pybuild {command.name}" is not done by build servers',
+        hints=[f"leave out -H; servers do {', '.join(able[:-1])} and {able[-1]}"],
+    )
+
+
+def _asks_builder(command: Command) -> bool:
+    """Whether the command takes a builder, which may be a build server."""
+    return any(option.name == "host" for option in command.options)
+
+
+def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = None) -> int:
     import gc
     from importlib import import_module
 
     module, _, function = target.partition(":")
     gc.disable()  # hundreds of modules are all to stay: looking for garbage in them takes 20 ms
     command = getattr(import_module(module), function)
+    arguments = (parsed, builder()) if builder else (parsed,)
     gc.freeze()
     gc.enable()
-    status = command(*args)
+    status = command(*arguments)
     assert isinstance(status, int)
     return status
 

@@ -24,7 +24,6 @@ RIDDLES_LEFT: dict[str, int] = {}
 """How many are still to be rewritten, by room; it may only shrink."""
 
 SAME_NAME = {
-    "About": "to be renamed",
     "Action": "to be renamed",
     "Answer": "to be renamed",
     "BlobSink": "the registry client's is the protocol that the image room's need not know",
@@ -89,7 +88,6 @@ SHORT = {
     "model/span.py": "a noun of the model, imported alone",
     "net/http1/threads.py": "both HTTP/1 and its callers wait so",
     "net/http1/tlsfiles.py": "settings name the files before TLS is imported",
-    "pybuild/commands/serverexplain.py": "one command a module",
     "registry/client/samestore.py": "header names that client and server share",
 }
 """Modules of under 25 lines, each with the reason; packages' faces and generated messages apart."""

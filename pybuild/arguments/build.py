@@ -44,9 +44,9 @@ def request_from(parsed: Parsed) -> BuildRequest:
     tags = tuple(_reference(text) for text in parsed.many("tag"))
     if parsed.flag("push"):
         outputs = _with_push(outputs)
-    if parsed.flag("load") and not any(output.type == "image" for output in outputs):
-        outputs.append(Output(type="image"))
-    outputs = _with_annotations(outputs, parsed.many("annotation"))
+    loads = [Output(type="image")] if parsed.flag("load") else []
+    outputs = _with_annotations([*outputs, *loads], parsed.many("annotation"))
+    load = outputs.pop() if loads else None
     wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
     if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
@@ -64,6 +64,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         platforms=platforms_from(parsed.one("platform")),
         tags=tags,
         outputs=tuple(outputs),
+        load=load,
         no_cache=parsed.flag("no-cache"),
         no_cache_filter=frozenset(name.lower() for name in filters if name),
         pull=parsed.flag("pull"),

@@ -146,10 +146,10 @@ TLS = (
     Option("tlskey", "its key", "FILE"),
     Option("tlsservername", "name in the server's certificate, if not its host", "NAME"),
 )
-REMOTE = (
-    Option("host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"),
-    *TLS,
+HOST = Option(
+    "host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"
 )
+REMOTE = (HOST, *TLS)
 TREES = (PLATFORM, PROGRESS, *GLOBAL)
 CACHE_MAX = Option("cache-max", "the store never takes more than this of the disk", "SIZE")
 FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)

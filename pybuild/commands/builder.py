@@ -6,11 +6,15 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
+
+if TYPE_CHECKING:
+    from pybuild.builds.builder import Builder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -95,19 +99,29 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
 
 
 def _inspect(parsed: Parsed, words: list[str]) -> int:
-    """Show a record, and the server's description of itself."""
+    """Show a record, and the builder's description of itself."""
     builders = Builders.load()
     name = words[0] if words else builders.in_use
+    builder: Builder
     if not name or name == LOCAL:
-        sys.stdout.write(f"Name:      {LOCAL}\nAddress:   this process\n")
-        return 0
-    builder = builders.get(name)
-    lines = [("Name", builder.name), ("Address", builder.address)]
-    lines += [("CA", builder.ca), ("Cert", builder.cert), ("Key", builder.key)]
-    lines += [("Server", builder.server_name)]
+        from pybuild.commands.localbuilder import LocalBuilder
+
+        builder = LocalBuilder(parsed)
+        lines = [("Name", LOCAL), ("Address", "this process")]
+    else:
+        record = builders.get(name)
+        from pybuild.client.remotebuilder import RemoteBuilder
+
+        builder = RemoteBuilder(record, parsed)
+        lines = [("Name", record.name), ("Address", record.address)]
+        lines += [("CA", record.ca), ("Cert", record.cert), ("Key", record.key)]
+        lines += [("Server", record.server_name)]
     failed: PybuildError | None = None
     try:
-        lines += _asked(builder)
+        facts = builder.facts()
+        lines += [("Status", "running"), ("Version", facts.version)]
+        lines.append(("Platforms", ", ".join(facts.platforms)))
+        lines += [("Label", f"{key}={value}") for key, value in facts.labels]
     except EnvironmentFault as error:
         lines.append(("Status", "unreachable"))
         failed = error
@@ -115,14 +129,3 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
     if failed is not None:
         raise failed
     return 0
-
-
-def _asked(builder: BuilderRecord) -> list[tuple[str, str]]:
-    from pybuild.client.disk import about
-    from pybuild.commands.serverbuild import run
-
-    info = run(about(builder))
-    lines = [("Status", "running"), ("Version", f"{info.version} {info.package}".strip())]
-    lines.append(("Platforms", ", ".join(info.platforms)))
-    lines += [("Label", f"{key}={value}") for key, value in sorted(info.labels.items())]
-    return lines

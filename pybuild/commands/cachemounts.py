@@ -8,24 +8,22 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO
 
 from pybuild.cache.content.cachemounts import CacheMount, find, list_mounts, remove
 from pybuild.cache.disk.atomic import fault
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import since, with_store
+from pybuild.commands.disk import since
 from pybuild.commands.images import table
+from pybuild.commands.localstore import with_engine, with_store
 from pybuild.engine.engine import Engine
-from pybuild.engine.settings import load_settings
 from pybuild.executor.steps.mountcarrying import export_mount, import_mount
 from pybuild.exporter.atomicfile import whole_file
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError, UserError
-
-T = TypeVar("T")
 
 
 def main(parsed: Parsed) -> int:
@@ -103,7 +101,7 @@ def _export(parsed: Parsed, words: list[str]) -> int:
         with _exported(path) as file:
             await export_mount(engine.store, engine.workers, mount, file.fileno())
 
-    _with_engine(parsed, work)
+    with_engine(parsed, work)
     return 0
 
 
@@ -117,7 +115,7 @@ def _import(parsed: Parsed, words: list[str]) -> int:
             called = "standard input" if path == "-" else path
             return await import_mount(engine.store, engine.workers, words[0], file.fileno(), called)
 
-    mount = _with_engine(parsed, work)
+    mount = with_engine(parsed, work)
     sys.stdout.write(f"{mount.name[:12]}\n")
     return 0
 
@@ -183,14 +181,3 @@ def _row(store: Store, mount: CacheMount) -> dict[str, Any]:
         "seeded": mount.seeded,
         "in_use": mount.in_use,
     }
-
-
-def _with_engine(parsed: Parsed, work: Callable[[Engine], Awaitable[T]]) -> T:
-    import uvloop
-
-    async def run() -> T:
-        settings = load_settings(parsed.one("config"), parsed.one("root"))
-        async with Engine(settings) as engine:
-            return await work(engine)
-
-    return uvloop.run(run())

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from pybuild.arguments.servesettings import read_keeping
-from pybuild.cache.repositories.collect import unlink_at_once
-from pybuild.cache.space.filters import parse_filters, shown_id
-from pybuild.cache.space.prune import Policy, Pruned
-from pybuild.cache.space.prune import prune as free
-from pybuild.cache.space.usage import UsageRecord, overhead, usage
-from pybuild.cache.store import Store
+from pybuild.cache.space.filters import shown_id
+from pybuild.cache.space.prune import Policy
+from pybuild.cache.space.usage import UsageRecord
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import table
-from pybuild.engine.engine import Engine
-from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes, parse_size
 from pybuild.model.errors import UsageError
 from pybuild.model.printable import printable
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from pybuild.builds.builder import Builder
 
 
-def du(parsed: Parsed) -> int:
+def du(parsed: Parsed, builder: Builder) -> int:
     """List the things that take space, largest first, and the bytes that can be freed."""
-
-    def measure(store: Store) -> list[UsageRecord]:
-        picks, _ = parse_filters(parsed.many("filter"), store.clock.now())
-        return [record for record in [*usage(store), overhead(store)] if picks(record)]
-
-    return show(parsed, with_store(parsed, measure, to_read=True))
-
-
-def show(parsed: Parsed, found: list[UsageRecord]) -> int:
-    """Print records as the command line says."""
-    records = sorted(found, key=lambda r: (-r.size, r.kind, r.id))
+    records = sorted(builder.usage(parsed.many("filter")), key=lambda r: (-r.size, r.kind, r.id))
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(_as_json(r), sort_keys=True) + "\n" for r in records))
         return 0
@@ -69,26 +51,18 @@ def show(parsed: Parsed, found: list[UsageRecord]) -> int:
     return 0
 
 
-def prune(parsed: Parsed) -> int:
+def prune(parsed: Parsed, builder: Builder) -> int:
     """Free unneeded things; asks first without ``--force``."""
     what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
     if not confirmed(parsed, f"{what}, and all images without a name but the last of each build"):
         return 0
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-    keeping = read_keeping(settings.registry_server)
-
-    def work(store: Store) -> Pruned:
-        unlink_at_once(store, keeping)
-        disk = os.statvfs(store.root)
-        return free(store, policy_from(parsed, disk.f_blocks * disk.f_frsize), tell)
-
-    pruned = with_store(parsed, work)
-    sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
+    freed = builder.prune(_policy(parsed, builder), _show_freed)
+    sys.stdout.write(f"Total:\t{human_bytes(freed)}\n")
     return 0
 
 
-def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
-    """Read the policy of pruning from the options; *disk_bytes* None: of a disk elsewhere.
+def _policy(parsed: Parsed, builder: Builder) -> Policy:
+    """Read the policy of pruning from the options.
 
     Raises:
         UsageError: one of the sizes is none.
@@ -96,11 +70,8 @@ def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
 
     def size(*names: str) -> int | None:
         given = next((text for name in names if (text := parsed.one(name))), "")
-        if given.strip().endswith("%") and disk_bytes is None:
-            raise UsageError(
-                f'invalid size "{given}": a part of a disk elsewhere', hints=("write 10GB",)
-            )
-        return parse_size(given, disk_bytes or 0) if given else None
+        is_share = given.strip().endswith("%")
+        return parse_size(given, builder.disk_bytes() if is_share else 0) if given else None
 
     return Policy(
         filters=tuple(parsed.many("filter")),
@@ -111,25 +82,8 @@ def policy_from(parsed: Parsed, disk_bytes: int | None) -> Policy:
     )
 
 
-def tell(record: UsageRecord) -> None:
-    """Print the things that were freed."""
+def _show_freed(record: UsageRecord) -> None:
     sys.stdout.write(f"{shown_id(record.id)}\t{human_bytes(record.size)}\n")
-
-
-def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = False) -> T:
-    """Run *work* in a thread beside an engine: files of other user ids need its workers.
-
-    Args:
-        to_read: it changes nothing; see `Store.open`.
-    """
-    import uvloop
-
-    async def run() -> T:
-        settings = load_settings(parsed.one("config"), parsed.one("root"))
-        async with Engine(settings, to_read=to_read) as engine:
-            return await asyncio.to_thread(work, engine.store)
-
-    return uvloop.run(run())
 
 
 def confirmed(parsed: Parsed, what: str) -> bool:

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.engine.host import SystemClock
-from pybuild.engine.settings import load_settings
-from pybuild.explain.history import find_report, reports
+from pybuild.explain.history import find_report
 from pybuild.explain.report import BuildReport, StepReport, to_json
 from pybuild.explain.text import list_text, report_text
 from pybuild.model.errors import ExitCode, UsageError, UserError
 
-
-def main(parsed: Parsed) -> int:
-    """Show a build of the history; returns the exit code."""
-
-    def read() -> list[BuildReport]:
-        settings = load_settings(parsed.one("config"), parsed.one("root"))
-        if not os.path.isdir(settings.root):
-            raise UserError(f"no build is known here: there is no store at {settings.root}")
-        with Store.open(settings.root, SystemClock(), to_read=True) as store:
-            return list(reports(store))
-
-    return show(parsed, read)
+if TYPE_CHECKING:
+    from pybuild.builds.builder import Builder
 
 
-def show(parsed: Parsed, read: Callable[[], list[BuildReport]]) -> int:
-    """Show the reports that *read* returns, as the options choose; return the exit code.
-
-    Args:
-        read: gives the builds that are known, the latest first.
-    """
+def main(parsed: Parsed, builder: Builder) -> int:
+    """Show a build of the history, as the options choose; returns the exit code."""
     kind = parsed.one("format", "text")
     if kind not in ("text", "json"):
         raise UsageError(f'invalid format "{kind}": one of text, json')
-    known = read()
+    known = builder.reports(everything=parsed.flag("list") or bool(parsed.positionals))
     if parsed.flag("list"):
         text = (
             json.dumps([to_json(report) for report in known], indent=2) + "\n"
@@ -81,12 +63,12 @@ def _chosen(report: BuildReport, text: str) -> list[StepReport]:
     """
     number = text.removeprefix("#")
     if number.isdecimal():
-        found = [step for step in report.steps if step.number == int(number)]
+        steps = [step for step in report.steps if step.number == int(number)]
     else:
-        found = [step for step in report.steps if text.lower() in step.name.lower()]
-    if not found:
+        steps = [step for step in report.steps if text.lower() in step.name.lower()]
+    if not steps:
         raise UserError(
             f'build {report.id} has no step "{text}"',
             hints=["name its number or a part of its text, such as RUN or 3/5"],
         )
-    return found
+    return steps

@@ -10,7 +10,8 @@ from pybuild.cache.space.prune import Pruned
 from pybuild.cache.space.unusedimages import Removed, prune_images
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed, with_store
+from pybuild.commands.disk import confirmed
+from pybuild.commands.localstore import with_store
 from pybuild.engine.host import SystemClock
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError

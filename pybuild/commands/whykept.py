@@ -7,7 +7,8 @@ import sys
 
 from pybuild.cache.space.whykept import Kept, command_of, why_kept
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import since, with_store
+from pybuild.commands.disk import since
+from pybuild.commands.localstore import with_store
 from pybuild.model.amounts import human_bytes
 from pybuild.model.printable import printable
 

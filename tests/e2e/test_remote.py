@@ -83,6 +83,19 @@ def test_load_brings_the_image_here(remote: Remote, pybuild: Pybuild, tmp_path: 
     assert "loaded" in pybuild("build", "--progress", "plain", again).err
 
 
+def test_an_image_that_is_brought_here_has_its_annotations(
+    remote: Remote, there: Pybuild, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    """[BLD-17] And so beside other outputs; the server keeps no image for that."""
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="annotated")
+    words = ("--load", "--annotation", "k=annotated", "-o", tmp_path / "out", context)
+    for name, run in (("near", pybuild), ("far", remote)):
+        run("build", "-t", name, *words)
+        image = json.loads(pybuild("inspect", name).out)
+        assert image["manifest"]["annotations"]["k"] == "annotated"
+    assert "far" not in there("images").out
+
+
 def test_a_directory_and_a_tar_come_back(remote: Remote, tmp_path: Path) -> None:
     context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /d/f\n", f="x")
     out = write(tmp_path / "out", mine="stays")

@@ -98,30 +98,30 @@ def test_warnings_are_those_of_this_process(
     assert told == here and "MaintainerDeprecated" in told
 
 
-@pytest.mark.parametrize("call", ["outline", "outline,format=json", "targets,format=json"])
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("check", LINTED),
+        ("check,format=json", LINTED),
+        ("check,ignorestatus", LINTED),
+        ("check", "FROM base\nRUNN x\n"),
+        ("check,format=json", "FROM base\nRUNN x\n"),
+        ("outline", LINTED),
+        ("outline,format=json", LINTED),
+        ("targets", LINTED),
+        ("targets,format=json", LINTED),
+        ("targets", "FROM base\nRUNN x\n"),
+    ],
+)
 def test_questions_are_answered_as_in_this_process(
-    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path, call: str
+    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path, call: str, text: str
 ) -> None:
-    """[UI-6]"""
-    context = write(tmp_path / "c", Dockerfile=LINTED)
-    words = ("build", "--call", call, context)
-    assert remote(*words).out == pybuild(*words).out != ""
-
-
-def test_checks_are_those_of_this_process(
-    pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
-) -> None:
-    """[UI-6] But for the pages about rules: a server tells its own."""
-
-    def rules_and_text(out: str) -> list[str]:
-        return [line.partition(" - ")[0] for line in out.splitlines()]
-
-    context = write(tmp_path / "c", Dockerfile=LINTED)
-    here, there = (run("build", "--check", context, code=1).out for run in (pybuild, remote))
-    assert rules_and_text(there) == rules_and_text(here) and "WARNING: " in here
-    broken = write(tmp_path / "d", Dockerfile="FROM base\nRUNN x\n")
-    here, there = (run("build", "--check", broken, code=1).err for run in (pybuild, remote))
-    assert there == here != ""
+    """[UI-6] Text, JSON, errors with their lines and hints, exit status."""
+    context = write(tmp_path / "c", Built=text)
+    words = ("build", "--call", call, "-f", context / "Built", context)
+    here = pybuild(*words, code=None)
+    assert remote(*words, code=None) == here
+    assert here.out or here.err
 
 
 def test_progress_is_told_as_ever(remote: Remote, tmp_path: Path) -> None:

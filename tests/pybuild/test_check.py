@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.builds.builder import Question
 from pybuild.cli import main
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
@@ -200,12 +201,12 @@ def test_targets(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        (["--check"], Call("check")),
-        (["--check=false"], Call("build")),
-        (["--call=check", "--check"], Call("check")),
-        (["--call=build"], Call("build")),
-        (["--call=outline,format=text"], Call("outline")),
-        (["--call=check,ignorestatus=true,format=json"], Call("check", True, True)),
+        (["--check"], Call(Question.CHECK)),
+        (["--check=false"], Call(None)),
+        (["--call=check", "--check"], Call(Question.CHECK)),
+        (["--call=build"], Call(None)),
+        (["--call=outline,format=text"], Call(Question.OUTLINE)),
+        (["--call=check,ignorestatus=true,format=json"], Call(Question.CHECK, True, True)),
     ],
 )
 def test_calls(words: list[str], call: Call) -> None:

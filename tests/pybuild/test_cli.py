@@ -34,6 +34,15 @@ def test_version_and_help_succeed() -> None:
         (["build"], 'error: "pybuild build" expects PATH|URL|-, got 0 arguments'),
         (["build", "--taget=x", "."], "error: unknown flag: --taget (did you mean --target?)"),
         (["tag", "a"], 'error: "pybuild tag" expects SOURCE NAME, got 1 arguments'),
+        (
+            ["-H", "x", "images"],
+            (
+                'error: "pybuild images" is not done by build servers\n'
+                "hint: leave out -H; servers do build, du, explain and prune\n"
+            ),
+        ),
+        (["verify", "--host=x", "."], 'error: "pybuild verify" is not done by build servers\n'),
+        (["run", "-H", "x", "a"], 'error: "pybuild run" is not done by build servers\n'),
     ],
 )
 def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:

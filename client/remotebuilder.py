@@ -1,0 +1,189 @@
+"""The builder that is a build server, and what it cannot do.
+
+Imported only when there is one to be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+
+from pybuild.builds.builder import BuilderFacts, FileAnswer, Question
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.cache.space.prune import Policy
+from pybuild.cache.space.usage import UsageRecord
+from pybuild.client import disk
+from pybuild.client.ask import ask
+from pybuild.client.build import build
+from pybuild.client.builders import BuilderRecord
+from pybuild.client.checks import answer_of
+from pybuild.client.connect import connected
+from pybuild.client.explain import reports
+from pybuild.explain.report import BuildReport
+from pybuild.exporter.output import Output
+from pybuild.model.errors import Cancelled, PybuildError, UsageError
+from pybuild.model.events import Emit
+from pybuild.net.grpc.channel import Channel
+
+if TYPE_CHECKING:
+    from pybuild.client.builders import Options
+
+T = TypeVar("T")
+
+_REFUSED = {
+    "runtime": (
+        "--runtime is the build server's to choose",
+        "start the server with it: pybuild daemon --runtime NAME",
+    ),
+    "cache-max": (
+        "--cache-max is about the store of this machine",
+        "start the server with it: pybuild daemon --cache-max SIZE",
+    ),
+}
+"""Options that a server cannot honour: the cause, and the way out."""
+
+
+class RemoteBuilder:
+    """Satisfies `pybuild.builds.builder.Builder` with the build server of *record*.
+
+    Args:
+        options: of the command line; ``--root`` and ``--config`` tell where ``--load`` brings images.
+
+    Raises:
+        UsageError: an option that a server cannot honour.
+    """
+
+    def __init__(self, record: BuilderRecord, options: Options) -> None:
+        for name, (cause, hint) in _REFUSED.items():
+            if options.one(name):
+                raise UsageError(cause, hints=[hint])
+        self._record = record
+        self._options = options
+
+    def build(
+        self,
+        request: BuildRequest,
+        emit: Emit,
+        explained: Callable[[BuildReport], None] | None = None,
+    ) -> BuildResult:
+        if request.load is not None:
+            return self._load(replace(request, load=None), request.load, emit, explained)
+        return _run(self._build(request, emit, explained))
+
+    async def _build(
+        self,
+        request: BuildRequest,
+        emit: Emit,
+        explained: Callable[[BuildReport], None] | None,
+    ) -> BuildResult:
+        async with connected(self._record) as channel:
+            if explained is None and not request.fail_on_miss:
+                return await build(channel, request, emit)
+            ref = os.urandom(16).hex()
+            await reports(channel, ref=ref)  # or nothing runs for the sake of what cannot be said
+            try:
+                result = await build(channel, request, emit, ref=ref)
+            except PybuildError:
+                await _explain_failed(channel, ref, explained)
+                raise
+            if explained is not None:
+                for report in await reports(channel, ref=ref):
+                    explained(report)
+            return result
+
+    def _load(
+        self,
+        request: BuildRequest,
+        load: Output,
+        emit: Emit,
+        explained: Callable[[BuildReport], None] | None,
+    ) -> BuildResult:
+        """Build there, and take the image into the store here (``--load``)."""
+        from pybuild.cache.store import Store
+        from pybuild.client.load import take
+        from pybuild.engine.host import SystemClock
+        from pybuild.engine.settings import load_settings
+        from pybuild.exporter.docker.load import load_where_found
+
+        settings = load_settings(self._options.one("config"), self._options.one("root"))
+        with Store.open(settings.root, SystemClock()) as store:
+            folder = store.scratch("load")
+            os.mkdir(folder)
+            try:
+                layout = Output(type="oci", dest=folder, attrs={**load.attrs, "tar": "false"})
+                request = replace(request, outputs=(*request.outputs, layout))
+                result = _run(self._build(request, emit, explained))
+                take(store, folder, result)
+                if result.image is not None:
+                    image = replace(result.image, annotations={})
+                    where = (store, SystemClock(), os.environ)
+                    _run(load_where_found(*where, image, result.names, emit))
+            finally:
+                store.discard(folder)
+        return result
+
+    def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
+        async def work() -> FileAnswer:
+            async with connected(self._record) as channel:
+                metadata, offered = await ask(channel, request, question)
+            return answer_of(question, metadata, offered.filenames)
+
+        return _run(work())
+
+    def reports(self, *, everything: bool) -> list[BuildReport]:
+        async def work() -> list[BuildReport]:
+            async with connected(self._record) as channel:
+                return await reports(channel, everything=everything)
+
+        return _run(work())
+
+    def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
+        return _run(disk.usage(self._record, filters))
+
+    def disk_bytes(self) -> int:
+        raise UsageError("a share of a disk is the build server's to know", hints=["write 10GB"])
+
+    def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
+        return _run(disk.prune(self._record, policy, freed))
+
+    def facts(self) -> BuilderFacts:
+        return _run(disk.facts(self._record))
+
+
+async def _explain_failed(
+    channel: Channel, ref: str, explained: Callable[[BuildReport], None] | None
+) -> None:
+    """Hand on why the steps of a failed build ran; that it cannot be said is not the failure."""
+    if explained is None:
+        return
+    try:
+        for report in await reports(channel, ref=ref):
+            explained(report)
+    except PybuildError:
+        pass
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* with an event loop of its own; SIGTERM ends it as Ctrl-C does.
+
+    Raises:
+        Cancelled: it was ended so.
+    """
+
+    async def stoppable() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            raise Cancelled("context canceled") from None
+
+    return uvloop.run(stoppable())

@@ -1,0 +1,105 @@
+"""A build in this process, and the memo of it that answers the next one (`pybuild.memo`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from pybuild.builds.build import build_prepared
+from pybuild.builds.prepare import prepare
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.commandline.parser import Parsed
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.explain.report import BuildReport
+from pybuild.memo.remembering import remember, sign
+from pybuild.model.errors import Cancelled
+from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
+from pybuild.model.ops import Vertex
+
+if TYPE_CHECKING:
+    from pybuild.buildkit.llb.described import Definition
+    from pybuild.executor.workers.launch import Ahead
+
+
+_SWITCH_S = 0.0005
+
+
+def build_here(
+    parsed: Parsed,
+    settings: Settings,
+    ahead: Ahead | None,
+    request: BuildRequest,
+    emit: Emit,
+    explained: Callable[[BuildReport], None],
+) -> BuildResult:
+    """Make one build.
+
+    Args:
+        parsed: the command line, which a memo is found by.
+        ahead: workers that were started already; those that the build does not take stay.
+    """
+    # The event loop starts the next step while threads store the last one's result; with the usual
+    # 5 ms it would wait for its turn longer than most of what it does takes.
+    sys.setswitchinterval(_SWITCH_S)
+    return uvloop.run(_build(parsed, settings, ahead, request, emit, explained))
+
+
+async def _build(
+    parsed: Parsed,
+    settings: Settings,
+    ahead: Ahead | None,
+    request: BuildRequest,
+    emit: Emit,
+    explained: Callable[[BuildReport], None],
+) -> BuildResult:
+    shown: list[Event] = []
+
+    def show(event: Event) -> None:
+        if isinstance(event, VertexAdded | VertexCached | VertexCompleted):
+            shown.append(event)
+        emit(event)
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if request.load is not None and not any(one.type == "image" for one in request.outputs):
+        request = replace(request, outputs=(*request.outputs, request.load))
+    try:
+        async with Engine(settings, ahead=ahead) as engine:
+            if not settings.durable:
+                engine.store.flush_after_us()
+            prepared = await prepare(engine, request, show)
+            signed = await sign(parsed, prepared)
+            describe = _describe if request.attestations else None
+            result = await build_prepared(
+                engine, prepared, show, describe=describe, explained=explained
+            )
+            if signed is not None:
+                await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
+            if request.load is not None and result.image is not None:
+                from pybuild.exporter.docker.load import load_where_found
+
+                where = (engine.store, engine.clock, os.environ)
+                await load_where_found(*where, result.image, result.names, emit)
+            return result
+    except asyncio.CancelledError:
+        raise Cancelled("context canceled") from None
+
+
+def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None) -> Definition:
+    """Write a definition for provenance; LLB is a thing of the daemon's and of its clients."""
+    from pybuild.buildkit.llb.steps import describe, local_vertex
+
+    if origin is not None:
+        return describe(result, files, origin)
+    local, queries = local_vertex("dockerfile", *files)
+    return describe(result, files, local, queries)

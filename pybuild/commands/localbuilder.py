@@ -1,0 +1,118 @@
+"""The builder that is this process. Each answer imports what it needs: most need no engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pybuild.commandline.parser import Parsed
+
+if TYPE_CHECKING:
+    from pybuild.builds.builder import BuilderFacts, FileAnswer, Question
+    from pybuild.builds.request import BuildRequest
+    from pybuild.builds.result import BuildResult
+    from pybuild.cache.space.prune import Policy
+    from pybuild.cache.space.usage import UsageRecord
+    from pybuild.cache.store import Store
+    from pybuild.engine.settings import Settings
+    from pybuild.executor.workers.launch import Ahead
+    from pybuild.explain.report import BuildReport
+    from pybuild.model.events import Emit
+
+
+class LocalBuilder:
+    """Satisfies `pybuild.builds.builder.Builder` with the store of the command line *parsed*.
+
+    Args:
+        ahead: workers that were started already, for a build.
+    """
+
+    def __init__(self, parsed: Parsed, ahead: Ahead | None = None) -> None:
+        self._parsed = parsed
+        self._ahead = ahead
+        if ahead is not None:  # a build is certain: what it needs is imported with its command
+            import pybuild.commands.localbuild  # pyright: ignore[reportUnusedImport] # noqa: F401
+
+    @cached_property
+    def _settings(self) -> Settings:
+        from pybuild.engine.settings import load_settings
+
+        one = self._parsed.one
+        return load_settings(
+            one("config"), one("root"), runtime=one("runtime"), cache_max=one("cache-max")
+        )
+
+    def build(
+        self,
+        request: BuildRequest,
+        emit: Emit,
+        explained: Callable[[BuildReport], None] | None = None,
+    ) -> BuildResult:
+        from pybuild.commands.localbuild import build_here
+
+        def ignore(report: BuildReport) -> None:
+            pass
+
+        where = (self._parsed, self._settings, self._ahead)
+        return build_here(*where, request, emit, explained or ignore)
+
+    def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
+        from pybuild.builds.questions import answer_here
+
+        return answer_here(question, request, lambda: self._settings)
+
+    def reports(self, *, everything: bool) -> list[BuildReport]:
+        from pybuild.cache.store import Store
+        from pybuild.engine.host import SystemClock
+        from pybuild.explain.history import reports
+        from pybuild.model.errors import UserError
+
+        root = self._settings.root
+        if not os.path.isdir(root):
+            raise UserError(f"no build is known here: there is no store at {root}")
+        with Store.open(root, SystemClock(), to_read=True) as store:
+            return list(islice(reports(store), None if everything else 1))
+
+    def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
+        from pybuild.cache.space.filters import parse_filters
+        from pybuild.cache.space.usage import overhead, usage
+        from pybuild.commands.localstore import with_store
+
+        def measure(store: Store) -> list[UsageRecord]:
+            picks, _ = parse_filters(filters, store.clock.now())
+            return [record for record in [*usage(store), overhead(store)] if picks(record)]
+
+        return with_store(self._parsed, measure, to_read=True)
+
+    def disk_bytes(self) -> int:
+        path = self._settings.root
+        while not os.path.isdir(path):  # it is made when it is first needed
+            path = os.path.dirname(path)
+        disk = os.statvfs(path)
+        return disk.f_blocks * disk.f_frsize
+
+    def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
+        from pybuild.arguments.servesettings import read_keeping
+        from pybuild.cache.repositories.collect import unlink_at_once
+        from pybuild.cache.space.prune import prune
+        from pybuild.commands.localstore import with_store
+
+        keeping = read_keeping(self._settings.registry_server)
+
+        def work(store: Store) -> int:
+            unlink_at_once(store, keeping)
+            return prune(store, policy, freed).freed
+
+        return with_store(self._parsed, work)
+
+    def facts(self) -> BuilderFacts:
+        from pybuild.builds.builder import BuilderFacts
+        from pybuild.engine.host import native_platform
+        from pybuild.executor.runnable import runnable
+        from pybuild.model.package import VERSION
+
+        platforms = tuple(map(str, runnable(native_platform())))
+        return BuilderFacts(version=f"{VERSION} pybuild", platforms=platforms)
