@@ -6,17 +6,17 @@ room's import runs this file first and a fully cached build must import almost n
 
 from __future__ import annotations
 
-__all__ = ["BuildResult", "__version__", "build", "build_async"]
+__all__ = ["BuildResult", "Resources", "StepSettings", "__version__", "build", "build_async"]
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.api import BuildResult, build, build_async
+    from pybuild.api import BuildResult, Resources, StepSettings, build, build_async
     from pybuild.model.package import VERSION as __version__
 
 
 def __getattr__(name: str) -> object:
-    if name in {"build", "build_async", "BuildResult"}:
+    if name != "__version__" and name in __all__:
         from pybuild import api
 
         return getattr(api, name)

@@ -22,10 +22,12 @@ from pybuild.engine.settings import Settings, load_settings
 from pybuild.exporter.output import Output, parse_output
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
+from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.resources import Resources
 
-__all__ = ["BuildResult", "build", "build_async", "run_request"]
+__all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "run_request"]
 
 OnEvent = Callable[[Event], None]
 T = TypeVar("T")
@@ -44,6 +46,7 @@ def build(
     no_cache: bool = False,
     pull: bool = False,
     labels: Mapping[str, str] | None = None,
+    steps: StepSettings | None = None,
     secrets: Mapping[str, bytes] | None = None,
     ssh: Sequence[str] = (),
     root: str | os.PathLike[str] = "",
@@ -55,6 +58,7 @@ def build(
         context: a directory, a git repository, or the URL of an archive or a Dockerfile.
         dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
         outputs: as ``--output`` takes them; default: the image stays in the local store.
+        steps: the settings of every RUN: network, hosts, limits …
         secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
         ssh: agents and keys, as ``--ssh`` takes them.
         root: directory of the store; default as the command line's.
@@ -79,6 +83,7 @@ def build(
             no_cache=no_cache,
             pull=pull,
             labels=labels,
+            steps=steps,
             secrets=secrets,
             ssh=ssh,
             root=root,
@@ -100,6 +105,7 @@ async def build_async(
     no_cache: bool = False,
     pull: bool = False,
     labels: Mapping[str, str] | None = None,
+    steps: StepSettings | None = None,
     secrets: Mapping[str, bytes] | None = None,
     ssh: Sequence[str] = (),
     root: str | os.PathLike[str] = "",
@@ -123,6 +129,7 @@ async def build_async(
         no_cache=no_cache,
         pull=pull,
         labels=dict(labels or {}),
+        steps=steps or StepSettings(),
         secrets={name: _secret(name, value) for name, value in (secrets or {}).items()},
         ssh=parse_agents(_several("ssh", ssh)),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Entry
 from pybuild.buildkit.llb.mounts import SHM, chosen
@@ -9,7 +12,7 @@ from pybuild.buildkit.pb import ops as pb
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.options import LIMITS
-from pybuild.model.resources import Resources
+from pybuild.model.resources import Resources, parse_resources
 
 _NETWORKS = {
     pb.UNSET: NetworkMode.DEFAULT,
@@ -64,13 +67,21 @@ def write_settings(settings: StepSettings, out: pb.ExecOp) -> None:
 
 # --- limits: beside an op, since they are no part of what it is -----------------------------------
 
+_OURS = "pybuild.limit."
+"""In front of a limit that LLB has no field for, among the texts that describe an op."""
+
 
 def _read_resources(entry: Entry) -> Resources:
-    given = entry.metadata.linux_resources
-    limits = {option.field: getattr(given, _llb_name(name)) for name, option in LIMITS.items()}
+    given, described = entry.metadata.linux_resources, entry.metadata.description
+    texts = {name: described.get(_OURS + name, "") for name in LIMITS if name not in _NAMED}
+    limits: dict[str, Any] = {
+        option.field: getattr(given, _field(name))
+        for name, option in LIMITS.items()
+        if name in _NAMED
+    }
     parent = fields.text(entry.op.exec.meta.cgroupParent, "the cgroup parent")
     try:
-        return Resources(parent=parent, **limits)
+        return replace(parse_resources(texts, parent=parent), **limits)
     except UsageError as error:
         raise entry.wrong(error.message) from error
 
@@ -78,11 +89,19 @@ def _read_resources(entry: Entry) -> Resources:
 def write_limits(resources: Resources, out: pb.OpMetadata) -> None:
     """Write the limits of *resources* that are set."""
     for name, option in LIMITS.items():
-        if value := getattr(resources, option.field):
-            setattr(out.linux_resources, _llb_name(name), value)
+        value = getattr(resources, option.field)
+        if value and name in _NAMED:
+            setattr(out.linux_resources, _field(name), value)
+        elif value:
+            out.description[_OURS + name] = str(value)
 
 
-def _llb_name(name: str) -> str:
+def _field(name: str) -> str:
     """Return a limit's name there: ``memory-swap`` is ``memorySwap``."""
     first, *others = name.split("-")
     return first + "".join(other.capitalize() for other in others)
+
+
+_NAMED = frozenset(
+    name for name in LIMITS if hasattr(pb.OpMetadata().linux_resources, _field(name))
+)
