@@ -157,6 +157,14 @@ STEP_OPTIONS = (
         attribute="cpusetmems",
     ),
     StepOption(
+        "pids",
+        "processes of RUN at once, at most",
+        "N",
+        form="number",
+        field="pids",
+        has_flag=False,
+    ),
+    StepOption(
         "cgroup-parent",
         "cgroup that those of RUN are made in",
         "PATH",

@@ -28,6 +28,7 @@ class Resources:
         cpu_shares: weight among its siblings, 1024 is the ordinary one.
         cpu_quota_us: of processor time in each period of *cpu_period_us*.
         cpuset_cpus, cpuset_mems: ``0-2,4``.
+        pids: processes and threads at once; without, the machine's size decides.
         parent: the cgroup that steps' own are made in; relative to the builder's, or absolute.
     """
 
@@ -38,6 +39,7 @@ class Resources:
     cpu_quota_us: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    pids: int = 0
     parent: str = ""
 
     def __post_init__(self) -> None:

@@ -268,7 +268,9 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         hints.append(_memory_hint(op, ended))
     elif ended.out_of_processes:
         how += " (out of processes)"
-        hints.append("it wanted more processes at once than a step may have")
+        limit = op.settings.resources.pids
+        few = f"pids={limit} allows" if limit else "a step may have"
+        hints.append(f"it wanted more processes at once than {few} (--resource pids=N)")
     elif ended.status == 127:
         hints.append("status 127 means: command not found")
     elif ended.status > 128:

@@ -102,7 +102,6 @@ class StepSpec:
         tree, tree_of: a copy of the first so many of *lowers*, which the step may take over, where
             it works on a copy.
         keep: where to leave that copy, as it is after the step; it may not be there then.
-        pids_limit: how many processes it may have at once; 0 is the machine's default.
     """
 
     lowers: tuple[str, ...]
@@ -124,7 +123,6 @@ class StepSpec:
     shm_size_bytes: int = 0
     readonly: bool = False
     resources: Resources = field(default_factory=Resources)
-    pids_limit: int = 0
     tree: str = ""
     tree_of: int = 0
     keep: str = ""
@@ -143,7 +141,7 @@ class StepSpec:
             "network": self.network,
             "upper": self.upper,
             "work": self.work,
-            "limits": {**_plain(self.resources), "pids": self.pids_limit},
+            "limits": _plain(self.resources),
             "hostname": self.hostname,
             "hosts": self.hosts if is_short else None,
             "resolv_conf": self.resolv_conf if is_short else None,

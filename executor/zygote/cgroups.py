@@ -28,7 +28,7 @@ class Leaf:
         self.places: list[tuple[Hierarchy, str]] = []
         self.made: list[str] = []  # parents that were asked for and are ours
         self.warnings: list[str] = []
-        self.pids = 0  # how many processes it may have; *has_pids*: and somebody counts them
+        self.pids = 0  # a bound for each user of it, where nobody counts them all (*has_pids*)
         self.has_pids = False
         self.into_fd = -1
 
@@ -92,8 +92,11 @@ def make(limits: dict[str, Any], name: str) -> Leaf:
         OSError: a cgroup that should be possible is not.
     """
     leaf = Leaf()
-    leaf.pids = limits.get("pids") or default_pids()
-    limits = {**limits, "pids": leaf.pids}
+    asked = limits
+    # What bounds each user of a step is no place for a limit that is asked for: it counts the
+    # processes of steps that run beside this one, too.
+    leaf.pids = max(asked.get("pids", 0), default_pids())
+    limits = {**asked, "pids": asked.get("pids") or leaf.pids}
     wanted = rules.wanted(limits)
     usable = [h for h in hierarchies() if h.controllers and not h.problem]
     try:
@@ -101,7 +104,7 @@ def make(limits: dict[str, Any], name: str) -> Leaf:
             hierarchy = next((h for h in usable if controller in h.controllers), None)
             path = None if hierarchy is None else _place(leaf, hierarchy, limits, name)
             if hierarchy is None or path is None:
-                lost = rules.flags(controller, limits)
+                lost = rules.flags(controller, asked)
                 if lost:
                     leaf.warnings.append(
                         f"no {controller} cgroup here, so {_join(lost)} "

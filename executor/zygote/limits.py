@@ -20,6 +20,7 @@ _BY_CONTROLLER = {
     MEMORY: ("memory_bytes", "memory_swap_bytes"),
     CPU: ("cpu_shares", "cpu_period_us", "cpu_quota_us"),
     CPUSET: ("cpuset_cpus", "cpuset_mems"),
+    PIDS: ("pids",),
 }
 _FLAGS = {
     "memory_bytes": "memory",
@@ -29,7 +30,7 @@ _FLAGS = {
     "cpu_quota_us": "cpu-quota",
     "cpuset_cpus": "cpuset-cpus",
     "cpuset_mems": "cpuset-mems",
-    "pids": "the limit on processes",
+    "pids": "pids",
 }
 DEFAULT_PERIOD_US = 100_000
 

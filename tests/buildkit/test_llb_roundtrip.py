@@ -272,7 +272,9 @@ def _settings(draw: st.DrawFn) -> StepSettings:
         add_hosts=tuple(draw(st.lists(st.just(("h", "1.2.3.4")), max_size=2))),
         ulimits=tuple(draw(st.lists(st.just(("nofile", -1, 2**40)), max_size=2))),
         shm_size_bytes=draw(st.sampled_from([0, 1 << 20])),
-        resources=Resources(parent=draw(st.sampled_from(["", "p"]))),
+        resources=Resources(
+            pids=draw(st.sampled_from([0, 5])), parent=draw(st.sampled_from(["", "p"]))
+        ),
     )
 
 

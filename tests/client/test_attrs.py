@@ -35,6 +35,7 @@ def test_a_server_reads_what_was_asked() -> None:
                 cpu_quota_us=5_000,
                 cpuset_cpus="0",
                 cpuset_mems="0",
+                pids=5,
                 parent="p",
             ),
             hostname="box",

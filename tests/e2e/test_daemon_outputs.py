@@ -17,6 +17,7 @@ import pytest
 from pybuild.client.content import BlobStore, content
 from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.client.upload import upload
+from pybuild.executor.zygote import hierarchies
 from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Built, Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
@@ -254,6 +255,21 @@ def test_hostname_of_steps(server: Daemon, tmp_path: Path) -> None:
         await c.build(context, attrs={"hostname": "foo"})
         arg = {"build-arg:BUILDKIT_SANDBOX_HOSTNAME": "foo"}
         await c.build(context, attrs={"hostname": "bar", **arg})
+
+    on(server, use)
+
+
+def test_processes_of_steps(server: Daemon, tmp_path: Path) -> None:
+    """SBX-13: the attribute of a limit, from any client."""
+    if not any("pids" in h.controllers and not h.problem for h in hierarchies.hierarchies()):
+        pytest.skip("no pids cgroup")
+    text = "FROM base:1\nRUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait\n"
+    context = write(tmp_path / "c", Dockerfile=text)
+
+    async def use(c: Client) -> None:
+        with pytest.raises(RpcError, match="out of processes"):
+            await c.build(context, attrs={"pids": "5"})
+        await c.build(context, attrs={"pids": "50"})
 
     on(server, use)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import pybuild as library
 from pybuild.executor.zygote import hierarchies
+from pybuild.model.errors import StepError
 from tests.harness import Pybuild, write
 from tests.needs import need
 
@@ -39,6 +41,23 @@ def test_memory_is_limited_and_the_error_says_so(
         assert "at the limit of 32 MiB (--memory)" in done.err
 
 
+def test_processes_are_limited_and_the_error_says_so(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    step = "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait"
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n{step}\n")
+    done = pybuild("build", "--resource", "pids=5", context, code=1)
+    assert "(out of processes)" in done.err
+    assert "hint: it wanted more processes at once than pids=5 allows" in done.err
+    with pytest.raises(StepError, match="out of processes"):
+        steps = library.StepSettings(resources=library.Resources(pids=5))
+        library.build(context, steps=steps, root=pybuild.store)
+    pybuild("build", "--resource", "pids=50", context)
+    assert "CACHED" in pybuild("build", "--progress=plain", context).err
+    too_many = pybuild("build", "--no-cache", "--resource", "pids=99999999", context, code=1)
+    assert "invalid pids: 99999999: invalid argument" in too_many.err
+
+
 def test_limits_are_not_in_the_key(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     """[KEY-1]"""
     context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo x > /f\n")
@@ -63,6 +82,8 @@ def test_wrong_limits_are_named(pybuild: Pybuild, base: str, tmp_path: Path) -> 
         (["--memory=lots"], 'invalid memory "lots"'),
         (["--cpu-shares=x"], "invalid cpu-shares value: x"),
         (["--resource=gpu=1"], 'unknown resource "gpu"'),
+        (["--resource=pids=0"], "invalid pids value: 0: must be > 0"),
+        (["--pids=5"], "unknown flag: --pids"),
         (["--cpuset-cpus=4096"], "invalid cpuset-cpus: 4096"),
         (["--cgroup-parent=/a/../b"], "invalid cgroup-parent"),
         (["--memory=inf"], 'invalid memory "inf"'),

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytest
 
+from pybuild.executor.zygote import hierarchies
 from tests.e2e.remotes import Remote, remote, server, there
 from tests.gitservers import Repository, git_daemon, make_key, need_git
 from tests.harness import Pybuild, write
@@ -61,6 +62,16 @@ def test_images_are_those_of_a_build_in_this_process(
     words += ["--add-host", "h:10.1.2.3", "--ulimit", "nofile=64:64", "--shm-size", "16m"]
     here = digest_of(pybuild, tmp_path, context, *words)
     assert digest_of(remote, tmp_path, context, *words) == here
+
+
+def test_limits_of_steps_hold_there(remote: Remote, tmp_path: Path) -> None:
+    """[BLD-24]"""
+    if not any("pids" in h.controllers and not h.problem for h in hierarchies.hierarchies()):
+        pytest.skip("no pids cgroup")
+    step = "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait"
+    context = write(tmp_path / "c", Dockerfile=f"FROM base\n{step}\n")
+    assert "out of processes" in remote("build", "--resource=pids=5", context, code=1).err
+    remote("build", "--resource=pids=50", context)
 
 
 def test_an_image_is_kept_by_the_server_and_named_there(

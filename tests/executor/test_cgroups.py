@@ -263,7 +263,7 @@ class TestSteps:
     @pytest.mark.slow
     def test_forking_without_end_ends(self, box: Box) -> None:
         homes("pids")
-        done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", pids_limit=60)
+        done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", resources=Resources(pids=60))
         assert done.ended.out_of_processes
         assert done.ended.seconds < 20
         assert none_is_left()

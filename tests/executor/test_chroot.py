@@ -121,7 +121,8 @@ def test_what_forks_without_end_is_ended(box: Jail) -> None:
     # Whoever waits for it must not need a process for that.
     wait = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
     done = box.sh(
-        f"f() {{ sleep 3219 & f & f; }}; f > /dev/null 2>&1 & {wait}; echo x", pids_limit=200
+        f"f() {{ sleep 3219 & f & f; }}; f > /dev/null 2>&1 & {wait}; echo x",
+        ulimits=[("nproc", 200, 200)],
     )
     assert done.out.startswith("x")
     assert not sleeping("3219")

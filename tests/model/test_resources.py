@@ -46,7 +46,10 @@ def test_limits_are_read_by_their_names() -> None:
         ({"cpuset-cpus": "0-"}, "invalid cpuset-cpus: 0-"),
         ({"cpuset-cpus": "3-1"}, "invalid cpuset-cpus: 3-1"),
         ({"cpuset-mems": "0\n"}, "invalid cpuset-mems"),
-        ({"pids": "1"}, 'unknown resource "pids": one of memory, memory-swap'),
+        ({"gpus": "1"}, 'unknown resource "gpus": one of memory, memory-swap, .*, pids'),
+        ({"pids": "0"}, "invalid pids value: 0: must be > 0"),
+        ({"pids": "-1"}, "invalid pids value: -1: must be > 0"),
+        ({"pids": "many"}, "invalid pids value: many"),
     ],
 )
 def test_limits_that_make_no_sense_are_named(given: dict[str, str], words: str) -> None:

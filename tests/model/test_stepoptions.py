@@ -26,7 +26,7 @@ FLAGS = (
     *("--network=none", "--hostname=box", "--add-host=db:10.0.0.1", "--add-host", "six=[::1]"),
     *("--ulimit=nofile=64:128", "--ulimit=core=0", "--shm-size=1m", "--memory=64m"),
     *("--memory-swap=-1", "--cpu-shares=512", "--cpu-period=10000", "--cpu-quota=5000"),
-    *("--cpuset-cpus=0-2,4", "--cpuset-mems=0", "--cgroup-parent=p"),
+    *("--cpuset-cpus=0-2,4", "--cpuset-mems=0", "--cgroup-parent=p", "--resource=pids=100"),
 )
 ALL = StepSettings(
     network=NetworkMode.NONE,
@@ -42,6 +42,7 @@ ALL = StepSettings(
         cpu_quota_us=5_000,
         cpuset_cpus="0-2,4",
         cpuset_mems="0",
+        pids=100,
         parent="p",
     ),
 )

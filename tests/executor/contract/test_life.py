@@ -117,6 +117,25 @@ def test_a_limit_of_memory_is_said_to_be_the_reason(box: RungBox) -> None:
     assert done.ended.peak_memory_bytes > 16 << 20
 
 
+@pytest.mark.slow
+def test_a_limit_of_processes_is_kept_or_said_not_to_be(box: RungBox) -> None:
+    """[SBX-13] Never half: what bounds a user bounds the steps beside this one with it.
+
+    The threads of an OCI runtime count, too.
+    """
+    script = "i=0; while [ $i -lt 60 ]; do sleep 0.1 & i=$((i+1)); done; wait; echo all"
+    done = box.sh(script, resources=Resources(pids=40))
+    if done.ended.warnings:
+        lost = "no pids cgroup here, so pids is not enforced (see pybuild doctor)"
+        assert done.ended.warnings == (lost,)
+        assert (done.status, done.out) == (0, "all\n")
+    else:
+        assert done.status != 0 and "can't fork" in done.err
+        assert done.ended.out_of_processes
+    enough = box.sh(script, resources=Resources(pids=120))
+    assert (enough.status, enough.out) == (0, "all\n")
+
+
 def test_a_limit_that_cannot_be_had_is_clamped_and_said(box: RungBox) -> None:
     """[BLD-23]"""
     done = box.sh("ulimit -Hn", ulimits=(("nofile", 1 << 40, 1 << 40),))
