@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pybuild.builds.verdicts import InThread, in_place
 from pybuild.engine.progress import internal_step
@@ -11,8 +12,10 @@ from pybuild.executor.sources.remote import RemoteSources
 from pybuild.frontend.lowering.epoch import EpochSource, epoch_source
 from pybuild.frontend.lowering.interface import LowerOptions
 from pybuild.frontend.syntax.ast import Dockerfile
-from pybuild.model.clock import Clock
 from pybuild.model.events import Emit
+
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
 
 
 class Epochs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_image
@@ -20,12 +21,14 @@ from pybuild.frontend.lowering.interface import (
 from pybuild.frontend.lowering.lower import lower
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.frontend.syntax.parse import parse_dockerfile
-from pybuild.model.clock import Clock
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.policy import Undecided
 from pybuild.model.span import Span
+
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
 
 LookUp = Callable[[ImageRequest], Awaitable[ResolvedImage]]
 

@@ -83,7 +83,7 @@ class Store:
         self.memo_dir = os.path.join(root, "memo")
         self.disk = disk
         self._measurer = measurer
-        self.tmp = Scratch(root, disk, clock, remover)
+        self.tmp = Scratch(root, disk, remover)
         self.leases = Leases(root, disk)
         self.lease = self.leases.create()
         self.blobs = Blobs(root, disk, self.tmp, self.leases, self.lease)

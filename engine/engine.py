@@ -21,12 +21,12 @@ from pybuild.engine.settings import Settings
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers.workers import Workers
-from pybuild.model.clock import Clock
 from pybuild.solver.drive import Solver
 
 if TYPE_CHECKING:
     from pybuild.cache.disk.extent import Extent
     from pybuild.executor.workers.launch import Ahead
+    from pybuild.model.clock import Clock
     from pybuild.registry.client.client import Client
     from pybuild.registry.client.credentials import Credentials
     from pybuild.registry.client.hosts import Hosts

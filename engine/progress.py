@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
-from pybuild.model.clock import Clock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import (
@@ -21,6 +21,9 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
+
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
 
 
 class InternalStep:

@@ -6,8 +6,6 @@ from pybuild.frontend.words.gotext import SPACE
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import PatternMatcher, clean, has_wildcard
 
-Matcher = PatternMatcher
-
 # Far beyond any that people or programs write. Patterns with wildcards cost a hundred times more.
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PATTERNS = 100_000

@@ -61,8 +61,6 @@ def read_archive(
     scratch: str,
     adopt: Adopt,
     blob_path: BlobPath,
-    *,
-    max_bytes: int | None = None,
 ) -> list[NamedImage]:
     """Take every image in *source* into the store.
 
@@ -70,13 +68,12 @@ def read_archive(
         source: a layout directory, or a tar, compressed or not.
         scratch: an empty directory on the store's file system; what is left there is rubbish.
         blob_path: gives the paths of adopted blobs.
-        max_bytes: the largest uncompressed size of the archive.
 
     Raises:
         UserError: *source* is none of the known formats.
         EnvironmentFault: it is damaged, incomplete or lying.
     """
-    files = _Files(source, scratch, max_bytes)
+    files = _Files(source, scratch)
     if files.has("oci-layout"):
         return _Layout(files, adopt, blob_path).load()
     if files.has("manifest.json"):
@@ -87,14 +84,14 @@ def read_archive(
 class _Files:
     """The archive's regular files by name; a layout directory's are copied when asked for."""
 
-    def __init__(self, source: str, scratch: str, max_bytes: int | None) -> None:
+    def __init__(self, source: str, scratch: str) -> None:
         self._scratch = scratch
         self._count = 0
         self._found: dict[str, _Held] = {}
         self._links: dict[str, str] = {}
         self._folder = source if os.path.isdir(source) else None
         if self._folder is None:
-            self._unpack(source, max_bytes)
+            self._unpack(source)
 
     def has(self, name: str) -> bool:
         if self._folder is not None:
@@ -144,9 +141,9 @@ class _Files:
                     view = view[out.write(view) :]
         return _Held(path, size, Digest.from_hex(hasher.hexdigest()))
 
-    def _unpack(self, source: str, max_bytes: int | None) -> None:
+    def _unpack(self, source: str) -> None:
         with open(source, "rb", buffering=0) as file:
-            stream = LayerSource(file.read, max_bytes)
+            stream = LayerSource(file.read, None)
             reader = TarReader(stream.read)
             members = 0
             while (member := reader.next()) is not None:

@@ -106,10 +106,7 @@ def write_bundle(
     bundle_dir: str,
     image_config: Mapping[str, Any],
     *,
-    args: Sequence[str] | None = None,
     rootless: bool = False,
-    terminal: bool = False,
-    hostname: str = "pybuild",
 ) -> dict[str, Any]:
     """Write ``config.json`` beside the tree that is already in *bundle_dir*'s ``rootfs``.
 
@@ -128,12 +125,9 @@ def write_bundle(
     made = runtime_config(
         image_config,
         identity=identity,
-        args=args,
         rootless=rootless,
         host_uid=os.geteuid(),
         host_gid=os.getegid(),
-        terminal=terminal,
-        hostname=hostname,
     )
     with open(os.path.join(bundle_dir, "config.json"), "wb") as out:
         out.write(encode(made))

@@ -15,9 +15,8 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pybuild.model.clock import Clock
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
@@ -62,6 +61,9 @@ from pybuild.solver.scribe import Scribe
 from pybuild.solver.solution import Known, Progress, Solution
 from pybuild.solver.state import State
 from pybuild.solver.turns import Turns
+
+if TYPE_CHECKING:
+    from pybuild.model.clock import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,6 @@ _MAX_PATTERNS = 500
 # Results of before archives were confined to their destination have another name.
 _UNPACKED = "confined"
 
-_WHOLE = Selection(path="/")
 _WHOLE_LOCAL = Selection(path="/", keep_owner=False)
 
 

@@ -209,15 +209,9 @@ class Blobs:
         expected: Digest | None = None,
         size: int | None = None,
         *,
-        resume: bool = False,
         lease: Lease | None = None,
     ) -> BlobWriter:
-        """Return a context manager that takes the bytes of one blob; see `BlobWriter`.
-
-        Args:
-            resume: keep what came if the block fails, and go on from there the next time;
-                needs *expected*. ``writer.offset`` says how many bytes are there already.
-        """
+        """Return a context manager that takes the bytes of one blob; see `BlobWriter`."""
         from pybuild.cache.content.blobwriter import BlobWriter  # most builds bring no blob
 
         return BlobWriter(
@@ -226,7 +220,6 @@ class Blobs:
             self._root,
             expected,
             size,
-            resume,
             lease or self._own,
             self._follower,
             mode=self.new_mode,

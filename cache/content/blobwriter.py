@@ -1,14 +1,12 @@
-"""Taking in a blob that arrives piece by piece, possibly over several attempts."""
+"""Taking in a blob that arrives piece by piece."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 
 from pybuild.cache.disk.atomic import Disk, discard, faults
-from pybuild.cache.disk.locks import same_file
-from pybuild.cache.disk.scratch import INGEST, Scratch
+from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.digest import Digest
 
 TYPE_CHECKING = False
@@ -40,14 +38,14 @@ _CHUNK = 1 << 20
 class BlobWriter:
     """Writes one blob: ``with blobs.writer(digest, size) as w: w.write(…); w.commit()``.
 
-    Leaving the block without `commit` discards what came, or keeps it with *resume*.
+    Leaving the block without `commit` discards what came.
 
     Args:
         lease: keeps the blob from the collector; *mode*: of its file.
         move_in: gives a checked file its name. Raises OSError.
 
     Attributes:
-        offset: bytes there so far; more than 0 at the start when an attempt is resumed.
+        offset: bytes there so far.
     """
 
     def __init__(
@@ -57,15 +55,12 @@ class BlobWriter:
         root: str,
         expected: Digest | None,
         size: int | None,
-        resume: bool,
         lease: Keeper,
         follower: Follower | None,
         *,
         mode: int,
         move_in: Callable[[str, Digest], None],
     ) -> None:
-        if resume and expected is None:
-            raise ValueError("only a blob whose digest is known can be resumed")
         self._mode = mode
         self._move_in = move_in
         self._disk = disk
@@ -73,65 +68,26 @@ class BlobWriter:
         self._root = root
         self._expected = None if expected is None else Digest.parse(expected)
         self._size = size
-        self._resume = resume
         self._lease = lease
         self._doing = f"cannot store blob {expected}" if expected else "cannot store a blob"
         self._hash = hashlib.new(self._expected.algorithm if self._expected else "sha256")
         self._follower = follower
         self._fd = -1
         self._path = ""
-        self._keep = False
-        self._bad = False
         self.offset = 0
 
     def __enter__(self) -> Self:
         with faults(self._doing, self._root):
             if self._expected is not None:
                 self._lease.add("blob", self._expected)
-            if not (self._resume and self._take_up()):
-                self._path = self._scratch.name()
-                self._fd = self._disk.create(self._path, 0o644)
+            self._path = self._scratch.name()
+            self._fd = self._disk.create(self._path, 0o644)
         if self._follower is not None:
             try:
                 self._follower.begun(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError:
                 self._follower = None  # it looks when everything is there
         return self
-
-    def _take_up(self) -> bool:
-        """Open the kept part of an earlier attempt, or begin one; False if another has it."""
-        assert self._expected is not None
-        folder = os.path.join(self._scratch.path, INGEST)
-        path = os.path.join(folder, f"{self._expected.algorithm}-{self._expected.hex}")
-        try:
-            fd = self._disk.append(path)
-        except FileNotFoundError:
-            self._disk.mkdir(folder)
-            fd = self._disk.append(path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
-        if not same_file(fd, path):
-            os.close(fd)
-            return False
-        self._fd, self._path, self._keep = fd, path, True
-        os.fchmod(fd, 0o644)
-        while chunk := os.pread(fd, _CHUNK, self.offset):
-            self._hash.update(chunk)
-            self.offset += len(chunk)
-        if self._size is not None and self.offset > self._size:
-            self.restart()
-        return True
-
-    def restart(self) -> None:
-        """Forget what came so far, as when a server does not serve ranges."""
-        with faults(self._doing, self._root):
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-        self._hash = hashlib.new(self._hash.name)
-        self.offset = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes; hashing and writing let other threads run.
@@ -140,7 +96,6 @@ class BlobWriter:
             EnvironmentFault: more bytes than announced, or they cannot be written.
         """
         if self._size is not None and self.offset + len(data) > self._size:
-            self._bad = True
             raise self._mismatch(f"got more than {self._size} bytes")
         with faults(self._doing, self._root):
             self._disk.write(self._fd, data)
@@ -157,10 +112,7 @@ class BlobWriter:
         """
         found = Digest(f"{self._hash.name}:{self._hash.hexdigest()}")
         of = self.offset if self._size is None else self._size
-        if self._expected is not None and found != self._expected and self.offset == of:
-            self._bad = True  # all bytes are there and wrong: nothing to resume
-            raise self._mismatch(f"got {found} after {self.offset} of {of} bytes")
-        if self.offset != of:
+        if self.offset != of or self._expected not in (None, found):
             raise self._mismatch(f"got {found} after {self.offset} of {of} bytes")
         if self._expected is None:
             self._lease.add("blob", found)
@@ -178,7 +130,7 @@ class BlobWriter:
         return EnvironmentFault(f"blob {self._expected}: {what}" if self._expected else what)
 
     def __exit__(self, *exception: object) -> None:
-        if self._path and (self._bad or not self._keep):
+        if self._path:
             discard(self._path)
         if self._fd >= 0:
             os.close(self._fd)

@@ -28,18 +28,11 @@ _NAME = re.compile(r"[0-9a-f]{11}-[0-9a-f]{8}\Z")
 
 
 class Builds:
-    """The builds that one store remembers of one owner.
+    """The builds that one store remembers."""
 
-    Args:
-        place: of the owner, below ``builds/``; empty for the builds of this machine's command line.
-    """
-
-    def __init__(self, store: Store, place: str = "") -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self._folders = [os.path.join(store.root, "builds")]
-        for part in filter(None, place.split("/")):
-            self._folders.append(os.path.join(self._folders[-1], part))
-        self._folder = self._folders[-1]
+        self._folder = os.path.join(store.root, "builds")
 
     @staticmethod
     def new_id() -> str:
@@ -56,9 +49,8 @@ class Builds:
         name = f"{int(at * 1000) & 0xFFF_FFFF_FFFF:011x}-{id}"
         data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
         with faults("cannot write it", store.root):
-            for folder in self._folders:
-                with suppress(FileExistsError):
-                    store.disk.mkdir(folder, 0o700)
+            with suppress(FileExistsError):
+                store.disk.mkdir(self._folder, 0o700)
             path = os.path.join(self._folder, name)
             write_file(store.disk, store.scratch("build"), path, data, 0o600, flush=False)
         for old in self._names()[:-MAX_BUILDS]:

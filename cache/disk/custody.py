@@ -31,7 +31,7 @@ _MORE_DIRECTORIES = (
         "registry/repositories",
         "registry/uploads",
     ),
-    *("statindex", "tmp/ingest"),
+    "statindex",
 )
 FILES = (
     *("ballast", "gc-stamp", "index.json", "oci-layout", "store.json", "registry/key"),

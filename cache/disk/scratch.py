@@ -16,15 +16,9 @@ from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.disk.locks import LiveFile, bury
 from pybuild.cache.disk.trees import Stopped, remove_tree
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pybuild.model.clock import Clock
-
 Remover = Callable[[str], int]
 """Deletes a directory tree and returns the bytes that came free."""
 
-INGEST = "ingest"
-INGEST_KEPT_S = 24 * 3600.0
 # How long closing lets the janitor finish. The leavings of a build are small and gone in
 # milliseconds; a big tree is left to the next process.
 GRACE_S = 1.0
@@ -40,10 +34,9 @@ class Scratch:
         moving: held while something moves from here to its place, and by who counts both.
     """
 
-    def __init__(self, root: str, disk: Disk, clock: Clock, remover: Remover | None) -> None:
+    def __init__(self, root: str, disk: Disk, remover: Remover | None) -> None:
         self.path = os.path.join(root, "tmp")
         self._disk = disk
-        self._clock = clock
         self._remover = remover
         self._lock = threading.Lock()
         self.moving = threading.Lock()
@@ -141,9 +134,6 @@ class Scratch:
         for name in names:
             if self._stop:
                 raise Stopped
-            if name == INGEST:
-                self._sweep_ingest()
-                continue
             owner = name.partition(".")[0]
             if owner not in dead:
                 dead[owner] = bury(owner + ".lock", self._folder)
@@ -167,25 +157,6 @@ class Scratch:
                 if self._remover is not None:
                     return self._remover(path)
         return 0
-
-    def _sweep_ingest(self) -> None:
-        """Forget downloads that nobody took up again for a day."""
-        now = self._clock.now()
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            folder = os.open(INGEST, flags, dir_fd=self._folder)
-        except OSError:
-            return  # none of ours
-        try:
-            for name in os.listdir(folder):
-                try:
-                    age = now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
-                except OSError:
-                    continue
-                if abs(age) > INGEST_KEPT_S:  # from the future: the clock was wrong once
-                    bury(name, folder)
-        finally:
-            os.close(folder)
 
     def close(self) -> None:
         """Let the janitor finish what is quickly done, and own nothing any more."""

@@ -16,7 +16,7 @@ from pybuild.model.named import KnownInputs, Listing, NamedInputs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pybuild.cache.records.database import Records
     from pybuild.model.clock import Clock
@@ -116,8 +116,8 @@ class Inputs:
         except RecordTooLarge:
             pass  # names that do not compress; a difference is then shown without files
 
-    def trim(self, kept: Iterable[str] = ()) -> None:
-        """Forget the oldest beyond the bounds, but not *kept*; and lists that nothing refers to.
+    def trim(self) -> None:
+        """Forget the oldest beyond the bounds, and lists that nothing refers to.
 
         Raises:
             EnvironmentFault: the records cannot be changed.
@@ -125,16 +125,14 @@ class Inputs:
         lists = {key.partition("/")[0] for key in self._records.keys(LISTING)}
         if len(self._records.keys(INPUTS)) <= MAX_ROWS and len(lists) <= MAX_LISTINGS:
             return
-        spared = set(kept)
         rows = [(as_number(v.get("at")), key, v) for key, v in self._records.items(INPUTS)]
         rows.sort(key=lambda row: row[:2])
-        gone = [key for _, key, _ in rows[: max(0, len(rows) - MAX_ROWS * 9 // 10)]]
-        left = set(gone) - spared
-        for key in left:
+        gone = {key for _, key, _ in rows[: max(0, len(rows) - MAX_ROWS * 9 // 10)]}
+        for key in gone:
             self._records.delete(INPUTS, key)
         used: dict[str, None] = {}
         for _, key, value in reversed(rows):
-            if key not in left:
+            if key not in gone:
                 used |= dict.fromkeys(_contents(value))
         kept = set(list(used)[:MAX_LISTINGS])
         for key in self._records.keys(LISTING):
@@ -142,14 +140,13 @@ class Inputs:
                 self._records.delete(LISTING, key)
 
 
-def read_known(key: str, value: object, place: str = "") -> KnownInputs:
+def read_known(key: str, value: object) -> KnownInputs:
     """Read one row; what is not as it should be counts as not there."""
     row = as_object(value)
     return KnownInputs(
         key=key,
         name=str(row.get("name") or ""),
         parts=as_object(row.get("parts")),
-        place=place,
         first=as_number(row.get("first")),
     )
 

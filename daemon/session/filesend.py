@@ -79,7 +79,6 @@ async def send_tree(
     work: TreeWork,
     *,
     exporter: int = 0,
-    facts: Mapping[str, str] | None = None,
     replaces: bool = False,
     on_progress: Callable[[int], None] = lambda sent: None,
 ) -> None:
@@ -100,7 +99,7 @@ async def send_tree(
     worker = asyncio.ensure_future(work(theirs))
     worker.add_done_callback(lambda _: _shut(theirs))
     try:
-        metadata = _metadata(exporter, facts or {}, replaces=replaces)
+        metadata = _metadata(exporter, {}, replaces=replaces)
         async with session.stream(METHOD, metadata=metadata) as call:
             await _relay(call, ours, worker, on_progress)
     except RpcError as error:

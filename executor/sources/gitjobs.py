@@ -176,9 +176,9 @@ def _git(args: dict[str, Any], fds: list[int]) -> Git:
     )
 
 
-def _network(git: Git, args: dict[str, Any], *words: str, seconds: float, git_dir: str = "") -> str:
+def _network(git: Git, args: dict[str, Any], *words: str, seconds: float) -> str:
     try:
-        return git.run(*words, protocols=_protocols(args), seconds=seconds, git_dir=git_dir)
+        return git.run(*words, protocols=_protocols(args), seconds=seconds)
     except Failed as error:
         raise _unreachable(args, error) from error
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from typing import Any, cast
 
 from pybuild.frontend.syntax.ast import Directives
 from pybuild.frontend.syntax.lines import SyntaxFault
-from pybuild.frontend.syntax.physical import shown, split_lines
+from pybuild.frontend.syntax.physical import shown
 from pybuild.frontend.words.gotext import SPACE
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)", re.DOTALL)
@@ -41,25 +39,6 @@ def parse_directives(lines: Sequence[str]) -> tuple[Directives, int]:
         ),
         count,
     )
-
-
-def detect_syntax(text: bytes) -> str | None:
-    """Return the whole value of the syntax directive, in whatever form it is written [DIR-5].
-
-    The first word is the frontend image. Works for files that are no Dockerfiles at all.
-    """
-    lines = _behind_shebang(split_lines(text))
-    for prefix in ("#", "//"):
-        if syntax := _scan_quietly(lines, prefix).get("syntax"):
-            return syntax
-    if not lines or not lines[0].lstrip().startswith("{"):
-        return None
-    try:
-        value: Any = json.loads("".join(lines))
-    except (ValueError, RecursionError):
-        return None
-    syntax = cast("dict[str, Any]", value).get("syntax") if isinstance(value, dict) else None
-    return syntax if isinstance(syntax, str) else None
 
 
 def _behind_shebang(lines: Sequence[str]) -> Sequence[str]:

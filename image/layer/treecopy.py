@@ -16,8 +16,7 @@ from pybuild.image.layer.ownership import Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from collections.abc import Iterable, Iterator
 
     from pybuild.image.layer.pieces import Chunker
 
@@ -64,13 +63,6 @@ def leaf_paths(root_dir: str) -> Iterator[bytes]:
                 yield prefix + name
     finally:
         os.close(here)
-
-
-def copy_tree_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Copy ``src_dir`` into ``dest_dir``; ``epoch`` as in `copy_tree`."""
-    return copy_tree(args["src_dir"], args["dest_dir"], epoch=args.get("epoch"))
 
 
 def copy_tree(

@@ -39,11 +39,9 @@ class Channel:
         link.on_closed = self._lost
 
     @classmethod
-    async def over(
-        cls, stream: ByteStream, *, authority: str = "localhost", limits: Limits | None = None
-    ) -> Channel:
+    async def over(cls, stream: ByteStream) -> Channel:
         """Begin a connection over a byte stream."""
-        channel = cls(_link(limits), authority)
+        channel = cls(_link(None), "localhost")
         channel._task = asyncio.create_task(channel._run(Tunnel(channel._link, stream)))
         return channel
 

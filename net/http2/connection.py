@@ -147,12 +147,12 @@ class Connection(Incoming):
         """Send a PING of eight bytes, which a `Ponged` will answer."""
         self.out.control(frame(Kind.PING, 0, 0, data))
 
-    def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
+    def go_away(self) -> None:
         """Take no more streams from the peer; those that are open go on."""
         if self.going_away:
             return
         self.going_away = self.closing = True
-        self.out.control(self._goodbye(code, debug))
+        self.out.control(self._goodbye(ErrorCode.NO_ERROR, b""))
 
     def output(self) -> list[Buffer]:
         """Return the pieces to write next; empty when there is nothing to say."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
@@ -32,13 +32,13 @@ class Silent:
         pass
 
 
-def make_display(kind: str, out: TextIO | None = None) -> Display:
-    """Return the view called *kind*; ``auto`` is tty when *out* (stderr) is a terminal [PRG-1].
+def make_display(kind: str) -> Display:
+    """Return the view called *kind*; ``auto`` is tty when standard error is a terminal [PRG-1].
 
     Raises:
         UsageError: no view of that name.
     """
-    stream = out or sys.stderr
+    stream = sys.stderr
     if kind not in KINDS:
         raise UsageError(f'unknown progress "{kind}": one of {", ".join(KINDS)}')
     if kind == "auto":

@@ -10,7 +10,7 @@ PRELUDE = """
 import os, sys, time
 from pybuild.cache.store import Store
 from pybuild.cache.records.results import Results
-from pybuild.model.clock import FakeClock
+from tests.clocks import FakeClock
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Record

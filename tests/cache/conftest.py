@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
+from tests.clocks import FakeClock
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from pybuild.cache.records.results import Results
 from pybuild.cache.space.ceiling import keep_below
 from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
@@ -29,6 +28,7 @@ from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_images import image
 from tests.cache.test_prune import assert_sound
+from tests.clocks import FakeClock
 
 KEY = Digest.of(b"key")
 ENOSPC, EIO = 28, 5
@@ -115,7 +115,7 @@ def build(root: Path, disk: Disk, ceiling: int = 0) -> None:
         results.save_alias(Digest.of(b"definition"), KEY)
         results.load(KEY)
         Builds(store).put("0123abcd", 1.0, {"steps": []})
-        with store.blobs.writer(Digest.of(b"layer"), 5, resume=True) as writer:
+        with store.blobs.writer(Digest.of(b"layer"), 5) as writer:
             writer.write(b"layer")
             writer.commit()
         path = store.scratch(".tar")
@@ -141,7 +141,7 @@ def assert_whole(root: Path) -> None:
                 assert store.blobs.has(child)
         assert store.leases.held() == set()
         store.tmp.sweep()
-    assert set(os.listdir(root / "tmp")) <= {"ingest"}
+    assert os.listdir(root / "tmp") == []
     assert warnings == []
     assert [name for name in os.listdir(root) if "damaged" in name] == []
 
@@ -200,7 +200,7 @@ for turn in range(10**6):
     key = Digest.of(id.encode())
     results.save(Record(key=key, snapshot=Snapshot((id,))))
     results.save_alias(Digest.of(key.encode()), key)
-    with store.blobs.writer(resume=False) as w:
+    with store.blobs.writer() as w:
         w.write(id.encode() * 1000)
         d, size = w.commit()
     store.images.tag(f'x:{turn % 7}', Descriptor(OCI_MANIFEST, d, size))

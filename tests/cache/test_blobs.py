@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.missing import BlobMissing
@@ -159,56 +158,6 @@ def test_writer_without_commit_leaves_nothing(store: Store, root: Path) -> None:
         writer.write(b"hello")
     assert not store.blobs.has(HELLO)
     assert leftovers(root) == []
-
-
-def test_interrupted_download_goes_on_where_it_stopped(
-    store: Store, root: Path, clock: FakeClock
-) -> None:
-    with pytest.raises(ConnectionError), store.blobs.writer(HELLO, 5, resume=True) as writer:
-        assert writer.offset == 0
-        writer.write(b"hel")
-        raise ConnectionError
-    with (
-        Store.open(root, clock) as another,
-        another.blobs.writer(HELLO, 5, resume=True) as writer,
-    ):
-        assert writer.offset == 3
-        writer.write(b"lo")
-        assert writer.commit() == (HELLO, 5)
-    assert store.blobs.read(HELLO) == b"hello"
-    assert leftovers(root) == []
-
-
-def test_kept_bytes_that_were_wrong_are_not_taken_up_again(store: Store) -> None:
-    with pytest.raises(EnvironmentFault), store.blobs.writer(HELLO, 5, resume=True) as writer:
-        writer.write(b"other")
-        writer.commit()
-    with store.blobs.writer(HELLO, 5, resume=True) as writer:
-        assert writer.offset == 0
-        writer.write(b"hello")
-        writer.commit()
-
-
-def test_restart_forgets_what_was_kept(store: Store) -> None:
-    with store.blobs.writer(HELLO, 5, resume=True) as writer:
-        writer.write(b"hel")
-    with store.blobs.writer(HELLO, 5, resume=True) as writer:
-        assert writer.offset == 3
-        writer.restart()
-        writer.write(b"hello")
-        assert writer.commit() == (HELLO, 5)
-
-
-def test_two_downloads_of_one_blob_do_not_mix(store: Store) -> None:
-    with store.blobs.writer(HELLO, 5, resume=True) as first:
-        first.write(b"he")
-        with store.blobs.writer(HELLO, 5, resume=True) as second:
-            assert second.offset == 0
-            second.write(b"hello")
-            second.commit()
-        first.write(b"llo")
-        first.commit()
-    assert store.blobs.read(HELLO) == b"hello"
 
 
 def test_adopt_moves_a_finished_file_in(store: Store) -> None:

@@ -18,12 +18,12 @@ from pybuild.cache.space.ceiling import Ceiling, keep_below
 from pybuild.cache.space.evictor import Evictor
 from pybuild.cache.space.holdings import Holdings, Stated
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_prune import assert_sound
+from tests.clocks import FakeClock
 
 MB = 1_000_000
 CEILING = 40 * MB

@@ -14,8 +14,8 @@ import pytest
 from pybuild.cache.content.flusher import hand_over
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.errors import EnvironmentFault
+from tests.clocks import FakeClock
 
 
 def make(store: Store, id: str | None = None, text: str = "x") -> str:

@@ -12,10 +12,10 @@ import pytest
 from pybuild.cache.content.storekey import identity, make_key
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
+from tests.clocks import FakeClock
 
 
 class Watched(Disk):

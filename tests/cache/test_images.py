@@ -11,7 +11,6 @@ import pytest
 from pybuild.cache.content.images import NAME, REF_NAME
 from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest, canonical_json
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -19,6 +18,7 @@ from pybuild.model.missing import BlobMissing
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from tests.cache import children
+from tests.clocks import FakeClock
 
 
 def put_json(store: Store, media_type: str, value: object) -> Descriptor:

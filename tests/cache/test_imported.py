@@ -8,10 +8,10 @@ from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM, Importe
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Record, Snapshot
+from tests.clocks import FakeClock
 
 KEY, ALIAS, LINK, LINK_ALIAS = (Digest.of(name) for name in (b"key", b"alias", b"link", b"above"))
 DIFFS = tuple(Digest.of(name) for name in (b"low", b"top"))

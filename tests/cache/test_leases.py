@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from tests.cache import children
+from tests.clocks import FakeClock
 
 
 def test_lease_holds_until_closed(store: Store) -> None:

@@ -14,9 +14,9 @@ from pybuild.cache.space.mark import mark
 from pybuild.cache.space.prune import prune
 from pybuild.cache.space.usage import usage
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Record, Snapshot
+from tests.clocks import FakeClock
 
 KEY = Digest.of(b"key")
 

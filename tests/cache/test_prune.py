@@ -24,7 +24,6 @@ from pybuild.cache.space.prune import (
 from pybuild.cache.space.usage import UsageRecord, usage
 from pybuild.cache.store import Store
 from pybuild.model.amounts import parse_duration, parse_size
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UsageError
@@ -32,6 +31,7 @@ from pybuild.model.named import NamedInputs
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
 from tests.cache.test_images import image, put_json
+from tests.clocks import FakeClock
 
 DAY = 86400.0
 

@@ -18,8 +18,8 @@ import pytest
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.records.database import MAX_VALUE_BYTES, RecordTooLarge
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.errors import EnvironmentFault
+from tests.clocks import FakeClock
 
 
 def database(root: Path) -> Path:
@@ -402,7 +402,7 @@ def test_threads_write_at_once(store: Store) -> None:
 @pytest.mark.slow
 def test_processes_write_at_once(root: Path, clock: FakeClock) -> None:
     program = (
-        "import sys; from pybuild.cache.store import Store; from pybuild.model.clock import *\n"
+        "import sys; from pybuild.cache.store import Store; from tests.clocks import *\n"
         "s = Store.open(sys.argv[1], FakeClock())\n"
         "for n in range(30): s.records.put('k', f'{sys.argv[2]}-{n}', {'n': n})\n"
         "s.close()"

@@ -16,10 +16,10 @@ from pybuild.cache.repositories.repositories import ManifestEntry, is_name, is_t
 from pybuild.cache.space.mark import mark
 from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.missing import BlobMissing
+from tests.clocks import FakeClock
 
 HOUR = 3600.0
 RELEASED = Keeping(released=0.0)

@@ -9,11 +9,11 @@ import pytest
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError
 from pybuild.model.snapshot import Record, Snapshot
 from pybuild.solver.runner import RecordStore
+from tests.clocks import FakeClock
 
 KEY = Digest.of(b"key")
 OTHER = Digest.of(b"other")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pybuild.cache.content.leases import RollingLease
 from pybuild.cache.space.mark import mark
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
+from tests.clocks import FakeClock
 
 
 def leased(store: Store) -> set[str]:

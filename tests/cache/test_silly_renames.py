@@ -10,7 +10,7 @@ import pytest
 
 from pybuild.cache.disk.trees import remove_tree
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
+from tests.clocks import FakeClock
 
 
 class SillyDisk:

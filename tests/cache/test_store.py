@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.disk.scratch import INGEST_KEPT_S
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
-from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from tests.cache import children
+from tests.clocks import FakeClock
 
 
 def test_new_store_is_an_image_layout(store: Store, root: Path) -> None:
@@ -235,25 +233,6 @@ def test_tmp_of_the_dead_goes_and_of_the_living_stays(store: Store, root: Path) 
     names = os.listdir(root / "tmp")
     assert len(names) == 2, names  # our delta and our lock
     assert os.path.isdir(ours.path)
-
-
-def test_old_partial_downloads_go(store: Store, root: Path, clock: FakeClock) -> None:
-    for data in (b"old", b"new", b"future"):
-        digest = Digest.of(data)
-        with store.blobs.writer(digest, 9, resume=True) as writer:
-            writer.write(b"x")
-    folder = root / "tmp" / "ingest"
-
-    def stamp(data: bytes, moment: float) -> Path:
-        path = folder / f"sha256-{Digest.of(data).hex}"
-        os.utime(path, (moment, moment))
-        return path
-
-    old = stamp(b"old", clock.time - INGEST_KEPT_S - 1)
-    new = stamp(b"new", clock.time - INGEST_KEPT_S + 1)
-    future = stamp(b"future", clock.time + INGEST_KEPT_S + 1)
-    store.tmp.sweep()
-    assert (old.exists(), new.exists(), future.exists()) == (False, True, False)
 
 
 def _refuse(path: str, *_: object) -> int:

@@ -18,7 +18,6 @@ from pybuild.cache.space.unusedimages import prune_images
 from pybuild.cache.space.usage import usage
 from pybuild.cache.space.whykept import why_kept
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
@@ -26,6 +25,7 @@ from tests.cache import children
 from tests.cache.test_anomalies import FailingDisk
 from tests.cache.test_images import config_of, image, put_json
 from tests.cache.test_prune import Builder, assert_sound, ids
+from tests.clocks import FakeClock
 
 KB = 1000
 HERE = str(Path(__file__).parent)

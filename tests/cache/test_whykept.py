@@ -10,11 +10,11 @@ import pytest
 from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.space.whykept import Kept, why_kept
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.errors import UserError
 from tests.cache.test_images import image
 from tests.cache.test_prune import Builder
+from tests.clocks import FakeClock
 
 
 def one(store: Store, text: str) -> Kept:

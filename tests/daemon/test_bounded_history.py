@@ -12,11 +12,11 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.gateway import WarnRequest
 from pybuild.daemon.builds.status import Journal, LogRoom, Teller
 from pybuild.daemon.control.history import History
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning, LogStream, VertexCompleted, VertexLog
 from pybuild.model.span import Span
 from pybuild.net.grpc.status import RpcError
+from tests.clocks import FakeClock
 from tests.daemon.test_control_parts import record
 
 V = Digest.of(b"v")

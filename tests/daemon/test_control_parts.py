@@ -20,7 +20,6 @@ from pybuild.daemon.frontend.attrs import UnsupportedCap, read_attrs, with_slash
 from pybuild.daemon.frontend.usedpaths import used_paths
 from pybuild.daemon.frontend.wirerules import as_told
 from pybuild.frontend.lint.catalogue import RULES
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.events import (
@@ -46,6 +45,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.span import Span
+from tests.clocks import FakeClock
 from tests.image.images import Blobs, make_image
 
 V = Digest.of(b"v")

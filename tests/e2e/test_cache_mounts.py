@@ -145,7 +145,7 @@ def test_a_mount_in_use_is_neither_exported_nor_removed(pybuild: Pybuild, tmp_pa
     from pybuild.cache.store import Store
     from pybuild.executor.steps.cachemounts import lock_path
     from pybuild.executor.trees.flocks import try_lock
-    from pybuild.model.clock import FakeClock
+    from tests.clocks import FakeClock
 
     pybuild("cache", "mounts", "import", "go", stdin=_tar(("kept", _plain)))
     (row,) = rows(pybuild)

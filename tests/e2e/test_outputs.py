@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from pybuild.image.validate import assert_valid
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from tests.harness import Pybuild, write
+from tests.image.images import assert_valid
 from tests.needs import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]

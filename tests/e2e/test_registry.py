@@ -19,10 +19,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from pybuild.image.validate import assert_valid
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from tests.harness import ROOT, Done, Pybuild, leftovers, remove_store, write
+from tests.image.images import assert_valid
 from tests.needs import lacking, needs
 from tests.services import RegistryProcess, start_registry
 

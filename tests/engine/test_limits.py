@@ -12,8 +12,8 @@ import pytest
 from pybuild.cache.store import Store
 from pybuild.engine.limits import keep_within, policies
 from pybuild.engine.settings import Limits, load_settings
-from pybuild.model.clock import FakeClock
 from pybuild.model.errors import UsageError
+from tests.clocks import FakeClock
 
 
 @pytest.fixture(autouse=True)

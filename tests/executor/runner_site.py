@@ -12,7 +12,6 @@ import pytest
 from pybuild.cache.store import Store
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.workers.workers import Workers
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.events import Emit, Event, VertexLog
@@ -33,6 +32,7 @@ from pybuild.model.ops import (
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.model.span import Span
+from tests.clocks import FakeClock
 from tests.executor.filetrees import Spec, build
 from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 

@@ -13,8 +13,8 @@ from pybuild.executor.sources.agents import SshAgent
 from pybuild.executor.sources.download import Limits
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.workers.workers import Workers
-from pybuild.model.clock import FakeClock
 from pybuild.model.ops import GitSource, HttpSource
+from tests.clocks import FakeClock
 
 
 class SourceSite:

@@ -11,11 +11,11 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.executor.trees.contentdigests import ContentDigests
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Snapshot
+from tests.clocks import FakeClock
 
 FILE = Selection(path="/file")
 TREE = Snapshot(("a" * 32, "b" * 32))

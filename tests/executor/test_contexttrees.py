@@ -9,8 +9,8 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.executor.trees.contexttrees import ContextTrees
-from pybuild.model.clock import FakeClock
 from pybuild.model.snapshot import LocalTree
+from tests.clocks import FakeClock
 from tests.harness import write
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend.ignore import Matcher, parse_ignore
+from pybuild.frontend.ignore import parse_ignore
 from pybuild.model.errors import UserError
+from pybuild.model.patterns import PatternMatcher
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_malformed_lines_are_named(data: bytes, message: str) -> None:
 
 def test_the_allow_list_idiom() -> None:
     """[IGN-8, E202]"""
-    matcher = Matcher(parse_ignore(b"*\n!src\n!/docs/*.md\n"))
+    matcher = PatternMatcher(parse_ignore(b"*\n!src\n!/docs/*.md\n"))
     kept = ["src", "src/a", "docs/a.md"]
     assert [
         path for path in [*kept, "docs", "x/src", "docs/a.txt"] if not matcher.matches(path)
@@ -53,4 +54,4 @@ def test_the_allow_list_idiom() -> None:
 
 
 def test_nothing_useful_excludes_nothing() -> None:
-    assert not Matcher(parse_ignore(b".\n/\n..\n")).matches("a")
+    assert not PatternMatcher(parse_ignore(b".\n/\n..\n")).matches("a")

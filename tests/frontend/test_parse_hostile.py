@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from pybuild.frontend.globs import Glob
 from pybuild.frontend.ignore import parse_ignore
-from pybuild.frontend.syntax.directives import detect_syntax
 from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
 from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
 from pybuild.model.errors import UserError
@@ -95,7 +94,6 @@ def test_any_bytes_are_a_dockerfile_or_an_error(data: bytes) -> None:
     _quietly(lambda: parse_dockerfile(data))
     _quietly(lambda: parse_dockerfile(b"FROM a\n" + data))
     _quietly(lambda: parse_ignore(data))
-    detect_syntax(data)
 
 
 @given(_TEXTS)

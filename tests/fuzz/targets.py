@@ -16,7 +16,7 @@ from typing import Any, cast
 from pybuild.frontend import views
 from pybuild.frontend.check import Check, Checked
 from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
-from pybuild.frontend.ignore import Matcher, parse_ignore
+from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lint.options import CheckOptions
 from pybuild.frontend.lowering import mounts
@@ -29,7 +29,6 @@ from pybuild.frontend.lowering.interface import (
 )
 from pybuild.frontend.lowering.lower import lower
 from pybuild.frontend.outline import list_stages, outline
-from pybuild.frontend.syntax.directives import detect_syntax
 from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
@@ -37,6 +36,7 @@ from pybuild.model import patterns
 from pybuild.model.digest import Digest
 from pybuild.model.errors import ExitCode, UserError
 from pybuild.model.ops import walk
+from pybuild.model.patterns import PatternMatcher
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.span import Span
 from pybuild.progress.render import report
@@ -72,7 +72,6 @@ def dockerfile(data: bytes) -> None:
     """Check, lower, outline and mend a file, and show what is wrong with it."""
     choice = zlib.crc32(data)
     options = _OPTIONS[choice % len(_OPTIONS)]
-    detect_syntax(data)
     lines = excerpts(data)
 
     def check(text: bytes) -> Checked:
@@ -136,7 +135,7 @@ def base_image(data: bytes) -> None:
 def ignore_file(data: bytes) -> None:
     """Parse an ignore file and ask it about paths, its own lines among them."""
     lines = parse_ignore(data)
-    matcher = Matcher(lines)
+    matcher = PatternMatcher(lines)
     names = [line.strip("!*?[]\\/") for line in lines[:4]]
     for path in ("a", "a/b.md", "x/" * 40 + "y", "a" * 300, "é/\n/[a]", *names):
         covered = matcher.matches(path)

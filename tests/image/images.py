@@ -8,6 +8,7 @@ from typing import BinaryIO
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.layer.layertar import layer_job
 from pybuild.image.manifest import build_manifest, layer_media_type
+from pybuild.image.validate import BlobSource, validate_image
 from pybuild.model.descriptor import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 
@@ -67,3 +68,9 @@ def make_image(
     described = blobs.put(DOCKER_CONFIG if docker else OCI_CONFIG, body)
     data = build_manifest(described, [layer for _, layer in layers], media_type)
     return blobs.put(media_type, data)
+
+
+def assert_valid(open_blob: BlobSource, descriptor: Descriptor) -> None:
+    """Fail a test with all that `validate_image` finds."""
+    problems = validate_image(open_blob, descriptor)
+    assert not problems, "\n".join(problems)

@@ -19,14 +19,14 @@ from pybuild.image.archive import (
 )
 from pybuild.image.archive_read import read_archive
 from pybuild.image.manifest import build_index
-from pybuild.image.validate import assert_valid, validate_image
+from pybuild.image.validate import validate_image
 from pybuild.model.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.platform import Platform
 from tests.needs import needs
 
-from .images import Blobs, make_image
+from .images import Blobs, assert_valid, make_image
 from .trees import look, root_only
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pybuild.image.layer.pieces import Chunker
-from pybuild.image.layer.treecopy import copy_tree, copy_tree_job, leaf_paths, trees_tar
+from pybuild.image.layer.treecopy import copy_tree, leaf_paths, trees_tar
 from pybuild.model.errors import UserError
 
-from .trees import look, root_only, void
+from .trees import look, root_only
 
 
 def plant(root: Path) -> None:
@@ -59,9 +59,7 @@ def test_copy_again_replaces_files_and_merges_directories(tmp_path: Path) -> Non
     (tmp_path / "out/z").symlink_to(victim)
     (tmp_path / "out/d/e").symlink_to(tmp_path)
     for _ in range(2):
-        copy_tree_job(
-            {"src_dir": str(tmp_path / "in"), "dest_dir": str(tmp_path / "out")}, [], void
-        )
+        copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
     assert victim.read_text() == "safe"
     assert (tmp_path / "out/d/mine").read_text() == "kept"
     assert (tmp_path / "out/d/e/.wh.kept").exists() and not (tmp_path / ".wh.kept").exists()

@@ -11,11 +11,11 @@ import pytest
 
 from pybuild.image.config import encode
 from pybuild.image.manifest import build_index
-from pybuild.image.validate import assert_valid, chain_ids, validate_image
+from pybuild.image.validate import validate_image
 from pybuild.model.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 
-from .images import Blobs, make_image
+from .images import Blobs, assert_valid, make_image
 
 Json = dict[str, Any]
 
@@ -115,9 +115,3 @@ def test_flipped_bits_are_found(blobs: Blobs, tree: Path) -> None:
     assert_valid(blobs.open, image)
     with pytest.raises(AssertionError, match="missing"):
         assert_valid(blobs.open, Descriptor(OCI_MANIFEST, Digest.of(b"?"), 1))
-
-
-def test_chain_ids_are_those_of_the_specification() -> None:
-    one, two = Digest.of(b"1"), Digest.of(b"2")
-    assert chain_ids([]) == []
-    assert chain_ids([one, two]) == [one, Digest.of(f"{one} {two}".encode())]

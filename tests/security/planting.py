@@ -12,7 +12,7 @@ from pybuild.cache.disk.custody import DIRECTORIES, FILES
 STRANGER = 65534
 INNER = (
     *("blobs/sha256", "builds", "contexts", "history", "history/records", "refs", "registry"),
-    *("registry/repositories", "registry/uploads", "statindex", "tmp/ingest"),
+    *("registry/repositories", "registry/uploads", "statindex"),
 )
 PLACES = (*DIRECTORIES, *INNER)
 
@@ -106,7 +106,7 @@ def make_victim(path: Path) -> Path:
     """Make a directory that has all the names that a sweep, a prune or a write could choose."""
     path.mkdir()
     (path / "precious").write_text("precious")
-    for name in ("trash.0123456789abcdef", "1-0011223344556677.aa", "sha256", "fs", "ingest"):
+    for name in ("trash.0123456789abcdef", "1-0011223344556677.aa", "sha256", "fs"):
         (path / name).mkdir()
         (path / name / "precious").write_text("precious")
         os.utime(path / name / "precious", (1, 1))

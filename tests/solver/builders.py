@@ -20,7 +20,6 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.messages import (
     Began,
     Cancel,
@@ -48,7 +47,8 @@ from pybuild.solver.messages import (
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solution
 from pybuild.solver.state import State
-from pybuild.solver.validate import validate
+from tests.solver.fakes import FakeRunner, MemoryRecords
+from tests.solver.invariants import validate
 
 AMD64 = Platform.parse("linux/amd64")
 

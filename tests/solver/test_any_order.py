@@ -15,10 +15,10 @@ from pybuild.model.ops import ExecOp, FileOp, LocalSource, MergeOp, ScratchSourc
 from pybuild.model.selection import ContentDigest, Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.solver import keys
-from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.messages import Phase, Run
 from pybuild.solver.stacks import merge as merge_stacks
 from tests.solver.builders import Desk, copy, image, local, merge, run, scratch
+from tests.solver.fakes import FakeRunner, MemoryRecords
 
 LAST = (Phase.CACHED, Phase.COMPLETED)
 

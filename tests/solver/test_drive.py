@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, StepError, UserError
 from pybuild.model.events import (
@@ -33,11 +32,12 @@ from pybuild.model.snapshot import Result
 from pybuild.model.span import Span
 from pybuild.solver import messages
 from pybuild.solver.drive import Budgets, Solver
-from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.queue import Queue, Weights
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solution
+from tests.clocks import FakeClock
 from tests.solver.builders import copy, image, local, merge, run, vertex
+from tests.solver.fakes import FakeRunner, MemoryRecords
 
 
 def go(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Snapshot
-from pybuild.solver.fakes import MemoryRecords
 from pybuild.solver.runner import Record, RecordStore
+from tests.clocks import FakeClock
+from tests.solver.fakes import MemoryRecords
 
 KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
 

@@ -9,12 +9,12 @@ from pybuild.model.errors import InternalError
 from pybuild.model.ops import DiffOp, Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
 from pybuild.solver import keys
-from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, Identify, JobDone, Phase, Probe, Run
 from pybuild.solver.node import Grade, Node, NodeId
-from pybuild.solver.validate import validate
 from tests.solver.builders import Desk, copy, image, local, merge, run, scratch, vertex
+from tests.solver.fakes import FakeRunner, MemoryRecords
+from tests.solver.invariants import validate
 
 
 def names(desk: Desk) -> list[str]:

@@ -6,14 +6,14 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 
-from pybuild.model.clock import FakeClock
 from pybuild.model.events import Event, VertexAdded, VertexFailed
 from pybuild.solver.drive import Solver
-from pybuild.solver.fakes import FakeRunner, MemoryRecords
 from pybuild.solver.messages import Began, Failed
 from pybuild.solver.messages import Event as Message
 from pybuild.solver.turns import PIECES_A_TURN, Turns
+from tests.clocks import FakeClock
 from tests.solver.builders import image, run
+from tests.solver.fakes import FakeRunner, MemoryRecords
 
 MANY = 3 * PIECES_A_TURN
 

@@ -13,11 +13,11 @@ from pybuild.cache.records.results import Results
 from pybuild.cache.space.prune import prune
 from pybuild.cache.space.usage import overhead, usage
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache.test_images import image
+from tests.clocks import FakeClock
 from tests.harness import Pybuild
 from tests.stress.disks import ext4, used, why_not
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from pybuild.model.clock import FakeClock
 from pybuild.model.digest import Digest
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.pull import pull_image
 from pybuild.registry.server.settings import ServerSettings, UpstreamSettings
+from tests.clocks import FakeClock
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock
 from tests.registry.server.serving import Served, described, image, index, served
