@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -11,7 +11,10 @@ from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
+from pybuild.executor.sources.agents import SshAgent
 from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.trees.localtrees import LocalTrees
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
@@ -25,41 +28,55 @@ class BuildSources:
     A ref or a URL is the same throughout the build, whether the Dockerfile is read from it or
     the context.
 
+    Args:
+        cgroup: which the steps may not leave; empty: any.
+        proves: nothing is taken from the store but what a source has shown that it has.
+
     Attributes:
         loaded: vertices that were solved for that; their events have been emitted.
     """
 
-    def __init__(self, engine: Engine, request: BuildRequest) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        secrets: Secrets,
+        allow: frozenset[str],
+        ssh: Sequence[SshAgent] = (),
+        cgroup: str = "",
+        proves: bool = False,
+    ) -> None:
         self.store = engine.store
-        self._workers = engine.workers
-        self._solver = engine.solver
-        self._fetcher = engine.images
-        self._settings = engine.settings
-        self._request = request
-        self._secrets = {name: partial(s.read) for name, s in request.secrets.items()}
+        self._engine = engine
+        self._secrets = secrets
+        self._allow = allow
+        self._cgroup = cgroup
         self._stack = AsyncExitStack()
         self._reader: BuildRunner | None = None
         self.loaded: set[Digest] = set()
         self.remote = RemoteSources(
             self.store,
-            self._workers,
-            secrets=self._secrets,
-            ssh=request.ssh,
+            engine.workers,
+            secrets=secrets,
+            ssh=ssh,
             proxy_for=_proxy_for,
+            proves=proves,
         )
         self._stack.push_async_callback(self.remote.close)
 
-    def runner(self, trees: Mapping[str, LocalTree]) -> BuildRunner:
+    def runner(self, trees: Mapping[str, LocalTree] | LocalTrees) -> BuildRunner:
         """Return a runner on these sources and local *trees*, to be entered by the caller."""
+        settings = self._engine.settings
         return BuildRunner(
             self.store,
-            self._workers,
-            fetcher=self._fetcher,
+            self._engine.workers,
+            fetcher=self._engine.images,
             locals=trees,
             secrets=self._secrets,
-            dns=self._settings.dns,
-            isolated_network=self._settings.isolated_network,
-            allow=self._request.allow,
+            dns=settings.dns,
+            isolated_network=settings.isolated_network,
+            cgroup=self._cgroup,
+            allow=self._allow,
             sources=self.remote,
         )
 
@@ -79,7 +96,7 @@ class BuildSources:
                 self.loaded.add(event.vertex)
             emit(event)
 
-        solution = await self._solver.solve([vertex], self._reader, named_only(note))
+        solution = await self._engine.solver.solve([vertex], self._reader, named_only(note))
         result = solution.of(vertex).result
         if not isinstance(result, Snapshot):
             raise InternalError(f"{vertex.meta.name} gave {type(result).__name__}")
@@ -91,17 +108,17 @@ class BuildSources:
         Raises:
             UserError: there is something that is no file.
         """
-        deltas = [path for name in tree.deltas for path in self.store.deltas.directories(name)]
+        lowers = await self._engine.layers().ensure(tree.deltas, lambda _: None)
         covered = self.store.scratch("mounts")
         os.mkdir(covered, 0o700)
-        args = {"deltas": deltas, "path": path, "limit": limit, "mount_dir": covered}
+        args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
         try:
-            answer = await self._workers.call("pybuild.executor.files.jobs:read", args)
+            answer = await self._engine.workers.call("pybuild.executor.files.jobs:read", args)
         except UserError as error:
             raise UserError(f"failed to read {error.message}") from error
         finally:
             os.rmdir(covered)
-        return None if "missing" in answer else answer["data"]
+        return None if "missing" in answer else bytes(answer["data"])
 
     async def close(self) -> None:
         """Give up the fetched sources; idempotent."""
@@ -116,6 +133,11 @@ def _proxy_for(scheme: str, host: str, port: int) -> str | None:
 
 def open_sources(engine: Engine, request: BuildRequest) -> BuildSources:
     """Open the sources of *request*; the engine closes them with itself at the latest."""
-    sources = BuildSources(engine, request)
+    sources = BuildSources(
+        engine,
+        secrets={name: partial(secret.read) for name, secret in request.secrets.items()},
+        ssh=request.ssh,
+        allow=request.allow,
+    )
     engine.hold(sources)
     return sources

@@ -22,6 +22,8 @@ async def in_place(work: Callable[[], T]) -> T:
     return work()
 
 
+Decided = InThread
+"""The same for work that policies may have a say in, with the verdicts that they lack obtained."""
 Decide = Callable[[Source], Awaitable[None]]
 """Obtains the verdict on a source, which its policies know from then on."""
 

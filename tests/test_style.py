@@ -62,7 +62,6 @@ SAME_NAME = {
     "Policy": "of sources; of pruning; both are the field's words",
     "Prepared": "to be renamed",
     "Refused": "to be renamed",
-    "RemoteContext": "to be renamed",
     "Rule": "of build checks; of ignore files; of source policies; of access to repositories",
     "Run": "the instruction; the state machine's instruction",
     "Rung": "to be renamed",

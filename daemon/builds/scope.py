@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,6 +14,7 @@ from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_vertices
 from pybuild.builds.lowering import Lookup
+from pybuild.builds.sources import BuildSources
 from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
@@ -27,17 +27,14 @@ from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
 from pybuild.daemon.session.upload import pull
 from pybuild.engine.progress import named_only
 from pybuild.engine.solve import solve
-from pybuild.executor.runner import BuildRunner
-from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps.execop import Secrets
 from pybuild.executor.workers.bounded import bounded
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
-from pybuild.model.errors import InternalError, PybuildError, UserError
+from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
-from pybuild.net.http1.proxies import proxy_for
 from pybuild.registry.client.credentials import NoCredentials
 from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.solution import Solution
@@ -112,35 +109,26 @@ class Scope:
         if session is not None:
             secrets = asked = SessionSecrets(session, asyncio.get_running_loop())
             self._stack.callback(asked.close)
-        self.sources = RemoteSources(
-            self.store,
-            engine.workers,
+        self._own = BuildSources(
+            self.engine,
             secrets=secrets,
-            proxy_for=partial(proxy_for, environ=os.environ),
+            allow=allow,
+            cgroup=cgroup,
             proves=bool(workplace.guest),
         )
+        self.sources = self._own.remote
+        self.read = self._own.read
         self._agents = SessionAgents(session, self.store) if session else None
         self.layouts = ClientLayouts(session, self.engine.images, self.store)
         self.trees = ClientTrees(session, find, workplace.sync)
-        self.runner = BuildRunner(
-            self.store,
-            engine.workers,
-            fetcher=self.engine.images,
-            locals=self.trees,
-            secrets=secrets,
-            dns=engine.settings.dns,
-            isolated_network=engine.settings.isolated_network,
-            cgroup=cgroup,
-            allow=allow,
-            sources=self.sources,
-        )
+        self.runner = self._own.runner(self.trees)
 
     async def __aenter__(self) -> Self:
         self._stack.push_async_callback(self.engine.close)
         self._stack.push_async_callback(self.trees.close)
         if self._agents is not None:
             await self._stack.enter_async_context(self._agents)
-        self._stack.push_async_callback(self.sources.close)
+        self._stack.push_async_callback(self._own.close)
         await self._stack.enter_async_context(self.runner)
         return self
 
@@ -261,31 +249,8 @@ class Scope:
         return await self.runner.snapshot(result)
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
-        """Solve a source and return its tree (for `pybuild.builds.remotecontexts`)."""
+        """Solve a source and return its tree (for `pybuild.builds.fetchedcontexts`)."""
         return await self.snapshot(vertex)
-
-    async def read(self, tree: Snapshot, path: str, limit: int) -> bytes | None:
-        """Return at most *limit* bytes of a file of *tree*; None when it is not there.
-
-        Raises:
-            UserError: there is something that is no file.
-        """
-        lowers = await self.engine.layers().ensure(tree.deltas, lambda _: None)
-        covered = self.store.scratch("mounts")
-        os.mkdir(covered, 0o700)
-        args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
-        try:
-            found = await self.engine.workers.call("pybuild.executor.files.jobs:read", args)
-        except UserError as error:
-            raise UserError(f"failed to read {error.message}") from error
-        finally:
-            os.rmdir(covered)
-        if "missing" in found:
-            return None
-        data = found["data"]
-        if not isinstance(data, bytes):
-            raise InternalError("a worker gave no bytes")
-        return data
 
     def lookup(self, *, pull: bool) -> Lookup:
         """Return the way to images for a frontend: registries, and the client's own layouts."""

@@ -8,10 +8,12 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
+from pybuild.builds.fetchedcontexts import FetchedContext, Fetching
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.trees import NoDirectory
 from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs
-from pybuild.daemon.frontend.remote import RemoteContext, below, load_context
+from pybuild.daemon.frontend.remote import below, load_context
 from pybuild.daemon.frontend.results import CONFIG
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.frontend.ignore import parse_ignore
@@ -22,7 +24,6 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import Vertex
 
-MAX_DOCKERFILE_BYTES = 64 << 20
 _IGNORE = ".dockerignore"
 
 
@@ -52,11 +53,12 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
     Raises:
         UserError: there is no Dockerfile, or an ignore file is wrong.
     """
-    context: RemoteContext | None = None
+    fetching = Fetching(scope, scope.emit, attrs.policies, scope.decided)
+    context: FetchedContext | None = None
     if "context" in inputs:
-        context = RemoteContext(inputs["context"], await scope.snapshot(inputs["context"]))
+        context = FetchedContext(inputs["context"], await scope.snapshot(inputs["context"]))
     elif attrs.context:
-        context = await load_context(scope, attrs)
+        context = await load_context(scope, attrs, fetching)
     for name, session in attrs.local_sessions.items():
         scope.trees.use_session(name, session)
     scope.trees.call("context", attrs.context_key)
@@ -65,11 +67,10 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
     async with internal_step(title, scope.emit, scope.engine.clock) as step:
         if "dockerfile" in inputs:
             tree = await scope.snapshot(inputs["dockerfile"])
-            data, filename = await _from_tree(
-                scope, RemoteContext(inputs["dockerfile"], tree), attrs
-            )
+            there = FetchedContext(inputs["dockerfile"], tree)
+            data, filename = await fetching.dockerfile(there, attrs.filename)
         elif context is not None and not attrs.dockerfile_key:
-            data, filename = await _from_tree(scope, context, attrs)
+            data, filename = await fetching.dockerfile(context, attrs.filename)
         else:
             data, filename, own_ignore = await _from_client(scope, attrs, step)
     excludes: dict[str, tuple[str, ...]] = {}
@@ -143,18 +144,6 @@ async def _from_client(
     raise UserError(
         f"failed to read dockerfile: open {posixpath.basename(name)}: no such file or directory"
     )
-
-
-async def _from_tree(scope: Scope, context: RemoteContext, attrs: Attrs) -> tuple[bytes, str]:
-    name = context.dockerfile or posixpath.normpath(attrs.filename)
-    names = [name]
-    if posixpath.basename(name) == "Dockerfile":
-        names.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
-    for one in names:
-        data = await scope.read(context.tree, one, MAX_DOCKERFILE_BYTES)
-        if data is not None:
-            return data, one
-    raise UserError(f"failed to read dockerfile: open {name}: no such file or directory")
 
 
 async def _ignore(scope: Scope, local: str, step: InternalStep) -> tuple[str, ...]:
