@@ -13,10 +13,10 @@ from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.builds.lookups import Lookups, noting
-from pybuild.daemon.builds.attestations import attested, history_provenance
+from pybuild.builds.attestations import attested, history_provenance
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
 from pybuild.daemon.builds.outputs import Deliverable, export_all, exporters_of
-from pybuild.daemon.builds.provenance import Ledger, Solve
+from pybuild.builds.provenance import Ledger, Solve
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace

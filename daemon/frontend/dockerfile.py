@@ -10,7 +10,7 @@ from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
 from pybuild.builds.lowering import Lowering
 from pybuild.builds.verdicts import decided_of
-from pybuild.daemon.builds.attestations import scan_reference
+from pybuild.builds.attestations import scan_reference
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes

@@ -27,7 +27,7 @@ from pybuild.model.platform import Platform
 
 if TYPE_CHECKING:
     from pybuild.daemon.builds.outputs import Deliverable
-    from pybuild.daemon.builds.provenance import Ledger
+    from pybuild.builds.provenance import Ledger
     from pybuild.daemon.builds.scope import Scope
     from pybuild.exporter.attest.options import Sbom
 
