@@ -1,162 +1,165 @@
-"""The attestations of a build's result, before it goes out [7.2, 7.6]."""
+"""The attestations of a build's results, before they go out [ATT, BLD-18]."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.offered import load_offered, sbom_of
-from pybuild.daemon.frontend.results import Result
+from pybuild.builds.provenance import Ledger, Origins, Outcome
+from pybuild.builds.verdicts import Decide, decided, nobody_decides
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.exporter.attest.attestation import Attestation
-from pybuild.exporter.attest.options import AttestOptions, Provenance
-from pybuild.exporter.attest.sbom import CORE, scan
+from pybuild.exporter.attest.options import Provenance, Sbom
+from pybuild.exporter.attest.sbom import scan
 from pybuild.exporter.attest.write import provenance, provenance_document
-from pybuild.frontend.lowering.interface import ImageRequest
+from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.frontend.lowering.policies import ruled_image
-from pybuild.image.attestation import SPDX
 from pybuild.model.errors import PybuildError
+from pybuild.model.events import Emit
 from pybuild.model.ops import ScratchSource, Vertex
-from pybuild.model.platform import Platform
+from pybuild.model.policy import Policies
 
 if TYPE_CHECKING:
-    from pybuild.daemon.builds.outputs import Deliverable
-    from pybuild.builds.provenance import Ledger
-    from pybuild.daemon.builds.scope import Scope
-    from pybuild.exporter.attest.options import Sbom
+    from pybuild.engine.engine import Engine
+    from pybuild.exporter.built import Built
+
+Lists = Callable[["Built"], Awaitable[list[Attestation]]]
+"""Gives the attestations of a result that others make: lists of its contents, and a client's own."""
 
 
-async def scan_reference(
-    scope: Scope,
-    sbom: Sbom,
-    platform: str,
-    core: Vertex,
-    extras: Mapping[str, Vertex],
-    *,
-    pull: bool = False,
-    ignore_cache: bool = False,
-) -> LazyTree:
-    """Return the tree that a scanner makes of a result; nothing has run yet.
+class AttestScope(Origins, Protocol):
+    """One build, as far as its attestations look at it."""
 
-    Raises:
-        UserError: there is no such scanner.
-    """
-    if scope.policies:
-        ruled = await scope.decided(partial(ruled_image, scope.policies, sbom.generator))
-        sbom = replace(sbom, generator=ruled)
-    request = ImageRequest(sbom.generator, native_platform())
-    title = f"[internal] load metadata for {sbom.generator}"
-    async with internal_step(title, scope.emit, scope.engine.clock):
-        image = await scope.engine.images.resolve(request, pull=pull)
-    vertex = scan(sbom, image, name=platform, core=core, extras=extras, ignore_cache=ignore_cache)
-    return LazyTree(vertex, scope.snapshot)
+    @property
+    def engine(self) -> Engine:
+        """The engine that it runs on."""
+        ...
+
+    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
+        """Return the deltas of the result of *vertex* in this build, if that is known."""
+        ...
 
 
-async def attested(
-    scope: Scope,
-    ledger: Ledger,
-    result: Result,
-    trees: Sequence[Deliverable],
-    attest_options: AttestOptions,
-    machine: Mapping[str, Any],
-    *,
-    ignore_cache: bool = False,
-) -> list[Deliverable]:
-    """Return *trees* with their attestations.
+class Attestor:
+    """Makes the attestations of one build that ran."""
 
-    Raises:
-        PybuildError: a scan failed, or something cannot be said.
-    """
-    if attest_options.sbom is not None and not _has_sbom(result):
-        result = await _scanned(scope, result, trees, attest_options.sbom, ignore_cache)
-    found: list[Deliverable] = []
-    for tree in trees:
-        attestations: list[Attestation] = []
-        for offered in result.attestations.get(_platform_id(result, tree), ()):
-            attestations += await load_offered(scope, offered)
-        options = attest_options.provenance
-        if options is not None and _is_tree(tree.reference):
-            facts = await ledger.facts(
-                scope, tree.reference, result, tree.key, full=options.full, machine=machine
-            )
-            deltas = tree.snapshot.deltas
-            vertex = tree.reference.vertex
-            attestations.append(
-                provenance(scope.engine, options, facts, vertex, deltas, scope.known)
-            )
-        found.append(replace(tree, attestations=tuple(attestations)))
-    return found
+    def __init__(self, scope: AttestScope, ledger: Ledger, outcome: Outcome) -> None:
+        self._scope = scope
+        self._ledger = ledger
+        self._outcome = outcome
 
+    async def attest(
+        self, built: Sequence[Built], options: Provenance | None, lists: Lists
+    ) -> list[Built]:
+        """Return the results with *lists*, and their provenance where that is wanted.
 
-async def history_provenance(
-    scope: Scope,
-    ledger: Ledger,
-    result: Result,
-    trees: Sequence[Deliverable],
-    attest_options: AttestOptions,
-    machine: Mapping[str, Any],
-) -> dict[str, bytes]:
-    """Return the provenance that the history keeps of each tree, by its id in the result [7.6]."""
-    builder = attest_options.provenance.builder_id if attest_options.provenance else ""
-    options = Provenance(builder_id=builder)
-    documents: dict[str, bytes] = {}
-    for tree in trees:
-        if not _is_tree(tree.reference):
-            continue
-        try:
-            facts = await ledger.facts(
-                scope, tree.reference, result, tree.key, full=True, machine=machine
-            )
-        except PybuildError:  # what LLB cannot say is no reason to say nothing
-            facts = await ledger.facts(
-                scope, tree.reference, result, tree.key, full=False, machine=machine
-            )
-        document = await asyncio.to_thread(
-            provenance_document,
-            scope.engine,
-            options,
-            facts,
-            tree.reference.vertex,
-            tree.snapshot.deltas,
-            scope.known,
+        Raises:
+            PybuildError: a scan failed, or something cannot be said.
+        """
+        attested: list[Built] = []
+        for one in built:
+            attestations = await lists(one)
+            if options is not None and not is_nothing(one):
+                attestations.append(await self._provenance(one, options))
+            attested.append(replace(one, attestations=tuple(attestations)))
+        return attested
+
+    async def _provenance(self, one: Built, options: Provenance) -> Attestation:
+        result, known = one.lowered.result, self._scope.known
+        facts = await self._ledger.facts(
+            self._scope, self._outcome, one.key, result, full=options.full
         )
-        documents[tree.key] = json.dumps(document, indent=2, ensure_ascii=False).encode()
-    return documents
+        return provenance(self._scope.engine, options, facts, result, one.snapshot.deltas, known)
+
+    async def documents(
+        self, built: Sequence[Built], options: Provenance
+    ) -> dict[str, dict[str, Any]]:
+        """Return the provenance of the results as of now, by their keys: for files and histories.
+
+        A definition that LLB cannot say is no reason to say nothing: it is left out.
+        """
+        documents: dict[str, dict[str, Any]] = {}
+        for one in built:
+            if is_nothing(one):
+                continue
+            result = one.lowered.result
+            facts = partial(self._ledger.facts, self._scope, self._outcome, one.key, result)
+            try:
+                known_facts = await facts(full=options.full)
+            except PybuildError:
+                known_facts = await facts(full=False)
+            documents[one.key] = await asyncio.to_thread(
+                provenance_document,
+                self._scope.engine,
+                options,
+                known_facts,
+                result,
+                one.snapshot.deltas,
+                self._scope.known,
+            )
+        return documents
 
 
-def _is_tree(reference: LazyTree) -> bool:
-    return not isinstance(reference.vertex.op, ScratchSource)
+class Scanner:
+    """Makes the steps that list what results contain; their image is found once.
 
+    Args:
+        policies: judge the image; *decide* obtains the verdicts that they lack.
+    """
 
-def _has_sbom(result: Result) -> bool:
-    return any(one.predicate_type == SPDX for some in result.attestations.values() for one in some)
+    def __init__(
+        self,
+        engine: Engine,
+        sbom: Sbom,
+        emit: Emit,
+        policies: Policies | None,
+        decide: Decide = nobody_decides,
+        *,
+        pull: bool = False,
+        ignore_cache: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._sbom = sbom
+        self._emit = emit
+        self._policies = policies
+        self._decide = decide
+        self._pull = pull
+        self._ignore_cache = ignore_cache
+        self._image: ResolvedImage | None = None
 
+    async def step(self, name: str, core: Vertex, extras: Mapping[str, Vertex]) -> Vertex:
+        """Return the step that scans *core*, to be shown as *name*, and stages and contexts beside it.
 
-async def _scanned(
-    scope: Scope, result: Result, trees: Sequence[Deliverable], sbom: Sbom, ignore_cache: bool
-) -> Result:
-    attestations = dict(result.attestations)
-    for tree in trees:
-        if not _is_tree(tree.reference):
-            continue
-        key = _platform_id(result, tree)
-        scanned = await scan_reference(
-            scope, sbom, key, tree.reference.vertex, {}, ignore_cache=ignore_cache
+        Raises:
+            UserError: there is no such scanner.
+        """
+        if self._image is None:
+            self._image = await self._resolve()
+        return scan(
+            self._sbom,
+            self._image,
+            name=name,
+            core=core,
+            extras=extras,
+            ignore_cache=self._ignore_cache,
         )
-        attestations[key] = (*attestations.get(key, ()), sbom_of(scanned, CORE, SPDX))
-    return replace(result, attestations=attestations)
+
+    async def _resolve(self) -> ResolvedImage:
+        generator = self._sbom.generator
+        if self._policies:
+            judging = partial(ruled_image, self._policies, generator)
+            generator = await decided(judging, self._decide)
+            self._sbom = replace(self._sbom, generator=generator)
+        title = f"[internal] load metadata for {generator}"
+        async with internal_step(title, self._emit, self._engine.clock):
+            request = ImageRequest(generator, native_platform())
+            return await self._engine.images.resolve(request, pull=self._pull)
 
 
-def _platform_id(result: Result, tree: Deliverable) -> str:
-    """The name of a tree in attestations: a platform's, also where there is only one."""
-    if tree.key:
-        return tree.key
-    platforms = result.platforms()
-    named: Platform | str = platforms[0][0] if platforms else tree.lowered.platform
-    return str(named)
+def is_nothing(one: Built) -> bool:
+    """Whether a result has no step, so that there is nothing to attest."""
+    return isinstance(one.lowered.result.op, ScratchSource)

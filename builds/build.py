@@ -32,7 +32,7 @@ from pybuild.model.ops import LocalSource, walk
 from pybuild.remotecache.session import enter_cache_session
 
 if TYPE_CHECKING:
-    from pybuild.builds.attested import Attestor, Describe
+    from pybuild.builds.localattestations import LocalAttestor
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.explain.report import BuildReport
     from pybuild.solver.solution import Solution
@@ -52,13 +52,11 @@ async def build_prepared(
     prepared: Prepared,
     emit: Emit,
     *,
-    describe: Describe | None = None,
     explained: Callable[[BuildReport], None] = lambda report: None,
 ) -> BuildResult:
     """Solve and export, and keep in the store's history which steps ran, and why.
 
     Args:
-        describe: writes definitions into provenance that is to have them.
         explained: called with that history at the end, also of a build that fails.
 
     Raises:
@@ -81,7 +79,7 @@ async def build_prepared(
         return report
 
     try:
-        result = await _build(engine, prepared, emit, describe, account, imports)
+        result = await _build(engine, prepared, emit, account, imports)
     except Exception as error:
         cause = unwrap(error)
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
@@ -97,7 +95,6 @@ async def _build(
     engine: Engine,
     prepared: Prepared,
     emit: Emit,
-    describe: Describe | None,
     account: Account,
     imports: list[ImportedCache],
 ) -> BuildResult:
@@ -137,15 +134,17 @@ async def _build(
             )
             inline = await cache_session.inline([solution], targets)
             built = _results_of(request, prepared.lowered, solution, inline)
-            attestor: Attestor | None = None
+            attestor: LocalAttestor | None = None
             if request.attestations:
-                from pybuild.builds.attested import Attestor
+                from pybuild.builds.localattestations import LocalAttestor
 
-                attestor = Attestor(engine, prepared, runner, solution, describe, watch)
+                attestor = LocalAttestor(
+                    engine, prepared, runner, solution, request.attestations, watch
+                )
                 built = await attestor.attest(built)
             exported = await export_all(engine, request.outputs, request.tags, built, origin, emit)
             if attestor is not None:
-                exported = exported.with_metadata(await attestor.metadata(os.environ))
+                exported = exported.with_metadata(await attestor.metadata(built, os.environ))
             cache = await cache_session.export([solution], targets, emit)
             if cache is not None:
                 exported = exported.with_metadata({"cache.manifest": cache.to_json()})

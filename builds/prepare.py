@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -12,7 +13,7 @@ from pybuild.builds.contexts import GIT_MODES, BuildInputs, load_inputs
 from pybuild.builds.definition import lower_options
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
-from pybuild.builds.lookups import Lookups, noting
+from pybuild.builds.lookups import Lookups, note_files, noting
 from pybuild.builds.lowering import Lookup, Lowering
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import BuildSources, open_sources
@@ -83,6 +84,10 @@ async def _prepare(
         from pybuild.builds.remotecontexts import load_from_elsewhere
 
         inputs = await load_from_elsewhere(request, stdin, sources, emit)
+    if inputs.context is None or os.path.isabs(request.dockerfile):
+        note_files("dockerfile", [inputs.filename])
+    if inputs.context is None:
+        note_files("context", [".dockerignore"])
     if request.git_modes and inputs.trees:
         async with internal_step(GIT_MODES, emit, engine.clock):
             pass  # for people to see

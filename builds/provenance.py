@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pybuild.buildkit.llb.steps import describe, local_vertex
 from pybuild.builds.lookups import Lookups
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
@@ -16,14 +15,13 @@ from pybuild.exporter.attest.sources import Image, Sources, sources_of
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.ops import GitSource, HttpSource, LocalSource, walk
+from pybuild.model.ops import GitSource, HttpSource, LocalSource, Vertex, walk
 from pybuild.model.platform import Platform
 
 if TYPE_CHECKING:
     from pybuild.buildkit.llb.described import Definition
-    from pybuild.daemon.builds.scope import Scope
-    from pybuild.daemon.frontend.lazytree import LazyTree
-    from pybuild.daemon.frontend.results import Result
+    from pybuild.buildkit.llb.queries import LocalQuery
+    from pybuild.executor.sources.remote import RemoteSources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +30,55 @@ class Solve:
 
     Attributes:
         request: None for a definition as it came.
+        results: by an id of the caller's.
         lookups: those of the frontend for the answer, be they part of that or not.
     """
 
     request: FrontendRequest | None
-    references: tuple[LazyTree, ...]
+    results: Mapping[str, Vertex]
     lookups: Lookups = field(default_factory=Lookups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The trees that the build ends with, as its provenance names them.
+
+    Attributes:
+        ids: of the solves' results, by the tree's key.
+        platforms: by key, where there are several.
+    """
+
+    ids: Mapping[str, str]
+    platforms: Sequence[tuple[str, Platform]] = ()
+
+
+class Origins(Protocol):
+    """The things that one build is made from, as they were used."""
+
+    @property
+    def sources(self) -> RemoteSources:
+        """Its repositories and files."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The whole files that steps come from, by name."""
+        ...
+
+    def client_name(self, op: LocalSource) -> str:
+        """Return the client's name of a directory."""
+        ...
+
+    def queries(self, ops: Iterable[LocalSource]) -> Mapping[str, LocalQuery]:
+        """Return the queries for the directories of *ops*, by their names."""
+        ...
 
 
 class Ledger:
     """The answers of one build.
+
+    Args:
+        machine: the operator's entries.
 
     Attributes:
         root: the request that started the build.
@@ -49,48 +86,41 @@ class Ledger:
         started: seconds since the epoch.
     """
 
-    def __init__(self, root: FrontendRequest, started: float) -> None:
+    def __init__(
+        self, root: FrontendRequest, started: float, machine: Mapping[str, Any] | None = None
+    ) -> None:
         self.root = root
         self.started = started
         self.lookups = Lookups()
         self.solves: list[Solve] = []
+        self._machine = machine or {}
         self._invocation = os.urandom(12).hex()
 
     async def facts(
-        self,
-        scope: Scope,
-        reference: LazyTree,
-        result: Result,
-        key: str,
-        *,
-        full: bool,
-        machine: Mapping[str, Any],
+        self, origins: Origins, outcome: Outcome, key: str, result: Vertex, *, full: bool
     ) -> Facts:
-        """Return the facts about *reference*, which is *key* in the build's result.
+        """Return the facts about *result*, which is *key* in the build's outcome.
 
         Args:
             full: with the definition.
-            machine: the operator's entries.
 
         Raises:
             UserError: the definition cannot be written.
         """
-        solve = next((one for one in self.solves if reference in one.references), None)
-        pins = _Pins(scope)
+        id = outcome.ids.get(key)
+        solve = next((one for one in self.solves if id in one.results), None)
+        pins = _Pins(origins)
         if solve is None or solve.request is None:
             # The client put it together: what it had before may be in there.
-            looked_up = [
-                *self.lookups.images,
-                *(i for one in self.solves for i in one.lookups.images),
-            ]
-            images = _for_platform(looked_up, result, key)
-            sources = await sources_of([reference.vertex, *self._others(result)], pins, images)
-            for lookups in (self.lookups, *(one.lookups for one in self.solves)):
+            known = (self.lookups, *(one.lookups for one in self.solves))
+            images = _for_platform([i for some in known for i in some.images], outcome, key)
+            sources = await sources_of([result, *self._others(outcome)], pins, images)
+            for lookups in known:
                 sources.merge(await _sources_of(lookups, pins))
             document: dict[str, Any] = {"configSource": {}, "request": {}}
         else:
-            images = _for_platform(solve.lookups.images, result, key)
-            sources = await sources_of([reference.vertex], pins, images)
+            images = _for_platform(solve.lookups.images, outcome, key)
+            sources = await sources_of([result], pins, images)
             sources.merge(await _sources_of(solve.lookups, pins))
             root = self.root.document(sources) if self.root else None
             document = with_root(solve.request.document(sources), root)
@@ -98,38 +128,36 @@ class Ledger:
         return Facts(
             document=document,
             sources=sources,
-            definition=_definition(scope, reference, lookups) if full else None,
+            definition=_definition(origins, result, lookups) if full else None,
             platform=native_platform(),
             dockerfile_version=DOCKERFILE_VERSION,
-            machine=machine,
+            machine=self._machine,
             invocation=self._invocation,
             started=self.started,
             finished=self.started,
         )
 
-    def _others(self, result: Result) -> Iterable[Any]:
-        """The vertices of answers that the result does not name."""
-        named = {reference.id for _, reference in result.each() if reference is not None}
+    def _others(self, outcome: Outcome) -> Iterable[Vertex]:
+        """The vertices of answers that the outcome does not name."""
+        named = set(outcome.ids.values())
         for one in self.solves:
-            for reference in one.references:
-                if reference.id not in named:
-                    yield reference.vertex
+            for id, vertex in one.results.items():
+                if id not in named:
+                    yield vertex
 
 
-def _definition(scope: Scope, reference: LazyTree, lookups: Lookups) -> Definition:
-    queries = scope.trees.queries(
-        vertex.op for vertex in walk(reference.vertex) if isinstance(vertex.op, LocalSource)
+def _definition(origins: Origins, result: Vertex, lookups: Lookups) -> Definition:
+    from pybuild.buildkit.llb.steps import describe, local_vertex
+
+    queries = origins.queries(
+        vertex.op for vertex in walk(result) if isinstance(vertex.op, LocalSource)
     )
-    # Who was asked is gone with the build, and would make equal builds differ.
-    queries = {name: replace(query, session="") for name, query in queries.items()}
-    origin = None
+    origin = lookups.vertices[-1] if lookups.vertices else None  # nothing is fetched after it
     for directory, files in lookups.files.items():
         origin, its_own = local_vertex(directory, *files)
         queries = {**its_own, **queries}
         break
-    else:
-        origin = next(iter(lookups.vertices), None)
-    return describe(reference.vertex, scope.files, origin, queries)
+    return describe(result, origins.files, origin, queries)
 
 
 async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
@@ -139,41 +167,38 @@ async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
 
 
 def _for_platform(
-    lookups: Iterable[tuple[ImageRequest, Digest]], result: Result, key: str
+    lookups: Iterable[tuple[ImageRequest, Digest]], outcome: Outcome, key: str
 ) -> list[Image]:
-    """Leave out images that were looked up for the other platforms of the result."""
-    platforms: Sequence[tuple[str, Platform]] = result.platforms()
-    own = dict(platforms).get(key)
+    """Leave out images that were looked up for the other platforms of the outcome."""
+    own = dict(outcome.platforms).get(key)
     known = [
-        Image(request.reference, request.platform, digest, bool(request.layout))
+        (request, Image(request.reference, request.platform, digest, bool(request.layout)))
         for request, digest in dict.fromkeys(lookups)
     ]
-    if own is None or len(platforms) < 2:
-        return known
-    requested = {(platform.os, platform.arch) for _, platform in platforms}
+    if own is None or len(outcome.platforms) < 2:
+        return [image for _, image in known]
+    platforms = {(platform.os, platform.arch) for _, platform in outcome.platforms}
     has: dict[str, set[tuple[str, str]]] = {}
-    for image in known:
-        if image.platform is not None:
-            pair = (image.platform.os, image.platform.arch)
-            has.setdefault(str(image.reference), set()).add(pair)
+    for request, _ in known:
+        pair = (request.platform.os, request.platform.arch)
+        has.setdefault(str(request.reference), set()).add(pair)
     return [
         image
-        for image in known
-        if image.platform is None
-        or not requested <= has[str(image.reference)]
-        or (image.platform.os, image.platform.arch) == (own.os, own.arch)
+        for request, image in known
+        if not platforms <= has[str(request.reference)]
+        or (request.platform.os, request.platform.arch) == (own.os, own.arch)
     ]
 
 
 class _Pins:
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
 
     async def commit(self, op: GitSource) -> str:
-        return (await self._scope.sources.git.resolve(op)).commit
+        return (await self._origins.sources.git.resolve(op)).commit
 
     async def sha256(self, op: HttpSource) -> str:
-        return (await self._scope.sources.http.file(op)).sha256
+        return (await self._origins.sources.http.file(op)).sha256
 
     def local_name(self, op: LocalSource) -> str:
-        return self._scope.trees.client_name(op)
+        return self._origins.client_name(op)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
+from pybuild.builds.lookups import note_vertices
 from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
@@ -88,6 +89,7 @@ class BuildSources:
         Raises:
             UserError, EnvironmentFault: it cannot be fetched.
         """
+        note_vertices([vertex])
         if self._reader is None:
             self._reader = await self._stack.enter_async_context(self.runner({}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,11 +13,12 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
+from pybuild.builds.attestations import Attestor
 from pybuild.builds.lookups import Lookups, noting
-from pybuild.builds.attestations import attested, history_provenance
+from pybuild.builds.provenance import Ledger, Outcome, Solve
+from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
-from pybuild.daemon.builds.outputs import Deliverable, export_all, exporters_of
-from pybuild.builds.provenance import Ledger, Solve
+from pybuild.daemon.builds.outputs import export_all, exporters_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace
@@ -34,7 +36,9 @@ from pybuild.engine.host import native_platform
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
+from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.built import Built
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
@@ -119,6 +123,7 @@ class Build:
                 inputs=tenant.producers.of_inputs(request.FrontendInputs),
             ),
             server.engine.clock.now(),
+            server.settings.machine,
         )
         self.provenance: dict[str, bytes] = {}
         self.images: dict[int, Descriptor] = {}
@@ -254,31 +259,29 @@ class Build:
             result = await self.returned
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._deliverable(result, key, reference))
+                group.create_task(self._built(result, key, reference))
                 for key, reference in result.each()
             ]
-        trees = [tree for task in tasks if (tree := task.result()) is not None]
-        machine = self._server.settings.machine
-        trees = await attested(
-            scope,
-            self.ledger,
-            result,
-            trees,
-            wanted,
-            machine,
-            ignore_cache=request.FrontendAttrs.get("no-cache") == "",
+        built = [one for task in tasks if (one := task.result()) is not None]
+        ids = {key: tree.id for key, tree in result.each() if tree is not None}
+        outcome = Outcome(ids=ids, platforms=result.platforms())
+        attestor = Attestor(scope, self.ledger, outcome)
+        lists = client_lists(
+            scope, result, wanted.sbom, ignore_cache=request.FrontendAttrs.get("no-cache") == ""
         )
-        vertices = [tree.reference.vertex for tree in trees]
+        built = await attestor.attest(built, wanted.provenance, lists)
+        vertices = [one.lowered.result for one in built]
         inline = await cache_session.inline(scope.solutions, vertices)
-        trees = [
-            replace(tree, inline_cache=found) for tree, found in zip(trees, inline, strict=True)
-        ]
-        facts, self.images = await export_all(scope, request, result, trees)
+        built = [replace(one, inline_cache=found) for one, found in zip(built, inline, strict=True)]
+        facts, self.images = await export_all(scope, request, built)
         facts |= manifest_entry(await cache_session.export(scope.solutions, vertices, scope.emit))
         if not request.Internal:
-            self.provenance = await history_provenance(
-                scope, self.ledger, result, trees, wanted, machine
-            )
+            builder = wanted.provenance.builder_id if wanted.provenance else ""
+            documents = await attestor.documents(built, Provenance(full=True, builder_id=builder))
+            self.provenance = {
+                key: json.dumps(document, indent=2, ensure_ascii=False).encode()
+                for key, document in documents.items()
+            }
         return facts
 
     async def solve(
@@ -307,7 +310,7 @@ class Build:
                 return Result()
             vertex = await load_definition(definition, scope, rules)
             result = Result(single=LazyTree(vertex, scope.snapshot, lambda: definition))
-            self.ledger.solves.append(Solve(request=None, references=tuple(result.references())))
+            self.ledger.solves.append(Solve(request=None, results=_by_id(result.references())))
         else:
             result = await self._dockerfile(_unwrapped(frontend, opts), inputs, rules)
         for reference in result.references():
@@ -337,9 +340,9 @@ class Build:
             answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
         account.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
         self.lowered |= answer.lowered
-        references = tuple(answer.result.references())
+        references = answer.result.references()
         self.ledger.solves.append(
-            Solve(request=frontend_request, references=references, lookups=lookups)
+            Solve(request=frontend_request, results=_by_id(references), lookups=lookups)
         )
         if not self.request.Frontend:  # the client may hand in again what it gets
             document = frontend_request.document(Sources())
@@ -349,9 +352,7 @@ class Build:
                     producers.add(definition, self.ref, document)
         return answer.result
 
-    async def _deliverable(
-        self, result: Result, key: str, reference: LazyTree | None
-    ) -> Deliverable | None:
+    async def _built(self, result: Result, key: str, reference: LazyTree | None) -> Built | None:
         """Return a tree with the config that it goes out with."""
         platforms = dict(result.platforms())
         platform = platforms.get(key) or next(iter(platforms.values()), native_platform())
@@ -371,7 +372,13 @@ class Build:
                 layers=len(snapshot.deltas),
                 epoch=result.epoch(key),
             )
-        return Deliverable(key=key, lowered=known, snapshot=snapshot, reference=reference)
+        return Built(
+            lowered=known, result=snapshot, is_one_of_many=result.many is not None, key=key
+        )
+
+
+def _by_id(trees: Iterable[LazyTree]) -> dict[str, Vertex]:
+    return {tree.id: tree.vertex for tree in trees}
 
 
 def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:

@@ -15,19 +15,15 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
 from pybuild.buildkit.session.threads import finish_in
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.results import Result
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep, internal_step
-from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.write import attestation_files, with_files
-from pybuild.exporter.built import Built, InlineCache, Made
+from pybuild.exporter.built import Built, Made
 from pybuild.exporter.export import keep_image, make_image
 from pybuild.exporter.output import Output, output_names
 from pybuild.exporter.pipe import Piped
-from pybuild.frontend.lowering.interface import Lowered
 from pybuild.frontend.words.environment import parse_epoch
 from pybuild.image.archive import (
     NamedImage,
@@ -35,11 +31,9 @@ from pybuild.image.archive import (
     write_docker_archive,
     write_oci_archive,
 )
-from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
-from pybuild.model.snapshot import Snapshot
 
 _TITLES = {
     "image": "exporting to image",
@@ -54,22 +48,6 @@ _IGNORED = frozenset(
     + ("danglingname", "unpack-sync", "index-disallowed")
 )
 _PIECE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliverable:
-    """One tree of a result with the facts of its image's config; *key* is its id in the result.
-
-    Attributes:
-        inline_cache: the cache that its image carries, as `Built` has it.
-    """
-
-    key: str
-    lowered: Lowered
-    snapshot: Snapshot
-    reference: LazyTree
-    attestations: tuple[Attestation, ...] = ()
-    inline_cache: InlineCache | None = None
 
 
 def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:
@@ -91,7 +69,7 @@ def exporters_of(request: pb.SolveRequest) -> list[tuple[str, dict[str, str]]]:
 
 
 async def export_all(
-    scope: Scope, request: pb.SolveRequest, result: Result, trees: Sequence[Deliverable]
+    scope: Scope, request: pb.SolveRequest, built: Sequence[Built]
 ) -> tuple[dict[str, str], dict[int, Descriptor]]:
     """Run every exporter; return their response together, and the images by the exporter's place.
 
@@ -108,7 +86,7 @@ async def export_all(
         if kind == "cacheonly":
             continue
         async with internal_step(_TITLES[kind], scope.emit, scope.engine.clock) as step:
-            export = _Export(scope, number, kind, attrs, result, trees, step)
+            export = _Export(scope, number, kind, attrs, built, step)
             response |= await export.run()
             if export.made is not None:
                 images[number] = export.made.descriptor
@@ -128,28 +106,16 @@ class _Export:
         number: int,
         kind: str,
         attrs: Mapping[str, str],
-        result: Result,
-        trees: Sequence[Deliverable],
+        built: Sequence[Built],
         step: InternalStep,
     ) -> None:
         self._scope = scope
         self._number = number
         self._kind = kind
         self._output = _output(kind, attrs)
-        self._result = result
         self._step = step
         self.made: Made | None = None
-        self._built = [
-            Built(
-                lowered=tree.lowered,
-                result=tree.snapshot,
-                attestations=tree.attestations,
-                is_one_of_many=result.many is not None,
-                key=tree.key,
-                inline_cache=tree.inline_cache,
-            )
-            for tree in trees
-        ]
+        self._built = built
 
     async def run(self) -> dict[str, str]:
         match self._kind:
@@ -240,7 +206,7 @@ class _Export:
             )
 
     async def _local(self) -> None:
-        several = self._result.many is not None
+        several = any(one.is_one_of_many for one in self._built)
         splits = self._output.flag("platform-split", several)
         async with AsyncExitStack() as stack:
             trees: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from hashlib import sha256
@@ -32,7 +32,7 @@ from pybuild.executor.workers.bounded import bounded
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Emit
-from pybuild.model.ops import ExecOp, GitSource, HttpSource, MountType, Vertex, walk
+from pybuild.model.ops import ExecOp, GitSource, HttpSource, LocalSource, MountType, Vertex, walk
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
@@ -40,6 +40,7 @@ from pybuild.solver.drive import OnMiss, goes_on
 from pybuild.solver.solution import Solution
 
 if TYPE_CHECKING:
+    from pybuild.buildkit.llb.queries import LocalQuery
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
@@ -191,6 +192,14 @@ class Scope:
     def solutions(self) -> Sequence[Solution]:
         """All that was solved, oldest first."""
         return self._solutions
+
+    def client_name(self, op: LocalSource) -> str:
+        """Return the client's name of a directory."""
+        return self.trees.client_name(op)
+
+    def queries(self, ops: Iterable[LocalSource]) -> Mapping[str, LocalQuery]:
+        """Return the queries for directories, by the names of their sources."""
+        return self.trees.queries(ops)
 
     def known(self, vertex: Vertex) -> tuple[str, ...] | None:
         """Return the deltas of the result of *vertex* in this build, if that is known."""

@@ -8,9 +8,9 @@ from functools import partial
 
 from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
+from pybuild.builds.attestations import Scanner
 from pybuild.builds.lowering import Lowering
 from pybuild.builds.verdicts import decided_of
-from pybuild.builds.attestations import scan_reference
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes
@@ -93,18 +93,17 @@ async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list
     sbom = attrs.attestations.sbom
     if sbom is None:
         return []
-    return [
-        await scan_reference(
-            scope,
-            sbom,
-            str(one.platform),
-            one.result,
-            one.scans,
-            pull=attrs.pull,
-            ignore_cache=attrs.no_cache,
-        )
-        for one in lowered
-    ]
+    scanner = Scanner(
+        scope.engine,
+        sbom,
+        scope.emit,
+        scope.policies,
+        scope.decide,
+        pull=attrs.pull,
+        ignore_cache=attrs.no_cache,
+    )
+    steps = [await scanner.step(str(one.platform), one.result, one.scans) for one in lowered]
+    return [LazyTree(step, scope.snapshot) for step in steps]
 
 
 def _result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from pybuild.buildkit.pb import gateway as pb
@@ -92,8 +92,6 @@ async def load_offered(scope: Scope, offered: Offered) -> list[Attestation]:
     Raises:
         UserError: they are not there, or no attestations.
     """
-    from dataclasses import replace
-
     tree = await offered.reference.snapshot()
     inline_only = offered.metadata.get(_INLINE_ONLY, b"").lower() in (b"true", b"1")
     if offered.bundle:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,8 @@ from pybuild.explain.report import BuildReport
 from pybuild.memo.remembering import remember, sign
 from pybuild.model.errors import Cancelled
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
-from pybuild.model.ops import Vertex
 
 if TYPE_CHECKING:
-    from pybuild.buildkit.llb.described import Definition
     from pybuild.executor.workers.launch import Ahead
 
 
@@ -79,10 +77,7 @@ async def _build(
                 engine.store.flush_after_us()
             prepared = await prepare(engine, request, show)
             signed = await sign(parsed, prepared)
-            describe = _describe if request.attestations else None
-            result = await build_prepared(
-                engine, prepared, show, describe=describe, explained=explained
-            )
+            result = await build_prepared(engine, prepared, show, explained=explained)
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             if request.load is not None and result.image is not None:
@@ -93,13 +88,3 @@ async def _build(
             return result
     except asyncio.CancelledError:
         raise Cancelled("context canceled") from None
-
-
-def _describe(result: Vertex, files: Mapping[str, bytes], origin: Vertex | None) -> Definition:
-    """Write a definition for provenance; LLB is a thing of the daemon's and of its clients."""
-    from pybuild.buildkit.llb.steps import describe, local_vertex
-
-    if origin is not None:
-        return describe(result, files, origin)
-    local, queries = local_vertex("dockerfile", *files)
-    return describe(result, files, local, queries)
