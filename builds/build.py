@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.contextkinds import origin_of
+from pybuild.builds.delivery import Delivery, deliver, keep_store
 from pybuild.builds.prepare import Prepared, prepare, sources_shown
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.content.buildhistory import Builds
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
-from pybuild.engine.limits import keep_mounts, keep_within
 from pybuild.engine.progress import named_only
 from pybuild.engine.solve import solve
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
-from pybuild.exporter.built import Built, InlineCache
+from pybuild.exporter.built import Built, Exported
 from pybuild.exporter.earlypush import importing_ahead
-from pybuild.exporter.export import export_all, is_delivered, succeeding
+from pybuild.exporter.export import is_delivered, succeeding
+from pybuild.exporter.output import Output
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pybuild.builds.localattestations import LocalAttestor
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.explain.report import BuildReport
+    from pybuild.exporter.sink import Sink
     from pybuild.solver.solution import Solution
 
 
@@ -99,6 +100,7 @@ async def _build(
     imports: list[ImportedCache],
 ) -> BuildResult:
     request, sources = prepared.request, prepared.sources
+    outputs = request.outputs or (Output(type="image"),)
     cached: set[str] = set()
 
     def watch(event: Event) -> None:
@@ -114,7 +116,7 @@ async def _build(
         stack.push_async_callback(engine.release, sources)
         stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
         origin = origin_of(request)
-        stack.enter_context(succeeding(engine.store, request.outputs, origin))
+        stack.enter_context(succeeding(engine.store, outputs, origin))
         if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
             stack.callback(engine.store.forget_memos)
         async with runner:
@@ -128,12 +130,16 @@ async def _build(
                 targets,
                 runner,
                 named_only(watch),
-                whole=is_delivered(request.outputs),
+                whole=is_delivered(outputs),
                 progress=cache_session.follow(targets),
-                missed=importing_ahead(request.outputs, account.missed),
+                missed=importing_ahead(outputs, account.missed),
             )
-            inline = await cache_session.inline([solution], targets)
-            built = _results_of(request, prepared.lowered, solution, inline)
+            delivery = Delivery(
+                outputs=outputs,
+                tags=request.tags,
+                sink=lambda number: _local_sink(engine),
+                origin=origin,
+            )
             attestor: LocalAttestor | None = None
             if request.attestations:
                 from pybuild.builds.localattestations import LocalAttestor
@@ -141,16 +147,23 @@ async def _build(
                 attestor = LocalAttestor(
                     engine, prepared, runner, solution, request.attestations, watch
                 )
-                built = await attestor.attest(built)
-            exported = await export_all(engine, request.outputs, request.tags, built, origin, emit)
+            delivered = await deliver(
+                engine,
+                delivery,
+                _results_of(request, prepared.lowered, solution),
+                lambda: [solution],
+                cache_session,
+                _unattested if attestor is None else attestor.attest,
+                emit,
+            )
+            metadata: dict[str, Any] = {}
+            image = next((one for one in reversed(delivered.exported) if one.made), Exported())
+            metadata |= image.metadata
             if attestor is not None:
-                exported = exported.with_metadata(await attestor.metadata(built, os.environ))
-            cache = await cache_session.export([solution], targets, emit)
-            if cache is not None:
-                exported = exported.with_metadata({"cache.manifest": cache.to_json()})
-    if engine.settings.durable:
-        await asyncio.to_thread(engine.store.deltas.flush)
-    await _keep_within_limits(engine)
+                metadata |= await attestor.metadata(delivered.built, os.environ)
+            if delivered.cache is not None:
+                metadata["cache.manifest"] = delivered.cache.to_json()
+    await keep_store(engine)
     steps = tuple(
         (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
         for vertex in walk(*(one.result for one in prepared.lowered))
@@ -160,22 +173,23 @@ async def _build(
     )
     warnings = prepared.lowered[0].warnings
     return BuildResult(
-        image=exported.image,
-        image_id=exported.image_id,
-        names=exported.names,
+        image=image.made.descriptor if image.made else None,
+        image_id=image.made.image_id if image.made else None,
+        names=image.names,
         steps=steps,
         warnings=warnings,
-        metadata=exported.metadata,
+        metadata=metadata,
     )
 
 
-async def _keep_within_limits(engine: Engine) -> None:
-    """Free space if it is time to; a build that is done is not failed by it."""
-    try:
-        await asyncio.to_thread(keep_mounts, engine.store, engine.settings)
-        await asyncio.to_thread(keep_within, engine.store, engine.settings.limits)
-    except PybuildError as error:
-        engine.store.warn(f"cannot free space: {error.message}")
+def _local_sink(engine: Engine) -> Sink:
+    from pybuild.exporter.files import LocalSink  # not for an image of the store
+
+    return LocalSink(engine)
+
+
+async def _unattested(built: Sequence[Built]) -> list[Built]:
+    return list(built)
 
 
 def _subject_of(prepared: Prepared) -> history.BuildSubject:
@@ -197,12 +211,9 @@ def _subject_of(prepared: Prepared) -> history.BuildSubject:
 
 
 def _results_of(
-    request: BuildRequest,
-    lowered: Sequence[Lowered],
-    solution: Solution,
-    inline: Sequence[InlineCache | None],
+    request: BuildRequest, lowered: Sequence[Lowered], solution: Solution
 ) -> list[Built]:
-    """Return the result for each platform; *inline* is their `Built.inline_cache`."""
+    """Return the result for each platform."""
     platforms = request.platforms or (native_platform(),)
     return [
         Built(
@@ -210,7 +221,6 @@ def _results_of(
             result=solution.of(one.result).result,
             is_one_of_many=request.multi_platform,
             key=str(platform),
-            inline_cache=results,
         )
-        for one, platform, results in zip(lowered, platforms, inline, strict=True)
+        for one, platform in zip(lowered, platforms, strict=True)
     ]

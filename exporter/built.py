@@ -62,16 +62,15 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """The traces of the outputs, for people and for the metadata file."""
+    """The traces of an output: for people, and for the metadata file.
 
-    image: Descriptor | None = None
-    image_id: Digest | None = None
+    Attributes:
+        made: its image, if it has made one.
+    """
+
+    made: Made | None = None
     names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    def with_metadata(self, more: Mapping[str, Any]) -> Exported:
-        """Return the same with *more* in its metadata."""
-        return replace(self, metadata={**self.metadata, **more})
 
 
 @dataclass(frozen=True, slots=True)

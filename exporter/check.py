@@ -35,9 +35,9 @@ def check_outputs(outputs: Sequence[Output], tags: Sequence[Reference], *, is_in
         UsageError: an output means nothing for this build; or as `check_places`.
         EnvironmentFault: as `check_places`.
     """
+    check_names(outputs, tags)
     for output in outputs:
         if output.is_image:
-            _check_names(tags, output)
             notes = output.annotations()
             if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
                 raise UsageError(
@@ -76,12 +76,21 @@ def check_file(dest: str) -> None:
         _try(os.path.dirname(path), f"output {dest}")
 
 
-def _check_names(tags: Sequence[Reference], output: Output) -> None:
-    names = output_names(tags, output)
-    if output.flag("push-by-digest"):
-        check_tagless(names)
-    if output.pushes and not names:
-        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+def check_names(outputs: Sequence[Output], tags: Sequence[Reference]) -> None:
+    """Look at the names that images get.
+
+    Raises:
+        UsageError: one that an image cannot have, or none for one that is to be pushed.
+    """
+    for output in outputs:
+        if not output.is_image:
+            continue
+        names = output_names(tags, output)
+        if output.flag("push-by-digest"):
+            check_tagless(names)
+        if output.pushes and not names:
+            hint = "name the image with -t"
+            raise UsageError("tag is needed when pushing to registry", hints=[hint])
 
 
 def check_directory(dest: str, what: str, *, is_layout: bool) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.repair import mended
 from pybuild.exporter.annotations import Annotations, Place
-from pybuild.exporter.atomicfile import is_stream
 from pybuild.exporter.built import Built, Exported, Made
 from pybuild.exporter.earlypush import PushAhead
 from pybuild.exporter.imagemaker import Image, ImageMaker
 from pybuild.exporter.output import Output, check_tagless, output_names
 from pybuild.image.manifest import build_index
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
-from pybuild.model.errors import UsageError
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 
@@ -27,19 +26,21 @@ if TYPE_CHECKING:
     from pybuild.cache.content.origins import Origin
     from pybuild.cache.store import Store
     from pybuild.engine.engine import Engine
+    from pybuild.exporter.sink import Sink
+
+_PIECE_BYTES = 1 << 20
 
 
 def is_delivered(outputs: Sequence[Output]) -> bool:
     """Whether the results themselves are wanted, or just that they are made."""
-    return not outputs or any(output.type != "cacheonly" for output in outputs)
+    return any(output.type != "cacheonly" for output in outputs)
 
 
 def succeeding(
     store: Store, outputs: Sequence[Output], origin: Origin
 ) -> AbstractContextManager[None]:
     """Let the last result of the same context go, where nothing else can, if there is to be a newer."""
-    kept = outputs or (Output(type="image"),)
-    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in kept)
+    keeps = any(o.type in ("image", "registry") and o.flag("store", True) for o in outputs)
     if store.budget is None or not keeps:
         return nullcontext()
     return store.budget.succeeding(origin)
@@ -50,51 +51,127 @@ async def export_all(
     outputs: Sequence[Output],
     tags: Sequence[Reference],
     built: Sequence[Built],
-    origin: Origin,
     emit: Emit,
-) -> Exported:
-    """Write every output; without any, keep the image in the local store.
+    sink: Callable[[int], Sink],
+    origin: Origin | None = None,
+) -> list[Exported]:
+    """Write every output, and return the traces of each.
 
     Args:
-        origin: that an image kept here is the last result of.
+        sink: gives the place for the bytes of an output, by its number.
+        origin: that an image kept here is the last result of; None where that would not keep it.
+
+    Raises:
+        UserError: an output means nothing for these results.
     """
-    exported = Exported()
-    for output in outputs or (Output(type="image"),):
-        match output.type:
-            case "cacheonly":
-                continue
-            case "local":
-                from pybuild.exporter.files import write_local
-
-                async with internal_step("exporting to client directory", emit, engine.clock):
-                    await write_local(engine, output, built)
-            case "tar":
-                from pybuild.exporter.files import write_tar
-
-                async with internal_step("exporting to client tarball", emit, engine.clock):
-                    await write_tar(engine, output, built)
-            case _:
-                title = {"oci": "exporting to oci image format"}.get(output.type)
-                if output.type == "docker":
-                    kind = "docker image format" if output.dest else "docker engine"
-                    title = f"exporting to {kind}"
-                async with internal_step(title or "exporting to image", emit, engine.clock) as step:
-                    export = partial(_export_image, engine, tags, output, built, origin, step)
-                    exported = await mended(
-                        export, engine.store.blobs, emit, repeatable=not is_stream(output.dest)
-                    )
+    exported: list[Exported] = []
+    for number, output in enumerate(outputs):
+        if output.type == "cacheonly":
+            exported.append(Exported())
+            continue
+        place = None if output.is_kept else sink(number)
+        title = output.title if place is None else place.title(output)
+        async with internal_step(title, emit, engine.clock) as step:
+            export = partial(_export, engine, tags, output, built, place, origin, step)
+            repeatable = place is None or place.is_repeatable(output)
+            exported.append(await mended(export, engine.store.blobs, emit, repeatable=repeatable))
     return exported
 
 
-async def _export_image(
+async def _export(
     engine: Engine,
     tags: Sequence[Reference],
     output: Output,
     built: Sequence[Built],
-    origin: Origin,
+    sink: Sink | None,
+    origin: Origin | None,
+    step: InternalStep,
+) -> Exported:
+    if sink is None or output.is_image:
+        return await _image(engine, tags, output, built, sink, origin, step)
+    if output.type == "local":
+        await _directory(engine, output, built, sink, step)
+    else:
+        await sink.file(output, partial(_write_tar, engine, output, built), step)
+    return Exported()
+
+
+async def _directory(
+    engine: Engine, output: Output, built: Sequence[Built], sink: Sink, step: InternalStep
+) -> None:
+    """``type=local``: the file trees as a directory, or as one for each platform.
+
+    Raises:
+        UsageError: one directory is to hold several trees and nothing that is in one of them alone.
+    """
+    splits = output.flag("platform-split", any(one.is_one_of_many for one in built))
+    if output.replaces and len(built) > 1 and not splits:
+        raise UsageError('output mode "delete" needs a directory for each platform')
+    from pybuild.exporter.sink import PlacedTree
+
+    async with AsyncExitStack() as stack:
+        trees: list[PlacedTree] = []
+        for one in built:
+            shares = one.is_one_of_many and not splits
+            args = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
+            folder = one.folder if splits else ""
+            platform = one.key or str(one.lowered.platform)
+            trees.append(PlacedTree(args=args, folder=folder, platform=platform))
+        await sink.directory(output, trees, step)
+
+
+async def _write_tar(engine: Engine, output: Output, built: Sequence[Built], fd: int) -> None:
+    """``type=tar``: write the file trees as one archive."""
+    async with AsyncExitStack() as stack:
+        trees: list[dict[str, Any]] = []
+        for one in built:
+            tree = await stack.enter_async_context(_tree(engine, output, one))
+            trees.append({**tree, "prefix": one.folder if one.is_one_of_many else ""})
+        trees.sort(key=lambda tree: str(tree["prefix"]))
+        job = "pybuild.executor.files.export:tar_job"
+        await engine.workers.call(job, {"trees": trees}, fds=[fd])
+
+
+@asynccontextmanager
+async def _tree(
+    engine: Engine, output: Output, one: Built, *, shares: bool = False
+) -> AsyncGenerator[dict[str, Any]]:
+    """Give the job arguments to mount a result's tree read-only, with its attestations in it.
+
+    Args:
+        shares: with those of other platforms, so that names must say which it is.
+    """
+    deltas = one.snapshot.deltas
+    lowers = await engine.layers().ensure(deltas, lambda event: None)
+    tree = {**await engine.tree_args(lowers), "epoch": output.epoch(one.lowered.epoch)}
+    if not one.attestations:
+        yield tree
+        return
+    from pybuild.exporter.attest.write import attestation_files, with_files
+
+    files = await attestation_files(
+        engine,
+        deltas,
+        one.attestations,
+        prefix=output.attrs.get("attestation-prefix", ""),
+        platform=one.lowered.platform if shares else None,
+    )
+    async with with_files(engine, tree, files) as whole:
+        yield whole
+
+
+async def _image(
+    engine: Engine,
+    tags: Sequence[Reference],
+    output: Output,
+    built: Sequence[Built],
+    sink: Sink | None,
+    origin: Origin | None,
     step: InternalStep,
 ) -> Exported:
     names = output_names(tags, output)
+    if not built:
+        raise UserError("no tree to make an image of")
     async with PushAhead(engine, output, names, step) as ahead:
         made = await make_image(engine, output, built, step, names, ahead)
         if output.pushes and output.flag("store", True):
@@ -102,33 +179,35 @@ async def _export_image(
             await asyncio.gather(ahead.settled(), asyncio.to_thread(engine.store.blobs.flush))
         else:
             await ahead.settled()
-    if output.type == "docker" and not output.dest:
-        await _load(engine, output, made, names, step)
-    elif output.type in {"oci", "docker"}:
-        from pybuild.exporter.files import write_archive
-
-        await write_archive(engine, output, made.dated, names)
+    if sink is not None:
+        archive = partial(_write_archive, engine, output, made, names)
+        await sink.image(output, made, names, archive, step)
     else:
         await keep_image(engine, output, made, names, step, origin)
     return Exported(
-        image=made.descriptor,
-        image_id=made.image_id,
-        names=tuple(str(name) for name in names),
-        metadata=made.metadata(names),
+        made=made, names=tuple(str(name) for name in names), metadata=made.metadata(names)
     )
 
 
-async def _load(
-    engine: Engine, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+async def _write_archive(
+    engine: Engine, output: Output, made: Made, names: Sequence[Reference], fd: int
 ) -> None:
-    """Give the image to a Docker engine [OUT-4]."""
-    from pybuild.exporter.docker.address import address_of
-    from pybuild.exporter.docker.load import load_into
+    """Write the image as one file."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    address = address_of(os.environ, output.attrs.get("context", ""))
-    step.say(f"loading into {address.url}")
-    texts = [str(name) for name in names]
-    await load_into(engine.store, address, made.descriptor, texts, step.say)
+    from pybuild.buildkit.session.threads import finish_in
+    from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
+
+    write = write_oci_archive if output.type == "oci" else write_docker_archive
+    image = NamedImage(made.dated, [str(name) for name in names])
+
+    def work() -> None:
+        with os.fdopen(os.dup(fd), "wb", buffering=_PIECE_BYTES) as file:
+            write(file, engine.store.blobs.path, [image])
+
+    # A thread of its own: it may wait for a reader, who reads as slowly as it likes.
+    with ThreadPoolExecutor(1, thread_name_prefix="archive") as pool:
+        await finish_in(pool, work)
 
 
 async def make_image(
@@ -252,7 +331,7 @@ async def keep_image(
     made: Made,
     names: Sequence[Reference],
     step: InternalStep,
-    origin: Origin | None = None,
+    origin: Origin | None,
 ) -> None:
     """Name the image in the store, and push it, as *output* says.
 

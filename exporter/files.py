@@ -1,4 +1,4 @@
-"""Writes results outside the store: directories, tars and image archives [OUT-3..6].
+"""Outputs as files of this machine: directories, tars, image archives, a Docker engine [OUT-3..6].
 
 Everything appears whole or not at all: archives are written beside their place and renamed.
 """
@@ -7,111 +7,91 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from pybuild.exporter.atomicfile import whole_file
+from pybuild.exporter.atomicfile import is_stream, whole_file
 from pybuild.exporter.directories import make_output, open_output
-from pybuild.exporter.output import Output
-from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import UsageError
-from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
-    from pybuild.exporter.built import Built
+    from pybuild.engine.progress import InternalStep
+    from pybuild.exporter.built import Made
+    from pybuild.exporter.output import Output
+    from pybuild.exporter.sink import PlacedTree, Work
+    from pybuild.model.reference import Reference
 
 
-async def write_local(engine: Engine, output: Output, built: Sequence[Built]) -> None:
-    """``type=local``: the file tree as a directory of the invoking user [OUT-5, OUT-16, OUT-17].
+class LocalSink:
+    """The files of the invoking user, at the outputs' ``dest``."""
 
-    Raises:
-        UsageError: one directory is to hold several trees and nothing that is in one of them alone.
-    """
-    split = output.flag("platform-split", any(one.is_one_of_many for one in built))
-    if output.replaces and len(built) > 1 and not split:
-        raise UsageError('output mode "delete" needs a directory for each platform')
-    top = os.path.abspath(output.dest)
-    async with AsyncExitStack() as stack:
-        trees: list[dict[str, Any]] = []
-        fds = {top: open_output(top, make=True)}
-        stack.callback(os.close, fds[top])
-        for one in built:
-            shares = one.is_one_of_many and not split
-            tree = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
-            dest = os.path.join(top, one.folder) if split else top
-            if dest not in fds:
-                fds[dest] = open_output(dest, make=True)
-                stack.callback(os.close, fds[dest])
-            place = {"dest": list(fds).index(dest), "folder": one.folder if split else ""}
-            trees.append({**tree, **place, "stamp": split, "name": str(one.lowered.platform)})
-        await engine.workers.call(
-            "pybuild.executor.files.export:local_job",
-            {"trees": trees, "replaces": output.replaces},
-            fds=list(fds.values()),
-        )
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
+    def title(self, output: Output) -> str:
+        if output.type == "docker" and not output.dest:
+            return "exporting to docker engine"
+        return output.title
 
-async def write_tar(engine: Engine, output: Output, built: Sequence[Built]) -> None:
-    """``type=tar``: the file tree as a tar file, or on standard output [OUT-6]."""
-    with whole_file(output.dest) as fd:
+    def is_repeatable(self, output: Output) -> bool:
+        return not is_stream(output.dest)
+
+    async def file(self, output: Output, work: Work, step: InternalStep) -> None:
+        """``type=tar`` and archives: a file that is replaced whole, or standard output [OUT-6]."""
+        with whole_file(output.dest) as fd:
+            await work(fd)
+
+    async def directory(
+        self, output: Output, trees: Sequence[PlacedTree], step: InternalStep
+    ) -> None:
+        """``type=local``: a directory of the invoking user [OUT-5, OUT-16, OUT-17]."""
+        top = os.path.abspath(output.dest)
         async with AsyncExitStack() as stack:
-            trees: list[dict[str, Any]] = []
-            for one in built:
-                tree = await stack.enter_async_context(_tree(engine, output, one))
-                trees.append({**tree, "prefix": one.folder if one.is_one_of_many else ""})
-            trees.sort(key=lambda tree: str(tree["prefix"]))
-            await engine.workers.call(
-                "pybuild.executor.files.export:tar_job", {"trees": trees}, fds=[fd]
+            jobs: list[dict[str, Any]] = []
+            fds: dict[str, int] = {}
+            for tree in trees:
+                for dest in (top, os.path.join(top, tree.folder) if tree.folder else top):
+                    if dest not in fds:
+                        fds[dest] = open_output(dest, make=True)
+                        stack.callback(os.close, fds[dest])
+                place = {"dest": list(fds).index(dest), "folder": tree.folder}
+                stamp = {"stamp": bool(tree.folder), "name": tree.platform}
+                jobs.append({**tree.args, **place, **stamp})
+            await self._engine.workers.call(
+                "pybuild.executor.files.export:local_job",
+                {"trees": jobs, "replaces": output.replaces},
+                fds=list(fds.values()),
             )
 
+    async def image(
+        self,
+        output: Output,
+        made: Made,
+        names: Sequence[Reference],
+        archive: Work,
+        step: InternalStep,
+    ) -> None:
+        """``type=oci`` and ``type=docker``: one file, a directory with ``tar=false``, an engine."""
+        if output.type == "docker" and not output.dest:
+            await self._load(output, made, names, step)
+        elif output.flag("tar", True):
+            await self.file(output, archive, step)
+        else:
+            from pybuild.image.archive import write_oci_layout
 
-@asynccontextmanager
-async def _tree(
-    engine: Engine, output: Output, one: Built, *, shares: bool = False
-) -> AsyncGenerator[dict[str, Any]]:
-    """Give the job arguments to mount a result's tree read-only, with its attestations in it.
+            texts = [str(name) for name in names]
+            where = (output.dest, self._engine.store.blobs.path, made.dated, texts)
+            await asyncio.to_thread(write_oci_layout, *where, opened=make_output)
 
-    Args:
-        shares: with those of other platforms, so that names must say which it is.
-    """
-    deltas = one.snapshot.deltas
-    lowers = await engine.layers().ensure(deltas, lambda event: None)
-    tree = {**await engine.tree_args(lowers), "epoch": output.epoch(one.lowered.epoch)}
-    if not one.attestations:
-        yield tree
-        return
-    from pybuild.exporter.attest.write import attestation_files, with_files
+    async def _load(
+        self, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+    ) -> None:
+        """Give the image to a Docker engine [OUT-4]."""
+        from pybuild.exporter.docker.address import address_of
+        from pybuild.exporter.docker.load import load_into
 
-    files = await attestation_files(
-        engine,
-        deltas,
-        one.attestations,
-        prefix=output.attrs.get("attestation-prefix", ""),
-        platform=one.lowered.platform if shares else None,
-    )
-    async with with_files(engine, tree, files) as whole:
-        yield whole
-
-
-async def write_archive(
-    engine: Engine, output: Output, descriptor: Descriptor, names: Sequence[Reference]
-) -> None:
-    """``type=oci`` and ``type=docker``: one file, a directory with ``tar=false``, or stdout."""
-    from pybuild.image.archive import (
-        NamedImage,
-        write_docker_archive,
-        write_oci_archive,
-        write_oci_layout,
-    )
-
-    blobs = engine.store.blobs
-    texts = [str(name) for name in names]
-    if not output.flag("tar", True):
-        where = (output.dest, blobs.path, descriptor, texts)
-        await asyncio.to_thread(write_oci_layout, *where, opened=make_output)
-        return
-    write = write_oci_archive if output.type == "oci" else write_docker_archive
-    with whole_file(output.dest) as fd, os.fdopen(os.dup(fd), "wb") as file:
-        await asyncio.to_thread(write, file, blobs.path, [NamedImage(descriptor, texts)])
+        address = address_of(os.environ, output.attrs.get("context", ""))
+        step.say(f"loading into {address.url}")
+        texts = [str(name) for name in names]
+        await load_into(self._engine.store, address, made.descriptor, texts, step.say)

@@ -30,6 +30,14 @@ _ATTRIBUTES = {
     "local": _TREES | {"mode", "platform-split"},
     "tar": _TREES,
 }
+_TITLES = {
+    "image": "image",
+    "registry": "image",
+    "oci": "oci image format",
+    "docker": "docker image format",
+    "local": "client directory",
+    "tar": "client tarball",
+}
 _COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
 _FLAGS = frozenset(
     ("attestation-inline", "force-compression", "name-canonical", "oci-artifact", "oci-mediatypes")
@@ -107,6 +115,16 @@ class Output:
     def is_image(self) -> bool:
         """Whether it has manifests, as opposed to bare files."""
         return self.type in {"image", "registry", "oci", "docker"}
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it stays in the store or goes to registries, and nowhere else."""
+        return self.type in {"image", "registry"}
+
+    @property
+    def title(self) -> str:
+        """The name of the step that exports it, for people."""
+        return f"exporting to {_TITLES[self.type]}"
 
     @property
     def replaces(self) -> bool:

@@ -14,11 +14,12 @@ from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.builds.attestations import Attestor
+from pybuild.builds.delivery import Delivery, deliver, keep_store
 from pybuild.builds.lookups import Lookups, noting
 from pybuild.builds.provenance import Ledger, Outcome, Solve
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
-from pybuild.daemon.builds.outputs import export_all, exporters_of
+from pybuild.daemon.builds.outputs import SessionSink, outputs_of, response_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace
@@ -39,6 +40,8 @@ from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.attest.sources import Sources
 from pybuild.exporter.built import Built
+from pybuild.exporter.earlypush import importing_ahead
+from pybuild.exporter.export import is_delivered
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
@@ -184,7 +187,6 @@ class Build:
                 thread=self._tenant.thread,
             ) as scope:
                 scope.policies = await self._policies(scope, find)
-                scope.missed = self.account.steps.missed
                 self._scope = scope
                 scope.files = self.files
                 try:
@@ -197,6 +199,8 @@ class Build:
                     self.account.imports = scope.imports.found
                     for reference in self.references.values():
                         await reference.close()
+            if not self.workplace.passes:
+                await keep_store(self.workplace.engine)
             self._explain("")
             return facts
         except Exception as error:
@@ -242,10 +246,11 @@ class Build:
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
-        exporters_of(request)
+        outputs = outputs_of(request)
         cache_session = exports_of(scope, request.Cache)
         scope.carry(cache_session)
-        scope.delivers = bool(request.Exporters or request.ExporterDeprecated)
+        scope.delivers = is_delivered(outputs)
+        scope.missed = importing_ahead(outputs, self.account.steps.missed)
         await scope.imports.add(imports_of(request.Cache))
         if request.Frontend or len(request.Definition.defs):
             result = await self.solve(
@@ -269,15 +274,27 @@ class Build:
         lists = client_lists(
             scope, result, wanted.sbom, ignore_cache=request.FrontendAttrs.get("no-cache") == ""
         )
-        built = await attestor.attest(built, wanted.provenance, lists)
-        vertices = [one.lowered.result for one in built]
-        inline = await cache_session.inline(scope.solutions, vertices)
-        built = [replace(one, inline_cache=found) for one, found in zip(built, inline, strict=True)]
-        facts, self.images = await export_all(scope, request, built)
-        facts |= manifest_entry(await cache_session.export(scope.solutions, vertices, scope.emit))
+        delivery = Delivery(outputs=outputs, tags=(), sink=partial(SessionSink, scope), origin=None)
+        delivered = await deliver(
+            scope.engine,
+            delivery,
+            built,
+            lambda: scope.solutions,
+            cache_session,
+            partial(attestor.attest, options=wanted.provenance, lists=lists),
+            scope.emit,
+        )
+        self.images = {
+            number: one.made.descriptor
+            for number, one in enumerate(delivered.exported)
+            if one.made is not None
+        }
+        facts = response_of(delivered.exported) | manifest_entry(delivered.cache)
         if not request.Internal:
             builder = wanted.provenance.builder_id if wanted.provenance else ""
-            documents = await attestor.documents(built, Provenance(full=True, builder_id=builder))
+            documents = await attestor.documents(
+                delivered.built, Provenance(full=True, builder_id=builder)
+            )
             self.provenance = {
                 key: json.dumps(document, indent=2, ensure_ascii=False).encode()
                 for key, document in documents.items()
@@ -332,6 +349,8 @@ class Build:
         account = self.account
         account.context = without_credentials(attrs.context) or attrs.context_key
         account.filename, account.target = attrs.filename, attrs.target
+        if attrs.no_cache or attrs.no_cache_filter:  # memos stand for old results [KEY-11]
+            scope.afterwards(scope.store.forget_memos)
         await scope.imports.add(attrs.cache_imports)
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():

@@ -188,6 +188,10 @@ class Scope:
         """Find in *caches* the results that the store does not have, until the scope is left."""
         self._stack.enter_context(self.engine.results.importing(caches))
 
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Have *work* done when the scope is left."""
+        self._stack.callback(work)
+
     @property
     def solutions(self) -> Sequence[Solution]:
         """All that was solved, oldest first."""

@@ -1,0 +1,69 @@
+"""The place that results leave the store for: files of this machine, or a client of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pybuild.model.dataclass import dataclass
+
+if TYPE_CHECKING:
+    from pybuild.engine.progress import InternalStep
+    from pybuild.exporter.built import Made
+    from pybuild.exporter.output import Output
+    from pybuild.model.reference import Reference
+
+Work = Callable[[int], Awaitable[None]]
+"""Writes a file to a descriptor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedTree:
+    """One tree of an output that is a directory.
+
+    Attributes:
+        args: with which a worker mounts it; *epoch* is among them.
+        folder: below the directory; empty for itself.
+        platform: the platform in the request's words.
+    """
+
+    args: Mapping[str, Any]
+    folder: str
+    platform: str
+
+
+class Sink(Protocol):
+    """Takes the bytes of outputs; raises UserError where it cannot."""
+
+    def title(self, output: Output) -> str:
+        """Return the name of the step that exports there, for people."""
+        ...
+
+    def is_repeatable(self, output: Output) -> bool:
+        """Whether an export may begin again after its first bytes have gone."""
+        ...
+
+    async def file(self, output: Output, work: Work, step: InternalStep) -> None:
+        """Take the file that *work* writes."""
+        ...
+
+    async def directory(
+        self, output: Output, trees: Sequence[PlacedTree], step: InternalStep
+    ) -> None:
+        """Take trees as files of a directory."""
+        ...
+
+    async def image(
+        self,
+        output: Output,
+        made: Made,
+        names: Sequence[Reference],
+        archive: Work,
+        step: InternalStep,
+    ) -> None:
+        """Take an image that is for no registry and not for the store.
+
+        Args:
+            archive: writes it as one file, for a place that takes such.
+        """
+        ...
