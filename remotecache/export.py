@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep, internal_step
@@ -34,9 +34,9 @@ def target_of(engine: Engine, cache_to: CacheTo) -> CacheTarget:
 
 
 async def usable_targets(
-    engine: Engine, exports: Sequence[CacheTo], emit: Emit
+    exports: Sequence[CacheTo], find: Callable[[CacheTo], CacheTarget], emit: Emit
 ) -> list[tuple[CacheTo, CacheTarget]]:
-    """Return the targets of *exports*; inline ones are in the image.
+    """Return the targets of *exports*, as *find* returns them; inline ones are in the image.
 
     Raises:
         PybuildError: a place cannot be written, and that is not to be ignored.
@@ -45,7 +45,7 @@ async def usable_targets(
     for cache_to in exports:
         if cache_to.type == "inline":
             continue
-        target = target_of(engine, cache_to)
+        target = find(cache_to)
         try:
             await target.check()
         except PybuildError as error:

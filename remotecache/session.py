@@ -156,16 +156,37 @@ async def enter_cache_session(
         sources = [(option, source_of(engine, option)) for option in cache_from]
         caches = await import_caches(engine, sources, memo, emit)
         stack.enter_context(engine.results.importing(caches))
-    if not cache_to:
-        return CacheSession(engine, (), inline=False, imports=caches)
-    from pybuild.remotecache.export import usable_targets
-
-    cache_session = CacheSession(
-        engine,
-        await usable_targets(engine, cache_to, emit),
-        inline=any(option.type == "inline" for option in cache_to),
-        memo=memo,
-        imports=caches,
-    )
+    cache_session = await open_cache_session(engine, cache_to, emit, memo=memo, imports=caches)
     stack.push_async_exit(cache_session.leaving(emit))
     return cache_session
+
+
+async def open_cache_session(
+    engine: Engine,
+    cache_to: Sequence[CacheTo],
+    emit: Emit,
+    *,
+    memo: Memo,
+    imports: Sequence[ImportedCache] = (),
+    find: Callable[[CacheTo], CacheTarget] | None = None,
+) -> CacheSession:
+    """Return a session that writes to *cache_to*, whose places have been looked at.
+
+    Args:
+        find: returns the target of an export; those of this machine by default.
+
+    Raises:
+        PybuildError: a place cannot be written, and that is not to be ignored.
+    """
+    if not cache_to:
+        return CacheSession(engine, (), inline=False, memo=memo, imports=imports)
+    from pybuild.remotecache.export import target_of, usable_targets
+
+    find = find or partial(target_of, engine)
+    return CacheSession(
+        engine,
+        await usable_targets(cache_to, find, emit),
+        inline=any(option.type == "inline" for option in cache_to),
+        memo=memo,
+        imports=imports,
+    )

@@ -247,7 +247,7 @@ class Build:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
         outputs = outputs_of(request)
-        cache_session = exports_of(scope, request.Cache)
+        cache_session = await exports_of(scope, request.Cache)
         scope.carry(cache_session)
         scope.delivers = is_delivered(outputs)
         scope.missed = importing_ahead(outputs, self.account.steps.missed)
@@ -357,7 +357,7 @@ class Build:
             vertices[name] = await load_definition(given, scope, policies)
         with noting(lookups):
             answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
-        account.dockerfile = scope.files.get(attrs.filename.rpartition("/")[2], b"")
+        account.dockerfile = answer.dockerfile
         self.lowered |= answer.lowered
         references = answer.result.references()
         self.ledger.solves.append(

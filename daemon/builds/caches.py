@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.buildkit.pb import control as pb
@@ -21,7 +22,7 @@ from pybuild.remotecache.imports import import_caches, source_of
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to
 from pybuild.remotecache.place import CacheSource, CacheTarget, Expected
 from pybuild.remotecache.reader import Memo
-from pybuild.remotecache.session import CacheSession
+from pybuild.remotecache.session import CacheSession, open_cache_session
 
 if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
@@ -139,11 +140,11 @@ class SessionCache:
         return 0
 
 
-def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
-    """Check where a client wants its cache written.
+async def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
+    """Return the session of the caches that a client wants written; it has looked at their places.
 
     Raises:
-        UserError: nowhere that there is.
+        PybuildError: a place that there is not, or that cannot be written.
     """
     entries = [(one.Type, dict(one.Attrs)) for one in cache.Exports]
     if not entries and cache.ExportRefDeprecated:
@@ -152,11 +153,9 @@ def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
     wanted = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
     for one in wanted:
         _check_credentials(scope, one)
-    return CacheSession(
-        scope.engine,
-        [(one, _target(scope, one)) for one in wanted if one.type != "inline"],
-        inline=any(one.type == "inline" for one in wanted),
-        memo=scope.imports.memo,
+    find = partial(_target, scope)
+    return await open_cache_session(
+        scope.engine, wanted, scope.emit, memo=scope.imports.memo, find=find
     )
 
 

@@ -23,9 +23,8 @@ from pybuild.explain import history
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
 from pybuild.explain.report import BuildReport
-from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import PybuildError
 from pybuild.model.jsontext import as_object, parse
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree
@@ -51,16 +50,12 @@ class BuildAccount:
     context: str = "context"
     filename: str = ""
     target: str = ""
-    dockerfile: bytes = b""
+    dockerfile: Dockerfile | None = None
     targets: list[Vertex] = field(default_factory=list[Vertex])
     trees: Mapping[str, LocalTree] = field(default_factory=dict[str, LocalTree])
     imports: Sequence[ImportedCache] = ()
 
     def subject(self) -> history.BuildSubject:
-        try:
-            parsed = parse_dockerfile(self.dockerfile, self.filename) if self.dockerfile else None
-        except PybuildError:
-            parsed = None  # the build has said what is wrong with it
         return history.BuildSubject(
             context=self.context,
             dockerfile=self.filename,
@@ -68,7 +63,10 @@ class BuildAccount:
             targets=self.targets,
             reported=(),
             around=Surroundings(
-                dockerfile=parsed, trees=self.trees, files={}, started=self.started
+                dockerfile=self.dockerfile,
+                trees=self.trees,
+                files={},
+                started=self.started,
             ),
         )
 
@@ -99,9 +97,10 @@ class Accounts:
             return None  # the nearest result may be somebody else's, and a report would tell of it
         engine = workplace.engine
         inputs = engine.results.inputs
-        subject = await asyncio.to_thread(account.subject)
         builds = Builds(engine.store)
-        report = await history.keep(builds, inputs, account.steps, subject, account.imports, error)
+        report = await history.keep(
+            builds, inputs, account.steps, account.subject(), account.imports, error
+        )
         if report is not None:
             tenant.reports[ref] = report.id
             if len(tenant.reports) > _MOST_REFS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 
 from pybuild.buildkit.llb.write import WriteOptions, write
@@ -25,6 +25,7 @@ from pybuild.daemon.frontend.wirerules import as_told
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
 from pybuild.frontend.lowering.interface import Lowered, LowerOptions
+from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass
 from pybuild.model.events import BuildWarning
@@ -37,7 +38,8 @@ class Answer:
     """The frontend's result; *lowered* by the id of the tree that it belongs to."""
 
     result: Result
-    lowered: Mapping[str, Lowered]
+    lowered: Mapping[str, Lowered] = field(default_factory=dict[str, Lowered])
+    dockerfile: Dockerfile | None = None
 
 
 async def solve_dockerfile(
@@ -62,7 +64,7 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
         answering = partial(
             answer_subrequest, attrs, definition, options, lookup.images, scope.in_thread
         )
-        return Answer(await decided_of(answering, scope.decide), {})
+        return Answer(await decided_of(answering, scope.decide))
 
     def warn(warning: BuildWarning) -> None:
         teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
@@ -80,7 +82,8 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     answer = _result(scope, attrs, platforms, lowered)
     ids = [key for key, _ in answer.result.platforms()]
     offered = {key: (sbom_of(scan, CORE, SPDX),) for key, scan in zip(ids, scans, strict=False)}
-    return replace(answer, result=replace(answer.result, attestations=offered))
+    result = replace(answer.result, attestations=offered)
+    return replace(answer, result=result, dockerfile=lowering.dockerfile)
 
 
 def _owned(scope: Scope, lowered: Lowered) -> Lowered:

@@ -71,6 +71,27 @@ def test_it_says_what_it_is(server: Daemon) -> None:
     on(server, use)
 
 
+def test_after_its_builds_the_store_is_as_after_those_of_the_command_line(
+    pybuild: Pybuild, server: Daemon, tmp_path: Path
+) -> None:
+    """GC-5, KEY-11: limits are looked at, and memos of older results are dropped."""
+    context = write(tmp_path / "c", Dockerfile="FROM base:1\nCOPY a /\n", a="a\n")
+    stamp, memos = pybuild.store / "gc-stamp", pybuild.store / "memo"
+    pybuild("build", "-t", "app", context)
+    assert any(memos.iterdir())
+    stamp.unlink(missing_ok=True)
+    os.utime(pybuild.store / "store.json", (0, 0))  # it was made long ago
+
+    async def use(c: Client) -> None:
+        await c.build(context)
+        assert any(memos.iterdir())
+        await c.build(context, attrs={"no-cache": ""})
+
+    on(server, use)
+    assert stamp.exists()
+    assert not any(memos.iterdir())
+
+
 def test_a_directory_comes_back(server: Daemon, tmp_path: Path) -> None:
     context = write(
         tmp_path / "c",

@@ -289,6 +289,8 @@ def test_a_version_of_windows_comes_back(server: Daemon, context: Path) -> None:
     [
         ("bogus", {}, 'exporter "bogus" could not be found'),
         ("oci", {"compression": "lzma"}, 'output compression "lzma"'),
+        ("image", {"push": "true"}, "tag is needed when pushing to registry"),
+        ("image", {"name": "a:1", "push-by-digest": "true"}, "can't push tagged ref"),
     ],
 )
 def test_an_exporter_that_cannot_be_is_refused_before_anything_is_built(
