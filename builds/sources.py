@@ -110,16 +110,11 @@ class BuildSources:
         Raises:
             UserError: there is something that is no file.
         """
-        lowers = await self._engine.layers().ensure(tree.deltas, lambda _: None)
-        covered = self.store.scratch("mounts")
-        os.mkdir(covered, 0o700)
-        args = {"deltas": lowers, "path": path, "limit": limit, "mount_dir": covered}
+        job = "pybuild.executor.files.jobs:read"
         try:
-            answer = await self._engine.workers.call("pybuild.executor.files.jobs:read", args)
+            answer = await self._engine.look(job, tree.deltas, path=path, limit=limit)
         except UserError as error:
-            raise UserError(f"failed to read {error.message}") from error
-        finally:
-            os.rmdir(covered)
+            raise error.saying(f"failed to read {error.message}") from error
         return None if "missing" in answer else bytes(answer["data"])
 
     async def close(self) -> None:

@@ -234,6 +234,12 @@ class Engine:
             "mount_dir": self.mount_dir(),
         }
 
+    async def look(self, job: str, deltas: Sequence[str], **args: Any) -> dict[str, Any]:
+        """Return the answer of a worker's *job* that mounts the tree of *deltas* to look into it."""
+        lowers = await self.layers().ensure(deltas, lambda _: None)
+        args = {"deltas": lowers, "mount_dir": self.mount_dir(), **args}
+        return await self.workers.call(job, args)
+
     def mount_dir(self) -> str:
         """An empty directory; each worker mounts on it in a namespace of its own."""
         if self._mountpoint is None:

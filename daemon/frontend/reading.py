@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from pybuild.buildkit.fsutil import gomode
@@ -60,14 +59,8 @@ async def _look(
     scope: Scope, reference: LazyTree, path: str, what: str, **more: Any
 ) -> dict[str, Any]:
     snapshot = await reference.snapshot()
-    lowers = await scope.engine.layers().ensure(snapshot.deltas, lambda _: None)
-    covered = scope.store.scratch("mounts")
-    os.mkdir(covered, 0o700)
-    args = {"deltas": lowers, "path": path, "what": what, "mount_dir": covered, **more}
-    try:
-        found = await scope.engine.workers.call("pybuild.executor.files.looking:look", args)
-    finally:
-        os.rmdir(covered)
+    job = "pybuild.executor.files.looking:look"
+    found = await scope.engine.look(job, snapshot.deltas, path=path, what=what, **more)
     if "missing" in found:
         verb = {"read": "open", "list": "open", "stat": "lstat"}[what]
         raise UserError(f"{verb} {path}: no such file or directory")

@@ -133,15 +133,10 @@ async def unbundle(
     Raises:
         UserError: it is not there, or holds something else.
     """
-    gathered = await _work(engine, "gather", deltas, path=path or "/", limit=MAX_BYTES)
+    job = "pybuild.executor.files.gathering:gather"
+    gathered = await engine.look(job, deltas, path=path or "/", limit=MAX_BYTES)
     files = [(str(name), bytes(data)) for name, data in gathered["files"]]
     return unbundled(files, predicate_type, core)
-
-
-async def _work(engine: Engine, what: str, deltas: Sequence[str], **more: Any) -> dict[str, Any]:
-    lowers = await engine.layers().ensure(deltas, lambda _: None)
-    args = {"deltas": lowers, "mount_dir": engine.mount_dir(), **more}
-    return await engine.workers.call(f"pybuild.executor.files.gathering:{what}", args)
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ async def attestation_files(
     chosen = [one for one in core_first(attestations) if not one.inline_only]
     if not chosen:
         return {}
-    listing = await _work(engine, "digests", deltas)
+    listing = await engine.look("pybuild.executor.files.gathering:digests", deltas)
     subjects = [Subject(str(path), {"sha256": str(hex)}) for path, hex in listing["files"]]
     files: dict[str, bytes] = {}
     for one in chosen:
