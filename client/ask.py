@@ -11,8 +11,8 @@ from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb.errors import parse_status
 from pybuild.buildkit.pb.rpcstatus import Status
 from pybuild.builds.builder import Question
+from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
 from pybuild.builds.request import BuildRequest
-from pybuild.client.attrs import FRONTEND, frontend_attrs
 from pybuild.client.build import SERVICE
 from pybuild.client.failures import failure
 from pybuild.client.inputs import Offered

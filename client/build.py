@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.policies import write_policies
 from pybuild.builds.contexts import GIT_MODES
+from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
 from pybuild.builds.request import MAY_DELETE, BuildRequest
 from pybuild.builds.result import BuildResult
-from pybuild.client.attrs import FRONTEND, frontend_attrs
 from pybuild.client.caches import finish_caches, plan_caches
 from pybuild.client.events import StatusReader
 from pybuild.client.exports import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.builds.frontendattrs import frontend_attrs
 from pybuild.builds.request import BuildRequest
-from pybuild.client.attrs import frontend_attrs
 from pybuild.daemon.frontend.attrs import read_attrs
 from pybuild.exporter.attest.options import from_flags
 from pybuild.model.ops import NetworkMode, StepSettings
