@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pybuild.builds.provenance import Ledger, Origins, Outcome
-from pybuild.builds.verdicts import Decide, decided, nobody_decides
+from pybuild.builds.verdicts import Decided, in_place
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.exporter.attest.attestation import Attestation
@@ -108,7 +108,7 @@ class Scanner:
     """Makes the steps that list what results contain; their image is found once.
 
     Args:
-        policies: judge the image; *decide* obtains the verdicts that they lack.
+        policies: judge the image.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Scanner:
         sbom: Sbom,
         emit: Emit,
         policies: Policies | None,
-        decide: Decide = nobody_decides,
+        decided: Decided = in_place,
         *,
         pull: bool = False,
         ignore_cache: bool = False,
@@ -126,7 +126,7 @@ class Scanner:
         self._sbom = sbom
         self._emit = emit
         self._policies = policies
-        self._decide = decide
+        self._decided = decided
         self._pull = pull
         self._ignore_cache = ignore_cache
         self._image: ResolvedImage | None = None
@@ -151,8 +151,7 @@ class Scanner:
     async def _resolve(self) -> ResolvedImage:
         generator = self._sbom.generator
         if self._policies:
-            judging = partial(ruled_image, self._policies, generator)
-            generator = await decided(judging, self._decide)
+            generator = await self._decided(partial(ruled_image, self._policies, generator))
             self._sbom = replace(self._sbom, generator=generator)
         title = f"[internal] load metadata for {generator}"
         async with internal_step(title, self._emit, self._engine.clock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from pybuild.builds.contextfiles import read_named
 from pybuild.builds.contextkinds import ContextKind, is_remote_name, kind_of
@@ -15,6 +16,9 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.snapshot import LocalTree
+
+if TYPE_CHECKING:
+    from pybuild.frontend.lowering.contexts import VertexContext
 
 BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
 AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
@@ -43,6 +47,20 @@ class BuildInputs:
     trees: Mapping[str, LocalTree]
     others: Mapping[str, str]
     files: Mapping[str, bytes | None] = field(default_factory=dict[str, bytes | None])
+
+    @property
+    def contexts(self) -> Mapping[str, str]:
+        """The named contexts as written; a directory has the name that it is known by."""
+        return {**self.others, **{name: name for name in self.trees if name != "context"}}
+
+    @property
+    def context_trees(self) -> Mapping[str, VertexContext]:
+        return {}
+
+    @property
+    def excludes(self) -> Mapping[str, tuple[str, ...]]:
+        """By local source, the patterns of its ignore file."""
+        return {name: tree.exclude for name, tree in self.trees.items()}
 
 
 def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:

@@ -2,14 +2,70 @@
 
 from __future__ import annotations
 
-from pybuild.builds.contexts import BuildInputs
-from pybuild.builds.request import BuildRequest
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
 from pybuild.frontend.lowering.interface import LowerOptions
-from pybuild.model.platform import Platform
+
+if TYPE_CHECKING:
+    from pybuild.frontend.lowering.contexts import VertexContext
+    from pybuild.model.ops import StepSettings, Vertex
+    from pybuild.model.platform import Platform
+    from pybuild.model.policy import Policies
+
+
+class DefinitionRequest(Protocol):
+    """The part of a request that decides a definition, whoever sent it.
+
+    `BuildRequest` is one; the attributes that a client of a server sends are another.
+    """
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def build_args(self) -> Mapping[str, str]: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def platforms(self) -> tuple[Platform, ...]: ...
+    @property
+    def multi_platform(self) -> bool: ...
+    @property
+    def no_cache(self) -> bool: ...
+    @property
+    def no_cache_filter(self) -> frozenset[str]: ...
+    @property
+    def steps(self) -> StepSettings: ...
+    @property
+    def policies(self) -> Policies | None: ...
+
+
+class DefinitionInputs(Protocol):
+    """The surroundings of a Dockerfile that its definition depends on."""
+
+    @property
+    def context(self) -> Vertex | None:
+        """The vertex of a build context that is no directory of the client."""
+        ...
+
+    @property
+    def contexts(self) -> Mapping[str, str]:
+        """The named contexts as written; a directory of the client is any path."""
+        ...
+
+    @property
+    def context_trees(self) -> Mapping[str, VertexContext]:
+        """The named contexts that are vertices already."""
+        ...
+
+    @property
+    def excludes(self) -> Mapping[str, tuple[str, ...]]:
+        """By local source, the patterns of its ignore file."""
+        ...
 
 
 def lower_options(
-    request: BuildRequest, inputs: BuildInputs, platform: Platform, here: Platform
+    request: DefinitionRequest, inputs: DefinitionInputs, platform: Platform, here: Platform
 ) -> LowerOptions:
     """Return the part of *request* that decides the definition, for one platform.
 
@@ -21,14 +77,15 @@ def lower_options(
         build_args=request.build_args,
         target_platform=platform,
         build_platform=here,
-        named_contexts={**inputs.others, **{n: n for n in inputs.trees if n != "context"}},
+        platform_explicit=bool(request.platforms),
+        named_contexts=inputs.contexts,
+        context_trees=inputs.context_trees,
         no_cache=request.no_cache,
         no_cache_filter=request.no_cache_filter,
         labels=request.labels,
         steps=request.steps,
+        local_excludes=inputs.excludes,
         context=inputs.context,
-        local_excludes={name: tree.exclude for name, tree in inputs.trees.items()},
         multi_platform=request.multi_platform,
-        platform_explicit=bool(request.platforms),
         policies=request.policies,
     )

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.attestations import Attestor, Scanner
 from pybuild.builds.contextkinds import ContextKind, kind_of
+from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
 from pybuild.builds.provenance import Ledger, Outcome, Solve
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import named_only
 from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import AttestOptions
-from pybuild.exporter.attest.predicate import DOCKERFILE_FRONTEND
 from pybuild.exporter.attest.sbom import CORE
 from pybuild.exporter.attest.vcs import version_control
 from pybuild.exporter.attest.write import unbundle
@@ -86,7 +86,7 @@ class LocalAttestor:
             PybuildError: a scan failed, or something cannot be said.
         """
         prepared, request = self._prepared, self._prepared.request
-        root = FrontendRequest(frontend=DOCKERFILE_FRONTEND, args=await _args(request))
+        root = FrontendRequest(frontend=FRONTEND, args=await _args(request))
         ledger = Ledger(root, prepared.started)
         results = {one.key: one.lowered.result for one in built}
         ledger.solves.append(Solve(request=root, results=results, lookups=prepared.lookups))
@@ -150,22 +150,10 @@ class LocalAttestor:
 
 
 async def _args(request: BuildRequest) -> dict[str, str]:
-    """Return the request as attributes of the frontend."""
-    args: dict[str, str] = {}
-    args |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
-    args |= {f"label:{name}": value for name, value in request.labels.items()}
+    """Return the request as a client of a server makes it, with the places of its contexts."""
+    args = frontend_attrs(request)
     args |= {f"context:{name}": value for name, value in request.named_contexts.items()}
     args["filename"] = os.path.basename(request.dockerfile) or "Dockerfile"
-    if request.target:
-        args["target"] = request.target
-    if request.no_cache:
-        args["no-cache"] = ""
-    elif request.no_cache_filter:
-        args["no-cache"] = ",".join(sorted(request.no_cache_filter))
-    if request.network.value != "default":
-        args["force-network-mode"] = request.network.value
-    if request.add_hosts:
-        args["add-hosts"] = ",".join(f"{name}={address}" for name, address in request.add_hosts)
     match kind_of(request.context):
         case ContextKind.DIRECTORY:
             args |= await version_control(request.context, os.environ)

@@ -6,21 +6,24 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pybuild.builds.lookups import note_vertices
 from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
-from pybuild.executor.sources.agents import SshAgent
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.executor.steps.execop import Secrets
-from pybuild.executor.trees.localtrees import LocalTrees
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources.agents import SshAgent
+    from pybuild.executor.steps.execop import Secrets
+    from pybuild.executor.trees.localtrees import LocalTrees
 
 
 class BuildSources:

@@ -26,7 +26,7 @@ def client_lists(scope: Scope, result: Result, sbom: Sbom | None, *, ignore_cach
     scanner = None
     if sbom is not None and not has_own:
         scanner = Scanner(
-            scope.engine, sbom, scope.emit, scope.policies, scope.decide, ignore_cache=ignore_cache
+            scope.engine, sbom, scope.emit, scope.policies, scope.decided, ignore_cache=ignore_cache
         )
 
     async def lists(one: Built) -> list[Attestation]:

@@ -12,7 +12,7 @@ from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.builds.fetchedcontexts import FetchedContext, Fetching
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.trees import NoDirectory
-from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs
+from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, with_slashes
 from pybuild.daemon.frontend.remote import below, load_context
 from pybuild.daemon.frontend.results import CONFIG
 from pybuild.engine.progress import InternalStep, internal_step
@@ -35,7 +35,8 @@ class Definition:
         vertex: the step that read it, to which warnings belong.
         context: the vertex of a build context that is no directory of the client.
         excludes: by local source, the patterns of its ignore file.
-        named: trees that stand for named contexts.
+        contexts: the named ones as written.
+        context_trees: those of them that are inputs of the request.
     """
 
     data: bytes
@@ -44,7 +45,8 @@ class Definition:
     vertex: Digest
     context: Vertex | None
     excludes: Mapping[str, tuple[str, ...]]
-    named: Mapping[str, VertexContext]
+    contexts: Mapping[str, str]
+    context_trees: Mapping[str, VertexContext]
 
 
 async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex]) -> Definition:
@@ -101,7 +103,11 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
         ),
         context=None if context is None else _scoped(context.vertex, attrs.context_subdir),
         excludes=excludes,
-        named=named,
+        contexts={
+            name: "." if value.startswith((LOCAL, INPUT)) else with_slashes(value)
+            for name, value in attrs.named_contexts.items()
+        },
+        context_trees=named,
     )
 
 

@@ -9,11 +9,12 @@ from functools import partial
 from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
 from pybuild.builds.attestations import Scanner
+from pybuild.builds.definition import lower_options
 from pybuild.builds.lowering import Lowering
 from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
-from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, default_platform, with_slashes
+from pybuild.daemon.frontend.attrs import Attrs, default_platform
 from pybuild.daemon.frontend.definition import Definition, read_definition
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.lowered import gateway_config
@@ -24,7 +25,7 @@ from pybuild.daemon.frontend.usedpaths import used_paths
 from pybuild.daemon.frontend.wirerules import as_told
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
-from pybuild.frontend.lowering.interface import Lowered, LowerOptions
+from pybuild.frontend.lowering.interface import Lowered
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass
@@ -57,10 +58,11 @@ async def solve_dockerfile(
 
 
 async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Teller) -> Answer:
-    platforms = attrs.platforms or (native_platform(),)
+    here = native_platform()
+    platforms = attrs.platforms or (here,)
     lookup = scope.lookup(pull=attrs.pull)
     if attrs.request:
-        options = _options(attrs, definition, default_platform(attrs))
+        options = lower_options(attrs, definition, default_platform(attrs), here)
         answering = partial(
             answer_subrequest, attrs, definition, options, lookup.images, scope.in_thread
         )
@@ -72,7 +74,7 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     lowered: list[Lowered] = []
     lowering = Lowering(definition.data, definition.filename, lookup, warn)
     for platform in platforms:
-        found = await lowering.lower(_options(attrs, definition, platform))
+        found = await lowering.lower(lower_options(attrs, definition, platform, here))
         lowered.append(await scope.in_thread(partial(_owned, scope, found)))
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
@@ -101,7 +103,7 @@ async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list
         sbom,
         scope.emit,
         scope.policies,
-        scope.decide,
+        scope.decided,
         pull=attrs.pull,
         ignore_cache=attrs.no_cache,
     )
@@ -150,27 +152,3 @@ def _write(scope: Scope, result: Vertex) -> LlbDefinition:
         files=scope.files,
     )
     return write(result, options)
-
-
-def _options(attrs: Attrs, definition: Definition, platform: Platform) -> LowerOptions:
-    named = {
-        name: "." if value.startswith((LOCAL, INPUT)) else with_slashes(value)
-        for name, value in attrs.named_contexts.items()
-    }
-    return LowerOptions(
-        target=attrs.target,
-        build_args=attrs.build_args,
-        target_platform=platform,
-        build_platform=native_platform(),
-        platform_explicit=bool(attrs.platforms),
-        named_contexts=named,
-        context_trees=definition.named,
-        no_cache=attrs.no_cache,
-        no_cache_filter=attrs.no_cache_filter,
-        labels=attrs.labels,
-        steps=attrs.steps,
-        local_excludes=definition.excludes,
-        context=definition.context,
-        multi_platform=attrs.multi_platform,
-        policies=attrs.policies,
-    )
