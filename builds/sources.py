@@ -23,7 +23,7 @@ from pybuild.model.snapshot import LocalTree, Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
-    from pybuild.executor.trees.localtrees import LocalTrees
+    from pybuild.executor.trees.contexttrees import LocalTrees
 
 
 class BuildSources:
