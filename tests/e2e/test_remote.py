@@ -302,16 +302,6 @@ def test_repositories_are_fetched_by_the_server(remote: Remote, tmp_path: Path) 
     assert (out / "f").read_text() == "git" and (out / "g").read_text() == "named"
 
 
-def test_a_cache_that_cannot_be_written_is_refused_before_a_step_runs(
-    remote: Remote, tmp_path: Path
-) -> None:
-    context = write(tmp_path / "c", Dockerfile="FROM base\nRUN echo it has run\n")
-    target = ("--cache-to", "type=registry,ref=127.0.0.1:9/cache")
-    done = remote("build", "--progress=plain", *target, context, code=3)
-    assert "127.0.0.1:9" in done.err
-    assert "it has run" not in done.err.partition("------")[0]
-
-
 def test_what_is_not_there_is_said_as_ever(remote: Remote, tmp_path: Path) -> None:
     context = write(tmp_path / "c", Dockerfile="FROM scratch\n")
     for words in ((tmp_path / "no",), ("-f", "nope", context), ("-f", context, context)):
