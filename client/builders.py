@@ -99,7 +99,7 @@ class Builders:
             builders.in_use = str(content.get("use", ""))
             for name, fields in content["builders"].items():
                 builders.known[name] = BuilderRecord(name, **{k: str(v) for k, v in fields.items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             from pybuild.model.errors import UsageError
 
             raise UsageError(

@@ -162,7 +162,7 @@ def descriptor_of(response: Mapping[str, str]) -> Descriptor | None:
         return None
     try:
         return Descriptor.from_json(json.loads(base64.b64decode(text)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EnvironmentFault(f"the server describes an image as {text[:80]!r}") from error
 
 

@@ -87,7 +87,7 @@ def file_send(
 
     async def take(call: Call) -> None:
         number = call.metadata.get("buildkit-attachable-exporter-id") or "0"
-        target = targets.get(int(number)) if number.isdecimal() else None
+        target = targets.get(int(number)) if number.isdecimal() and len(number) < 10 else None
         if target is None:
             raise RpcError(Code.NOT_FOUND, f"nothing is wanted of exporter {number!r}")
         if isinstance(target, ToDirectory):

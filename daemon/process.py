@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -26,6 +27,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.printable import in_log
 from pybuild.net.doorway import Doorway, listen_tcp
 from pybuild.net.grpc.limits import Limits
 from pybuild.net.grpc.server import GrpcServer
@@ -51,6 +53,7 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
     Raises:
         UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
     """
+    _log_to_stderr()
     daemon = settings.daemon
     addresses = list(addresses or daemon.addresses or [default_address(settings.root)])
     context = server_context(daemon) if daemon.cert else None
@@ -184,3 +187,19 @@ def _remove_socket(address: str) -> None:
             os.unlink(parts.path)
         except FileNotFoundError:
             pass
+
+
+class _InLog(logging.Formatter):
+    """Warnings and faults, in which clients' texts may stand."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return in_log(super().format(record))
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("pybuild")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_InLog())
+        logger.addHandler(handler)
+        logger.propagate = False

@@ -21,6 +21,7 @@ from pybuild.engine.settings import Settings
 from pybuild.executor import network
 from pybuild.executor.layers import Layers
 from pybuild.executor.workers.workers import Workers
+from pybuild.model.printable import in_log
 from pybuild.solver.drive import Solver
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Engine:
 
     def _warn(self, message: str) -> None:
         """Print a fault that the store found and mended; any thread."""
-        sys.stderr.write(f"warning: {message}\n")
+        sys.stderr.write(f"warning: {in_log(message)}\n")
 
     async def userxattr(self) -> bool:
         """Return whether deltas mark opaque directories with ``user.*`` attributes: in user namespaces."""

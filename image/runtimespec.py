@@ -16,6 +16,7 @@ from pybuild.model.errors import UserError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_DATABASE_BYTES = 4 << 20
+_MAX_ID = (1 << 31) - 1
 CAPABILITIES = (
     ("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")
     + ("CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID")
@@ -165,7 +166,7 @@ def resolve_identity(user: str, passwd: str, group: str) -> Identity:
         gid = _number(found[2] if found else wanted_group, f'group "{wanted_group}"')
     elif row is not None:
         added = tuple(
-            sorted({int(g[2]) for g in groups if row[0] in g[3].split(",") and g[2].isdigit()})
+            sorted({int(g[2]) for g in groups if row[0] in g[3].split(",") and _is_id(g[2])})
         )
     return Identity(uid, gid, added, (row[5] if row else "") or "/")
 
@@ -176,9 +177,13 @@ def _rows(text: str, columns: int) -> list[list[str]]:
 
 
 def _number(text: str, what: str) -> int:
-    if not text.isdigit() or int(text) > (1 << 31) - 1:
-        raise UserError(f"{what} has the id {text}, expected 0 to {(1 << 31) - 1}")
+    if not _is_id(text):
+        raise UserError(f"{what} has the id {text[:80]}, expected 0 to {_MAX_ID}")
     return int(text)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID
 
 
 def _database(rootfs: str, name: bytes) -> str:

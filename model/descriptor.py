@@ -50,7 +50,7 @@ class Descriptor:
         media_type, digest, size = obj.get("mediaType"), obj.get("digest"), obj.get("size")
         if not isinstance(media_type, str) or not isinstance(digest, str):
             raise ValueError("descriptor lacks mediaType or digest")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
             raise ValueError(f"descriptor {digest} has no valid size")
         annotations: dict[str, Any] = obj.get("annotations") or {}
         platform: Any = obj.get("platform")

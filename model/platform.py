@@ -134,7 +134,13 @@ class Platform:
 def _variant_level(platform: Platform) -> int | None:
     implied = {"arm64": "v8", "amd64": "v1", "arm": "v7"}.get(platform.arch, "")
     variant = platform.variant or implied
-    return int(variant[1:]) if variant[1:].isdigit() else (0 if not variant else None)
+    if _is_number(variant[1:]):
+        return int(variant[1:])
+    return None if variant else 0
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9  # Python reads 4,300
 
 
 def _windows_fits(host: str, image: str) -> bool:
@@ -153,7 +159,7 @@ def _windows_fits(host: str, image: str) -> bool:
 
 def _windows_build(version: str) -> tuple[int, int, int] | None:
     parts = version.split(".")[:3]
-    if len(parts) < 3 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) < 3 or not all(map(_is_number, parts)):
         return None
     major, minor, build = map(int, parts)
     return major, minor, build

@@ -37,3 +37,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(os.fsencode(char))[2:-1] for char in text)
+
+
+def in_log(text: str) -> str:
+    """Return *text* as a log has it: printable, and no line of it begins as an entry of ours does."""
+    return "\n| ".join(printable(line) for line in text.rstrip("\n").split("\n"))

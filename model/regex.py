@@ -34,7 +34,7 @@ def replace(pattern: str, text: str, template: str) -> str:
 
     def written(match: Any) -> str:
         def group(name: str) -> str | None:
-            number = int(name) if name.isdigit() else names.get(name, -1)
+            number = int(name[:9]) if name.isdecimal() else names.get(name, -1)
             if not 0 <= number <= compiled.groups:
                 return None
             found: str | None = match.group(number)

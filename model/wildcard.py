@@ -42,7 +42,7 @@ def expand(template: str, found: Sequence[str | None]) -> str:
     """Write ``$1``, ``${1}`` and ``$$`` of *template* as Go's regular expressions do."""
 
     def group(name: str) -> str | None:
-        return found[int(name)] if name.isdigit() and int(name) < len(found) else None
+        return found[int(name[:9])] if name.isdecimal() and int(name[:9]) < len(found) else None
 
     return expand_with(template, group)
 

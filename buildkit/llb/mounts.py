@@ -190,6 +190,7 @@ def empty_cache(source: Vertex, selector: str) -> tuple[int, int, int] | None:
             inputs=(Vertex(op=ScratchSource()),),
         ) if path == selector:
             user, group = (owner.user, owner.group or "0") if owner else ("0", "0")
-            return (int(user), int(group), mode) if (user + group).isdigit() else None
+            ids = [int(text) for text in (user, group) if text.isdecimal() and len(text) <= 10]
+            return (ids[0], ids[1], mode) if len(ids) == 2 else None
         case _:
             return None

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
 from dataclasses import field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.buildkit.methods import EXPLAIN_REPORTS
 from pybuild.cache.content.buildhistory import Builds
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.control.workplaces import Workplace
+from pybuild.daemon.control.workplaces import Workplace, Workplaces
 from pybuild.explain import history
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
@@ -74,18 +75,19 @@ class BuildAccount:
 class Accounts:
     """The reports of one server's builds."""
 
-    def __init__(
-        self, tenant: Callable[[str], Tenant[Any]], workplace: Callable[[str], Awaitable[Workplace]]
-    ) -> None:
+    def __init__(self, tenant: Callable[[str], Tenant[Any]], workplaces: Workplaces) -> None:
         self._tenant = tenant
-        self._workplace = workplace
+        self._workplaces = workplaces
         self._going: set[asyncio.Task[BuildReport | None]] = set()
 
     def keep(
         self, tenant: Tenant[Any], workplace: Workplace, ref: str, account: BuildAccount, error: str
     ) -> asyncio.Task[BuildReport | None]:
         """Explain a build that has ended, beside whatever comes next."""
+        kept = ExitStack()
+        kept.enter_context(self._workplaces.kept(workplace))
         task = asyncio.create_task(self._keep(tenant, workplace, ref, account, error))
+        task.add_done_callback(lambda _: kept.close())
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
@@ -119,21 +121,22 @@ class Accounts:
         tenant = self._tenant(call.peer.owner)
         await call.send_headers()
         await self.settled()
-        async for value in self._selected(tenant, options):
-            await call.send(json.dumps(value, separators=(",", ":")).encode())
+        async with aclosing(self._selected(tenant, options)) as selected:
+            async for value in selected:
+                await call.send(json.dumps(value, separators=(",", ":")).encode())
 
     async def _selected(
         self, tenant: Tenant[Any], options: Mapping[str, Any]
-    ) -> AsyncIterator[Mapping[str, Any]]:
+    ) -> AsyncGenerator[Mapping[str, Any]]:
         ref = options.get("ref")
         most = None if ref is not None or options.get("all") else 1
-        workplace = await self._workplace(tenant.owner)
-        if workplace.guest:
-            return
-        rows = islice(Builds(workplace.engine.store).latest(), most)
-        while (value := await asyncio.to_thread(next, rows, None)) is not None:
-            if ref is None:
-                yield value
-            elif value.get("id") == tenant.reports.get(str(ref)):
-                yield value
+        async with self._workplaces.of(tenant.owner) as workplace:
+            if workplace.guest:
                 return
+            rows = islice(Builds(workplace.engine.store).latest(), most)
+            while (value := await asyncio.to_thread(next, rows, None)) is not None:
+                if ref is None:
+                    yield value
+                elif value.get("id") == tenant.reports.get(str(ref)):
+                    yield value
+                    return

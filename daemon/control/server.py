@@ -52,7 +52,7 @@ class BuildServer:
         self.engine = engine
         self.settings = settings
         self.workplaces = Workplaces(engine, settings.share, settings.clients)
-        self.accounts = Accounts(self.tenant, self.workplaces.of)
+        self.accounts = Accounts(self.tenant, self.workplaces)
         self._tenants: dict[str, Tenant[Build]] = {}
         self._closing = False
 

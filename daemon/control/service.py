@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.times import rfc3339, timestamp
@@ -78,26 +79,33 @@ class ControlService:
 
     # --- disk -------------------------------------------------------------------------------------
 
-    async def _store(self, call: Call) -> Store:
-        """Return the store that is the caller's alone, to be looked through and emptied.
+    @asynccontextmanager
+    async def _store(self, call: Call) -> AsyncGenerator[Store]:
+        """Give the store that is the caller's alone, to be looked through and emptied.
 
         Raises:
             RpcError: it has none, or it cannot be opened.
         """
-        try:
-            workplace = await self._server.workplaces.of(self._tenant(call).owner)
-        except PybuildError as error:
-            raise rpc_error(error) from error
-        if workplace.guest:
-            raise RpcError(
-                Code.PERMISSION_DENIED,
-                "the store is shared with other clients: only who runs the server may look into it",
-            )
-        return workplace.engine.store
+        async with AsyncExitStack() as stack:
+            try:
+                of_owner = self._server.workplaces.of(self._tenant(call).owner)
+                workplace = await stack.enter_async_context(of_owner)
+            except PybuildError as error:
+                raise rpc_error(error) from error
+            if workplace.guest:
+                raise RpcError(
+                    Code.PERMISSION_DENIED,
+                    "the store is shared with other clients: "
+                    "only who runs the server may look into it",
+                )
+            yield workplace.engine.store
 
     async def _disk_usage(self, data: bytes, call: Call) -> bytes:
         request = parse(pb.DiskUsageRequest(), data)
-        store = await self._store(call)
+        async with self._store(call) as store:
+            return await self._usage_of(store, request)
+
+    async def _usage_of(self, store: Store, request: pb.DiskUsageRequest) -> bytes:
         now = store.clock.now()
 
         def look() -> list[UsageRecord]:
@@ -117,7 +125,10 @@ class ControlService:
 
     async def _prune(self, call: Call) -> None:
         request = parse(pb.PruneRequest(), await call.receive())
-        store = await self._store(call)
+        async with self._store(call) as store:
+            await self._free(store, request, call)
+
+    async def _free(self, store: Store, request: pb.PruneRequest, call: Call) -> None:
         policy = Policy(
             filters=tuple(text for text in request.filter if text),
             keep_duration_s=request.keepDuration / _NS or None,

@@ -168,7 +168,7 @@ def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, st
                 given_attrs: dict[str, Any] = entry.get("Attrs") or {}
                 attrs = {str(key): str(value) for key, value in given_attrs.items()}
                 imports.append((str(entry.get("Type", "")), attrs))
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             raise UsageError(f"failed to unmarshal cache-imports: {text[:80]}") from None
     for reference in filter(None, given.get("cache-from", "").split(",")):
         imports.append(("registry", {"ref": reference}))

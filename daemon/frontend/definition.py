@@ -126,7 +126,7 @@ def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> V
             config = json.loads(base64.b64decode(json.loads(given)[CONFIG]))
         except KeyError:
             pass
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"failed to parse the metadata of input {key}") from error
     return VertexContext(name.partition("::")[0], inputs[key], config)
 

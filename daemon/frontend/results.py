@@ -66,7 +66,7 @@ class Result:
             return [
                 (str(item["ID"]), _platform(item["Platform"])) for item in document["Platforms"]
             ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"failed to parse platforms: {text[:200]!r}") from error
 
     def config(self, key: str) -> dict[str, Any] | None:
@@ -96,7 +96,7 @@ class Result:
             return None
         try:
             config = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"failed to parse image config: {error}") from error
         if not isinstance(config, dict):
             raise UserError("failed to parse image config: not an object")

@@ -24,6 +24,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 _PREFIX = "x-docker-expose-session-"
 _INTERVAL_S = 5.0
 _TIMEOUT_S = 15.0
+_LEAST_INTERVAL_S, _MOST_INTERVAL_S = 1.0, 3600.0
 _STRIKES = 2
 _MOST_METHODS = 1000
 _MOST_SESSIONS = 1000  # each is a connection in a connection
@@ -67,8 +68,16 @@ class SessionInfo:
             shared_key=metadata.get(_PREFIX + "sharedkey") or "",
             name=metadata.get(_PREFIX + "name") or "",
             owner=owner,
-            health_s=int(health) / 1000 if health.isdecimal() and int(health) else None,
+            health_s=_health_s(health),
         )
+
+
+def _health_s(milliseconds: str) -> float | None:
+    """Read the interval that a client wants: not so short that the checks are work, nor for ever."""
+    if not (milliseconds.isascii() and milliseconds.isdecimal() and milliseconds.strip("0")):
+        return None
+    seconds = float(milliseconds) / 1000  # of however many digits
+    return min(max(seconds, _LEAST_INTERVAL_S), _MOST_INTERVAL_S)
 
 
 class Session:

@@ -67,5 +67,5 @@ async def _predicate(place: Place, layer: Descriptor) -> Any:
     try:
         statement = json.loads(await place.document(layer))
         return statement["predicate"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EnvironmentFault(f"{place.name}: attestation {layer.digest} is broken") from error

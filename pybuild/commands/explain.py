@@ -62,7 +62,7 @@ def _chosen(report: BuildReport, text: str) -> list[StepReport]:
         UserError: there is none.
     """
     number = text.removeprefix("#")
-    if number.isdecimal():
+    if number.isdecimal() and len(number) < 10:
         steps = [step for step in report.steps if step.number == int(number)]
     else:
         steps = [step for step in report.steps if text.lower() in step.name.lower()]

@@ -23,6 +23,7 @@ from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.missing import BlobMissing
+from pybuild.model.printable import in_log
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.credentials import DockerCredentials
 from pybuild.registry.client.hosts import Hosts
@@ -201,4 +202,4 @@ def _digest(text: str, digest: str) -> Digest:
 
 
 def _warn(message: str) -> None:
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write(f"warning: {in_log(message)}\n")

@@ -258,7 +258,7 @@ def _lifetime(answer: Mapping[str, Any], now: float) -> float:
     seconds = answer.get("expires_in")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         seconds = _DEFAULT_LIFETIME_S
-    lifetime = min(float(seconds), 86400.0)
+    lifetime = float(min(seconds, 86400))
     issued = answer.get("issued_at")
     if isinstance(issued, str):
         try:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from pybuild.cache.content.storekey import identity
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.printable import in_log
 from pybuild.net.http1.faults import printable
 from pybuild.registry.client.samestore import STORE
 from pybuild.registry.server import blobs, discovery, manifests, uploads
@@ -94,7 +95,7 @@ class Registry:
             sys.stderr.write(f"error: {request_line}: {printable(str(error))}\n")
             response = _refused(_failed(error))
         except Exception:  # noqa: BLE001 (a bug costs one request, and is told in full)
-            sys.stderr.write(f"error: bug of the registry:\n{traceback.format_exc()}")
+            sys.stderr.write(f"error: bug of the registry:\n| {in_log(traceback.format_exc())}\n")
             response = _refused(Refusal(500, Code.UNSUPPORTED, "the registry has a bug"))
         finally:
             metrics.in_flight -= 1

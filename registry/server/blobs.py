@@ -8,6 +8,7 @@ import sys
 from aiohttp import web
 
 from pybuild.model.errors import PybuildError
+from pybuild.model.printable import in_log
 from pybuild.registry.server.download import Download
 from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.refusal import blob_unknown
@@ -54,7 +55,7 @@ async def _passed_on(
             await response.write(piece)
     except PybuildError as error:
         # The head is out, so all that is left to say no with is the connection.
-        sys.stderr.write(f"error: GET {request.path}: {error.message}\n")
+        sys.stderr.write(f"error: GET {in_log(request.path)}: {in_log(error.message)}\n")
         if request.transport is not None:
             request.transport.abort()
         return response

@@ -12,10 +12,12 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from pybuild.model.dataclass import dataclass
+from pybuild.net.doorway import machine_of
 from pybuild.registry.server.access import Access, Caller
 from pybuild.registry.server.body import whole
 from pybuild.registry.server.foreign import ForeignIssuer
 from pybuild.registry.server.htpasswd import Htpasswd
+from pybuild.registry.server.loginqueue import LoginQueueFull
 from pybuild.registry.server.refusal import Code, Refusal
 from pybuild.registry.server.routes import Action, Call, Kind
 from pybuild.registry.server.settings import Limits
@@ -164,8 +166,19 @@ class Guard:
     async def _check(
         self, request: web.BaseRequest, user: str, password: str, call: Call | None = None
     ) -> None:
-        passwords = self.passwords
-        if passwords is None or not user or not await passwords.check(user, password):
+        own = request.transport and request.transport.get_extra_info("socket")
+        try:
+            is_right = self.passwords is not None and await self.passwords.check(
+                user, password, machine_of(own) if own else ""
+            )
+        except LoginQueueFull:
+            raise Refusal(
+                429,
+                Code.TOOMANYREQUESTS,
+                "too many passwords wait to be checked",
+                {"Retry-After": "2"},
+            ) from None
+        if not is_right or not user:
             raise self._challenge(request, call, "unknown user or wrong password")
 
     def _challenge(

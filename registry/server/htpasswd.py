@@ -14,14 +14,16 @@ from collections.abc import Callable
 from time import monotonic
 
 from pybuild.model.errors import UsageError
+from pybuild.registry.server.loginqueue import LoginQueue
 
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
 _COSTS = range(4, 16)  # 15 takes two seconds of a processor
 _REMEMBERED_S = 300.0
 _MOST_REMEMBERED = 1024
 _AT_ONCE = 2
-# Of no password that anybody has; checked for users that there are not, so that those take as long.
-_NOBODY = b"$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+# Of no password that anybody has; checked for users that there are not, so that those take as long:
+# as the dearest of the file.
+_NOBODY = b"CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 
 
 class Htpasswd:
@@ -39,14 +41,20 @@ class Htpasswd:
         self._users: dict[str, bytes] = {}
         self._secret = os.urandom(32)
         self._known: dict[bytes, float] = {}
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._queue = LoginQueue(_AT_ONCE)
         self._refresh()
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str, machine: str = "") -> bool:
         """Return whether *password* is the user's.
 
         A right one is remembered, as a digest under a secret of this process: bcrypt takes
         longer than all else that a request needs.
+
+        Args:
+            machine: of who asks.
+
+        Raises:
+            LoginQueueFull: too many wait to be checked.
         """
         self._refresh_if_possible()
         stored = self._users.get(user)
@@ -55,8 +63,9 @@ class Htpasswd:
         until = self._known.get(key)
         if until is not None and self._clock() < until:
             return True
-        async with self._turn:
-            right = await asyncio.to_thread(_is_right, password, stored)
+        async with self._queue.turn(machine, user):
+            compared = stored or b"$2b$%02d$%b" % (self._cost, _NOBODY)
+            right = await asyncio.to_thread(_is_right, password, compared) and stored is not None
         if right:
             while len(self._known) >= _MOST_REMEMBERED:
                 del self._known[next(iter(self._known))]
@@ -82,6 +91,7 @@ class Htpasswd:
         except UnicodeDecodeError as error:
             raise UsageError(f"htpasswd file {self._path}: not UTF-8") from error
         self._users = parse(self._path, text)
+        self._cost = max((int(stored[4:6]) for stored in self._users.values()), default=5)
         self._stamp = stamp
 
 
@@ -109,11 +119,11 @@ def parse(path: str, text: str) -> dict[str, bytes]:
     return users
 
 
-def _is_right(password: str, stored: bytes | None) -> bool:
+def _is_right(password: str, stored: bytes) -> bool:
     import bcrypt
 
     # bcrypt takes 72 bytes and says so; what htpasswd made of more was cut there as well.
     given = password.encode("utf-8", "surrogateescape")[:72]
     if b"\0" in given:
         return False
-    return bcrypt.checkpw(given, stored or _NOBODY) and stored is not None
+    return bcrypt.checkpw(given, stored)

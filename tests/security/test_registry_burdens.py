@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -50,3 +51,26 @@ def test_bodies_that_never_end(one: Registry) -> None:
             bob = stack.enter_context(socket.create_connection((address, int(port)), 10))
             bob.sendall(head.encode() + b"Content-Length: 1000000\r\n\r\nx")
         pushes(one)
+
+
+def test_a_flood_of_wrong_passwords(one: Registry) -> None:
+    """Counted, not timed: so many guesses are checked before somebody else's first login."""
+    address, _, port = one.host.partition(":")
+
+    def begun(stack: ExitStack, user: str, password: str, source: str) -> socket.socket:
+        """Return a connection whose request lacks its last byte."""
+        made = socket.create_connection((address, int(port)), 60, (source, 0))
+        stack.enter_context(made)
+        words = "".join(f"{name}: {text}\r\n" for name, text in login(user, password).items())
+        made.sendall(f"GET /v2/ HTTP/1.1\r\nHost: {one.host}\r\n{words}\r".encode())
+        return made
+
+    with ExitStack() as stack:
+        guesses = [begun(stack, "bob", f"guess{number}", "127.0.0.1") for number in range(300)]
+        other = begun(stack, "ann/app", "", "127.0.0.2")
+        for made in (*guesses, other):
+            made.sendall(b"\n")
+        assert other.recv(12) == b"HTTP/1.1 200"
+        answers = [made.recv(12) for made in select.select(guesses, [], [], 0)[0]]
+        assert answers.count(b"HTTP/1.1 401") < 150
+        assert set(answers) <= {b"HTTP/1.1 401", b"HTTP/1.1 429"}

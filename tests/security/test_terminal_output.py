@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.daemon import process
 from pybuild.model.digest import Digest
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.events import (
@@ -412,3 +414,17 @@ def test_what_is_no_terminal_gets_what_was_said(site: tuple[Pybuild, Path]) -> N
     assert "\x1b]0;pwned\x07" in done.err
     raw = pybuild("inspect", "--raw", "app").out
     assert json.loads(raw)["schemaVersion"] == 2
+
+
+def test_no_text_of_a_client_begins_a_line_of_a_servers_log() -> None:
+    logger = logging.getLogger("pybuild")
+    known, logger.handlers = logger.handlers, []
+    try:
+        process._log_to_stderr()  # pyright: ignore[reportPrivateUsage]
+        (handler,) = logger.handlers
+        text = "ref\nerror: forged\r\x1b]52;c;QQ==\x07"
+        record = logging.LogRecord("pybuild.x", logging.WARNING, "", 0, "build %s", (text,), None)
+        written = handler.format(record)
+    finally:
+        logger.handlers, logger.propagate = known, True
+    assert written == "build ref\n| error: forged\\r\\x1b]52;c;QQ==\\x07"
