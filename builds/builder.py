@@ -7,11 +7,9 @@ server another (`pybuild.client.remotebuilder`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
     from pybuild.builds.request import BuildRequest
@@ -19,31 +17,8 @@ if TYPE_CHECKING:
     from pybuild.cache.space.prune import Policy
     from pybuild.cache.space.usage import UsageRecord
     from pybuild.explain.report import BuildReport
+    from pybuild.frontend.question import FileAnswer, Question
     from pybuild.model.events import Emit
-
-
-class Question(StrEnum):
-    """A question about a Dockerfile, answered without a build [UI-6]."""
-
-    CHECK = "check"
-    OUTLINE = "outline"
-    TARGETS = "targets"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileAnswer:
-    """An answer about a Dockerfile.
-
-    Attributes:
-        text: for people; *json*: for programs, with *error* in it.
-        error: why the file cannot be built, with its lines, as a check has it.
-        is_clean: there is nothing to mend.
-    """
-
-    text: str
-    json: str
-    error: UserError | None = None
-    is_clean: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +51,7 @@ class Builder(Protocol):
         ...
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
-        """Answer a question about the file of *request*."""
+        """Answer a question about the file of *request* [UI-6]."""
         ...
 
     def reports(self, *, everything: bool) -> list[BuildReport]:

@@ -66,6 +66,19 @@ class Lookup:
             note_image(request, image.digest)
         return images
 
+    async def outcomes(self, need: NeedImages) -> dict[ImageRequest, ResolvedImage | PybuildError]:
+        """Return the images that a question is about, or why each cannot be had."""
+
+        async def look_up(request: ImageRequest) -> ResolvedImage | PybuildError:
+            try:
+                return await self._image(request, (), ())
+            except PybuildError as error:
+                return error
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {request: group.create_task(look_up(request)) for request in need.requests}
+        return {request: task.result() for request, task in tasks.items()}
+
     async def _image(
         self, request: ImageRequest, spans: tuple[Span, ...], hints: tuple[str, ...]
     ) -> ResolvedImage:

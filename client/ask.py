@@ -10,13 +10,13 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb.errors import parse_status
 from pybuild.buildkit.pb.rpcstatus import Status
-from pybuild.builds.builder import Question
 from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
 from pybuild.builds.request import BuildRequest
 from pybuild.client.build import SERVICE
 from pybuild.client.failures import failure
 from pybuild.client.inputs import Offered
 from pybuild.client.services import services
+from pybuild.frontend.question import Question
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import RpcError

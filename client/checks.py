@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pybuild.builds.builder import FileAnswer, Question
 from pybuild.frontend import views
 from pybuild.frontend.lint.catalogue import RULES
+from pybuild.frontend.question import FileAnswer, Question
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.events import BuildWarning
@@ -75,7 +75,11 @@ def _warning(item: Mapping[str, Any], sources: list[_Source]) -> BuildWarning:
 def _error(item: Mapping[str, Any] | None, sources: list[_Source]) -> UserError | None:
     if not item:
         return None
-    return UserError(str(item["message"]), spans=list(_spans(item.get("location"), sources)))
+    return UserError(
+        str(item["message"]),
+        spans=list(_spans(item.get("location"), sources)),
+        hints=[str(hint) for hint in item.get("hints") or ()],
+    )
 
 
 def _spans(location: Mapping[str, Any] | None, sources: list[_Source]) -> Iterable[Span]:

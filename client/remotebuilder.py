@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from pybuild.builds.builder import BuilderFacts, FileAnswer, Question
+from pybuild.builds.builder import BuilderFacts
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.space.prune import Policy
@@ -28,6 +28,7 @@ from pybuild.client.connect import connected
 from pybuild.client.explain import reports
 from pybuild.explain.report import BuildReport
 from pybuild.exporter.output import Output
+from pybuild.frontend.question import FileAnswer, Question
 from pybuild.model.errors import Cancelled, PybuildError, UsageError
 from pybuild.model.events import Emit
 from pybuild.net.grpc.channel import Channel

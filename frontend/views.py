@@ -47,7 +47,9 @@ def check_json(
         "sources": [{"filename": filename, "language": "Dockerfile", "data": _source(text)}],
     }
     if error is not None:
-        result["buildError"] = {"message": error.message, "location": _location(error.spans)}
+        result["buildError"] = _present(
+            message=error.message, location=_location(error.spans), hints=list(error.hints)
+        )
     return _json(result)
 
 

@@ -64,7 +64,7 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
     if attrs.request:
         options = lower_options(attrs, definition, default_platform(attrs), here)
         answering = partial(
-            answer_subrequest, attrs, definition, options, lookup.images, scope.in_thread
+            answer_subrequest, attrs, definition, options, lookup.outcomes, scope.in_thread
         )
         return Answer(await decided_of(answering, scope.decide))
 

@@ -6,27 +6,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from pybuild.builds.verdicts import InThread
 from pybuild.daemon.frontend.attrs import Attrs
 from pybuild.daemon.frontend.definition import Definition
 from pybuild.daemon.frontend.results import Result
 from pybuild.daemon.frontend.wirerules import as_told
-from pybuild.frontend.check import Check
-from pybuild.frontend.lowering.interface import (
-    ImageRequest,
-    LowerOptions,
-    NeedImages,
-    ResolvedImage,
-)
-from pybuild.frontend.outline import list_stages, outline
-from pybuild.frontend.syntax.parse import parse_dockerfile
-from pybuild.frontend.views import (
-    check_json,
-    check_text,
-    outline_json,
-    outline_text,
-    targets_json,
-    targets_text,
-)
+from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
+from pybuild.frontend.question import FileQuestion, Outcomes, Question
 from pybuild.model.errors import UserError
 
 DESCRIBE, OUTLINE = "frontend.subrequests.describe", "frontend.outline"
@@ -39,9 +25,9 @@ _DESCRIPTIONS = {
     LINT: ("lint", "Lint source code for common issues"),
 }
 
-Known = Mapping[ImageRequest, ResolvedImage]
-Resolve = Callable[[NeedImages], Awaitable[Known]]
-InThread = Callable[[Callable[[], "Result | NeedImages"]], Awaitable["Result | NeedImages"]]
+_QUESTIONS = {LINT: Question.CHECK, OUTLINE: Question.OUTLINE, TARGETS: Question.TARGETS}
+
+LookUp = Callable[[NeedImages], Awaitable[Outcomes]]
 
 
 class UnknownRequest(UserError):
@@ -62,7 +48,7 @@ async def answer_subrequest(
     attrs: Attrs,
     definition: Definition,
     options: LowerOptions,
-    resolve: Resolve,
+    outcomes: LookUp,
     in_thread: InThread,
 ) -> Result:
     """Return a result without a tree, whose metadata is the answer as JSON and as text.
@@ -72,39 +58,16 @@ async def answer_subrequest(
     """
     if attrs.request == DESCRIBE:
         return _describe()
-    answering = partial(_ANSWERS.get(attrs.request, _lint), definition, options)
-    known: dict[ImageRequest, ResolvedImage] = {}
-    while isinstance(found := await in_thread(partial(answering, known)), NeedImages):
-        known |= await resolve(found)
-    return found
-
-
-def _targets(definition: Definition, options: LowerOptions, known: Known) -> Result:
-    del options, known
-    stages = list_stages(parse_dockerfile(definition.data, definition.filename))
-    return _result(targets_json(stages, definition.data), targets_text(stages))
-
-
-def _outline(definition: Definition, options: LowerOptions, known: Known) -> Result | NeedImages:
-    dockerfile = parse_dockerfile(definition.data, definition.filename)
-    found = outline(dockerfile, options, known)
-    if isinstance(found, NeedImages):
-        return found
-    return _result(outline_json(found, definition.data), outline_text(found))
-
-
-def _lint(definition: Definition, options: LowerOptions, known: Known) -> Result | NeedImages:
-    checked = Check(definition.data, definition.filename, options).run(known)
-    if isinstance(checked, NeedImages):
-        return checked
-    warnings = [as_told(finding.warning()) for finding in checked.findings]
-    document = check_json(warnings, checked.error, definition.filename, definition.data)
-    status = 1 if warnings or checked.error is not None else 0
-    text = check_text(warnings, definition.lines)
-    return _result(document, text, {"result.statuscode": str(status).encode()})
-
-
-_ANSWERS = {TARGETS: _targets, OUTLINE: _outline}
+    question = _QUESTIONS[attrs.request]
+    file = await in_thread(
+        partial(FileQuestion, question, definition.data, definition.filename, options, as_told)
+    )
+    while isinstance(answer := await in_thread(file.run), NeedImages):
+        file.add(answer, await outcomes(answer))
+    if question is not Question.CHECK:
+        return _result(answer.json, answer.text)
+    status = b"0" if answer.is_clean else b"1"
+    return _result(answer.json, answer.text, {"result.statuscode": status})
 
 
 def _describe() -> Result:

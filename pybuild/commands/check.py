@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_contexts, parse_pairs, parse_secret
-from pybuild.builds.builder import Question
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.host import platforms_from
+from pybuild.frontend.question import Question
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, UsageError
 

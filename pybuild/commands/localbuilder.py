@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pybuild.commandline.parser import Parsed
 
 if TYPE_CHECKING:
-    from pybuild.builds.builder import BuilderFacts, FileAnswer, Question
+    from pybuild.builds.builder import BuilderFacts
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pybuild.engine.settings import Settings
     from pybuild.executor.workers.launch import Ahead
     from pybuild.explain.report import BuildReport
+    from pybuild.frontend.question import FileAnswer, Question
     from pybuild.model.events import Emit
 
 

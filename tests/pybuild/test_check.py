@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pybuild.builds.builder import Question
 from pybuild.cli import main
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.commands.check import Call, parse_call
 from pybuild.engine.knownimages import KnownImages
+from pybuild.frontend.question import Question
 from pybuild.model.errors import UsageError
 
 TWO = "FROM scratch AS Base\nENV k v\nFROM scratch\nCOPY $x /\n"
