@@ -14,6 +14,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
 from pybuild.net.http1.client import Response
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
+from pybuild.net.http1.patience import Patience
 from pybuild.registry.client import delete, download, listing, manifests, referrers, upload
 from pybuild.registry.client.blobsink import BlobSink, BlobSource, Progress
 from pybuild.registry.client.challenge import Scopes, pull_scope, push_scope
@@ -22,7 +23,6 @@ from pybuild.registry.client.faults import ContentFault, UnresolvedImage
 from pybuild.registry.client.growingupload import EarlyUpload, GrowingFile
 from pybuild.registry.client.hosts import Endpoint, Hosts
 from pybuild.registry.client.listing import SearchResult
-from pybuild.registry.client.patience import Patience
 from pybuild.registry.client.referrers import Referrer
 from pybuild.registry.client.taglists import TagLists
 from pybuild.registry.client.transport import RETRIED, Limits, Request, Transport, once_only

@@ -18,6 +18,7 @@ from pybuild.model.clock import Clock
 from pybuild.model.dataclass import dataclass
 from pybuild.net.http1.client import Origin, Response, Wire, origin_of
 from pybuild.net.http1.faults import ConnectionLost, HttpFault, NotTls, printable
+from pybuild.net.http1.patience import Patience
 from pybuild.net.http1.proxies import proxy_for
 from pybuild.net.http1.tlsfiles import Tls
 from pybuild.registry.client.auth import Authenticator
@@ -25,7 +26,6 @@ from pybuild.registry.client.challenge import Scopes
 from pybuild.registry.client.credentials import Credentials
 from pybuild.registry.client.faults import ContentFault, error_codes, status_text
 from pybuild.registry.client.hosts import Endpoint, Hosts
-from pybuild.registry.client.patience import Patience
 from pybuild.registry.client.ratelimits import RateLimit
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
-from pybuild.registry.client.patience import Patience
+from pybuild.net.http1.patience import Patience
 from tests.registry.conftest import client, run
 from tests.registry.servers import serve
 
