@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
-from pybuild.net.http1.faults import ConnectionLost, HttpFault, fault_of
+from pybuild.net.http1.faults import ConnectionLost, HttpFault, HungUp, fault_of
 from pybuild.net.http1.pool import Pool, Route
 from pybuild.net.http1.tls import make_context
 from pybuild.net.http1.tlsfiles import Tls
@@ -28,6 +28,7 @@ USER_AGENT = "pybuild/0.1"
 Origin = tuple[str, str, int]
 """Scheme, host and port: what a secret is meant for."""
 
+_SYSTEM = Tls()
 _ERROR_BODY_BYTES = 64 << 10
 _PLAIN_S = 1.0  # who does not say so at once is asked as others are
 
@@ -169,16 +170,18 @@ class Wire:
         url: URL,
         headers: Mapping[str, str],
         *,
-        tls: Tls,
-        proxy: str | None,
-        body: AsyncIterator[bytes] | None,
-        length: int | None,
+        tls: Tls = _SYSTEM,
+        proxy: str | None = None,
+        socket: str = "",
+        body: AsyncIterator[bytes] | None = None,
+        length: int | None = 0,
         idle_s: float | None = None,
     ) -> Response:
         """Make one try; follows nothing, retries nothing. A *length* of None is not known yet.
 
         Args:
-            idle_s: give up sooner than usual, connecting included.
+            socket: the path of a socket of this machine, in place of the host of *url*.
+            idle_s: give up sooner or later than usual, connecting included.
 
         Raises:
             ConnectionLost: worth another try.
@@ -194,6 +197,9 @@ class Wire:
 
         answered = False
         sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
+        if url.user is not None:
+            sent.setdefault("Authorization", basic(url))
+            url = url.with_user(None)  # and no message has it
         watched = _watched(body, touch) if body is not None and length != 0 else None
         if watched is not None and length is None:
             sent["Transfer-Encoding"] = "chunked"
@@ -202,7 +208,8 @@ class Wire:
             sent["Content-Length"] = str(length if body is not None else 0)
         head = _head(method, url, sent, proxy)
         secure = url.scheme == "https"
-        route = Route(url.raw_host or "", url.port or 0, tls if secure else None, proxy or "")
+        host = (url.raw_host or "", url.port or 0)
+        route = Route(*host, tls if secure else None, proxy or "", socket)
         try:
             try:
                 async with alarm:
@@ -211,10 +218,9 @@ class Wire:
             finally:
                 answered = True
         except Exception as error:
-            fault = fault_of(error, idle_s, url)
+            fault = fault_of(error, idle_s, None if socket else url)
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
-                hint = f"if {url.authority} wants a certificate of yours, keep it in certs.d"
-                fault = fault.hinting(hint)
+                fault = HungUp(fault.message, authority=url.authority)
             raise fault from error
         self._answered.add(url.authority)
 
@@ -259,8 +265,6 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) 
     if url.port is not None and not url.is_default_port():
         place += f":{url.port}"
     lines = [f"Host: {place}", *(f"{name}: {value}" for name, value in headers.items())]
-    if url.user and "Authorization" not in headers:
-        lines.append(f"Authorization: {basic(url)}")
     target = url.raw_path_qs or "/"
     if proxy and url.scheme == "http":
         target = f"http://{place}{target}"

@@ -28,17 +28,23 @@ class ProxyRefused(HttpFault):
     """A proxy does not connect us."""
 
 
-async def dial(url: URL, context: ssl.SSLContext | None, proxy: URL | None) -> Connection:
+async def dial(
+    url: URL, context: ssl.SSLContext | None, proxy: URL | None, path: str = ""
+) -> Connection:
     """Connect to the server of *url*.
 
     Args:
         context: for TLS with that server; None for none.
         proxy: a proxy to go through.
+        path: of the socket of this machine that the server listens at, whatever *url* says.
 
     Raises:
         OSError, ssl.SSLError among them: no connection. ProxyRefused.
     """
     loop = asyncio.get_running_loop()
+    if path:
+        _, near = await loop.create_unix_connection(Connection, path)
+        return near
     next_hop = proxy or url
     dialled = await _dialled(next_hop.raw_host or "", next_hop.port or 0)
     try:

@@ -28,11 +28,23 @@ class HttpFault(EnvironmentFault):
 
     Attributes:
         status: the HTTP status; 0 when there was no usable answer.
+        authority: host and port of the server that was asked; "" where nobody needs to know.
     """
 
-    def __init__(self, message: str, *, status: int = 0, hints: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, hints: Sequence[str] = (), authority: str = ""
+    ) -> None:
         super().__init__(message, hints=hints)
         self.status = status
+        self.authority = authority
+
+
+class Untrusted(HttpFault):
+    """The server's certificate comes from nobody that we trust, or is for another name."""
+
+
+class BadRedirect(HttpFault):
+    """An answer leads to no URL, out of TLS, back to where it must not lead, or round and round."""
 
 
 class ConnectionLost(HttpFault):
@@ -49,16 +61,25 @@ class ConnectionLost(HttpFault):
         *,
         status: int = 0,
         hints: Sequence[str] = (),
+        authority: str = "",
         unsent: bool = False,
         tries: int = 1000,
     ) -> None:
-        super().__init__(message, status=status, hints=hints)
+        super().__init__(message, status=status, hints=hints, authority=authority)
         self.unsent = unsent
         self.tries = tries
 
 
 class NotTls(ConnectionLost):
     """The TLS handshake failed in a way that a plain HTTP server causes."""
+
+
+class PlainAnswer(NotTls):
+    """The server answers a TLS handshake in plain HTTP."""
+
+
+class HungUp(ConnectionLost):
+    """A cut where TLS 1.3 has servers cut that want a certificate of ours, and were given none."""
 
 
 def fault_of(error: Exception, idle_s: float, url: URL | None = None) -> Exception:
@@ -79,23 +100,24 @@ def fault_of(error: Exception, idle_s: float, url: URL | None = None) -> Excepti
             return error
 
 
-def undialled(error: OSError, url: URL) -> HttpFault:
-    """Sort why there is no connection."""
+def undialled(error: OSError, url: URL | None) -> HttpFault:
+    """Sort why there is no connection; *url* is None for a socket of this machine."""
+    if url is None:
+        return ConnectionLost(_os_reason(error, "cannot connect"), unsent=True, tries=_DIALS)
     where = f" ({printable(url.authority)})"
     secure = url.scheme == "https"
     match error:
         case ssl.SSLCertVerificationError():
             reason = error.verify_message or str(error)
-            return HttpFault(
-                f"certificate verify failed: {printable(reason)}{where}",
-                hints=[f'give its authority as ca of registry."{url.authority}"'],
+            return Untrusted(
+                f"certificate verify failed: {printable(reason)}{where}", authority=url.authority
             )
         case ssl.SSLError():
             reason = error.reason or str(error)
             if reason in PLAIN_REASONS:
-                return NotTls(
+                return PlainAnswer(
                     f"server gave HTTP response to HTTPS client{where}",
-                    hints=[f'set http = true for registry."{url.authority}"'],
+                    authority=url.authority,
                     unsent=True,
                     tries=1,
                 )
@@ -121,3 +143,10 @@ def printable(text: str, limit: int = 300) -> str:
     """*text* from a server as one line that cannot upset a terminal."""
     line = _UNPRINTABLE.sub(" ", text).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without credentials and query, which may be secret."""
+    scheme, mark, rest = url.partition("#")[0].partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + mark + host.rpartition("@")[2] + slash + path

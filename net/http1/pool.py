@@ -27,12 +27,14 @@ class Route:
     Attributes:
         tls: None: in the clear.
         proxy: the URL of a proxy on the way; empty for none.
+        socket: the path of a socket of this machine, in place of host and port; empty for none.
     """
 
     host: str
     port: int
     tls: Tls | None
-    proxy: str
+    proxy: str = ""
+    socket: str = ""
 
 
 class Pool:
@@ -109,8 +111,9 @@ class Pool:
         context = self._context(route.tls) if route.tls is not None else None
         try:
             async with asyncio.timeout(self._connect_s):
-                return await dial(url, context, URL(route.proxy) if route.proxy else None)
+                proxy = URL(route.proxy) if route.proxy else None
+                return await dial(url, context, proxy, route.socket)
         except TimeoutError:
             raise
         except OSError as error:
-            raise undialled(error, url) from error
+            raise undialled(error, None if route.socket else url) from error

@@ -15,8 +15,13 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The files that a server is verified by, and we by it; hashable, so that contexts can be kept."""
+    """The files that a server is verified by, and we by it; hashable, so that contexts can be kept.
+
+    Attributes:
+        only: the authorities of *ca*, if there are any, count alone; the system's do not.
+    """
 
     insecure: bool = False
     ca: tuple[str, ...] = ()
     keypairs: tuple[KeyPair, ...] = ()
+    only: bool = False

@@ -15,6 +15,7 @@ from pybuild.model.reference import Reference
 from pybuild.net.http1.client import Response
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
 from pybuild.net.http1.patience import Patience
+from pybuild.net.http1.retries import RETRIED
 from pybuild.registry.client import delete, download, listing, manifests, referrers, upload
 from pybuild.registry.client.blobsink import BlobSink, BlobSource, Progress
 from pybuild.registry.client.challenge import Scopes, pull_scope, push_scope
@@ -25,7 +26,7 @@ from pybuild.registry.client.hosts import Endpoint, Hosts
 from pybuild.registry.client.listing import SearchResult
 from pybuild.registry.client.referrers import Referrer
 from pybuild.registry.client.taglists import TagLists
-from pybuild.registry.client.transport import RETRIED, Limits, Request, Transport, once_only
+from pybuild.registry.client.transport import Limits, Request, Transport, once_only
 from pybuild.registry.client.upload import Fetch, Pushed
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pybuild.model import jsontext
 from pybuild.model.errors import UserError
-from pybuild.net.http1.faults import HttpFault, printable
+from pybuild.net.http1.faults import HttpFault, HungUp, PlainAnswer, Untrusted, printable
 
 _PHRASES = {
     400: "BAD REQUEST",
@@ -35,6 +35,19 @@ class ContentFault(HttpFault):
 
 class UnresolvedImage(UserError):
     """No registry knows the image, or it does not tell us."""
+
+
+def hints_of(error: HttpFault) -> list[str]:
+    """Return the settings of a registry that would change what went wrong below HTTP."""
+    match error:
+        case Untrusted():
+            return [f'give its authority as ca of registry."{error.authority}"']
+        case PlainAnswer():
+            return [f'set http = true for registry."{error.authority}"']
+        case HungUp():
+            return [f"if {error.authority} wants a certificate of yours, keep it in certs.d"]
+        case _:
+            return []
 
 
 def error_codes(body: bytes) -> list[tuple[str, str]]:

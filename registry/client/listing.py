@@ -11,11 +11,12 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.net.http1.client import Response, origin_of
 from pybuild.net.http1.faults import printable
+from pybuild.net.http1.redirects import onward
 from pybuild.registry.client import manifests
 from pybuild.registry.client.challenge import Scopes, pull_scope
 from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.hosts import Endpoint
-from pybuild.registry.client.transport import Request, Transport, onward
+from pybuild.registry.client.transport import Request, Transport
 
 _LIMIT_BYTES = 16 << 20
 _MOST_PAGES = 1000

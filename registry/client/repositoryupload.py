@@ -8,11 +8,12 @@ from pybuild.model.digest import Digest
 from pybuild.model.reference import Reference
 from pybuild.net.http1.client import Response
 from pybuild.net.http1.faults import HttpFault
+from pybuild.net.http1.redirects import onward
 from pybuild.registry.client.challenge import Scopes, push_scope
 from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.hosts import Endpoint
 from pybuild.registry.client.samestore import STORE
-from pybuild.registry.client.transport import Request, Transport, onward
+from pybuild.registry.client.transport import Request, Transport
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One request to a registry, made to happen: retries, redirects, logins, time limits [REG-11].
+"""One request to a registry, made to happen: schemes, mirrors, logins, errors that name it [REG-11].
 
 yarl is imported when the first request is made, and not before.
 """
@@ -20,11 +20,13 @@ from pybuild.net.http1.client import Origin, Response, Wire, origin_of
 from pybuild.net.http1.faults import ConnectionLost, HttpFault, NotTls, printable
 from pybuild.net.http1.patience import Patience
 from pybuild.net.http1.proxies import proxy_for
+from pybuild.net.http1.redirects import follow, joined
+from pybuild.net.http1.retries import HttpLimits, Retries
 from pybuild.net.http1.tlsfiles import Tls
 from pybuild.registry.client.auth import Authenticator
 from pybuild.registry.client.challenge import Scopes
 from pybuild.registry.client.credentials import Credentials
-from pybuild.registry.client.faults import ContentFault, error_codes, status_text
+from pybuild.registry.client.faults import ContentFault, error_codes, hints_of, status_text
 from pybuild.registry.client.hosts import Endpoint, Hosts
 from pybuild.registry.client.ratelimits import RateLimit
 
@@ -34,34 +36,18 @@ if TYPE_CHECKING:
 Body = Callable[[], AsyncIterator[bytes]]
 """Makes the same bytes anew for each try."""
 
-RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_MOST_HOPS = 10
 _TOKEN_LIMIT_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(HttpLimits):
     """The bounds of waits and tries.
 
     Attributes:
-        attempts: tries of one request; at a server that refuses one request in three, ten of them
-            all fail once in 170,000 times, and take half a minute.
         mirror_attempts: tries at a mirror, after which the origin is asked.
-        backoff_s: wait before the second try; doubles, with jitter, up to *backoff_most_s*.
-        retry_after_most_s: a server that asks for a longer wait than this is given up.
-        connect_s: for one connection, TLS included.
-        idle_s: without an answer, or without *idle_bytes* more of a body.
     """
 
-    attempts: int = 10
     mirror_attempts: int = 3
-    backoff_s: float = 0.25
-    backoff_most_s: float = 8.0
-    retry_after_most_s: float = 60.0
-    connect_s: float = 20.0
-    idle_s: float = 60.0
-    idle_bytes: int = 16 << 10
     connections_per_host: int = 4
 
 
@@ -108,20 +94,24 @@ class Transport:
         """*environ* is read for proxies only; *jitter* gives 0 ≤ x < 1."""
         self.limits = limits or Limits()
         self._hosts = hosts
-        self._clock = clock
         self._auth = Authenticator(credentials, self, clock)
         self._environ = dict(environ or {})
-        self._sleep = sleep
-        self._jitter = jitter
         self._wire = Wire(self.limits.connect_s, self.limits.idle_s, self.limits.idle_bytes)
-        self._patience: Patience | None = None
+        self._retries = Retries(
+            self.limits,
+            describe=lambda response: status_text(response.status, response.body),
+            is_final=_is_used_up,
+            now=clock.now,
+            sleep=sleep,
+            jitter=jitter,
+        )
         self._settled: dict[str, str] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     def impatient(self, limits: Limits, patience: Patience) -> Transport:
         """Return a transport over the same connections, for requests that may fail."""
         twin = copy(self)
-        twin.limits, twin._patience = limits, patience
+        twin.limits, twin._retries = limits, self._retries.impatient(limits, patience)
         twin._auth = self._auth.through(twin)
         return twin
 
@@ -146,11 +136,11 @@ class Transport:
             self._slots[netloc] = slots
         async with slots:
             try:
-                response = await self._persist(
+                response = await self._retries.send(
                     netloc,
                     lambda: self._authorised(request),
-                    request.retry,
-                    self._attempts(request),
+                    repeatable=request.retry,
+                    attempts=self._attempts(request),
                 )
             except HttpFault as error:
                 raise self._fault(request, error) from error
@@ -199,79 +189,24 @@ class Transport:
         )
 
     def _fault(self, request: Request, error: HttpFault) -> HttpFault:
-        hints = list(error.hints)
+        hints = [*error.hints, *hints_of(error)]
         if error.status in (401, 403):
             hints = self._auth.hints(request.endpoint.registry)
-        return type(error)(
-            f"{_about(request)}: {error.message}", status=error.status, hints=hints[:2]
-        )
+        message = f"{_about(request)}: {error.message}"
+        return error.saying(message).copy_with(hints=tuple(hints[:2]))
 
     def _attempts(self, request: Request) -> int:
         limits = self.limits
         is_mirror = bool(request.endpoint.namespace)
         return min(limits.mirror_attempts, limits.attempts) if is_mirror else limits.attempts
 
-    async def _persist(
-        self, host: str, once: Callable[[], Awaitable[Response]], retry: bool, attempts: int
-    ) -> Response:
-        patience, began = self._patience, 0.0
-        for attempt in range(attempts):
-            last = attempt + 1 == attempts
-            if patience is not None:
-                patience.check(host)
-                began = patience.now()
-            try:
-                response = await once()
-            except ConnectionLost as error:
-                wait = self.backoff(attempt)
-                if patience is not None:
-                    patience.failed(host, began, error.message)
-                    last = last or patience.is_over(host, wait)
-                if last or attempt + 1 >= error.tries or not (retry or error.unsent):
-                    raise
-            else:
-                is_good = response.status not in RETRIED
-                wait = 0.0 if is_good else self._wait(response, attempt)
-                if patience is not None and is_good:
-                    patience.answered(host)
-                elif patience is not None:
-                    patience.failed(host, began, status_text(response.status, response.body))
-                    last = last or patience.is_over(host, wait)
-                if is_good or last or not retry:
-                    return response
-                in_vain = response.status == 429 and RateLimit.of(response.headers).is_used_up
-                if in_vain or wait > self.limits.retry_after_most_s:
-                    return response
-                response.close()
-            await self._sleep(wait)
-        raise AssertionError("the last try returns or raises")
-
     def _idle_s(self, method: str) -> float | None:
         """Return how long an answer may take; one to an upload takes as long as others."""
-        if self._patience is None or method not in ("GET", "HEAD"):
-            return None
-        return self._patience.budget_s
+        return self._retries.idle_s if method in ("GET", "HEAD") else None
 
     async def pause(self, attempt: int) -> None:
         """Wait as long as before the try that follows number *attempt*, counted from 0."""
-        await self._sleep(self.backoff(attempt))
-
-    def backoff(self, attempt: int) -> float:
-        """Seconds to wait after try number *attempt*."""
-        most = min(self.limits.backoff_s * 2.0 ** min(attempt, 16), self.limits.backoff_most_s)
-        return most * (0.5 + self._jitter() / 2)
-
-    def _wait(self, response: Response, attempt: int) -> float:
-        text = response.headers.get("Retry-After", "").strip()
-        if text.isascii() and text.isdigit():
-            return max(float(text[:9]), self.backoff(attempt))
-        from email.utils import parsedate_to_datetime  # brings half of the email package
-
-        try:
-            moment = parsedate_to_datetime(text).timestamp() if text else 0.0
-        except (ValueError, OverflowError):
-            moment = 0.0
-        return max(moment - self._clock.now() if moment else 0.0, self.backoff(attempt))
+        await self._retries.pause(attempt)
 
     async def _authorised(self, request: Request) -> Response:
         header = await self._auth.header(request.endpoint, request.repository, request.scopes)
@@ -340,33 +275,25 @@ class Transport:
             query.append(("ns", endpoint.namespace))
         if query:
             text += ("&" if "?" in text else "?") + urlencode(query)
-        url = URL(text, encoded=True)
-        method, body, at_home = request.method, request.body, origin_of(url) == home
-        for _ in range(_MOST_HOPS):
+
+        async def ask(url: URL, at_home: bool) -> Response:
             headers = dict(request.headers)
             if at_home and header is not None:
                 headers["Authorization"] = header
-            response = await self._wire.send(
-                method,
+            return await self._wire.send(
+                request.method,
                 url,
                 headers,
                 tls=self._tls(endpoint, url, home, at_home),
                 proxy=self._proxy(url),
-                body=body() if body is not None else None,
+                body=request.body() if request.body is not None else None,
                 length=request.length,
-                idle_s=self._idle_s(method),
+                idle_s=self._idle_s(request.method),
             )
-            response.left = None if at_home else home
-            location = response.headers.get("Location", "")
-            if response.status not in _REDIRECTS or not location:
-                return response, at_home
-            if method not in ("GET", "HEAD") and response.status not in (307, 308):
-                return response, at_home
-            response.close()
-            url = _redirected(url, location, endpoint)
-            # Once away, it stays away: a detour must not choose paths to ask with our name.
-            at_home = at_home and origin_of(url) == home
-        raise HttpFault(f"more than {_MOST_HOPS} redirects")
+
+        start = URL(text, encoded=True)
+        insecure = endpoint.tls.insecure
+        return await follow(ask, start, home, request.method, may_leave_tls=insecure)
 
     def _tls(self, endpoint: Endpoint, url: URL, home: Origin, at_home: bool) -> Tls:
         if origin_of(url)[1:] != home[1:]:
@@ -404,33 +331,32 @@ class Transport:
 
         body = b""
 
+        async def ask(url: URL, at_home: bool) -> Response:
+            headers = {"Accept": "application/json"}
+            if authorization is not None and at_home:
+                headers["Authorization"] = authorization
+            if form:
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+            return await self._wire.send(
+                method,
+                url,
+                headers,
+                tls=self._tls(endpoint, url, home, at_home),
+                proxy=self._proxy(url),
+                body=once_only(data) if form else None,
+                length=len(data),
+                idle_s=self._idle_s("GET"),
+            )
+
         async def once() -> Response:
             nonlocal body
-            url, at_home = start, True
-            for _ in range(_MOST_HOPS):
-                headers = {"Accept": "application/json"}
-                if authorization is not None and at_home:
-                    headers["Authorization"] = authorization
-                if form:
-                    headers["Content-Type"] = "application/x-www-form-urlencoded"
-                response = await self._wire.send(
-                    method,
-                    url,
-                    headers,
-                    tls=self._tls(endpoint, url, home, at_home),
-                    proxy=self._proxy(url),
-                    body=once_only(data) if form else None,
-                    length=len(data),
-                    idle_s=self._idle_s("GET"),
-                )
-                location = response.headers.get("Location", "")
-                if method != "GET" or response.status not in _REDIRECTS or not location:
-                    break
-                response.close()
-                url = _redirected(url, location, endpoint)
-                at_home = at_home and origin_of(url) == origin_of(start)  # as in `_follow`
+            if method != "GET":
+                response = await ask(start, True)
             else:
-                raise HttpFault(f"more than {_MOST_HOPS} redirects")
+                insecure = endpoint.tls.insecure
+                response, _ = await follow(
+                    ask, start, origin_of(start), method, may_leave_tls=insecure
+                )
             try:
                 body = response.body
                 if response.status < 400:
@@ -440,53 +366,16 @@ class Transport:
             return response
 
         try:
-            answer = await self._persist(start.authority, once, True, self.limits.attempts)
+            answer = await self._retries.send(start.authority, once)
             return answer.status, body
         except HttpFault as error:
             server = printable(f"{start.scheme}://{start.authority}{start.path}")
-            raise type(error)(f"token server {server}: {error.message}") from error
+            raise error.saying(f"token server {server}: {error.message}") from error
 
 
-def joined(base: URL, location: str) -> URL:
-    """*location*, perhaps relative, as seen from *base*; left exactly as it is quoted.
-
-    Raises:
-        HttpFault: it is not an http or https URL.
-    """
-    from yarl import URL
-
-    if location.isascii() and location.isprintable() and " " not in location:
-        try:
-            url = base.join(URL(location, encoded=True))
-            if url.scheme in ("http", "https") and url.host:
-                return url
-        except ValueError:
-            pass
-    raise HttpFault(f'redirect to "{printable(location.partition("?")[0], 100)}": not a URL')
-
-
-def onward(response: Response, location: str) -> URL:
-    """Return where an answer says to go on.
-
-    Raises:
-        HttpFault: to no URL, or a stranger leads us back to where we are known.
-    """
-    target = joined(response.url, location)
-    if origin_of(target) == response.left:
-        raise HttpFault(f"{response.url.host} leads back to {target.host}")
-    return target
-
-
-def _redirected(url: URL, location: str, endpoint: Endpoint) -> URL:
-    """Return where a redirect leads.
-
-    Raises:
-        HttpFault: to no URL, or out of TLS.
-    """
-    target = joined(url, location)
-    if target.scheme == "http" and url.scheme == "https" and not endpoint.tls.insecure:
-        raise HttpFault(f"redirect to plain HTTP at {target.host}")
-    return target
+def _is_used_up(response: Response) -> bool:
+    """Return whether the next try that a limit allows is far away."""
+    return response.status == 429 and RateLimit.of(response.headers).is_used_up
 
 
 async def once_only(data: bytes) -> AsyncIterator[bytes]:

@@ -16,13 +16,14 @@ from pybuild.model.errors import DamagedBlob, InternalError
 from pybuild.model.reference import Reference
 from pybuild.net.http1.client import Response
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
+from pybuild.net.http1.retries import RETRIED
 from pybuild.registry.client.blobsink import BlobSource, Progress, Provable
 from pybuild.registry.client.challenge import pull_scope, push_scope
 from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.hosts import Endpoint
 from pybuild.registry.client.repositoryupload import Uploading
 from pybuild.registry.client.samestore import PROOF
-from pybuild.registry.client.transport import RETRIED, Request, Transport
+from pybuild.registry.client.transport import Request, Transport
 
 _PIECE_BYTES = 1 << 20
 _FALLBACK_CHUNK_BYTES = 8 << 20  # for servers that find one piece too large
