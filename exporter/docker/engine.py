@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 from pybuild.exporter.docker.address import Address
-from pybuild.model.errors import EnvironmentFault, UsageError
-from pybuild.model.trust import trusting
+from pybuild.model.errors import EnvironmentFault
+from pybuild.net.http1.client import Wire
+from pybuild.net.http1.faults import HttpFault
+from pybuild.net.http1.tlsfiles import KeyPair, Tls
 
 if TYPE_CHECKING:
-    from aiohttp import BaseConnector, ClientSession
+    from pybuild.net.http1.client import Response
 
 _PING_SECONDS = 2.0
 _ASK_SECONDS = 30.0
@@ -39,25 +40,18 @@ class DockerEngine:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._session: ClientSession | None = None
+        url = urlsplit(address.url)
+        self._socket = url.path if url.scheme == "unix" else ""
+        self._tls = _tls(address.certificates)
+        scheme = "https" if address.certificates else "http"
+        self._base = "http://docker" if self._socket else f"{scheme}://{url.netloc}"
+        self._wire = Wire(_ASK_SECONDS, _ASK_SECONDS, idle_bytes=1)
 
     async def __aenter__(self) -> Self:
-        from aiohttp import ClientSession, TCPConnector, UnixConnector
-
-        url = self.address.url
-        if url.startswith("unix://"):
-            self._base = "http://docker"
-            connector: BaseConnector = UnixConnector(path=url.removeprefix("unix://"))
-        else:
-            scheme = "https" if self.address.certificates else "http"
-            self._base = f"{scheme}://{urlsplit(url).netloc}"
-            connector = TCPConnector(ssl=_tls(self.address.certificates) or True)
-        self._session = ClientSession(connector=connector, trust_env=False)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._wire.close()
 
     async def answers(self) -> bool:
         """Whether somebody is there."""
@@ -109,50 +103,69 @@ class DockerEngine:
         Raises:
             EnvironmentFault: it refuses, or cannot be reached.
         """
-        from aiohttp import ClientError, ClientTimeout
-
-        assert self._session is not None
+        status, data = await self._send(
+            "POST",
+            "/images/load?quiet=1",
+            _LOAD_SECONDS,
+            {"Content-Type": "application/x-tar"},
+            archive,
+        )
         lines: list[str] = []
-        try:
-            async with self._session.post(
-                f"{self._base}/images/load?quiet=1",
-                data=archive,
-                headers={"Content-Type": "application/x-tar"},
-                timeout=ClientTimeout(total=_LOAD_SECONDS),
-            ) as response:
-                text = (await response.content.read(_LIMIT_BYTES)).decode(errors="replace")
-                status = response.status
-        except (ClientError, TimeoutError, OSError) as error:
-            raise self._fault(str(error) or type(error).__name__) from error
-        for line in filter(None, text.splitlines()):
+        for line in filter(None, data.decode(errors="replace").splitlines()):
             message = _object(line)
             problem = message.get("error") or (message.get("message") if status >= 400 else "")
-            if problem or status >= 400:
-                raise self._fault(str(problem or f"status {status}"))
+            if problem:
+                raise self._fault(str(problem))
             if isinstance(message.get("stream"), str):
                 lines.append(message["stream"].strip())
+        if status >= 400:
+            raise self._fault(f"status {status}")
         return lines
 
     async def _get(self, path: str, seconds: float) -> bytes:
         return await self._ask("GET", path, seconds, 200)
 
     async def _ask(self, method: str, path: str, seconds: float, expected: int) -> bytes:
-        from aiohttp import ClientError, ClientTimeout
-
-        assert self._session is not None
-        timeout = ClientTimeout(total=seconds)
-        try:
-            async with self._session.request(
-                method, self._base + path, timeout=timeout
-            ) as response:
-                data = await response.content.read(_LIMIT_BYTES)
-                status = response.status
-        except (ClientError, TimeoutError, OSError) as error:
-            raise self._fault(str(error) or type(error).__name__) from error
+        status, data = await self._send(method, path, seconds)
         if status != expected:
             message = _object(data.decode(errors="replace")).get("message")
             raise EngineRefused(self._fault(str(message or f"status {status}")).message)
         return data
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        headers: dict[str, str] | None = None,
+        body: AsyncIterator[bytes] | None = None,
+    ) -> tuple[int, bytes]:
+        """Return the status and all of an answer, for which there are *seconds*."""
+        from yarl import URL
+
+        response: Response | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._wire.send(
+                    method,
+                    URL(self._base + path, encoded=True),
+                    headers or {},
+                    tls=self._tls,
+                    socket=self._socket,
+                    body=body,
+                    length=None if body is not None else 0,
+                    idle_s=seconds,
+                )
+                if response.status >= 400:
+                    return response.status, response.body
+                return response.status, await response.read(_LIMIT_BYTES)
+        except HttpFault as error:
+            raise self._fault(error.message) from error
+        except TimeoutError as error:
+            raise self._fault(f"no answer for {seconds:g} s") from error
+        finally:
+            if response is not None:
+                response.close()
 
     def _fault(self, problem: str) -> EnvironmentFault:
         return EnvironmentFault(
@@ -169,15 +182,10 @@ def _object(line: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-def _tls(directory: str) -> ssl.SSLContext | None:
+def _tls(directory: str) -> Tls:
     """The certificates of both sides, ``ca.pem``, ``cert.pem`` and ``key.pem``, as docker has them."""
     if not directory:
-        return None
-    try:
-        context = trusting(os.path.join(directory, "ca.pem"))
-        pair = [os.path.join(directory, name) for name in ("cert.pem", "key.pem")]
-        if os.path.exists(pair[0]):
-            context.load_cert_chain(*pair)
-    except OSError as error:
-        raise UsageError(f"certificates in {directory}: {error}") from error
-    return context
+        return Tls()
+    ca, cert, key = (os.path.join(directory, name) for name in ("ca.pem", "cert.pem", "key.pem"))
+    pairs = (KeyPair(cert, key),) if os.path.exists(cert) else ()
+    return Tls(ca=(ca,), keypairs=pairs, only=True)
