@@ -20,12 +20,12 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import BuildSources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.abandonable import abandonable
-from pybuild.executor.sources.download import shown_url
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import Vertex, VertexMeta
 from pybuild.model.snapshot import LocalTree
+from pybuild.net.http1.faults import shown_url
 
 
 async def load_from_elsewhere(

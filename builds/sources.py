@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -63,7 +62,6 @@ class BuildSources:
             engine.workers,
             secrets=secrets,
             ssh=ssh,
-            proxy_for=_proxy_for,
             proves=proves,
         )
         self._stack.push_async_callback(self.remote.close)
@@ -123,12 +121,6 @@ class BuildSources:
     async def close(self) -> None:
         """Give up the fetched sources; idempotent."""
         await self._stack.aclose()
-
-
-def _proxy_for(scheme: str, host: str, port: int) -> str | None:
-    from pybuild.net.http1.proxies import proxy_for  # only where there is something to fetch
-
-    return proxy_for(scheme, host, port, environ=os.environ)
 
 
 def open_sources(engine: Engine, request: BuildRequest) -> BuildSources:

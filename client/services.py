@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.builds.contextkinds import ContextKind, kind_of
@@ -27,7 +26,6 @@ from pybuild.engine.abandonable import abandonable
 from pybuild.executor.sources.download import Downloader, Limits
 from pybuild.exporter.attest.vcs import version_control
 from pybuild.net.grpc.calls import Handler
-from pybuild.net.http1.proxies import proxy_for
 from pybuild.registry.client.credentials import DockerCredentials
 
 
@@ -85,7 +83,7 @@ def _where_wanted(
 async def _download(url: str, path: str) -> None:
     """Fetch a Dockerfile: it is the client who names it, so the client's network has it."""
     limits = Limits(max_bytes=MAX_DOCKERFILE_BYTES)
-    downloader = Downloader(partial(proxy_for, environ=os.environ), limits)
+    downloader = Downloader(os.environ, limits)
     try:
         await downloader.fetch(url, path)
     finally:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress, shown_url
+from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up
 from pybuild.executor.workers.workers import Workers
@@ -20,6 +20,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import HttpSource
 from pybuild.model.snapshot import Snapshot
+from pybuild.net.http1.faults import shown_url
 
 _KIND = "http"
 _UNNAMED = "__unnamed__"

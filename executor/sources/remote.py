@@ -19,13 +19,9 @@ from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import AgentSocket, SshAgent
-    from pybuild.executor.sources.download import Downloader, Limits, OnProgress, ProxyFor
+    from pybuild.executor.sources.download import Downloader, Limits, OnProgress
     from pybuild.executor.sources.git import GitTrees
     from pybuild.executor.sources.http import HttpFiles
-
-
-def _no_proxy(scheme: str, host: str, port: int) -> str | None:
-    return None
 
 
 class RemoteSources:
@@ -34,10 +30,9 @@ class RemoteSources:
     Args:
         secrets: as the runner has them; some ids are credentials [SEC-3].
         ssh: what ``--ssh`` forwards.
-        proxy_for: which proxy stands between us and a scheme, host and port.
         proves: the store has what others fetched: also what is known by its commit or checksum is
             asked for, so that nobody gets what its server does not let it read.
-        environ: of the client: PATH, HOME (known hosts) and proxies for git.
+        environ: of the client: PATH, HOME (known hosts) and proxies.
     """
 
     def __init__(
@@ -47,7 +42,6 @@ class RemoteSources:
         *,
         secrets: Secrets | None = None,
         ssh: Sequence[SshAgent] = (),
-        proxy_for: ProxyFor = _no_proxy,
         environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         proves: bool = False,
@@ -56,7 +50,7 @@ class RemoteSources:
         self._environ = os.environ if environ is None else environ
         self._lease = store.leases.create()
         self._proves = proves
-        self._proxy_for, self._limits = proxy_for, limits
+        self._limits = limits
         self._store, self._workers = store, workers
         self.agents: dict[str, AgentSocket] = {}
         self.add_agents(ssh)
@@ -71,7 +65,7 @@ class RemoteSources:
             from pybuild.executor.sources.download import Downloader
             from pybuild.executor.sources.http import HttpFiles
 
-            self._downloader = Downloader(self._proxy_for, self._limits)
+            self._downloader = Downloader(self._environ, self._limits)
             self._http = HttpFiles(
                 self._store,
                 self._workers,

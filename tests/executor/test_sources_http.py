@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pybuild.executor.sources import download
-from pybuild.executor.sources.download import Limits, shown_url
+from pybuild.executor.sources.download import Limits
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import HttpSource
+from pybuild.net.http1.faults import shown_url
 from tests.executor.sourcesites import SourceSite, on_site
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+QUICK = Limits(backoff_s=0.01, backoff_most_s=0.02)
 WHEN = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
@@ -283,8 +284,7 @@ def test_a_refusal_is_final(tmp_path: Path, status: int) -> None:
     on_site(tmp_path, body)
 
 
-def test_trouble_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.01)
+def test_trouble_is_tried_again(tmp_path: Path) -> None:
     tries = 0
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -304,21 +304,20 @@ def test_trouble_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     async def body(site: SourceSite) -> None:
         async with serving(answer) as server:
-            tree = await site.tree(source(server))
+            tree = await site.tree(source(server), limits=QUICK)
         assert (tree / "f.txt").read_bytes() == b"helloworld"
 
     on_site(tmp_path, body)
     assert tries == 3
 
 
-def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.01)
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
     async def body(site: SourceSite) -> None:
         async with serving(fixed()) as server:
             op = HttpSource(url=f"http://u:secret@127.0.0.1:{server.port}/f?key=secret")
         with pytest.raises(EnvironmentFault) as caught:
-            await site.tree(op)
+            await site.tree(op, limits=QUICK)
         assert caught.value.message.startswith(f"cannot fetch http://127.0.0.1:{server.port}/f:")
         assert "secret" not in caught.value.message
 
@@ -353,8 +352,8 @@ def test_a_drip_of_bytes_is_silence(tmp_path: Path) -> None:
 
     async def body(site: SourceSite) -> None:
         async with serving(answer) as server:
-            with pytest.raises(EnvironmentFault, match="the server sends too slowly"):
-                await site.tree(source(server), limits=Limits(idle_s=0.15))
+            with pytest.raises(EnvironmentFault, match=r"no answer for 0\.15 s after \d+ bytes"):
+                await site.tree(source(server), limits=Limits(idle_s=0.15, attempts=1))
 
     on_site(tmp_path, body)
 
@@ -401,12 +400,42 @@ def test_credentials_of_the_url_are_sent_but_not_kept(tmp_path: Path) -> None:
     on_site(tmp_path, body)
 
 
-@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x/y", ""])
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x/y", "http://:80/x", "/a\\b"])
 def test_redirects_to_what_is_no_web_page(tmp_path: Path, place: str) -> None:
     async def body(site: SourceSite) -> None:
         async with serving(fixed(status=302, Location=place)) as server:
-            with pytest.raises(UserError, match="it redirects to"):
+            with pytest.raises(UserError, match="redirect to .*: not a URL"):
                 await site.tree(source(server))
+
+    on_site(tmp_path, body)
+
+
+def test_a_redirect_to_nowhere_is_no_file(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(status=302)) as server:
+            with pytest.raises(UserError, match="invalid response status 302"):
+                await site.tree(source(server))
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"), [("/a b", "/a%20b"), ("/ä", "/%C3%A4"), ("/a%2Fb?c=d%20e", "/a%2Fb?c=d%20e")]
+)
+def test_a_redirect_is_quoted_where_the_server_did_not(
+    tmp_path: Path, place: str, path: str
+) -> None:
+    """What is quoted stays as it is: places may be signed."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/f.txt":
+            return web.Response(status=302, headers={"Location": place})
+        return web.Response(body=b"hello")
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server:
+            await site.tree(source(server))
+        assert server.requests[-1].raw_path == path
 
     on_site(tmp_path, body)
 
