@@ -87,7 +87,6 @@ SHORT = {
     "model/package.py": "a bare process imports it before all else",
     "model/span.py": "a noun of the model, imported alone",
     "net/http1/threads.py": "both HTTP/1 and its callers wait so",
-    "net/http1/tlsfiles.py": "settings name the files before TLS is imported",
     "registry/client/samestore.py": "header names that client and server share",
 }
 """Modules of under 25 lines, each with the reason; packages' faces and generated messages apart."""
