@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.executor.zygote import wire
 
 if TYPE_CHECKING:
-    from pybuild.executor.workers.job import Job
+    from pybuild.executor.workers.runningjob import RunningJob
 
 _MOST = 4
 _IDLE_SECONDS = 0.5
@@ -24,13 +24,13 @@ class KeptJobs:
     """The waiting workers of one zygote."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, Job]] = []
+        self._waiting: list[tuple[float, RunningJob]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, request: Any) -> Job | None:
+    def take(self, request: Any) -> RunningJob | None:
         """Ask the one that waits for the shortest time, whose memory is warm; None: none does."""
         while self._waiting:
             _, job = self._waiting.pop()
@@ -41,7 +41,7 @@ class KeptJobs:
             job.channel.close()
         return None
 
-    def keep(self, job: Job) -> None:
+    def keep(self, job: RunningJob) -> None:
         """Have *job* wait; it ends by itself when its channel does."""
         if len(self._waiting) >= _MOST:
             job.channel.close()
@@ -69,7 +69,7 @@ class KeptJobs:
             self._timer = asyncio.get_running_loop().call_later(due, self._dismiss_idle)
 
 
-def _waits(job: Job) -> bool:
+def _waits(job: RunningJob) -> bool:
     """Whether a worker is there still. Its channel ends with it, before the zygote tells of that."""
     try:
         job.channel.recv(1, socket.MSG_PEEK)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pybuild.executor.workers.interpreter import library_path
-from pybuild.executor.workers.job import Job, JobExit
 from pybuild.executor.workers.keptjobs import KeptJobs
 from pybuild.executor.workers.launch import Launched, launch
+from pybuild.executor.workers.runningjob import JobExit, RunningJob
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.errors import (
@@ -74,7 +74,7 @@ class ZygoteProcess:
         self._exit = 0
         self._launched = launched
         self._pythonpath = list(pythonpath)
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, RunningJob] = {}
         self._count = 0
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._writing = False
@@ -199,7 +199,7 @@ class ZygoteProcess:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def begin(self, kind: str, details: Any, fds: Sequence[int], request: Any) -> Job:
+    def begin(self, kind: str, details: Any, fds: Sequence[int], request: Any) -> RunningJob:
         """Have a job started; *fds* (kept by the caller) come after the channel in the child.
 
         Args:
@@ -229,13 +229,13 @@ class ZygoteProcess:
         finally:
             theirs.close()
         self._count += 1
-        job = Job(id, ours, unsent, self._loop.create_future())
+        job = RunningJob(id, ours, unsent, self._loop.create_future())
         job.send()
         self._jobs[job.id] = job
         self._post(start, sent)
         return job
 
-    def kill(self, job: Job, number: int) -> None:
+    def kill(self, job: RunningJob, number: int) -> None:
         """Send a signal to the job's first process; nothing happens when it is gone."""
         if job.id in self._jobs:
             self._post(marshal.dumps(("kill", job.id, number)), [])
@@ -301,7 +301,7 @@ class ZygoteProcess:
 
 
 async def converse(
-    job: Job,
+    job: RunningJob,
     on_message: Callable[[Sequence[Any]], bool],
     on_descriptor: Callable[[int], None] | None = None,
 ) -> bool:

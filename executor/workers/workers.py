@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
-from pybuild.executor.workers.job import Job, JobExit
 from pybuild.executor.workers.launch import Ahead, default_pythonpath
 from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
+from pybuild.executor.workers.runningjob import JobExit, RunningJob
 from pybuild.executor.workers.socketservice import SocketService
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
@@ -344,7 +344,9 @@ def _written(args: Mapping[str, Any]) -> str:
     return next((place for place in places if isinstance(place, str)), "")
 
 
-def _begin(zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any) -> Job:
+def _begin(
+    zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any
+) -> RunningJob:
     try:
         return zygote.begin(kind, details, fds, request)
     except OSError as error:
@@ -377,7 +379,7 @@ async def _call_beside(zygote: ZygoteProcess, function: str, fd: int) -> None:
 
 async def _result_of(
     zygote: ZygoteProcess,
-    job: Job,
+    job: RunningJob,
     function: str,
     *,
     stay: bool = False,
@@ -413,7 +415,7 @@ async def _result_of(
     return result
 
 
-async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExit | None:
+async def _ask(zygote: ZygoteProcess, job: RunningJob, on_message: OnMessage) -> JobExit | None:
     """Have a worker do one call; return how it ended, or None when it waits for another one."""
     try:
         if await converse(job, on_message):
@@ -430,7 +432,7 @@ async def _ask(zygote: ZygoteProcess, job: Job, on_message: OnMessage) -> JobExi
 
 async def _attend(
     zygote: ZygoteProcess,
-    job: Job,
+    job: RunningJob,
     on_message: OnMessage,
     *,
     grace: float,
@@ -460,7 +462,7 @@ async def _attend(
         job.channel.close()
 
 
-async def _end(zygote: ZygoteProcess, job: Job, grace: float) -> None:
+async def _end(zygote: ZygoteProcess, job: RunningJob, grace: float) -> None:
     """End a job and return when it is gone."""
     if grace:
         zygote.kill(job, _SIGTERM)

@@ -21,7 +21,7 @@ class JobExit:
 
 
 @dataclass(slots=True)
-class Job:
+class RunningJob:
     """A job that the zygote was told to start.
 
     Attributes:
