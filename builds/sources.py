@@ -13,6 +13,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.workers.job import elsewhere
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
@@ -20,9 +21,12 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.executor.files import jobs
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
     from pybuild.executor.trees.contexttrees import LocalTrees
+else:
+    jobs = elsewhere("pybuild.executor.files.jobs")
 
 
 class BuildSources:
@@ -111,12 +115,10 @@ class BuildSources:
         Raises:
             UserError: there is something that is no file.
         """
-        job = "pybuild.executor.files.jobs:read"
         try:
-            answer = await self._engine.look(job, tree.deltas, path=path, limit=limit)
+            return await self._engine.look(jobs.read, tree.deltas, path, limit)
         except UserError as error:
             raise error.saying(f"failed to read {error.message}") from error
-        return None if "missing" in answer else bytes(answer["data"])
 
     async def close(self) -> None:
         """Give up the fetched sources; idempotent."""

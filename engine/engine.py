@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, Protocol, Self, TypeVar, cast
 
 from pybuild.cache.content.leases import RollingLease
 from pybuild.cache.records.results import Results
@@ -19,18 +19,24 @@ from pybuild.engine.limits import ceiling_of
 from pybuild.engine.paths import certificate_directories
 from pybuild.engine.settings import Settings
 from pybuild.executor import network
+from pybuild.executor.files.values import ExportTree
 from pybuild.executor.layers import Layers
+from pybuild.executor.workers.job import Answer, Args, elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.printable import in_log
 from pybuild.solver.drive import Solver
 
 if TYPE_CHECKING:
     from pybuild.cache.disk.extent import Extent
+    from pybuild.executor.files import jobs
     from pybuild.executor.workers.launch import Ahead
+    from pybuild.model.border import WorkerCall
     from pybuild.model.clock import Clock
     from pybuild.registry.client.client import Client
     from pybuild.registry.client.credentials import Credentials
     from pybuild.registry.client.hosts import Hosts
+else:
+    jobs = elsewhere("pybuild.executor.files.jobs")
 
 
 class Closing(Protocol):
@@ -204,16 +210,13 @@ class Engine:
 
     def _remove(self, path: str) -> int:
         """Delete a tree whose files belong to ids of the user namespace (not on our loop)."""
-        work = self.workers.call("pybuild.executor.files.jobs:remove", {"path": path})
-        return int(asyncio.run_coroutine_threadsafe(work, self._loop).result()["freed"])
+        work = self.workers.call(job(jobs.remove, path))
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _measure(self, path: str) -> Extent:
         """Measure such a tree (not on our loop)."""
-        from pybuild.cache.disk.extent import Extent
-
-        work = self.workers.call("pybuild.executor.files.jobs:measure", {"path": path})
-        found = asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        return Extent(int(found["size"]), bool(found["alone"]))
+        work = self.workers.call(job(jobs.measure, path))
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _warn(self, message: str) -> None:
         """Print a fault that the store found and mended; any thread."""
@@ -227,19 +230,20 @@ class Engine:
         """The maker of deltas on the disk; what it makes is leased until the engine ends."""
         return Layers(self.store, self.workers, self.images, self.store.lease)
 
-    async def tree_args(self, lowers: list[str]) -> dict[str, Any]:
-        """The arguments with which a worker mounts the tree of *lowers*, directories base first."""
-        return {
-            "lowers": lowers,
-            "userxattr": await self.userxattr(),
-            "mount_dir": self.mount_dir(),
-        }
+    async def export_tree(self, lowers: Sequence[str]) -> ExportTree:
+        """Return the tree of *lowers*, directories base first, for a worker that writes it elsewhere."""
+        return ExportTree(lowers, self.mount_dir(), await self.userxattr())
 
-    async def look(self, job: str, deltas: Sequence[str], **args: Any) -> dict[str, Any]:
-        """Return the answer of a worker's *job* that mounts the tree of *deltas* to look into it."""
+    async def look(
+        self,
+        function: Callable[Concatenate[WorkerCall, str, Sequence[str], Args], Answer],
+        deltas: Sequence[str],
+        *args: Args.args,
+        **named: Args.kwargs,
+    ) -> Answer:
+        """Return the answer of a worker's *function* that mounts the tree of *deltas* to look into it."""
         lowers = await self.layers().ensure(deltas, lambda _: None)
-        args = {"deltas": lowers, "mount_dir": self.mount_dir(), **args}
-        return await self.workers.call(job, args)
+        return await self.workers.call(job(function, self.mount_dir(), lowers, *args, **named))
 
     def mount_dir(self) -> str:
         """An empty directory; each worker mounts on it in a namespace of its own."""

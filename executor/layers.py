@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM
@@ -20,7 +20,9 @@ from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.trees.storeform import settle
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
+from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -29,8 +31,12 @@ from pybuild.model.events import Emit
 from pybuild.model.missing import BlobMissing
 from pybuild.model.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from pybuild.image.layer import apply
+else:
+    apply = elsewhere("pybuild.image.layer.apply")
+
 _LAYER_PREFIX = "sha256-"
-_APPLY = "pybuild.image.layer.apply:apply_job"
 _AT_ONCE = 4  # layers; each takes a process or two, and memory
 _APART_BYTES = 1 << 20  # below that a process costs more than it wins
 
@@ -192,67 +198,72 @@ class Layers:
         store = self._store
         await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
         rung = await self._workers.isolation()
-        args: dict[str, Any] = {
-            "blob": store.blobs.path(descriptor.digest),
-            "userxattr": rung != "root",
-            "record_owners": rung == "userns-single",
-            "lowers": None,
-            "diff_id": facts["diff_id"],
-            "size": descriptor.size,
-            # A bomb must not fill the disk: the store keeps a twentieth of what is free.
-            "max_bytes": _free_bytes(store.root) * 19 // 20,
-            "apart": descriptor.size >= _APART_BYTES,
-        }
         active = await asyncio.to_thread(store.deltas.begin)
+        order = UnpackOrder(
+            target=active.fs,
+            blob=store.blobs.path(descriptor.digest),
+            userxattr=rung != "root",
+            record_owners=rung == "userns-single",
+            diff_id=facts["diff_id"],
+            size=descriptor.size,
+            # A bomb must not fill the disk: the store keeps a twentieth of what is free.
+            max_bytes=_free_bytes(store.root) * 19 // 20,
+            apart=descriptor.size >= _APART_BYTES,
+        )
         try:
-            done: dict[str, Any] | None = None
+            answer: UnpackedLayer | LowersMissing | None = None
             if store.blobs.holds(descriptor):
-                args["digest"] = str(descriptor.digest)
+                order = order._replace(digest=descriptor.digest)
             else:
-                done = await self._fetched(delta, {**args, "target": active.fs}, emit)
-                if done is None:
+                answer = await self._fetched(delta, order, emit)
+                if answer is None:
                     store.deltas.abort(active)
                     active = await asyncio.to_thread(store.deltas.begin)
-            if done is None:
-                done = await self._applied({**args, "target": active.fs})
+                    order = order._replace(target=active.fs)
+            if answer is None:
+                answer = await self._applied(order)
             name = names[0]
-            if done["needs_lowers"]:
+            if isinstance(answer, LowersMissing):
                 if len(names) == 1:
                     raise EnvironmentFault(
                         f"layer {delta} refers to files of the layers below it in its own image, "
-                        f"which are not below it here: {done['path']}"
+                        f"which are not below it here: {answer.path}"
                     )
-                args["lowers"] = [path for task in below for path in await task]
+                lowers = [path for task in below for path in await task]
                 name = names[-1]
-                done = await self._applied({**args, "target": active.fs})
-                if done["needs_lowers"]:
+                answer = await self._applied(order._replace(lowers=lowers))
+                if isinstance(answer, LowersMissing):
                     raise InternalError(f"layer {delta} asks for lowers that it was given")
                 # What is unpacked is held and described like the layer itself.
                 await asyncio.to_thread(store.records.put, LAYER, name, facts)
-            meta = {"size": done["size"]}
+            meta = {"size": answer.size}
         except BaseException:
             store.deltas.abort(active)
             raise
         await asyncio.to_thread(store.deltas.commit, active, name, meta, self._lease)
         return [store.deltas.path(name)]
 
-    async def _fetched(self, delta: str, args: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
+    async def _fetched(
+        self, delta: str, order: UnpackOrder, emit: Emit
+    ) -> UnpackedLayer | LowersMissing | None:
         """Bring the blob, and return what unpacking it meanwhile gave, if that went well."""
         from pybuild.executor.streamedlayer import StreamedLayer  # most builds have their base
 
         async with self._turn() as has_processors:
-            args["apart"] = args["apart"] and has_processors
-            streamed = StreamedLayer(lambda fds: self._workers.call(_APPLY, args, fds=fds))
+            work = job(apply.apply_job, order._replace(apart=order.apart and has_processors))
+            streamed = StreamedLayer(
+                lambda fds: self._workers.call(work, fds=fds, writes=order.target)
+            )
             try:
                 await self._fetcher.fetch(delta, emit, follower=streamed, is_compared=True)
                 return await streamed.outcome()
             finally:
                 await streamed.stop()
 
-    async def _applied(self, args: dict[str, Any]) -> dict[str, Any]:
+    async def _applied(self, order: UnpackOrder) -> UnpackedLayer | LowersMissing:
         async with self._turn() as has_processors:
-            args["apart"] = args["apart"] and has_processors
-            return await self._workers.call(_APPLY, args)
+            work = job(apply.apply_job, order._replace(apart=order.apart and has_processors))
+            return await self._workers.call(work, writes=order.target)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[bool]:

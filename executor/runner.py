@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from pybuild.cache.store import Store
 from pybuild.executor import network
@@ -27,6 +27,7 @@ from pybuild.executor.trees.contextcopies import ContextCopies
 from pybuild.executor.trees.contexttrees import ContextTrees, GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.trees.fileops import FileOps
 from pybuild.executor.workers.workers import Workers
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit, Event, LogStream, VertexLog, VertexProgress
@@ -48,7 +49,7 @@ from pybuild.model.ops import (
     SecurityMode,
     Vertex,
 )
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 
@@ -95,11 +96,13 @@ class BuildRunner:
         self._owns_sources = sources is None
         self._sources = sources or RemoteSources(store, workers, secrets=self._secrets)
         self.layers = Layers(store, workers, fetcher, self._lease)
-        self._digests = ContentDigests(store, self._call, self._ensure_quietly)
+        self._digests = ContentDigests(store, workers, self._mount_dir, self._ensure_quietly)
         self._contexts = ContextTrees(store)
         self._rung = Rung(store, workers)
         digest, can_patch = self._digests.digest, self._rung.can_patch
-        self._files = FileOps(store, self._contexts, self._lease, self._call, can_patch, digest)
+        self._files = FileOps(
+            store, self._contexts, self._lease, workers, self._mount_dir, can_patch, digest
+        )
         self._copies = ContextCopies(store, self._contexts, self._files, self._lease, self.ensure)
         self._caches = CacheMounts(store, workers, self._lease)
         self._shared: dict[Digest, SharedStep] = {}
@@ -236,8 +239,8 @@ class BuildRunner:
         """Return the directories of the snapshot's deltas, base first; layers are unpacked."""
         return await self.layers.ensure(snapshot.deltas, emit)
 
-    async def _call(self, function: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Call a worker function that wants an empty directory to mount on, and cleans up there.
+    def _mount_dir(self) -> str:
+        """Return an empty directory for workers to mount on.
 
         Each worker sees its own mounts alone, so all of them have the same directory.
         """
@@ -245,7 +248,7 @@ class BuildRunner:
             covered = self._store.scratch("mounts")
             os.mkdir(covered, 0o700)
             self._covered = covered
-        return await self._workers.call(function, {**args, "mount_dir": self._covered}, **options)
+        return self._covered
 
     async def _ensure_quietly(self, deltas: Sequence[str]) -> list[str]:
         return await self.layers.ensure(deltas, _quiet)
@@ -262,12 +265,12 @@ class BuildRunner:
             if isinstance(action, Copy)
         }
 
-        def on_progress(update: dict[str, Any]) -> None:
+        def on_progress(copied_bytes: int) -> None:
             emit(
                 VertexProgress(
                     vertex=vertex.digest,
                     id="copying",
-                    current=update["copied_bytes"],
+                    current=copied_bytes,
                     time=self._store.clock.now(),
                 )
             )

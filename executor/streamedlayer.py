@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Generic, TypeVar
 
 from pybuild.model.errors import PybuildError
 
-Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
+Answer = TypeVar("Answer")
 
 
-class StreamedLayer:
+class StreamedLayer(Generic[Answer]):
     """Follows a blob on its way into the store (`cache.content.blobwriter.Follower`) and has it unpacked.
 
     Args:
         unpack: has a worker unpack what it reads from two descriptors (`image.layer.growingfile`).
     """
 
-    def __init__(self, unpack: Unpack) -> None:
+    def __init__(self, unpack: Callable[[list[int]], Awaitable[Answer]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._unpack = unpack
-        self._task: asyncio.Task[dict[str, Any]] | None = None
+        self._task: asyncio.Task[Answer] | None = None
         self._tell = -1
         self._is_one = True
 
@@ -52,7 +52,7 @@ class StreamedLayer:
             os.close(told)
             return
 
-        def close(task: asyncio.Task[dict[str, Any]]) -> None:
+        def close(task: asyncio.Task[Answer]) -> None:
             os.close(fd)
             os.close(told)
             if not task.cancelled():
@@ -61,10 +61,10 @@ class StreamedLayer:
         self._task = asyncio.create_task(self._run([fd, told]))
         self._task.add_done_callback(close)
 
-    async def _run(self, fds: list[int]) -> dict[str, Any]:
+    async def _run(self, fds: list[int]) -> Answer:
         return await self._unpack(fds)
 
-    async def outcome(self) -> dict[str, Any] | None:
+    async def outcome(self) -> Answer | None:
         """Return the worker's answer. None: the target is empty, unpack the blob that is there.
 
         To be asked when the blob is whole.

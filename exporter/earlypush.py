@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.reference import Reference
@@ -121,7 +121,7 @@ class Follower:
         self._path = path
         self._file: GrowingFile | None = None
 
-    def grown(self, _: dict[str, Any]) -> None:
+    def grown(self, _: int) -> None:
         """Send on: the file has grown."""
         if self._file is None:
             self._file = self._ahead.send(self._path)

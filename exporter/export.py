@@ -7,10 +7,11 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.repair import mended
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.exporter.annotations import Annotations, Place
 from pybuild.exporter.built import Built, Exported, Made
 from pybuild.exporter.earlypush import PushAhead
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from pybuild.cache.content.origins import Origin
     from pybuild.cache.store import Store
     from pybuild.engine.engine import Engine
+    from pybuild.executor.files import export
+    from pybuild.executor.files.values import ExportTree
     from pybuild.exporter.sink import Sink
+else:
+    export = elsewhere("pybuild.executor.files.export")
 
 _PIECE_BYTES = 1 << 20
 
@@ -107,43 +112,41 @@ async def _directory(
     splits = output.flag("platform-split", any(one.is_one_of_many for one in built))
     if output.replaces and len(built) > 1 and not splits:
         raise UsageError('output mode "delete" needs a directory for each platform')
-    from pybuild.exporter.sink import PlacedTree
-
     async with AsyncExitStack() as stack:
-        trees: list[PlacedTree] = []
+        trees: list[ExportTree] = []
         for one in built:
             shares = one.is_one_of_many and not splits
-            args = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
+            tree = await stack.enter_async_context(_tree(engine, output, one, shares=shares))
             folder = one.folder if splits else ""
-            platform = one.key or str(one.lowered.platform)
-            trees.append(PlacedTree(args=args, folder=folder, platform=platform))
+            name = one.key or str(one.lowered.platform)
+            trees.append(tree._replace(folder=folder, name=name))
         await sink.directory(output, trees, step)
 
 
 async def _write_tar(engine: Engine, output: Output, built: Sequence[Built], fd: int) -> None:
     """``type=tar``: write the file trees as one archive."""
     async with AsyncExitStack() as stack:
-        trees: list[dict[str, Any]] = []
+        trees: list[ExportTree] = []
         for one in built:
             tree = await stack.enter_async_context(_tree(engine, output, one))
-            trees.append({**tree, "prefix": one.folder if one.is_one_of_many else ""})
-        trees.sort(key=lambda tree: str(tree["prefix"]))
-        job = "pybuild.executor.files.export:tar_job"
-        await engine.workers.call(job, {"trees": trees}, fds=[fd])
+            trees.append(tree._replace(prefix=one.folder if one.is_one_of_many else ""))
+        trees.sort(key=lambda tree: tree.prefix)
+        await engine.workers.call(job(export.tar_job, trees), fds=[fd])
 
 
 @asynccontextmanager
 async def _tree(
     engine: Engine, output: Output, one: Built, *, shares: bool = False
-) -> AsyncGenerator[dict[str, Any]]:
-    """Give the job arguments to mount a result's tree read-only, with its attestations in it.
+) -> AsyncGenerator[ExportTree]:
+    """Give a result's tree read-only, with its attestations in it.
 
     Args:
         shares: with those of other platforms, so that names must say which it is.
     """
     deltas = one.snapshot.deltas
     lowers = await engine.layers().ensure(deltas, lambda event: None)
-    tree = {**await engine.tree_args(lowers), "epoch": output.epoch(one.lowered.epoch)}
+    tree = await engine.export_tree(lowers)
+    tree = tree._replace(epoch=output.epoch(one.lowered.epoch))
     if not one.attestations:
         yield tree
         return

@@ -9,18 +9,23 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.exporter.atomicfile import is_stream, whole_file
 from pybuild.exporter.directories import make_output, open_output
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.engine.progress import InternalStep
+    from pybuild.executor.files import export
+    from pybuild.executor.files.values import ExportTree
     from pybuild.exporter.built import Made
     from pybuild.exporter.output import Output
-    from pybuild.exporter.sink import PlacedTree, Work
+    from pybuild.exporter.sink import Work
     from pybuild.model.reference import Reference
+else:
+    export = elsewhere("pybuild.executor.files.export")
 
 
 class LocalSink:
@@ -43,26 +48,22 @@ class LocalSink:
             await work(fd)
 
     async def directory(
-        self, output: Output, trees: Sequence[PlacedTree], step: InternalStep
+        self, output: Output, trees: Sequence[ExportTree], step: InternalStep
     ) -> None:
         """``type=local``: a directory of the invoking user [OUT-5, OUT-16, OUT-17]."""
         top = os.path.abspath(output.dest)
         async with AsyncExitStack() as stack:
-            jobs: list[dict[str, Any]] = []
+            placed: list[ExportTree] = []
             fds: dict[str, int] = {}
             for tree in trees:
                 for dest in (top, os.path.join(top, tree.folder) if tree.folder else top):
                     if dest not in fds:
                         fds[dest] = open_output(dest, make=True)
                         stack.callback(os.close, fds[dest])
-                place = {"dest": list(fds).index(dest), "folder": tree.folder}
-                stamp = {"stamp": bool(tree.folder), "name": tree.platform}
-                jobs.append({**tree.args, **place, **stamp})
-            await self._engine.workers.call(
-                "pybuild.executor.files.export:local_job",
-                {"trees": jobs, "replaces": output.replaces},
-                fds=list(fds.values()),
-            )
+                number = list(fds).index(dest)
+                placed.append(tree._replace(dest=number, stamp=bool(tree.folder)))
+            work = job(export.local_job, placed, replaces=output.replaces)
+            await self._engine.workers.call(work, fds=list(fds.values()))
 
     async def image(
         self,

@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.records.imported import LAYER, MADE_FROM
 from pybuild.executor.fetch import LayerGone
+from pybuild.executor.workers.job import elsewhere, job
+from pybuild.image.layer.orders import BlobOrder
 from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pybuild.cache.store import Store
     from pybuild.engine.engine import Engine
+    from pybuild.executor.files import export
+    from pybuild.executor.workers.job import Job
     from pybuild.exporter.earlypush import PushAhead
+    from pybuild.image.layer import layertar, recompress
+    from pybuild.image.layer.orders import LayerBlob
+else:
+    export = elsewhere("pybuild.executor.files.export")
+    layertar = elsewhere("pybuild.image.layer.layertar")
+    recompress = elsewhere("pybuild.image.layer.recompress")
 
 _ESTARGZ = "estargz"
 _MOST_LAYER_BYTES = 1 << 40
@@ -89,13 +101,9 @@ class LayerMaker:
         known = await self._known(facts)
         if known is not None:
             return known
+        path = self._store.blobs.path(pulled.digest)
         made = await self._blob(
-            "pybuild.image.layer.recompress:recompress_job",
-            {
-                "path": self._store.blobs.path(pulled.digest),
-                "diff_id": str(diff_id),
-                "max_bytes": _MOST_LAYER_BYTES,
-            },
+            lambda order: job(recompress.recompress_job, path, diff_id, _MOST_LAYER_BYTES, order)
         )
         await asyncio.to_thread(self._store.records.put, LAYER, delta, self._noting(facts, *made))
         return made
@@ -137,40 +145,40 @@ class LayerMaker:
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:
         """Write a delta's layer as a blob; later times become *clamp*."""
         directories = self._store.deltas.directories(delta)
-        args: dict[str, Any] = {"clamp_mtime": clamp}
         if len(directories) > 1:
-            args |= await self._engine.tree_args(directories)
-            return await self._blob("pybuild.executor.files.export:layer_job", args)
-        args |= {"path": directories[0], "userxattr": await self._engine.userxattr()}
-        return await self._blob("pybuild.image.layer.layertar:layer_job", args)
+            tree = await self._engine.export_tree(directories)
+            return await self._blob(
+                lambda order: job(export.layer_job, tree, order, clamp_mtime=clamp)
+            )
+        path, userxattr = directories[0], await self._engine.userxattr()
+        return await self._blob(
+            lambda order: job(
+                layertar.layer_job, path, order, userxattr=userxattr, clamp_mtime=clamp
+            )
+        )
 
-    async def _blob(self, job: str, args: dict[str, Any]) -> tuple[Digest, Descriptor]:
-        """Have *job* write a blob in our compression, and keep it; returns its diffID too."""
+    async def _blob(self, work: Callable[[BlobOrder], Job[LayerBlob]]) -> tuple[Digest, Descriptor]:
+        """Have a worker write a blob in our compression, and keep it; returns its diffID too."""
         store = self._store
         out = store.scratch("layer")
-        target = {
-            "out": out,
-            "compression": self._compression,
-            "level": self._level,
-            "nice": self.nice,
-        }
+        order = BlobOrder(out, self._compression, self._level, self.nice)
         follower = None if self._ahead is None else self._ahead.follow(out)
         on_progress = None if follower is None else follower.grown
         try:
             async with self._places:
-                answer = await self._engine.workers.call(
-                    job, {**args, **target}, on_progress=on_progress
+                blob = await self._engine.workers.call(
+                    work(order), on_progress=on_progress, writes=out
                 )
-            digest, size = Digest.parse(answer["digest"]), int(answer["size"])
-            notes: dict[str, str] = answer.get("annotations") or {}
-            descriptor = Descriptor(layer_media_type(self._compression), digest, size, notes)
+            digest, size = Digest.parse(blob.digest), blob.size
+            media_type = layer_media_type(self._compression)
+            descriptor = Descriptor(media_type, digest, size, blob.annotations)
             if follower is not None:
                 follower.complete(descriptor)
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
         except BaseException:
             store.discard(out)
             raise
-        return Digest.parse(answer["diff_id"]), descriptor
+        return Digest.parse(blob.diff_id), descriptor
 
 
 def made_at(store: Store, delta: str) -> float:

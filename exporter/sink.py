@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-
-from pybuild.model.dataclass import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pybuild.engine.progress import InternalStep
+    from pybuild.executor.files.values import ExportTree
     from pybuild.exporter.built import Made
     from pybuild.exporter.output import Output
     from pybuild.model.reference import Reference
 
 Work = Callable[[int], Awaitable[None]]
 """Writes a file to a descriptor."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedTree:
-    """One tree of an output that is a directory.
-
-    Attributes:
-        args: with which a worker mounts it; *epoch* is among them.
-        folder: below the directory; empty for itself.
-        platform: the platform in the request's words.
-    """
-
-    args: Mapping[str, Any]
-    folder: str
-    platform: str
 
 
 class Sink(Protocol):
@@ -48,9 +32,9 @@ class Sink(Protocol):
         ...
 
     async def directory(
-        self, output: Output, trees: Sequence[PlacedTree], step: InternalStep
+        self, output: Output, trees: Sequence[ExportTree], step: InternalStep
     ) -> None:
-        """Take trees as files of a directory."""
+        """Take trees as files of a directory: each below its *folder*; *name* is its platform."""
         ...
 
     async def image(

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pybuild.model.dataclass import dataclass
-from pybuild.model.digest import Digest
-from pybuild.model.errors import UserError
-from pybuild.model.named import Listing
+from pybuild.model.border import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(NamedTuple):
     """Paths of a tree.
 
     Attributes:
@@ -33,30 +27,3 @@ class Selection:
     keep_owner: bool = True
     allow_empty: bool = False
     parents_pivot: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ContentDigest:
-    """The digest of a selection, and the named parts it was made of, so a miss can be explained.
-
-    Attributes:
-        digest: over every selected entry; mtime does not count [KEY-2].
-        entries: ``(path, look)``, sorted; may be empty when the tree is too large to be listed.
-            A look is ``mode uid:gid size body`` (`model.named`).
-    """
-
-    digest: Digest
-    entries: Listing = ()
-
-
-Contents = Mapping[int, Mapping[Selection, ContentDigest]]
-"""The contents read of a vertex's inputs, by the input's index and the selection of it."""
-
-
-def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
-    """Return the error that people and tools know by its wording [CP-4]."""
-    return UserError(
-        "failed to compute cache key: failed to calculate checksum of ref "
-        f'{ref}: "{path}": not found',
-        hints=hints,
-    )

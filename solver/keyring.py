@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from pybuild.model.contents import Contents
 from pybuild.model.digest import Digest
 from pybuild.model.ops import GitSource, HttpSource, ScratchSource
-from pybuild.model.selection import Contents
 from pybuild.solver import keys
 from pybuild.solver.ledger import Ledger
 from pybuild.solver.messages import Cancel, DigestContent, Identify, Probe, Run, SaveAlias

@@ -22,6 +22,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pybuild.model.contents import ContentDigest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.named import Listing, NamedInputs
@@ -42,7 +43,7 @@ from pybuild.model.ops import (
     encode_op,
 )
 from pybuild.model.secrets import redacted, redacted_variables, without
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import Selection
 
 _MAX_PATTERNS = 500
 # Results of before archives were confined to their destination have another name.

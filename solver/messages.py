@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solved

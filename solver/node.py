@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 
+from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import LocalSource, Vertex
-from pybuild.model.selection import ContentDigest
 from pybuild.solver import keys
 from pybuild.solver.solution import Solved
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Vertex
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Record, Result
 
 __all__ = ["Record", "RecordStore", "Runner"]

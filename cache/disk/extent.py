@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import stat
 
-from pybuild.model.dataclass import dataclass
+from pybuild.model.border import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """The bytes that a tree takes.
 
     Attributes:

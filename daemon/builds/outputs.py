@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
@@ -17,16 +17,23 @@ from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.exporter.built import Exported, Made
 from pybuild.exporter.check import check_names
 from pybuild.exporter.output import Output
 from pybuild.exporter.pipe import Piped
-from pybuild.exporter.sink import PlacedTree, Work
+from pybuild.exporter.sink import Work
 from pybuild.frontend.words.environment import parse_epoch
 from pybuild.image.archive import reachable
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
+
+if TYPE_CHECKING:
+    from pybuild.daemon.session import treesend
+    from pybuild.executor.files.values import ExportTree
+else:
+    treesend = elsewhere("pybuild.daemon.session.treesend")
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
 # What concerns other stores than ours, or says what is so anyway.
@@ -107,23 +114,19 @@ class SessionSink:
             step.transfer(blob.digest, blob.size, blob.size)
 
     async def directory(
-        self, output: Output, trees: Sequence[PlacedTree], step: InternalStep
+        self, output: Output, trees: Sequence[ExportTree], step: InternalStep
     ) -> None:
         with ExitStack() as stack:
-            jobs: list[dict[str, Any]] = []
+            mounted: list[ExportTree] = []
             for tree in trees:
                 mount = self._scope.store.scratch("mount")
                 os.mkdir(mount)
                 stack.callback(os.rmdir, mount)
-                place = {"prefix": tree.folder, "name": tree.platform, "mount_dir": mount}
-                jobs.append({**tree.args, **place})
+                mounted.append(tree._replace(prefix=tree.folder, mount_dir=mount))
 
             async def work(theirs: Any) -> None:
-                await self._scope.engine.workers.call(
-                    "pybuild.daemon.session.treesend:send_job",
-                    {"trees": jobs},
-                    fds=[theirs.fileno()],
-                )
+                sending = job(treesend.send_job, mounted)
+                await self._scope.engine.workers.call(sending, fds=[theirs.fileno()])
 
             await send_tree(
                 self._session(output),

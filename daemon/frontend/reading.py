@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.pb.fsutil import Stat
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.frontend.lazytree import LazyTree
+from pybuild.executor.workers.job import elsewhere
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import match
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import looking
+    from pybuild.executor.files.values import TreeEntry
+else:
+    looking = elsewhere("pybuild.executor.files.looking")
 
 MAX_FILE_BYTES = 16 << 20
 
@@ -25,9 +32,11 @@ async def read_file(
     offset, length = limits or (0, 0)
     if offset < 0 or length < 0:
         raise UserError(f"invalid range {offset}:{length}")
-    wanted = min(length or MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1)
-    found = await _look(scope, reference, path, "read", offset=offset, limit=wanted)
-    data: bytes = found["data"]
+    limit = min(length or MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1)
+    deltas = (await reference.snapshot()).deltas
+    data = await scope.engine.look(looking.data, deltas, path, offset, limit)
+    if data is None:
+        raise UserError(f"open {path}: no such file or directory")
     if len(data) > MAX_FILE_BYTES:
         raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB")
     return data
@@ -39,9 +48,13 @@ async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -
     Raises:
         UserError: there is no directory, or the pattern is malformed.
     """
-    found = await _look(scope, reference, path or "/", "list")
+    path = path or "/"
+    deltas = (await reference.snapshot()).deltas
+    entries = await scope.engine.look(looking.entries, deltas, path)
+    if entries is None:
+        raise UserError(f"open {path}: no such file or directory")
     try:
-        return [_stat(e) for e in found["entries"] if not pattern or match(pattern, e[0])]
+        return [_stat(one) for one in entries if not pattern or match(pattern, one.name)]
     except ValueError as error:
         raise UserError(f"{pattern}: {error}") from error
 
@@ -52,31 +65,22 @@ async def stat_file(scope: Scope, reference: LazyTree, path: str) -> Stat:
     Raises:
         UserError: nothing is.
     """
-    return _stat((await _look(scope, reference, path or "/", "stat"))["entry"])
+    path = path or "/"
+    entry = await scope.engine.look(looking.entry, (await reference.snapshot()).deltas, path)
+    if entry is None:
+        raise UserError(f"lstat {path}: no such file or directory")
+    return _stat(entry)
 
 
-async def _look(
-    scope: Scope, reference: LazyTree, path: str, what: str, **more: Any
-) -> dict[str, Any]:
-    snapshot = await reference.snapshot()
-    job = "pybuild.executor.files.looking:look"
-    found = await scope.engine.look(job, snapshot.deltas, path=path, what=what, **more)
-    if "missing" in found:
-        verb = {"read": "open", "list": "open", "stat": "lstat"}[what]
-        raise UserError(f"{verb} {path}: no such file or directory")
-    return found
-
-
-def _stat(entry: list[Any]) -> Stat:
-    name, mode, uid, gid, size, mtime, link, major, minor = entry
+def _stat(entry: TreeEntry) -> Stat:
     return Stat(
-        path=name,
-        mode=gomode.to_go(mode),
-        uid=uid,
-        gid=gid,
-        size=size,
-        modTime=mtime,
-        linkname=link,
-        devmajor=major,
-        devminor=minor,
+        path=entry.name,
+        mode=gomode.to_go(entry.mode),
+        uid=entry.uid,
+        gid=entry.gid,
+        size=entry.size,
+        modTime=entry.mtime_ns,
+        linkname=entry.target,
+        devmajor=entry.major,
+        devminor=entry.minor,
     )

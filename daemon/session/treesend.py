@@ -10,16 +10,17 @@ import heapq
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import PeerFailed, Refused, order_key
 from pybuild.buildkit.fsutil.sender import Sender, Source
 from pybuild.buildkit.fsutil.walk import Walk
+from pybuild.executor.files.values import ExportTree
 from pybuild.executor.zygote.copied.views import view
+from pybuild.model.border import WorkerCall
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
@@ -42,26 +43,16 @@ class Root:
     name: str = ""
 
 
-def send_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Worker function: send the trees of snapshots.
-
-    ``trees``: each with ``lowers`` (base first), ``mount_dir`` (one of its own), ``userxattr``,
-    ``prefix`` ("" or a relative directory), ``name`` for messages, and ``epoch``, the time of
-    everything in it, seconds or None. ``files``: ``[path, bytes]`` to be added to them; ``epoch``:
-    their time. The socket is the one descriptor.
-    """
+def send_job(call: WorkerCall, trees: Sequence[ExportTree]) -> None:
+    """Send *trees*, each mounted on a directory of its own, over the socket handed over."""
     roots: list[Root] = []
-    for tree in args["trees"]:
-        path = view(tree["mount_dir"], tree["lowers"], userxattr=tree["userxattr"])
-        place = tree["prefix"], path
-        roots.append(Root(*place, epoch=tree.get("epoch"), name=tree.get("name", "")))
-    channel = socket.socket(fileno=os.dup(fds[0]))
+    for tree in trees:
+        path = view(tree.mount_dir, tree.lowers, userxattr=tree.userxattr)
+        roots.append(Root(tree.prefix, path, epoch=tree.epoch, name=tree.name))
+    channel = socket.socket(fileno=os.dup(call.fds[0]))
     with channel:
         channel.setblocking(True)
-        send_trees(channel, roots, dict(args.get("files", ())), epoch=args.get("epoch"))
-    return {}
+        send_trees(channel, roots)
 
 
 def send_trees(

@@ -13,6 +13,14 @@ from pybuild.executor.files.making import give
 from pybuild.executor.files.refreshing import Refresher, date_parents, is_additive
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
+from pybuild.executor.files.values import (
+    Applied,
+    CopyPath,
+    DeltaStack,
+    MakeDirectory,
+    MakeFile,
+    RemovePath,
+)
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, USER, Fault, describe_os_error
@@ -20,32 +28,45 @@ from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Self
+    from collections.abc import Mapping, Sequence
+    from typing import Self
 
-    Progress = Callable[[dict[str, Any]], None]
+    from pybuild.executor.files.values import (
+        OwnerMode,
+        OwnerNames,
+        Refresh,
+        TreeAction,
+        TreeInput,
+    )
+    from pybuild.model.border import WorkerCall
 
 _DEEP = 20_000
 _FULL = ("run pybuild prune", "put the store elsewhere with PYBUILD_ROOT")
 
 
-def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
-    """Do the actions of one file op on a base; what they change ends up in ``upper``.
+def apply(
+    call: WorkerCall,
+    mount_dir: str,
+    upper: str,
+    *,
+    work: str = "",
+    base: Sequence[str] = (),
+    inputs: Mapping[int, TreeInput] | None = None,
+    actions: Sequence[TreeAction] = (),
+    refresh: Refresh | None = None,
+    look: OwnerMode | None = None,
+    judge: bool = False,
+) -> Applied | None:
+    """Do the actions of one file op on a base; what they change ends up in *upper*.
 
-    Args, JSON-able but for the bytes of files:
+    Args:
         base: directories of the base's deltas, base first; none is scratch.
         upper, work: empty directories for overlay, on one file system.
         mount_dir: an empty directory that may be mounted on.
-        inputs: index to ``{"deltas": [...]}`` or ``{"local": path, "exclude": [...]}``
-            with ``git_modes`` where files are to have those, ``as_it_comes`` where what changes
-            meanwhile is taken as it was read.
-        actions: as `encode.encode_action` makes them; a copy with ``changed`` as `Refresher` has it,
-            and ``under``, the base without the earlier copy.
-        look: ``uid``, ``gid`` and ``mode`` for the root of the result, in place of the base's.
-        userxattr: only where the function runs outside of a zygote; found out otherwise.
-
-    Returns ``additive``, as `refreshing.is_additive` has it, and ``met``, paths below the last copied
-    directory that its copy found taken, where it is ``asked``.
+        inputs: the trees that are copied from.
+        refresh: the one action is a copy that is brought up to date.
+        look: of the root of the result, in place of the base's.
+        judge: return what an earlier copy has to know of this one.
 
     Needs a private mount namespace. Leaves nothing behind in its process.
 
@@ -55,39 +76,39 @@ def apply(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str,
     os.umask(0)
     sys.setrecursionlimit(_DEEP)
     _raise_file_limit()
-    base: list[str] = args["base"]
-    upper: str = args["upper"]
     copy_root_look(base, upper)
-    with Mounts(args["mount_dir"], args.get("userxattr")) as mounts:
-        met = _change(args, base, upper, mounts, progress)
-        if not args.get("asked"):
-            return {}
-        return {"additive": is_additive(upper, userxattr=mounts.userxattr), "met": met}
+    with Mounts(mount_dir) as mounts:
+        doing = _Work(mounts, inputs or {}, refresh, call)
+        met = _change(doing, base, upper, work, actions, look)
+        return Applied(is_additive(upper, userxattr=mounts.userxattr), met) if judge else None
 
 
 def _change(
-    args: dict[str, Any], base: list[str], upper: str, mounts: Mounts, progress: Progress
+    work: _Work,
+    base: Sequence[str],
+    upper: str,
+    work_dir: str,
+    actions: Sequence[TreeAction],
+    look: OwnerMode | None,
 ) -> list[str]:
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
     if base and views.needed(upper):
         userxattr = isolation.uses_userxattr()
-        changing = views.Changing(base, upper, args["work"], userxattr=userxattr)
+        changing = views.Changing(base, upper, work_dir, userxattr=userxattr)
         merged = changing.path
     elif base:
-        merged = mounts.overlay(base, upper, args["work"])
-    with Tree.open(merged, ledger=mounts.ledger(base)) as target:
-        work = _Work(target, args["inputs"], mounts, progress)
+        merged = work.mounts.overlay(base, upper, work_dir)
+    with Tree.open(merged, ledger=work.mounts.ledger(base)) as target:
         try:
-            for action in args["actions"]:
-                work.do(action)
+            for action in actions:
+                work.do(target, action)
         finally:
             work.close()
-        look = args.get("look")
         if look is not None:
-            give("", target.fd, (look["uid"], look["gid"]), ledger=target.ledger)
-            os.fchmod(target.fd, look["mode"])
+            give("", target.fd, (look.uid, look.gid), ledger=target.ledger)
+            os.fchmod(target.fd, look.mode)
         if changing is not None:
             changing.collect()
         if target.ledger is not None:
@@ -107,7 +128,7 @@ def _raise_file_limit() -> None:
             pass
 
 
-def copy_root_look(base: list[str], upper: str) -> None:
+def copy_root_look(base: Sequence[str], upper: str) -> None:
     """Give *upper* the root directory's mode and owner of the tree that it will lie on.
 
     Overlay takes the root's attributes from the upper directory. Scratch has 0755 and root.
@@ -127,9 +148,9 @@ def copy_root_look(base: list[str], upper: str) -> None:
 class Mounts:
     """Makes overlay mounts below one directory, which a tmpfs covers first."""
 
-    def __init__(self, directory: str, userxattr: bool | None) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self.userxattr = isolation.uses_userxattr() if userxattr is None else userxattr
+        self.userxattr = isolation.uses_userxattr()
         self._count = 0
         self._works: list[str] = []
 
@@ -144,13 +165,15 @@ class Mounts:
         while self._works:
             overlay.remove_work(self._works.pop())
 
-    def ledger(self, lowers: list[str]) -> ownership.Ledger | None:
+    def ledger(self, lowers: Sequence[str]) -> ownership.Ledger | None:
         """Return the notes about the files of a tree; None where nothing needs notes."""
         if not (isolation.in_zygote() and isolation.uses_userxattr()):
             return None
         return ownership.Ledger(lowers, notes_owners=isolation.records())
 
-    def overlay(self, lowers: list[str], upper: str | None = None, work: str | None = None) -> str:
+    def overlay(
+        self, lowers: Sequence[str], upper: str | None = None, work: str | None = None
+    ) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
         if upper is None and views.needed(self._directory):
             return views.view(self._directory, lowers, userxattr=self.userxattr)
@@ -168,174 +191,161 @@ class Mounts:
             self._works.append(work)
         return target
 
-    def tree(self, source: dict[str, Any]) -> Tree:
+    def tree(self, source: TreeInput) -> Tree:
         """Open an input: a read-only overlay of a snapshot, or a directory of the client."""
-        if "local" in source:
-            try:
-                tree = Tree.open(
-                    source["local"],
-                    source.get("exclude", ()),
-                    is_local=True,
-                    git_modes=source.get("git_modes", False),
-                )
-                tree.as_it_comes = source.get("as_it_comes", False)
-                return tree
-            except ValueError as error:
-                raise Fault(USER, str(error)) from error
-        deltas: list[str] = source["deltas"]
-        return Tree.open(self.overlay(deltas), ledger=self.ledger(deltas))
+        if isinstance(source, DeltaStack):
+            return Tree.open(self.overlay(source.deltas), ledger=self.ledger(source.deltas))
+        try:
+            tree = Tree.open(
+                source.local, source.exclude, is_local=True, git_modes=source.git_modes
+            )
+        except ValueError as error:
+            raise Fault(USER, str(error)) from error
+        tree.as_it_comes = source.as_it_comes
+        return tree
 
 
 class _Work:
     """Does actions one by one."""
 
     def __init__(
-        self, target: Tree, inputs: dict[str, Any], mounts: Mounts, progress: Progress
+        self,
+        mounts: Mounts,
+        inputs: Mapping[int, TreeInput],
+        refresh: Refresh | None,
+        call: WorkerCall,
     ) -> None:
-        self._target = target
+        self.mounts = mounts
         self._inputs = inputs
-        self._mounts = mounts
-        self._progress = progress
-        self._trees: dict[str, Tree] = {}
+        self._refresh = refresh
+        self._call = call
+        self._trees: dict[int, Tree] = {}
         self.met: list[str] = []
 
     def close(self) -> None:
         for tree in self._trees.values():
             tree.close()
 
-    def do(self, action: dict[str, Any]) -> None:
+    def do(self, target: Tree, action: TreeAction) -> None:
         try:
-            self._do(action)
+            self._do(target, action)
         except OSError as error:
             name = error.filename
             if not (isinstance(name, (str, bytes)) and os.fsencode(name).startswith(b"/")):
-                error.filename = action.get("dest") or action.get("path") or "/"
+                error.filename = action.dest if isinstance(action, CopyPath) else action.path
                 error.filename2 = None
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Fault(ENVIRONMENT, describe_os_error(error), _FULL) from error
             raise
 
-    def _do(self, action: dict[str, Any]) -> None:
-        kind = action["type"]
-        owner = owners.resolve(
-            self._target, action.get("owner"), is_scratch=bool(action.get("is_scratch"))
-        )
-        mtime_ns: int | None = action.get("mtime_ns")
-        path = action.get("path", "")
-        if kind == "Copy":
-            self._copy(action, owner, mtime_ns)
-        elif kind == "Mkdir":
-            edits.mkdir(
-                self._target,
-                path,
-                mode=action["mode"],
-                parents=action["make_parents"],
-                owner=owner,
-                mtime_ns=mtime_ns,
-            )
-        elif kind == "Mkfile":
-            if not action["make_parents"]:
-                edits.need_parent(self._target, path)
-            edits.mkfile(
-                self._target,
-                path,
-                action["data"],
-                mode=action["mode"],
-                owner=owner,
-                mtime_ns=mtime_ns,
-            )
-        elif kind == "Symlink":
-            edits.symlink(self._target, path, action["target"], owner=owner, mtime_ns=mtime_ns)
-        elif kind == "Rm":
+    def _do(self, target: Tree, action: TreeAction) -> None:
+        if isinstance(action, RemovePath):
             edits.remove(
-                self._target,
-                path,
-                wildcard=action["wildcard"],
-                allow_not_found=action["allow_not_found"],
+                target,
+                action.path,
+                wildcard=action.wildcard,
+                allow_not_found=action.allow_not_found,
+            )
+            return
+        owner = _owner(target, action.owner, action.is_scratch)
+        mtime_ns = action.mtime_ns
+        if isinstance(action, CopyPath):
+            self._copy(target, action, owner)
+        elif isinstance(action, MakeDirectory):
+            edits.mkdir(
+                target,
+                action.path,
+                mode=action.mode,
+                parents=action.make_parents,
+                owner=owner,
+                mtime_ns=mtime_ns,
+            )
+        elif isinstance(action, MakeFile):
+            if not action.make_parents:
+                edits.need_parent(target, action.path)
+            edits.mkfile(
+                target, action.path, action.data, mode=action.mode, owner=owner, mtime_ns=mtime_ns
             )
         else:
-            raise ValueError(f"file action {kind!r} is not known")
+            edits.symlink(target, action.path, action.target, owner=owner, mtime_ns=mtime_ns)
 
     def _tree(self, index: int) -> Tree:
-        key = str(index)
-        if key not in self._trees:
-            self._trees[key] = self._mounts.tree(self._inputs[key])
-        return self._trees[key]
+        if index not in self._trees:
+            self._trees[index] = self.mounts.tree(self._inputs[index])
+        return self._trees[index]
 
-    def _copy(self, action: dict[str, Any], owner: owners.Ids | None, mtime_ns: int | None) -> None:
-        if not action["make_parents"]:
-            edits.need_parent(self._target, action["dest"])
-        tree = self._tree(action["input"])
-        copier = (Refresher if "changed" in action else Copier)(
+    def _copy(self, target: Tree, action: CopyPath, owner: owners.Ids | None) -> None:
+        if not action.make_parents:
+            edits.need_parent(target, action.dest)
+        tree = self._tree(action.input)
+        copier = (Copier if self._refresh is None else Refresher)(
             tree,
-            self._target,
+            target,
             owner=owner,
             keep_owner=not tree.is_local,
-            mode=action["mode"],
-            exclude=action["exclude"],
-            mtime_ns=mtime_ns,
-            progress=lambda done: self._progress({"copied_bytes": done}),
+            mode=action.mode,
+            exclude=action.exclude,
+            mtime_ns=action.mtime_ns,
+            progress=self._call.progress,
         )
-        if isinstance(copier, Refresher):
-            copier.changed = action["changed"]
-        dest: str = action["dest"]
-        pivot = action["parents_pivot"]
-        if pivot is not None:
-            self._copy_parents(copier, tree, action, pivot)
+        if isinstance(copier, Refresher) and self._refresh is not None:
+            copier.changed = self._refresh.changed
+        if action.parents_pivot is not None:
+            self._copy_parents(copier, tree, action, action.parents_pivot)
             return
-        sources = select(tree, action["source"], wildcard=action["wildcard"])
-        if not sources and not action["allow_empty"]:
-            raise _not_found(tree, action["source"])
+        sources = select(tree, action.source, wildcard=action.wildcard)
+        if not sources and not action.allow_empty:
+            raise _not_found(tree, action.source)
         for source in sources:
             try:
-                if action["unpack"] and self._unpack(tree, source, dest, owner, mtime_ns):
+                if action.unpack and self._unpack(target, tree, source, action, owner):
                     continue
                 copier.copy(
                     source,
-                    dest,
-                    contents_only=action["contents_only"],
-                    follow=action["follow_source_links"],
+                    action.dest,
+                    contents_only=action.contents_only,
+                    follow=action.follow_source_links,
                 )
             except FileNotFoundError as error:
                 raise _not_found(tree, "/" + source.path) from error
         above = copier.top + "/" if copier.top else ""
         self.met = [path.removeprefix(above) for path in copier.met if path.startswith(above)]
-        if "under" in action and mtime_ns is None:
-            self._date_parents(dest, action["under"])
+        if self._refresh is not None and action.mtime_ns is None:
+            self._date_parents(target, action.dest, self._refresh.under)
 
-    def _date_parents(self, dest: str, under: list[str]) -> None:
+    def _date_parents(self, target: Tree, dest: str, under: Sequence[str]) -> None:
         parents = [part for part in dest.split("/") if part][:-1]
         if not parents:
             return
         if not under:
-            date_parents(self._target, None, parents)
+            date_parents(target, None, parents)
             return
-        with Tree.open(self._mounts.overlay(under)) as before:
-            date_parents(self._target, before, parents)
+        with Tree.open(self.mounts.overlay(under)) as before:
+            date_parents(target, before, parents)
 
-    def _copy_parents(self, copier: Copier, tree: Tree, action: dict[str, Any], pivot: int) -> None:
-        parts = [part for part in action["source"].split("/") if part]
+    def _copy_parents(self, copier: Copier, tree: Tree, action: CopyPath, pivot: int) -> None:
+        parts = [part for part in action.source.split("/") if part]
         root, pattern = "/".join(parts[:pivot]), "/".join(parts[pivot:])
-        found = False
-        for source in select(tree, root, wildcard=action["wildcard"]):
+        is_there = False
+        for source in select(tree, root, wildcard=action.wildcard):
             try:
                 if pattern:
-                    found |= copier.copy_parents(source, pattern, action["dest"])
+                    is_there |= copier.copy_parents(source, pattern, action.dest)
                 else:
-                    copier.copy(source, action["dest"] + "/", contents_only=True, follow=True)
-                    found = True
+                    copier.copy(source, action.dest + "/", contents_only=True, follow=True)
+                    is_there = True
             except FileNotFoundError as error:
-                raise _not_found(tree, action["source"]) from error
-        if not found and not action["wildcard"]:
-            raise _not_found(tree, action["source"])
+                raise _not_found(tree, action.source) from error
+        if not is_there and not action.wildcard:
+            raise _not_found(tree, action.source)
 
     def _unpack(
         self,
+        target: Tree,
         tree: Tree,
         source: Source,
-        dest: str,
+        action: CopyPath,
         owner: owners.Ids | None,
-        mtime_ns: int | None,
     ) -> bool:
         with find(tree, source.path, follow=True) as place:
             if place.status is None or not stat.S_ISREG(place.status.st_mode):
@@ -346,15 +356,26 @@ class _Work:
                 read = archives.open_archive(fd)
                 if read is None:
                     return False
-                disk = os.fstatvfs(self._target.fd)
+                disk = os.fstatvfs(target.fd)
                 limit = disk.f_bavail * disk.f_frsize * 19 // 20
                 read = archives.capped(read, place.path, limit)
                 unpack.unpack(
-                    read, self._target, dest, name=place.path, owner=owner, mtime_ns=mtime_ns
+                    read,
+                    target,
+                    action.dest,
+                    name=place.path,
+                    owner=owner,
+                    mtime_ns=action.mtime_ns,
                 )
             finally:
                 os.close(fd)
         return True
+
+
+def _owner(target: Tree, names: OwnerNames | None, is_scratch: bool) -> owners.Ids | None:
+    if names is None:
+        return None
+    return owners.resolve(target, names.user, names.group, is_scratch=is_scratch)
 
 
 def _not_found(tree: Tree, path: str) -> Fault:

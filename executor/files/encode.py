@@ -1,79 +1,76 @@
-"""File actions as the plain data that a worker takes."""
+"""File actions and directories of the client as a worker takes them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from pybuild.model.ops import Copy, FileAction, Mkdir, Mkfile, Owner, Rm, Symlink
+from pybuild.executor.files.values import (
+    ClientDirectory,
+    CopyPath,
+    MakeDirectory,
+    MakeFile,
+    MakeLink,
+    OwnerNames,
+    RemovePath,
+    TreeAction,
+)
+from pybuild.model.ops import Copy, FileAction, Mkdir, Mkfile, Rm, Symlink
 from pybuild.model.snapshot import LocalTree
 
 _SECOND_NS = 1_000_000_000
 
 
-def encode_local(tree: LocalTree, *, as_it_comes: bool = False) -> dict[str, Any]:
+def encode_local(tree: LocalTree, *, as_it_comes: bool = False) -> ClientDirectory:
     """Return a directory of the client as an input of `apply.apply`.
 
     Args:
         as_it_comes: what changes while it is read is taken as it was read, and is no fault.
     """
-    found = {"local": tree.path, "exclude": list(tree.exclude), "git_modes": tree.git_modes}
-    return {**found, "as_it_comes": True} if as_it_comes else found
+    return ClientDirectory(tree.path, tree.exclude, tree.git_modes, as_it_comes)
 
 
-def encode_action(action: FileAction, *, is_scratch: bool) -> dict[str, Any]:
+def encode_copy(copy: Copy, *, is_scratch: bool) -> CopyPath:
+    """Return *copy* for `apply.apply`; *is_scratch* as for `encode_action`."""
+    return CopyPath(
+        copy.input,
+        copy.source,
+        copy.dest,
+        copy.wildcard,
+        copy.allow_empty,
+        copy.contents_only,
+        copy.unpack or copy.require_unpack,
+        copy.follow_source_links,
+        copy.parents_pivot,
+        copy.make_parents,
+        copy.exclude,
+        copy.mode,
+        *_common(copy, is_scratch),
+    )
+
+
+def encode_action(action: FileAction, *, is_scratch: bool) -> TreeAction:
     """Return *action* for `apply.apply`.
 
     Args:
         is_scratch: it is done on the empty tree, where owner names cannot be looked up [CP-21].
     """
-    if isinstance(action, Rm):
-        return {
-            "type": "Rm",
-            "path": action.path,
-            "wildcard": action.wildcard,
-            "allow_not_found": action.allow_not_found,
-        }
-    common: dict[str, Any] = {
-        "type": type(action).__name__,
-        "owner": _owner(action.owner),
-        "is_scratch": is_scratch,
-        "mtime_ns": None if action.mtime is None else action.mtime * _SECOND_NS,
-    }
     match action:
-        case Mkdir():
-            return {
-                **common,
-                "path": action.path,
-                "mode": action.mode,
-                "make_parents": action.make_parents,
-            }
-        case Mkfile():
-            return {
-                **common,
-                "path": action.path,
-                "data": action.data,
-                "mode": action.mode,
-                "make_parents": action.make_parents,
-            }
-        case Symlink():
-            return {**common, "path": action.path, "target": action.target}
         case Copy():
-            return {
-                **common,
-                "input": action.input,
-                "source": action.source,
-                "dest": action.dest,
-                "wildcard": action.wildcard,
-                "allow_empty": action.allow_empty,
-                "contents_only": action.contents_only,
-                "unpack": action.unpack or action.require_unpack,
-                "follow_source_links": action.follow_source_links,
-                "parents_pivot": action.parents_pivot,
-                "make_parents": action.make_parents,
-                "exclude": list(action.exclude),
-                "mode": action.mode,
-            }
+            return encode_copy(action, is_scratch=is_scratch)
+        case Mkdir():
+            common = _common(action, is_scratch)
+            return MakeDirectory(action.path, action.mode, action.make_parents, *common)
+        case Mkfile():
+            common = _common(action, is_scratch)
+            return MakeFile(action.path, action.data, action.mode, action.make_parents, *common)
+        case Symlink():
+            return MakeLink(action.path, action.target, *_common(action, is_scratch))
+        case Rm():
+            return RemovePath(action.path, action.wildcard, action.allow_not_found)
 
 
-def _owner(owner: Owner | None) -> dict[str, Any] | None:
-    return None if owner is None else {"user": owner.user, "group": owner.group}
+def _common(
+    action: Copy | Mkdir | Mkfile | Symlink, is_scratch: bool
+) -> tuple[OwnerNames | None, int | None, bool]:
+    """Return owner, time and place of what an action makes."""
+    owner = action.owner
+    names = None if owner is None else OwnerNames(owner.user, owner.group)
+    return names, None if action.mtime is None else action.mtime * _SECOND_NS, is_scratch

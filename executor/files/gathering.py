@@ -14,26 +14,25 @@ from pybuild.image.layer.faults import MOST_PATH_BYTES, too_deep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Sequence
+
+    from pybuild.model.border import WorkerCall
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 1 << 20
 
 
-def digests(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Return ``files``: path and sha256 (hex) of every regular file in the tree of ``deltas``.
+def digests(call: WorkerCall, mount_dir: str, deltas: Sequence[str]) -> list[tuple[str, str]]:
+    """Return path and sha256 (hex) of every regular file in the tree of *deltas*, base first.
 
     Paths are relative, sorted, and text: bytes that are none are replaced. Needs a private mount
-    namespace and ``mount_dir``, an empty directory.
+    namespace and *mount_dir*, an empty directory.
     """
-    if not args["deltas"]:
-        return {"files": []}
-    root = Mounts(args["mount_dir"], args.get("userxattr")).overlay(args["deltas"])
-    found: list[tuple[str, str]] = []
+    if not deltas:
+        return []
+    root = Mounts(mount_dir).overlay(deltas)
+    files: list[tuple[str, str]] = []
     here = os.open(root, _OPEN_DIR)
     levels = [(b"", _names(here))]
     try:
@@ -52,29 +51,28 @@ def digests(
                 here = _swap(here, name)
                 levels.append((prefix + name + b"/", _names(here)))
             elif stat.S_ISREG(mode):
-                found.append((_text(prefix + name), _sha256(here, name)))
+                files.append((_text(prefix + name), _sha256(here, name)))
     finally:
         os.close(here)
-    return {"files": sorted(found)}
+    return sorted(files)
 
 
 def gather(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Return ``files``: name and bytes of each file in the directory ``path`` of ``deltas``.
+    call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """Return name and bytes of each file in the directory *path* of *deltas*, base first.
 
     Args:
-        args: ``limit`` is how long one may be; ``deltas``, base first; ``mount_dir`` as above.
+        limit: how long one may be.
+        mount_dir: as for `digests`.
 
     Raises:
         Fault: user; there is no such directory, or in it something that is no file or too long.
     """
-    path: str = args["path"]
-    if not args["deltas"]:
-        return {"files": []}
-    found: list[tuple[str, bytes]] = []
-    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    with Tree.open(mounts.overlay(args["deltas"])) as tree:
+    if not deltas:
+        return []
+    files: list[tuple[str, bytes]] = []
+    with Tree.open(Mounts(mount_dir).overlay(deltas)) as tree:
         try:
             place = find(tree, path, follow=True)
         except FileNotFoundError:
@@ -89,13 +87,13 @@ def gather(
             if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise Fault(USER, f"{shown}: not a regular file")
             with os.fdopen(os.open(name, _OPEN, dir_fd=folder), "rb") as file:
-                data = file.read(args["limit"] + 1)
-            if len(data) > args["limit"]:
-                raise Fault(USER, f"{shown}: larger than {args['limit'] >> 20} MiB")
-            found.append((_text(os.fsencode(name)), data))
+                data = file.read(limit + 1)
+            if len(data) > limit:
+                raise Fault(USER, f"{shown}: larger than {limit >> 20} MiB")
+            files.append((_text(os.fsencode(name)), data))
     finally:
         os.close(folder)
-    return {"files": found}
+    return files
 
 
 def _sha256(folder: int, name: bytes) -> str:

@@ -1,20 +1,25 @@
-"""Small jobs of workers on files, each imported by its name: delete, measure, read, date, digest.
+"""Small jobs of workers on files, each imported by its name: delete, measure, read, own, date, digest.
 
 Heavy modules are imported by the jobs that need them, so that a deletion waits for none of them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 
+from pybuild.executor.files.values import DeltaStack, MissingPath, TreeDigest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Sequence
 
+    from pybuild.cache.disk.extent import Extent
     from pybuild.executor.files.tree import Tree
+    from pybuild.model.border import WorkerCall
+    from pybuild.model.selection import Selection
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REGULAR = frozenset((b"0", b"\0", b"7"))
@@ -23,35 +28,30 @@ _MAX_BYTES = 64 << 30
 _DEEP = 20_000
 
 
-def remove(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Delete the tree at ``path``, of other user ids too; return the bytes ``freed``.
+def remove(call: WorkerCall, path: str) -> int:
+    """Delete the tree at *path*, of other user ids too; return the bytes that are free now.
 
     A tree that is not there is fine.
     """
     from pybuild.cache.disk.trees import remove_tree
 
-    return {"freed": remove_tree(args["path"])}
+    return remove_tree(path)
 
 
-def measure(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Return the space of the tree at ``path`` on the disk: ``size``, ``alone``; see `Extent`."""
+def measure(call: WorkerCall, path: str) -> Extent:
+    """Return the space of the tree at *path* on the disk."""
     from pybuild.cache.disk.extent import extent
 
-    measured = extent(args["path"])
-    return {"size": measured.size, "alone": measured.alone}
+    return extent(path)
 
 
 def read(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Return the first ``limit`` bytes of the file ``path`` in the tree of ``deltas`` (base first).
+    call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str, limit: int
+) -> bytes | None:
+    """Return the first *limit* bytes of the file *path* in the tree of *deltas* (base first).
 
-    Links are followed inside the tree. Returns ``data``, or ``missing`` where there is no file.
-    Needs a private mount namespace and ``mount_dir``, an empty directory.
+    Links are followed inside the tree. Returns None where there is no file. Needs a private mount
+    namespace and *mount_dir*, an empty directory.
 
     Raises:
         Fault: user; there is something that is no file.
@@ -59,12 +59,10 @@ def read(
     from pybuild.executor.files.apply import Mounts
     from pybuild.executor.files.tree import Tree
 
-    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    if not args["deltas"]:
-        return {"missing": True}
-    with Tree.open(mounts.overlay(args["deltas"])) as tree:
-        data = read_file(tree, args["path"], args["limit"])
-    return {"missing": True} if data is None else {"data": data}
+    if not deltas:
+        return None
+    with Tree.open(Mounts(mount_dir).overlay(deltas)) as tree:
+        return read_file(tree, path, limit)
 
 
 def read_file(tree: Tree, path: str, limit: int) -> bytes | None:
@@ -90,57 +88,61 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes | None:
         return file.read(limit)
 
 
-def newest(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Return ``seconds``, the newest time of a regular file in the archive ``path`` [REP-1].
+def own(call: WorkerCall, path: str, uid: int, gid: int, mode: int) -> None:
+    """Give *path*, which is no link, its owner and mode."""
+    from pybuild.executor.zygote import isolation
 
-    Returns nothing where the file is no archive, a damaged one, or has no regular files.
+    try:
+        os.chown(path, uid, gid, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise isolation.unmapped_id(f"owner {uid}:{gid}") from error
+        raise
+    os.chmod(path, mode)
+
+
+def newest(call: WorkerCall, path: str) -> int | None:
+    """Return the newest time of a regular file in the archive *path*, in seconds [REP-1].
+
+    Returns None where the file is no archive, a damaged one, or has no regular files.
     """
     from pybuild.executor.files.archives import Damaged, capped, open_archive
     from pybuild.executor.zygote.faults import Fault
     from pybuild.image.layer.tarreader import TarReader
 
-    fd = os.open(args["path"], _OPEN)
+    fd = os.open(path, _OPEN)
     try:
         source = open_archive(fd)
         if source is None:
-            return {}
+            return None
         newest_ns: int | None = None
-        reader = TarReader(capped(source, os.path.basename(args["path"]), _MAX_BYTES))
+        reader = TarReader(capped(source, os.path.basename(path), _MAX_BYTES))
         while (member := reader.next()) is not None:
             if member.kind in _REGULAR and (newest_ns is None or member.mtime_ns > newest_ns):
                 newest_ns = member.mtime_ns
     except Damaged:
-        return {}
+        return None
     except Exception as error:
         from pybuild.model.errors import PybuildError
 
         if isinstance(error, (Fault, PybuildError)):
-            return {}
+            return None
         raise
     finally:
         os.close(fd)
-    return {} if newest_ns is None else {"seconds": newest_ns // 1_000_000_000}
+    return None if newest_ns is None else newest_ns // 1_000_000_000
 
 
 def digest(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Digest one selection of the tree of ``deltas`` (base first), mounted on ``mount_dir``.
-
-    Returns ``digest`` and ``entries``, or ``missing``: the path that is not there.
-    """
+    call: WorkerCall, mount_dir: str, deltas: Sequence[str], selection: Selection
+) -> TreeDigest | MissingPath:
+    """Digest what *selection* picks from the tree of *deltas* (base first), mounted on *mount_dir*."""
     from pybuild.executor.files.apply import Mounts
     from pybuild.executor.trees.treehash import NotFound, tree_digest
 
     sys.setrecursionlimit(_DEEP)
-    with (
-        Mounts(args["mount_dir"], args.get("userxattr")) as mounts,
-        mounts.tree({"deltas": args["deltas"]}) as tree,
-    ):
+    with Mounts(mount_dir) as mounts, mounts.tree(DeltaStack(deltas)) as tree:
         try:
-            value, entries = tree_digest(tree, args["selection"])
+            return TreeDigest(*tree_digest(tree, selection))
         except NotFound as missing:
-            return {"missing": missing.path}
-    return {"digest": value, "entries": entries}
+            return MissingPath(missing.path)

@@ -1,4 +1,4 @@
-"""The worker function that tells what is in a snapshot's tree: one entry, a directory, or a file's bytes."""
+"""Worker functions that look into a snapshot's tree: at one entry, a directory, or a file's bytes."""
 
 from __future__ import annotations
 
@@ -7,55 +7,83 @@ import stat
 
 from pybuild.executor.files.apply import Mounts
 from pybuild.executor.files.selecting import find
+from pybuild.executor.files.values import DeltaStack, TreeEntry
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from pybuild.executor.files.tree import Place, Tree
+    from pybuild.model.border import WorkerCall
+
+    _Seen = TypeVar("_Seen")
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_ENTRIES = 100_000
 
 
-def look(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Look at ``path`` in the tree of ``deltas`` (base first); links above its end are followed.
+def entry(call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str) -> TreeEntry | None:
+    """Return the entry at *path* in the tree of *deltas* (base first); links above its end are followed.
 
-    Args:
-        what: ``stat`` gives ``entry``; ``list`` gives ``entries``; ``read`` gives ``data``, from
-            ``offset`` on, at most ``limit`` bytes, links followed at its end too.
+    All functions here return None where there is nothing, and need a private mount namespace and
+    *mount_dir*, an empty directory.
+    """
+    name = path.rstrip("/").rpartition("/")[2] or "."
 
-    An entry is name, mode, uid, gid, size, mtime in ns, link target, device major and minor.
-    Returns ``missing`` where there is nothing. Needs a private mount namespace and ``mount_dir``.
+    def look(_: Tree, place: Place, status: os.stat_result) -> TreeEntry:
+        return _entry(name, status, place.fd, place.name)
+
+    return _look(mount_dir, deltas, path, look, follow=False)
+
+
+def entries(
+    call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str
+) -> list[TreeEntry] | None:
+    """Return the entries of the directory *path*.
 
     Raises:
-        Fault: user; a directory where a file is meant, or the other way round, or too much.
+        Fault: user; it is no directory, or a very large one.
     """
-    mounts = Mounts(args["mount_dir"], args.get("userxattr"))
-    path, what = args["path"], args["what"]
-    if not args["deltas"]:
-        return {"missing": True}
-    with mounts.tree({"deltas": args["deltas"]}) as tree:
+    return _look(mount_dir, deltas, path, lambda tree, place, _: _list(tree, place, path))
+
+
+def data(
+    call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str, offset: int, limit: int
+) -> bytes | None:
+    """Return at most *limit* bytes of a file from *offset* on.
+
+    Raises:
+        Fault: user; it is no file.
+    """
+
+    def look(_: Tree, place: Place, status: os.stat_result) -> bytes:
+        return _read(place, status, path, offset, limit)
+
+    return _look(mount_dir, deltas, path, look)
+
+
+def _look(
+    mount_dir: str,
+    deltas: Sequence[str],
+    path: str,
+    look: Callable[[Tree, Place, os.stat_result], _Seen],
+    *,
+    follow: bool = True,
+) -> _Seen | None:
+    if not deltas:
+        return None
+    with Mounts(mount_dir).tree(DeltaStack(deltas)) as tree:
         try:
-            place = find(tree, path, follow=what != "stat")
+            place = find(tree, path, follow=follow)
         except FileNotFoundError:
-            return {"missing": True}
+            return None
         with place:
-            if place.status is None:
-                return {"missing": True}
-            if what == "stat":
-                name = path.rstrip("/").rpartition("/")[2]
-                return {"entry": _entry(name or ".", place.status, place.fd, place.name)}
-            if what == "list":
-                return {"entries": _list(tree, place, path)}
-            return {"data": _read(place, path, args["offset"], args["limit"])}
+            return None if place.status is None else look(tree, place, place.status)
 
 
-def _list(tree: Tree, place: Place, path: str) -> list[list[Any]]:
+def _list(tree: Tree, place: Place, path: str) -> list[TreeEntry]:
     if not place.is_dir:
         raise Fault(USER, f"{path}: not a directory")
     fd = place.open_dir()
@@ -68,11 +96,11 @@ def _list(tree: Tree, place: Place, path: str) -> list[list[Any]]:
         os.close(fd)
 
 
-def _entry(shown: str, status: os.stat_result, fd: int, name: str) -> list[Any]:
+def _entry(shown: str, status: os.stat_result, fd: int, name: str) -> TreeEntry:
     mode = status.st_mode
     link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(mode) else ""
     is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-    return [
+    return TreeEntry(
         shown,
         mode,
         status.st_uid,
@@ -82,14 +110,13 @@ def _entry(shown: str, status: os.stat_result, fd: int, name: str) -> list[Any]:
         link,
         os.major(status.st_rdev) if is_device else 0,
         os.minor(status.st_rdev) if is_device else 0,
-    ]
+    )
 
 
-def _read(place: Place, path: str, offset: int, limit: int) -> bytes:
-    assert place.status is not None
-    if stat.S_ISDIR(place.status.st_mode):
+def _read(place: Place, status: os.stat_result, path: str, offset: int, limit: int) -> bytes:
+    if stat.S_ISDIR(status.st_mode):
         raise Fault(USER, f"read {path}: is a directory")
-    if not stat.S_ISREG(place.status.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise Fault(USER, f"{path}: not a regular file")
     fd = os.open(place.name, _OPEN, dir_fd=place.fd)
     with os.fdopen(fd, "rb") as file:

@@ -9,8 +9,6 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybuild.executor.files.tree import Tree
 
 MAX_FILE_BYTES = 10 << 20
@@ -18,8 +16,8 @@ MAX_ID = (1 << 32) - 2
 Ids = tuple[int, int]
 
 
-def resolve(tree: Tree, owner: dict[str, Any] | None, *, is_scratch: bool) -> Ids | None:
-    """Return the numbers that *owner* (``user``, ``group``) means in *tree*; None for None.
+def resolve(tree: Tree, user: str, group: str | None, *, is_scratch: bool) -> Ids:
+    """Return the numbers that *user* and *group* mean in *tree*.
 
     Args:
         is_scratch: the tree is the empty base: there is nothing to look a name up in, which is an
@@ -28,16 +26,13 @@ def resolve(tree: Tree, owner: dict[str, Any] | None, *, is_scratch: bool) -> Id
     Raises:
         Fault: user; a name on scratch, or a number out of range.
     """
-    if owner is None:
-        return None
-    user, group = str(owner["user"]), owner.get("group")
     uid, gid = _user(tree, user, is_scratch)
-    if group is not None and group != "":
-        number = _number(str(group))
+    if group:
+        number = _number(group)
         if number is None:
             if is_scratch:
-                raise Fault(USER, "invalid group index: -1", _on_scratch(str(group)))
-            number = _lookup(tree, "etc/group", str(group), 2)[0]
+                raise Fault(USER, "invalid group index: -1", _on_scratch(group))
+            number = _lookup(tree, "etc/group", group, 2)[0]
         gid = number
     return uid, gid
 

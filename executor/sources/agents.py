@@ -13,12 +13,20 @@ import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.disk.plainfile import plain
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import jobs
+    from pybuild.executor.sources import keyagent
+else:
+    jobs = elsewhere("pybuild.executor.files.jobs")
+    keyagent = elsewhere("pybuild.executor.sources.keyagent")
 
 _LIST, _SIGN = 11, 13
 _FAILURE = struct.pack(">IB", 1, 5)
@@ -92,8 +100,7 @@ class AgentSocket:
             is_new = await self._listen(name, mode)
             path = os.path.join(self._directory, name)
             if is_new and (uid or gid):
-                job = {"path": path, "uid": uid, "gid": gid, "mode": mode}
-                await self._workers.call("pybuild.executor.sources.owning:own", job)
+                await self._workers.call(job(jobs.own, path, uid, gid, mode))
         return path
 
     async def _listen(self, name: str, mode: int) -> bool:
@@ -200,9 +207,7 @@ def _make_directory(store: Places) -> tuple[str, int]:
 class _Upstream:
     """An ``ssh-agent`` in a worker, which lives as long as this."""
 
-    def __init__(
-        self, task: asyncio.Task[dict[str, Any]], store: Places, directory: str, fd: int
-    ) -> None:
+    def __init__(self, task: asyncio.Task[None], store: Places, directory: str, fd: int) -> None:
         self.path = f"/proc/self/fd/{fd}/{NAME}"
         self._task = task
         self._store = store
@@ -220,18 +225,9 @@ class _Upstream:
 async def _own_agent(agent: SshAgent, store: Places, workers: Workers) -> _Upstream:
     directory, fd = await asyncio.to_thread(_make_directory, store)
     ready = asyncio.Event()
-    args = {
-        "keys": [[name, data] for name, data in agent.keys],
-        "path": os.environ.get("PATH", "/usr/bin:/bin"),
-    }
-    task = asyncio.create_task(
-        workers.call(
-            "pybuild.executor.sources.keyagent:serve",
-            args,
-            fds=[fd],
-            on_progress=lambda _: ready.set(),
-        )
-    )
+    programs = os.environ.get("PATH", "/usr/bin:/bin")
+    work = job(keyagent.serve, [(name, data) for name, data in agent.keys], programs)
+    task = asyncio.create_task(workers.call(work, fds=[fd], on_progress=lambda _: ready.set()))
     waiting = asyncio.create_task(ready.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,31 +7,38 @@ repository in the store that they fetch into, and the lock that it needs.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.sources.agents import AgentSocket
-from pybuild.executor.sources.gitjobs import basic
+from pybuild.executor.sources.gitvalues import Checkout, GitCommit, GitRemote
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up, no_agent
 from pybuild.executor.trees.flocks import locked
+from pybuild.executor.workers.job import Answer, Job, elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource
 from pybuild.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.sources import gitjobs
+else:
+    gitjobs = elsewhere("pybuild.executor.sources.gitjobs")
 
 CHECKOUT = "source.git.checkout"
 _COMMITTED = re.compile(rb"^committer .*> (\d{1,15}) [+-]\d{4}$", re.MULTILINE)
@@ -40,20 +47,6 @@ _HEX = re.compile(r"[0-9a-fA-F]+\Z")
 _SCP = re.compile(r"[a-zA-Z0-9_-]+@([a-zA-Z0-9.-]+):")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _GITHUB = ("https://github.com/", "https://www.github.com/")
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """The objects that a ref names at the moment.
-
-    Attributes:
-        object: a commit or an annotated tag; *commit*: the commit itself, or the tag's.
-        ref: the full name, or "" for a bare commit id.
-    """
-
-    object: str
-    commit: str
-    ref: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +89,7 @@ class GitTrees:
         self._agents = agents
         self._environ = environ
         self._proves = proves
-        self._resolved: dict[GitSource, asyncio.Task[Resolved]] = {}
+        self._resolved: dict[GitSource, asyncio.Task[GitCommit]] = {}
 
     async def identify(self, op: GitSource) -> Digest:
         """Return a digest of the commit that *op* stands for [KEY-5].
@@ -105,37 +98,38 @@ class GitTrees:
             UserError: no such ref, or the checksum is another. EnvironmentFault: unreachable.
         """
         found = await self.resolve(op)
-        identity: dict[str, Any] = {"git": found.commit}
+        identity = {"git": found.commit}
         if op.keep_git_dir:
             identity |= {"git": found.object, "ref": found.ref}
         return Digest.of_json(identity)
 
-    async def resolve(self, op: GitSource) -> Resolved:
+    async def resolve(self, op: GitSource) -> GitCommit:
         """Return the commit of *op*; asks the remote at most once."""
         task = self._resolved.get(op)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._resolved[op] = asyncio.create_task(self._resolve(op))
         return await asyncio.shield(task)
 
-    async def _resolve(self, op: GitSource) -> Resolved:
+    async def _resolve(self, op: GitSource) -> GitCommit:
         _check(op)
         if self._proves and (_COMMIT.match(op.ref) or op.fetch_by_commit):
             await self.resolve(replace(op, ref="", checksum="", fetch_by_commit=False))
         if _COMMIT.match(op.ref):
             if op.checksum and not op.ref.startswith(op.checksum):
                 raise UserError(f"expected checksum to match {op.checksum}, got {op.ref}")
-            return Resolved(op.ref, op.ref, "")
+            return GitCommit(op.ref, op.ref, "")
         if op.fetch_by_commit:
             if not _COMMIT.match(op.checksum):
                 raise UserError(
                     f'fetch-by-commit requires a full commit SHA checksum, got "{op.checksum}"'
                 )
             ref = op.ref if not op.ref or op.ref.startswith("refs/") else "refs/heads/" + op.ref
-            return Resolved(op.checksum, op.checksum, ref)
+            return GitCommit(op.checksum, op.checksum, ref)
         access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
-            answer = await self._call("resolve", access, {"ref": op.ref, "mirror": mirror})
-        found = Resolved(answer["object"], answer["commit"], answer["ref"])
+            found = await self._call(
+                access, mirror, lambda remote: job(gitjobs.resolve, remote, op.ref)
+            )
         names = list(dict.fromkeys((found.object, found.commit)))
         if op.checksum and not any(name.startswith(op.checksum) for name in names):
             raise UserError(f"expected checksum to match {op.checksum}, got {' or '.join(names)}")
@@ -155,23 +149,22 @@ class GitTrees:
         active = await asyncio.to_thread(store.deltas.begin)
         try:
             async with self._mirror(op) as mirror:
+                commit = found if op.keep_git_dir else found._replace(object=found.commit)
+                wish = Checkout(
+                    target=active.fs,
+                    scratch=scratch,
+                    subdir=op.subdir.strip("/"),
+                    keep_git_dir=op.keep_git_dir,
+                    submodules=op.submodules,
+                    mtime=op.mtime,
+                    # A bare id was compared already; a tag's own id is not what is fetched.
+                    checksum=op.checksum if not found.ref else "",
+                )
                 await self._call(
-                    "checkout",
                     access,
-                    {
-                        "ref": found.ref,
-                        "object": found.object if op.keep_git_dir else found.commit,
-                        "commit": found.commit,
-                        "mirror": mirror,
-                        "target": active.fs,
-                        "scratch": scratch,
-                        "subdir": op.subdir.strip("/"),
-                        "keep_git_dir": op.keep_git_dir,
-                        "submodules": op.submodules,
-                        "mtime": op.mtime,
-                        # A bare id was compared already; a tag's own id is not what is fetched.
-                        "checksum": op.checksum if not found.ref else "",
-                    },
+                    mirror,
+                    lambda remote: job(gitjobs.checkout, remote, commit, wish),
+                    writes=active.fs,
                 )
         except BaseException:
             store.deltas.abort(active)
@@ -190,10 +183,10 @@ class GitTrees:
         """
         found = await self.resolve(op)
         access = await looked_up(self._secrets, partial(self._access, op))
-        args = {"ref": found.ref, "object": found.object, "commit": found.commit}
         async with self._mirror(op) as mirror:
-            answer = await self._call("objects", access, {**args, "mirror": mirror})
-        return bytes(answer["commit"]), bytes(answer["tag"])
+            return await self._call(
+                access, mirror, lambda remote: job(gitjobs.objects, remote, found)
+            )
 
     async def commit_time(self, op: GitSource) -> int | None:
         """Return when the commit of *op* was made, in seconds; None where it does not say.
@@ -212,20 +205,16 @@ class GitTrees:
     def _mirror(self, op: GitSource) -> _Mirror:
         return _Mirror(self._store, self._lease, _without_credentials(op.remote)[0])
 
-    async def _call(self, function: str, access: _Access, args: dict[str, Any]) -> dict[str, Any]:
+    async def _call(
+        self,
+        access: _Access,
+        mirror: str,
+        work: Callable[[GitRemote], Job[Answer]],
+        *,
+        writes: str = "",
+    ) -> Answer:
         disk = os.statvfs(self._store.root)
-        request: dict[str, Any] = {
-            "remote": access.url,
-            "shown": access.shown,
-            "scope": access.scope,
-            "header": access.header,
-            "hidden": list(access.hidden),
-            "environ": self._handed_on(),
-            "ssh_command": "",
-            "max_bytes": max(1 << 20, disk.f_bavail * disk.f_frsize * 19 // 20),
-            **args,
-        }
-        known_hosts = ""
+        known_hosts, ssh_command = "", ""
         fds: list[int] = []
         if access.is_ssh:
             agent = self._agents.get("default")
@@ -233,10 +222,20 @@ class GitTrees:
                 raise no_agent("default")
             fds = [await agent.directory()]
             known_hosts = await asyncio.to_thread(self._known_hosts, access.known_hosts)
-            request["ssh_command"] = _ssh_command(known_hosts)
+            ssh_command = _ssh_command(known_hosts)
+        remote = GitRemote(
+            url=access.url,
+            shown=access.shown,
+            mirror=mirror,
+            scope=access.scope,
+            header=access.header,
+            hidden=access.hidden,
+            environ=self._handed_on(),
+            ssh_command=ssh_command,
+            max_bytes=max(1 << 20, disk.f_bavail * disk.f_frsize * 19 // 20),
+        )
         try:
-            name = f"pybuild.executor.sources.gitjobs:{function}"
-            return await self._workers.call(name, request, fds=fds)
+            return await self._workers.call(work(remote), fds=fds, writes=writes)
         finally:
             if known_hosts:
                 with suppress(FileNotFoundError):
@@ -276,14 +275,14 @@ class GitTrees:
         header = ""
         if userinfo:
             user, _, password = userinfo.partition(":")
-            header = basic(unquote(user), unquote(password))
+            header = _basic(unquote(user), unquote(password))
             hidden = [text for text in (userinfo, unquote(password), unquote(user)) if text]
         for name, is_token in _secret_names(parts.netloc):
             read = self._secrets.get(name)
             if read is None:
                 continue
             value = _text(name, read())
-            header = basic("x-access-token", value) if is_token else value
+            header = _basic("x-access-token", value) if is_token else value
             hidden = [value]
             break
         return _Access(url=url, shown=shown, scope=scope, header=header, hidden=tuple(hidden))
@@ -390,3 +389,8 @@ class _Mirror:
                 json.dump(text, file)
         os.utime(home)  # when it was last of use
         return os.path.join(home, "fs")
+
+
+def _basic(user: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header."""
+    return "basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

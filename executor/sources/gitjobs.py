@@ -8,22 +8,20 @@ settings above all) outlives it.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import re
 import shutil
 import stat
 
+from pybuild.executor.sources.gitvalues import GitCommit
 from pybuild.executor.sources.program import LOCAL, NETWORK, Failed, Git
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    Progress = Callable[[dict[str, Any]], None]
+    from pybuild.executor.sources.gitvalues import Checkout, GitRemote
+    from pybuild.model.border import WorkerCall
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 _BRANCH = re.compile(r"ref: (refs/heads/\S+)\tHEAD")
@@ -32,175 +30,157 @@ _FETCH_S = 1800
 _CHECKOUT_S = 600
 
 
-def resolve(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
-    """Ask the remote what a ref is now.
-
-    Args: ``remote``, ``ref``, ``mirror`` and those of `_git`.
-
-    Returns ``object`` (a commit, or an annotated tag), ``commit`` (what it comes down to) and
-    ``ref`` (the full name, empty for a bare commit id).
+def resolve(call: WorkerCall, remote: GitRemote, ref: str) -> GitCommit:
+    """Ask the remote what *ref* is now; "" is its default branch.
 
     Raises:
         Fault: user; no such ref. Environment; the remote cannot be reached.
     """
-    git = _git(args, fds)
-    remote, ref = args["remote"], args["ref"]
-    wanted = [ref, ref + "^{}"] if ref else ["HEAD"]
+    git = _git(call, remote)
+    names = [ref, ref + "^{}"] if ref else ["HEAD"]
     symbolic = [] if ref else ["--symref"]
-    text = _network(git, args, "ls-remote", *symbolic, "--", remote, *wanted, seconds=_LIST_S)
-    found: dict[str, str] = {}
+    try:
+        text = git.run(
+            *("ls-remote", *symbolic, "--", remote.url, *names),
+            protocols=_protocols(remote),
+            seconds=_LIST_S,
+        )
+    except Failed as error:
+        raise _unreachable(remote, error) from error
+    ids: dict[str, str] = {}
     for line in text.splitlines():
         value, tab, name = line.partition("\t")
         if tab and _COMMIT.match(value):
-            found.setdefault(name, value)
+            ids.setdefault(name, value)
     if not ref:
         branch = _BRANCH.search(text)
-        if "HEAD" not in found:
-            raise Fault(USER, f"could not find default branch for repository: {args['shown']}")
-        return {
-            "object": found["HEAD"],
-            "commit": found["HEAD"],
-            "ref": branch[1] if branch else "",
-        }
+        if "HEAD" not in ids:
+            raise Fault(USER, f"could not find default branch for repository: {remote.shown}")
+        return GitCommit(ids["HEAD"], ids["HEAD"], branch[1] if branch else "")
     # A branch is preferred to a tag of the same name [ADD-8].
     tag = "refs/tags/" + ref.removeprefix("refs/tags/")
     for name in (
         "refs/" + ref.removeprefix("refs/"),
         "refs/heads/" + ref.removeprefix("refs/heads/"),
     ):
-        if name in found and name != tag:
-            return {"object": found[name], "commit": found[name], "ref": name}
-    if tag in found:
-        return {"object": found[tag], "commit": found.get(tag + "^{}", found[tag]), "ref": tag}
-    raise Fault(USER, f"repository does not contain ref {ref}: {args['shown']}")
+        if name in ids and name != tag:
+            return GitCommit(ids[name], ids[name], name)
+    if tag in ids:
+        return GitCommit(ids[tag], ids.get(tag + "^{}", ids[tag]), tag)
+    raise Fault(USER, f"repository does not contain ref {ref}: {remote.shown}")
 
 
-def checkout(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
-    """Put the tree of a commit into a directory.
-
-    Args:
-        remote, ref, object, commit: as resolved; *mirror*: the remote's repository in the store.
-        target: an empty directory; *scratch*: another one beside it, for this call alone.
-        subdir: relative, clean, or empty; *keep_git_dir*, *submodules*: as in `GitSource`.
-        mtime: ``commit`` gives every file the commit's time.
-        checksum: a prefix that the commit or its tag must have.
-
-    Returns ``seconds``: the commit's time.
+def checkout(call: WorkerCall, remote: GitRemote, commit: GitCommit, wish: Checkout) -> int:
+    """Put the tree of *commit* into a directory; return the commit's time in seconds.
 
     Raises:
         Fault: user; no such subdirectory, or the checksum is another. Environment.
     """
-    git = _git(args, fds)
+    git = _git(call, remote)
     os.umask(0o022)
-    name, commit, mirror = args["object"], args["commit"], args["mirror"]
-    _prepare_mirror(git, mirror, sha256=len(name) == 64)
-    _bring(git, args)
-    if args["checksum"]:
-        _check(git, args)
-    tree, scratch = args["target"], args["scratch"]
-    if args["subdir"]:
+    mirror = remote.mirror
+    _prepare_mirror(git, mirror, sha256=len(commit.object) == 64)
+    _bring(git, remote, commit)
+    if wish.checksum:
+        _check(git, mirror, commit.object, wish.checksum)
+    tree, scratch = wish.target, wish.scratch
+    if wish.subdir:
         tree = os.path.join(scratch, "tree")
         os.mkdir(tree, 0o755)
-    keeps = args["keep_git_dir"] and not args["subdir"]
+    keeps = wish.keep_git_dir and not wish.subdir
     own = os.path.join(tree, ".git") if keeps else os.path.join(scratch, "git")
     try:
-        _begin(git, args, own, tree, keeps)
+        _begin(git, remote, commit, own, tree, keeps)
         git.run(
-            *(f"--work-tree={tree}", "read-tree", "--reset", "-u", commit),
+            *(f"--work-tree={tree}", "read-tree", "--reset", "-u", commit.commit),
             git_dir=own,
             cwd=tree,
             seconds=_CHECKOUT_S,
         )
-        if args["submodules"] and os.path.lexists(os.path.join(tree, ".gitmodules")):
-            _submodules(git, args, own, tree)
+        if wish.submodules and os.path.lexists(os.path.join(tree, ".gitmodules")):
+            _submodules(git, remote, own, tree)
         if keeps:
-            git.run("config", "remote.origin.url", args["remote"], git_dir=own)
+            git.run("config", "remote.origin.url", remote.url, git_dir=own)
             _finish_git_dir(own)
-        seconds = git.run("log", "-1", "--format=%ct", commit, git_dir=mirror).strip()
+        seconds = git.run("log", "-1", "--format=%ct", commit.commit, git_dir=mirror).strip()
     except Failed as error:
         raise Fault(
-            ENVIRONMENT, f"failed to checkout remote {args['shown']}: {error.stderr}"
+            ENVIRONMENT, f"failed to checkout remote {remote.shown}: {error.stderr}"
         ) from error
     if not keeps:
         _drop_links(tree)
-    if args["subdir"]:
-        _move_subdir(tree, args["subdir"], args["target"])
+    if wish.subdir:
+        _move_subdir(tree, wish.subdir, wish.target)
     when = int(seconds) if seconds.isdigit() else 0
-    if args["mtime"] == "commit":
-        _set_times(args["target"], when)
-    os.chmod(args["target"], 0o755)
-    return {"seconds": when}
+    if wish.mtime == "commit":
+        _set_times(wish.target, when)
+    os.chmod(wish.target, 0o755)
+    return when
 
 
-def objects(args: dict[str, Any], fds: list[int], progress: Progress) -> dict[str, Any]:
-    """Return ``commit``, the bytes of the commit, and ``tag``, of the annotated tag at ``object``.
+def objects(call: WorkerCall, remote: GitRemote, commit: GitCommit) -> tuple[bytes, bytes]:
+    """Return the bytes of the commit and of the annotated tag that is its object; fetch them if need be.
 
-    They are fetched if need be; ``tag`` is empty where ``object`` is the commit itself.
-
-    Args: ``remote``, ``ref``, ``object``, ``commit``, ``mirror`` and those of `_git`.
+    Those of the tag are empty where the object is the commit itself.
 
     Raises:
         Fault: environment; they cannot be had.
     """
-    git = _git(args, fds)
-    name, commit, mirror = args["object"], args["commit"], args["mirror"]
-    _prepare_mirror(git, mirror, sha256=len(name) == 64)
-    _bring(git, args)
+    git = _git(call, remote)
+    mirror = remote.mirror
+    _prepare_mirror(git, mirror, sha256=len(commit.object) == 64)
+    _bring(git, remote, commit)
     try:
-        found = {"commit": git.run("cat-file", "commit", commit, git_dir=mirror)}
-        found["tag"] = git.run("cat-file", "tag", name, git_dir=mirror) if name != commit else ""
+        text = git.run("cat-file", "commit", commit.commit, git_dir=mirror)
+        tag = ""
+        if commit.object != commit.commit:
+            tag = git.run("cat-file", "tag", commit.object, git_dir=mirror)
     except Failed as error:
         raise Fault(
-            ENVIRONMENT, f"failed to read commit {commit} of {args['shown']}: {error.stderr}"
+            ENVIRONMENT,
+            f"failed to read commit {commit.commit} of {remote.shown}: {error.stderr}",
         ) from error
-    return {key: os.fsencode(text) for key, text in found.items()}
+    return os.fsencode(text), os.fsencode(tag)
 
 
 # --- the remote -----------------------------------------------------------------------------------
 
 
-def _git(args: dict[str, Any], fds: list[int]) -> Git:
-    """Args: ``environ``, ``scope``, ``header``, ``ssh_command``, ``max_bytes``, ``hidden``.
+def _git(call: WorkerCall, remote: GitRemote) -> Git:
+    """Return git for *remote*.
 
-    The first descriptor, if any, is the directory of the agent's socket ``agent``. Its path goes
+    The descriptor handed over, if any, is the directory of the agent's socket ``agent``. Its path goes
     through this process, since sockets have short names and ssh closes what it inherits.
     """
     return Git(
-        environ=args["environ"],
-        scope=args["scope"],
-        header=args["header"],
-        ssh_command=args["ssh_command"],
-        ssh_socket=f"/proc/{os.getpid()}/fd/{fds[0]}/agent" if fds else "",
-        max_bytes=args["max_bytes"],
-        hidden=args["hidden"],
+        environ=remote.environ,
+        scope=remote.scope,
+        header=remote.header,
+        ssh_command=remote.ssh_command,
+        ssh_socket=f"/proc/{os.getpid()}/fd/{call.fds[0]}/agent" if call.fds else "",
+        max_bytes=remote.max_bytes,
+        hidden=remote.hidden,
     )
 
 
-def _network(git: Git, args: dict[str, Any], *words: str, seconds: float) -> str:
-    try:
-        return git.run(*words, protocols=_protocols(args), seconds=seconds)
-    except Failed as error:
-        raise _unreachable(args, error) from error
-
-
-def _protocols(args: dict[str, Any]) -> str:
+def _protocols(remote: GitRemote) -> str:
     """Return the protocols for a remote: one with https is never followed to plain http."""
-    is_secure = args["remote"].lower().startswith("https:")
+    is_secure = remote.url.lower().startswith("https:")
     return NETWORK.replace("http:", "", 1) if is_secure else NETWORK
 
 
-def _unreachable(args: dict[str, Any], error: Failed) -> Fault:
+def _unreachable(remote: GitRemote, error: Failed) -> Fault:
     hints: tuple[str, ...] = ()
     text = error.stderr
     if "could not read Username" in text or "Authentication failed" in text or " 403" in text:
         hints = ("pass a token with --secret id=GIT_AUTH_TOKEN,…",)
     elif "redirect" in text or " 301" in text or " 302" in text:
         hints = ("credentials are not sent after redirects: name the repository's final URL",)
-    elif 'Protocol "http"' in text and args["remote"].lower().startswith("https:"):
+    elif 'Protocol "http"' in text and remote.url.lower().startswith("https:"):
         hints = ("it redirects to plain http: name the repository's final URL",)
     elif "Permission denied (publickey" in text:
         hints = ("load the key into the agent that --ssh forwards",)
-    return Fault(ENVIRONMENT, f"failed to fetch remote {args['shown']}: {text}", hints)
+    return Fault(ENVIRONMENT, f"failed to fetch remote {remote.shown}: {text}", hints)
 
 
 def _prepare_mirror(git: Git, mirror: str, *, sha256: bool) -> None:
@@ -229,9 +209,9 @@ def _has(git: Git, mirror: str, name: str) -> bool:
     return True
 
 
-def _bring(git: Git, args: dict[str, Any]) -> None:
+def _bring(git: Git, remote: GitRemote, commit: GitCommit) -> None:
     """Fetch the commit as cheaply as the server allows."""
-    mirror, name, ref = args["mirror"], args["object"], args["ref"]
+    mirror, name, ref = remote.mirror, commit.object, commit.ref
     if _has(git, mirror, name):
         return
     # Refs keep what was fetched from being fetched again.
@@ -241,20 +221,20 @@ def _bring(git: Git, args: dict[str, Any]) -> None:
     failure: Failed | None = None
     for refspec in attempts:
         try:
-            _fetch(git, args, refspec)
+            _fetch(git, remote, refspec)
         except Failed as error:
             failure = error
             if not _is_refusal(error):
-                raise _unreachable(args, error) from error
+                raise _unreachable(remote, error) from error
         if _has(git, mirror, name):
             return
-    _fetch_all(git, args)
+    _fetch_all(git, remote)
     if not _has(git, mirror, name):
         if not ref and failure is not None and not _is_refusal(failure):
-            raise _unreachable(args, failure)
+            raise _unreachable(remote, failure)
         raise Fault(
             USER if not ref else ENVIRONMENT,
-            f"repository does not contain commit {name}: {args['shown']}"
+            f"repository does not contain commit {name}: {remote.shown}"
             if not ref
             else f"fetched ref {ref} does not match expected commit {name} and commit can not be "
             "found in the repository",
@@ -267,50 +247,49 @@ def _is_refusal(error: Failed) -> bool:
     return any(word in error.stderr for word in words)
 
 
-def _fetch(git: Git, args: dict[str, Any], *refspecs: str, depth: str = "--depth=1") -> None:
+def _fetch(git: Git, remote: GitRemote, *refspecs: str, depth: str = "--depth=1") -> None:
     words = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
     words += [depth] if depth else []
-    words += ["--", args["remote"], *refspecs]
+    words += ["--", remote.url, *refspecs]
     try:
-        git.run(*words, git_dir=args["mirror"], protocols=_protocols(args), seconds=_FETCH_S)
+        git.run(*words, git_dir=remote.mirror, protocols=_protocols(remote), seconds=_FETCH_S)
     except Failed as error:
         if not depth.startswith("--depth") or not (
             "shallow" in error.stderr or "--depth" in error.stderr
         ):
             raise
-        _fetch(git, args, *refspecs, depth="")
+        _fetch(git, remote, *refspecs, depth="")
 
 
-def _fetch_all(git: Git, args: dict[str, Any]) -> None:
-    is_shallow = os.path.exists(os.path.join(args["mirror"], "shallow"))
+def _fetch_all(git: Git, remote: GitRemote) -> None:
+    is_shallow = os.path.exists(os.path.join(remote.mirror, "shallow"))
     try:
         _fetch(
             git,
-            args,
+            remote,
             "+refs/heads/*:refs/remotes/origin/*",
             "+refs/tags/*:refs/tags/*",
             depth="--unshallow" if is_shallow else "",
         )
     except Failed as error:
-        raise _unreachable(args, error) from error
+        raise _unreachable(remote, error) from error
 
 
-def _check(git: Git, args: dict[str, Any]) -> None:
-    wanted: str = args["checksum"]
-    commit = git.run(
-        "rev-parse", "--verify", args["object"] + "^{commit}", git_dir=args["mirror"]
-    ).strip()
-    names = list(dict.fromkeys((args["object"], commit)))
-    if not any(name.startswith(wanted) for name in names):
-        raise Fault(USER, f"expected checksum to match {wanted}, got {' or '.join(names)}")
+def _check(git: Git, mirror: str, name: str, checksum: str) -> None:
+    commit = git.run("rev-parse", "--verify", name + "^{commit}", git_dir=mirror).strip()
+    names = list(dict.fromkeys((name, commit)))
+    if not any(name.startswith(checksum) for name in names):
+        raise Fault(USER, f"expected checksum to match {checksum}, got {' or '.join(names)}")
 
 
 # --- the tree -------------------------------------------------------------------------------------
 
 
-def _begin(git: Git, args: dict[str, Any], own: str, tree: str, keeps: bool) -> None:
+def _begin(
+    git: Git, remote: GitRemote, commit: GitCommit, own: str, tree: str, keeps: bool
+) -> None:
     """Make the repository of this checkout: one with its own objects if it is to be kept."""
-    name, mirror = args["object"], args["mirror"]
+    name, mirror = commit.object, remote.mirror
     words = ["--object-format=sha256"] if len(name) == 64 else []
     if not keeps:
         git.run("init", "--quiet", "--bare", *words, "--", own)
@@ -318,15 +297,15 @@ def _begin(git: Git, args: dict[str, Any], own: str, tree: str, keeps: bool) -> 
             file.write(os.path.join(mirror, "objects") + "\n")
         git.run("config", "core.bare", "false", git_dir=own)
         git.run("config", "core.worktree", tree, git_dir=own)
-        git.run("config", "remote.origin.url", args["remote"], git_dir=own)
-        git.run("update-ref", "--no-deref", "HEAD", args["commit"], git_dir=own)
+        git.run("config", "remote.origin.url", remote.url, git_dir=own)
+        git.run("update-ref", "--no-deref", "HEAD", commit.commit, git_dir=own)
         return
     git.run("init", "--quiet", *words, "--", tree)
-    git.run("remote", "add", "origin", args["remote"], git_dir=own)
+    git.run("remote", "add", "origin", remote.url, git_dir=own)
     # The name under which the object is fetched must exist, and stay what it is.
     moved = "refs/pybuild/checkout"
     git.run("update-ref", moved, name, git_dir=mirror)
-    ref = args["ref"] if args["ref"].startswith(("refs/heads/", "refs/tags/")) else ""
+    ref = commit.ref if commit.ref.startswith(("refs/heads/", "refs/tags/")) else ""
     git.run(
         *("fetch", "--quiet", "--update-head-ok", "--depth=1", "--no-tags", "--"),
         "file://" + mirror,
@@ -335,7 +314,7 @@ def _begin(git: Git, args: dict[str, Any], own: str, tree: str, keeps: bool) -> 
         protocols=LOCAL,
         seconds=_CHECKOUT_S,
     )
-    git.run("update-ref", "--no-deref", "HEAD", args["commit"], git_dir=own)
+    git.run("update-ref", "--no-deref", "HEAD", commit.commit, git_dir=own)
 
 
 def _finish_git_dir(own: str) -> None:
@@ -347,7 +326,7 @@ def _finish_git_dir(own: str) -> None:
     shutil.rmtree(os.path.join(own, "logs"), ignore_errors=True)
 
 
-def _submodules(git: Git, args: dict[str, Any], own: str, tree: str) -> None:
+def _submodules(git: Git, remote: GitRemote, own: str, tree: str) -> None:
     try:
         try:
             _update_submodules(git, own, tree, "--depth=1")
@@ -356,10 +335,10 @@ def _submodules(git: Git, args: dict[str, Any], own: str, tree: str) -> None:
                 raise
             _update_submodules(git, own, tree)  # a server of plain files gives all or nothing
     except Failed as error:
-        fault = _unreachable(args, error)
+        fault = _unreachable(remote, error)
         raise Fault(
             ENVIRONMENT,
-            f"failed to update submodules for {args['shown']}: {error.stderr}",
+            f"failed to update submodules for {remote.shown}: {error.stderr}",
             fault.hints,
         ) from error
 
@@ -414,8 +393,3 @@ def _set_times(tree: str, seconds: int) -> None:
             if name in files or stat.S_ISLNK(os.lstat(full).st_mode):
                 os.utime(full, (seconds, seconds), follow_symlinks=False)
         os.utime(path, (seconds, seconds))
-
-
-def basic(user: str, password: str) -> str:
-    """Return the value of an ``Authorization`` header."""
-    return "basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

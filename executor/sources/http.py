@@ -6,7 +6,7 @@ import asyncio
 import os
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pybuild.cache.content.leases import Lease
@@ -14,6 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -21,6 +22,11 @@ from pybuild.model.errors import UserError
 from pybuild.model.ops import HttpSource
 from pybuild.model.snapshot import Snapshot
 from pybuild.net.http1.faults import shown_url
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import jobs
+else:
+    jobs = elsewhere("pybuild.executor.files.jobs")
 
 _KIND = "http"
 _UNNAMED = "__unnamed__"
@@ -93,8 +99,7 @@ class HttpFiles:
         if when is not None:
             return int(when)
         path = os.path.join(self._store.deltas.path(found.delta), _name(op))
-        answer = await self._workers.call("pybuild.executor.files.jobs:newest", {"path": path})
-        return answer.get("seconds")
+        return await self._workers.call(job(jobs.newest, path))
 
     async def adopt(
         self, path: str, sha256: str, size: int, *, url: str, filename: str
@@ -195,8 +200,7 @@ class HttpFiles:
                 _compare(op, path, got)
             await asyncio.to_thread(_finish, path, op.mode, got.last_modified)
             if op.uid or op.gid:
-                job = {"path": path, "uid": op.uid, "gid": op.gid, "mode": op.mode}
-                await self._workers.call("pybuild.executor.sources.owning:own", job)
+                await self._workers.call(job(jobs.own, path, op.uid, op.gid, op.mode))
         except BaseException:
             store.deltas.abort(active)
             raise

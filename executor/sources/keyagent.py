@@ -12,20 +12,19 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Sequence
+
+    from pybuild.model.border import WorkerCall
 
 _START_S = 10
 _PDEATHSIG, _NO_NEW_PRIVS = 1, 38
 
 
-def serve(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Run an agent on the socket ``agent`` in the directory ``fds[0]`` until this worker is ended.
+def serve(call: WorkerCall, keys: Sequence[tuple[str, bytes]], path: str) -> None:
+    """Run an agent on the socket ``agent`` in the directory handed over until this worker is ended.
 
     Args:
-        keys: ``[file name, bytes]`` of each private key.
+        keys: file name and bytes of each private key.
         path: where programs are.
 
     Reports progress once, when all keys are in.
@@ -33,8 +32,8 @@ def serve(
     Raises:
         Fault: user; a key has a passphrase or is none. Environment; there is no ssh-agent.
     """
-    socket = f"/proc/{os.getpid()}/fd/{fds[0]}/agent"
-    env = {"PATH": args["path"], "HOME": "/dev/null", "LC_ALL": "C", "SSH_AUTH_SOCK": socket}
+    socket = f"/proc/{os.getpid()}/fd/{call.fds[0]}/agent"
+    env = {"PATH": path, "HOME": "/dev/null", "LC_ALL": "C", "SSH_AUTH_SOCK": socket}
     try:
         agent = subprocess.Popen(
             ["ssh-agent", "-D", "-a", socket],
@@ -54,14 +53,13 @@ def serve(
             if agent.poll() is not None or time.monotonic() > deadline:
                 raise Fault(ENVIRONMENT, "ssh-agent does not start")
             time.sleep(0.01)
-        for name, key in args["keys"]:
+        for name, key in keys:
             _add(name, key, env)
-        progress({"ready": True})
+        call.progress(0)
         agent.wait()
     finally:
         agent.kill()
         agent.wait()
-    return {}
 
 
 def _bind_to_us() -> None:

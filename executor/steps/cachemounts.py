@@ -8,17 +8,24 @@ import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.content.cachemounts import begin, note_use, put
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.encode import encode_copy
+from pybuild.executor.files.values import DeltaStack, OwnerMode
 from pybuild.executor.trees.flocks import Held, locked, locked_all, try_lock
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import CacheSharing, Copy, Mount
 from pybuild.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import apply
+else:
+    apply = elsewhere("pybuild.executor.files.apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +141,19 @@ class CacheMounts:
         try:
             await asyncio.to_thread(begin, self._store, made, facts)
             is_whole = mount.selector in ("", "/")
-            args: dict[str, Any] = {
-                "base": [],
-                "upper": os.path.join(made, "fs"),
-                "work": "",
-                "mount_dir": covered,
-                "inputs": {},
-                "actions": [],
-            }
-            if seed is not None:
-                copy = Copy(input=1, source=mount.selector or "/", dest="/")
-                args["inputs"] = {"1": {"deltas": await seed.paths()}}
-                args["actions"] = [encode_action(copy, is_scratch=False)]
-            if is_whole:
+            mode = 0o755 if mount.mode is None else mount.mode
+            copy = Copy(input=1, source=mount.selector or "/", dest="/")
+            upper = os.path.join(made, "fs")
+            work = job(
+                apply.apply,
+                covered,
+                upper,
+                inputs={} if seed is None else {1: DeltaStack(await seed.paths())},
+                actions=[] if seed is None else [encode_copy(copy, is_scratch=False)],
                 # Owner and mode are those of a new cache; a part of a seed has its own [MNT-15].
-                args["look"] = {
-                    "uid": mount.uid,
-                    "gid": mount.gid,
-                    "mode": 0o755 if mount.mode is None else mount.mode,
-                }
-            await self._workers.call("pybuild.executor.files.apply:apply", args)
+                look=OwnerMode(mount.uid, mount.gid, mode) if is_whole else None,
+            )
+            await self._workers.call(work, writes=upper)
             put(self._store, made, os.path.basename(home))
         finally:
             os.rmdir(covered)

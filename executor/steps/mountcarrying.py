@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 from pybuild.cache.content.cachemounts import CacheMount, begin, put
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.store import Store
+from pybuild.executor.files.values import OwnerMode
 from pybuild.executor.steps.cachemounts import lock_path, name_of
 from pybuild.executor.trees.flocks import Held, try_lock
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 
-_DEFAULT_LOOK = {"uid": 0, "gid": 0, "mode": 0o755}
+if TYPE_CHECKING:
+    from pybuild.executor.steps import mounttars
+else:
+    mounttars = elsewhere("pybuild.executor.steps.mounttars")
+
+_DEFAULT_LOOK = OwnerMode(0, 0, 0o755)
 
 
 async def export_mount(store: Store, workers: Workers, mount: CacheMount, out: int) -> None:
@@ -29,9 +37,7 @@ async def export_mount(store: Store, workers: Workers, mount: CacheMount, out: i
             path = os.path.join(store.mounts_dir, mount.name, "fs")
             if not os.path.isdir(path):
                 raise UserError(f'there is no cache mount "{mount.id}" any more')
-            await workers.call(
-                "pybuild.executor.steps.mounttars:export_job", {"path": path}, fds=[out]
-            )
+            await workers.call(job(mounttars.export_job, path), fds=[out])
     finally:
         held.release()
 
@@ -60,10 +66,9 @@ async def import_mount(
             with faults(f'cannot import cache mount "{id}"', store.root):
                 facts = {"id": id, "created": store.clock.now(), "seeded": False}
                 await asyncio.to_thread(begin, store, made, facts)
-                args = {"target": os.path.join(made, "fs"), "look": _look(home), "name": called}
-                await workers.call(
-                    "pybuild.executor.steps.mounttars:import_job", args, fds=[archive]
-                )
+                target = os.path.join(made, "fs")
+                work = job(mounttars.import_job, target, _look(home), called)
+                await workers.call(work, fds=[archive], writes=target)
                 put(store, made, name)
     finally:
         held.release()
@@ -82,10 +87,10 @@ def _hold(store: Store, name: str, id: str) -> Held:
     return held
 
 
-def _look(home: str) -> dict[str, int]:
+def _look(home: str) -> OwnerMode:
     """Return owner and mode that a mount has, or that one of nobody's asking gets."""
     try:
         status = os.stat(os.path.join(home, "fs"))
     except OSError:
-        return dict(_DEFAULT_LOOK)
-    return {"uid": status.st_uid, "gid": status.st_gid, "mode": status.st_mode & 0o7777}
+        return _DEFAULT_LOOK
+    return OwnerMode(status.st_uid, status.st_gid, status.st_mode & 0o7777)

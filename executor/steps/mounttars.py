@@ -13,52 +13,44 @@ from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from pybuild.executor.files.values import OwnerMode
+    from pybuild.model.border import WorkerCall
 
 _DEEP = 20_000
 
 
-def export_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Write the tree at ``path`` to the descriptor handed over: the same tree, the same bytes."""
+def export_job(call: WorkerCall, path: str) -> None:
+    """Write the tree at *path* to the descriptor handed over: the same tree, the same bytes."""
     from pybuild.image.layer.compression import write_all
     from pybuild.image.layer.pieces import Chunker
     from pybuild.image.layer.treecopy import trees_tar
 
-    fd = fds[0]
-    out = Chunker.into(lambda data: write_all(fd, data))
-    ledger = Mounts("", None).ledger([args["path"]])
+    out = Chunker.into(lambda data: write_all(call.fds[0], data))
+    ledger = Mounts("").ledger([path])
     ledgers = {} if ledger is None else {"": ledger}
-    trees_tar([("", args["path"], None)], out, userxattr=ledger is not None, ledgers=ledgers)
-    return {}
+    trees_tar([("", path, None)], out, userxattr=ledger is not None, ledgers=ledgers)
 
 
-def import_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Unpack the archive handed over into ``target``, an empty directory that nothing can leave.
+def import_job(call: WorkerCall, target: str, look: OwnerMode, name: str) -> None:
+    """Unpack the archive handed over into *target*, an empty directory that nothing can leave.
 
-    ``look``: ``uid``, ``gid`` and ``mode`` of the directory itself.
+    Args:
+        look: of the directory itself.
+        name: of the archive, for messages.
 
     Raises:
         Fault: user; it is no archive, or a damaged one.
     """
     os.umask(0)
     sys.setrecursionlimit(_DEEP)
-    name: str = args["name"]
-    read = archives.open_archive(fds[0])
+    read = archives.open_archive(call.fds[0])
     if read is None:
         raise Fault(USER, f"{name}: no tar archive, plain or compressed")
-    target: str = args["target"]
     disk = os.statvfs(target)
     read = archives.capped(read, name, disk.f_bavail * disk.f_frsize * 19 // 20)
-    with Tree.open(target, ledger=Mounts("", None).ledger([])) as tree:
+    with Tree.open(target, ledger=Mounts("").ledger([])) as tree:
         unpack.unpack(read, tree, "/", name=name, owner=None, mtime_ns=None)
-        look = args["look"]
-        give("", tree.fd, (look["uid"], look["gid"]), ledger=tree.ledger)
-        os.fchmod(tree.fd, look["mode"])
+        give("", tree.fd, (look.uid, look.gid), ledger=tree.ledger)
+        os.fchmod(tree.fd, look.mode)
         if tree.ledger is not None:
             tree.ledger.save(target, None)
-    return {}

@@ -16,10 +16,11 @@ from pybuild.cache.content.deltas import ActiveDelta, Deltas
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.steps.spec import StepExit
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, Vertex, encode_op
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Snapshot
 
 

@@ -12,10 +12,11 @@ from pybuild.cache.store import Store
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.fileops import TRIES, ContextCopy, FileOps
 from pybuild.executor.trees.flocks import locked
+from pybuild.model.contents import ContentDigest, missing_source
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
 from pybuild.model.ops import Copy, FileOp
-from pybuild.model.selection import ContentDigest, Selection, missing_source
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Snapshot
 
 _KIND = "context-tree"

@@ -17,9 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.store import Store
+from pybuild.model.contents import ContentDigest
 from pybuild.model.errors import SourceMoved, UserError
 from pybuild.model.ops import LocalSource
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Snapshot
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class ContextTrees:
 
 def _picks(selection: Selection) -> Selection:
     """Return *selection* without what does not decide which files below a directory it picks."""
-    return replace(selection, contents_only=True, keep_owner=False, allow_empty=True)
+    return selection._replace(contents_only=True, keep_owner=False, allow_empty=True)
 
 
 def _moved(path: str) -> SourceMoved:

@@ -8,40 +8,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.files.encode import encode_action, encode_local
+from pybuild.executor.files.encode import encode_action, encode_copy, encode_local
+from pybuild.executor.files.values import CopyPath, DeltaStack, Refresh
 from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
+from pybuild.executor.workers.job import JobService, elsewhere, job
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
 from pybuild.model.ops import Copy, FileOp
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.executor.files import apply
+    from pybuild.executor.files.values import TreeAction, TreeInput
     from pybuild.executor.trees.treefacts import TreeFacts
+else:
+    apply = elsewhere("pybuild.executor.files.apply")
 
-_APPLY = "pybuild.executor.files.apply:apply"
 # Trees of so many deltas are near what overlay takes, and a patch is one more directory.
 _MOST_DELTAS = 100
 TRIES = 2
 """As often is read what keeps changing, before it is taken as it comes."""
 
 Ensure = Callable[[Snapshot], Awaitable[list[str]]]
-OnProgress = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[int], None]
 DigestSnapshot = Callable[[Snapshot, Selection], Awaitable[ContentDigest]]
 
 
-class Call(Protocol):
-    """Calls a worker function that wants an empty directory to mount on."""
+class _Order(NamedTuple):
+    """The base, the sources and the actions of an op as `apply.apply` takes them."""
 
-    async def __call__(
-        self, function: str, args: dict[str, Any], *, on_progress: OnProgress, stay: bool
-    ) -> dict[str, Any]: ...
+    base: list[str]
+    inputs: dict[int, TreeInput]
+    actions: list[TreeAction]
 
 
 class ContextCopy(NamedTuple):
@@ -60,7 +66,10 @@ class ContextCopy(NamedTuple):
 class _Source:
     """The directory of the client whose contents an op copies, and does nothing else."""
 
-    def __init__(self, readings: Readings, selection: Selection, facts: TreeFacts) -> None:
+    def __init__(
+        self, copy: Copy, readings: Readings, selection: Selection, facts: TreeFacts
+    ) -> None:
+        self.copy = copy
         self.readings = readings
         self.selection = selection
         self.facts = facts
@@ -70,6 +79,7 @@ class FileOps:
     """Does the file ops of one build.
 
     Args:
+        mount_dir: gives an empty directory to mount on.
         can_patch: tells whether overlays can be mounted, and owners are the kernel's.
         digest: digests what a selection picks from a snapshot.
     """
@@ -79,14 +89,16 @@ class FileOps:
         store: Store,
         contexts: ContextTrees,
         lease: Lease,
-        call: Call,
+        workers: JobService,
+        mount_dir: Callable[[], str],
         can_patch: Callable[[], Awaitable[bool]],
         digest: DigestSnapshot,
     ) -> None:
         self._store = store
         self._contexts = contexts
         self._lease = lease
-        self._call = call
+        self._workers = workers
+        self._mount_dir = mount_dir
         self._can_patch = can_patch
         self._digest = digest
         self._holding = asyncio.Lock()
@@ -156,13 +168,10 @@ class FileOps:
             if self._contexts.held(tree) is not None:
                 return
             action = Copy(input=1, source="/", dest="/")
-            args: dict[str, Any] = {
-                "base": [],
-                "inputs": {"1": encode_local(tree, as_it_comes=True)},
-                "actions": [encode_action(action, is_scratch=True)],
-            }
+            directory = encode_local(tree, as_it_comes=True)
+            order = _Order([], {1: directory}, [encode_copy(action, is_scratch=True)])
             op = FileOp(actions=(action,))
-            copy = await self._whole(op, Snapshot(), {}, args, lambda _: None)
+            copy = await self._whole(op, Snapshot(), {}, order, lambda _: None)
             self._contexts.hold(tree, copy)
             path = moved.message.rpartition('"')[0]
             warn(f'{path}" changes while it is read: the build has it as it was read last')
@@ -189,34 +198,25 @@ class FileOps:
         Raises:
             SourceMoved: it does.
         """
-        inputs: dict[str, Any] = {}
+        inputs: dict[int, TreeInput] = {}
         for index, result in sources.items():
-            inputs[str(index)] = (
+            inputs[index] = (
                 encode_local(result)
                 if isinstance(result, LocalTree)
-                else {"deltas": await ensure(result)}
+                else DeltaStack(await ensure(result))
             )
-        args: dict[str, Any] = {
-            "base": await ensure(base),
-            "inputs": inputs,
-            "actions": [encode_action(action, is_scratch=is_scratch) for action in op.actions],
-        }
+        actions = [encode_action(action, is_scratch=is_scratch) for action in op.actions]
+        order = _Order(await ensure(base), inputs, actions)
         source = await self._patchable(op, base, readings)
         if source is None:
-            return await self._whole(op, base, readings, args, on_progress)
-        place = Digest.of_json(
-            {
-                "base": list(base.deltas),
-                "source": encode_local(source.readings.tree),
-                "actions": args["actions"],
-            }
-        )
+            return await self._whole(op, base, readings, order, on_progress)
+        place = _place(base, source.readings.tree, encode_copy(source.copy, is_scratch=is_scratch))
         earlier = await asyncio.to_thread(self._earlier.find, place, source.facts)
         if earlier is not None:
-            patched = await self._patch(source, earlier, base, args, ensure, on_progress)
+            patched = await self._patch(source, earlier, base, order, ensure, on_progress)
             if patched is not None:
                 return patched
-        return await self._whole(op, base, readings, args, on_progress, place, source)
+        return await self._whole(op, base, readings, order, on_progress, place, source)
 
     async def _patchable(
         self, op: FileOp, base: Snapshot, readings: Mapping[int, Readings]
@@ -232,14 +232,14 @@ class FileOps:
         found = self._contexts.facts(readings[action.input], _selection_of(action))
         if found is None or not await self._can_patch():
             return None
-        return _Source(readings[action.input], *found)
+        return _Source(action, readings[action.input], *found)
 
     async def _whole(
         self,
         op: FileOp,
         base: Snapshot,
         readings: Mapping[int, Readings],
-        args: dict[str, Any],
+        order: _Order,
         on_progress: OnProgress,
         place: Digest | None = None,
         source: _Source | None = None,
@@ -249,14 +249,25 @@ class FileOps:
         met: list[str] = []
         active = await begin_delta(deltas)
         try:
-            told = {"upper": active.fs, "work": active.work, "asked": source is not None}
+            work = job(
+                apply.apply,
+                self._mount_dir(),
+                active.fs,
+                work=active.work,
+                base=order.base,
+                inputs=order.inputs,
+                actions=order.actions,
+                judge=source is not None,
+            )
             # Who has read a stranger's archive is not to touch anything else.
             stay = not any(isinstance(a, Copy) and a.unpack for a in op.actions)
-            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=stay)
+            applied = await self._workers.call(
+                work, on_progress=on_progress, stay=stay, writes=active.fs
+            )
             for found in readings.values():
                 await self._contexts.check(found)
-            if source is not None and done["additive"]:
-                met = done["met"]
+            if source is not None and applied is not None and applied.additive:
+                met = list(applied.met)
                 noted = await asyncio.to_thread(self._earlier.note, active.path, source.facts)
         except BaseException:
             deltas.abort(active)
@@ -271,34 +282,51 @@ class FileOps:
         source: _Source,
         earlier: EarlierCopy,
         base: Snapshot,
-        args: dict[str, Any],
+        order: _Order,
         ensure: Ensure,
         on_progress: OnProgress,
     ) -> Snapshot | None:
         """Return *earlier* and a patch; None where the patch would hide something that it lies on."""
         deltas = self._store.deltas
         below = await ensure(Snapshot((*base.deltas, earlier.delta)))
-        (action,) = args["actions"]
         active = await begin_delta(deltas)
         try:
-            told = {
-                "base": below,
-                "upper": active.fs,
-                "work": active.work,
-                "actions": [{**action, "changed": earlier.names, "under": below[:-1]}],
-                "asked": True,
-            }
-            done = await self._call(_APPLY, {**args, **told}, on_progress=on_progress, stay=True)
+            work = job(
+                apply.apply,
+                self._mount_dir(),
+                active.fs,
+                work=active.work,
+                base=below,
+                inputs=order.inputs,
+                actions=order.actions,
+                refresh=Refresh(earlier.names, below[:-1]),
+                judge=True,
+            )
+            applied = await self._workers.call(
+                work, on_progress=on_progress, stay=True, writes=active.fs
+            )
             await self._contexts.check_some(source.readings, source.selection, earlier.names)
         except BaseException:
             deltas.abort(active)
             raise
-        if not done["additive"]:
+        if applied is None or not applied.additive:
             deltas.abort(active)
             return None
         name = earlier.name_patch()
         delta = await asyncio.to_thread(deltas.commit, active, name, None, self._lease)
         return Snapshot((*base.deltas, delta))
+
+
+def _place(base: Snapshot, tree: LocalTree, copy: CopyPath) -> Digest:
+    """Return the name under which a copy is found by a later one of its kind."""
+    owner = None if copy.owner is None else copy.owner._asdict()
+    return Digest.of_json(
+        {
+            "base": list(base.deltas),
+            "source": {"local": tree.path, "exclude": tree.exclude, "git_modes": tree.git_modes},
+            "actions": [{"type": "Copy", **copy._asdict(), "owner": owner}],
+        }
+    )
 
 
 def _selection_of(copy: Copy) -> Selection:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from pybuild.executor.files.tree import Hidden, Tree
 from pybuild.executor.trees.filereading import UNREADABLE_HINT
@@ -18,9 +17,10 @@ from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.executor.trees.treefiles import KnownFiles
 from pybuild.executor.trees.treehash import NotFound, add_facts, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, Fault
+from pybuild.model.contents import ContentDigest, missing_source
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, SourceMoved, UserError
-from pybuild.model.selection import ContentDigest, Selection, missing_source
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
 
 _KINDS: dict[str, type[PybuildError]] = {ENVIRONMENT: EnvironmentFault, MOVED: SourceMoved}
@@ -56,7 +56,7 @@ class LocalDigester:
         with _told(tree), self._opened(tree) as (opened, index, known):
             seen = Seen() if seen is None else seen
             seen.began_ns = index.reading_ns
-            digest, entries = tree_digest(opened, asdict(selection), index, facts, known, seen)
+            digest, entries = tree_digest(opened, selection, index, facts, known, seen)
         return ContentDigest(Digest(digest), tuple(entries))
 
     def facts(
@@ -72,7 +72,7 @@ class LocalDigester:
         """
         found = TreeFacts()
         with _told(tree), self._opened(tree) as (opened, index, _):
-            add_facts(found, opened, asdict(selection), index, only, since_ns)
+            add_facts(found, opened, selection, index, only, since_ns)
         return found
 
     @contextmanager

@@ -30,13 +30,13 @@ from pybuild.model.files import body_state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
 
     from pybuild.executor.files.tree import Place, Tree
     from pybuild.executor.trees.seen import Seen
     from pybuild.executor.trees.treefacts import TreeFacts
     from pybuild.executor.trees.treefiles import Files, KnownFiles
     from pybuild.model.files import FileIndex
+    from pybuild.model.selection import Selection
 
     _Entry = tuple[str, bytes, str, str]
     _Listed = list[tuple[str, os.stat_result]]
@@ -67,7 +67,7 @@ class NotFound(Fault):
 
 def tree_digest(
     tree: Tree,
-    selection: dict[str, Any],
+    selection: Selection,
     index: FileIndex | None = None,
     facts: TreeFacts | None = None,
     known: KnownFiles | None = None,
@@ -76,7 +76,6 @@ def tree_digest(
     """Return ``sha256:…`` over what *selection* picks from *tree*, and the entries by path.
 
     Args:
-        selection: the fields of `model.selection.Selection`.
         index: asked before a file is read.
         facts: filled, and *plain* afterwards if what was picked is one directory or its contents.
         known: remembers the files of whole directories.
@@ -96,7 +95,7 @@ def tree_digest(
 def add_facts(
     facts: TreeFacts,
     tree: Tree,
-    selection: dict[str, Any],
+    selection: Selection,
     index: FileIndex | None,
     only: Mapping[str, Sequence[str]],
     since_ns: int,
@@ -116,7 +115,7 @@ class _Digesting:
     def __init__(
         self,
         tree: Tree,
-        selection: dict[str, Any],
+        selection: Selection,
         index: FileIndex | None,
         facts: TreeFacts | None = None,
         known: KnownFiles | None = None,
@@ -134,8 +133,8 @@ class _Digesting:
         self._facts = facts
         self._known = known
         self._only = only
-        self._keep_owner: bool = selection["keep_owner"]
-        self._exclude: tuple[str, ...] = tuple(selection["exclude"])
+        self._keep_owner = selection.keep_owner
+        self._exclude = selection.exclude
         self._picker = Picker(self._exclude)
         self._flags = self._keep_owner | tree.git_modes << 1
         self._has_any = False
@@ -168,9 +167,8 @@ class _Digesting:
                 self.listed = None
 
     def run(self) -> None:
-        path: str = self._selection["path"]
-        wildcard: bool = self._selection["wildcard"]
-        pivot = self._selection.get("parents_pivot")
+        path, wildcard = self._selection.path, self._selection.wildcard
+        pivot = self._selection.parents_pivot
         if self._facts is not None and (pivot is not None or self._exclude):
             self._facts.give_up()
         if pivot is not None:
@@ -181,7 +179,7 @@ class _Digesting:
             self._facts.give_up()
         for source in sources:
             try:
-                place = find(self._tree, source.path, follow=self._selection["follow_links"])
+                place = find(self._tree, source.path, follow=self._selection.follow_links)
             except FileNotFoundError as error:
                 if source.is_match:
                     # A dangling link. The copy will fail, and must not hit what once did not.
@@ -193,7 +191,7 @@ class _Digesting:
                     self._one(place, source.key, source.name, source.is_match)
                 except Gone as error:
                     raise NotFound("/" + source.path, None) from error
-        if not sources and not self._selection["allow_empty"]:
+        if not sources and not self._selection.allow_empty:
             raise NotFound(path, None)
         if wildcard and "**" in path:
             # Whoever leaves the pivot out may still mean --parents; what is picked then is added.
@@ -212,8 +210,8 @@ class _Digesting:
         fd = _open_dir(place)
         try:
             # The prefix of a match counts: which name wins in a merge depends on its order.
-            prefix = key + "/" if is_match or not self._selection["contents_only"] else ""
-            if self._selection["contents_only"]:
+            prefix = key + "/" if is_match or not self._selection.contents_only else ""
+            if self._selection.contents_only:
                 # That it is a directory counts even when empty, what it looks like does not.
                 what, look = _DIRECTORY, "directory"
             else:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
+from pybuild.executor.workers.job import Answer, Job, elsewhere, job
 from pybuild.executor.workers.launch import Ahead, default_pythonpath
 from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
 from pybuild.executor.workers.runningjob import JobExit, RunningJob
@@ -26,14 +27,16 @@ from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 if TYPE_CHECKING:
     from pybuild.cache.space.budget import Budget
     from pybuild.executor.steps.ociruntimes import OciRuntime
+    from pybuild.executor.zygote import sealing, socketcalls
+else:
+    sealing = elsewhere("pybuild.executor.zygote.sealing")
+    socketcalls = elsewhere("pybuild.executor.zygote.socketcalls")
 
 _SIGTERM, _SIGKILL = 15, 9
 _DRAIN_SECONDS = 1.0
-_ANSWERING = "pybuild.executor.zygote.socketcalls:answer_all"
-_SEALING = "pybuild.executor.zygote.sealing:seal"
 
 OnOutput = Callable[[str, bytes], None]
-OnProgress = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[int], None]
 OnMessage = Callable[[Sequence[Any]], bool]
 
 
@@ -96,33 +99,32 @@ class Workers:
 
     async def call(
         self,
-        function: str,
-        args: Mapping[str, Any],
+        work: Job[Answer],
         *,
         fds: Sequence[int] = (),
         on_progress: OnProgress | None = None,
         stay: bool = False,
-    ) -> dict[str, Any]:
-        """Run ``"pybuild.module:function"`` in a worker and return what it returns.
+        writes: str = "",
+    ) -> Answer:
+        """Do *work* in a worker and return its answer; *fds* stay the caller's.
 
-        The function has the signature ``f(args, fds, progress) -> dict``. *args* and the result
-        are made of dicts, lists, strings, bytes, numbers, booleans and None; *fds* stay the
-        caller's. Cancelling kills the worker and waits for its end.
+        Cancelling kills the worker and waits for its end.
 
         Args:
             stay: the function is short and leaves nothing behind in its process, which may then be
                 one that did another such call, and go on to do the next; not with *fds*.
+            writes: the place in the store that it writes to, if it does.
 
         Raises:
             UserError, EnvironmentFault, InternalError: as the function raised it (`Fault`, the
                 model's errors); an OSError becomes an EnvironmentFault.
         """
         zygote = await self._zygote("call")
-        request = (function, dict(args), stay)
-        job = zygote.kept.take(request) if stay else None
-        job = job or _begin(zygote, "call", function, fds, request)
-        async with bounded(self.budget, _written(args)):
-            return await _result_of(zygote, job, function, stay=stay, on_progress=on_progress)
+        request = work.request(stay=stay)
+        running = zygote.kept.take(request) if stay else None
+        running = running or _begin(zygote, "call", work.function, fds, request)
+        async with bounded(self.budget, writes):
+            return await _answer(zygote, running, work, stay=stay, on_progress=on_progress)
 
     async def run_step(
         self,
@@ -166,7 +168,9 @@ class Workers:
                 if message[0] == "ready":
                     _compare_descriptors(message[1:], handed_over)
                     if "listener" in message:
-                        answer = functools.partial(_call_beside, zygote, _ANSWERING)
+                        answer = functools.partial(
+                            _call_beside, zygote, job(socketcalls.answer_all)
+                        )
                         services.append(SocketService(handed_over.pop(0), answer))
             else:
                 warnings.append(message[1])
@@ -184,23 +188,23 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                job = _begin(zygote, "exec", {**spec.start(), **started}, handed, request)
+                step = _begin(zygote, "exec", {**spec.start(), **started}, handed, request)
             finally:
                 for fd in write_ends:
                     os.close(fd)
             if on_start is not None:
-                on_start(functools.partial(zygote.kill, job))
+                on_start(functools.partial(zygote.kill, step))
             async with bounded(self.budget, spec.upper):
                 ended = await _attend(
                     zygote,
-                    job,
+                    step,
                     on_message,
                     grace=self._grace_s,
                     watched=[stream.ended for stream in streams],
                     on_descriptor=handed_over.append,
                 )
                 for root in handed_over:
-                    await _call_beside(zygote, _SEALING, root)
+                    await _call_beside(zygote, job(sealing.seal), root)
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
@@ -338,12 +342,6 @@ class _Stream:
             self.ended.exception()  # run_step has raised it, or something that came before it
 
 
-def _written(args: Mapping[str, Any]) -> str:
-    """Return the place in the store that a call writes to, if it does."""
-    places = (args.get(name) for name in ("upper", "target", "out"))
-    return next((place for place in places if isinstance(place, str)), "")
-
-
 def _begin(
     zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any
 ) -> RunningJob:
@@ -365,27 +363,26 @@ def _compare_descriptors(names: Sequence[str], fds: Sequence[int]) -> None:
         )
 
 
-async def _call_beside(zygote: ZygoteProcess, function: str, fd: int) -> None:
-    """Run *function* in a child of the zygote that steps are forked from.
+async def _call_beside(zygote: ZygoteProcess, work: Job[None], fd: int) -> None:
+    """Do *work* in a child of the zygote that steps are forked from.
 
     Raises:
         PybuildError: it failed, or ended without a result.
     """
-    args: dict[str, Any] = {}
     # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
-    job = _begin(zygote, "call", "", [fd], (function, args, False))
-    await _result_of(zygote, job, function)
+    running = _begin(zygote, "call", "", [fd], work.request())
+    await _answer(zygote, running, work)
 
 
-async def _result_of(
+async def _answer(
     zygote: ZygoteProcess,
-    job: RunningJob,
-    function: str,
+    running: RunningJob,
+    work: Job[Answer],
     *,
     stay: bool = False,
     on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
-    """Attend a call and return its result; one that ends without having said any has failed."""
+) -> Answer:
+    """Attend a call and return its answer; one that ends without having given any has failed."""
     outcome: list[Sequence[Any]] = []
 
     def on_message(message: Sequence[Any]) -> bool:
@@ -397,13 +394,13 @@ async def _result_of(
         return False
 
     if stay:
-        ended = await _ask(zygote, job, on_message)
+        ended = await _ask(zygote, running, on_message)
     else:
-        ended = await _attend(zygote, job, on_message, grace=0.0)
+        ended = await _attend(zygote, running, on_message, grace=0.0)
     if not outcome:
         assert ended is not None  # who stays has said something
         raise EnvironmentFault(
-            f"worker for {function} ended without a result (status {ended.status})"
+            f"worker for {work.function} ended without a result (status {ended.status})"
             + zygote.last_words(),
             hints=("free memory: the kernel may have killed it",)
             if ended.status == 128 + _SIGKILL
@@ -411,8 +408,7 @@ async def _result_of(
         )
     if outcome[0][0] == "fault":
         raise error_of(outcome[0])
-    result: dict[str, Any] = outcome[0][1]
-    return result
+    return work.answer(outcome[0][1])
 
 
 async def _ask(zygote: ZygoteProcess, job: RunningJob, on_message: OnMessage) -> JobExit | None:

@@ -12,6 +12,10 @@ import os
 
 from pybuild.executor.zygote import syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_LOWERS = 500
 """The kernel's own limit (OVL_MAX_STACK)."""
 
@@ -22,7 +26,7 @@ _EINVAL = 22
 
 def mount_overlay(
     target: str,
-    lowers: list[str],
+    lowers: Sequence[str],
     upper: str | None,
     work: str | None,
     *,
@@ -60,7 +64,7 @@ def mount_overlay(
         os.close(mounted)
 
 
-def detached_overlay(lowers: list[str], upper: str, work: str, *, userxattr: bool) -> int:
+def detached_overlay(lowers: Sequence[str], upper: str, work: str, *, userxattr: bool) -> int:
     """Return a tree like that of `mount_overlay`, at least one lower, as a mount descriptor.
 
     For kernels that take layers from detached mounts (`try_detached`), and names of a store.
@@ -71,7 +75,7 @@ def detached_overlay(lowers: list[str], upper: str, work: str, *, userxattr: boo
     return mounted
 
 
-def try_detached(directory: int, lowers: list[str]) -> None:
+def try_detached(directory: int, lowers: Sequence[str]) -> None:
     """Try whether layers can be taken from a detached mount.
 
     Args:
@@ -92,7 +96,7 @@ def try_detached(directory: int, lowers: list[str]) -> None:
     os.close(mounted)
 
 
-def _once_each(lowers: list[str]) -> list[str]:
+def _once_each(lowers: Sequence[str]) -> list[str]:
     """Return *lowers* without those that are there again further up.
 
     An image may have the same layer twice, and the kernel refuses the same directory twice. Only
@@ -110,7 +114,7 @@ def _goes_as_string(path: str) -> bool:
 
 
 def _detached(
-    lowers: list[str], upper: str | None, work: str | None, userxattr: bool
+    lowers: Sequence[str], upper: str | None, work: str | None, userxattr: bool
 ) -> int | None:
     """Return a mount descriptor, None where the kernel has no ``lowerdir+`` (before Linux 6.5)."""
     fs = syscalls.fsopen("overlay")
@@ -139,7 +143,7 @@ def _detached(
 
 
 def _mount_by_number(
-    target: str, lowers: list[str], upper: str | None, work: str | None, userxattr: bool
+    target: str, lowers: Sequence[str], upper: str | None, work: str | None, userxattr: bool
 ) -> None:
     """Mount by mount(2), whose options must fit one page.
 

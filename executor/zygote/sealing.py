@@ -14,8 +14,9 @@ from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+    from pybuild.model.border import WorkerCall
 
 _TRIES = 20
 _PAUSE_S = 0.05
@@ -32,23 +33,21 @@ def is_due(spec: dict[str, Any]) -> bool:
     return network == "host" or (network == "default" and not scope.possible())
 
 
-def seal(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Make the file system of the mount ``fds[0]`` read-only. Returns nothing.
+def seal(call: WorkerCall) -> None:
+    """Make the file system of the mount handed over read-only.
 
     Raises:
         Fault: user; somebody keeps a file of it open for writing. OSError: it cannot be done.
     """
     for _ in range(_TRIES):
         try:
-            syscalls.remount_readonly(fds[0])
+            syscalls.remount_readonly(call.fds[0])
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             time.sleep(_PAUSE_S)  # what a process had open closes a moment after its end
         else:
-            return {}
+            return
     raise Fault(
         USER,
         "another step keeps a file of this one open for writing",

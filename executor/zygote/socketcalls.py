@@ -30,10 +30,8 @@ from pybuild.executor.zygote.seccomp import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from pybuild.executor.zygote.recorder.peer import Call
+    from pybuild.model.border import WorkerCall
 
 _SOL_SOCKET = 1
 _TIMEOUTS = (20, 21)  # SO_RCVTIMEO, SO_SNDTIMEO
@@ -51,14 +49,11 @@ _MOST_BYTES = 64
 _SYS_PTRACE = 1 << 19
 
 
-def answer_all(
-    _args: dict[str, Any], fds: list[int], _progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Answer all that comes to the listener *fds*, as a call of the zygote that has the step."""
+def answer_all(call: WorkerCall) -> None:
+    """Answer all that comes to the listener handed over, as a call of the zygote that has the step."""
     os.chdir("/proc")
     syscalls.capset(_SYS_PTRACE, _SYS_PTRACE, 0)
-    serve(fds[0], None, answer)
-    return {}
+    serve(call.fds[0], None, answer)
 
 
 def answer(call: Call) -> None:

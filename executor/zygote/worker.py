@@ -12,14 +12,13 @@ import sys
 
 from pybuild.executor.zygote import isolation, syscalls, wire
 from pybuild.executor.zygote.faults import ENVIRONMENT, INTERNAL, USER, Fault, describe_os_error
+from pybuild.model.border import WorkerCall, packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
     from collections.abc import Callable
     from typing import Any
-
-    Function = Callable[[dict[str, Any], list[int], Callable[[dict[str, Any]], None]], Any]
 
 _RECURSION = 20_000
 _DESCRIPTORS = 8192
@@ -57,19 +56,21 @@ def serve(channel: RawSocket, fds: list[int]) -> None:
 def _serve_one(channel: RawSocket, fds: list[int]) -> bool:
     """Do one request; return whether there may be another."""
     try:
-        function, args, stay = wire.receive_one(channel)
+        function, args, named, stay = wire.receive_one(channel)
     except EOFError:
         return False  # nobody wants anything of us any more
 
-    def progress(update: dict[str, Any]) -> None:
-        channel.sendall(wire.frame(("progress", update)))
+    def progress(done: int) -> None:
+        channel.sendall(wire.frame(("progress", done)))
 
     try:
-        result = _find(function)(args, fds, progress)
+        call = WorkerCall(fds, progress)
+        given = {name: unpacked(value) for name, value in named.items()}
+        answer = _find(function)(call, *map(unpacked, args), **given)
     finally:
         _discard_views()
     stays = stay and _is_small()
-    channel.sendall(wire.frame(("result", result, stays)))
+    channel.sendall(wire.frame(("result", packed(answer), stays)))
     return stays
 
 
@@ -99,11 +100,11 @@ def prepare_for_depth() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (known, hard))
 
 
-def _find(function: str) -> Function:
+def _find(function: str) -> Callable[..., object]:
     module, _, name = function.partition(":")
     __import__(module)
-    found: Function = getattr(sys.modules[module], name)
-    return found
+    named: Callable[..., object] = getattr(sys.modules[module], name)
+    return named
 
 
 def fault_message(error: BaseException) -> tuple[str, str, str, list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pybuild.executor.workers.job import elsewhere
 from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_first, unbundled
 from pybuild.exporter.attest.layers import Known, by_step, stacks
 from pybuild.exporter.attest.options import Provenance
@@ -26,6 +27,10 @@ from pybuild.model.reference import Reference
 if TYPE_CHECKING:
     from pybuild.cache.store import Store
     from pybuild.engine.engine import Engine
+    from pybuild.executor.files import gathering
+    from pybuild.executor.files.values import ExportTree
+else:
+    gathering = elsewhere("pybuild.executor.files.gathering")
 
 _LAYER = "layer"
 _MADE_FROM = "made-from"
@@ -133,9 +138,7 @@ async def unbundle(
     Raises:
         UserError: it is not there, or holds something else.
     """
-    job = "pybuild.executor.files.gathering:gather"
-    gathered = await engine.look(job, deltas, path=path or "/", limit=MAX_BYTES)
-    files = [(str(name), bytes(data)) for name, data in gathered["files"]]
+    files = await engine.look(gathering.gather, deltas, path or "/", MAX_BYTES)
     return unbundled(files, predicate_type, core)
 
 
@@ -188,8 +191,8 @@ async def attestation_files(
     chosen = [one for one in core_first(attestations) if not one.inline_only]
     if not chosen:
         return {}
-    listing = await engine.look("pybuild.executor.files.gathering:digests", deltas)
-    subjects = [Subject(str(path), {"sha256": str(hex)}) for path, hex in listing["files"]]
+    digests = await engine.look(gathering.digests, deltas)
+    subjects = [Subject(path, {"sha256": hex}) for path, hex in digests]
     files: dict[str, bytes] = {}
     for one in chosen:
         name = prefix + posixpath.basename(one.path)
@@ -207,16 +210,16 @@ async def attestation_files(
 
 @asynccontextmanager
 async def with_files(
-    engine: Engine, tree: Mapping[str, Any], files: Mapping[str, bytes]
-) -> AsyncGenerator[dict[str, Any]]:
-    """Give the job arguments of *tree* (`Engine.tree_args`) with *files* at its top."""
+    engine: Engine, tree: ExportTree, files: Mapping[str, bytes]
+) -> AsyncGenerator[ExportTree]:
+    """Give *tree* with *files* at its top."""
     if not files:
-        yield dict(tree)
+        yield tree
         return
     folder = engine.store.scratch("attestations")
     try:
-        await asyncio.to_thread(_write_all, folder, files, tree.get("epoch"))
-        yield {**tree, "lowers": [*tree["lowers"], folder]}
+        await asyncio.to_thread(_write_all, folder, files, tree.epoch)
+        yield tree._replace(lowers=[*tree.lowers, folder])
     finally:
         await asyncio.to_thread(engine.store.discard, folder)
 

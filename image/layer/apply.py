@@ -16,12 +16,15 @@ from pybuild.image.layer.deltawriter import Delta, NeedsLowers
 from pybuild.image.layer.faults import refuse, shown
 from pybuild.image.layer.forkedsource import ForkedSource
 from pybuild.image.layer.growingfile import Growing
+from pybuild.image.layer.orders import LowersMissing, UnpackedLayer
 from pybuild.image.layer.tarreader import TarReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Sequence
+
+    from pybuild.image.layer.orders import UnpackOrder
+    from pybuild.model.border import WorkerCall
 
 __all__ = ["NeedsLowers", "apply_job", "apply_layer"]
 
@@ -33,7 +36,7 @@ def apply_layer(
     root_dir: str,
     *,
     userxattr: bool,
-    lowers: list[str] | None,
+    lowers: Sequence[str] | None,
     record_owners: bool = False,
 ) -> dict[str, int]:
     """Unpack the layer tar from *stream* into the empty directory *root_dir*.
@@ -69,68 +72,58 @@ def apply_layer(
     return delta.stats
 
 
-def apply_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def apply_job(call: WorkerCall, order: UnpackOrder) -> UnpackedLayer | LowersMissing:
     """Unpack a layer blob into a directory, checking its digests in the same pass.
 
-    Args:
-        args: ``blob``, a path, or else the first of *fds*; ``target``, an existing empty directory;
-            ``userxattr``; ``lowers`` or None; ``diff_id`` and ``digest``, checked where given;
-            ``size`` of the blob, checked where given; ``max_bytes`` uncompressed, or None;
-            ``record_owners``; ``apart``: decompress in a process of its own. ``media_type`` is
-            accepted and not believed.
-        fds: two: the blob and what tells that it grows, see `Growing`.
-
-    Returns ``{"diff_id", "size", "needs_lowers", …counts}``, *size* being that of the
-    uncompressed tar. Where ``needs_lowers`` is true nothing else is there and the target is empty
-    again, as it also is after an error.
+    The target is empty again after an error, and where lowers are missing.
     """
-    target = args["target"]
-    blob = os.dup(fds[0]) if fds else os.open(args["blob"], os.O_RDONLY | os.O_CLOEXEC)
+    fds = call.fds
+    blob = os.dup(fds[0]) if fds else os.open(order.blob, os.O_RDONLY | os.O_CLOEXEC)
 
     def opened() -> LayerSource:
         read: Callable[[int], bytes] = lambda size: os.read(blob, size)
-        if len(fds) > 1:
-            read = Growing(blob, fds[1], args["size"]).read
-        checked = args.get("digest") is not None
-        return LayerSource(read, args.get("max_bytes"), _NO_ROOM, digests_blob=checked)
+        if len(fds) > 1 and order.size is not None:
+            read = Growing(blob, fds[1], order.size).read
+        is_compared = order.digest is not None
+        return LayerSource(read, order.max_bytes, _NO_ROOM, digests_blob=is_compared)
 
     apart: ForkedSource | None = None
     try:
-        if args.get("apart"):
+        if order.apart:
             apart = ForkedSource(opened, [blob, *fds[1:]])
         source = apart or opened()
         stats = apply_layer(
             source.read,
-            target,
-            userxattr=bool(args.get("userxattr")),
-            lowers=args.get("lowers"),
-            record_owners=bool(args.get("record_owners")),
+            order.target,
+            userxattr=order.userxattr,
+            lowers=order.lowers,
+            record_owners=order.record_owners,
         )
         source.drain()
-        _compare(args, source)
+        _compare(order, source)
     except BaseException as error:
-        _empty(target)
+        _empty(order.target)
         if isinstance(error, NeedsLowers):
-            return {"needs_lowers": True, "path": str(error)}
+            return LowersMissing(str(error))
         raise
     finally:
         if apart is not None:
             apart.close()
         os.close(blob)
-    return {"diff_id": source.diff_id, "size": source.size, "needs_lowers": False, **stats}
+    counts = stats["entries"], stats["bytes"], stats["xattrs_skipped"]
+    return UnpackedLayer(source.diff_id, source.size, *counts)
 
 
-def _compare(args: dict[str, Any], source: LayerSource | ForkedSource) -> None:
-    size = args.get("size")
-    if size is not None and size != source.compressed_size:
-        raise refuse(f"layer blob has {source.compressed_size} bytes, expected {size}")
-    for what, found in (("digest", source.digest), ("diff_id", source.diff_id)):
-        expected = args.get(what)
-        if expected is not None and expected != found:
-            name = "layer blob" if what == "digest" else "uncompressed layer"
-            raise refuse(f"{name} {expected}: got {found} after {source.compressed_size} bytes")
+def _compare(order: UnpackOrder, source: LayerSource | ForkedSource) -> None:
+    read_bytes = source.compressed_size
+    if order.size is not None and order.size != read_bytes:
+        raise refuse(f"layer blob has {read_bytes} bytes, expected {order.size}")
+    for name, expected, actual in (
+        ("layer blob", order.digest, source.digest),
+        ("uncompressed layer", order.diff_id, source.diff_id),
+    ):
+        if expected is not None and expected != actual:
+            raise refuse(f"{name} {expected}: got {actual} after {read_bytes} bytes")
 
 
 def _empty(target: str) -> None:

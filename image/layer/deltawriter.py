@@ -19,7 +19,7 @@ from pybuild.image.layer.lowerstack import LowerStack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from pybuild.image.layer.tarreader import Member, TarReader
@@ -38,7 +38,7 @@ class Delta:
     """A delta directory while a layer is being applied to it."""
 
     def __init__(
-        self, root_dir: str, *, userxattr: bool, lowers: list[str] | None, record_owners: bool
+        self, root_dir: str, *, userxattr: bool, lowers: Sequence[str] | None, record_owners: bool
     ) -> None:
         self._own = overlayfs.namespace(userxattr)
         self._attributes = Attributes(userxattr=userxattr, record_owners=record_owners)

@@ -19,6 +19,7 @@ from pybuild.image.layer import tarformat
 from pybuild.image.layer.compression import Digested
 from pybuild.image.layer.faults import refuse
 from pybuild.image.layer.gzipblocks import gzip_member
+from pybuild.image.layer.orders import LayerBlob
 from pybuild.image.layer.pieces import PIECE, Chunker
 from pybuild.image.layer.tarreader import Member, TarReader
 
@@ -47,12 +48,11 @@ def pack(
     path: str,
     level: int | None,
     produce: Callable[[Chunker], None],
-    progress: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
+    progress: Callable[[int], None],
+) -> LayerBlob:
     """Write the layer tar that *produce* makes to the new file *path*, as eStargz.
 
     Two passes, as an entry must be known before it is written; the tar is beside *path* meanwhile.
-    Returns what `layertar.blob_job` does, and the ``annotations`` that a descriptor must have.
     """
     import tempfile
 
@@ -72,9 +72,7 @@ def pack(
 class _Packer:
     """One blob in the making."""
 
-    def __init__(
-        self, out: BinaryIO, level: int | None, progress: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, out: BinaryIO, level: int | None, progress: Callable[[int], None]) -> None:
         self._out = Digested(out)
         self._level = level
         self._progress = progress
@@ -83,7 +81,7 @@ class _Packer:
         self._pending = bytearray()  # what the gzip member that is open holds
         self._entries: list[dict[str, Any]] = []
 
-    def run(self, tar: BinaryIO) -> dict[str, Any]:
+    def run(self, tar: BinaryIO) -> LayerBlob:
         reader = TarReader(lambda: tar.read(PIECE))
         at = 0  # how much of the tar is packed
         while (member := reader.next()) is not None:
@@ -121,7 +119,7 @@ class _Packer:
             entry["chunkDigest"] = "sha256:" + hashlib.sha256(data).hexdigest()
             self._entries.append(entry)
             self._pending += data
-            self._progress({"current": self._plain_size})
+            self._progress(self._plain_size)
         assert first is not None
         first["digest"] = "sha256:" + whole.hexdigest()
 
@@ -132,7 +130,7 @@ class _Packer:
             self._out.write(gzip_member(bytes(self._pending), self._level))
             self._pending.clear()
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> LayerBlob:
         self._close_member()
         place = self._out.size
         toc = json.dumps({"version": 1, "entries": self._entries}, separators=(",", ":")).encode()
@@ -140,16 +138,12 @@ class _Packer:
         self._pending += toc + tarformat.padding(len(toc)) + tarformat.END
         self._close_member()
         self._out.write(footer(place))
-        return {
-            "diff_id": "sha256:" + self._inner.hexdigest(),
-            "digest": self._out.digest,
-            "size": self._out.size,
-            "uncompressed_size": self._plain_size,
-            "annotations": {
-                TOC_DIGEST: "sha256:" + hashlib.sha256(toc).hexdigest(),
-                UNCOMPRESSED_SIZE: str(self._plain_size),
-            },
+        annotations = {
+            TOC_DIGEST: "sha256:" + hashlib.sha256(toc).hexdigest(),
+            UNCOMPRESSED_SIZE: str(self._plain_size),
         }
+        diff_id = "sha256:" + self._inner.hexdigest()
+        return LayerBlob(diff_id, self._out.digest, self._out.size, self._plain_size, annotations)
 
 
 def footer(toc_offset: int) -> bytes:

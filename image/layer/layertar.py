@@ -14,16 +14,17 @@ import stat
 
 from pybuild.image.layer import overlayfs, ownership, tarformat
 from pybuild.image.layer.blobsink import BlobSink
-from pybuild.image.layer.compression import GZIP
 from pybuild.image.layer.faults import MOST_PATH_BYTES, refuse, reject, shown, too_deep
+from pybuild.image.layer.orders import LayerBlob
 from pybuild.image.layer.pieces import SMALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
+    from pybuild.image.layer.orders import BlobOrder
     from pybuild.image.layer.pieces import Chunker
+    from pybuild.model.border import WorkerCall
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = (tarformat.CHAR, tarformat.BLOCKDEV)
@@ -80,62 +81,46 @@ def write_trees(
 
 
 def layer_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Make a layer blob of a delta in one pass: tar, digest, compressor, digest, file.
+    call: WorkerCall,
+    path: str,
+    order: BlobOrder,
+    *,
+    userxattr: bool = False,
+    clamp_mtime: int | None = None,
+) -> LayerBlob:
+    """Make a layer blob of the delta at *path* in one pass: tar, digest, compressor, digest, file.
 
     Args:
-        args: ``path`` of the delta; ``out``, a file to be made; ``compression`` (gzip, zstd,
-            estargz, uncompressed; default gzip); ``level`` or None; ``userxattr``; ``clamp_mtime`` or None;
-            ``nice``, by how much others go first.
-        progress: called with ``{"current": uncompressed bytes so far}`` now and then.
+        clamp_mtime: later times become this one.
 
-    Returns ``{"diff_id", "digest", "size", "uncompressed_size"}``, sizes in bytes.
+    Tells the uncompressed bytes so far now and then.
     """
-    clamp = args.get("clamp_mtime")
-    return blob_job(
-        args,
-        progress,
-        lambda out: write_layer(
-            args["path"], out, userxattr=bool(args.get("userxattr")), clamp_mtime=clamp
-        ),
-    )
+
+    def produce(out: Chunker) -> None:
+        write_layer(path, out, userxattr=userxattr, clamp_mtime=clamp_mtime)
+
+    return blob_job(call, order, produce)
 
 
-def blob_job(
-    args: dict[str, Any],
-    progress: Callable[[dict[str, Any]], None],
-    produce: Callable[[Chunker], None],
-) -> dict[str, Any]:
-    """Write what *produce* makes to ``args["out"]``, compressed; no file is left on failure."""
-    if args.get("nice"):
-        os.nice(int(args["nice"]))  # a worker does one job
-    path = args["out"]
-    if args.get("compression") == "estargz":
+def blob_job(call: WorkerCall, order: BlobOrder, produce: Callable[[Chunker], None]) -> LayerBlob:
+    """Write what *produce* makes as a blob."""
+    if order.nice:
+        os.nice(order.nice)  # a worker does one job
+    if order.compression == "estargz":
         from pybuild.image.layer import estargz
 
-        return estargz.pack(path, args.get("level"), produce, progress)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        return estargz.pack(order.out, order.level, produce, call.progress)
+    fd = os.open(order.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        with BlobSink(
-            fd,
-            args.get("compression") or GZIP,
-            args.get("level"),
-            tell=lambda current: progress({"current": current}),
-        ) as sink:
+        with BlobSink(fd, order.compression, order.level, tell=call.progress) as sink:
             produce(sink)
             diff_id, digest = sink.finish()
     except BaseException:
-        os.unlink(path)
+        os.unlink(order.out)
         raise
     finally:
         os.close(fd)
-    return {
-        "diff_id": diff_id,
-        "digest": digest,
-        "size": sink.size,
-        "uncompressed_size": sink.uncompressed_size,
-    }
+    return LayerBlob(diff_id, digest, sink.size, sink.uncompressed_size, {})
 
 
 class _Walk:

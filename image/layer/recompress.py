@@ -11,30 +11,29 @@ from pybuild.image.layer.layertar import blob_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
+    from pybuild.image.layer.orders import BlobOrder, LayerBlob
     from pybuild.image.layer.pieces import Chunker
+    from pybuild.model.border import WorkerCall
 
 
 def recompress_job(
-    args: dict[str, Any], fds: list[int], progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Read the layer blob ``path`` and write it to ``out`` as `blob_job` says.
+    call: WorkerCall, path: str, diff_id: str, max_bytes: int, order: BlobOrder
+) -> LayerBlob:
+    """Read the layer blob *path* and write it anew.
 
     Args:
-        args: also ``diff_id``, what the tar must have; ``max_bytes`` of it.
+        diff_id: the digest of its tar, which has at most *max_bytes*.
 
     Raises:
         EnvironmentFault: the blob is damaged, too large, or another layer.
     """
-    with open(args["path"], "rb", buffering=0) as file:
-        source = LayerSource(file.read, args["max_bytes"])
+    with open(path, "rb", buffering=0) as file:
+        source = LayerSource(file.read, max_bytes)
 
         def produce(out: Chunker) -> None:
             while piece := source.read():
                 out.write(piece)
-            if source.diff_id != args["diff_id"]:
-                raise refuse(f"layer {args['diff_id']}: its blob holds {source.diff_id}")
+            if source.diff_id != diff_id:
+                raise refuse(f"layer {diff_id}: its blob holds {source.diff_id}")
 
-        return blob_job(args, progress, produce)
+        return blob_job(call, order, produce)

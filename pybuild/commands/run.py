@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
@@ -17,8 +17,10 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform, platforms_from
 from pybuild.engine.settings import load_settings
 from pybuild.executor import network
-from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.encode import encode_copy
+from pybuild.executor.files.values import DeltaStack
 from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.job import elsewhere, job
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
@@ -28,6 +30,11 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 from pybuild.terminal import own_terminal
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import apply
+else:
+    apply = elsewhere("pybuild.executor.files.apply")
 
 _STOP_SECONDS = 10.0
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
@@ -226,15 +233,9 @@ async def _write_bundle(
     rootfs = os.path.join(os.path.abspath(directory), "rootfs")
     os.makedirs(rootfs)
     lowers = await engine.layers().ensure(snapshot.deltas, lambda event: None)
-    whole = encode_action(Copy(input=0, source="/", dest="/"), is_scratch=True)
-    args = {
-        "base": [],
-        "upper": rootfs,
-        "work": "",
-        "inputs": {"0": {"deltas": lowers}},
-        "actions": [whole],
-        "mount_dir": engine.mount_dir(),
-    }
-    await engine.workers.call("pybuild.executor.files.apply:apply", args)
+    whole = encode_copy(Copy(input=0, source="/", dest="/"), is_scratch=True)
+    inputs = {0: DeltaStack(lowers)}
+    work = job(apply.apply, engine.mount_dir(), rootfs, inputs=inputs, actions=[whole])
+    await engine.workers.call(work)
     os.close(make_output(directory))
     write_bundle(directory, config, rootless=rootless or os.geteuid() != 0)

@@ -20,8 +20,10 @@ from _pytest.mark.structures import ParameterSet
 
 from pybuild.executor.files.apply import Mounts, apply
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.zygote import syscalls
+from pybuild.executor.files.values import ClientDirectory, DeltaStack, TreeInput
+from pybuild.executor.zygote import isolation
 from pybuild.executor.zygote.faults import Fault
+from pybuild.model.border import WorkerCall
 from pybuild.model.ops import FileAction
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts overlays, so it needs root")
@@ -130,8 +132,7 @@ def in_child(function: Callable[[], Any]) -> Any:
         try:
             os.close(reader)
             try:
-                syscalls.unshare(syscalls.CLONE_NEWNS)
-                syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+                isolation.enter(None)
                 answer: tuple[Any, ...] = ("ok", function())
             except Fault as fault:
                 answer = ("fault", fault.kind, fault.message, list(fault.hints))
@@ -160,7 +161,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.base: list[str] = []
-        self.inputs: dict[str, Any] = {}
+        self.inputs: dict[int, TreeInput] = {}
         self.upper = root / "upper"
 
     def delta(self, spec: Spec, mode: int = 0o755) -> Bench:
@@ -172,12 +173,12 @@ class Bench:
 
     def context(self, spec: Spec, exclude: Sequence[str] = (), index: int = 1) -> Bench:
         path = build(self.root / f"local{index}", spec)
-        self.inputs[str(index)] = {"local": str(path), "exclude": list(exclude)}
+        self.inputs[index] = ClientDirectory(str(path), tuple(exclude))
         return self
 
     def snapshot(self, spec: Spec, index: int = 1) -> Bench:
         path = build(self.root / f"snap{index}", spec)
-        self.inputs[str(index)] = {"deltas": [str(path)]}
+        self.inputs[index] = DeltaStack([str(path)])
         return self
 
     def run(
@@ -191,23 +192,22 @@ class Bench:
         work, mounts = self.root / "work", self.root / "mounts"
         work.mkdir()
         mounts.mkdir()
-        args = {
-            "base": self.base,
-            "upper": str(self.upper),
-            "work": str(work),
-            "mount_dir": str(mounts),
-            "inputs": self.inputs,
-            "actions": [encode_action(a, is_scratch=is_scratch) for a in actions],
-            "userxattr": False,
-        }
 
         def job() -> Any:
             if before is not None:
                 before()
-            apply(args, [], lambda update: None)
+            apply(
+                WorkerCall(),
+                str(mounts),
+                str(self.upper),
+                work=str(work),
+                base=self.base,
+                inputs=self.inputs,
+                actions=[encode_action(action, is_scratch=is_scratch) for action in actions],
+            )
             if not self.base:
                 return describe(str(self.upper))
-            with Mounts(str(mounts), False) as again:
+            with Mounts(str(mounts)) as again:
                 return describe(again.overlay([*self.base, str(self.upper)]))
 
         return {path: Seen(*values) for path, values in in_child(job).items()}

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
+from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder
 from pybuild.model.errors import PybuildError
 from tests.executor.sandbox_helpers import kind_of, make_base
 
@@ -105,10 +108,9 @@ async def _answer(workers: Workers, asked: dict[str, Any]) -> dict[str, Any]:
     if "rung" in asked:
         return {"rung": await workers.isolation()}
     if "layer" in asked:
-        args = {"path": asked["layer"], "out": asked["out"], "compression": "uncompressed"}
-        return await workers.call(
-            "pybuild.image.layer.layertar:layer_job", {**args, "userxattr": True}
-        )
+        order = BlobOrder(asked["out"], "uncompressed")
+        blob = await workers.call(job(layer_job, asked["layer"], order, userxattr=True))
+        return blob._asdict()
     said: list[bytes] = []
     status, error = -1, ""
     hints: tuple[str, ...] = ()

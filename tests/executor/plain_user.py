@@ -29,7 +29,10 @@ PYTHON = "/usr/bin/python3"
 _MAIN = """
 import asyncio, json, sys
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
+from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder
 asked = json.loads(sys.argv[1])
 async def main():
     workers = Workers()
@@ -40,8 +43,8 @@ async def main():
     print(json.dumps(await workers.isolation()))
     spec = StepSpec(**asked, mounts=mounts, hosts=b"", resolv_conf=b"")
     done = await workers.run_step(spec, lambda _, data: said.append(data))
-    await workers.call("pybuild.image.layer.layertar:layer_job", {
-        "path": asked["upper"], "out": layer, "compression": "uncompressed", "userxattr": True})
+    order = BlobOrder(layer, "uncompressed")
+    await workers.call(job(layer_job, asked["upper"], order, userxattr=True))
     print(json.dumps([done.status, b"".join(said).decode("utf-8", "replace")]))
     await workers.close()
 asyncio.run(main())

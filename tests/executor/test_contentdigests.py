@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pybuild.cache.store import Store
+from pybuild.executor.files.values import MissingPath, TreeDigest
 from pybuild.executor.trees.contentdigests import ContentDigests
+from pybuild.executor.workers.job import Answer, Job
+from pybuild.model.border import packed, unpacked
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.selection import Selection
@@ -28,13 +31,15 @@ class Worker:
         self.asked: list[str] = []
         self._entries = entries
 
-    async def __call__(self, function: str, args: dict[str, Any], *, stay: bool) -> dict[str, Any]:
-        self.asked.append(args["selection"]["path"])
-        if args["selection"]["path"] == "/missing":
-            return {"missing": "/missing"}
-        digest = Digest.of("\n".join(args["deltas"]).encode())
-        entries = [[f"file{number}", digest] for number in range(self._entries)]
-        return {"digest": digest, "entries": entries}
+    async def call(self, work: Job[Answer], /, **options: Any) -> Answer:
+        mount_dir, deltas, selection = map(unpacked, work.args)
+        assert (work.function, mount_dir) == ("pybuild.executor.files.jobs:digest", "/mounts")
+        self.asked.append(selection.path)
+        if selection.path == "/missing":
+            return work.answer(packed(MissingPath("/missing")))
+        digest = Digest.of("\n".join(deltas).encode())
+        entries = [(f"file{number}", digest) for number in range(self._entries)]
+        return work.answer(packed(TreeDigest(digest, entries)))
 
 
 async def ensure(deltas: Sequence[str]) -> list[str]:
@@ -56,7 +61,7 @@ def ask(store: Store, worker: Worker, *selections: Selection, made: bool = False
     """Digest one after the other, in a build of its own."""
 
     async def main() -> list[Any]:
-        digests = ContentDigests(store, worker, ensure)
+        digests = ContentDigests(store, worker, lambda: "/mounts", ensure)
         if made:
             digests.made(TREE)
         found = [await digests.digest(TREE, selection) for selection in selections]

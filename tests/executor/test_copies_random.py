@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.files.apply import apply
 from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.values import ClientDirectory, DeltaStack, TreeInput
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import PybuildError
 from pybuild.model.ops import Copy, Owner
@@ -36,9 +39,9 @@ class Copies:
         self._chance = random.Random(seed)
         self._sources: dict[int, list[str]] = {1: [], 2: []}
         self.base = [str(build(root / f"base{n}", self._tree())) for n in range(2)]
-        self.inputs: dict[str, Any] = {
-            "1": {"deltas": [self._source(root / f"from{n}", 1) for n in range(2)]},
-            "2": {"local": self._source(root / "context", 2), "exclude": ["**/ab"]},
+        self.inputs: dict[int, TreeInput] = {
+            1: DeltaStack([self._source(root / f"from{n}", 1) for n in range(2)]),
+            2: ClientDirectory(self._source(root / "context", 2), ["**/ab"]),
         }
         self.actions = [encode_action(self._copy(), is_scratch=False) for _ in range(COPIES)]
 
@@ -95,17 +98,18 @@ async def make(copies: Copies, place: Path, workers: Workers, *, stay: bool) -> 
         here = place / str(number)
         for name in ("upper", "work", "mounts"):
             (here / name).mkdir(parents=True)
-        args = {
-            "base": lowers,
-            "upper": str(here / "upper"),
-            "work": str(here / "work"),
-            "mount_dir": str(here / "mounts"),
-            "inputs": copies.inputs,
-            "actions": [action],
-            "asked": True,
-        }
+        work = job(
+            apply,
+            str(here / "mounts"),
+            str(here / "upper"),
+            work=str(here / "work"),
+            base=lowers,
+            inputs=copies.inputs,
+            actions=[action],
+            judge=True,
+        )
         try:
-            done = await workers.call("pybuild.executor.files.apply:apply", args, stay=stay)
+            done = await workers.call(work, stay=stay)
         except PybuildError as error:
             outcomes.append(str(error))
             continue

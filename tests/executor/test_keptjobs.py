@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.files.apply import apply
 from pybuild.executor.files.encode import encode_action
+from pybuild.executor.files.values import DeltaStack
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy
+from tests.executor import zygote_functions as here
 from tests.executor.test_zygote import is_running, run
-
-HERE = "tests.executor.zygote_functions"
 
 pytestmark = pytest.mark.root
 
@@ -30,7 +32,7 @@ def _as_root() -> None:  # pyright: ignore[reportUnusedFunction]
 
 async def echo(workers: Workers, **options: Any) -> int:
     """Return the process that did a call."""
-    return int((await workers.call(f"{HERE}:echo", {}, **options))["pid"])
+    return int((await workers.call(job(here.echo), **options)).pid)
 
 
 def kill_unheard(pid: int) -> None:
@@ -74,12 +76,12 @@ def test_calls_at_once_have_a_worker_each() -> None:
 
 async def _fails(workers: Workers) -> None:
     with pytest.raises(UserError, match="no such thing"):
-        await workers.call(f"{HERE}:fail", {"how": "fault"}, stay=True)
+        await workers.call(job(here.fail, "fault"), stay=True)
 
 
 async def _is_cancelled(workers: Workers) -> None:
     started = asyncio.Event()
-    call = workers.call(f"{HERE}:sleep", {}, stay=True, on_progress=lambda _: started.set())
+    call = workers.call(job(here.sleep), stay=True, on_progress=lambda _: started.set())
     task = asyncio.create_task(call)
     await started.wait()
     task.cancel()
@@ -88,7 +90,7 @@ async def _is_cancelled(workers: Workers) -> None:
 
 
 async def _grows(workers: Workers) -> None:
-    await workers.call(f"{HERE}:grow", {"size": 100 << 20}, stay=True)
+    await workers.call(job(here.grow, 100 << 20), stay=True)
 
 
 @pytest.mark.parametrize("happens", [_fails, _is_cancelled, _grows])
@@ -166,23 +168,24 @@ def test_a_kept_worker_has_no_mount_and_no_file_of_its_last_call(tmp_path: Path)
     for name in ("base", "more", "upper", "work", "mounts"):
         (tmp_path / name).mkdir()
     (tmp_path / "more/file").write_text("x")
-    args = {
-        "base": [str(tmp_path / "base")],
-        "upper": str(tmp_path / "upper"),
-        "work": str(tmp_path / "work"),
-        "mount_dir": str(tmp_path / "mounts"),
-        "inputs": {"1": {"deltas": [str(tmp_path / "base"), str(tmp_path / "more")]}},
-        "actions": [encode_action(Copy(input=1, source="/file", dest="/"), is_scratch=False)],
-    }
+    work = job(
+        apply,
+        str(tmp_path / "mounts"),
+        str(tmp_path / "upper"),
+        work=str(tmp_path / "work"),
+        base=[str(tmp_path / "base")],
+        inputs={1: DeltaStack([str(tmp_path / "base"), str(tmp_path / "more")])},
+        actions=[encode_action(Copy(input=1, source="/file", dest="/"), is_scratch=False)],
+    )
 
-    async def body(workers: Workers) -> dict[str, Any]:
-        await workers.call("pybuild.executor.files.apply:apply", args, stay=True)
+    async def body(workers: Workers) -> here.OpenFiles:
+        await workers.call(work, stay=True)
         pid = await echo(workers, stay=True)
         assert str(tmp_path) not in Path(f"/proc/{pid}/mountinfo").read_text()
-        return await workers.call(f"{HERE}:open_files", {}, stay=True)
+        return await workers.call(job(here.open_files), stay=True)
 
     files = run(body)
     assert (tmp_path / "upper/file").read_text() == "x"
     assert not (tmp_path / "work").exists()
-    kinds = sorted(target.partition(":")[0] for fd, target in files["fds"].items() if fd > 2)
+    kinds = sorted(target.partition(":")[0] for fd, target in files.fds.items() if fd > 2)
     assert kinds == ["socket"], files

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import pybuild
+from pybuild.executor.files import jobs
 from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
@@ -207,8 +209,7 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
             for _ in range(3):  # from here on a process for the next step is ready
                 await run_in(workers, box.spec("true"))
             # The helper for copies is begun ahead: it is up when it has answered.
-            nothing = {"path": str(box.directory / "nothing")}
-            await workers.call("pybuild.executor.files.jobs:remove", nothing)
+            await workers.call(job(jobs.remove, str(box.directory / "nothing")))
             running = processes_with("pybuild.executor.zygote.loop")
             zygote = [pid for pid in running if _parent(pid) == os.getpid()]
             assert zygote

@@ -10,6 +10,7 @@ import pytest
 
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
+from tests.executor import zygote_functions
 from tests.executor.sandbox_helpers import Box, make_base, skip_unless_possible
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -26,9 +27,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 def test_a_sealing_worker_that_ends_without_a_word_fails_the_step(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "pybuild.executor.workers.workers._SEALING", "tests.executor.zygote_functions:die"
-    )
+    monkeypatch.setattr("pybuild.executor.workers.workers.sealing.seal", zygote_functions.die)
     with pytest.raises(EnvironmentFault, match="zygote_functions:die ended without a result"):
         box.run("/bin/true", network="host")
     assert box.run("/bin/true", network="none").status == 0

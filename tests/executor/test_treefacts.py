@@ -14,18 +14,10 @@ from pybuild.executor.trees.earliercopies import EarlierCopy
 from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.executor.trees.treehash import add_facts, tree_digest
 from pybuild.executor.zygote.faults import Fault
+from pybuild.model.selection import Selection
 from tests.executor.filetrees import Entry, Link, Spec, build
 
-SELECTION: dict[str, Any] = {
-    "path": "/src",
-    "wildcard": True,
-    "exclude": [],
-    "follow_links": True,
-    "contents_only": True,
-    "keep_owner": False,
-    "allow_empty": False,
-    "parents_pivot": None,
-}
+SELECTION = Selection(path="/src", wildcard=True, keep_owner=False)
 SPEC: Spec = {
     "src/": Entry(mtime=5),
     "src/a": Entry("a", mtime=1),
@@ -35,10 +27,10 @@ SPEC: Spec = {
 }
 
 
-def facts_of(root: Path, **changes: object) -> TreeFacts:
+def facts_of(root: Path, **changes: Any) -> TreeFacts:
     facts = TreeFacts()
     with Tree.open(str(root), is_local=True) as tree:
-        tree_digest(tree, {**SELECTION, **changes}, None, facts)
+        tree_digest(tree, SELECTION._replace(**changes), None, facts)
     return facts
 
 

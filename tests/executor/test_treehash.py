@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def digest(root: Path, path: str = "/", exclude: tuple[str, ...] = (), **options
     values: dict[str, object] = {"wildcard": wildcard, "allow_empty": wildcard, **options}
     selection = Selection(path=path, **values)  # type: ignore[arg-type]  # pyright: ignore
     with Tree.open(str(root), exclude) as tree:
-        return tree_digest(tree, asdict(selection))[0]
+        return tree_digest(tree, selection)[0]
 
 
 SPEC: Spec = {
@@ -157,7 +156,7 @@ def test_exclude_is_relative_to_the_selected_directory(tmp_path: Path) -> None:
 
     def now() -> str:
         with Tree.open(str(root)) as tree:
-            return tree_digest(tree, asdict(Selection(path="/s", exclude=exclude)))[0]
+            return tree_digest(tree, Selection(path="/s", exclude=exclude))[0]
 
     before = now()
     for name in ("s/a.md", "s/d/no"):
@@ -189,12 +188,12 @@ def test_entries_explain_the_digest_until_they_are_too_many(
     monkeypatch.setattr(treehash, "MAX_SENT", 5)
     root = build(tmp_path / "t", {"a": "A", "dir/b": "B"})
     with Tree.open(str(root)) as tree:
-        _, entries = tree_digest(tree, asdict(Selection()))
+        _, entries = tree_digest(tree, Selection())
     assert [path for path, _ in entries] == ["a", "dir", "dir/b"]
     for number in range(5):
         (root / f"{number}").touch()
     with Tree.open(str(root)) as tree:
-        assert tree_digest(tree, asdict(Selection()))[1] == []
+        assert tree_digest(tree, Selection())[1] == []
 
 
 names = st.text(st.sampled_from("ab./\n"), min_size=1, max_size=3).filter(

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.workers.job import Job, job
 from pybuild.executor.workers.launch import Ahead
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
+from tests.executor import zygote_functions as here
 from tests.harness import ROOT
 from tests.needs import need
-
-HERE = "tests.executor.zygote_functions"
 
 pytestmark = pytest.mark.root
 
@@ -51,17 +51,17 @@ def is_running(pid: int) -> bool:
 
 
 def test_call_returns_what_the_function_returns() -> None:
-    seen: list[dict[str, Any]] = []
-    args = {"count": 3, "bytes": b"\0\xff", "none": None, "list": [1, 2.5, "x"]}
-    result = run(lambda w: w.call(f"{HERE}:echo", args, on_progress=seen.append))
-    assert result["args"] == args
-    assert result["pid"] != os.getpid()
-    assert seen == [{"number": 0}, {"number": 1}, {"number": 2}]
+    seen: list[int] = []
+    args = {"bytes": b"\0\xff", "none": None, "list": [1, 2.5, "x"]}
+    result = run(lambda w: w.call(job(here.echo, args, 3), on_progress=seen.append))
+    assert result.args == args
+    assert result.pid != os.getpid()
+    assert seen == [0, 1, 2]
 
 
 def test_large_arguments_and_results_pass() -> None:
     args = {"data": os.urandom(1) * (3 << 20)}
-    assert run(lambda w: w.call(f"{HERE}:echo", args))["args"] == args
+    assert run(lambda w: w.call(job(here.echo, args))).args == args
 
 
 def test_descriptors_arrive_in_order(tmp_path: Path) -> None:
@@ -69,23 +69,23 @@ def test_descriptors_arrive_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     with (tmp_path / "a").open() as a, (tmp_path / "b").open() as b:
         fds = [b.fileno(), a.fileno()]
-        result = run(lambda w: w.call(f"{HERE}:read_fds", {}, fds=fds))
-    assert result == {"data": [b"b", b"a"]}
+        result = run(lambda w: w.call(job(here.read_fds), fds=fds))
+    assert result == [b"b", b"a"]
 
 
 def test_worker_holds_no_other_jobs_descriptors() -> None:
     async def body(workers: Workers) -> Any:
         started = asyncio.Event()
         other = asyncio.create_task(
-            workers.call(f"{HERE}:sleep", {}, on_progress=lambda _: started.set())
+            workers.call(job(here.sleep), on_progress=lambda _: started.set())
         )
         await started.wait()
-        result = await workers.call(f"{HERE}:open_files", {})
+        result = await workers.call(job(here.open_files))
         other.cancel()
         return result
 
     result = run(body)
-    kinds = sorted(target.partition(":")[0] for fd, target in result["fds"].items() if fd > 2)
+    kinds = sorted(target.partition(":")[0] for fd, target in result.fds.items() if fd > 2)
     assert kinds == ["socket"], result  # the job's own channel
 
 
@@ -101,7 +101,7 @@ def test_errors_come_back_as_the_models(
     how: str, kind: type[Exception], text: str, hints: tuple[str, ...]
 ) -> None:
     with pytest.raises(kind) as caught:
-        run(lambda w: w.call(f"{HERE}:fail", {"how": how}))
+        run(lambda w: w.call(job(here.fail, how)))
     error = caught.value
     assert isinstance(error, UserError | EnvironmentFault)
     assert (error.message, error.hints) == (text, hints)
@@ -109,19 +109,19 @@ def test_errors_come_back_as_the_models(
 
 def test_unexpected_exceptions_are_internal_errors_with_a_traceback() -> None:
     with pytest.raises(InternalError, match=r"(?s)^ValueError: other\n.*in fail"):
-        run(lambda w: w.call(f"{HERE}:fail", {"how": "other"}))
+        run(lambda w: w.call(job(here.fail, "other")))
 
 
 def test_unknown_function_is_an_internal_error() -> None:
     with pytest.raises(InternalError, match="no_such"):
-        run(lambda w: w.call(f"{HERE}:no_such", {}))
+        run(lambda w: w.call(Job("tests.executor.zygote_functions:no_such", (), {})))
 
 
 def test_a_worker_that_dies_is_reported_and_the_next_call_works() -> None:
     async def body(workers: Workers) -> None:
         with pytest.raises(EnvironmentFault, match="ended without a result .status 137."):
-            await workers.call(f"{HERE}:fail", {"how": "die"})
-        await workers.call(f"{HERE}:echo", {})
+            await workers.call(job(here.fail, "die"))
+        await workers.call(job(here.echo))
 
     run(body)
 
@@ -131,11 +131,11 @@ def test_cancelling_a_call_kills_its_process() -> None:
         pids: list[int] = []
         started = asyncio.Event()
 
-        def on_progress(update: dict[str, Any]) -> None:
-            pids.append(update["pid"])
+        def on_progress(pid: int) -> None:
+            pids.append(pid)
             started.set()
 
-        task = asyncio.create_task(workers.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+        task = asyncio.create_task(workers.call(job(here.sleep), on_progress=on_progress))
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -147,8 +147,8 @@ def test_cancelling_a_call_kills_its_process() -> None:
 
 def test_many_calls_at_once() -> None:
     async def body(workers: Workers) -> list[int]:
-        calls = (workers.call(f"{HERE}:echo", {"n": n}) for n in range(30))
-        return [result["args"]["n"] for result in await asyncio.gather(*calls)]
+        calls = (workers.call(job(here.echo, {"n": n})) for n in range(30))
+        return [result.args["n"] for result in await asyncio.gather(*calls)]
 
     assert run(body) == list(range(30))
 
@@ -158,18 +158,18 @@ def test_death_of_the_zygote_fails_its_jobs_and_the_next_starts_another() -> Non
         pids: list[int] = []
         started = asyncio.Event()
 
-        def on_progress(update: dict[str, Any]) -> None:
-            pids.append(update["pid"])
+        def on_progress(pid: int) -> None:
+            pids.append(pid)
             started.set()
 
-        task = asyncio.create_task(workers.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+        task = asyncio.create_task(workers.call(job(here.sleep), on_progress=on_progress))
         await started.wait()
         status = Path(f"/proc/{pids[0]}/status").read_text()
         zygote = next(int(line.split()[1]) for line in status.splitlines() if "PPid" in line)
         os.kill(zygote, signal.SIGKILL)
         with pytest.raises(EnvironmentFault, match=r"ended unexpectedly .signal 9."):
             await task
-        assert (await workers.call(f"{HERE}:echo", {"n": 1}))["args"] == {"n": 1}
+        assert (await workers.call(job(here.echo, {"n": 1}))).args == {"n": 1}
         for _ in range(100):  # its parent-death signal is on its way
             if not is_running(pids[0]):
                 break
@@ -182,23 +182,23 @@ def test_death_of_the_zygote_fails_its_jobs_and_the_next_starts_another() -> Non
 def test_workers_follow_the_caller_into_another_event_loop() -> None:
     workers = Workers()
     for n in range(2):
-        result = asyncio.run(workers.call(f"{HERE}:echo", {"n": n}))
-        assert result["args"] == {"n": n}
+        result = asyncio.run(workers.call(job(here.echo, {"n": n})))
+        assert result.args == {"n": n}
     asyncio.run(workers.close())
 
 
 def test_a_failing_progress_callback_ends_the_call() -> None:
-    def on_progress(update: dict[str, Any]) -> None:
+    def on_progress(pid: int) -> None:
         raise RuntimeError("the caller's own")
 
     with pytest.raises(RuntimeError, match="the caller's own"):
-        run(lambda w: w.call(f"{HERE}:sleep", {}, on_progress=on_progress))
+        run(lambda w: w.call(job(here.sleep), on_progress=on_progress))
 
 
 @pytest.mark.parametrize(("rootless", "rung"), [(None, "root"), (True, "userns")])
 def test_isolation_names_the_rung(rootless: bool | None, rung: str) -> None:
     async def body(workers: Workers) -> tuple[str, str]:
-        return await workers.isolation(), (await workers.call(f"{HERE}:echo", {}))["rung"]
+        return await workers.isolation(), (await workers.call(job(here.echo))).rung
 
     assert run(body, rootless) == (rung, rung)
 
@@ -245,9 +245,8 @@ def test_overlay_of_older_kernels(tmp_path: Path, rootless: bool | None) -> None
         (base / name).mkdir(parents=True)
     (base / "l0/first").touch()
     (base / "l299/last").touch()
-    args = {"base": str(base), "lowers": lowers}
-    result = run(lambda w: w.call(f"{HERE}:mount_by_number", args), rootless)
-    assert result["names"] == ["first", "last", "new"]
+    result = run(lambda w: w.call(job(here.mount_by_number, str(base), lowers)), rootless)
+    assert result == ["first", "last", "new"]
     assert list((base / "target").iterdir()) == []
     assert [p.name for p in (base / "upper").iterdir()] == ["new"]
 
@@ -276,13 +275,13 @@ def test_workers_take_what_was_started_ahead_and_the_rest_is_ended() -> None:
     async def body() -> None:
         workers = Workers(ahead=ahead)
         try:
-            assert (await workers.call(f"{HERE}:echo", {}))["parent"] == pids["call"]
+            assert (await workers.call(job(here.echo))).parent == pids["call"]
             os.kill(pids["call"], signal.SIGKILL)
             while is_running(pids["call"]):
                 await asyncio.sleep(0)
             with suppress(EnvironmentFault):  # that one may be noticed by the call itself
-                await workers.call(f"{HERE}:echo", {})
-            assert (await workers.call(f"{HERE}:echo", {}))["parent"] not in pids.values()
+                await workers.call(job(here.echo))
+            assert (await workers.call(job(here.echo))).parent not in pids.values()
         finally:
             await workers.close()
 
@@ -304,7 +303,7 @@ def test_what_cannot_be_started_ahead_is_told_when_it_is_needed(
     async def body() -> None:
         workers = Workers(ahead=ahead)
         with pytest.raises(EnvironmentFault, match="cannot start the sandbox helper"):
-            await workers.call(f"{HERE}:echo", {})
+            await workers.call(job(here.echo))
         await workers.close()
 
     asyncio.run(body())

@@ -89,7 +89,7 @@ def test_two_layers_are_sent_at_once_and_the_rest_when_all_are_made(tmp_path: Pa
         async with ahead_to(client) as ahead:
             followers = [ahead.follow(path) for path in blob_files(tmp_path, *[5 << 20] * 5)]
             for follower in followers:
-                follower.grown({})
+                follower.grown(0)
             await asyncio.sleep(0)
             assert client.begun == [0, 1]
             followers[0].complete(BLOB)
@@ -126,7 +126,7 @@ def test_small_layers_wait_for_their_image(tmp_path: Path) -> None:
         async with ahead_to(client) as ahead:
             (path,) = blob_files(tmp_path, (1 << 20) - 1)
             follower = ahead.follow(path)
-            follower.grown({})
+            follower.grown(0)
             follower.complete(BLOB)
             await ahead.settled()
 
@@ -140,7 +140,7 @@ def test_a_build_that_fails_stops_sending(tmp_path: Path) -> None:
     async def work() -> None:
         async with ahead_to(client) as ahead:
             for path in blob_files(tmp_path, *[5 << 20] * 3):
-                ahead.follow(path).grown({})
+                ahead.follow(path).grown(0)
             await asyncio.sleep(0)
             raise UserError("no")
 

@@ -9,7 +9,10 @@ from typing import Any, cast
 
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
+from pybuild.executor.workers.job import Job
 from pybuild.exporter.layermaker import LayerMaker
+from pybuild.image.layer.orders import LayerBlob
+from pybuild.model.border import unpacked
 from pybuild.model.digest import Digest
 from tests.registry.fakes import WallClock
 
@@ -18,16 +21,17 @@ def test_few_layers_are_made_at_once(tmp_path: Path) -> None:
     """Each has buffers and threads of its own: thirty at once took 280 MB."""
     going = most = 0
 
-    async def call(_job: str, args: dict[str, Any], *, on_progress: object) -> dict[str, Any]:
+    async def call(work: Job[Any], **options: object) -> LayerBlob:
         nonlocal going, most
         going += 1
         most = max(most, going)
         await asyncio.sleep(0.001)
         going -= 1
-        data = args["path"].encode()
-        Path(args["out"]).write_bytes(data)
+        path, order = map(unpacked, work.args)
+        data = path.encode()
+        Path(order.out).write_bytes(data)
         digest = str(Digest.of(data))
-        return {"digest": digest, "size": len(data), "diff_id": digest}
+        return LayerBlob(digest, digest, len(data), len(data), {})
 
     async def in_namespace() -> bool:
         return False

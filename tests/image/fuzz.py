@@ -21,7 +21,9 @@ from pathlib import Path
 
 from pybuild.image.layer import confined
 from pybuild.image.layer.apply import apply_job
+from pybuild.image.layer.orders import LowersMissing, UnpackOrder
 from pybuild.image.manifest import parse_config, parse_manifest
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import PybuildError
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.registry.client import manifests
@@ -65,18 +67,18 @@ class Arena:
         """
         blob = self._work / "blob"
         blob.write_bytes(data)
-        args = {
-            "blob": str(blob),
-            "target": str(self._target),
-            "userxattr": rng.random() < 0.3,
-            "lowers": rng.choice((None, [], [str(self._lower)])),
-            "record_owners": rng.random() < 0.2,
-            "max_bytes": _MAX_BYTES,
-            "apart": rng.random() < 0.1,
-        }
+        order = UnpackOrder(
+            blob=str(blob),
+            target=str(self._target),
+            userxattr=rng.random() < 0.3,
+            lowers=rng.choice((None, [], [str(self._lower)])),
+            record_owners=rng.random() < 0.2,
+            max_bytes=_MAX_BYTES,
+            apart=rng.random() < 0.1,
+        )
         try:
-            result = apply_job(args, [], lambda _: None)
-            outcome = "needs lowers" if result["needs_lowers"] else "fine"
+            result = apply_job(WorkerCall(), order)
+            outcome = "needs lowers" if isinstance(result, LowersMissing) else "fine"
         except PybuildError as error:
             outcome = _kind(error.message)
         left = os.listdir(self._target)

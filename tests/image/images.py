@@ -7,8 +7,10 @@ from typing import BinaryIO
 
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder
 from pybuild.image.manifest import build_manifest, layer_media_type
 from pybuild.image.validate import BlobSource, validate_image
+from pybuild.model.border import WorkerCall
 from pybuild.model.descriptor import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 
@@ -38,13 +40,11 @@ class Blobs:
 
     def layer(self, tree: Path, compression: str, *, docker: bool) -> tuple[Digest, Descriptor]:
         out = self.folder / "new"
-        made = layer_job(
-            {"path": str(tree), "out": str(out), "compression": compression}, [], lambda _: None
-        )
-        digest = Digest.parse(made["digest"])
+        made = layer_job(WorkerCall(), str(tree), BlobOrder(str(out), compression))
+        digest = Digest.parse(made.digest)
         out.rename(self.path(digest))
         media_type = layer_media_type(compression, docker=docker)
-        return Digest.parse(made["diff_id"]), Descriptor(media_type, digest, made["size"])
+        return Digest.parse(made.diff_id), Descriptor(media_type, digest, made.size)
 
 
 def make_image(

@@ -10,12 +10,15 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pybuild.image.layer.apply import NeedsLowers, apply_job
+from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import EnvironmentFault
 
 from .trees import is_opaque, is_whiteout, layer_of, look, root_only, unpack, whiteout
@@ -373,11 +376,11 @@ def test_owners_and_modes_hold_whatever_files_are_born_with(tmp_path: Path) -> N
 # --- the job --------------------------------------------------------------------------------------
 
 
-def run_job(tmp_path: Path, blob: bytes, **args: object) -> dict[str, object]:
+def run_job(tmp_path: Path, blob: bytes, **args: Any) -> UnpackedLayer | LowersMissing:
     (tmp_path / "blob").write_bytes(blob)
     (tmp_path / "target").mkdir(exist_ok=True)
-    full = {"blob": str(tmp_path / "blob"), "target": str(tmp_path / "target"), **args}
-    return apply_job(full, [], lambda _: None)
+    order = UnpackOrder(str(tmp_path / "target"), str(tmp_path / "blob"))
+    return apply_job(WorkerCall(), order._replace(**args))
 
 
 @pytest.mark.root
@@ -396,9 +399,9 @@ def test_job_names_both_digests_when_they_differ(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_job_that_needs_lowers_leaves_an_empty_target(tmp_path: Path) -> None:
     result = run_job(tmp_path, tar_of("x", "a/b/c"), lowers=None)
-    assert result == {"needs_lowers": True, "path": "/a"}
+    assert result == LowersMissing("/a") and isinstance(result, LowersMissing)
     assert os.listdir(tmp_path / "target") == []
-    assert run_job(tmp_path, tar_of("x", "a/b/c"), lowers=[])["needs_lowers"] is False
+    assert isinstance(run_job(tmp_path, tar_of("x", "a/b/c"), lowers=[]), UnpackedLayer)
 
 
 @pytest.mark.root
@@ -407,8 +410,9 @@ def test_job_reads_from_a_descriptor(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     fd = os.open(tmp_path / "blob", os.O_RDONLY)
     try:
-        result = apply_job({"target": str(tmp_path / "t"), "lowers": []}, [fd], lambda _: None)
+        result = apply_job(WorkerCall([fd]), UnpackOrder(str(tmp_path / "t"), lowers=[]))
     finally:
         os.close(fd)
-    assert (result["entries"], result["size"]) == (1, 10240)
+    assert isinstance(result, UnpackedLayer)
+    assert (result.entries, result.size) == (1, 10240)
     assert os.listdir(tmp_path / "t") == ["x"]

@@ -19,17 +19,18 @@ from pybuild.image.layer import estargz, tarformat
 from pybuild.image.layer.apply import apply_job
 from pybuild.image.layer.estargz import CHUNK, FOOTER_BYTES, TOC_DIGEST, UNCOMPRESSED_SIZE, footer
 from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder, LayerBlob, UnpackedLayer, UnpackOrder
 from pybuild.image.layer.recompress import recompress_job
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import EnvironmentFault
 from tests.image.trees import root_only
 
 
 def make(
-    tmp_path: Path, tree: Path, name: str = "out", **args: Any
-) -> tuple[bytes, dict[str, Any]]:
+    tmp_path: Path, tree: Path, name: str = "out", level: int | None = None
+) -> tuple[bytes, LayerBlob]:
     out = tmp_path / name
-    wanted = {"path": str(tree), "out": str(out), "compression": "estargz", **args}
-    answer = layer_job(wanted, [], lambda _: None)
+    answer = layer_job(WorkerCall(), str(tree), BlobOrder(str(out), "estargz", level))
     return out.read_bytes(), answer
 
 
@@ -70,7 +71,7 @@ def test_every_file_can_be_had_by_the_table_alone(tmp_path: Path) -> None:
     tree = a_tree(tmp_path)
     blob, answer = make(tmp_path, tree)
     place, data = table(blob)
-    assert answer["annotations"][TOC_DIGEST] == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert answer.annotations[TOC_DIGEST] == "sha256:" + hashlib.sha256(data).hexdigest()
     toc = json.loads(data)
     assert toc["version"] == 1
     found: dict[str, bytes] = {}
@@ -116,21 +117,22 @@ def test_every_file_can_be_had_by_the_table_alone(tmp_path: Path) -> None:
 def test_for_others_it_is_a_gzip_layer_with_one_file_more(tmp_path: Path) -> None:
     blob, answer = make(tmp_path, a_tree(tmp_path))
     plain = gzip.decompress(blob)
-    assert answer["diff_id"] == "sha256:" + hashlib.sha256(plain).hexdigest()
-    assert answer["digest"] == "sha256:" + hashlib.sha256(blob).hexdigest()
-    assert answer["size"] == len(blob)
-    assert answer["annotations"][UNCOMPRESSED_SIZE] == str(len(plain))
+    assert answer.diff_id == "sha256:" + hashlib.sha256(plain).hexdigest()
+    assert answer.digest == "sha256:" + hashlib.sha256(blob).hexdigest()
+    assert answer.size == len(blob)
+    assert answer.annotations[UNCOMPRESSED_SIZE] == str(len(plain))
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
         assert tar.getnames()[-1] == "stargz.index.json"
     (tmp_path / "target").mkdir()
-    args: dict[str, Any] = {"blob": str(tmp_path / "out"), "target": str(tmp_path / "target")}
-    checked = {
-        "lowers": list[str](),
-        "diff_id": answer["diff_id"],
-        "digest": answer["digest"],
-        "size": len(blob),
-    }
-    assert apply_job({**args, **checked}, [], lambda _: None)["needs_lowers"] is False
+    order = UnpackOrder(
+        str(tmp_path / "target"),
+        str(tmp_path / "out"),
+        lowers=[],
+        diff_id=answer.diff_id,
+        digest=answer.digest,
+        size=len(blob),
+    )
+    assert isinstance(apply_job(WorkerCall(), order), UnpackedLayer)
     assert (tmp_path / "target/stargz.index.json").stat().st_mode == 0o100444
     assert (tmp_path / "target/dir/twin").read_bytes() == b"small"
     assert (tmp_path / "target/big").read_bytes() == (tmp_path / "tree/big").read_bytes()
@@ -143,20 +145,9 @@ def test_the_same_tree_gives_the_same_bytes_by_either_way(tmp_path: Path) -> Non
     one, answer = make(tmp_path, tree, "one")
     two, _ = make(tmp_path, tree, "two")
     plain = tmp_path / "plain"
-    of_plain = layer_job(
-        {"path": str(tree), "out": str(plain), "compression": "zstd"}, [], lambda _: None
-    )
-    again = recompress_job(
-        {
-            "path": str(plain),
-            "out": str(tmp_path / "three"),
-            "compression": "estargz",
-            "diff_id": of_plain["diff_id"],
-            "max_bytes": 1 << 30,
-        },
-        [],
-        lambda _: None,
-    )
+    of_plain = layer_job(WorkerCall(), str(tree), BlobOrder(str(plain), "zstd"))
+    order = BlobOrder(str(tmp_path / "three"), "estargz")
+    again = recompress_job(WorkerCall(), str(plain), of_plain.diff_id, 1 << 30, order)
     assert one == two == (tmp_path / "three").read_bytes()
     assert again == answer
     other, _ = make(tmp_path, tree, "nine", level=9)
@@ -204,7 +195,7 @@ def test_many_entries_without_content_are_not_held_at_once(
     blob = (tmp_path / "out").read_bytes()
     assert blob.count(b"\x1f\x8b\x08\0\0\0\0\0\0\xff") > 5
     assert len(json.loads(table(blob)[1])["entries"]) == 100
-    assert answer["size"] == len(blob)
+    assert answer.size == len(blob)
 
 
 def test_the_footer_is_an_empty_member_of_51_bytes() -> None:

@@ -20,6 +20,8 @@ from pybuild.image.layer.apply import apply_job
 from pybuild.image.layer.compression import LayerSource
 from pybuild.image.layer.forkedsource import ForkedSource
 from pybuild.image.layer.growingfile import Growing
+from pybuild.image.layer.orders import UnpackedLayer, UnpackOrder
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import EnvironmentFault
 from tests.image.test_apply import tar_of
 
@@ -164,14 +166,9 @@ def test_a_layer_is_unpacked_while_its_blob_grows(tmp_path: Path, apart: bool) -
                 os.write(tell, b"\0")
             os._exit(0)
         os.close(tell)
-        args: dict[str, object] = {
-            "target": str(target),
-            "lowers": [],
-            "size": len(blob),
-            "apart": apart,
-        }
-        done = apply_job(args, [file.fileno(), told], lambda _: None)
+        order = UnpackOrder(str(target), lowers=[], size=len(blob), apart=apart)
+        done = apply_job(WorkerCall([file.fileno(), told]), order)
         os.waitpid(writer, 0)
         os.close(told)
-    assert done["entries"] == 2
+    assert isinstance(done, UnpackedLayer) and done.entries == 2
     assert (target / "a").read_text() == (target / "b").read_text() == WORDS

@@ -14,6 +14,8 @@ import zstandard
 
 from pybuild.image.layer import tarformat
 from pybuild.image.layer.apply import apply_job
+from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import EnvironmentFault
 
 from .trees import look, root_only, unpack
@@ -123,10 +125,9 @@ def test_refused(tmp_path: Path, case: str) -> None:
     data, message = REFUSED[case]
     (tmp_path / "o").mkdir()
     (tmp_path / "blob").write_bytes(data)
-    args: dict[str, object] = {"blob": str(tmp_path / "blob"), "lowers": []}
-    args["target"] = str(tmp_path / "o")
+    order = UnpackOrder(str(tmp_path / "o"), str(tmp_path / "blob"), lowers=[])
     with pytest.raises(EnvironmentFault, match=message):
-        apply_job(args, [], lambda _: None)
+        apply_job(WorkerCall(), order)
     assert os.listdir(tmp_path / "o") == []
     assert sorted(os.listdir(tmp_path)) == ["blob", "o"]
 
@@ -222,12 +223,13 @@ def test_missing_end_and_trailing_bytes_are_tolerated(tmp_path: Path) -> None:
 # --- compression ----------------------------------------------------------------------------------
 
 
-def apply_blob(tmp_path: Path, blob: bytes, **args: object) -> dict[str, object]:
+def apply_blob(
+    tmp_path: Path, blob: bytes, *, max_bytes: int | None = None, apart: bool = False
+) -> UnpackedLayer | LowersMissing:
     (tmp_path / "o").mkdir()
     (tmp_path / "blob").write_bytes(blob)
-    full: dict[str, object] = {"blob": str(tmp_path / "blob"), "lowers": [], **args}
-    full["target"] = str(tmp_path / "o")
-    return apply_job(full, [], lambda _: None)
+    order = UnpackOrder(str(tmp_path / "o"), str(tmp_path / "blob"), lowers=[])
+    return apply_job(WorkerCall(), order._replace(max_bytes=max_bytes, apart=apart))
 
 
 GOOD = tar(entry(b"x", content=b"hello" * 1000))
@@ -273,7 +275,8 @@ def test_streams_in_several_members_are_one(tmp_path: Path) -> None:
     """[RFC 1952, 2.2]; estargz layers are made so."""
     half = len(GOOD) // 2
     blob = gzip.compress(GOOD[:half]) + gzip.compress(b"") + gzip.compress(GOOD[half:])
-    assert apply_blob(tmp_path, blob)["size"] == len(GOOD)
+    unpacked = apply_blob(tmp_path, blob)
+    assert isinstance(unpacked, UnpackedLayer) and unpacked.size == len(GOOD)
     assert (tmp_path / "o/x").read_bytes() == b"hello" * 1000
 
 
@@ -282,7 +285,8 @@ def test_zstd_frames_and_skippable_frames_are_read(tmp_path: Path) -> None:
     half = len(GOOD) // 2
     skip = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
     blob = skip + zstandard.compress(GOOD[:half]) + zstandard.compress(GOOD[half:]) + skip
-    assert apply_blob(tmp_path, blob)["size"] == len(GOOD)
+    unpacked = apply_blob(tmp_path, blob)
+    assert isinstance(unpacked, UnpackedLayer) and unpacked.size == len(GOOD)
 
 
 def test_tarfile_agrees_with_what_we_accept(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from pybuild.image.layer import confined, tarformat
 from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder, LayerBlob
+from pybuild.model.border import WorkerCall
 from pybuild.model.errors import EnvironmentFault, UserError
 
 from .trees import layer_of, look, root_only, unpack, void, whiteout
@@ -266,9 +268,8 @@ def test_gnu_tar_reads_our_layers(tmp_path: Path) -> None:
     assert look(out) == look(root)
 
 
-def job(path: Path, out: Path, **args: object) -> dict[str, object]:
-    told: list[dict[str, object]] = []
-    return layer_job({"path": str(path), "out": str(out), **args}, [], told.append)
+def job(path: Path, out: Path, compression: str = "gzip") -> LayerBlob:
+    return layer_job(WorkerCall(), str(path), BlobOrder(str(out), compression))
 
 
 def test_job_leaves_no_file_when_it_fails(tmp_path: Path) -> None:
@@ -291,8 +292,8 @@ def test_job_writes_the_same_blob_twice_and_says_its_digests(tmp_path: Path) -> 
         assert first == again
         blob = (tmp_path / f"{compression}1").read_bytes()
         assert blob == (tmp_path / f"{compression}2").read_bytes()
-        assert first["size"] == len(blob)
-        assert first["uncompressed_size"] == len(layer_of(tmp_path / "d"))
+        assert first.size == len(blob)
+        assert first.uncompressed_size == len(layer_of(tmp_path / "d"))
 
 
 def test_setuid_and_sticky_bits_are_kept(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pybuild.image.layer import tarformat
 from pybuild.image.layer.apply import apply_job
+from pybuild.image.layer.orders import UnpackOrder
+from pybuild.model.border import WorkerCall
 from pybuild.model.ops import Copy
 from tests.executor.filetrees import Bench, needs_root
 
@@ -101,8 +102,7 @@ def test_a_layer_of_many_entries_is_applied(tmp_path: Path, shape: str) -> None:
     _write(tmp_path / "blob", shape)
     target = tmp_path / "target"
     target.mkdir()
-    args: dict[str, Any] = {"blob": str(tmp_path / "blob"), "lowers": [], "target": str(target)}
-    apply_job(args, [], lambda _: None)
+    apply_job(WorkerCall(), UnpackOrder(str(target), str(tmp_path / "blob"), lowers=[]))
     assert sum(len(names) + len(files) for _, names, files in os.walk(target)) == SHAPES[shape][1]
 
 

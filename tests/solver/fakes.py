@@ -9,11 +9,12 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.events import Emit
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex
-from pybuild.model.selection import ContentDigest, Contents, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.solver.runner import Record
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, FileOp, LocalSource, MergeOp, ScratchSource, Vertex, walk
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.solver import keys
 from pybuild.solver.messages import Phase, Run

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, StepError, UserError
 from pybuild.model.events import (
@@ -27,7 +28,7 @@ from pybuild.model.events import (
 )
 from pybuild.model.named import NamedInputs
 from pybuild.model.ops import Copy, FileOp, Vertex
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Result
 from pybuild.model.span import Span
 from pybuild.solver import messages

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     CacheSharing,
@@ -30,7 +31,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.model.selection import ContentDigest, Selection
+from pybuild.model.selection import Selection
 from pybuild.solver import keys
 from tests.solver.builders import AMD64, image, local, scratch, vertex
 

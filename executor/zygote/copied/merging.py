@@ -16,7 +16,7 @@ from pybuild.image.layer import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Place = Callable[[int, str, int, os.stat_result], None]
 
@@ -41,7 +41,7 @@ class _Level:
             os.close(fd)
 
 
-def merge(lowers: list[str], target: str, place: Place, *, userxattr: bool) -> None:
+def merge(lowers: Sequence[str], target: str, place: Place, *, userxattr: bool) -> None:
     """Fill the empty directory *target* with the tree of *lowers*, base first.
 
     Args:
@@ -78,7 +78,7 @@ class _Merge:
         while self._levels:
             self._levels.pop().close()
 
-    def run(self, top_first: list[str], target: str) -> None:
+    def run(self, top_first: Sequence[str], target: str) -> None:
         # The first may be a link in /proc to a directory that is open already.
         flags = _OPEN_DIR & ~os.O_NOFOLLOW
         fds = [os.open(path, flags) for path in top_first]

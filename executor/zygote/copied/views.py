@@ -16,6 +16,10 @@ from pybuild.executor.zygote.copied.merging import merge
 from pybuild.image.layer import overlayfs
 from pybuild.image.layer.confined import remove
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _count = itertools.count()
 _made: list[str] = []
 _tried: dict[int, bool] = {}
@@ -23,7 +27,7 @@ _tried: dict[int, bool] = {}
 _GOOD = (0xEF53, 0x58465342, 0x9123683E, 0x01021994)
 
 
-def view(directory: str, lowers: list[str], *, userxattr: bool) -> str:
+def view(directory: str, lowers: Sequence[str], *, userxattr: bool) -> str:
     """Return where the tree of *lowers* (base first) can be read.
 
     That is *directory*, which is empty, or one beside it that `discard` removes.
@@ -84,7 +88,7 @@ class Changing:
         base: its deltas, base first; *upper*: takes the changes; *work*: an empty directory.
     """
 
-    def __init__(self, base: list[str], upper: str, work: str, *, userxattr: bool) -> None:
+    def __init__(self, base: Sequence[str], upper: str, work: str, *, userxattr: bool) -> None:
         self.path = work + "/tree"
         self._upper = upper
         self._userxattr = userxattr

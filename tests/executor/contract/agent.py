@@ -13,7 +13,10 @@ import time
 from typing import Any
 
 from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
+from pybuild.image.layer.layertar import layer_job
+from pybuild.image.layer.orders import BlobOrder
 from pybuild.model.errors import PybuildError
 
 
@@ -58,15 +61,9 @@ def _resident() -> int:
 
 async def _layer(workers: Workers, request: dict[str, Any]) -> dict[str, Any]:
     """Make a layer of what a step left, as an image would have it."""
-    await workers.call(
-        "pybuild.image.layer.layertar:layer_job",
-        {
-            "path": request["upper"],
-            "out": request["layer"],
-            "compression": "uncompressed",
-            "userxattr": await workers.isolation() != "root",
-        },
-    )
+    order = BlobOrder(request["layer"], "uncompressed")
+    userxattr = await workers.isolation() != "root"
+    await workers.call(job(layer_job, request["upper"], order, userxattr=userxattr))
     return {}
 
 
