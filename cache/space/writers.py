@@ -12,7 +12,7 @@ from pybuild.cache.space.budget import TooMuch
 
 
 class Writers:
-    """Who writes: reservations, entries of ``tmp/``, cache mounts. Safe to use from threads."""
+    """The writers of a store: reservations, entries of ``tmp/``, cache mounts. Safe to use from threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
