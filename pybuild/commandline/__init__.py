@@ -15,6 +15,7 @@ _GROUPS = {
     "build": "building",
     "builder": "building",
     "cache": "disk",
+    "completion": "building",
     "daemon": "building",
     "doctor": "building",
     "du": "disk",

@@ -29,6 +29,7 @@ _BUILDING: tuple[Option, ...] = (
         "NAME",
         "",
         True,
+        values=("network.host", "security.insecure", "device", "buildx.local.delete"),
     ),
     Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
     Option("attest", "attest the result (type=provenance|sbom,…)", "SPEC", repeat=True),
@@ -38,6 +39,7 @@ _BUILDING: tuple[Option, ...] = (
         "call",
         "instead of building: check, outline or targets[,format=json][,ignorestatus]",
         "METHOD",
+        values=("check", "outline", "targets"),
     ),
     Option(
         "cache",
@@ -57,7 +59,12 @@ _BUILDING: tuple[Option, ...] = (
     Option("label", "set metadata for an image", "K=V", repeat=True),
     Option("load", "shorthand for --output=type=image: keep the image in the local store"),
     Option("metadata-file", "write build result metadata to a file", "FILE"),
-    Option("modes", "modes of context files: keep, or as git stores them: git", "KIND"),
+    Option(
+        "modes",
+        "modes of context files: keep, or as git stores them: git",
+        "KIND",
+        values=("keep", "git"),
+    ),
     Option("no-cache", "do not use stored results"),
     Option("no-cache-filter", "do not use stored results for these stages", "LIST", "", True),
     Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
@@ -111,6 +118,13 @@ COMMANDS: tuple[Command, ...] = (
         ("add NAME ADDR | use NAME|local | ls | rm NAME | inspect [NAME]", 1, 3),
     ),
     Command(
+        "completion",
+        "Print the completion script of a shell: source <(pybuild completion bash).",
+        "pybuild.commandline.completion:main",
+        GLOBAL,
+        ("bash|zsh|fish", 1, 1),
+    ),
+    Command(
         "daemon",
         "Serve builds to buildctl, docker buildx and other clients of BuildKit.",
         "pybuild.commands.daemon:main",
@@ -122,6 +136,7 @@ COMMANDS: tuple[Command, ...] = (
                 "NAME",
                 "",
                 True,
+                values=("network.host", "security.insecure"),
             ),
             CACHE_MAX,
             Option("insecure", "listen on TCP without TLS"),
@@ -146,7 +161,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.explain:main",
         (
             Option("fail-on-miss", "exit with 1 if a step was not cached"),
-            Option("format", "output format: text or json", "FORMAT"),
+            Option("format", "output format: text or json", "FORMAT", values=("text", "json")),
             Option("list", "list the builds that are known, the latest first"),
             *REMOTE,
             *GLOBAL,
@@ -160,7 +175,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Option("fix", "mend what can be mended without a decision"),
             Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
-            Option("format", "output format: text or json", "FORMAT"),
+            Option("format", "output format: text or json", "FORMAT", values=("text", "json")),
             *GLOBAL,
         ),
         ("[PATH]", 0, 1),
@@ -171,7 +186,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.verify:main",
         (
             *(option for option in BUILD.options if option.name in _VERIFIED),
-            Option("format", "output format: text or json", "FORMAT"),
+            Option("format", "output format: text or json", "FORMAT", values=("text", "json")),
             *GLOBAL,
         ),
         ("PATH|URL", 1, 1),

@@ -100,7 +100,7 @@ COMMANDS: tuple[Command, ...] = (
             Option("env", "set an environment variable", "K[=V]", "e", True),
             Option("interactive", "accepted: standard input is always ours", short="i"),
             Option("hostname", "host name of the container", "NAME"),
-            Option("network", "host or none", "MODE"),
+            Option("network", "host or none", "MODE", values=("host", "none")),
             PLATFORM,
             Option("publish", "accepted for host networking: ports are the host's", "P", "p", True),
             Option("read-only", "the root file system cannot be written"),
@@ -118,7 +118,7 @@ COMMANDS: tuple[Command, ...] = (
         "Write images to an archive, by default for docker load.",
         "pybuild.commands.archives:save",
         (
-            Option("format", "docker or oci", "KIND"),
+            Option("format", "docker or oci", "KIND", values=("docker", "oci")),
             Option("output", "file (default: standard output)", "FILE", "o"),
             PLATFORM,
             *GLOBAL,

@@ -133,11 +133,19 @@ GLOBAL = (
     Option("debug", "show tracebacks and debug logs", short="D"),
     Option("help", "show this help", short="h"),
 )
-FORMAT = Option("format", "output format: table or json", "FORMAT")
+FORMAT = Option("format", "output format: table or json", "FORMAT", values=("table", "json"))
 PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
-PROGRESS = Option("progress", "progress output: auto, tty, plain, quiet, none or rawjson", "KIND")
+PROGRESS = Option(
+    "progress",
+    "progress output: auto, tty, plain, quiet, none or rawjson",
+    "KIND",
+    values=("auto", "tty", "plain", "quiet", "none", "rawjson"),
+)
 RUNTIME = Option(
-    "runtime", "OCI runtime for steps: crun, runc, youki or a path (default: none needed)", "NAME"
+    "runtime",
+    "OCI runtime for steps: crun, runc, youki or a path (default: none needed)",
+    "NAME",
+    values=("crun", "runc", "youki"),
 )
 FORCE = Option("force", "do not ask for confirmation", short="f")
 TLS = (
