@@ -8,36 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.frontend.lowering.interface import LowerOptions
 
 if TYPE_CHECKING:
+    from pybuild.builds.request import DefinitionRequest
     from pybuild.frontend.lowering.contexts import VertexContext
-    from pybuild.model.ops import StepSettings, Vertex
+    from pybuild.model.ops import Vertex
     from pybuild.model.platform import Platform
-    from pybuild.model.policy import Policies
-
-
-class DefinitionRequest(Protocol):
-    """The part of a request that decides a definition, whoever sent it.
-
-    `BuildRequest` is one; the attributes that a client of a server sends are another.
-    """
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def build_args(self) -> Mapping[str, str]: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def platforms(self) -> tuple[Platform, ...]: ...
-    @property
-    def multi_platform(self) -> bool: ...
-    @property
-    def no_cache(self) -> bool: ...
-    @property
-    def no_cache_filter(self) -> frozenset[str]: ...
-    @property
-    def steps(self) -> StepSettings: ...
-    @property
-    def policies(self) -> Policies | None: ...
 
 
 class DefinitionInputs(Protocol):

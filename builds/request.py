@@ -32,7 +32,38 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
+class DefinitionRequest:
+    """The part of a request that decides the definition, whoever sent it.
+
+    Attributes:
+        named_contexts: name, or ``name::platform``, to its value.
+        platforms: of the result; several give an index.
+        as_index: the result is an index also of one platform.
+        no_cache: for all stages; *no_cache_filter* for some (lower case).
+        steps: the settings of every RUN.
+        policies: judge every source of the build [POL].
+    """
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
+    platforms: tuple[Platform, ...] = ()
+    as_index: bool = False
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    steps: StepSettings = field(default_factory=StepSettings)
+    policies: Policies | None = None
+
+    @property
+    def multi_platform(self) -> bool:
+        """Whether the result is an index, and a directory for each platform [OUT-13]."""
+        forced = self.build_args.get("BUILDKIT_MULTI_PLATFORM", "").lower()
+        return self.as_index or len(self.platforms) > 1 or forced in {"1", "true"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest(DefinitionRequest):
     """One build.
 
     Attributes:
@@ -41,15 +72,12 @@ class BuildRequest:
         dockerfile: path of the Dockerfile, empty for the context's own; ``-`` is standard input.
             With a context from elsewhere a relative path is the context's.
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
-        platforms: of the result; several give an index.
-        steps: the settings of every RUN.
         load: an image output into the store of this machine, wherever the builder is (``--load``).
         ssh: agents that steps and git may use.
         attestations: those that are to be made of the result.
         cache_from: searched in this order for results that are not here; *cache_to* gets them.
         allow: the rights of steps; ``buildx.local.delete`` is about outputs, and ours alone.
         fail_on_miss: let no step run; fail at the first that would have to.
-        policies: judge every source of the build [POL].
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -59,18 +87,10 @@ class BuildRequest:
     context: str
     dockerfile: str = ""
     dockerfile_text: bytes | None = None
-    target: str = ""
-    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
-    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
-    platforms: tuple[Platform, ...] = ()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
     load: Output | None = None
-    no_cache: bool = False
-    no_cache_filter: frozenset[str] = frozenset()
     pull: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    steps: StepSettings = field(default_factory=StepSettings)
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
@@ -79,7 +99,6 @@ class BuildRequest:
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
     git_modes: bool = False
-    policies: Policies | None = None
 
     def __post_init__(self) -> None:
         for output in self.outputs:
@@ -93,9 +112,3 @@ class BuildRequest:
     def is_index(self) -> bool:
         """Whether its image is an index: of several platforms, or of one with attestations."""
         return self.multi_platform or self.attestations is not None
-
-    @property
-    def multi_platform(self) -> bool:
-        """Whether the result is an index, and a directory for each platform [OUT-13]."""
-        forced = self.build_args.get("BUILDKIT_MULTI_PLATFORM", "").lower()
-        return len(self.platforms) > 1 or forced in {"1", "true"}

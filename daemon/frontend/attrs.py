@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from pybuild.builds.request import DefinitionRequest
 from pybuild.engine.host import native_platform, platforms_from
 from pybuild.exporter.attest.options import AttestOptions, attest_options, options_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
-from pybuild.model.policy import Policies
 from pybuild.model.stepoptions import settings_of_attributes
 
 LOCAL, INPUT = "local:", "input:"
@@ -32,7 +31,7 @@ class UnsupportedCap(UsageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attrs:
+class Attrs(DefinitionRequest):
     """One request to the Dockerfile frontend.
 
     Attributes:
@@ -40,42 +39,26 @@ class Attrs:
         context: a remote context's URL; empty for the client's directory.
         context_key, dockerfile_key: names of the client's directories; the latter is empty where
             the Dockerfile is read from the remote context.
-        named_contexts: name, or ``name::platform``, to its value.
         input_metadata: per input its image config as JSON.
         local_sessions: per local, the session that has it.
-        platforms: the requested ones, may be empty.
-        no_cache: for all stages; *no_cache_filter* for some (lower case).
         pull: ask registries though the answer is known.
-        steps: the settings of every RUN.
         cache_imports: ``(type, attributes)``.
         attestations: the lists and the provenance to be made of the result.
         request: id of a sub-request, such as ``frontend.lint``.
-        policies: not an attribute: the request's own about sources.
     """
 
     filename: str = "Dockerfile"
     named: bool = False
-    target: str = ""
     context: str = ""
     context_subdir: str = ""
     context_key: str = "context"
     dockerfile_key: str = "dockerfile"
-    build_args: Mapping[str, str] = field(default_factory=dict[str, str])
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    named_contexts: Mapping[str, str] = field(default_factory=dict[str, str])
     input_metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     local_sessions: Mapping[str, str] = field(default_factory=dict[str, str])
-    platforms: tuple[Platform, ...] = ()
-    multi_platform: bool = False
-    no_cache: bool = False
-    no_cache_filter: frozenset[str] = frozenset()
     pull: bool = True
-    local_images: bool = False
-    steps: StepSettings = field(default_factory=StepSettings)
     cache_imports: tuple[tuple[str, Mapping[str, str]], ...] = ()
     attestations: AttestOptions = field(default_factory=AttestOptions)
     request: str = ""
-    policies: Policies | None = None
 
 
 def read_attrs(given: Mapping[str, str]) -> Attrs:
@@ -85,14 +68,8 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         UsageError: the first one that is wrong; `UnsupportedCap` for an unknown capability.
     """
     _check_caps(given.get("frontend.caps", ""))
-    build_args = _below(given, "build-arg:")
     no_cache = given.get("no-cache")
     stages = [name for name in (no_cache or "").split(",") if name]
-    platforms = platforms_from(given.get("platform", ""))
-    multi = _flag(given, "multi-platform") or build_args.get(
-        "BUILDKIT_MULTI_PLATFORM", ""
-    ).lower() in ("1", "true")
-    local_sessions = _below(given, "local-sessionid:")
     mode = given.get("image-resolve-mode", "default")
     if mode not in ("", "default", "pull", "local"):
         raise UsageError(f"invalid image-resolve-mode: {mode}")
@@ -105,17 +82,16 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         context_key=given.get("contextkey") or "context",
         dockerfile_key=given.get("dockerfilekey")
         or ("dockerfile" if not given.get("context") else ""),
-        build_args=build_args,
+        build_args=_below(given, "build-arg:"),
         labels=_below(given, "label:"),
         named_contexts=_below(given, "context:"),
         input_metadata=_below(given, "input-metadata:"),
-        local_sessions=local_sessions,
-        platforms=platforms,
-        multi_platform=multi or len(platforms) > 1,
+        local_sessions=_below(given, "local-sessionid:"),
+        platforms=platforms_from(given.get("platform", "")),
+        as_index=_flag(given, "multi-platform"),
         no_cache=no_cache is not None and not stages,
         no_cache_filter=frozenset(name.lower() for name in stages),
         pull=mode != "local",
-        local_images=mode == "local",
         steps=settings_of_attributes(given),
         cache_imports=_cache_imports(given),
         attestations=read_attestations(given),

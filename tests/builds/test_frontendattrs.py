@@ -55,7 +55,7 @@ def test_nothing_is_said_that_was_not_asked() -> None:
 
 def test_no_cache_and_pull_hold_for_everything() -> None:
     read = read_attrs(frontend_attrs(BuildRequest(context=".", no_cache=True, pull=True)))
-    assert read.no_cache and read.pull and not read.local_images
+    assert read.no_cache and read.pull
 
 
 @pytest.mark.parametrize(
