@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from pybuild.buildkit.fsutil.packet import Malformed, encode_error
+from pybuild.buildkit.fsutil.packet import MalformedPacket, encode_error
 from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.bytesmessage import unwrap
@@ -127,7 +127,7 @@ async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> Non
         await asyncio.to_thread(output.write, b"".join(pieces))
         await asyncio.to_thread(output.close)
         done = True
-    except Malformed as error:
+    except MalformedPacket as error:
         raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
     except OSError as error:
         raise _Fault("cannot write the result", error) from error

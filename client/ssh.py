@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from pybuild.buildkit.fsutil.packet import Malformed
+from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.pb.sshforward import CheckAgentRequest, CheckAgentResponse
 from pybuild.buildkit.session.bytesmessage import unwrap, wrap
 from pybuild.client.filesync import decoded
@@ -49,7 +49,7 @@ def ssh(sockets: Mapping[str, str]) -> dict[str, Handler]:
                 await writer.drain()
             writer.write_eof()
             await down
-        except (OSError, Malformed) as error:
+        except (OSError, MalformedPacket) as error:
             raise RpcError(Code.UNKNOWN, f"ssh agent {id}: {error}") from error
         finally:
             down.cancel()

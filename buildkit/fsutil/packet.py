@@ -18,7 +18,7 @@ _VARINT, _I64, _BYTES, _I32 = 0, 1, 2, 5
 _UINT64 = (1 << 64) - 1
 
 
-class Malformed(ValueError):
+class MalformedPacket(ValueError):
     """Bytes that are no packet."""
 
 
@@ -59,7 +59,7 @@ def decode(message: bytes) -> Packet:
     """Read a packet; its data are a view of *message*.
 
     Raises:
-        Malformed: it is none.
+        MalformedPacket: it is none.
     """
     view = memoryview(message)
     type = id = 0
@@ -82,7 +82,7 @@ def decode(message: bytes) -> Packet:
             elif tag == 0x22 or tag == 0x12:
                 size, at = _varint(message, at)
                 if at + size > end:
-                    raise Malformed("a packet that is cut short")
+                    raise MalformedPacket("a packet that is cut short")
                 if tag == 0x22:
                     data = view[at : at + size]
                 else:
@@ -91,7 +91,7 @@ def decode(message: bytes) -> Packet:
             else:
                 at = _skip(message, at - 1, end)
     except IndexError:
-        raise Malformed("a packet that is cut short") from None
+        raise MalformedPacket("a packet that is cut short") from None
     return Packet(type, id, data, stat)
 
 
@@ -114,7 +114,7 @@ def plain_data(message: bytes) -> tuple[int, int] | None:
             size, at = _varint(message, at + 1)
             if not size or at + size != end:
                 return None
-    except (IndexError, Malformed):
+    except (IndexError, MalformedPacket):
         return None
     return id & 0xFFFFFFFF, at
 
@@ -131,7 +131,7 @@ def _stat(message: bytes, at: int, end: int) -> Stat:
         elif tag in (0x0A, 0x3A, 0x52):
             size, at = _varint(message, at + 1)
             if at + size > end:
-                raise Malformed("an entry that is cut short")
+                raise MalformedPacket("an entry that is cut short")
             value = message[at : at + size]
             at += size
             if tag == 0x0A:
@@ -167,7 +167,7 @@ def _attribute(entry: bytes) -> tuple[bytes, bytes]:
             continue
         size, at = _varint(entry, at + 1)
         if at + size > end:
-            raise Malformed("an attribute that is cut short")
+            raise MalformedPacket("an attribute that is cut short")
         if tag == 0x0A:
             name = entry[at : at + size]
         else:
@@ -191,7 +191,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
             return value & _UINT64, at
         shift += 7
         if shift > 63:
-            raise Malformed("a number of more than 64 bits")
+            raise MalformedPacket("a number of more than 64 bits")
 
 
 def _skip(message: bytes, at: int, end: int) -> int:
@@ -199,7 +199,7 @@ def _skip(message: bytes, at: int, end: int) -> int:
     tag, at = _varint(message, at)
     kind = tag & 7
     if tag >> 3 == 0 or tag >> 3 > 0x1FFFFFFF:
-        raise Malformed("a field without a number")
+        raise MalformedPacket("a field without a number")
     if kind == _VARINT:
         _, at = _varint(message, at)
     elif kind == _BYTES:
@@ -208,9 +208,9 @@ def _skip(message: bytes, at: int, end: int) -> int:
     elif kind in (_I64, _I32):
         at += 8 if kind == _I64 else 4
     else:
-        raise Malformed(f"a field of wire type {kind}")
+        raise MalformedPacket(f"a field of wire type {kind}")
     if at > end:
-        raise Malformed("a field that is cut short")
+        raise MalformedPacket("a field that is cut short")
     return at
 
 

@@ -22,7 +22,7 @@ from pybuild.buildkit.fsutil.packet import (
     FIN_PACKET,
     REQ,
     STAT,
-    Malformed,
+    MalformedPacket,
     Packet,
     Stat,
     decode,
@@ -120,7 +120,7 @@ class Receiver:
             if plain is None:
                 try:
                     packet = decode(message)
-                except Malformed as error:
+                except MalformedPacket as error:
                     raise Refused(str(error)) from None
                 if packet.type != DATA:
                     self._data(current, pieces)

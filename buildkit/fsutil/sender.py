@@ -15,7 +15,7 @@ from pybuild.buildkit.fsutil.packet import (
     FIN,
     FIN_PACKET,
     REQ,
-    Malformed,
+    MalformedPacket,
     Stat,
     decode,
     encode_data,
@@ -76,7 +76,7 @@ class Sender:
         for message in messages:
             try:
                 packet = decode(message)
-            except Malformed as error:
+            except MalformedPacket as error:
                 raise Refused(str(error)) from None
             if packet.type == REQ:
                 file = self._files.pop(packet.id, None)

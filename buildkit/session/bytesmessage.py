@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pybuild.buildkit.fsutil.packet import Malformed, uvarint
+from pybuild.buildkit.fsutil.packet import MalformedPacket, uvarint
 from pybuild.buildkit.pb.filesync import BytesMessage
 from pybuild.net.grpc.status import Code, RpcError
 
@@ -27,7 +27,7 @@ def unwrap(message: bytes) -> bytes:
     """Return the data of a message.
 
     Raises:
-        Malformed: it is no such message.
+        MalformedPacket: it is no such message.
     """
     if not message:
         return b""
@@ -46,7 +46,7 @@ def unwrap(message: bytes) -> bytes:
     try:
         return BytesMessage.FromString(message).data
     except Exception as error:
-        raise Malformed("a piece of a stream that cannot be read") from error
+        raise MalformedPacket("a piece of a stream that cannot be read") from error
 
 
 class CallBytes:
@@ -64,7 +64,7 @@ class CallBytes:
                 if not messages:
                     return b""
                 data = b"".join(map(unwrap, messages))
-            except Malformed as error:
+            except MalformedPacket as error:
                 raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
             if data:
                 return data

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from pybuild.buildkit.fsutil.packet import Malformed
+from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.pb.sshforward import CheckAgentRequest
 from pybuild.buildkit.session.bytesmessage import unwrap, wrap
 from pybuild.buildkit.session.failures import failed
@@ -124,7 +124,7 @@ class SessionAgents:
             add_encoded(metadata, _ID, (id,))
             async with self._session.stream(FORWARD, metadata=metadata) as call:
                 await _forward(call, reader, writer)
-        except (RpcError, OSError, Malformed):
+        except (RpcError, OSError, MalformedPacket):
             pass  # one of the two went away: so does the connection
         finally:
             writer.close()

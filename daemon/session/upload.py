@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from pybuild.buildkit.fsutil.packet import Malformed
+from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.session.bytesmessage import unwrap
 from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
@@ -32,5 +32,5 @@ async def pull(session: Session, path: str) -> AsyncGenerator[bytes]:
                     yield data
     except RpcError as error:
         raise failed(doing, error) from error
-    except Malformed as error:
+    except MalformedPacket as error:
         raise UserError(f"{doing}: {error}") from error

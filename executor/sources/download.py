@@ -44,7 +44,7 @@ class Limits(HttpLimits):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Got:
+class Fetched:
     """An answer.
 
     Attributes:
@@ -59,7 +59,7 @@ class Got:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Validators:
     """The validators of an earlier answer for the same URL."""
 
     etag: str
@@ -97,9 +97,9 @@ class Downloader:
         path: str,
         *,
         authorization: str = "",
-        known: Known | None = None,
+        known: Validators | None = None,
         on_progress: OnProgress | None = None,
-    ) -> Got:
+    ) -> Fetched:
         """Write what *url* holds to the new file *path*, unless it is still what is *known*.
 
         Args:
@@ -140,7 +140,7 @@ class Downloader:
         raise AssertionError("the last try returns or raises")
 
     async def _ask(
-        self, method: str, target: URL, secret: Mapping[str, str], known: Known | None
+        self, method: str, target: URL, secret: Mapping[str, str], known: Validators | None
     ) -> Response:
         """Return the answer of where redirects end; *secret* headers go no further than home."""
         headers = {"User-Agent": USER_AGENT}
@@ -165,10 +165,10 @@ class Downloader:
         self,
         response: Response,
         path: str,
-        known: Known | None,
+        known: Validators | None,
         shown: str,
         on_progress: OnProgress | None,
-    ) -> Got:
+    ) -> Fetched:
         status = response.status
         held = _unchanged(response, known)
         if held is not None:
@@ -182,7 +182,7 @@ class Downloader:
                 hints = (f"pass credentials with --secret id=HTTP_AUTH_TOKEN_{host},…",)
             raise UserError(f"cannot fetch {shown}: invalid response status {status}", hints=hints)
         digest, size = await self._write(response, path, shown, on_progress)
-        return Got(
+        return Fetched(
             sha256=digest,
             size=size,
             etag=response.headers.get("ETag", "")[:1024],
@@ -254,14 +254,14 @@ def _fault(shown: str, error: HttpFault) -> PybuildError:
             return error.saying(message)
 
 
-def _unchanged(response: Response, known: Known | None) -> Got | None:
+def _unchanged(response: Response, known: Validators | None) -> Fetched | None:
     """Return the answer for the *known* file, if the server says that it is still the same."""
     if known is None:
         return None
     etag = response.headers.get("ETag", "")[:1024]
     is_same = bool(known.etag) and _weak(etag) == _weak(known.etag)
     if response.status == 304 or (response.status == 200 and is_same):
-        return Got(sha256="", size=0, etag=known.etag, last_modified=known.last_modified)
+        return Fetched(sha256="", size=0, etag=known.etag, last_modified=known.last_modified)
     return None
 
 

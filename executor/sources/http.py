@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
-from pybuild.executor.sources.download import Downloader, Got, Known, OnProgress
+from pybuild.executor.sources.download import Downloader, Fetched, OnProgress, Validators
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up
 from pybuild.executor.workers.job import elsewhere, job
@@ -123,7 +123,7 @@ class HttpFiles:
                 raise
             meta = {"size": size, "type": "source.http"}
             delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
-            known = Known(etag="", last_modified="")
+            known = Validators(etag="", last_modified="")
             await self._note(pinned, (HttpFile(sha256, "", delta), known))
         return op
 
@@ -151,7 +151,7 @@ class HttpFiles:
         await self._note(where, got)
         return got[0]
 
-    def _known(self, key: Digest) -> tuple[HttpFile, Known] | None:
+    def _known(self, key: Digest) -> tuple[HttpFile, Validators] | None:
         value = self._store.records.get(_KIND, key)
         if value is None:
             return None
@@ -162,10 +162,10 @@ class HttpFiles:
         self._lease.add("delta", delta)
         if not self._store.deltas.has(delta):
             return None
-        known = Known(etag=etag, last_modified=last_modified)
+        known = Validators(etag=etag, last_modified=last_modified)
         return HttpFile(sha256, last_modified, delta), known
 
-    async def _note(self, key: Digest, got: tuple[HttpFile, Known]) -> None:
+    async def _note(self, key: Digest, got: tuple[HttpFile, Validators]) -> None:
         file, known = got
         value: dict[str, Any] = {
             "delta": file.delta,
@@ -180,9 +180,9 @@ class HttpFiles:
         self,
         op: HttpSource,
         name: str,
-        held: tuple[HttpFile, Known] | None,
+        held: tuple[HttpFile, Validators] | None,
         on_progress: OnProgress | None,
-    ) -> tuple[HttpFile, Known]:
+    ) -> tuple[HttpFile, Validators]:
         known = held[1] if held is not None and (held[1].etag or held[1].last_modified) else None
         store = self._store
         authorization = await looked_up(self._secrets, partial(self._authorization, op.url))
@@ -194,7 +194,7 @@ class HttpFiles:
             )
             if held is not None and (not got.sha256 or _is_same(got, held[0])):
                 store.deltas.abort(active)
-                renewed = Known(etag=got.etag, last_modified=held[0].last_modified)
+                renewed = Validators(etag=got.etag, last_modified=held[0].last_modified)
                 return held[0], renewed
             if op.checksum is not None:
                 _compare(op, path, got)
@@ -207,7 +207,7 @@ class HttpFiles:
         meta = {"size": got.size, "type": "source.http"}
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
         file = HttpFile(got.sha256, got.last_modified, delta)
-        return file, Known(etag=got.etag, last_modified=got.last_modified)
+        return file, Validators(etag=got.etag, last_modified=got.last_modified)
 
     def _authorization(self, url: str) -> str:
         """Return the header that the build's secrets have for the host of *url* [ADD-6]."""
@@ -232,11 +232,11 @@ def _is_remote(op: HttpSource) -> bool:
     return op.url.startswith(("http://", "https://"))
 
 
-def _is_same(got: Got, file: HttpFile) -> bool:
+def _is_same(got: Fetched, file: HttpFile) -> bool:
     return (got.sha256, got.last_modified) == (file.sha256, file.last_modified)
 
 
-def _compare(op: HttpSource, path: str, got: Got) -> None:
+def _compare(op: HttpSource, path: str, got: Fetched) -> None:
     """Compare the checksum that the Dockerfile states [ADD-5]."""
     wanted = op.checksum
     assert wanted is not None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pybuild.net.http2.allowance import Allowance
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from pybuild.net.http2.events import Event, Reset
 from pybuild.net.http2.frames import Kind, frame, window_update
 from pybuild.net.http2.outgoing import Outgoing
-from pybuild.net.http2.patience import Patience
 from pybuild.net.http2.settings import Http2Limits
 from pybuild.net.http2.streams import ClosedStreams, Stream
 
@@ -35,9 +35,9 @@ class StreamTable:
         self._newest_own = self._newest_theirs = 0
         self._receive_window = limits.connection_window
         self._owed = 0
-        self._idle = Patience(limits.patience, 1_000, clock)
+        self._idle = Allowance(limits.patience, 1_000, clock)
         self._useful = 0  # frames with data since patience was last asked for
-        self._resets = Patience(limits.resets, 100, clock)
+        self._resets = Allowance(limits.resets, 100, clock)
 
     def _open(self, stream_id: int) -> Stream | None:
         """Return the new stream that the peer opens, or None when its headers go nowhere."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pybuild.buildkit.fsutil import gomode, packet
-from pybuild.buildkit.fsutil.packet import Malformed, Stat, decode
+from pybuild.buildkit.fsutil.packet import MalformedPacket, Stat, decode
 from pybuild.buildkit.pb import fsutil as pb
 
 _NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -84,7 +84,7 @@ def test_fields_of_the_future_are_skipped() -> None:
 def test_any_bytes_are_a_packet_or_malformed(data: bytes) -> None:
     try:
         decode(data)
-    except Malformed:
+    except MalformedPacket:
         pass
 
 
@@ -101,7 +101,7 @@ def test_any_bytes_are_a_packet_or_malformed(data: bytes) -> None:
     ],
 )
 def test_damaged_packets_are_malformed(data: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedPacket):
         decode(data)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pybuild.executor.sources.download import Downloader, Known
+from pybuild.executor.sources.download import Downloader, Validators
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
@@ -200,14 +200,16 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names)) >= 35
 
 
-@pytest.mark.parametrize("known", [None, Known(etag='"old"', last_modified="")], ids=["", "known"])
+@pytest.mark.parametrize(
+    "known", [None, Validators(etag='"old"', last_modified="")], ids=["", "known"]
+)
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.name)
 def test_a_file_is_fetched_with_credentials_for_its_host_alone(
     servers: dict[str, Web],
     authority: Authority,
     tmp_path: Path,
     journey: Journey,
-    known: Known | None,
+    known: Validators | None,
 ) -> None:
     put = _words(servers)
 

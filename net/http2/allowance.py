@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode
 
 
-class Patience:
+class Allowance:
     """A bucket of *capacity* points that refills by *per_s* each second."""
 
     __slots__ = ("_capacity", "_clock", "_left", "_per_s", "_then")
