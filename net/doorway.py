@@ -253,13 +253,13 @@ def uid_of(own: socket.socket) -> int:
 async def listen_tcp(host: str | None, port: int, backlog: int) -> list[socket.socket]:
     """Listen on all addresses of *host*, or of this machine."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
+    infos = await loop.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
     )
     bound: list[socket.socket] = []
     missing: OSError | None = None
     try:
-        for family, _, _, _, place in dict.fromkeys(found):
+        for family, _, _, _, place in dict.fromkeys(infos):
             try:
                 bound.append(_tcp_socket(family, place, backlog))
             except OSError as error:

@@ -187,8 +187,8 @@ class TreeWriter:
             return
         fd = os.open(name, _READ, dir_fd=self._dir(folder))
         try:
-            found = os.fstat(fd)
-            if not (stat.S_ISREG(found.st_mode) and os.path.samestat(found, there)):
+            opened = os.fstat(fd)
+            if not (stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, there)):
                 raise Refused(f"{shown(entry.path)} is another file than a moment ago")
             self._own(fd, entry, there)
             os.fchmod(fd, stat.S_IMODE(mode))

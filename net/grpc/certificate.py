@@ -67,8 +67,8 @@ def _has_text(content: bytes) -> bool:
 
 
 def _first(data: bytes, tag: int) -> bytes:
-    for found, content, _ in _each(data):
-        if found == tag:
+    for first, content, _ in _each(data):
+        if first == tag:
             return content
         break
     raise ValueError(f"no element {tag:#x} where one has to be")

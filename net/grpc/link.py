@@ -116,13 +116,13 @@ class Flow:
         if not await self._arrived():
             return []
         inbox = self._inbox
-        found = list(inbox.messages)
+        taken = list(inbox.messages)
         inbox.messages.clear()
-        size = sum([size for _, size in found])
+        size = sum([size for _, size in taken])
         inbox.size -= size
-        self._link.backlog.size -= size + MESSAGE_COST * len(found)
+        self._link.backlog.size -= size + MESSAGE_COST * len(taken)
         self._consumed(size)
-        return [message for message, _ in found]
+        return [message for message, _ in taken]
 
     async def _arrived(self) -> bool:
         """Wait for a message; tell whether there is one, or the call has ended well."""

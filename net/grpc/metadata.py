@@ -81,14 +81,14 @@ class Metadata:
         Raises:
             ValueError: a binary value is not base64.
         """
-        found = cls()
+        metadata = cls()
         for name, value in fields:
             if name[:1] == b":" or name[:5] == b"grpc-" or name in _RESERVED:
                 continue
             key = name.decode("ascii")
             if key.endswith("-bin"):
                 for part in value.split(b","):
-                    found._items.append((key, from_base64(part.strip())))
+                    metadata._items.append((key, from_base64(part.strip())))
             else:
-                found._items.append((key, value.decode("utf-8", "replace")))
-        return found
+                metadata._items.append((key, value.decode("utf-8", "replace")))
+        return metadata

@@ -66,13 +66,13 @@ class Pool:
         connection = self._take(route)
         if connection is not None:
             try:
-                return connection, await self._asked(connection, method, head, body)
+                return connection, await self._answered(connection, method, head, body)
             except (Cut, ConnectionError):
                 # A server may close a kept connection while we send: that is nobody's fault.
                 if body is not None or method not in ("GET", "HEAD"):
                     raise
         connection = await self._dial(url, route)
-        return connection, await self._asked(connection, method, head, body)
+        return connection, await self._answered(connection, method, head, body)
 
     def give_back(self, route: Route, connection: Connection) -> None:
         """Keep a connection whose answer was read; close any other."""
@@ -83,7 +83,7 @@ class Pool:
         else:
             connection.close()
 
-    async def _asked(
+    async def _answered(
         self, connection: Connection, method: str, head: bytes, body: Body | None
     ) -> Answer:
         self._used.add(connection)

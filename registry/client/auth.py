@@ -208,7 +208,7 @@ class Authenticator:
         if credential is not None and credential.registry_token:
             return _Token(credential.registry_token, scopes, _DEFAULT_LIFETIME_S, now + 86400.0)
         if credential is not None:
-            _refuse_clear_text(endpoint, realm)
+            refuse_clear_text(endpoint, realm)
             self._shown[endpoint.registry] = printable(credential.username)
         status, body = 0, b""
         if credential is not None:
@@ -277,7 +277,7 @@ def _basic(credential: Credential) -> str:
     return "Basic " + base64.b64encode(pair).decode()
 
 
-def _refuse_clear_text(endpoint: Endpoint, realm: str) -> None:
+def refuse_clear_text(endpoint: Endpoint, realm: str) -> None:
     """A registry reached by TLS must not make us send a password in the clear."""
     if _is_clear_text(endpoint, realm):
         raise HttpFault(

@@ -192,8 +192,8 @@ class Upload(Uploading):
                     self._same_digest(response)
                     return
                 error = self.transport.refusal(request, response)
-        except ConnectionLost as lost:
-            raise _StartAgain(lost) from lost
+        except ConnectionLost as cut:
+            raise _StartAgain(cut) from cut
         if error.status in RETRIED or error.status in (404, 413, 416):
             raise _StartAgain(error)
         raise error

@@ -29,9 +29,7 @@ async def serve(handler: Handler) -> AsyncGenerator[str, None]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        assert site._server is not None  # pyright: ignore[reportPrivateUsage]
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # pyright: ignore
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 

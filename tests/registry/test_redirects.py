@@ -10,8 +10,9 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.auth import refuse_clear_text
 from pybuild.registry.client.credentials import Credential, StaticCredentials
-from pybuild.registry.client.hosts import Hosts
+from pybuild.registry.client.hosts import Endpoint, Hosts
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs
 from tests.registry.servers import serve
@@ -130,15 +131,12 @@ def test_redirects_without_end_end() -> None:
 
 def test_token_server_in_the_clear_gets_no_password_of_a_tls_registry() -> None:
     """[REG-5] hostile realms, among them one that only looks like loopback"""
-    from pybuild.registry.client.auth import _refuse_clear_text  # pyright: ignore[reportPrivateUsage]
-    from pybuild.registry.client.hosts import Endpoint
-
     tls = Endpoint("r.example", "r.example")
     for realm in ("http://t.example/token", "http://localhost:x@t.example/", "http://[::2]/"):
         with pytest.raises(HttpFault, match="credentials are not sent over plain HTTP"):
-            _refuse_clear_text(tls, realm)
+            refuse_clear_text(tls, realm)
     for realm in ("https://t.example/token", "http://127.0.0.1:5001/token", "http://[::1]:1/"):
-        _refuse_clear_text(tls, realm)
+        refuse_clear_text(tls, realm)
 
 
 @pytest.mark.registry

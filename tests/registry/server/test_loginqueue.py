@@ -35,10 +35,30 @@ def crowd(*groups: tuple[int, str, Callable[[int], str]]) -> Order:
             for number in range(count)
         ]
         await asyncio.gather(*tasks)
-        assert not queue._machines and queue._free == 1  # pyright: ignore[reportPrivateUsage]
+        assert await has_one_place(queue)
 
     asyncio.run(asyncio.wait_for(work(), 30))
     return order
+
+
+async def has_one_place(queue: LoginQueue) -> bool:
+    """Return whether one may enter at once, and a second one only after the first."""
+
+    async def enter() -> None:
+        async with queue.turn("m", "u"):
+            pass
+
+    first = queue.turn("m", "u")
+    entering = asyncio.ensure_future(first.__aenter__())
+    await asyncio.sleep(0)
+    is_free = entering.done()
+    await entering
+    second = asyncio.create_task(enter())
+    await asyncio.sleep(0)
+    is_full = not second.done()
+    await first.__aexit__(None, None, None)
+    await second
+    return is_free and is_full
 
 
 def place(order: Order, name: str) -> int:
@@ -88,6 +108,6 @@ def test_who_leaves_gives_the_turn_on() -> None:
         await first
         rest[1].cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        assert queue._free == 1 and not queue._machines  # pyright: ignore[reportPrivateUsage]
+        assert await has_one_place(queue)
 
     asyncio.run(asyncio.wait_for(work(), 30))
