@@ -5,7 +5,6 @@ Wherever the build is done; so nothing of the engine is imported here.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,10 +15,8 @@ from pybuild.arguments.values import (
     parse_secret,
 )
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.result import BuildResult
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.host import platforms_from
-from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.output import Output, parse_output
 from pybuild.memo.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
@@ -194,27 +191,3 @@ def _reference(text: str) -> Reference:
         return Reference.parse(text)
     except ValueError as error:
         raise UsageError(f'invalid tag "{text}": {error}') from error
-
-
-def check_result_files(parsed: Parsed) -> None:
-    """See that ``--iidfile`` and ``--metadata-file`` can be written, before there is an id.
-
-    Raises:
-        UsageError, EnvironmentFault: one cannot be.
-    """
-    named = [path for name in ("iidfile", "metadata-file") if (path := parsed.one(name))]
-    if named:
-        from pybuild.exporter.check import check_file
-
-        for path in named:
-            check_file(path)
-
-
-def write_results(parsed: Parsed, result: BuildResult) -> None:
-    """Write ``--iidfile`` and ``--metadata-file``."""
-    iidfile = parsed.one("iidfile")
-    if iidfile and result.image_id:
-        write_whole(iidfile, result.image_id)
-    metadata = parsed.one("metadata-file")
-    if metadata:
-        write_whole(metadata, json.dumps(result.metadata, indent=2) + "\n")

@@ -6,8 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pybuild.arguments.build import check_result_files, request_from, write_results
+from pybuild.arguments.build import request_from
 from pybuild.commandline.parser import Parsed
+from pybuild.commandline.resultfiles import check_result_files, write_results
 from pybuild.progress.display import make_display
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def main(parsed: Parsed, builder: Builder) -> int:
             from pybuild.explain.text import report_text
 
             sys.stderr.write(report_text(reports[-1]))
-    write_results(parsed, result)
+    write_results(parsed, result.image_id, result.metadata)
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")
     return 0

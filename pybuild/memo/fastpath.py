@@ -56,9 +56,11 @@ def try_cached_build(parsed: Parsed) -> int | None:
         return None
     quiet = parsed.flag("quiet")
     if not quiet and progress not in {"quiet", "none"}:
-        steps = found["steps"]
-        sys.stderr.write(_view(steps, progress))
-    _write_results(parsed, found)
+        show_steps(found["steps"], progress)
+    if "iidfile" in parsed.values or "metadata-file" in parsed.values:
+        from pybuild.commandline.resultfiles import write_results
+
+        write_results(parsed, found["image_id"], found["metadata"])
     if quiet:
         sys.stdout.write(f"{found['image_id']}\n")
     return 0
@@ -93,39 +95,21 @@ def _root(parsed: Parsed) -> str | None:
     return default_root(root) if isinstance(root, str) else None
 
 
-def _view(steps: list[list[str]], progress: str) -> str:
-    """The end of the chosen progress view when every step is cached."""
-    lines: list[str] = []
-    if progress == "tty" or (progress == "auto" and sys.stderr.isatty()):
-        try:
-            columns = os.get_terminal_size(2).columns
-        except OSError:
-            columns = 80
-        colour = "NO_COLOR" not in os.environ
-        blue, plain = ("\x1b[34m", "\x1b[0m") if colour else ("", "")
-        lines.append(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED")
-        for name, word in steps:
-            label = f"CACHED {name}" if word == "CACHED" else name
-            # A Dockerfile is not trusted with the terminal.
-            label = "".join(char for char in label if char.isprintable())
-            room = max(20, columns - 9)
-            label = label if len(label) <= room else label[: room - 1] + "…"
-            lines.append(f"{blue} => {label:<{room}} 0.0s{plain}")
-        return "\n".join(lines) + "\n"
-    for number, (name, word) in enumerate(steps, 1):
-        lines += [f"#{number} {name}", f"#{number} {word}", ""]
-    return "\n".join(lines) + "\n"
+def show_steps(steps: list[list[str]], progress: str) -> None:
+    """Show the end of the chosen progress view when every step is cached."""
+    out = sys.stderr
+    if progress == "plain" or (progress == "auto" and not out.isatty()):
+        from pybuild.progress.screen import numbered
 
-
-def _write_results(parsed: Parsed, found: dict[str, object]) -> None:
-    iidfile, metadata = parsed.one("iidfile"), parsed.one("metadata-file")
-    if not iidfile and not metadata:
+        for number, (name, word) in enumerate(steps, 1):
+            out.write(f"{numbered(number, name)}{numbered(number, word)}\n")
         return
-    from pybuild.exporter.atomicfile import write_whole
+    from pybuild.progress.screen import BLUE, clean, fit, painted, size_of, step_row
+    from pybuild.progress.terminalguard import direct
 
-    if iidfile:
-        write_whole(iidfile, str(found["image_id"]))
-    if metadata:
-        import json
-
-        write_whole(metadata, json.dumps(found["metadata"], indent=2) + "\n")
+    out = direct(out) or out
+    columns = size_of(out).columns
+    out.write(fit(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED", columns - 1) + "\n")
+    for name, word in steps:
+        label = clean(f"CACHED {name}" if word == "CACHED" else name)
+        out.write(painted(step_row(label, "0.0s", columns), BLUE) + "\n")

@@ -20,6 +20,7 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.model.printable import with_colours
+from pybuild.progress.screen import numbered
 from pybuild.progress.terminalguard import direct
 
 
@@ -80,13 +81,12 @@ class PlainDisplay:
         if self._current != vertex:
             if self._current is not None:
                 self._out.write(f"#{self._numbers[self._current]} ...\n\n")
-            self._out.write(f"#{number} {_one_line(self._names.get(vertex, vertex))}\n")
+            self._out.write(numbered(number, self._names.get(vertex, vertex)))
             self._current = vertex
         return number
 
     def _line(self, vertex: Digest, line: str) -> None:
-        number = self._switch(vertex)
-        self._out.write(f"#{number} {_one_line(line)}\n")
+        self._out.write(numbered(self._switch(vertex), line))
 
     def _end(self, vertex: Digest, word: str) -> None:
         self._line(vertex, word)

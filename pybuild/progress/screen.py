@@ -1,13 +1,55 @@
-"""Text for a terminal, no wider than it is."""
+"""Lines of progress: text for a terminal, no wider than it is, and the numbered lines of logs.
+
+Lean: what a fully cached build shows is made of these, too.
+"""
 
 from __future__ import annotations
 
-import unicodedata
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+BLUE, RED, GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+
+
+def numbered(number: int, text: str) -> str:
+    """Return a line of the log: one line, whatever *text* holds, that begins with a number of ours."""
+    return f"#{number} {' '.join(text.splitlines())}\n"
+
+
+def step_row(label: str, timer: str, columns: int) -> str:
+    """Return a step's line: its label at the left, its time at the right."""
+    room = max(1, columns - len(timer) - 5)
+    return fit(f" => {pad(fit(label, room), room)} {timer}", columns)
+
+
+def painted(text: str, colour: str) -> str:
+    """Return *text* in a colour, unless the user wants none."""
+    return f"{colour}{text}{_RESET}" if colour and "NO_COLOR" not in os.environ else text
+
+
+def clean(text: str) -> str:
+    """Take out sequences that would move the cursor: steps are not trusted with the terminal."""
+    from pybuild.model.printable import without_controls  # logs of cached builds need none of it
+
+    return without_controls(text.replace("\t", "    ").replace("\n", " "))
+
+
+def size_of(out: TextIO) -> os.terminal_size:
+    """Return the size of the terminal that is drawn on; standard output may be a file."""
+    try:
+        size = os.get_terminal_size(out.fileno())
+    except (OSError, ValueError):  # io.UnsupportedOperation is a ValueError
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))
 
 
 def width(text: str) -> int:
     """Columns that *text*, free of control characters, takes [Unicode annex 11]."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
+    return len(text) if text.isascii() else sum(_columns(text))
 
 
 def fit(text: str, columns: int) -> str:
@@ -16,8 +58,8 @@ def fit(text: str, columns: int) -> str:
         return text
     kept = 0
     room = columns - 1
-    for char in text:
-        room -= _columns(char)
+    for taken in _columns(text):
+        room -= taken
         if room < 0:
             break
         kept += 1
@@ -29,7 +71,12 @@ def pad(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def _columns(char: str) -> int:
-    if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+def _columns(text: str) -> Iterator[int]:
+    """Yield the columns of each character."""
+    import unicodedata  # most text is ASCII
+
+    for char in text:
+        if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
+            yield 0
+        else:
+            yield 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -24,11 +24,9 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
-from pybuild.model.printable import without_controls
 from pybuild.progress.plain import LineCutter, warning_lines
-from pybuild.progress.screen import fit, pad
+from pybuild.progress.screen import BLUE, GREY, RED, clean, fit, painted, size_of, step_row
 
-_BLUE, _RED, _GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _FRAME_S = 0.1
 
 
@@ -63,7 +61,6 @@ class TtyDisplay:
         self._drawn = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._colour = "NO_COLOR" not in os.environ
         self._log_lines = _log_window()
         self._thread = threading.Thread(target=self._animate, daemon=True) if animate else None
         if self._thread:
@@ -80,7 +77,7 @@ class TtyDisplay:
         with self._lock:
             self._draw(final=True)
             self._out.writelines(
-                _clean(w.removesuffix("\n")) + "\n" for w in warning_lines(self._warnings)
+                clean(w.removesuffix("\n")) + "\n" for w in warning_lines(self._warnings)
             )
             self._out.flush()
 
@@ -89,7 +86,7 @@ class TtyDisplay:
             self._warnings.append(event)
             return
         if isinstance(event, VertexAdded):
-            self._rows[event.vertex] = _Row(_clean(event.name))
+            self._rows[event.vertex] = _Row(clean(event.name))
             return
         row = self._rows.setdefault(event.vertex, _Row(event.vertex))
         match event:
@@ -115,20 +112,12 @@ class TtyDisplay:
                 self._draw(final=False)
 
     def _draw(self, *, final: bool) -> None:
-        size = self._size()
+        size = size_of(self._out)
         lines = self._frame(size.columns, None if final else size.lines - 1)
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
         self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         self._out.flush()
         self._drawn = 0 if final else len(lines)
-
-    def _size(self) -> os.terminal_size:
-        """Of the terminal we draw on; standard output may be a file."""
-        try:
-            size = os.get_terminal_size(self._out.fileno())
-        except (OSError, ValueError):  # io.UnsupportedOperation is a ValueError
-            size = os.terminal_size((0, 0))
-        return os.terminal_size((size.columns or 80, size.lines or 24))
 
     def _frame(self, columns: int, height: int | None) -> list[str]:
         """The picture as lines; running rows win where *height* is short."""
@@ -153,37 +142,29 @@ class TtyDisplay:
         body = [line for _, lines in blocks for line in lines]
         return [fit(head, columns - 1), *(body if height is None else body[: max(0, height - 1)])]
 
-    def _row_lines(self, row: _Row, now: float, columns: int) -> list[str]:
-        assert row.started is not None
-        timer = f"{max(0.0, (row.ended or now) - row.started):.1f}s"  # clocks are set back
-        mark = "CACHED " if row.cached else "ERROR " if row.error and not row.cancelled else ""
-        mark = "CANCELED " if row.cancelled else mark
-        room = max(1, columns - len(timer) - 5)
-        label = fit(f"{mark}{row.name}", room)
-        colour = _RED if row.error and not row.cancelled else _BLUE if row.ended is not None else ""
-        lines = [self._paint(fit(f" => {pad(label, room)} {timer}", columns), colour)]
-        if row.ended is None:
-            for transfer in list(row.transfers.values())[-4:]:
+    def _row_lines(self, step: _Row, now: float, columns: int) -> list[str]:
+        assert step.started is not None
+        timer = f"{max(0.0, (step.ended or now) - step.started):.1f}s"  # clocks are set back
+        mark = "CACHED " if step.cached else "ERROR " if step.error and not step.cancelled else ""
+        mark = "CANCELED " if step.cancelled else mark
+        colour = (
+            RED if step.error and not step.cancelled else BLUE if step.ended is not None else ""
+        )
+        lines = [painted(step_row(f"{mark}{step.name}", timer, columns), colour)]
+        if step.ended is None:
+            for transfer in list(step.transfers.values())[-4:]:
                 if not transfer.done:
                     total = f" / {human_bytes(transfer.total)}" if transfer.total else ""
                     amount = (
                         f" {human_bytes(transfer.current)}" if transfer.current or total else ""
                     )
-                    text = f" => => {_clean(transfer.id)}{amount}{total}"
+                    text = f" => => {clean(transfer.id)}{amount}{total}"
                     lines.append(fit(text, columns - 1))
-            for line in list(row.log)[-self._log_lines :]:
-                lines.append(self._paint(fit(f" => => # {_clean(line)}", columns - 1), _GREY))
+            for line in list(step.log)[-self._log_lines :]:
+                lines.append(painted(fit(f" => => # {clean(line)}", columns - 1), GREY))
         return lines
-
-    def _paint(self, text: str, colour: str) -> str:
-        return f"{colour}{text}{_RESET}" if colour and self._colour else text
 
 
 def _log_window() -> int:
     text = os.environ.get("BUILDKIT_TTY_LOG_LINES", "6")
     return max(0, min(int(text), 50)) if text.isdigit() else 6
-
-
-def _clean(text: str) -> str:
-    """Take out sequences that would move the cursor: steps are not trusted with the terminal."""
-    return without_controls(text.replace("\t", "    ").replace("\n", " "))

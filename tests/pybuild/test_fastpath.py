@@ -28,11 +28,13 @@ ALLOWED_OURS = {
     # the faces of rooms, a line each
     "pybuild", "pybuild.cache", "pybuild.cache.disk", "pybuild.client", "pybuild.commandline",
     "pybuild.engine", "pybuild.executor", "pybuild.executor.trees", "pybuild.memo", "pybuild.model",
+    "pybuild.progress",
     # what is needed of them
     "pybuild.__main__", "pybuild.cache.disk.ownership", "pybuild.cache.disk.plainfile", "pybuild.cli",
     "pybuild.client.builders", "pybuild.commandline.building", "pybuild.model.options",
     "pybuild.commandline.parser", "pybuild.engine.paths", "pybuild.executor.trees.contextscan",
     "pybuild.memo.fastpath", "pybuild.memo.memo", "pybuild.model.package", "pybuild.model.patterns",
+    "pybuild.progress.screen",
 }  # fmt: skip
 
 

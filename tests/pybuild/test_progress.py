@@ -1,8 +1,13 @@
 """What people see of the event stream [PRG]."""
 
 import json
+import re
+import sys
 from io import StringIO
 
+import pytest
+
+from pybuild.memo.fastpath import show_steps
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
@@ -60,6 +65,28 @@ def test_plain_numbers_steps_and_names_an_interrupted_one_again() -> None:  # UI
         "#3 [3/3] RUN test\n#3 ERROR: exit code: 3\n\n"
         "\n 1 warning found:\n - StageNameCasing: Stage name 'X' should be lowercase\n"
     )
+
+
+def test_a_cached_build_shows_what_the_views_would_have_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It makes no events: the same lines come of its memo, names of others included."""
+    steps = [["[internal] load build context", "DONE 0.0s"], ["[1/2] FROM 基\n本", "CACHED"]]
+    steps.append(["[2/2] RUN \x1b[2J" + "x" * 90, "CACHED"])
+    events: list[Event] = []
+    for vertex, (name, word) in zip((A, B, C), steps, strict=True):
+        events += [VertexAdded(vertex=vertex, name=name), VertexStarted(vertex=vertex, time=1.0)]
+        end = VertexCached if word == "CACHED" else VertexCompleted
+        events.append(end(vertex=vertex, time=1.0))
+    for kind in ("plain", "tty"):
+        out, cached = StringIO(), StringIO()
+        view = PlainDisplay(out) if kind == "plain" else TtyDisplay(out, lambda: 1.0, animate=False)
+        for event in events:
+            view.show(event)
+        view.close()
+        monkeypatch.setattr(sys, "stderr", cached)
+        show_steps(steps, kind)
+        assert cached.getvalue() == re.sub(r"\x1b\[2K|\x1b\[J", "", out.getvalue())
 
 
 def test_rawjson_prints_one_object_a_line_with_buildkits_keys() -> None:

@@ -1,0 +1,41 @@
+"""``--iidfile`` and ``--metadata-file``, looked at before a build and written after it.
+
+Lean: the fully cached build writes them, too.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pybuild.exporter.atomicfile import write_whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pybuild.commandline.parser import Parsed
+
+
+def check_result_files(parsed: Parsed) -> None:
+    """See that ``--iidfile`` and ``--metadata-file`` can be written, before there is an id.
+
+    Raises:
+        UsageError, EnvironmentFault: one cannot be.
+    """
+    named = [path for name in ("iidfile", "metadata-file") if (path := parsed.one(name))]
+    if named:
+        from pybuild.exporter.check import check_file
+
+        for path in named:
+            check_file(path)
+
+
+def write_results(parsed: Parsed, image_id: str | None, metadata: Mapping[str, Any]) -> None:
+    """Write ``--iidfile`` and ``--metadata-file``."""
+    iidfile = parsed.one("iidfile")
+    if iidfile and image_id:
+        write_whole(iidfile, image_id)
+    path = parsed.one("metadata-file")
+    if path:
+        write_whole(path, json.dumps(metadata, indent=2) + "\n")
