@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 OWNERS = "names"  # below the root: the names of each client of a server that shares the store
+MOST_NAMES, MOST_NAMELESS = 10_000, 100
+"""Of each client of a server that shares the store."""
 _MANIFEST_BYTES = 8 << 20
 EMPTY: dict[str, Any] = {
     "schemaVersion": 2,
@@ -63,6 +65,7 @@ class Images:
     ) -> None:
         self._root = root
         self._path = os.path.join(root, place, "index.json")
+        self._is_owners = bool(place)
         self._mutex = os.path.join(root, "locks", "images")
         self._disk = disk
         self._scratch = scratch
@@ -332,6 +335,8 @@ class Images:
                 self._blobs.touch(needed.digest)
             before = self.entries()
             after = change(list(before))
+            if self._is_owners:
+                after = _bounded(after, before)
             if after != before:
                 self._write(after)
 
@@ -343,6 +348,24 @@ class Images:
         if folder != self._root:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         write_file(self._disk, tmp, self._path, data.encode() + b"\n", 0o644, flush=True)
+
+
+def _bounded(after: Entries, before: Entries) -> Entries:
+    """Return an owner's entries without the older ones of images that lost their names, which nothing keeps.
+
+    Raises:
+        UserError: there are too many names.
+    """
+    nameless = [entry for entry in after if name_of(entry) is None]
+    if len(after) - len(nameless) > MOST_NAMES and len(after) > len(before):
+        from pybuild.model.errors import UserError
+
+        raise UserError(
+            f"more than {MOST_NAMES:,} names of images", hints=("remove some that nobody needs",)
+        )
+    older = [entry for entry in nameless if entry in before]
+    gone = older[: max(0, len(nameless) - MOST_NAMELESS)]
+    return [entry for entry in after if entry not in gone] if gone else after
 
 
 def _signature(path: str) -> object:

@@ -17,6 +17,9 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
+MOST = 10_000
+_SOMETIMES = ("00",)  # of the digests in names: one of 256
+
 
 class Resolutions:
     """``<root>/refs/<digest of reference and platform>``."""
@@ -53,7 +56,18 @@ class Resolutions:
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 json.dump(value, file)
-            os.replace(temporary, self.path(reference, platform))
+            path = self.path(reference, platform)
+            os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
+        if os.path.basename(path).startswith(_SOMETIMES):
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Forget the oldest where there are too many: a registry of a client's own has as many as it likes."""
+        with os.scandir(self._dir) as found:
+            ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in found)
+        for _, path in ages[: max(0, len(ages) - MOST)]:
+            with suppress(FileNotFoundError):
+                os.unlink(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,36 @@ def test_what_any_owner_names_is_not_freed(store: Store) -> None:
     assert made.digest in store.images.others()
 
 
+def test_an_owners_index_keeps_so_many_images_without_a_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing keeps what they name, so there is no end to them otherwise; the store's own user prunes his."""
+    monkeypatch.setattr("pybuild.cache.content.images.MOST_NAMELESS", 3)
+    made = [image(store, f"{number}") for number in range(10)]
+    with store.view("names/1") as view:
+        for one in made:
+            view.images.tag("app", one)
+            store.images.tag("app", one)
+        assert len(view.images.list()) == 4 and len(store.images.list()) == 10
+        assert view.images.resolve("app") == made[-1]
+        assert view.images.resolve(made[-2].digest) == made[-2]
+
+
+def test_an_owner_has_so_many_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pybuild.cache.content.images.MOST_NAMES", 3)
+    made, other = image(store, "made"), image(store, "other")
+    with store.view("names/1") as view:
+        for number in range(3):
+            view.images.tag(f"app:{number}", made)
+        with pytest.raises(UserError, match="more than 3 names of images"):
+            view.images.tag("app:3", made)
+        view.images.tag("app:2", other)
+        view.images.untag("app:1")
+        view.images.tag("app:3", made)
+    for number in range(5):
+        store.images.tag(f"app:{number}", made)
+
+
 def test_answers_of_registries_are_kept_for_an_owner_who_has_no_folder_yet(store: Store) -> None:
     reference = Reference.parse("app")
     with store.view("names/1") as view:
@@ -276,3 +307,13 @@ def test_answers_of_registries_are_kept_for_an_owner_who_has_no_folder_yet(store
         Resolutions(view.names_dir).put(reference, LINUX_AMD64, made)
         assert Resolutions(view.names_dir).get(reference, LINUX_AMD64) == made
     assert Resolutions(store.names_dir).get(reference, LINUX_AMD64) is None
+
+
+def test_answers_of_registries_are_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pybuild.cache.content.resolutions.MOST", 10)
+    made, known = image(store, "made"), Resolutions(store.names_dir)
+    for number in range(1_000):
+        known.put(Reference.parse(f"app:{number}"), LINUX_AMD64, made)
+    folder = os.path.dirname(known.path(Reference.parse("app"), LINUX_AMD64))
+    assert len(os.listdir(folder)) < 900
+    assert known.get(Reference.parse("app:999"), LINUX_AMD64) == made
