@@ -30,7 +30,7 @@ _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
-_DESCRIPTOR_SPACE = socket.CMSG_SPACE(2 * 4)
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
 
 _FAULTS: dict[str, type[PybuildError]] = {
     "user": UserError,

@@ -203,8 +203,8 @@ class Workers:
                     watched=[stream.ended for stream in streams],
                     on_descriptor=handed_over.append,
                 )
-                for root in handed_over:
-                    await _call_beside(zygote, job(sealing.seal), root)
+                if handed_over:
+                    await _call_beside(zygote, job(sealing.seal), *handed_over)
             if streams:
                 await asyncio.wait([s.ended for s in streams], timeout=_DRAIN_SECONDS)
             for stream in streams:
@@ -363,14 +363,14 @@ def _compare_descriptors(names: Sequence[str], fds: Sequence[int]) -> None:
         )
 
 
-async def _call_beside(zygote: ZygoteProcess, work: Job[None], fd: int) -> None:
+async def _call_beside(zygote: ZygoteProcess, work: Job[None], *fds: int) -> None:
     """Do *work* in a child of the zygote that steps are forked from.
 
     Raises:
         PybuildError: it failed, or ended without a result.
     """
     # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
-    running = _begin(zygote, "call", "", [fd], work.request())
+    running = _begin(zygote, "call", "", fds, work.request())
     await _answer(zygote, running, work)
 
 

@@ -31,12 +31,15 @@ _CLONE = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
 
 
 class Prepared:
-    """A mount that waits for its place."""
+    """A mount that waits for its place. *is_kept*: what is written to it outlives the step."""
 
-    def __init__(self, target: str, mount_fd: int, *, directory: bool) -> None:
+    def __init__(
+        self, target: str, mount_fd: int, *, directory: bool, is_kept: bool = False
+    ) -> None:
         self.target = target
         self.mount_fd = mount_fd
         self.directory = directory
+        self.is_kept = is_kept
 
 
 class Files:
@@ -116,7 +119,8 @@ def prepare(spec: dict[str, Any], layout: rootfs.Layout, files: Files) -> list[P
         if target == "/":
             raise Fault(USER, 'invalid mount target "/"')
         tree, directory = _source(mount, layout, files, index, nodev)
-        prepared.append(Prepared(target, tree, directory=directory))
+        is_kept = bool(mount["upper"]) and not mount["readonly"]
+        prepared.append(Prepared(target, tree, directory=directory, is_kept=is_kept))
     return sorted(prepared, key=lambda p: p.target.split("/"))
 
 

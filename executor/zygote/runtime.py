@@ -22,6 +22,7 @@ from pybuild.executor.zygote import (
     privileges,
     rootfs,
     scope,
+    sealing,
     setup,
     syscalls,
     ulimits,
@@ -64,7 +65,7 @@ def supervise(
         Fault: it cannot be set up, or the runtime refuses; else it does not return.
     """
     place = spec["work"] + "/oci"
-    bundle, warned = _prepare(spec, place)
+    bundle, warned, trees = _prepare(spec, place)
     if not leaf.has_pids:
         ulimits.bound_processes(leaf.pids)
     for warning in (*leaf.warnings, *warned):
@@ -77,15 +78,15 @@ def supervise(
         status = container.start(spec["runtime"], bundle, fds, spec)
     if status is None:
         status = container.wait()
-    channel.sendall(wire.frame(("ready",)))
+    setup.say_ready(channel, -1, trees)
     os._exit(status)
 
 
 # --- what the runtime is given --------------------------------------------------------------------
 
 
-def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str]]:
-    """Make the tree and the bundle; return the bundle's directory and what cannot be had."""
+def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str], list[int]]:
+    """Make the tree and the bundle; return its directory, what cannot be had, and what is to be sealed."""
     own_network = spec["network"] in setup.OWN_NETWORK
     insecure = spec["security"] == "insecure"
     os.setsid()
@@ -109,6 +110,7 @@ def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str]]:
     kernelfs.mount_all(
         kernel_fd, own_network=own_network, insecure=insecure, shm_bytes=spec["shm_size_bytes"]
     )
+    trees = sealing.trees_of(spec, root_fd, prepared)
     for mount in prepared:
         _attach(root_fd, kernel_fd, mount)
     config = spec["oci_config"]
@@ -123,7 +125,7 @@ def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str]]:
     syscalls.close_quietly(kernel_fd, root_fd)
     _show_our_processes()
     _protect_cgroups()
-    return place + "/bundle", warnings
+    return place + "/bundle", warnings, trees
 
 
 def _attach(root_fd: int, kernel_fd: int, mount: mounts.Prepared) -> None:

@@ -67,7 +67,7 @@ def become_step(
             from pybuild.executor.zygote import runtime
 
             runtime.supervise(channel, fds, spec, leaf)
-        uid, gid, groups, root = _build_root(spec, staged)
+        uid, gid, groups, trees = _build_root(spec, staged)
         environment = setup.environment_of(spec)
         warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
         if not leaf.has_pids:
@@ -87,7 +87,7 @@ def become_step(
         )
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        setup.say_ready(channel, listener, root)
+        setup.say_ready(channel, listener, trees)
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
@@ -144,20 +144,20 @@ def begin_session(hostname: str) -> None:
 
 def _build_root(
     spec: dict[str, Any], staged: stage.Stage | None
-) -> tuple[int, int, list[int], int]:
-    """Make the root ours; return the user, the groups, and the tree where it is to be sealed."""
+) -> tuple[int, int, list[int], list[int]]:
+    """Make the root ours; return the user, the groups, and the trees that are to be sealed."""
     if staged is None:
         begin_session(spec["hostname"])
         if spec["network"] in setup.OWN_NETWORK:
             setup.loopback_up()
     if staged is not None and staged.is_away:
         root_fd = staged.mount_root(spec)
+        trees = sealing.trees_of(spec, root_fd, [])
     else:
-        root_fd = _mount_root(spec, staged)
+        root_fd, trees = _mount_root(spec, staged)
     uid, gid, groups, home = users.resolve(root_fd, spec["user"])
     spec["home"] = home
     os.fchdir(root_fd)
-    kept = os.dup(root_fd) if sealing.is_due(spec) else -1
     os.close(root_fd)
     if staged is not None and staged.is_away:
         os.chroot(".")
@@ -171,11 +171,11 @@ def _build_root(
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
         os.close(tree)
     os.umask(0o022)
-    return uid, gid, groups, kept
+    return uid, gid, groups, trees
 
 
-def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> int:
-    """Mount the root with all that is in it, and return it."""
+def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, list[int]]:
+    """Mount the root with all that is in it; return it, and the trees that are to be sealed."""
     insecure = spec["security"] == "insecure"
     layout = rootfs.Layout(spec["work"], spec["common"])
     if staged is None:
@@ -196,9 +196,10 @@ def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> int:
             insecure=insecure,
             shm_bytes=spec["shm_size_bytes"],
         )
+    trees = sealing.trees_of(spec, root_fd, prepared)
     for mount in prepared:
         mounts.attach(root_fd, mount)
     # What is masked there must be so above the step's own mounts, too.
     if staged is None and not insecure:
         kernelfs.hide(root_fd)
-    return root_fd
+    return root_fd, trees

@@ -7,15 +7,17 @@ hands the other outlives it, and its snapshot would change under the digests tha
 from __future__ import annotations
 
 import errno
+import os
 import time
 
-from pybuild.executor.zygote import scope, syscalls
+from pybuild.executor.zygote import scope, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pybuild.executor.zygote.mounts import Prepared
     from pybuild.model.border import WorkerCall
 
 _TRIES = 20
@@ -33,15 +35,32 @@ def is_due(spec: dict[str, Any]) -> bool:
     return network == "host" or (network == "default" and not scope.possible())
 
 
+def trees_of(spec: dict[str, Any], root_fd: int, prepared: list[Prepared]) -> list[int]:
+    """Return descriptors of the trees to be sealed: the root, and mounts whose writes are kept.
+
+    Raises:
+        Fault: user; there are more than can be handed over.
+    """
+    if not is_due(spec):
+        return []
+    kept = [mount.mount_fd for mount in prepared if mount.is_kept]
+    if len(kept) >= wire.MOST_DESCRIPTORS - 1:
+        raise Fault(USER, f"{len(kept)} mounts are to be kept, too many for one step")
+    return [os.dup(fd) for fd in (root_fd, *kept)]
+
+
 def seal(call: WorkerCall) -> None:
-    """Make the file system of the mount handed over read-only.
+    """Make the file systems of the mounts handed over read-only.
 
     Raises:
         Fault: user; somebody keeps a file of it open for writing. OSError: it cannot be done.
     """
+    left = list(call.fds)
     for _ in range(_TRIES):
         try:
-            syscalls.remount_readonly(call.fds[0])
+            while left:
+                syscalls.remount_readonly(left[-1])
+                left.pop()
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise

@@ -173,18 +173,19 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def say_ready(channel: RawSocket, listener: int, root: int = -1) -> None:
-    """Say that only the exec is left, which closes our descriptors, and hand those over that there are.
+def say_ready(channel: RawSocket, listener: int, trees: list[int]) -> None:
+    """Say that only the exec is left, which closes our descriptors; hand over those there are.
 
     Args:
-        listener: what `privileges.confine` returned; *root*: of the tree, where that is to be sealed.
+        listener: what `privileges.confine` returned; *trees*: those that are to be sealed.
     """
-    handed = {name: fd for name, fd in (("listener", listener), ("root", root)) if fd >= 0}
-    message = wire.frame(("ready", *handed))
+    handed = [("listener", listener)] if listener >= 0 else []
+    handed += [("tree", fd) for fd in trees]
+    message = wire.frame(("ready", *(name for name, _ in handed)))
     if not handed:
         channel.sendall(message)
         return
-    packed = struct.pack(f"={len(handed)}i", *handed.values())
+    packed = struct.pack(f"={len(handed)}i", *(fd for _, fd in handed))
     channel.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
 
 

@@ -33,6 +33,8 @@ RECORDER_FAILED = -2
 _LENGTH = struct.Struct("=I")
 CONTROL_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 1 << 30
+MOST_DESCRIPTORS = 64
+"""That come with one message of a job; the kernel drops what the receiver left no room for."""
 
 
 def frame(message: Any) -> bytes:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.workers import workers
+from pybuild.executor.workers.job import Job
+from pybuild.executor.workers.process import ZygoteProcess
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor import zygote_functions
@@ -19,9 +24,9 @@ pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     skip_unless_possible()
-    workers = Workers()
-    yield Box(tmp_path, (make_base(tmp_path / "base"),), workers)
-    asyncio.run(workers.close())
+    made = Workers()
+    yield Box(tmp_path, (make_base(tmp_path / "base"),), made)
+    asyncio.run(made.close())
 
 
 def test_a_sealing_worker_that_ends_without_a_word_fails_the_step(
@@ -31,6 +36,38 @@ def test_a_sealing_worker_that_ends_without_a_word_fails_the_step(
     with pytest.raises(EnvironmentFault, match="zygote_functions:die ended without a result"):
         box.run("/bin/true", network="host")
     assert box.run("/bin/true", network="none").status == 0
+
+
+@pytest.mark.parametrize(("readonly", "trees"), [(False, 2), (True, 1)])
+def test_mounts_whose_writes_are_kept_are_sealed_too(
+    box: Box, monkeypatch: pytest.MonkeyPatch, readonly: bool, trees: int
+) -> None:
+    handed_over: list[int] = []
+    call = workers._call_beside  # pyright: ignore[reportPrivateUsage]
+
+    async def noting(zygote: ZygoteProcess, work: Job[None], *fds: int) -> None:
+        handed_over.extend(fds)
+        await call(zygote, work, *fds)
+        for fd in fds:
+            assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+
+    monkeypatch.setattr(workers, "_call_beside", noting)
+    kept = [box.directory / name for name in ("upper", "work")]
+    for path in kept:
+        path.mkdir()
+    upper, work = ("", "") if readonly else map(str, kept)
+    mount = StepMount(
+        type=StepMountType.BIND_OVERLAY,
+        target="/m",
+        lowers=tuple(map(str, box.lowers)),
+        upper=upper,
+        work=work,
+        readonly=readonly,
+    )
+    script = "true" if readonly else "echo made > /m/made"
+    assert box.sh(script, network="host", mounts=(mount,)).status == 0
+    assert len(handed_over) == trees
+    assert readonly or (kept[0] / "made").read_text() == "made\n"
 
 
 def test_a_tree_that_cannot_be_taken_over_fails_the_step(

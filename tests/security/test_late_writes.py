@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Pybuild, write
+from tests.harness import Done, Pybuild, write
 from tests.needs import need
 
 PROGRAM = Path(__file__).with_name("latewrites.c")
@@ -40,18 +42,29 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_step_whose_file_is_still_open_elsewhere_fails(tmp_path: Path, context: Path) -> None:
+@pytest.fixture(params=["", "crun", "runc"])
+def pybuild(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Done]:
+    if request.param:
+        need(request.param)
+    runtime = ["--runtime", request.param] if request.param else []
+    return partial(Pybuild(tmp_path / "store"), "build", *runtime)
+
+
+def test_a_step_whose_file_is_still_open_elsewhere_fails(
+    pybuild: Callable[..., Done], context: Path
+) -> None:
     write(context, Dockerfile=_attack())
-    done = Pybuild(tmp_path / "store")("build", context, code=1)
+    done = pybuild(context, code=1)
     assert "another step keeps a file of this one open for writing" in done.err
 
 
-def test_a_directory_of_a_step_that_has_ended_takes_nothing(tmp_path: Path, context: Path) -> None:
+def test_a_directory_of_a_step_that_has_ended_takes_nothing(
+    pybuild: Callable[..., Done], tmp_path: Path, context: Path
+) -> None:
     """Results are kept by the content that a file had: another build would take them for its own."""
-    pybuild = Pybuild(tmp_path / "store")
     write(context, Dockerfile=_attack("directory"))
-    pybuild("build", context)
+    pybuild(context)
     victim = f"FROM scratch AS first\nCOPY --chmod=644 file /file\n{_last()}"
     write(context, Dockerfile=victim)
-    pybuild("build", "-o", f"type=local,dest={tmp_path}/out", context)
+    pybuild("-o", f"type=local,dest={tmp_path}/out", context)
     assert (tmp_path / "out/file").read_text() == "original"

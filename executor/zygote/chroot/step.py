@@ -209,7 +209,7 @@ class _Step:
             )
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
-            setup.say_ready(channel, listener)
+            setup.say_ready(channel, listener, [])
         except BaseException as error:  # noqa: BLE001 - all of it is reported
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)
