@@ -30,7 +30,8 @@ def possible() -> bool:
 def leave_abstract_sockets() -> None:
     """Cut this process off from abstract sockets of others, where that can be done.
 
-    While CAP_SYS_ADMIN is there, which leaves no_new_privs off. Nothing else is restricted.
+    While CAP_SYS_ADMIN is there, which leaves no_new_privs off, or under no_new_privs. Nothing else
+    is restricted.
     """
     if not _POSSIBLE:
         return

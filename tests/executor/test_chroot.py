@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import socket
 import subprocess
 import tarfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.zygote import scope
 from tests.executor.jail import WITHOUT_SETPCAP
 from tests.executor.jailed import Jail, jail
 from tests.executor.sandbox_helpers import skip_unless_possible
@@ -171,6 +173,26 @@ def test_no_second_chroot_leads_out_of_the_first(tmp_path: Path) -> None:
             done = box.sh("/bin/leave")
             # mkdir, chroot, a socket that reads what others say
             assert rawcalls.results(done.out) == [0, -1, -1], options
+
+
+@pytest.mark.parametrize(("options", "reached"), [((), 0), ((WITHOUT_SETPCAP,), -1)])
+def test_abstract_sockets_lead_to_other_steps_where_programs_may_gain_privileges(
+    tmp_path: Path, options: tuple[str, ...], reached: int
+) -> None:
+    """With 0 a step can hand another one a directory outside of its root: docs/security.md, *not kept*."""
+    skip_unless_possible()
+    if not scope.possible():
+        pytest.skip("no kernel that keeps abstract sockets apart")
+    name = f"pybuild-{os.urandom(6).hex()}"
+    address = b"\x01\x00\x00" + name.encode()
+    with socket.socket(socket.AF_UNIX) as listener, jail(tmp_path, *options) as box:
+        listener.bind("\0" + name)
+        listener.listen()
+        rawcalls.build(
+            box.place / "base/bin/connect", [(41, (1, 1, 0)), (42, (3, address, len(address)))]
+        )
+        made, connected = rawcalls.results(box.sh("/bin/connect").out)
+        assert (made, connected) == (3, reached)
 
 
 def test_the_builder_is_not_traced(box: Jail) -> None:
