@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class Option:
     """One flag. *metavar* is empty for booleans; *repeat*: all values count, not only the last.
 
-    *values* are those that there are, where these are few and fixed.
+    *values* are those that there are, where these are few and fixed; *attribute* is what says the
+    same to a server's Dockerfile frontend.
     """
 
-    __slots__ = ("help", "metavar", "name", "repeat", "short", "values")
+    __slots__ = ("attribute", "help", "metavar", "name", "repeat", "short", "values")
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Option:
         repeat: bool = False,
         *,
         values: Sequence[str] = (),
+        attribute: str = "",
     ) -> None:
         self.name = name
         self.help = help
@@ -35,6 +37,7 @@ class Option:
         self.short = short
         self.repeat = repeat
         self.values = values
+        self.attribute = attribute
 
 
 class StepOption(Option):
@@ -44,12 +47,11 @@ class StepOption(Option):
         form: how its values are written, a key of `pybuild.model.stepoptions.FORMS`; ``number``,
             ``bytes``, ``list`` and ``cgroup`` are limits, kept in `pybuild.model.resources`.
         field: its name in `pybuild.model.ops.StepSettings`, or in ``Resources`` for a limit.
-        attribute: its name among the attributes of a request to a server's Dockerfile frontend.
         least: of a number; -1 means that there is no limit.
         has_flag: false for a limit that ``--resource name=value`` alone sets.
     """
 
-    __slots__ = ("attribute", "field", "form", "has_flag", "least")
+    __slots__ = ("field", "form", "has_flag", "least")
 
     def __init__(
         self,
@@ -66,10 +68,11 @@ class StepOption(Option):
         repeat: bool = False,
         values: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, help, metavar, short, repeat, values=values)
+        super().__init__(
+            name, help, metavar, short, repeat, values=values, attribute=attribute or name
+        )
         self.form = form
         self.field = field
-        self.attribute = attribute or name
         self.least = least
         self.has_flag = has_flag
 

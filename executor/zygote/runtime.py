@@ -259,7 +259,7 @@ class _Container:
                 self._forbid_devices()
             status = self._run([*command, "start", _ID], fds, spec["network"])
         if status:
-            return _not_executed(_said(log), runtime["name"], status)
+            return _not_executed(_said(log), runtime["name"], status, spec)
         syscalls.close_quietly(*fds)
         return None
 
@@ -355,17 +355,20 @@ def _said(log: str) -> str:
     return said.strip()[:_SAID_BYTES]
 
 
-def _not_executed(said: str, name: str, status: int) -> int:
+def _not_executed(said: str, name: str, status: int, spec: dict[str, Any]) -> int:
     """Return the status of a program that cannot be executed, if that is what the runtime said."""
     text = said.lower()
     if "exec" in text:
         for part, shell_status in _CANNOT_EXECUTE:
             if part in text:
                 return shell_status
+    hints: tuple[str, ...] = ("leave --runtime away: steps have a sandbox of ours",)
+    if pids := spec["resources"]["pids"]:
+        hints = (f"{name}'s own threads count among pids={pids}: allow more", *hints)
     raise Fault(
         ENVIRONMENT,
         f"{name} did not start the step: {said or f'status {status}, without a word'}",
-        ("leave --runtime away: steps have a sandbox of ours",),
+        hints,
     )
 
 

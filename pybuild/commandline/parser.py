@@ -134,7 +134,12 @@ GLOBAL = (
     Option("help", "show this help", short="h"),
 )
 FORMAT = Option("format", "output format: table or json", "FORMAT", values=("table", "json"))
-PLATFORM = Option("platform", "target platforms, comma-separated (os/arch[/variant])", "LIST")
+PLATFORM = Option(
+    "platform",
+    "target platforms, comma-separated (os/arch[/variant])",
+    "LIST",
+    attribute="platform",
+)
 PROGRESS = Option(
     "progress",
     "progress output: auto, tty, plain, quiet, none or rawjson",

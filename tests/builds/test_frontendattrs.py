@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.arguments.build import request_from
 from pybuild.builds.frontendattrs import frontend_attrs
 from pybuild.builds.request import BuildRequest
+from pybuild.commandline.building import BUILD
+from pybuild.commandline.parser import parse
 from pybuild.daemon.frontend.attrs import read_attrs
 from pybuild.exporter.attest.options import from_flags
 from pybuild.model.ops import NetworkMode, StepSettings
+from pybuild.model.options import STEP_OPTIONS
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.text import join_csv, split_csv
@@ -77,3 +81,19 @@ def test_attestations_are_asked_for_as_they_were_wanted(flags: tuple[str, str]) 
 @pytest.mark.parametrize("fields", [["a"], ["a", "b=c"], ['say "x"', "a,b"], [""]])
 def test_csv_is_read_as_it_was_written(fields: list[str]) -> None:
     assert split_csv(join_csv(fields)) == fields
+
+
+def test_the_table_of_options_names_the_attributes_that_are_sent() -> None:
+    """`docs/cli.md` lists them by it, for clients that are not ours."""
+    words = [
+        *("--attest=type=sbom", "--build-arg=K=1", "--fail-on-miss", "--label=K=v", "--no-cache"),
+        *("--platform=linux/amd64", "--provenance=mode=max", "--pull", "--target=t", "."),
+        *("--network=none", "--hostname=box", "--add-host=h:10.0.0.1", "--ulimit=nofile=64"),
+        *("--shm-size=1m", "--memory=64m", "--memory-swap=-1", "--cpu-shares=512"),
+        *("--cpu-period=10000", "--cpu-quota=5000", "--cpuset-cpus=0", "--cpuset-mems=0"),
+        *("--cgroup-parent=p", "--resource=pids=9"),
+    ]
+    sent = frontend_attrs(request_from(parse(words, BUILD.options)))
+    named = {option.attribute for option in (*BUILD.options, *STEP_OPTIONS) if option.attribute}
+    # Where the contexts are is said by who sends them; the kind of attestation is in the name.
+    assert named - {"context:NAME", "filename", "attest:TYPE"} == sent.keys()

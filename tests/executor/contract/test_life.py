@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor.steps.spec import StepMount, StepMountType
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.resources import Resources
 from tests.executor.contract.rungs import RungBox
 
@@ -134,6 +134,16 @@ def test_a_limit_of_processes_is_kept_or_said_not_to_be(box: RungBox) -> None:
         assert done.ended.out_of_processes
     enough = box.sh(script, resources=Resources(pids=120))
     assert (enough.status, enough.out) == (0, "all\n")
+
+
+@pytest.mark.slow
+def test_a_runtime_that_has_too_few_processes_says_so(box: RungBox) -> None:
+    """The threads of runc, where a cgroup counts them, are too many; nobody else needs as much."""
+    try:
+        assert box.sh("true", resources=Resources(pids=10)).status == 0
+    except EnvironmentFault as fault:
+        assert box.rung.options["runtime"] == "runc"
+        assert fault.hints[0] == "runc's own threads count among pids=10: allow more"
 
 
 def test_a_limit_that_cannot_be_had_is_clamped_and_said(box: RungBox) -> None:
