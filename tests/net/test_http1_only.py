@@ -1,0 +1,26 @@
+"""There is one way to ask by HTTP."""
+
+from __future__ import annotations
+
+import re
+
+from tests.harness import ROOT
+from tests.test_packaging import ROOMS
+
+CLIENTS = re.compile(
+    r"^\s*(?:import|from) (aiohttp|http\.client|httpx|requests|urllib\.request|urllib3)\b",
+    re.MULTILINE,
+)
+
+
+def test_nobody_asks_with_another_client() -> None:
+    """aiohttp serves the registry; S3's own library asks with it, and is heard by its errors."""
+    paths = [path for room in ("pybuild", *ROOMS) for path in (ROOT / room).rglob("*.py")]
+    others = {
+        str(path.relative_to(ROOT))
+        for path in paths
+        if CLIENTS.search(path.read_text(encoding="utf-8"))
+    }
+    served = {name for name in others if name.startswith("registry/server/")}
+    assert served
+    assert others - served == {"remotecache/places/s3bucket.py"}
