@@ -14,7 +14,7 @@ from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
 from pybuild.builds.request import BuildRequest
 from pybuild.client.build import SERVICE
 from pybuild.client.failures import failure
-from pybuild.client.inputs import Offered
+from pybuild.client.inputs import OfferedInputs
 from pybuild.client.services import services
 from pybuild.frontend.question import Question
 from pybuild.net.grpc.channel import Channel
@@ -33,7 +33,7 @@ _NAMES = {
 
 async def ask(
     channel: Channel, request: BuildRequest, question: Question
-) -> tuple[Mapping[str, bytes], Offered]:
+) -> tuple[Mapping[str, bytes], OfferedInputs]:
     """Return the metadata of the answer to *question*.
 
     The question belongs to a build that waits for its client's frontend, and ends with nothing.

@@ -10,7 +10,7 @@ from dataclasses import field
 from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
 from pybuild.cache.content.layoutdirectory import LayoutDirectory
-from pybuild.client.content import BlobStore
+from pybuild.client.content import BlobDirectory
 from pybuild.exporter.directories import make_output
 from pybuild.image.archive import check_layout, name_in_layout
 from pybuild.model.dataclass import dataclass
@@ -33,7 +33,7 @@ class Caches:
     """
 
     options: pb.CacheOptions = field(default_factory=pb.CacheOptions)
-    stores: dict[str, BlobStore] = field(default_factory=dict[str, BlobStore])
+    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, BlobDirectory])
     layouts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     @property
@@ -61,13 +61,13 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
                 _warn(source, error, emit)
                 continue
             attrs = {"src": source.src, "digest": str(manifest.digest)}
-            caches.stores[f"local:{source.src}"] = BlobStore(source.src)
+            caches.stores[f"local:{source.src}"] = BlobDirectory(source.src)
         caches.options.Imports.append(pb.CacheOptionsEntry(Type=source.type, Attrs=attrs))
     for target in request.cache_to:
         if target.dest:
             check_layout(target.dest)
             os.close(make_output(target.dest))
-            caches.stores[f"local:{target.dest}"] = BlobStore(target.dest, writable=True)
+            caches.stores[f"local:{target.dest}"] = BlobDirectory(target.dest, writable=True)
             caches.layouts.append((target.dest, target.tag))
         entry = pb.CacheOptionsEntry(Type=target.type, Attrs=_attrs(target))
         caches.options.Exports.append(entry)

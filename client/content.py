@@ -35,7 +35,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class BlobStore:
+class BlobDirectory:
     """A directory with ``blobs/<algorithm>/<hex>``."""
 
     path: str
@@ -55,10 +55,10 @@ class BlobStore:
         return os.path.join(self.path, "blobs", algorithm, hex)
 
 
-def content(stores: Mapping[str, BlobStore]) -> dict[str, Handler]:
+def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
     """Serve *stores*, by id: ``local:<dir>``, ``oci:<name>``, ``export``."""
 
-    def find(metadata: Metadata) -> BlobStore:
+    def find(metadata: Metadata) -> BlobDirectory:
         id = metadata.get(_STORE) or ""
         store = stores.get(id)
         if store is None:
@@ -127,7 +127,7 @@ def content(stores: Mapping[str, BlobStore]) -> dict[str, Handler]:
 class _Ingest:
     """One blob on its way in."""
 
-    def __init__(self, store: BlobStore) -> None:
+    def __init__(self, store: BlobDirectory) -> None:
         self._store = store
         self._fd = -1
         self._tmp = ""

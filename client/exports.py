@@ -11,7 +11,7 @@ from typing import Any
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
-from pybuild.client.content import BlobStore
+from pybuild.client.content import BlobDirectory
 from pybuild.client.files import archive_opener
 from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.exporter.check import check_places
@@ -47,7 +47,7 @@ class Exports:
     )
     layout: str = ""
     names: tuple[str, ...] = ()
-    store: BlobStore | None = None
+    store: BlobDirectory | None = None
     image_names: tuple[str, ...] = ()
     faults: list[PybuildError] = field(default_factory=list[PybuildError])
 
@@ -112,7 +112,7 @@ def _plan_layout(exports: Exports, output: Output, names: tuple[str, ...]) -> No
     finally:
         os.close(fd)
     exports.layout, exports.names = path, names
-    exports.store = BlobStore(path, writable=True)
+    exports.store = BlobDirectory(path, writable=True)
 
 
 def _names(tags: Sequence[Reference], given: str) -> tuple[str, ...]:

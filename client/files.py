@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from pybuild.client.filesend import Output as Sink
+from pybuild.client.filesend import ArchiveSink
 from pybuild.exporter.atomicfile import Part, open_in_place, place_of
 from pybuild.model.errors import UsageError
 
 _STDOUT = 1
 
 
-def archive_opener(dest: str) -> Callable[[Mapping[str, str]], Sink]:
+def archive_opener(dest: str) -> Callable[[Mapping[str, str]], ArchiveSink]:
     """Return a function that opens *dest*, a path or ``-``, once the server has something to send.
 
     Raises:

@@ -26,7 +26,7 @@ _FACT = "exporter-md-"
 _BATCH = 4 << 20
 
 
-class Output(Protocol):
+class ArchiveSink(Protocol):
     """The destination of an archive; blocking."""
 
     def write(self, data: bytes, /) -> object: ...
@@ -53,7 +53,7 @@ class ToDirectory:
 class ToStream:
     """An archive goes into the output that *open* returns for facts of the result; None: skip it."""
 
-    open: Callable[[Mapping[str, str]], Output | None]
+    open: Callable[[Mapping[str, str]], ArchiveSink | None]
 
 
 class _Fault(Exception):

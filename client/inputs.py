@@ -14,7 +14,7 @@ from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
-from pybuild.client.content import BlobStore
+from pybuild.client.content import BlobDirectory
 from pybuild.client.upload import Input
 from pybuild.frontend.giturl import is_http
 from pybuild.image.manifest import MAX_MANIFEST_BYTES
@@ -27,7 +27,7 @@ _UPLOAD = "http://buildkit-session/"
 
 
 @dataclass(slots=True)
-class Offered:
+class OfferedInputs:
     """The parts of this machine that the server may have.
 
     Attributes:
@@ -43,13 +43,13 @@ class Offered:
     attrs: dict[str, str] = field(default_factory=dict[str, str])
     directories: dict[str, str] = field(default_factory=dict[str, str])
     uploads: dict[str, Callable[[], Input]] = field(default_factory=dict[str, Callable[[], Input]])
-    stores: dict[str, BlobStore] = field(default_factory=dict[str, BlobStore])
+    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, BlobDirectory])
     filenames: dict[str, str] = field(default_factory=dict[str, str])
     download: str = ""
     shared_key: str = ""
 
 
-def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> Offered:
+def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> OfferedInputs:
     """Look at the inputs of *request*; may wait for standard input.
 
     Args:
@@ -58,7 +58,7 @@ def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> Offered
     Raises:
         UserError: there is no such context or Dockerfile.
     """
-    offered = Offered()
+    offered = OfferedInputs()
     offered.attrs["filename"] = "Dockerfile"
     kind = kind_of(request.context)
     match kind:
@@ -80,7 +80,7 @@ def gather(request: BuildRequest, stdin: StandardInput, scratch: str) -> Offered
 
 
 def _standard_input(
-    offered: Offered, request: BuildRequest, stdin: StandardInput, scratch: str
+    offered: OfferedInputs, request: BuildRequest, stdin: StandardInput, scratch: str
 ) -> None:
     given = request.dockerfile
     if given == "-":
@@ -100,7 +100,7 @@ def _standard_input(
 
 
 def _dockerfile(
-    offered: Offered, request: BuildRequest, stdin: StandardInput, scratch: str
+    offered: OfferedInputs, request: BuildRequest, stdin: StandardInput, scratch: str
 ) -> None:
     """Note the Dockerfile's place: in the context, beside it, or in a directory of its own."""
     given, is_local = request.dockerfile, "context" in offered.directories
@@ -117,7 +117,7 @@ def _dockerfile(
         offered.attrs["filename"] = given
 
 
-def _beside(offered: Offered, context: str, given: str, scratch: str) -> None:
+def _beside(offered: OfferedInputs, context: str, given: str, scratch: str) -> None:
     """Use the Dockerfile *given*, or that of the context, where it stands: its ignore file too.
 
     One that is reached through links, which lead nowhere from where they are sent to, is copied.
@@ -147,7 +147,7 @@ def _beside(offered: Offered, context: str, given: str, scratch: str) -> None:
         offered.filenames[name] = os.path.relpath(path) if given else name
 
 
-def _place(offered: Offered, text: bytes | None, scratch: str) -> None:
+def _place(offered: OfferedInputs, text: bytes | None, scratch: str) -> None:
     """Give a Dockerfile without a place one."""
     offered.directories["dockerfile"] = _put({"Dockerfile": text}, scratch)
     if "context" in offered.attrs:
@@ -165,7 +165,7 @@ def _put(files: Mapping[str, bytes | None], scratch: str) -> str:
     return folder
 
 
-def _named_contexts(offered: Offered, request: BuildRequest) -> None:
+def _named_contexts(offered: OfferedInputs, request: BuildRequest) -> None:
     for name, source in sorted(request.named_contexts.items()):
         if source.startswith(_LAYOUT):
             place = source.removeprefix(_LAYOUT).removeprefix("//")
@@ -178,7 +178,7 @@ def _named_contexts(offered: Offered, request: BuildRequest) -> None:
             offered.attrs[f"context:{name}"] = f"local:{name}"
 
 
-def _layout(offered: Offered, text: str) -> str:
+def _layout(offered: OfferedInputs, text: str) -> str:
     """Offer an OCI layout; its tags are looked up here, where its index is."""
     path, tag, digest = parse_layout(text)
     layout = LayoutDirectory(path)
@@ -186,7 +186,7 @@ def _layout(offered: Offered, text: str) -> str:
     if manifest.size > MAX_MANIFEST_BYTES:
         raise EnvironmentFault(f"{path}: {manifest.digest} is too large for a manifest")
     name = f"layout{len(offered.stores)}"
-    offered.stores[f"oci:{name}"] = BlobStore(layout.path)
+    offered.stores[f"oci:{name}"] = BlobDirectory(layout.path)
     return f"oci-layout://{name}@{manifest.digest}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pybuild.builds.result import BuildResult
 from pybuild.cache.store import Store
-from pybuild.client.content import BlobStore
+from pybuild.client.content import BlobDirectory
 from pybuild.image.archive import reachable
 from pybuild.model.errors import EnvironmentFault
 
@@ -20,7 +20,7 @@ def take(store: Store, folder: str, result: BuildResult) -> None:
     if result.image is None:
         raise EnvironmentFault("the server sent no image")
     made = replace(result.image, annotations={})
-    came = BlobStore(folder)
+    came = BlobDirectory(folder)
     for blob in reachable(made, came.blob):
         if not store.blobs.holds(blob):
             store.blobs.adopt(came.blob(blob.digest), blob.digest, blob.size)

@@ -13,11 +13,11 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.client.agents import agent_sockets
 from pybuild.client.auth import auth
-from pybuild.client.content import BlobStore, content
+from pybuild.client.content import BlobDirectory, content
 from pybuild.client.exports import EXPORT, Exports
 from pybuild.client.filesend import file_send
 from pybuild.client.filesync import file_sync
-from pybuild.client.inputs import Offered, gather
+from pybuild.client.inputs import OfferedInputs, gather
 from pybuild.client.secrets import secrets
 from pybuild.client.session import ClientSession
 from pybuild.client.ssh import ssh
@@ -33,8 +33,8 @@ from pybuild.registry.client.credentials import DockerCredentials
 async def services(
     request: BuildRequest,
     exports: Exports | None = None,
-    caches: Mapping[str, BlobStore] | None = None,
-) -> AsyncGenerator[tuple[Offered, ClientSession]]:
+    caches: Mapping[str, BlobDirectory] | None = None,
+) -> AsyncGenerator[tuple[OfferedInputs, ClientSession]]:
     """Give the inputs of a build, and the session that serves them; both for the context.
 
     Raises:
@@ -53,16 +53,16 @@ async def services(
             **file_sync(offered.directories, git_modes=request.git_modes),
             **secrets({id: secret.read for id, secret in request.secrets.items()}),
             **auth(DockerCredentials(os.environ)),
-            **_where_wanted(offered, sockets, exports, caches or {}),
+            **_optional_services(offered, sockets, exports, caches or {}),
         }
         yield offered, ClientSession(handlers, shared_key=offered.shared_key)
 
 
-def _where_wanted(
-    offered: Offered,
+def _optional_services(
+    offered: OfferedInputs,
     sockets: Mapping[str, str],
     exports: Exports | None,
-    caches: Mapping[str, BlobStore],
+    caches: Mapping[str, BlobDirectory],
 ) -> dict[str, Handler]:
     """Return the services that are offered only when there is something behind them."""
     handlers: dict[str, Handler] = {}

@@ -134,8 +134,8 @@ def _default(git: str) -> str:
 
 
 def _branch(text: str, start: str) -> str:
-    found = text.removeprefix(start)
-    return found if found != text and found != ".invalid" else ""  # what reftables leave there
+    name = text.removeprefix(start)
+    return name if name != text and name != ".invalid" else ""  # what reftables leave there
 
 
 def _read(path: str) -> str:

@@ -128,10 +128,10 @@ def _caches(parsed: Parsed) -> _Caches:
     tags = cache_tags(context if os.path.isdir(context) else ".", os.environ)
     both = [parse_cache(text, tags) for text in parsed.many("cache")]
     to = [parse_cache_to(text) for text in parsed.many("cache-to")]
-    found = [parse_cache_from(text) for text in parsed.many("cache-from")]
+    sources = [parse_cache_from(text) for text in parsed.many("cache-from")]
     return {
         "cache_to": (*to, *(one for one, _ in both)),
-        "cache_from": (*found, *(one for _, several in both for one in several)),
+        "cache_from": (*sources, *(one for _, several in both for one in several)),
     }
 
 

@@ -53,7 +53,7 @@ def parse_cache(
         sources = list(places)
     with doubting(meant):
         to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
-    found = (cache_from(kind, source) for source in sources)
+    caches = (cache_from(kind, source) for source in sources)
     return replace(to, meant=meant), tuple(
-        replace(one, may_be_empty=True, meant=meant) for one in found
+        replace(one, may_be_empty=True, meant=meant) for one in caches
     )

@@ -66,15 +66,15 @@ class _Fields:
     """An object's fields, each taken once; one that nobody takes is a mistake."""
 
     def __init__(self, value: object, what: str) -> None:
-        found = as_object(value)
-        if found is not value:
+        fields = as_object(value)
+        if fields is not value:
             raise ValueError(f"{what} is no object")
-        self._values = dict(found)
+        self._values = dict(fields)
         self._what = what
 
     def take(self, name: str, other: str = "") -> Any:
-        found = self._values.pop(name, None)
-        return self._values.pop(other, None) if found is None and other else found
+        value = self._values.pop(name, None)
+        return self._values.pop(other, None) if value is None and other else value
 
     def text(self, name: str) -> str:
         value = self.take(name)
@@ -144,7 +144,7 @@ def _update(fields: _Fields, what: str) -> Update:
 def _list(value: object, what: str) -> list[Any]:
     if value is None:
         return []
-    found = as_list(value)
-    if found is not value:
+    items = as_list(value)
+    if items is not value:
         raise ValueError(f"{what} is no list")
-    return found
+    return items

@@ -166,7 +166,7 @@ def _access(table: Table, has_users: bool) -> Access:
 
 
 def _upstreams(table: Table) -> tuple[UpstreamSettings, ...]:
-    found: list[UpstreamSettings] = []
+    upstreams: list[UpstreamSettings] = []
     for prefix in table.keys_any():
         one = table.child(prefix)
         one.only(("host", "fresh", "for-all"))
@@ -179,7 +179,7 @@ def _upstreams(table: Table) -> tuple[UpstreamSettings, ...]:
             host = ""
         if not host:
             raise one.wrong("host", "a registry's host, such as docker.io", one.text("host"))
-        found.append(
+        upstreams.append(
             UpstreamSettings(
                 prefix=prefix,
                 host=host,
@@ -187,7 +187,7 @@ def _upstreams(table: Table) -> tuple[UpstreamSettings, ...]:
                 for_all=one.boolean("for-all", False),
             )
         )
-    return tuple(found)
+    return tuple(upstreams)
 
 
 def _limits(table: Table, keep: Table) -> Limits:

@@ -59,5 +59,5 @@ def find(name: str) -> Command | None:
 
 def every() -> list[Command]:
     """Return all commands, ``build`` first, the others by name."""
-    found = [command for name in NAMES if (command := find(name)) is not None]
-    return sorted(found, key=lambda command: (command.name != "build", command.name))
+    commands = [command for name in NAMES if (command := find(name)) is not None]
+    return sorted(commands, key=lambda command: (command.name != "build", command.name))

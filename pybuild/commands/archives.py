@@ -44,13 +44,13 @@ def save(parsed: Parsed) -> int:
         """The whole index goes into an OCI archive, without ``--platform``."""
         if kind == "oci" and platform is None:
             return descriptor
-        wanted = platform or native_platform()
-        return resolve(descriptor, lambda blob: store.blobs.read(blob.digest), wanted)[0]
+        own = native_platform()
+        return resolve(descriptor, lambda b: store.blobs.read(b.digest), platform or own)[0]
 
     with open_store(parsed, to_read=True) as store:
         named: dict[Descriptor, list[str]] = {}
         for text in parsed.positionals:
-            image = chosen(store, _found(store, text))
+            image = chosen(store, _held_image(store, text))
             names = named.setdefault(image, [])
             if (name := _name(store, text)) and name not in names:
                 names.append(name)
@@ -62,7 +62,7 @@ def save(parsed: Parsed) -> int:
     return 0
 
 
-def _found(store: Store, text: str) -> Descriptor:
+def _held_image(store: Store, text: str) -> Descriptor:
     """Find an image and keep it while it is written; on a full disk nothing can be promised."""
     try:
         return find(store, text, hold=True)
@@ -86,8 +86,8 @@ def load(parsed: Parsed) -> int:
                 _copy_standard_input(source)
             work = os.path.join(scratch, "files")
             os.mkdir(work)
-            found = read_archive(source, work, store.blobs.adopt, store.blobs.path)
-            for image in found:
+            images = read_archive(source, work, store.blobs.adopt, store.blobs.path)
+            for image in images:
                 for name in image.names:
                     store.images.tag(name, image.descriptor)
                     sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")
@@ -145,10 +145,10 @@ def import_(parsed: Parsed) -> int:
 def _source(store: Store, name: str) -> tuple[str, dict[str, str]]:
     """The ``FROM`` of an image, and the named context that it may need: the store is an
     OCI layout, and so has images that go by an ID only. The image stays until *store* is closed."""
-    found = store.images.held(name, store.lease)
-    if found is None or _name(store, name):
+    image = store.images.held(name, store.lease)
+    if image is None or _name(store, name):
         return str(parse_reference(name)), {}
-    return "image", {"image": f"oci-layout://{store.root}@{found.digest}"}
+    return "image", {"image": f"oci-layout://{store.root}@{image.digest}"}
 
 
 def _build(parsed: Parsed, request: BuildRequest) -> str:
@@ -213,10 +213,10 @@ def _copy_standard_input(path: str) -> None:
 
 
 def _platform(parsed: Parsed) -> Platform | None:
-    found = platforms_from(parsed.one("platform"))
-    if len(found) > 1:
+    platforms = platforms_from(parsed.one("platform"))
+    if len(platforms) > 1:
         raise UsageError(f"{parsed.one('platform')}: one platform at a time")
-    return found[0] if found else None
+    return platforms[0] if platforms else None
 
 
 def _name(store: Store, text: str) -> str:

@@ -145,9 +145,9 @@ def _opened(path: str) -> IO[bytes]:
 
 def _rm(parsed: Parsed, words: list[str]) -> int:
     def work(store: Store) -> tuple[list[CacheMount], list[str], int]:
-        wanted = [mount for word in words for mount in find(store, word)]
-        gone, freed = remove(store, list(dict.fromkeys(mount.name for mount in wanted)))
-        return [mount for mount in wanted if mount.name not in gone], gone, freed
+        mounts = [mount for word in words for mount in find(store, word)]
+        gone, freed = remove(store, list(dict.fromkeys(mount.name for mount in mounts)))
+        return [mount for mount in mounts if mount.name not in gone], gone, freed
 
     left, gone, freed = with_store(parsed, work)
     for name in gone:
@@ -161,14 +161,14 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-def _one(found: list[CacheMount], text: str) -> CacheMount:
-    if len(found) > 1:
-        names = ", ".join(mount.name[:12] for mount in found)
+def _one(mounts: list[CacheMount], text: str) -> CacheMount:
+    if len(mounts) > 1:
+        names = ", ".join(mount.name[:12] for mount in mounts)
         raise UserError(
-            f'cache mount "{text}" has {len(found)} directories: {names}',
+            f'cache mount "{text}" has {len(mounts)} directories: {names}',
             hints=("name one of them instead of the id",),
         )
-    return found[0]
+    return mounts[0]
 
 
 def _row(store: Store, mount: CacheMount) -> dict[str, Any]:

@@ -21,7 +21,7 @@ METHODS = ("build", *Question)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallOption:
     """``--call=method[,format=json|text][,ignorestatus]``; *question* is None for a build."""
 
     question: Question | None
@@ -29,7 +29,7 @@ class Call:
     ignore_status: bool = False
 
 
-def parse_call(parsed: Parsed) -> Call:
+def parse_call(parsed: Parsed) -> CallOption:
     """Read ``--call`` and ``--check``.
 
     Raises:
@@ -57,7 +57,7 @@ def parse_call(parsed: Parsed) -> Call:
                 raise UsageError(
                     f'invalid call option "{field}": one of format=json, format=text, ignorestatus'
                 )
-    return Call(None if method == "build" else Question(method), json, ignore_status)
+    return CallOption(None if method == "build" else Question(method), json, ignore_status)
 
 
 def main(parsed: Parsed, builder: Builder) -> int:

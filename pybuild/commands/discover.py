@@ -18,12 +18,12 @@ _MOST_RESULTS = 100
 def tags(parsed: Parsed) -> int:
     """Print the tags of a repository, one a line."""
     reference = parse_reference(parsed.positionals[0])
-    found = with_client(parsed, lambda client: client.tags(reference))
+    names = with_client(parsed, lambda client: client.tags(reference))
     if parsed.one("format") == "json":
-        listed = {"name": reference.repository, "tags": found}
+        listed = {"name": reference.repository, "tags": names}
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
     else:
-        sys.stdout.write("".join(f"{tag}\n" for tag in found))
+        sys.stdout.write("".join(f"{tag}\n" for tag in names))
     return 0
 
 
@@ -31,13 +31,13 @@ def search(parsed: Parsed) -> int:
     """Print the repositories of a registry, Docker Hub unless one is named, that a word finds."""
     host, term = _where(parsed.positionals[0])
     limit = _limit(parsed.one("limit", "25"))
-    found = with_client(parsed, lambda client: client.search(host, term, limit))
+    results = with_client(parsed, lambda client: client.search(host, term, limit))
     prefix = "" if host == DOCKER_HUB else f"{host}/"
     if parsed.one("format") == "json":
-        sys.stdout.write("".join(_json_line(prefix, one) for one in found))
+        sys.stdout.write("".join(_json_line(prefix, one) for one in results))
         return 0
     rows = [["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]]
-    for one in found:
+    for one in results:
         stars = "" if one.stars is None else str(one.stars)
         text = " ".join(one.description.split())
         shown = text if len(text) <= 50 else text[:49] + "…"

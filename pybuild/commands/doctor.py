@@ -32,7 +32,7 @@ _RUNGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class RungReport:
     """One way to isolate steps; *state* is ``chosen``, ``possible`` or ``not possible``."""
 
     name: str
@@ -84,8 +84,8 @@ def _try_in_store(root: str) -> tuple[Check, Mapping[str, str]]:
     made = not os.path.isdir(root)
     store, place = _place_in_store(root)
     if not place:
-        with tempfile.TemporaryDirectory(prefix="pybuild-doctor-") as elsewhere:
-            return store, try_all(elsewhere, default_pythonpath())
+        with tempfile.TemporaryDirectory(prefix="pybuild-doctor-") as folder:
+            return store, try_all(folder, default_pythonpath())
     try:
         return store, try_all(place, default_pythonpath())
     finally:
@@ -103,32 +103,36 @@ def _place_in_store(root: str) -> tuple[Check, str]:
             return Check("store", State.MISSING, f"{root} {why}", "; ".join(hints)), ""
         make_parents(os.path.join(root, "x"))
         place = tempfile.mkdtemp(prefix="doctor-", dir=root)
-        found = doubt(root)
+        danger = doubt(root)
     except OSError as error:
         text = f"{root}: {error.strerror}"
         return Check("store", State.MISSING, text, "choose another directory with --root"), ""
-    if found:
-        return Check("store", State.LIMITED, f"{root}: {found.text}", "take that right away"), place
+    if danger:
+        return Check(
+            "store", State.LIMITED, f"{root}: {danger.text}", "take that right away"
+        ), place
     return Check("store", State.OK, root), place
 
 
-def rungs_of(chosen: str, detail: str, checks: list[Check], tried: Mapping[str, str]) -> list[Rung]:
+def rungs_of(
+    chosen: str, detail: str, checks: list[Check], tried: Mapping[str, str]
+) -> list[RungReport]:
     """Return the ladder from the top; those above the chosen one with their reason and mend."""
     by_name = {check.name: check for check in checks}
     names = list(_RUNGS)
     if chosen and chosen not in names:
         names.append(chosen)
     above = names.index(chosen) if chosen else len(names)
-    rungs: list[Rung] = []
+    rungs: list[RungReport] = []
     for place, name in enumerate(names):
         what = _RUNGS.get(name, "")
         why, fix = _obstacle(name, by_name, tried)
         if name == chosen:
-            rungs.append(Rung(name, "chosen", what))
+            rungs.append(RungReport(name, "chosen", what))
         elif why or place < above:
-            rungs.append(Rung(name, "not possible", what, why or detail, fix))
+            rungs.append(RungReport(name, "not possible", what, why or detail, fix))
         else:
-            rungs.append(Rung(name, "possible", what))
+            rungs.append(RungReport(name, "possible", what))
     return rungs
 
 
@@ -157,7 +161,7 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
     return "", ""
 
 
-def as_text(rungs: list[Rung], checks: list[Check]) -> str:
+def as_text(rungs: list[RungReport], checks: list[Check]) -> str:
     """Return the report for people."""
     rows = [["RUNG", "STATE", "WHAT"]]
     rows += [[r.name, r.state, r.why or r.what] for r in rungs]

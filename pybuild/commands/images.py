@@ -53,8 +53,8 @@ def images(parsed: Parsed) -> int:
     with open_store(parsed, to_read=True) as store:
         rows = [row for name, descriptor in _flat(store) if (row := _row(store, name, descriptor))]
         if parsed.positionals:
-            wanted = parse_reference(parsed.positionals[0])
-            rows = [row for row in rows if row["repository"] == wanted.repository]
+            reference = parse_reference(parsed.positionals[0])
+            rows = [row for row in rows if row["repository"] == reference.repository]
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         return 0
@@ -117,10 +117,10 @@ def inspect(parsed: Parsed) -> int:
 def history(parsed: Parsed) -> int:
     """Show how an image came about, newest step first [RUN-24]; sizes are those of the layers' blobs."""
     with open_store(parsed, to_read=True) as store:
-        found = find(store, parsed.positionals[0])
+        image = find(store, parsed.positionals[0])
         platforms = platforms_from(parsed.one("platform"))
-        wanted = platforms[0] if platforms else native_platform()
-        _, document = resolve(found, lambda one: store.blobs.read(one.digest), wanted)
+        platform = platforms[0] if platforms else native_platform()
+        _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
         config = parse_config(store.blobs.read(document.config.digest))
     sizes = iter([layer.size for layer in document.layers])
     rows: list[dict[str, Any]] = []

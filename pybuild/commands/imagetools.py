@@ -63,11 +63,11 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
         place, root, data = with_client(parsed, partial(_looked, words[0]))
         sys.stdout.write(_shown(place, root, data))
         return 0
-    found = with_client(parsed, lambda client: facts(place_of(words[0], client)))
+    described = with_client(parsed, lambda client: facts(place_of(words[0], client)))
     if template == "json":
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(json.dumps(described, indent=2) + "\n")
     else:
-        sys.stdout.write(rendered(template, found) + "\n")
+        sys.stdout.write(rendered(template, described) + "\n")
     return 0
 
 
@@ -105,19 +105,23 @@ async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, lis
     place = place_of(text, client)
     plan = await survey(place, *await place.root())
     subjects = list(reversed(plan.documents))
-    found = await gather([place.referrers(subject) for subject in subjects])
-    return place, {subject: items for subject, items in zip(subjects, found, strict=True) if items}
+    referrers = await gather([place.referrers(subject) for subject in subjects])
+    return place, {
+        subject: items for subject, items in zip(subjects, referrers, strict=True) if items
+    }
 
 
 def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: str) -> str:
-    place, found = listed
+    place, by_subject = listed
     if form == "json":
-        body = {str(subject): [one.to_json() for one in items] for subject, items in found.items()}
+        body = {
+            str(subject): [one.to_json() for one in items] for subject, items in by_subject.items()
+        }
         return json.dumps(body, indent=2) + "\n"
     if form:
         raise UsageError(f'format "{form}": referrers are shown as text, or as json')
     lines = [f"Name:      {place.name}", ""]
-    for subject, items in found.items():
+    for subject, items in by_subject.items():
         lines.append(f"Referrers of {subject}:")
         for one in items:
             lines.append(f"  Digest:       {one.descriptor.digest}")
@@ -125,7 +129,7 @@ def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: s
             notes = sorted(one.descriptor.annotations.items())
             lines += [f"  {printable(key)}: {printable(value)}" for key, value in notes]
             lines.append("")
-    if not found:
+    if not by_subject:
         lines.append("Nothing refers to it.")
     return "\n".join(lines).rstrip("\n") + "\n"
 

@@ -83,10 +83,10 @@ class _Linter:
         """Make the findings; images that are not at hand are taken as unknown."""
         check = Check(text, self._filename, self._options)
         known: dict[ImageRequest, ResolvedImage] = {}
-        while isinstance(found := check.run(known), NeedImages):
-            for request in found.requests:
+        while isinstance(checked := check.run(known), NeedImages):
+            for request in checked.requests:
                 known[request] = self._images.find(request) or ResolvedImage.unknown(request)
-        return found
+        return checked
 
 
 def _escape(text: bytes) -> str:

@@ -25,7 +25,7 @@ def login(parsed: Parsed) -> int:
     from pybuild.registry.client.logins import Logins
 
     host = _host(parsed)
-    username, password = _asked(parsed, host)
+    username, password = _credentials(parsed, host)
     credential = Credential(username, password)
 
     _check(parsed, host, credential)
@@ -91,7 +91,7 @@ def _host(parsed: Parsed) -> str:
     return bare
 
 
-def _asked(parsed: Parsed, host: str) -> tuple[str, str]:
+def _credentials(parsed: Parsed, host: str) -> tuple[str, str]:
     """The user name and password, from the options, standard input, or a prompt.
 
     Raises:

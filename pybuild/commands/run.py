@@ -77,22 +77,22 @@ async def _follow(
 ) -> int:
     """Wait for the process, hand it our signals, and return its status.
 
-    Whoever is told to end has as long as ``docker stop`` gives; being told again ends it at once.
+    One that gets a signal to end has as long as ``docker stop`` gives; a second one ends it at once.
     """
     send: list[Callable[[int], None]] = []
-    told: list[signal.Signals] = []
+    received: list[signal.Signals] = []
     step = asyncio.create_task(run(send.append))
     loop = asyncio.get_running_loop()
 
     def hand_on(number: signal.Signals) -> None:
-        told.append(number)
+        received.append(number)
         if send:
             send[0](int(number))
         else:
             step.cancel()
 
     def end(number: signal.Signals) -> None:
-        if _ENDING.isdisjoint(told):
+        if _ENDING.isdisjoint(received):
             hand_on(number)
             loop.call_later(_STOP_SECONDS, step.cancel)
         else:
@@ -105,18 +105,18 @@ async def _follow(
     try:
         status = (await step).status
     except asyncio.CancelledError:
-        if not told:
+        if not received:
             raise Cancelled("context canceled") from None
-        return 128 + told[-1]
+        return 128 + received[-1]
     # What does not catch a signal that ends others is killed.
-    return 128 + told[-1] if told and status == 128 + signal.SIGKILL else status
+    return 128 + received[-1] if received and status == 128 + signal.SIGKILL else status
 
 
 async def find_image(
     engine: Engine, name: str, platform: Platform | None
 ) -> tuple[Descriptor, dict[str, Any]]:
     """The manifest and config of an image of the local store, pulled first if it is not there."""
-    wanted = platform or native_platform()
+    platform = platform or native_platform()
     descriptor = engine.store.images.held(name, engine.store.lease)
     try:
         reference = Reference.parse(name)
@@ -130,11 +130,11 @@ async def find_image(
             hints=["one without a name is freed after the next build of its context"],
         )
     if descriptor is None:
-        resolved = await engine.images.resolve(ImageRequest(reference, wanted), pull=False)
+        resolved = await engine.images.resolve(ImageRequest(reference, platform), pull=False)
         data = engine.store.blobs.read(resolved.digest)
         descriptor = Descriptor("", resolved.digest, len(data))
     manifest, document = resolve(
-        descriptor, lambda one: engine.store.blobs.read(one.digest), wanted
+        descriptor, lambda one: engine.store.blobs.read(one.digest), platform
     )
     return manifest, parse_config(engine.store.blobs.read(document.config.digest))
 
@@ -181,8 +181,8 @@ def _spec(
 
 
 def _texts(config: Mapping[str, Any], key: str) -> list[str]:
-    found: list[object] = config.get(key) or []
-    return [str(item) for item in found]
+    texts: list[object] = config.get(key) or []
+    return [str(item) for item in texts]
 
 
 def _volume(text: str) -> StepMount:

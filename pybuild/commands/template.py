@@ -29,8 +29,8 @@ def rendered(template: str, values: dict[str, Any]) -> str:
         if indexed is not None:
             outer = _walk(values, indexed[2], action)
             inner = _member(outer, indexed[3], action, exact=True)
-            found = _walk(inner, indexed[4].lstrip("."), action)
-            return _text(found, as_json=bool(indexed[1]))
+            value = _walk(inner, indexed[4].lstrip("."), action)
+            return _text(value, as_json=bool(indexed[1]))
         raise UsageError(
             f'template "{{{{{action}}}}}": expected {{{{.Name}}}}, {{{{json .Name}}}} or '
             '{{index .Name "key"}}'
@@ -49,9 +49,9 @@ def _member(value: object, name: str, action: str, *, exact: bool = False) -> ob
     known = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     if name in known:
         return known[name]
-    for key, found in known.items():
+    for key, member in known.items():
         if not exact and key.lower() == name.lower():
-            return found
+            return member
     raise UsageError(
         f'template "{{{{{action}}}}}": nothing is called "{name}"',
         hints=[f"there is {', '.join(sorted(known))}"] if known else [],

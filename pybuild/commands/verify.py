@@ -49,8 +49,8 @@ def main(parsed: Parsed) -> int:
         for close in closers:
             close()
     if form == "json":
-        found = [asdict(one) for one in verdict.differences]
-        shown = {"first": verdict.first, "second": verdict.second, "differences": found}
+        differences = [asdict(one) for one in verdict.differences]
+        shown = {"first": verdict.first, "second": verdict.second, "differences": differences}
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     else:
         sys.stdout.write(verdict_text(verdict))

@@ -16,11 +16,11 @@ from pybuild.model.printable import printable
 def main(parsed: Parsed) -> int:
     """Explain each thing that the name stands for."""
     name = parsed.positionals[0]
-    found = with_store(parsed, lambda store: why_kept(store, name), to_read=True)
+    things = with_store(parsed, lambda store: why_kept(store, name), to_read=True)
     if parsed.one("format") == "json":
-        sys.stdout.write("".join(json.dumps(_json(k), sort_keys=True) + "\n" for k in found))
+        sys.stdout.write("".join(json.dumps(_json(k), sort_keys=True) + "\n" for k in things))
     else:
-        sys.stdout.write("\n".join(_text(kept) for kept in found))
+        sys.stdout.write("\n".join(_text(kept) for kept in things))
     return 0
 
 

@@ -51,18 +51,18 @@ def try_cached_build(parsed: Parsed) -> int | None:
         return None
     root = _root(parsed)
     key = memo.key_of(parsed)
-    found = memo.load(root, key) if root and key and is_private(root) else None
-    if root is None or found is None or not memo.holds(found, root):
+    record = memo.load(root, key) if root and key and is_private(root) else None
+    if root is None or record is None or not memo.holds(record, root):
         return None
     quiet = parsed.flag("quiet")
     if not quiet and progress not in {"quiet", "none"}:
-        show_steps(found["steps"], progress)
+        show_steps(record["steps"], progress)
     if "iidfile" in parsed.values or "metadata-file" in parsed.values:
         from pybuild.commandline.resultfiles import write_results
 
-        write_results(parsed, found["image_id"], found["metadata"])
+        write_results(parsed, record["image_id"], record["metadata"])
     if quiet:
-        sys.stdout.write(f"{found['image_id']}\n")
+        sys.stdout.write(f"{record['image_id']}\n")
     return 0
 
 

@@ -74,12 +74,12 @@ def load(root: str, key: str) -> dict[str, Any] | None:
     """Read a memo; None when there is none or it is damaged."""
     try:
         with open(os.path.join(root, "memo", key), "rb", opener=plain) as file:
-            found: Any = json.load(file)
+            document: Any = json.load(file)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return None
-    memo: dict[str, Any] = found  # pyright: ignore[reportUnknownVariableType]
+    memo: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
     return memo if memo.get("format") == FORMAT else None
 
 

@@ -80,7 +80,7 @@ def _may_move(op: Op) -> bool:
 
 def _prefixes(prepared: Prepared) -> dict[str, set[str]]:
     """The parts of each local source that the definition can read at all."""
-    found: dict[str, set[str]] = {}
+    prefixes: dict[str, set[str]] = {}
     for vertex in walk(*(one.result for one in prepared.lowered)):
         match vertex.op:
             case FileOp(actions=actions):
@@ -93,8 +93,8 @@ def _prefixes(prepared: Prepared) -> dict[str, set[str]]:
             source = vertex.inputs[index].op
             if isinstance(source, LocalSource):
                 root = prepared.inputs.trees[source.name].path
-                found.setdefault(source.name, set()).add(_prefix(root, path))
-    return found
+                prefixes.setdefault(source.name, set()).add(_prefix(root, path))
+    return prefixes
 
 
 def _prefix(root: str, path: str) -> str:

@@ -15,7 +15,7 @@ from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import client_context
 from pybuild.client.events import StatusReader
 from pybuild.client.failures import failure
-from pybuild.client.inputs import Offered, gather
+from pybuild.client.inputs import OfferedInputs, gather
 from pybuild.model.errors import Cancelled, EnvironmentFault, StepError, UsageError, UserError
 from pybuild.model.span import Span
 from pybuild.net.grpc.status import Code, RpcError
@@ -30,7 +30,7 @@ def scratch(tmp_path: Path) -> str:
 
 def offered(
     scratch: str, context: Path | str, dockerfile: Path | str = "", stdin: bytes = b"", **named: str
-) -> Offered:
+) -> OfferedInputs:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(stdin)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.buildkit.fsutil import packet
-from pybuild.client.filesend import METHOD, Output, ToDirectory, ToStream, file_send
+from pybuild.client.filesend import METHOD, ArchiveSink, ToDirectory, ToStream, file_send
 from pybuild.daemon.session.filesend import TreeWork, send_stream, send_tree
 from pybuild.daemon.session.treesend import Root, send_job, send_trees
 from pybuild.executor.files.values import ExportTree
@@ -50,7 +50,7 @@ def test_an_archive_arrives_with_its_facts() -> None:
     output = Memory()
     told: dict[str, str] = {}
 
-    def open_output(facts: Mapping[str, str]) -> Output:
+    def open_output(facts: Mapping[str, str]) -> ArchiveSink:
         told.update(facts)
         return output
 

@@ -14,7 +14,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.client.auth import auth
-from pybuild.client.content import BlobStore, content
+from pybuild.client.content import BlobDirectory, content
 from pybuild.client.secrets import METHOD as SECRET
 from pybuild.client.secrets import secrets
 from pybuild.client.ssh import ssh
@@ -248,7 +248,10 @@ def _digest(data: bytes) -> Digest:
 def test_blobs_go_to_the_client_and_come_back(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     digest = _digest(data)
-    stores = {"export": BlobStore(str(tmp_path), writable=True), "oci:x": BlobStore(str(tmp_path))}
+    stores = {
+        "export": BlobDirectory(str(tmp_path), writable=True),
+        "oci:x": BlobDirectory(str(tmp_path)),
+    }
 
     async def run() -> None:
         async with connected(content(stores)) as session:
@@ -274,7 +277,7 @@ def test_blobs_go_to_the_client_and_come_back(tmp_path: Path, size: int) -> None
 
 
 def test_blobs_that_are_not_what_they_should_be_are_not_kept(tmp_path: Path) -> None:
-    stores = {"export": BlobStore(str(tmp_path), writable=True)}
+    stores = {"export": BlobDirectory(str(tmp_path), writable=True)}
 
     async def run() -> None:
         async with connected(content(stores)) as session:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.client.content import BlobStore, content
+from pybuild.client.content import BlobDirectory, content
 from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.client.upload import upload
 from pybuild.executor.zygote import hierarchies
@@ -148,7 +148,7 @@ def test_a_store_of_the_client_gets_the_blobs(
     async def use(c: Client) -> None:
         attrs = {"platform": "linux/amd64,linux/arm64", "build-arg:SOURCE_DATE_EPOCH": str(EPOCH)}
         given = {"tar": "false", "name": "org/repo:tag1,org/repo:tag2"}
-        handlers = content({"export": BlobStore(str(store), writable=True)})
+        handlers = content({"export": BlobDirectory(str(store), writable=True)})
         exporters = [("oci", given)]
         await c.build(context, attrs=attrs, exporters=exporters, handlers=handlers)
         built = await c.build(context, attrs=attrs, exporters=exporters, handlers=handlers)

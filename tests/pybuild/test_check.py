@@ -16,7 +16,7 @@ import pytest
 from pybuild.cli import main
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
-from pybuild.commands.check import Call, parse_call
+from pybuild.commands.check import CallOption, parse_call
 from pybuild.engine.knownimages import KnownImages
 from pybuild.frontend.question import Question
 from pybuild.model.errors import UsageError
@@ -201,15 +201,15 @@ def test_targets(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        (["--check"], Call(Question.CHECK)),
-        (["--check=false"], Call(None)),
-        (["--call=check", "--check"], Call(Question.CHECK)),
-        (["--call=build"], Call(None)),
-        (["--call=outline,format=text"], Call(Question.OUTLINE)),
-        (["--call=check,ignorestatus=true,format=json"], Call(Question.CHECK, True, True)),
+        (["--check"], CallOption(Question.CHECK)),
+        (["--check=false"], CallOption(None)),
+        (["--call=check", "--check"], CallOption(Question.CHECK)),
+        (["--call=build"], CallOption(None)),
+        (["--call=outline,format=text"], CallOption(Question.OUTLINE)),
+        (["--call=check,ignorestatus=true,format=json"], CallOption(Question.CHECK, True, True)),
     ],
 )
-def test_calls(words: list[str], call: Call) -> None:
+def test_calls(words: list[str], call: CallOption) -> None:
     assert parse_call(parse(words, BUILD.options)) == call
 
 

@@ -21,7 +21,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb import ops as llb
 from pybuild.client.auth import auth
-from pybuild.client.content import BlobStore, content
+from pybuild.client.content import BlobDirectory, content
 from pybuild.client.filesend import ToDirectory, file_send
 from pybuild.client.filesync import file_sync
 from pybuild.client.secrets import secrets as lend_secrets
@@ -165,7 +165,9 @@ class Tenant:
         if lent:
             offered |= lend_secrets({id: str.encode(text).__bytes__ for id, text in lent.items()})
         if layouts:
-            stores = {name: BlobStore(str(path), writable=True) for name, path in layouts.items()}
+            stores = {
+                name: BlobDirectory(str(path), writable=True) for name, path in layouts.items()
+            }
             offered |= content(stores)
         given = {**({"image-resolve-mode": mode} if mode else {}), **(attrs or {})}
         frontend = frontend or self._frontend

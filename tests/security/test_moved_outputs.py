@@ -270,7 +270,7 @@ def name(dest: Path) -> None:
 
 
 def take_blob(dest: Path) -> None:
-    ingest = content._Ingest(content.BlobStore(str(dest), writable=True))  # pyright: ignore[reportPrivateUsage]
+    ingest = content._Ingest(content.BlobDirectory(str(dest), writable=True))  # pyright: ignore[reportPrivateUsage]
     try:
         ingest.take(WriteContentRequest(action=COMMIT, data=DATA))
     finally:
