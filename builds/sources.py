@@ -116,7 +116,7 @@ class BuildSources:
             UserError: there is something that is no file.
         """
         try:
-            return await self._engine.look(jobs.read, tree.deltas, path, limit)
+            return await self._engine.read_tree(jobs.read, tree.deltas, path, limit)
         except UserError as error:
             raise error.saying(f"failed to read {error.message}") from error
 

@@ -234,14 +234,14 @@ class Engine:
         """Return the tree of *lowers*, directories base first, for a worker that writes it elsewhere."""
         return ExportTree(lowers, self.mount_dir(), await self.userxattr())
 
-    async def look(
+    async def read_tree(
         self,
         function: Callable[Concatenate[WorkerCall, str, Sequence[str], Args], Answer],
         deltas: Sequence[str],
         *args: Args.args,
         **named: Args.kwargs,
     ) -> Answer:
-        """Return the answer of a worker's *function* that mounts the tree of *deltas* to look into it."""
+        """Return the answer of a worker's *function* that mounts the tree of *deltas* to read in it."""
         lowers = await self.layers().ensure(deltas, lambda _: None)
         return await self.workers.call(job(function, self.mount_dir(), lowers, *args, **named))
 

@@ -34,7 +34,7 @@ async def read_file(
         raise UserError(f"invalid range {offset}:{length}")
     limit = min(length or MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1)
     deltas = (await reference.snapshot()).deltas
-    data = await scope.engine.look(looking.data, deltas, path, offset, limit)
+    data = await scope.engine.read_tree(looking.data, deltas, path, offset, limit)
     if data is None:
         raise UserError(f"open {path}: no such file or directory")
     if len(data) > MAX_FILE_BYTES:
@@ -50,7 +50,7 @@ async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -
     """
     path = path or "/"
     deltas = (await reference.snapshot()).deltas
-    entries = await scope.engine.look(looking.entries, deltas, path)
+    entries = await scope.engine.read_tree(looking.entries, deltas, path)
     if entries is None:
         raise UserError(f"open {path}: no such file or directory")
     try:
@@ -66,7 +66,7 @@ async def stat_file(scope: Scope, reference: LazyTree, path: str) -> Stat:
         UserError: nothing is.
     """
     path = path or "/"
-    entry = await scope.engine.look(looking.entry, (await reference.snapshot()).deltas, path)
+    entry = await scope.engine.read_tree(looking.entry, (await reference.snapshot()).deltas, path)
     if entry is None:
         raise UserError(f"lstat {path}: no such file or directory")
     return _stat(entry)

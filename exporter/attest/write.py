@@ -138,7 +138,7 @@ async def unbundle(
     Raises:
         UserError: it is not there, or holds something else.
     """
-    files = await engine.look(gathering.gather, deltas, path or "/", MAX_BYTES)
+    files = await engine.read_tree(gathering.gather, deltas, path or "/", MAX_BYTES)
     return unbundled(files, predicate_type, core)
 
 
@@ -191,7 +191,7 @@ async def attestation_files(
     chosen = [one for one in core_first(attestations) if not one.inline_only]
     if not chosen:
         return {}
-    digests = await engine.look(gathering.digests, deltas)
+    digests = await engine.read_tree(gathering.digests, deltas)
     subjects = [Subject(path, {"sha256": hex}) for path, hex in digests]
     files: dict[str, bytes] = {}
     for one in chosen:
