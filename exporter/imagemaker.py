@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.exporter.annotations import Annotations, Place
 from pybuild.exporter.layermaker import LayerMaker, made_at
-from pybuild.image.cacheformat.config import INLINE
-from pybuild.image.config import NewHistory, assemble_config
+from pybuild.image.config import INLINE_CACHE, NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import (
@@ -77,7 +76,7 @@ class ImageMaker:
                 for at, delta in enumerate(deltas)
             ]
         layers = [task.result() for task in tasks]
-        inherited = {name: value for name, value in lowered.config.items() if name != INLINE}
+        inherited = {name: value for name, value in lowered.config.items() if name != INLINE_CACHE}
         config = assemble_config(
             {**inherited, **self._inline([diff_id for diff_id, _ in layers])},
             [diff_id for diff_id, _ in layers],
@@ -107,7 +106,7 @@ class ImageMaker:
         if inline is None:
             return {}
         text = inline(dict(zip(self._built.snapshot.deltas, diff_ids, strict=True)))
-        return {INLINE: text} if text else {}
+        return {INLINE_CACHE: text} if text else {}
 
     def _history(self, deltas: Sequence[str]) -> list[NewHistory]:
         """The entries of *deltas*, which this build added; SOURCE_DATE_EPOCH is their time."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pybuild.frontend.lowering import paths
 from pybuild.model.dataclass import dataclass
@@ -78,6 +77,8 @@ def parse_git_url(text: str, *, is_context: bool = False) -> GitUrl | None:
         url = GitUrl(remote=found[1])
         query, fragment = found[2] or "", found[3] or ""
     else:
+        from urllib.parse import unquote, urlsplit  # most texts name no repository
+
         name = scheme[1].lower()
         if name not in _SCHEMES:
             return None
@@ -110,6 +111,8 @@ def without_credentials(url: str) -> str:
 
 def file_name(url: str) -> str:
     """Return the name of an http(s) URL's file where it is put into a directory [ADD-4]."""
+    from urllib.parse import unquote, urlsplit  # as above
+
     try:
         name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
     except ValueError:
@@ -119,6 +122,8 @@ def file_name(url: str) -> str:
 
 def _read_query(url: GitUrl, query: str) -> None:
     values: dict[str, str] = {}
+    from urllib.parse import parse_qsl  # as above
+
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in values:
             raise UserError(f'query "{name}" has multiple values')

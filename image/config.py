@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from pybuild.model.digest import Digest
 
 EXPORTER_COMMENT = "buildkit.exporter.image.v0"
+INLINE_CACHE = "moby.buildkit.cache.v0"
+"""The field that holds a cache document, for `pybuild.image.cacheformat`."""
 
 _CONFIG_ORDER = (
     ("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels")

@@ -7,7 +7,6 @@ image [CCH-16]: its keys are believed, its bytes are compared with their digests
 
 from __future__ import annotations
 
-from pybuild.image.cacheformat.namedinputs import unpack
 from pybuild.model.named import KnownInputs, MadeOf
 from pybuild.model.snapshot import Record, Snapshot
 
@@ -77,6 +76,8 @@ class ImportedCache:
 
     def known(self, accepts: Callable[[str], bool]) -> MadeOf:
         """Return the named inputs of the results whose names satisfy *accepts*."""
+        from pybuild.image.cacheformat.namedinputs import unpack  # most builds import no cache
+
         found: list[KnownInputs] = []
         listings: dict[str, Listing] = {}
         for result in self._results.values():

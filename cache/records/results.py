@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 
 from pybuild.cache.records.imported import FROM_CACHE, LAYER, ImportedCache, is_link
 from pybuild.cache.records.inputs import Inputs
-from pybuild.image.cacheformat.namedinputs import pack
 from pybuild.model.digest import Digest
 from pybuild.model.jsontext import as_object
 from pybuild.model.snapshot import Record, Snapshot
@@ -76,6 +75,8 @@ class Results:
         """Return the named inputs of a result, as caches carry them; empty if not known."""
         own = self.inputs.named(key)
         if own is not None:
+            from pybuild.image.cacheformat.namedinputs import pack  # for caches to carry
+
             return pack(own)
         found = (cache.made_of(key) for cache in tuple(self._imports))
         return next((text for text in found if text), "")

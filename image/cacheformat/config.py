@@ -29,7 +29,6 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 
 CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
-INLINE = "moby.buildkit.cache.v0"
 MAX_BYTES = 32 << 20
 """The longest document we take."""
 

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pybuild.image.cacheformat.config import (
-    INLINE,
     MAX_BYTES,
     CacheContents,
     CachedLayer,
     CachedResult,
 )
 from pybuild.image.cacheformat.namedinputs import MAX_TEXT
-from pybuild.image.config import parse_time
+from pybuild.image.config import INLINE_CACHE, parse_time
 from pybuild.image.manifest import Manifest, diff_ids_of, parse_object
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -70,7 +69,7 @@ def read_inline(manifest: Manifest, config: Mapping[str, Any]) -> CacheContents 
     Raises:
         EnvironmentFault: it is broken.
     """
-    text = config.get(INLINE)
+    text = config.get(INLINE_CACHE)
     if text is None:
         return None
     diff_ids = diff_ids_of(config)

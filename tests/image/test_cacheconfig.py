@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pybuild.image.cacheformat.config import (
-    INLINE,
     CacheContents,
     CachedLayer,
     CachedResult,
@@ -17,6 +16,7 @@ from pybuild.image.cacheformat.config import (
     write_inline,
 )
 from pybuild.image.cacheformat.read import MAX_DEPTH, read_config, read_inline
+from pybuild.image.config import INLINE_CACHE
 from pybuild.image.manifest import Manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
@@ -97,13 +97,16 @@ def test_an_image_carries_stacks_in_its_own_order_and_in_others() -> None:
             {"created": "2023-11-14T22:13:20.123456Z"},
             {"created": "2023-11-14T22:13:20.123456Z"},
         ],
-        INLINE: text,
+        INLINE_CACHE: text,
     }
     found = read_inline(manifest, config)
     assert found is not None
     assert by_key(found) == by_key(made)
     assert dict(found.layers) == dict(made.layers)
-    assert read_inline(manifest, {name: v for name, v in config.items() if name != INLINE}) is None
+    assert (
+        read_inline(manifest, {name: v for name, v in config.items() if name != INLINE_CACHE})
+        is None
+    )
 
 
 def test_a_cache_of_the_reference_is_read() -> None:
@@ -226,7 +229,7 @@ def test_names_and_times_that_are_nonsense_are_harmless() -> None:
 def test_hostile_inline_caches_are_refused_or_empty(text: object) -> None:
     manifest = Manifest(OCI_MANIFEST, Descriptor(OCI_CONFIG, digest("config"), 10), ())
     try:
-        found = read_inline(manifest, {"rootfs": {"diff_ids": []}, INLINE: text})
+        found = read_inline(manifest, {"rootfs": {"diff_ids": []}, INLINE_CACHE: text})
     except EnvironmentFault as error:
         assert "broken inline cache" in error.message
     else:
