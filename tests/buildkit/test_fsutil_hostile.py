@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import NoReturn
@@ -167,6 +168,24 @@ def test_a_hostile_receiver_is_refused(messages: list[bytes], words: str) -> Non
 
 def _never(path: bytes) -> NoReturn:
     raise AssertionError(path)
+
+
+def test_the_rest_of_a_large_file_is_work_of_its_own() -> None:
+    """Nothing more comes from the receiver, and the file must still get to its end."""
+    size = 2 << 20
+    sender = Sender([Stat(path=b"f", mode=FILE, size=size)], lambda path: io.BytesIO(bytes(size)))
+    sender.produce()
+    sender.feed([encode_request(0)])
+    rounds = 0
+    while sender.has_work:
+        sender.produce()
+        rounds += 1
+    assert (sender.sent, rounds) == (size, 3)
+    assert not sender.finished
+    sender.feed([FIN_PACKET])
+    assert sender.has_work
+    assert sender.produce() == [FIN_PACKET]
+    assert not sender.has_work
 
 
 def test_what_cannot_be_opened_is_sent_empty_and_noted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import signal
@@ -20,8 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pybuild.buildkit.fsutil.packet import Stat
-from pybuild.buildkit.fsutil.receiver import order_key
+from pybuild.buildkit.fsutil.receiver import Receiver, order_key
+from pybuild.buildkit.fsutil.sender import Sender
 from pybuild.buildkit.fsutil.walk import Walk
+from pybuild.buildkit.fsutil.writer import TreeWriter
 from tests.daemon.trees import Transfer, describe
 
 
@@ -147,6 +150,26 @@ def test_a_changed_mode_moves_no_data(source: Path, target: Path) -> None:
     (source / "none").chmod(0o700)
     assert Transfer(source, target).asked == 0
     assert describe(target) == describe(source)
+
+
+@pytest.mark.root
+def test_an_unchanged_file_gets_the_owner_of_now(tmp_path: Path) -> None:
+    def send(uid: int, gid: int) -> os.stat_result:
+        entry = Stat(path=b"f", mode=0o644, size=3, mtime_ns=5, uid=uid, gid=gid)
+        sender = Sender([entry], lambda path: io.BytesIO(b"abc"))
+        writer = TreeWriter(str(tmp_path))
+        receiver = Receiver(writer)
+        while not (receiver.finished and sender.finished):
+            sender.feed(receiver.feed(sender.produce()))
+        writer.finish()
+        writer.close()
+        return os.stat(tmp_path / "f")
+
+    first, second, third = send(0, 0), send(7, 0), send(7, 8)
+    assert (first.st_uid, first.st_gid) == (0, 0)
+    assert (second.st_uid, second.st_gid) == (7, 0)
+    assert (third.st_uid, third.st_gid) == (7, 8)
+    assert first.st_ino == second.st_ino == third.st_ino
 
 
 @pytest.mark.parametrize("name", ["big", "none"])

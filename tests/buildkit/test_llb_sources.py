@@ -308,3 +308,32 @@ def test_merges_and_differences_with_nothing_in_them() -> None:
     assert isinstance(merged(-1, 0), ImageSource)
     diff = pb.DiffOp(lower=pb.LowerDiffInput(input=-1), upper=pb.UpperDiffInput(input=0))
     assert isinstance(read_all(one(pb.Op(diff=diff), BUSYBOX)).result.op, ImageSource)
+
+
+def test_a_source_that_the_rule_denies_is_an_error_on_its_lines() -> None:
+    builder = Builder()
+    edge = builder.add(BUSYBOX)
+    definition, digest = builder.end(edge), edge[0]
+    definition.Source.infos.add(filename="Dockerfile")
+    place = definition.Source.locations[digest].locations.add().ranges.add()
+    place.start.line = place.end.line = 1
+
+    def deny(op: pb.SourceOp) -> None:
+        raise UserError(f"{op.identifier} is denied")
+
+    with pytest.raises(UserError, match=r"busybox:latest is denied") as caught:
+        read(definition, platform=LINUX_AMD64, rule=deny)
+    assert caught.value.spans == (Span("Dockerfile", 1, 1),)
+
+
+def test_a_platform_of_half_is_filled_up_from_the_default() -> None:
+    op = pb.Op()
+    op.CopyFrom(BUSYBOX)
+    op.platform.CopyFrom(pb.Platform(OS="windows"))
+    (query,) = asked(one(op))
+    assert isinstance(query, ImageQuery)
+    assert query.platform == Platform("windows", "amd64")
+    op.platform.CopyFrom(pb.Platform(Architecture="s390x"))
+    (query,) = asked(one(op))
+    assert isinstance(query, ImageQuery)
+    assert query.platform == Platform("linux", "s390x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -510,6 +511,21 @@ def test_prune_ends_though_others_write_all_the_time(
         pruned = prune(store, progress=busy)
     assert set(ids(pruned)) == set(layers)
     assert_sound(store)
+
+
+def test_default_policies_are_those_of_the_reference(store: Store) -> None:
+    """[GC-3]: sources and cache mounts first, then by age, then by size, at last also internal."""
+    sources, aged, sized, internal = default_policies(store)
+    assert sources.filters == ("type~=^(source\\..*|exec\\.cachemount)$",)
+    assert (sources.keep_duration_s, sources.max_used_space) == (2 * DAY, 512_000_000)
+    assert (aged.keep_duration_s, sized.keep_duration_s) == (60 * DAY, None)
+    assert [rule.all for rule in (sources, aged, sized, internal)] == [False, False, False, True]
+    assert replace(internal, all=False) == sized == replace(aged, keep_duration_s=None)
+    disk = os.statvfs(store.root)
+    size = disk.f_blocks * disk.f_frsize
+    assert sized.max_used_space == min(size * 8 // 10, 100 * 1000**3)
+    assert sized.reserved_space == min(size // 10, 10 * 1000**3)
+    assert sized.min_free_space == size // 5
 
 
 def test_default_policies_run(store: Store, builder: Builder, clock: FakeClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.frontend.ignore import parse_ignore
+from pybuild.frontend.ignore import MAX_WILDCARD_CHARS, parse_ignore
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import PatternMatcher
 
@@ -55,3 +55,17 @@ def test_the_allow_list_idiom() -> None:
 
 def test_nothing_useful_excludes_nothing() -> None:
     assert not PatternMatcher(parse_ignore(b".\n/\n..\n")).matches("a")
+
+
+def test_patterns_with_wildcards_are_bounded_together() -> None:
+    """They are matched against each name of a context, whoever wrote them."""
+    line = "*" + "a" * 1023
+    most = MAX_WILDCARD_CHARS // 1024
+    assert len(parse_ignore("\n".join([line] * most).encode())) == most
+    with pytest.raises(UserError) as caught:
+        parse_ignore("\n".join([line] * most + ["b*"]).encode())
+    assert caught.value.message == (
+        f"ignore file line {most + 1}: more than {MAX_WILDCARD_CHARS} characters of"
+        " patterns with wildcards"
+    )
+    assert len(parse_ignore("\n".join([line] * most + ["plain" * 300]).encode())) == most + 1

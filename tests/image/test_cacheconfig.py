@@ -209,6 +209,24 @@ def test_layers_in_a_ring_or_a_tower_are_refused() -> None:
             read_config(data)
 
 
+def test_results_that_name_many_layers_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Towers stand once in the document and once more for each result that is on them."""
+    monkeypatch.setattr("pybuild.image.cacheformat.read.MAX_NAMED", 100)
+    layers = [{**GOOD["layers"][0], "parent": at - 1} for at in range(10)]
+
+    def document(results: int) -> bytes:
+        records = [
+            {"digest": digest(f"r{number}"), "layers": [{"layer": 9}]} for number in range(results)
+        ]
+        return json.dumps({"layers": layers, "records": records}).encode()
+
+    assert len(read_config(document(10)).results) == 10
+    with pytest.raises(EnvironmentFault, match="more than 100 layers together"):
+        read_config(document(11))
+
+
 @pytest.mark.parametrize("size", [-1, None, True, "9", 1.5])
 def test_a_layer_whose_size_nobody_knows_is_not_used(size: object) -> None:
     found = read_config(changed("layers", 0, "annotations", "size", value=size))

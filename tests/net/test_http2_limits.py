@@ -14,6 +14,7 @@ from pybuild.net.http2.frames import Kind, frame
 from pybuild.net.http2.settings import Http2Limits
 from tests.net.wire import (
     END_HEADERS,
+    END_STREAM,
     REQUEST,
     RESPONSE,
     Clock,
@@ -70,10 +71,33 @@ def test_time_and_useful_frames_forgive() -> None:
 
 
 def test_peer_that_asks_and_does_not_read_is_cut_off() -> None:
+    """However useful the rest of its frames may be."""
+    connection = server(Http2Limits(queued_control=50, patience=1_000_000))
+    assert outcome(connection.receive(PING * 50)) == "fine"
+    assert outcome(connection.receive(PING)) == CALM
+    assert connection.out.size < 2_000
+
+
+def test_answers_that_were_read_count_no_longer() -> None:
+    connection = server(Http2Limits(queued_control=50, patience=1_000_000))
+    for _ in range(3):
+        assert outcome(connection.receive(PING * 50)) == "fine"
+        assert len(sent(connection)) == 50
+
+
+def test_nothing_is_sent_on_a_stream_after_its_end() -> None:
     connection = server()
-    found = outcome(connection.receive(PING * 2_500))
-    assert found == CALM
-    assert connection.out.size < 100_000
+    connection.receive(headers(1) + headers(3, flags=END_HEADERS | END_STREAM))
+    connection.send_headers(1, RESPONSE)
+    connection.send_data(1, b"x" * 100_000, end=True)  # the end waits behind a window
+    with pytest.raises(StreamGone):
+        connection.send_data(1, b"more")
+    connection.send_headers(3, RESPONSE)
+    connection.send_data(3, end=True)
+    with pytest.raises(StreamGone):
+        connection.send_data(3, b"more")
+    with pytest.raises(StreamGone):
+        connection.send_data(5, b"of no stream")
 
 
 def test_rapid_reset_ends_the_connection() -> None:

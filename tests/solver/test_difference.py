@@ -67,6 +67,11 @@ def test_a_parent_is_blamed_last_and_a_base_by_its_digest() -> None:
     other = replace(RUN, env=("A=2",))
     found = differences(parts(RUN), parts(other, Digest.of(b"another")), nothing)
     assert [one.field for one in found] == ["env.A", "parent"]
+    was, now = (Vertex(RUN, meta=replace(image().meta, name=name)) for name in ("old", "new"))
+    (found_parent,) = differences(
+        parts(RUN, base=was), parts(RUN, Digest.of(b"n"), base=now), nothing
+    )
+    assert found_parent == Difference(field="parent", was="old", now="new")
     old, new = image("old"), image("new")
     found = differences(parts(RUN, base=old), parts(RUN, Digest.of(b"n"), base=new), nothing)
     assert [one.field for one in found] == ["base"]

@@ -62,6 +62,33 @@ def test_who_asks_for_another_key_waits_for_nothing() -> None:
     go(work)
 
 
+def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> None:
+    """What others put while its batch is written is none of its business."""
+
+    async def work(writer: Scribe) -> None:
+        begun, may_end = threading.Event(), threading.Event()
+        done: list[str] = []
+
+        def first() -> None:
+            begun.set()
+            may_end.wait(20)
+            done.append("a")
+
+        writer.put(A, first)
+        writer.put(A, lambda: done.append("again"))
+        writer.hurry()
+        await asyncio.to_thread(begun.wait, 20)
+        writer.put(B, lambda: done.append("b"))
+        waiting = asyncio.create_task(writer.written(A))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        may_end.set()
+        await waiting
+        assert done == ["a", "again"]
+
+    go(work)
+
+
 def test_a_call_comes_after_what_was_put_before_it_and_does_not_hurry_it() -> None:
     async def work(writer: Scribe) -> None:
         order: list[str] = []
