@@ -20,7 +20,7 @@ from _pytest.mark.structures import ParameterSet
 
 from pybuild.executor.files.apply import Mounts, apply
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.files.values import ClientDirectory, DeltaStack, TreeInput
+from pybuild.executor.files.values import ClientDirectory, DeltaStack, Refresh, TreeInput
 from pybuild.executor.zygote import isolation
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import WorkerCall
@@ -186,6 +186,7 @@ class Bench:
         *actions: FileAction,
         is_scratch: bool = False,
         before: Callable[[], None] | None = None,
+        refresh: Refresh | None = None,
     ) -> dict[str, Seen]:
         """Do *actions*; return the merged tree."""
         self.upper.mkdir()
@@ -204,6 +205,7 @@ class Bench:
                 base=self.base,
                 inputs=self.inputs,
                 actions=[encode_action(action, is_scratch=is_scratch) for action in actions],
+                refresh=refresh,
             )
             if not self.base:
                 return describe(str(self.upper))

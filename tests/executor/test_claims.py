@@ -59,3 +59,37 @@ def test_set_id_bits_change_effective_and_saved_ids() -> None:
     assert (after.uid, after.gid) == ((5, 33, 33, 33), (6, 44, 44, 44))
     # Without the group's x it is a lock, not a set-group-id bit.
     assert claims.executed(Claim.of(5, 6, []), 0o2745, 33, 44).gid == (6, 6, 6, 6)
+
+
+MINE, OTHERS = (33, 50), (34, 50)
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid", "allowed"),
+    [
+        (OTHERS, KEEP, KEEP, True),  # changes nothing
+        (MINE, 33, KEEP, True),
+        (MINE, 33, 50, True),  # the group that it has
+        (MINE, KEEP, 33, True),  # the own group
+        (MINE, KEEP, 4, True),  # a supplementary one
+        (MINE, 33, 4, True),
+        (MINE, KEEP, 5, False),  # a group of others
+        (MINE, 34, KEEP, False),
+        (MINE, 34, 33, False),
+        (OTHERS, KEEP, 33, False),
+        (OTHERS, 34, 33, False),
+        (OTHERS, 33, KEEP, False),
+    ],
+)
+def test_who_is_not_root_gives_its_own_files_to_its_own_groups(
+    owner: tuple[int, int], uid: int, gid: int, allowed: bool
+) -> None:
+    assert Claim.of(33, 33, [4]).may_give(owner, uid, gid) is allowed
+    assert ROOT.may_give(owner, uid, gid)
+
+
+def test_new_files_have_the_group_of_a_set_gid_directory_alone() -> None:
+    claim = Claim.of(33, 44, [4])
+    assert claim.owner_below(0o40755, (0, 50)) == (33, 44)
+    assert claim.owner_below(0o42775, (0, 50)) == (33, 50)
+    assert claim.with_uid((33, 33, 33, 7)).owner_below(0o41777, (0, 50)) == (7, 44)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.files.tree import Tree
+from pybuild.executor.files.values import Refresh
+from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.model.ops import Copy, Owner
 from tests.executor.filetrees import Bench, Entry, Link, Spec, needs_root
 
@@ -363,6 +365,63 @@ def test_special_files_and_hard_links_of_a_snapshot(bench: Bench, tmp_path: Path
     assert (tree["/d/sock"].kind, tree["/d/sock"].content) == ("-", b"")
     assert tree["/d/a"].ino == tree["/d/sub/b"].ino
     assert tree["/d/sub/b"].content == b"linked"
+
+
+def test_names_of_one_inode_belong_together_within_one_source_alone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.delta(BASE).snapshot({"s/a/x": "linked", "s/b/": None})
+    root = tmp_path / "snap1" / "s"
+    os.link(root / "a" / "x", root / "a" / "y")
+    os.link(root / "a" / "x", root / "b" / "x")
+    tree = bench.run(copy("/s/*", "/d/"))
+    assert tree["/d/x"].content == tree["/d/y"].content == b"linked"
+    bench.root = tmp_path / "again"
+    bench.root.mkdir()
+    bench.upper = bench.root / "upper"
+    files = bench.run(copy("/s/?/x", "/d/"), copy("/s/a", "/e"))
+    assert files["/e/x"].ino == files["/e/y"].ino
+    assert files["/d/x"].ino != files["/e/x"].ino
+
+
+def test_single_files_never_become_names_of_one_inode(bench: Bench, tmp_path: Path) -> None:
+    bench.delta(BASE).snapshot({"s/a": "linked"})
+    os.link(tmp_path / "snap1" / "s" / "a", tmp_path / "snap1" / "s" / "b")
+    tree = bench.run(copy("/s/?", "/d/"))
+    assert tree["/d/a"].content == tree["/d/b"].content == b"linked"
+    assert tree["/d/a"].ino != tree["/d/b"].ino
+
+
+def test_a_path_that_no_program_could_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with Tree.open(str(tmp_path)) as tree:
+        assert [name for name, _ in tree.entries(tree.fd, "d/" * 2047 + "dd")] == ["f"]
+        with pytest.raises(
+            Fault, match=r'^"/d/d/d.*…" is 2048 directories deep: paths of more'
+        ) as at:
+            tree.entries(tree.fd, "d/" * 2047 + "ddd")
+    assert at.value.kind == USER
+
+
+def test_directories_above_a_copy_that_is_brought_up_to_date_have_the_time_of_now(
+    bench: Bench,
+) -> None:
+    """That they come from an earlier copy must not show; those of the base keep their time."""
+    old = Entry(mtime=1_000)
+    bench.delta({"a/": old})
+    bench.delta({"a/b/c/f": Entry("was", mtime=2_000), "a/b/c/": old, "a/b/": old, "a/": old})
+    bench.context({"s/f": Entry("is", mtime=2_000)})
+    tree = bench.run(copy("/s", "/a/b/c"), refresh=Refresh({"": ["f"]}, bench.base[:1]))
+    assert tree["/a/b/c/f"].content == b"is"
+    assert tree["/a"].mtime_ns == 1_000 * 10**9
+    assert tree["/a/b"].mtime_ns > 10**18
+    scratch = Bench(bench.root / "other")
+    scratch.base = bench.base[1:]
+    scratch.root.mkdir()
+    scratch.inputs = bench.inputs
+    tree = scratch.run(copy("/s", "/a/b/c"), refresh=Refresh({"": ["f"]}, []))
+    assert tree["/a"].mtime_ns > 10**18
+    assert tree["/a/b"].mtime_ns > 10**18
 
 
 def test_user_attributes_and_capabilities_survive(bench: Bench, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.executor.files.archives import Damaged, open_archive
+from pybuild.executor.files.archives import Damaged, is_archive, open_archive
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.ops import Copy, Owner
 from tests.executor.filetrees import Bench, Entry, Link, Spec, needs_root
@@ -110,6 +110,23 @@ def test_what_is_no_archive_is_copied(bench: Bench, data: bytes) -> None:
     """ADD-3."""
     tree = bench.context({"a": data}).run(add(dest="/d/"))
     assert tree["/d/a"].content == data
+
+
+def test_the_first_block_tells_an_archive_from_text() -> None:
+    """Also from text that is as long as a header, and from a number that is none."""
+    header = tar(file("f"))[:512]
+    text = (b"FROM scratch\n" * 64)[:512]
+    assert is_archive(header)
+    assert not is_archive(text)
+    for stored in (b"        ", b"00000000", b"0x123456", bytes(8)):
+        assert not is_archive(header[:148] + stored + header[156:])
+    assert not is_archive(header[:511])
+    # Old programs summed bytes with their signs.
+    name = "é".encode().ljust(100, b"\0")
+    total = sum(name + header[100:148] + b" " * 8 + header[156:])
+    for checksum in (total, total - 256 * 2):
+        assert is_archive(name + header[100:148] + b"%06o\0 " % checksum + header[156:])
+    assert not is_archive(name + header[100:148] + b"%06o\0 " % (total + 1) + header[156:])
 
 
 @pytest.mark.root

@@ -100,6 +100,13 @@ def test_nothing_is_sent_on_a_stream_after_its_end() -> None:
         connection.send_data(5, b"of no stream")
 
 
+def test_nothing_is_sent_after_a_request_without_a_body() -> None:
+    connection = client()
+    stream_id = connection.open(REQUEST, end=True)
+    with pytest.raises(StreamGone):
+        connection.send_data(stream_id, b"more")
+
+
 def test_rapid_reset_ends_the_connection() -> None:
     connection = server()
     for number in range(1, 4_000, 2):

@@ -99,6 +99,31 @@ def test_store_is_asked_for_docker_hub_by_its_old_name(home: Home) -> None:
     assert home.find("docker.io")[0] == Credential(identity_token="refresh")
 
 
+def test_a_host_is_found_by_the_name_in_the_helpers_own_list(home: Home) -> None:
+    """Who logged in by a URL is not asked to log in again; other hosts' names are none of ours."""
+    home.config({"credsStore": "own"})
+    home.helper(
+        "own",
+        """
+        at=$(cat)
+        echo "$1 $at" >> "$HOME/calls"
+        case "$1 $at" in
+            "list "*) echo '{"https://other.example": "o", "https://r.example/v2/": "u"}' ;;
+            "get https://r.example/v2/") echo '{"Username":"u","Secret":"hush"}' ;;
+            *) echo credentials not found in native keychain; exit 1 ;;
+        esac
+        """,
+    )
+    assert home.find("r.example") == (Credential("u", "hush"), ())
+    calls = (home.path / "calls").read_text().splitlines()
+    assert [call.strip() for call in calls] == [
+        "get r.example",
+        "list",
+        "get https://r.example/v2/",
+    ]
+    assert home.find("s.example") == (None, ())
+
+
 @pytest.mark.parametrize(
     ("script", "problem"),
     [

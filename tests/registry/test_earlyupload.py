@@ -193,3 +193,40 @@ def test_a_body_reads_no_other_file_once_its_own_is_closed(tmp_path: Path) -> No
         file.close()
 
     run(work())
+
+
+def test_who_waits_for_more_of_a_file_does_not_ask_for_it_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(b"begin")
+    reads: list[int] = []
+    pread = os.pread
+
+    def counted(fd: int, size: int, offset: int) -> bytes:
+        reads.append(offset)
+        return pread(fd, size, offset)
+
+    async def work() -> None:
+        file = GrowingFile(str(path))
+        monkeypatch.setattr("pybuild.registry.client.growingupload.os.pread", counted)
+        pieces: list[bytes] = []
+
+        async def read() -> None:
+            async for piece in file.read(None):
+                pieces.append(piece)
+
+        reading = asyncio.create_task(read())
+        while len(reads) < 2:
+            await asyncio.sleep(0)
+        for _ in range(20):  # as many turns of the loop and of its threads
+            await asyncio.to_thread(int)
+        assert reads == [0, 5]
+        with path.open("ab") as out:
+            out.write(b" end")
+        file.complete(Descriptor(OCI_LAYER_GZIP, Digest.of(b"begin end"), 9))
+        await reading
+        assert pieces == [b"begin", b" end"]
+        file.close()
+
+    run(work())

@@ -244,3 +244,30 @@ def test_servers_words_cannot_upset_a_terminal() -> None:
             assert caught.value.message.isprintable() and len(caught.value.message) < 500
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (web.Response(status=400, text="no"), HttpFault, "PUT /v2/a/b/manifests/1: 400"),
+        (web.Response(status=409), HttpFault, "PUT /v2/a/b/manifests/1: 409"),
+        (
+            web.Response(status=201, headers={"Docker-Content-Digest": Digest.of(b"x")}),
+            ContentFault,
+            "stored as another one",
+        ),
+    ],
+    ids=["refused", "in conflict", "another one"],
+)
+def test_a_manifest_that_was_not_stored_is_a_fault_in_words(
+    answer: web.Response, kind: type[Exception], words: str
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return answer
+
+    async def work() -> None:
+        async with serve(handler) as host, client(Hosts({host: {"http": True}})) as c:
+            with pytest.raises(kind, match=words):
+                await c.push_manifest(Reference.parse(f"{host}/a/b:1"), OCI_MANIFEST, b"{}")
+
+    run(work())

@@ -60,6 +60,18 @@ class Claim:
     def in_group(self, gid: int) -> bool:
         return gid == self.gid[3] or gid in self.groups
 
+    def may_give(self, owner: tuple[int, int], uid: int, gid: int) -> bool:
+        """Return whether chown(2) lets it give what *owner* has to *uid* and *gid*."""
+        if self.is_root or uid == gid == KEEP:
+            return True
+        if uid not in (KEEP, owner[0]) or self.uid[3] != owner[0]:
+            return False
+        return gid == KEEP or gid == owner[1] or self.in_group(gid)
+
+    def owner_below(self, mode: int, owner: tuple[int, int]) -> tuple[int, int]:
+        """Return the owners of its new files in a directory; set-gid ones pass on their group."""
+        return self.uid[3], owner[1] if mode & 0o2000 else self.gid[3]
+
     def key(self) -> tuple[object, ...]:
         return self.uid, self.gid, self.groups, self.keep, self.kept
 

@@ -65,7 +65,7 @@ class Files:
             before = self._owners.of(fd, status)
             claim = self._claims.of(call.tid)
             after = (before[0] if uid == KEEP else uid, before[1] if gid == KEEP else gid)
-            if not claim.is_root and not _may_give(claim, before, uid, gid):
+            if not claim.may_give(before, uid, gid):
                 raise OSError(errno.EPERM, "")
             call.check()
             self._owners.give(fd, *after, status)
@@ -163,12 +163,9 @@ class Files:
             os.close(fd)
 
     def _owner_below(self, claim: Claim, parent: int) -> ownership.Ids:
-        """Return the owners of *claim*'s new files in a directory; set-gid ones pass on their group."""
+        """Return the owners of *claim*'s new files in the directory *parent*."""
         status = os.fstat(parent)
-        gid = claim.gid[3]
-        if status.st_mode & stat.S_ISGID:
-            gid = self._owners.of(parent, status)[1]
-        return claim.uid[3], gid
+        return claim.owner_below(status.st_mode, self._owners.of(parent, status))
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -310,13 +307,3 @@ class Files:
             finally:
                 os.close(fd)
         call.proceed()
-
-
-def _may_give(claim: Claim, before: ownership.Ids, uid: int, gid: int) -> bool:
-    """Whether chown(2) lets one who is not root do it."""
-    if uid == gid == KEEP:
-        return True
-    owns = claim.uid[3] == before[0]
-    if uid not in (KEEP, before[0]) or not owns:
-        return False
-    return gid == KEEP or gid == before[1] or claim.in_group(gid)

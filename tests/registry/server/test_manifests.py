@@ -184,6 +184,20 @@ def test_a_tag_can_be_deleted_alone_and_a_manifest_with_its_tags(tmp_path: Path)
     run(work())
 
 
+def test_where_nothing_can_be_deleted_all_else_can_be_done(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path, ServerSettings(deletion=False, grace_s=0.2)) as one:
+            digest = await one.push_image("a", "v1")
+            assert (await one.ask("GET", "/v2/a/manifests/v1")).status == 200
+            for name in ("v1", digest):
+                refused = await one.ask("DELETE", f"/v2/a/manifests/{name}")
+                assert (refused.status, refused.code) == (405, "UNSUPPORTED")
+                assert b"nothing can be deleted from this registry" in refused.body
+            assert (await one.ask("GET", "/v2/a/tags/list")).json["tags"] == ["v1"]
+
+    run(work())
+
+
 def test_tags_and_repositories_are_listed_in_pages(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as one:

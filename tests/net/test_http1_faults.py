@@ -1,0 +1,67 @@
+"""Why there is no connection, sorted: what is worth another try, and what plain HTTP may mend."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+import pytest
+from yarl import URL
+
+from pybuild.net.http1.faults import ConnectionLost, NotTls, fault_of, printable, undialled
+
+
+def os_error(code: int) -> OSError:
+    return OSError(code, "words of the event loop")
+
+
+@pytest.mark.parametrize(
+    ("error", "url", "kind", "message"),
+    [
+        # A server that hangs up in the middle of a greeting may not speak TLS at all.
+        (ConnectionResetError(errno.ECONNRESET, ""), "https://r.example:5000", NotTls, "connection reset by peer"),
+        (BrokenPipeError(errno.EPIPE, ""), "https://r.example:5000", NotTls, "broken pipe"),
+        # Nobody at 443: there may be somebody at 80.
+        (os_error(errno.ECONNREFUSED), "https://r.example", NotTls, "connection refused"),
+        # Nobody at a port that was named: nobody there speaks plain HTTP either.
+        (os_error(errno.ECONNREFUSED), "https://r.example:5000", ConnectionLost, "connection refused"),
+        (ConnectionResetError(errno.ECONNRESET, ""), "http://r.example", ConnectionLost, "connection reset by peer"),
+        (os_error(errno.ECONNREFUSED), "http://r.example", ConnectionLost, "connection refused"),
+        (OSError("no number"), "http://r.example", ConnectionLost, "cannot connect"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), "https://r.example", ConnectionLost, "no such host"),
+    ],
+)  # fmt: skip
+def test_why_nobody_answers_a_dial(
+    error: OSError, url: str, kind: type[ConnectionLost], message: str
+) -> None:
+    fault = undialled(error, URL(url))
+    assert type(fault) is kind
+    assert fault.message == f"{message} ({URL(url).authority})"
+    assert isinstance(fault, ConnectionLost) and fault.unsent
+    assert fault.tries == (3 if kind is ConnectionLost else 1000)
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+    error = ssl.SSLCertVerificationError(1, "x")
+    error.verify_message = "self-signed certificate"
+    fault = undialled(error, URL("https://r.example"))
+    assert not isinstance(fault, ConnectionLost)
+    assert fault.message == "certificate verify failed: self-signed certificate (r.example:443)"
+    assert fault.hints == ('give its authority as ca of registry."r.example:443"',)
+
+
+def test_faults_on_the_way_are_worth_another_try() -> None:
+    fault = fault_of(os_error(errno.EHOSTUNREACH), 5.0)
+    assert isinstance(fault, ConnectionLost) and not fault.unsent
+    assert fault.message == "no route to host"
+    silent = fault_of(TimeoutError(), 0.5, URL("http://r.example"))
+    assert str(silent) == "no answer for 0.5 s (r.example:80)"
+    bug = KeyError("x")
+    assert fault_of(bug, 1.0) is bug
+
+
+def test_texts_of_servers_are_one_line_of_bounded_length() -> None:
+    assert printable(" a\nb\x1b[31m ") == "a b [31m"
+    assert printable("x" * 300) == "x" * 300
+    assert printable("x" * 301) == "x" * 299 + "…"
