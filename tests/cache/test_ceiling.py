@@ -129,6 +129,25 @@ def test_an_advance_that_shrinks_after_a_pause_refuses_nothing(
         budget.close()
 
 
+def test_the_ceiling_is_looked_at_when_space_gets_short(root: Path, clock: FakeClock) -> None:
+    with Store.open(root, clock) as store:
+        keep_below(store, CEILING)
+        assert store.budget is not None
+        active = store.deltas.begin()
+        told: list[EnvironmentFault] = []
+        is_told = threading.Event()
+
+        def end(fault: EnvironmentFault) -> None:
+            told.append(fault)
+            is_told.set()
+
+        with store.budget.writing(active.fs, end):
+            with open(f"{active.fs}/file", "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, CEILING + MB)
+            assert is_told.wait(20)
+        assert "ceiling of 40.00MB" in told[0].message
+
+
 @pytest.mark.slow
 def test_who_writes_past_the_ceiling_is_told_to_end(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:

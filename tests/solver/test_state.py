@@ -108,6 +108,26 @@ def test_a_forced_step_with_other_bytes_renews_the_alias() -> None:
     assert third.solutions["job"].targets[0].result == second.solutions["job"].targets[0].result
 
 
+def test_an_alias_that_is_answered_last_holds_nothing_up() -> None:
+    """Its inputs are there by then, so that nothing else will wake the step."""
+    desk = Desk()
+    base, a = image(), run("a", image("other"))
+    top = copy("copy", base, a)
+    desk.add(base, a, top)
+
+    def is_alias(ticket: int) -> bool:
+        what = desk.open[ticket]
+        return isinstance(what, Probe) and what.alias
+
+    while others := [ticket for ticket in sorted(desk.open) if not is_alias(ticket)]:
+        desk.step(others[0])
+    (alias,) = desk.open
+    desk.step(alias)
+    desk.work()
+    assert desk.ran[-1] == "copy"
+    assert desk.solutions["job"].of(top).result is not None
+
+
 def test_a_changed_stage_with_equal_bytes_keeps_the_copy() -> None:
     first = Desk(runner=FakeRunner(content={"a": "bytes", "a2": "bytes"}))
     first.solve(run("top", copy("copy", image(), run("a", image()))))
