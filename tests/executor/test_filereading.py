@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from pybuild.executor.files.threads import for_each
+
+from pybuild.executor.trees.filereading import for_each
 
 
 @pytest.fixture
