@@ -11,7 +11,10 @@ from pybuild.executor.trees.filereading import for_each
 
 @pytest.fixture
 def four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)))
+    def four(_pid: int) -> set[int]:
+        return set(range(4))
+
+    monkeypatch.setattr("os.sched_getaffinity", four)
 
 
 @pytest.mark.usefixtures("four_processors")
