@@ -105,7 +105,7 @@ def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
         store = find(call.metadata)
         if not store.writable:
             raise RpcError(Code.PERMISSION_DENIED, "the content store is for reading")
-        ingest = _Ingest(store)
+        ingest = Ingest(store)
         try:
             while (message := await call.receive()) is not None:
                 request = WriteContentRequest.FromString(message)
@@ -124,7 +124,7 @@ def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
     }
 
 
-class _Ingest:
+class Ingest:
     """One blob on its way in."""
 
     def __init__(self, store: BlobDirectory) -> None:

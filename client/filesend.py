@@ -138,7 +138,7 @@ async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> Non
 
 async def _tree(call: Call, path: str, *, replaces: bool) -> None:
     try:
-        writer = await asyncio.to_thread(_writer, path, replaces)
+        writer = await asyncio.to_thread(tree_writer, path, replaces)
     except (OSError, PybuildError) as error:
         raise _Fault(path, error) from error
     try:
@@ -168,7 +168,7 @@ def _feed(receiver: Receiver, messages: list[bytes]) -> asyncio.Future[list[byte
     return asyncio.ensure_future(asyncio.to_thread(partial(receiver.feed, messages)))
 
 
-def _writer(path: str, replaces: bool) -> TreeWriter:
+def tree_writer(path: str, replaces: bool) -> TreeWriter:
     fd = open_output(path, make=True)
     try:
         return TreeWriter(at(fd), merge=not replaces, own=False)

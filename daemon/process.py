@@ -129,7 +129,7 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
     parts = urlsplit(address)
     try:
         if parts.scheme == "unix":
-            bound = _unix_socket(parts.path)
+            bound = unix_socket(parts.path)
             bound.listen(_BACKLOG)
             return [Doorway(grpc.protocol, grpc.admission, bound)]
         if parts.scheme == "tcp" and parts.port is not None:
@@ -142,7 +142,7 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
     raise UsageError(f"invalid address {address}: expected unix://PATH or tcp://HOST:PORT")
 
 
-def _unix_socket(path: str) -> socket.socket:
+def unix_socket(path: str) -> socket.socket:
     """Bind *path* for this user alone; a socket that nobody listens on any more is replaced."""
     folder = os.path.dirname(path) or "/"
     os.makedirs(folder, mode=0o711, exist_ok=True)

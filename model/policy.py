@@ -18,7 +18,7 @@ from pybuild.model.errors import UserError
 
 _MOST_CHANGES = 20
 _MOST_CHARS = 4096  # of an identifier: patterns can double it each time
-_MOST_LOOKS = 1_000_000  # of rules at sources: a few seconds, and far from what anybody means
+MOST_LOOKS = 1_000_000  # of rules at sources: a few seconds, and far from what anybody means
 _KINDS = {
     "docker-image": "image.",
     "git": "git.",
@@ -216,7 +216,7 @@ class Policies:
             before = source
             for policy in self.all:
                 self._looks[0] += len(policy.rules)
-                if self._looks[0] > _MOST_LOOKS:
+                if self._looks[0] > MOST_LOOKS:
                     raise UserError("source policies: too many rules for so many sources")
                 source = policy.judge(source)
                 if source != before:

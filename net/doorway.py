@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from pybuild.model.dataclass import dataclass
 
 _PAUSE_S = 0.2  # when there are no descriptors, or no memory
-_FRESH_S = 1.0  # how long a connection may take to its next call before it counts as idle
+FRESH_S = 1.0  # how long a connection may take to its next call before it counts as idle
 _SWEEP_S = 30.0
 _UCRED = struct.Struct("iII")
 _MAPPED = b"\0" * 10 + b"\xff\xff"  # an IPv4 address in one of IPv6
@@ -205,7 +205,7 @@ class Doorway:
     def _has_place(self, among: Collection[_Visitor], most: int) -> bool:
         if len(among) < most:
             return True
-        latest = self._loop.time() - _FRESH_S
+        latest = self._loop.time() - FRESH_S
         idle = [
             (at, visitor) for visitor in among if (at := visitor.visit.idle_since()) is not None
         ]

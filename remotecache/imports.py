@@ -19,7 +19,7 @@ from pybuild.remotecache.reader import Memo, read_cache
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
 
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 """A source that says nothing for so long is done without."""
 
 
@@ -44,12 +44,12 @@ async def import_caches(
         title = f"importing cache manifest from {name}"
         async with internal_step(title, emit, engine.clock) as step:
             try:
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(PATIENCE_S):
                     contents = await read_cache(source, memo)
             except (PybuildError, TimeoutError, OSError, ExceptionGroup) as error:
                 cause = unwrap(error)
                 text = cause.message if isinstance(cause, PybuildError) else str(cause)
-                text = text or f"no answer in {_PATIENCE_S:.0f} s"
+                text = text or f"no answer in {PATIENCE_S:.0f} s"
                 step.say(f"not imported: {text}")
                 if not (cache_from.may_be_empty and isinstance(cause, UserError)):
                     said = in_doubt(

@@ -84,7 +84,7 @@ class Ledger:
         self._key_work.append(node)
         self._work.append(node)
 
-    def _desired(self, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
+    def desired(self, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
         """Return the needs of a node now: whether its inputs' keys, and which results by node."""
         grade = node.grade
         if node.solved is not None or (grade is None and not node.key_wanters):
@@ -111,7 +111,7 @@ class Ledger:
         stack = [node]
         while stack:
             node = stack.pop()
-            wants_keys, wants = self._desired(node)
+            wants_keys, wants = self.desired(node)
             if wants_keys != node.wants_keys:
                 node.wants_keys = wants_keys
                 for source in node.key_inputs:

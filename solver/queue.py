@@ -85,9 +85,9 @@ class Queue:
         """Serve the queue soon: after all that become ready at the same time have joined it."""
         if not self._woken:
             self._woken = True
-            asyncio.get_running_loop().call_soon(self._serve)
+            asyncio.get_running_loop().call_soon(self.serve)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         self._woken = False
         self._newcomers = [entry for entry in self._newcomers if not entry[2].done()]
         if not self._ranked and len(self._newcomers) <= self._free:

@@ -12,7 +12,7 @@ Write = Callable[[], None]
 
 # Writing is a thread's work, which takes the interpreter from whatever starts the next step. Nobody
 # waits for it meanwhile, so what comes within this time is written together.
-_GATHER_S = 0.025
+GATHER_S = 0.025
 
 
 class Scribe:
@@ -99,7 +99,7 @@ class Scribe:
             return
         loop = asyncio.get_running_loop()
         self._gathering = loop.create_future()
-        timer = loop.call_later(_GATHER_S, self._end_gathering)
+        timer = loop.call_later(GATHER_S, self._end_gathering)
         with suppress(asyncio.CancelledError):  # the loop ends; what was put is written first
             await self._gathering
         timer.cancel()

@@ -122,7 +122,7 @@ def _make_bucket(server: S3Server, log: Path) -> None:
     async def work() -> bool:
         bucket = Bucket(server.place())
         try:
-            async with bucket._asking("make it") as client:  # pyright: ignore[reportPrivateUsage]
+            async with bucket.asking("make it") as client:
                 await client.create_bucket(Bucket=server.bucket)
             return True
         except Exception:  # noqa: BLE001  it is not up yet, in one of many ways

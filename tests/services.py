@@ -47,7 +47,7 @@ class RegistryProcess:
     def __init__(
         self, process: subprocess.Popen[bytes], host: str, root: Path, scheme: str, log: Path
     ) -> None:
-        self._process = process
+        self.process = process
         self.host = host  # 127.0.0.1:<port>
         self.root = root  # its storage directory
         self.scheme = scheme
@@ -56,7 +56,7 @@ class RegistryProcess:
     @property
     def pid(self) -> int:
         """Of the process whose child the registry is."""
-        return self._process.pid
+        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -64,9 +64,9 @@ class RegistryProcess:
 
     def stop(self) -> None:
         """End it and wait for the end; idempotent."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +203,7 @@ def _answers(running: RegistryProcess) -> bool:
     )
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if running._process.poll() is not None:  # pyright: ignore[reportPrivateUsage]
+        if running.process.poll() is not None:
             return False
         try:
             with opener.open(running.url + "/v2/", timeout=2):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 MAX_VALUE_BYTES = 256 << 10
-_BUSY_S = 30
+BUSY_S = 30
 # Rows of ours only: text in the row itself.
 _SELECT = (
     "SELECT key, value FROM Cache WHERE raw = 1 AND mode = 1 AND filename IS NULL"
@@ -231,7 +231,7 @@ class Records:
             self._stop_reading()
             self._reads = self._identity()
             self._reader = sqlite3.connect(
-                self._database, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+                self._database, timeout=BUSY_S, check_same_thread=False, isolation_level=None
             )
         return self._reader
 
@@ -270,7 +270,7 @@ class Records:
             self._opened = self._identity()
             if self._opened is not None:
                 self._hold()
-            self._cache = open_cache(self._folder, _BUSY_S)
+            self._cache = open_cache(self._folder, BUSY_S)
             self._opened = self._identity()
             return self._cache
 
@@ -313,7 +313,7 @@ class Records:
             raise fault(error, f"cannot {doing} the cache records", self._root) from error
         if isinstance(error, diskcache.Timeout):
             self._writable(doing)
-            self._fail(doing, f"the database was locked for {_BUSY_S} s", error)
+            self._fail(doing, f"the database was locked for {BUSY_S} s", error)
         if isinstance(error, sqlite3.Error):
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             if code == sqlite3.SQLITE_FULL:
@@ -392,7 +392,7 @@ class Records:
             try:
                 reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
-                reader.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+                reader.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
 
     def close(self) -> None:
         with self._lock:

@@ -39,7 +39,7 @@ _REST = 2.0
 _PATIENCE_S = 10.0
 # How long one waits for another process that writes more to be done, and until what part of the
 # ceiling more is taken: what ended may need a while to be deleted.
-_YIELD_S, _YIELD_PART = 1.0, 100
+YIELD_S, _YIELD_PART = 1.0, 100
 # What part of the ceiling last results of builds keep, whatever else is to be written: making an
 # image takes its size twice, as a delta and as a layer.
 _LAST_RESULTS_PART = 3
@@ -263,7 +263,7 @@ class Ceiling:
             return False
         since, free = self._over_since
         more = free - _free_bytes(self._store.root)
-        return time.monotonic() - since > _YIELD_S or more > self.ceiling // _YIELD_PART
+        return time.monotonic() - since > YIELD_S or more > self.ceiling // _YIELD_PART
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Return the error that names the holders of the space that is needed."""

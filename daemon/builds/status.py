@@ -35,7 +35,7 @@ from pybuild.model.span import Span
 
 _MAX_LOG_BYTES = 256 << 10
 # Of one step, or of a frontend's warnings, or whoever runs `yes` fills the disk of all.
-_MOST_LOG_BYTES = 32 << 20
+MOST_LOG_BYTES = 32 << 20
 MOST_LOG_BYTES_OF_ALL = 256 << 20
 """Of all builds under way of one owner."""
 _READ_BYTES = 1 << 20
@@ -199,7 +199,7 @@ class Teller:
         """Tell a finding of a build check; *vertex* is the one that read the file."""
         self.warnings += 1
         self._warned += len(data)  # each of them brings the file along
-        if self._warned > _MOST_LOG_BYTES or self._journal.is_full:
+        if self._warned > MOST_LOG_BYTES or self._journal.is_full:
             return
         message = pb.VertexWarning(
             vertex=vertex,
@@ -221,7 +221,7 @@ class Teller:
         """Pass on a warning of the client's own frontend."""
         self.warnings += 1
         self._warned += request.ByteSize()
-        if self._warned > _MOST_LOG_BYTES or self._journal.is_full:
+        if self._warned > MOST_LOG_BYTES or self._journal.is_full:
             return
         message = pb.VertexWarning(
             vertex=request.digest,
@@ -264,16 +264,16 @@ class Teller:
 
     def _log(self, event: VertexLog) -> None:
         logged = self._logged.get(event.vertex, 0)
-        if logged > _MOST_LOG_BYTES:
+        if logged > MOST_LOG_BYTES:
             return
         if self._journal.is_full:
-            self._logged[event.vertex] = _MOST_LOG_BYTES + 1
+            self._logged[event.vertex] = MOST_LOG_BYTES + 1
             event = replace(event, data=_ALL_CLIPPED)
         else:
             self._logged[event.vertex] = logged + len(event.data)
-        if logged + len(event.data) > _MOST_LOG_BYTES:
-            most = f"\n[output clipped, log limit {_MOST_LOG_BYTES >> 20}MiB reached]\n".encode()
-            event = replace(event, data=event.data[: _MOST_LOG_BYTES - logged] + most)
+        if logged + len(event.data) > MOST_LOG_BYTES:
+            most = f"\n[output clipped, log limit {MOST_LOG_BYTES >> 20}MiB reached]\n".encode()
+            event = replace(event, data=event.data[: MOST_LOG_BYTES - logged] + most)
         for start in range(0, len(event.data), _MAX_LOG_BYTES):
             log = pb.VertexLog(
                 vertex=event.vertex,

@@ -139,7 +139,7 @@ class ClientTrees:
             path = (await self._fetch(request, tell)).path
         except UserError as error:
             raise NoDirectory(error.message) from error
-        return await asyncio.to_thread(_read_all, path, wanted, limit)
+        return await asyncio.to_thread(read_all, path, wanted, limit)
 
     async def _fetch(
         self, request: LocalRequest, tell: TellProgress, session: str = ""
@@ -178,7 +178,7 @@ def _held(received: Received, op: LocalSource) -> LocalTree:
     return LocalTree(received.path, op.exclude, held=True, mountable=not received.foreign)
 
 
-def _read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
+def read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
     """Read files of a directory that a client sent: links lead nowhere outside it."""
     found: dict[str, bytes] = {}
     with Tree.open(root) as tree:

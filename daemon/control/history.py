@@ -28,10 +28,10 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.net.grpc.status import Code, RpcError
 
-_MAX_RECORDS = 200
+MAX_RECORDS = 200
 MAX_BYTES = 512 << 20
 """That one owner's records take with all that they name; half of it may be pinned."""
-_MAX_UNREAD = 1000
+MAX_UNREAD = 1000
 _YOUNG_S = 600.0
 _PIECE_BYTES = 1 << 20
 _LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
@@ -137,7 +137,7 @@ class History:
         if pinned and not record.pinned:
             kept = [one for one in self.records() if one.pinned]
             size = sum(map(self._size, (*kept, record)))
-            if len(kept) >= _MAX_RECORDS or size > MAX_BYTES // 2:
+            if len(kept) >= MAX_RECORDS or size > MAX_BYTES // 2:
                 raise RpcError(Code.RESOURCE_EXHAUSTED, "too much of the history is pinned")
         record.pinned = pinned
         if ref not in self._active:
@@ -161,7 +161,7 @@ class History:
             old = [record for record in records if not record.pinned]
             size = sum(map(self._size, records))
             removed: dict[str, float] = {}
-            while old and (len(old) > _MAX_RECORDS or size > MAX_BYTES):
+            while old and (len(old) > MAX_RECORDS or size > MAX_BYTES):
                 record = old.pop(0)
                 size -= self._size(record)
                 path = os.path.join(self._records, record.Ref)
@@ -272,9 +272,9 @@ class History:
 
 
 def _put(queue: asyncio.Queue[pb.BuildHistoryEvent | None], event: pb.BuildHistoryEvent) -> None:
-    if queue.qsize() < _MAX_UNREAD:
+    if queue.qsize() < MAX_UNREAD:
         queue.put_nowait(event)
-    elif queue.qsize() == _MAX_UNREAD:
+    elif queue.qsize() == MAX_UNREAD:
         queue.put_nowait(None)
 
 

@@ -27,7 +27,7 @@ _TIMEOUT_S = 15.0
 _LEAST_INTERVAL_S, _MOST_INTERVAL_S = 1.0, 3600.0
 _STRIKES = 2
 _MOST_METHODS = 1000
-_MOST_SESSIONS = 1000  # each is a connection in a connection
+MOST_SESSIONS = 1000  # each is a connection in a connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +160,8 @@ class Sessions:
         """Raise RpcError if a session cannot begin; for who must answer before `serve`."""
         if info.id in self._sessions:
             raise RpcError(Code.UNKNOWN, f"session {info.id} already exists")
-        if len(self._sessions) >= _MOST_SESSIONS:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"{_MOST_SESSIONS} sessions are open already")
+        if len(self._sessions) >= MOST_SESSIONS:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"{MOST_SESSIONS} sessions are open already")
         if self._closing:
             raise RpcError(Code.UNAVAILABLE, "the server is shutting down")
 

@@ -24,7 +24,7 @@ METHOD = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolic
 _TIMEOUT_S = 60.0
 _MOST_QUESTIONS = 10
 # With each the reading of a Dockerfile begins again; nobody means to build of so many.
-_MOST_SOURCES = 1000
+MOST_SOURCES = 1000
 
 LookUp = Callable[[gateway.ResolveSourceMetaRequest], Awaitable[gateway.ResolveSourceMetaResponse]]
 """Finds the facts of a source, whatever policies say."""
@@ -76,8 +76,8 @@ class SessionVerdicts:
         Raises:
             UserError: it has no answer, or has been asked too much. Cancelled: it has gone.
         """
-        if len(self._known) >= _MOST_SOURCES:
-            raise UserError(f"policies of a client decide about {_MOST_SOURCES} sources at most")
+        if len(self._known) >= MOST_SOURCES:
+            raise UserError(f"policies of a client decide about {MOST_SOURCES} sources at most")
         try:
             verdict: Source | PybuildError = await self._ask(source, look_up)
         except SourceRefused as refused:

@@ -34,7 +34,7 @@ SEAL_BYTES = hashlib.sha256().digest_size
 _RECORD_BYTES = _STAMP.size + _DIGEST_BYTES
 _KEPT_GENERATIONS = 16
 # So many new ones are held as objects before they are sorted in.
-_MOST_NEW = 50_000
+MOST_NEW = 50_000
 # The kernel stamps with a clock of up to 10 ms; some file systems keep whole (even) seconds.
 TICK_NS = 20_000_000
 COARSE_TICK_NS = 2_100_000_000
@@ -101,7 +101,7 @@ class StatIndex:
         at = self._find(number)
         if at is None:
             self._new[number] = record
-            if len(self._new) > _MOST_NEW:
+            if len(self._new) > MOST_NEW:
                 self._sort_in()
         else:
             self._records[at * _RECORD_BYTES : (at + 1) * _RECORD_BYTES] = record

@@ -11,7 +11,7 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
-_DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _SETPCAP, _NET_RAW, _SYS_CHROOT = 8, 13, 18
 _ALL_CAPS = (1 << 64) - 1
 
@@ -118,7 +118,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool, shares_net
     return listener
 
 
-def bound(keep: int = _DEFAULT_CAPS) -> bool:
+def bound(keep: int = DEFAULT_CAPS) -> bool:
     """Let no program give this process a capability that is not in *keep*; of those it has, none goes.
 
     Returns False where we may not (a container without CAP_SETPCAP).
@@ -134,7 +134,7 @@ def bound(keep: int = _DEFAULT_CAPS) -> bool:
 
 
 def _kept(*, insecure: bool) -> int:
-    keep = _ALL_CAPS if insecure else _DEFAULT_CAPS
+    keep = _ALL_CAPS if insecure else DEFAULT_CAPS
     if not isolation.mounts():
         # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
         # cannot keeps the step from tracing the builder, too. And there is no filter of ours that

@@ -173,10 +173,10 @@ class _Run:
 
 def load_tables(name: str) -> dict[str, Any]:
     """Return the tables of ``grammar/<name>.lark``, as `pybuild.frontend.syntax.grammars` describes them."""
-    text = _read(f"{name}.lark")
+    text = read_file(f"{name}.lark")
     tables: dict[str, Any] = {}
     try:
-        tables = json.loads(_read(f"{name}.json"))
+        tables = json.loads(read_file(f"{name}.json"))
     except (OSError, ValueError):
         pass  # not there, or not whole
     if tables.get("source") == hashlib.sha256(text).hexdigest():
@@ -186,7 +186,7 @@ def load_tables(name: str) -> dict[str, Any]:
     return compile_tables(text)
 
 
-def _read(name: str) -> bytes:
+def read_file(name: str) -> bytes:
     # What importlib.resources does, without the 15 ms that its import takes.
     loader: Any = grammar.__loader__
     return bytes(loader.get_data(os.path.join(grammar.__path__[0], name)))

@@ -133,7 +133,7 @@ def remove(dir_fd: int, name: bytes) -> None:
     fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
     try:
         trail: list[tuple[bytes, os.stat_result]] = []
-        pending = [_clear(fd)]
+        pending = [clear(fd)]
         while True:
             if pending[-1]:
                 inner = pending[-1].pop()
@@ -141,7 +141,7 @@ def remove(dir_fd: int, name: bytes) -> None:
                 trail.append((inner, os.fstat(fd)))
                 os.close(fd)
                 fd = below
-                pending.append(_clear(fd))
+                pending.append(clear(fd))
                 continue
             pending.pop()
             if not trail:
@@ -162,7 +162,7 @@ def empty(dir_fd: int) -> None:
         remove(dir_fd, os.fsencode(name))
 
 
-def _clear(fd: int) -> list[bytes]:
+def clear(fd: int) -> list[bytes]:
     """Unlink all but the directories; return the directories' names."""
     directories: list[bytes] = []
     with os.scandir(fd) as entries:

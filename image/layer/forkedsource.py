@@ -41,8 +41,8 @@ class ForkedSource:
         self._is_lent = self._is_over = False
         self._filled, filled = os.pipe()
         free, self._free = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
+        self.pid = os.fork()
+        if not self.pid:
             _become(make, self._ring, filled, free, fds)
         os.close(filled)
         os.close(free)
@@ -78,12 +78,12 @@ class ForkedSource:
 
     def close(self) -> None:
         """End the other process; idempotent."""
-        if self._pid:
+        if self.pid:
             os.close(self._filled)
             os.close(self._free)
-            os.kill(self._pid, _SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            os.kill(self.pid, _SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
     def _end(self) -> None:
         self._is_over = True

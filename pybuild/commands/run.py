@@ -212,13 +212,13 @@ def unpack(parsed: Parsed) -> int:
         async with Engine(settings) as engine:
             manifest, config = await find_image(engine, name, None)
             snapshot = engine.layers().of_image(manifest.digest)
-            await _write_bundle(engine, snapshot, config, directory, parsed.flag("rootless"))
+            await write_bundle(engine, snapshot, config, directory, parsed.flag("rootless"))
 
     uvloop.run(work())
     return 0
 
 
-async def _write_bundle(
+async def write_bundle(
     engine: Engine,
     snapshot: Snapshot,
     config: Mapping[str, Any],

@@ -104,7 +104,7 @@ def holds(memo: dict[str, Any], root: str) -> bool:
             and all(os.stat(path).st_size == size for path, size in memo["present"])
             and _names_hold(root, memo["image"]["digest"], memo["names"], memo["origin"])
             and all(_names_hold(root, digest, [name], []) for name, digest in memo["bases"])
-            and all(_context_holds(context) for context in memo["contexts"])
+            and all(context_holds(context) for context in memo["contexts"])
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
@@ -172,7 +172,7 @@ def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> 
     return any(tuple(origin) in origins_of(entry) for entry in entries)
 
 
-def _context_holds(context: dict[str, Any]) -> bool:
+def context_holds(context: dict[str, Any]) -> bool:
     from pybuild.executor.trees.contextscan import scan_signature
 
     path, prefixes, exclude = context["path"], context["prefixes"], context["exclude"]

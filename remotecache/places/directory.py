@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _GRACE_S = 3600.0
 """A blob of a directory that was wanted so lately may be about to be named."""
-_WAITS_S = (*(0.01,) * 50, *(0.1,) * 50, *(1.0,) * 60)
+WAITS_S = (*(0.01,) * 50, *(0.1,) * 50, *(1.0,) * 60)
 """Between looks whether another process is done with it; naming takes moments, a sweep seconds."""
 
 
@@ -107,7 +107,7 @@ class DirectoryCache:
 
     def _finish(self, made: Descriptor, expected: Expected) -> bool:
         write_layout_blob(self._path, made, self._store.blobs.path, opened=make_output)
-        with _held(self._path):
+        with held(self._path):
             if not isinstance(expected, AnyContent) and digest_of(self._named()) != expected:
                 return False
             name_in_layout(self._path, made, self._tag or "latest", opened=make_output)
@@ -117,12 +117,12 @@ class DirectoryCache:
         return await asyncio.to_thread(self._collect)
 
     def _collect(self) -> int:
-        with _held(self._path):
+        with held(self._path):
             return sweep(self._path, self._clock.now() - _GRACE_S)
 
 
 @contextmanager
-def _held(path: str) -> Generator[None]:
+def held(path: str) -> Generator[None]:
     """Keep others, other processes too, from changing a directory's index.
 
     Raises:
@@ -130,7 +130,7 @@ def _held(path: str) -> Generator[None]:
     """
     fd = open_output(path)
     try:
-        for wait_s in (*_WAITS_S, None):
+        for wait_s in (*WAITS_S, None):
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

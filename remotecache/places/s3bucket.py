@@ -20,7 +20,7 @@ PART_BYTES = 16 << 20
 _MOST_PARTS = 10_000
 _PIECE_BYTES = 1 << 20
 _TRIES = 4
-_PATIENCE_S = 6.0
+PATIENCE_S = 6.0
 """A question whose answer is small is answered within this time, all tries together."""
 _REST_S = 30.0
 """A service that said nothing for so long is not asked again for this long."""
@@ -91,7 +91,7 @@ class Bucket:
     async def head(self, key: str) -> S3Object | None:
         """Return an object without its bytes; None if there is none."""
         try:
-            async with self._asking(f"look at {key}", quick=True) as client:
+            async with self.asking(f"look at {key}", quick=True) as client:
                 answer = await client.head_object(Bucket=self._place.bucket, Key=key)
         except S3Fault as fault:
             if fault.code in _MISSING:
@@ -108,9 +108,9 @@ class Bucket:
             S3Fault: it cannot be had, or has more than *limit* bytes.
         """
         data = bytearray()
-        async with self._asking(f"read {key}", quick=True) as client:
+        async with self.asking(f"read {key}", quick=True) as client:
             answer = await client.get_object(Bucket=self._place.bucket, Key=key)
-        async with self._asking(f"read {key}"), answer["Body"] as body:
+        async with self.asking(f"read {key}"), answer["Body"] as body:
             while piece := await body.read(min(_PIECE_BYTES, limit + 1 - len(data))):
                 data += piece
                 if len(data) > limit:
@@ -123,7 +123,7 @@ class Bucket:
         while offset < size:
             before = offset
             try:
-                async with self._asking(f"read {key}") as client:
+                async with self.asking(f"read {key}") as client:
                     whole = {"Bucket": self._place.bucket, "Key": key}
                     some = {"Range": f"bytes={offset}-"} if offset else {}
                     answer = await client.get_object(**whole, **some)
@@ -160,7 +160,7 @@ class Bucket:
         return await self._put(key, data, {})  # an old server: the last one to write wins
 
     async def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
-        async with self._asking(f"write {key}") as client:
+        async with self.asking(f"write {key}") as client:
             made = await client.put_object(
                 Bucket=self._place.bucket, Key=key, Body=data, **condition
             )
@@ -176,7 +176,7 @@ class Bucket:
                     return
                 part_bytes = max(PART_BYTES, -(-size // _MOST_PARTS))
                 whole = {"Bucket": self._place.bucket, "Key": key}
-                async with self._asking(f"write {key}") as client:
+                async with self.asking(f"write {key}") as client:
                     begun = await client.create_multipart_upload(**whole)
                     whole |= {"UploadId": begun["UploadId"]}
                     try:
@@ -197,7 +197,7 @@ class Bucket:
     async def touch(self, key: str) -> None:
         """Make an object as good as new, without moving its bytes."""
         bucket = self._place.bucket
-        async with self._asking(f"touch {key}") as client:
+        async with self.asking(f"touch {key}") as client:
             await client.copy_object(
                 Bucket=bucket,
                 Key=key,
@@ -210,7 +210,7 @@ class Bucket:
         objects: list[S3Object] = []
         more = {"StartAfter": after} if after else {}
         while len(objects) < most:
-            async with self._asking(f"list {prefix}") as client:
+            async with self.asking(f"list {prefix}") as client:
                 page = await client.list_objects_v2(
                     Bucket=self._place.bucket, Prefix=prefix, **more
                 )
@@ -228,12 +228,12 @@ class Bucket:
         return objects[:most]
 
     async def delete(self, key: str) -> None:
-        async with self._asking(f"delete {key}") as client:
+        async with self.asking(f"delete {key}") as client:
             await client.delete_object(Bucket=self._place.bucket, Key=key)
 
     async def abort_uploads(self, prefix: str, before: float) -> None:
         """Give up the uploads below *prefix* that somebody began before then and never ended."""
-        async with self._asking(f"list uploads of {prefix}") as client:
+        async with self.asking(f"list uploads of {prefix}") as client:
             page = await client.list_multipart_uploads(Bucket=self._place.bucket, Prefix=prefix)
             for one in page.get("Uploads") or ():
                 if one["Initiated"].timestamp() < before:
@@ -242,14 +242,14 @@ class Bucket:
                     )
 
     @asynccontextmanager
-    async def _asking(self, what: str, *, quick: bool = False) -> AsyncGenerator[_Client]:
+    async def asking(self, what: str, *, quick: bool = False) -> AsyncGenerator[_Client]:
         """Lend the client; its errors become an `S3Fault`.
 
         Args:
             quick: the answer is small; the service that does not give it rests for a while.
         """
         doing = f"{self._place.bucket}: {what}"
-        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(_PATIENCE_S if quick else None)
+        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(PATIENCE_S if quick else None)
         if loop.time() < self._rests_until:
             raise S3Fault(f"{doing}: no answer a moment ago, not asked again for a while")
         try:
@@ -272,7 +272,7 @@ class Bucket:
         except (OSError, TimeoutError, _http_error()) as error:
             if quick and alarm.expired():
                 self._rests_until = loop.time() + _REST_S
-                raise S3Fault(f"{doing}: no answer for {_PATIENCE_S:.0f} s") from error
+                raise S3Fault(f"{doing}: no answer for {PATIENCE_S:.0f} s") from error
             raise S3Fault(f"{doing}: {error or type(error).__name__}") from error
 
     async def _open(self) -> _Client:

@@ -304,7 +304,7 @@ def test_nobody_writes_on_while_a_larger_one_ends(
     root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deleting what that had takes its time; a hundredth of the ceiling is enough to yield."""
-    monkeypatch.setattr(room_module, "_YIELD_S", 3600.0)
+    monkeypatch.setattr(room_module, "YIELD_S", 3600.0)
     child = children.start(root, WRITER, str(CEILING), str(24 * MB))
     try:
         assert children.line(child) == "ready"

@@ -337,7 +337,7 @@ def test_database_that_breaks_again_and_again_is_given_up(
 def test_locked_database_is_no_damage(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
-    monkeypatch.setattr("pybuild.cache.records.database._BUSY_S", 0)
+    monkeypatch.setattr("pybuild.cache.records.database.BUSY_S", 0)
     store.records.put("k", "x", {"ok": 1})
     with closing(sqlite3.connect(database(root), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

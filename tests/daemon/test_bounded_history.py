@@ -79,7 +79,7 @@ def test_what_records_name_is_bounded_and_goes_with_them(
 def test_a_listener_that_does_not_read_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pybuild.daemon.control.history._MAX_UNREAD", 10)
+    monkeypatch.setattr("pybuild.daemon.control.history.MAX_UNREAD", 10)
     history = History(str(tmp_path))
 
     async def run() -> list[str]:

@@ -358,7 +358,7 @@ def test_an_images_documents_live_as_long_as_its_record(tmp_path: Path) -> None:
 def test_builds_that_end_at_once_remove_the_oldest_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pybuild.daemon.control.history._MAX_RECORDS", 3)
+    monkeypatch.setattr("pybuild.daemon.control.history.MAX_RECORDS", 3)
     histories = [History(str(tmp_path)), History(str(tmp_path))]  # two servers, one store
 
     def end(number: int) -> None:
@@ -421,7 +421,7 @@ def test_a_warning_comes_with_the_step_it_is_about() -> None:
 
 
 def test_a_step_that_never_stops_talking_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pybuild.daemon.builds.status._MOST_LOG_BYTES", 2 << 20)
+    monkeypatch.setattr("pybuild.daemon.builds.status.MOST_LOG_BYTES", 2 << 20)
     journal = Journal.temporary()
     teller = Teller(journal, FakeClock(1.0))
     other = Digest.of(b"other")

@@ -148,7 +148,7 @@ def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pybuild.net.doorway._FRESH_S", 0.0)
+    monkeypatch.setattr("pybuild.net.doorway.FRESH_S", 0.0)
 
     async def use(site: Site) -> None:
         busy = [await Channel.connect(site.address) for _ in range(3)]
@@ -198,7 +198,7 @@ def test_one_peer_cannot_have_all(
         return coming[0]
 
     monkeypatch.setattr("pybuild.net.doorway.machine_of", comes)
-    monkeypatch.setattr("pybuild.net.doorway._FRESH_S", 60.0)
+    monkeypatch.setattr("pybuild.net.doorway.FRESH_S", 60.0)
 
     async def use(site: Site) -> None:
         first = await site.come(5, saying=GREETING)

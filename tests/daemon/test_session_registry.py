@@ -85,7 +85,7 @@ def test_two_sessions_of_one_id_cannot_be() -> None:
 
 
 def test_sessions_of_one_owner_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pybuild.daemon.session.sessions._MOST_SESSIONS", 2)
+    monkeypatch.setattr("pybuild.daemon.session.sessions.MOST_SESSIONS", 2)
 
     async def run() -> None:
         async with serving() as server, server.client({}, id="a"):

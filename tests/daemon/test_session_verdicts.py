@@ -139,7 +139,7 @@ def test_a_client_without_policies_is_no_client_that_allows() -> None:
 
 def test_a_build_of_endless_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each verdict begins the reading of the Dockerfile again, on the server."""
-    monkeypatch.setattr(verdicts_module, "_MOST_SOURCES", 2)
+    monkeypatch.setattr(verdicts_module, "MOST_SOURCES", 2)
 
     async def run() -> None:
         async with connected(handler(lambda _: decision(0))) as session:

@@ -123,7 +123,7 @@ def test_a_registry_that_says_nonsense_costs_a_warning(
 def test_a_source_that_says_nothing_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(imports, "PATIENCE_S", 0.05)
 
     class Silent:
         @property

@@ -27,7 +27,7 @@ def main() -> None:
     command = sys.argv[1:]
     if command[0] == WITHOUT_SETPCAP:
         command.pop(0)
-        privileges._DEFAULT_CAPS &= ~(1 << 8)  # pyright: ignore[reportPrivateUsage]
+        privileges.DEFAULT_CAPS &= ~(1 << 8)
     privileges.confine(0, 0, [], insecure=False, shares_network=False)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
     _be_init(command)

@@ -135,7 +135,7 @@ def test_damaged_index_only_costs_time(tmp_path: Path, damage: str, kind: str) -
 def test_index_stays_sorted_whatever_is_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statindex, "_MOST_NEW", 7)
+    monkeypatch.setattr(statindex, "MOST_NEW", 7)
     rng = random.Random(4711)
     path = str(tmp_path / "index")
     put: dict[int, os.stat_result] = {}

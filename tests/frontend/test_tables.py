@@ -37,7 +37,7 @@ def test_tables_of_another_grammar_are_not_used(
     stored: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grammar = b'start: A "x"?\nA: /a+/\n'
-    monkeypatch.setattr(lalr, "_read", {"g.json": stored, "g.lark": grammar}.__getitem__)
+    monkeypatch.setattr(lalr, "read_file", {"g.json": stored, "g.lark": grammar}.__getitem__)
     assert load_tables("g") == compile_tables(grammar)
 
 

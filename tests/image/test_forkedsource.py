@@ -51,7 +51,7 @@ def forked(
         ),
         [fd],
     )
-    pid = source._pid  # pyright: ignore[reportPrivateUsage]
+    pid = source.pid
     try:
         yield source
     finally:
@@ -106,7 +106,7 @@ def test_closing_early_ends_the_other_process(tmp_path: Path) -> None:
 def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
     with forked(tmp_path / "blob", TEXT) as source:
         source.read()
-        os.kill(source._pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
+        os.kill(source.pid, signal.SIGKILL)
         with pytest.raises(EnvironmentFault, match="the process that decompresses a layer has"):
             source.drain()
 

@@ -126,7 +126,7 @@ def test_patterns_of_strangers_take_no_time() -> None:
 
 
 def test_rules_and_sources_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pybuild.model.policy._MOST_LOOKS", 1000)
+    monkeypatch.setattr("pybuild.model.policy.MOST_LOOKS", 1000)
     policies = Policies((Policy((allow("x"),) * 300),))
     for _ in range(3):
         policies.apply(Source(ALPINE))

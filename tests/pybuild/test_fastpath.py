@@ -132,9 +132,9 @@ def test_any_change_in_a_context_breaks_its_signature(tmp_path: Path, change: st
     tree = write(tmp_path / "t", **{"a": "x", "d/b": "z"})
     (tree / "l").symlink_to("a")
     signed = _settle(tree)
-    assert memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    assert memo.context_holds(signed)
     CHANGES[change](tree)
-    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    assert not memo.context_holds(signed)
 
 
 def test_a_build_is_signed_by_the_look_that_its_memo_did_not_hold_by(
@@ -153,7 +153,7 @@ def test_a_build_is_signed_by_the_look_that_its_memo_did_not_hold_by(
         return scan(path, *args)
 
     monkeypatch.setattr(contextscan, "scan_signature", counting)
-    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    assert not memo.context_holds(signed)
     first = memo.sign_context(str(tree), [""], [])
     assert looks == [str(tree)]
     # It is good for one build: the next one looks itself.
@@ -167,7 +167,7 @@ def test_a_file_of_the_same_size_and_mtime_is_still_seen_by_its_ctime(tmp_path: 
     signed = _settle(tree)
     (tree / "a").write_text("y")
     os.utime(tree / "a", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert not memo._context_holds(signed)  # pyright: ignore[reportPrivateUsage]
+    assert not memo.context_holds(signed)
 
 
 def test_a_damaged_memo_is_no_memo(tmp_path: Path) -> None:

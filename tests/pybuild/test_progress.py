@@ -105,7 +105,7 @@ def test_tty_shows_running_steps_with_their_last_lines_and_a_final_count() -> No
     display = TtyDisplay(out, clock=lambda: 12.0, animate=False)
     for event in STORY[:8]:
         display.show(event)
-    running = display._frame(60, 20)  # pyright: ignore[reportPrivateUsage]
+    running = display.frame(60, 20)
     assert running[0] == "[+] Building 0.0s (1/3)"
     assert any("CACHED [1/3] FROM base" in line for line in running)
     assert any("=> => # one" in line for line in running)
@@ -122,7 +122,7 @@ def test_tty_never_draws_more_lines_than_the_terminal_has() -> None:
         vertex = Digest.of(b"%d" % number)
         display.show(VertexAdded(vertex=vertex, name=f"step {number}"))
         display.show(VertexStarted(vertex=vertex, time=0.0))
-    assert len(display._frame(80, 10)) <= 10  # pyright: ignore[reportPrivateUsage]
+    assert len(display.frame(80, 10)) <= 10
 
 
 def test_tty_takes_control_sequences_out_of_what_steps_write() -> None:
@@ -131,7 +131,7 @@ def test_tty_takes_control_sequences_out_of_what_steps_write() -> None:
     display.show(VertexAdded(vertex=A, name="x\x1b[2J"))
     display.show(VertexStarted(vertex=A, time=0.0))
     display.show(log(A, 0.0, b"\x1b[31mred\x1b[0m\x07\x9b2J\n"))
-    frame = "\n".join(display._frame(80, 20))  # pyright: ignore[reportPrivateUsage]
+    frame = "\n".join(display.frame(80, 20))
     assert "red" in frame
     assert "\x1b[2J" not in frame and "\x07" not in frame
 

@@ -71,18 +71,18 @@ def test_a_directory_that_somebody_keeps_locked_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may read it can lock it, as any user where it is open to all."""
-    monkeypatch.setattr(directory, "_WAITS_S", (0.0,))
+    monkeypatch.setattr(directory, "WAITS_S", (0.0,))
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         with (
             pytest.raises(EnvironmentFault, match="by another process") as caught,
-            directory._held(str(tmp_path)),  # pyright: ignore[reportPrivateUsage]
+            directory.held(str(tmp_path)),
         ):
             pass
         assert caught.value.hints
         fcntl.flock(fd, fcntl.LOCK_UN)
-        with directory._held(str(tmp_path)):  # pyright: ignore[reportPrivateUsage]
+        with directory.held(str(tmp_path)):
             pass
     finally:
         os.close(fd)

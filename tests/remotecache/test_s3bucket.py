@@ -15,7 +15,7 @@ pytest.importorskip("aiobotocore")
 
 @pytest.mark.slow
 def test_a_silent_service_is_not_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3bucket, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(s3bucket, "PATIENCE_S", 0.2)
     asked = 0
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -25,7 +25,7 @@ from pybuild.builds.contexts import load_inputs
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.client.inputs import gather
-from pybuild.daemon.builds.trees import _read_all  # pyright: ignore[reportPrivateUsage]
+from pybuild.daemon.builds.trees import read_all
 from pybuild.executor.trees.local import LocalDigester
 from pybuild.memo import memo
 from pybuild.model.errors import PybuildError, UserError
@@ -91,7 +91,7 @@ def _sent(host: Host, file: str = "") -> object:
 
 
 def _received(host: Host) -> object:
-    return _read_all(str(host.context), ["Dockerfile"], 64 << 20)
+    return read_all(str(host.context), ["Dockerfile"], 64 << 20)
 
 
 WAYS = (

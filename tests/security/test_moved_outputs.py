@@ -118,7 +118,7 @@ def test_a_directory_moved_away_while_it_is_removed_has_nothing_else_removed(
     """``srv`` is empty at the root, so that a climb there would go on with ``etc``."""
     out = machine.shared / "out"
     write(out, **{"gone/etc/x": "", "gone/srv/q/last": ""})
-    cleared = confined._clear  # pyright: ignore[reportPrivateUsage]
+    cleared = confined.clear
 
     def clear(fd: int) -> list[bytes]:
         names = cleared(fd)
@@ -128,7 +128,7 @@ def test_a_directory_moved_away_while_it_is_removed_has_nothing_else_removed(
             os.rename(out / "gone/srv/q", machine.public / "q")
         return names
 
-    monkeypatch.setattr(confined, "_clear", clear)
+    monkeypatch.setattr(confined, "clear", clear)
     fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with pytest.raises(OSError, match="moved away") as caught:
@@ -188,7 +188,7 @@ def plant(path: Path, target: Path) -> None:
 
 
 def to_tree(dest: Path) -> None:
-    filesend._writer(str(dest), False).close()  # pyright: ignore[reportPrivateUsage]
+    filesend.tree_writer(str(dest), False).close()
 
 
 def to_directory(dest: Path) -> None:
@@ -270,7 +270,7 @@ def name(dest: Path) -> None:
 
 
 def take_blob(dest: Path) -> None:
-    ingest = content._Ingest(content.BlobDirectory(str(dest), writable=True))  # pyright: ignore[reportPrivateUsage]
+    ingest = content.Ingest(content.BlobDirectory(str(dest), writable=True))
     try:
         ingest.take(WriteContentRequest(action=COMMIT, data=DATA))
     finally:
@@ -335,5 +335,5 @@ def test_a_bundle_is_not_unpacked_through_a_link_that_came_after_the_look(
     dest = machine.public / "bundle"
     plant(dest, machine.root / "etc")
     with pytest.raises(UsageError, match=f"is a link of uid {STRANGER}"):
-        asyncio.run(run._write_bundle(cast("Any", None), Snapshot(()), {}, str(dest), False))  # pyright: ignore[reportPrivateUsage]
+        asyncio.run(run.write_bundle(cast("Any", None), Snapshot(()), {}, str(dest), False))
     assert machine.is_whole()

@@ -15,7 +15,7 @@ import pytest
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.disk.ownership import doubt, doubt_of_file, is_private, is_trusted
 from pybuild.cache.store import Store
-from pybuild.daemon.process import _unix_socket  # pyright: ignore[reportPrivateUsage]
+from pybuild.daemon.process import unix_socket
 from pybuild.engine.host import SystemClock
 from pybuild.model.errors import EnvironmentFault, UsageError
 from tests.harness import Pybuild, write
@@ -472,11 +472,11 @@ def test_a_server_listens_nowhere_where_others_could_take_its_place(
         os.chown(folder, STRANGER, STRANGER)
         path = folder / "mine/sock" if how == "below theirs" else path
     with pytest.raises(UsageError, match="another socket in its place") as caught:
-        _unix_socket(str(path))
+        unix_socket(str(path))
     assert caught.value.hints
     assert not list(tmp_path.rglob("sock"))
 
 
 def test_a_server_listens_in_a_directory_for_everybody_with_a_sticky_bit(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
-    _unix_socket(str(tmp_path / "sock")).close()
+    unix_socket(str(tmp_path / "sock")).close()

@@ -135,7 +135,7 @@ def _tty(screen: Screen, *events: Event) -> None:
     display = TtyDisplay(screen, clock=lambda: 0.0, animate=False)
     for event in events:
         display.show(event)
-        display._draw(final=False)  # pyright: ignore[reportPrivateUsage]
+        display.draw(final=False)
     display.close()
 
 

@@ -593,7 +593,7 @@ def test_a_place_given_to_someone_who_left_is_given_on() -> None:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         await first.__aexit__(None, None, None)
-        queue._serve()  # pyright: ignore[reportPrivateUsage]
+        queue.serve()
         second.cancel()  # in the very moment in which its turn has come
         await asyncio.wait([second])
         await third

@@ -19,7 +19,7 @@ A, B = Digest.of(b"a"), Digest.of(b"b")
 @pytest.fixture(autouse=True)
 def endless_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be written because of the time that went by."""
-    monkeypatch.setattr(scribe, "_GATHER_S", 3600.0)
+    monkeypatch.setattr(scribe, "GATHER_S", 3600.0)
 
 
 def go(work: Callable[[Scribe], Coroutine[Any, Any, None]]) -> None:

@@ -617,7 +617,7 @@ def test_copies_in_a_chain_whose_sources_are_known_early_take_a_look_each(
 
     def looks(size: int) -> int:
         counted = 0
-        desired = Ledger._desired  # pyright: ignore[reportPrivateUsage]
+        desired = Ledger.desired
 
         def count(ledger: Ledger, node: Node) -> tuple[bool, dict[NodeId, Grade]]:
             nonlocal counted
@@ -628,7 +628,7 @@ def test_copies_in_a_chain_whose_sources_are_known_early_take_a_look_each(
         for number in range(size):
             top = copy(f"c{number}", top, stage, f"/{number}", no_cache=no_cache)
         with monkeypatch.context() as patched:
-            patched.setattr(Ledger, "_desired", count)
+            patched.setattr(Ledger, "desired", count)
             Desk(validate=False).solve(top)
         return counted
 
