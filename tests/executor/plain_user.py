@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import site
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from tests.needs import need
 
 UID = 65534
 JAIL = str(Path(__file__).with_name("jail.py"))
-_places = itertools.count()
 PYTHON = "/usr/bin/python3"
 _MAIN = """
 import asyncio, json, sys
@@ -191,7 +190,8 @@ def plain_user() -> Generator[PlainUser, None, None]:
     need("setpriv", "unshare")
     if not os.access(PYTHON, os.X_OK) or _version() < (3, 11):
         pytest.skip(f"needs a Python 3.11 that every user may run, as {PYTHON}")
-    place = Path("/dev/shm") / f"pybuild-plain-{os.getpid()}-{next(_places)}"
+    # Also in another pid namespace with this /dev/shm there may be a process of our number.
+    place = Path(tempfile.mkdtemp(prefix="pybuild-plain-", dir="/dev/shm"))
     try:
         make_base(place / "lower")
         for path in (place / "lower", *(place / "lower").rglob("*")):

@@ -130,3 +130,30 @@ async def run_in(workers: Workers, spec: StepSpec) -> Outcome:
 
     ended = await workers.run_step(spec, on_output)
     return Outcome(spec, ended, output)
+
+
+def processes_with(mark: str) -> list[int]:
+    """Return the processes that have *mark* in their command line and are not dead."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def parent(pid: int) -> int:
+    """The parent; other tests and builds of this machine have zygotes of their own."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def mounts_of(directory: Path) -> list[str]:
+    """Return the lines of this process's mounts that name *directory*; others come and go."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in lines if str(directory) in line]

@@ -113,21 +113,23 @@ def test_the_way_out_of_a_changed_root_is_closed(box: Jail) -> None:
 
 
 def test_nobody_stays_behind(box: Jail) -> None:
-    done = box.sh("(trap '' TERM HUP; sleep 3217 & exec sleep 3217) > /dev/null 2>&1 & echo x")
+    mark = f"sleep 11{os.getpid()}"
+    done = box.sh(f"(trap '' TERM HUP; {mark} & exec {mark}) > /dev/null 2>&1 & echo x")
     assert (done.status, done.out) == (0, "x\n")
-    assert not sleeping("3217")
+    assert not running(f"{mark}$")
 
 
 @pytest.mark.slow
 def test_what_forks_without_end_is_ended(box: Jail) -> None:
-    # Whoever waits for it must not need a process for that.
-    wait = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+    """Each process makes the next one and is gone: never many, so that no other test starves, and
+    never those that were there a moment ago."""
+    mark = f"forking-{os.getpid()}"
     done = box.sh(
-        f"f() {{ sleep 3219 & f & f; }}; f > /dev/null 2>&1 & {wait}; echo x",
+        f"f() {{ f & }}; for i in 1 2 3 4 5 6 7 8; do f {mark} & done > /dev/null 2>&1; echo x",
         ulimits=[("nproc", 200, 200)],
     )
     assert done.out.startswith("x")
-    assert not sleeping("3219")
+    assert not running(mark)
 
 
 @pytest.mark.slow
@@ -136,8 +138,9 @@ def test_cancelling_ends_the_step_in_bounded_time_and_returns_its_cache(
 ) -> None:
     (tmp_path / "cache").mkdir()
     began = time.monotonic()
+    mark = f"sleep 12{os.getpid()}"
     done = box.sh(
-        "trap '' TERM; touch /c/kept; sleep 3218 & echo ready; sleep 3218; sleep 3218",
+        f"trap '' TERM; touch /c/kept; {mark} & echo ready; {mark}; {mark}",
         mounts=[
             {"type": "bind-path", "source": f"{tmp_path}/cache", "target": "/c", "exclusive": True}
         ],
@@ -145,12 +148,12 @@ def test_cancelling_ends_the_step_in_bounded_time_and_returns_its_cache(
     )
     assert done.error == "cancelled"
     assert time.monotonic() - began < 10
-    assert not sleeping("3218")
+    assert not running(f"{mark}$")
     assert (tmp_path / "cache/kept").exists()
 
 
-def sleeping(seconds: str) -> bool:
-    done = subprocess.run(["pgrep", "-f", f"sleep {seconds}"], check=False, capture_output=True)
+def running(pattern: str) -> bool:
+    done = subprocess.run(["pgrep", "-f", pattern], check=False, capture_output=True)
     return done.returncode == 0
 
 

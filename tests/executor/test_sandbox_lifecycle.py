@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,15 @@ from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
-from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_possible
+from tests.executor.sandbox_helpers import (
+    Box,
+    make_base,
+    mounts_of,
+    parent,
+    processes_with,
+    run_in,
+    skip_unless_possible,
+)
 from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -49,19 +58,6 @@ async def opened(grace_s: float = 0.5) -> AsyncGenerator[Workers]:
         yield workers
     finally:
         await workers.close()
-
-
-def processes_with(mark: str) -> list[int]:
-    """Return the processes that have *mark* in their command line and are not dead."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if mark.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
 
 
 async def cancel_when_started(box: Box, script: str, grace_s: float) -> tuple[float, bytes]:
@@ -195,14 +191,6 @@ def test_thirty_steps_at_once(box: Box) -> None:
     asyncio.run(body())
 
 
-def _parent(pid: int) -> int:
-    """The parent; other tests and builds of this machine have zygotes of their own."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
 def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
     async def body() -> None:
         async with opened() as workers:
@@ -211,10 +199,10 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
             # The helper for copies is begun ahead: it is up when it has answered.
             await workers.call(job(jobs.remove, str(box.directory / "nothing")))
             running = processes_with("pybuild.executor.zygote.loop")
-            zygote = [pid for pid in running if _parent(pid) == os.getpid()]
+            zygote = [pid for pid in running if parent(pid) == os.getpid()]
             assert zygote
             before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (*zygote, os.getpid())]
-            mounts = Path("/proc/self/mounts").read_text()
+            mounts = mounts_of(box.directory)
             for _ in range(5):
                 await run_in(workers, box.spec("true"))
             deadline = time.monotonic() + 5  # that one is made when all else is done
@@ -224,7 +212,7 @@ def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
                     break
                 await asyncio.sleep(0.01)
             assert after == before
-            assert Path("/proc/self/mounts").read_text() == mounts
+            assert mounts_of(box.directory) == mounts
 
     asyncio.run(body())
 
@@ -311,7 +299,7 @@ def as_plain_user(tmp: Path, base: Path, script: str, *, sub_ids: bool) -> list[
     if not os.access(_PYTHON, os.X_OK) or _version(_PYTHON) < (3, 11):
         pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
     root = os.path.dirname(os.path.realpath(next(iter(pybuild.__path__))))
-    place = Path("/dev/shm") / f"pybuild-test-{os.getpid()}"
+    place = Path(tempfile.mkdtemp(prefix="pybuild-test-", dir="/dev/shm"))
     try:
         shutil.copytree(base, place / "lower", symlinks=True)
         for path in (place / "lower", *(place / "lower").rglob("*")):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,14 @@ import pytest
 
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
-from tests.executor.sandbox_helpers import HOST_PROGRAMS, Box, make_base, skip_unless_possible
+from tests.executor.sandbox_helpers import (
+    HOST_PROGRAMS,
+    Box,
+    make_base,
+    parent,
+    processes_with,
+    skip_unless_possible,
+)
 from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -31,9 +37,17 @@ def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
     asyncio.run(workers.close())
 
 
-def helpers() -> bytes:
-    done = subprocess.run(["pgrep", "-x", "slirp4netns"], capture_output=True, check=False)
-    return done.stdout
+def helpers() -> list[int]:
+    """Return the helpers of this process: others on the machine have their own."""
+    parents = {pid: parent(pid) for pid in processes_with("slirp4netns")}
+    ours: list[int] = []
+    for pid in parents:
+        above = pid
+        while above > 1 and above != os.getpid():
+            above = parent(above)
+        if above == os.getpid():
+            ours.append(pid)
+    return ours
 
 
 def test_it_is_another_network_that_leads_outside(box: Box) -> None:

@@ -115,7 +115,8 @@ def test_secret_is_a_read_only_file_in_memory(box: RungBox) -> None:
     assert "nosuid,nodev,noexec" in done.out
     assert "Read-only" in done.err
     assert done.delta() == {}
-    left = [path for path in Path(done.spec.work).rglob("*") if path.is_file()]
+    # Not `rglob`: the kernel may still be taking the overlay's own directories away.
+    left = [Path(at, name) for at, _, names in os.walk(done.spec.work) for name in names]
     assert all(b"tell" not in path.read_bytes() for path in left)
 
 
