@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ settings.load_profile("pybuild")
 # A shell's background job ignores Ctrl-C, and so would every program that a test means to stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW_MODULE = re.compile(r"^pytestmark = (?:\[[^\]]*\b)?pytest\.mark\.slow\b", re.MULTILINE)
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -28,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what comes out into tests/golden, then read the diff",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave modules that are slow as a whole out of a fast run: it would import them for nothing."""
+    if config.getoption("markexpr") != "not slow" or not collection_path.match("test_*.py"):
+        return None
+    return True if SLOW_MODULE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 @pytest.hookimpl(tryfirst=True)
