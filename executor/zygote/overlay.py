@@ -56,7 +56,7 @@ def mount_overlay(
     plain = all(map(_goes_as_string, [*lowers, upper or "", work or ""]))
     mounted = _detached(lowers, upper, work, userxattr) if plain else None
     if mounted is None:
-        _mount_by_number(target, lowers, upper, work, userxattr)
+        mount_by_number(target, lowers, upper, work, userxattr)
         return
     try:
         syscalls.move_mount(mounted, syscalls.AT_FDCWD, target)
@@ -142,7 +142,7 @@ def _detached(
         os.close(fs)
 
 
-def _mount_by_number(
+def mount_by_number(
     target: str, lowers: Sequence[str], upper: str | None, work: str | None, userxattr: bool
 ) -> None:
     """Mount by mount(2), whose options must fit one page.

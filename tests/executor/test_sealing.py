@@ -74,6 +74,6 @@ def test_a_tree_that_cannot_be_taken_over_fails_the_step(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no number left for a descriptor, the kernel drops it and says nothing."""
-    monkeypatch.setattr("pybuild.executor.workers.process._DESCRIPTOR_SPACE", 0)
+    monkeypatch.setattr("pybuild.executor.workers.process.DESCRIPTOR_SPACE", 0)
     with pytest.raises(EnvironmentFault, match="too many open files"):
         box.run("/bin/true", network="host")

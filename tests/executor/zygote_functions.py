@@ -64,7 +64,7 @@ def sleep(call: WorkerCall) -> None:
 def mount_by_number(call: WorkerCall, base: str, names: Sequence[str]) -> list[str]:
     """Mount as on kernels without ``lowerdir+``; *names* and ``target`` are under *base*."""
     lowers = [f"{base}/{name}" for name in names]
-    mount = overlay._mount_by_number  # pyright: ignore[reportPrivateUsage]
+    mount = overlay.mount_by_number
     mount(f"{base}/target", lowers, f"{base}/upper", f"{base}/work", isolation.uses_userxattr())
     with open(f"{base}/target/new", "w"):
         pass
