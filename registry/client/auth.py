@@ -201,7 +201,7 @@ class Authenticator:
                 if fetched.issued_at > 0:
                     facts["issued_at"] = _date(fetched.issued_at)
                 now = self._clock.now()
-                lifetime = _lifetime(facts, now)
+                lifetime = lifetime_of(facts, now)
                 return _Token(fetched.token, scopes, lifetime, now + lifetime)
         credential = await self._credentials.find(endpoint.registry, path)
         now = self._clock.now()
@@ -249,11 +249,11 @@ class Authenticator:
         if not isinstance(value, str) or not _BEARER.match(value):
             raise HttpFault(f"token server {server}: its answer holds no token")
         now = self._clock.now()
-        lifetime = _lifetime(answer, now)
+        lifetime = lifetime_of(answer, now)
         return _Token(value, scopes, lifetime, now + lifetime)
 
 
-def _lifetime(answer: Mapping[str, Any], now: float) -> float:
+def lifetime_of(answer: Mapping[str, Any], now: float) -> float:
     """Seconds a token is good for from *now*; both clocks may be wrong, so never more than said."""
     seconds = answer.get("expires_in")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:

@@ -24,7 +24,7 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.platform import Platform
 from pybuild.net.grpc import timeouts
 from pybuild.net.grpc.metadata import Metadata
-from pybuild.registry.client.auth import _lifetime  # pyright: ignore[reportPrivateUsage]
+from pybuild.registry.client.auth import lifetime_of
 from pybuild.registry.client.ratelimits import RateLimit
 from pybuild.registry.server import ranges
 from pybuild.registry.server.refusal import Refusal
@@ -96,7 +96,7 @@ def descriptor(number: str) -> None:
 
 def token(number: str) -> None:
     answer = from_json(f'{{"token": "t", "expires_in": {number}}}')
-    assert 0 <= _lifetime(answer, 0.0) <= 86400
+    assert 0 <= lifetime_of(answer, 0.0) <= 86400
 
 
 READERS: dict[str, Callable[[str], object]] = {
