@@ -30,7 +30,7 @@ _NOT_LINKED = 127  # the dynamic linker's status
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
-_DESCRIPTOR_SPACE = socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
+DESCRIPTOR_SPACE = socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
 
 _FAULTS: dict[str, type[PybuildError]] = {
     "user": UserError,
@@ -378,7 +378,7 @@ class _Conversation:
 
     def _receive(self) -> bool | None:
         """Read once; return what `converse` is to return, None while there may be more."""
-        space = _DESCRIPTOR_SPACE if self._on_descriptor else 0
+        space = DESCRIPTOR_SPACE if self._on_descriptor else 0
         data, ancillary, _, _ = self._channel.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
         for _, _, packed in ancillary:
             assert self._on_descriptor is not None

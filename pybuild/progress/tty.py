@@ -75,7 +75,7 @@ class TtyDisplay:
         if self._thread:
             self._thread.join()
         with self._lock:
-            self._draw(final=True)
+            self.draw(final=True)
             self._out.writelines(
                 clean(w.removesuffix("\n")) + "\n" for w in warning_lines(self._warnings)
             )
@@ -109,17 +109,17 @@ class TtyDisplay:
     def _animate(self) -> None:
         while not self._stop.wait(_FRAME_S):
             with self._lock:
-                self._draw(final=False)
+                self.draw(final=False)
 
-    def _draw(self, *, final: bool) -> None:
+    def draw(self, *, final: bool) -> None:
         size = size_of(self._out)
-        lines = self._frame(size.columns, None if final else size.lines - 1)
+        lines = self.frame(size.columns, None if final else size.lines - 1)
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
         self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         self._out.flush()
         self._drawn = 0 if final else len(lines)
 
-    def _frame(self, columns: int, height: int | None) -> list[str]:
+    def frame(self, columns: int, height: int | None) -> list[str]:
         """The picture as lines; running rows win where *height* is short."""
         now = self._clock()
         shown = [row for row in self._rows.values() if row.started is not None]

@@ -9,8 +9,8 @@ import pytest
 from pybuild.cache.content import cachemounts
 from pybuild.cache.content.cachemounts import ANY, MountLimit
 from pybuild.cache.store import Store
-from pybuild.model.clock import FakeClock
 from pybuild.model.errors import UserError
+from tests.clocks import FakeClock
 
 PIP, GO = "a" * 64, "b" * 64
 

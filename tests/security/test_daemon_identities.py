@@ -21,8 +21,8 @@ from pybuild.client.session import ClientSession
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.buildsites import CONTROL
 from tests.daemon.identities import Signed, subject
-from tests.daemon.test_grpc_identity import NOBODY, STRANGERS
 from tests.harness import Pybuild, write
+from tests.net.test_grpc_identity import NOBODY, STRANGERS
 from tests.security.daemonsite import (
     CONTENT,
     DONE,
