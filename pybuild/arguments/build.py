@@ -106,7 +106,7 @@ def _policies(parsed: Parsed) -> Policies | None:
     )
     if not path:
         return None
-    from pybuild.arguments.policyfile import read_policy_file
+    from pybuild.buildkit.policyfile import read_policy_file
 
     return read_policy_file(path)
 
@@ -120,8 +120,8 @@ def _caches(parsed: Parsed) -> _Caches:
     """Read the targets and sources of the cache; that of ``--cache`` comes last [CCH]."""
     if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
         return {}
-    from pybuild.arguments.branches import cache_tags
     from pybuild.arguments.cacheurl import parse_cache
+    from pybuild.remotecache.branches import cache_tags
     from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 
     context = parsed.positionals[0]

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pybuild.arguments.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.model.errors import UsageError
+from pybuild.remotecache.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to, doubting
 from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
 

@@ -18,9 +18,8 @@ from types import FrameType
 
 import pytest
 
-from pybuild.arguments import branches
-from pybuild.arguments.policyfile import read_policy_file
 from pybuild.arguments.values import parse_secret
+from pybuild.buildkit.policyfile import read_policy_file
 from pybuild.builds.contexts import load_inputs
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
@@ -33,6 +32,7 @@ from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
 from pybuild.model.span import Span
 from pybuild.progress.render import text as rendered
+from pybuild.remotecache import branches
 from tests.harness import Pybuild
 
 CANARY = "machine ci.example login canary-of-the-host-5d7e"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.branches import cache_tags, tag_of, with_branch
 from pybuild.model.reference import Reference
+from pybuild.remotecache.branches import cache_tags, tag_of, with_branch
 from tests.needs import need
 
 

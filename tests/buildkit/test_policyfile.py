@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.policyfile import parse_policy, read_policy_file
 from pybuild.buildkit.policies import read_policies, write_policies
+from pybuild.buildkit.policyfile import parse_policy, read_policy_file
 from pybuild.model.errors import UsageError
 
 FULL = {
