@@ -202,6 +202,7 @@ def test_all_misses_of_a_large_build_are_explained_in_proportion(
     assert looked_at(600) < 2.2 * looked_at(300)
 
 
+@pytest.mark.slow
 def test_a_million_like_results_are_not_all_compared() -> None:
     latest = known("[2/3] RUN something else", RUN, first=5000.0)
     crowd = [known(f"[2/3] RUN other {n}", RUN, first=float(n)) for n in range(2000)]

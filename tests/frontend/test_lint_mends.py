@@ -155,6 +155,7 @@ WORDS = st.text(alphabet="aB \t'\"\\$={}#\u00e9", max_size=12)
 @given(
     key=st.sampled_from(["k", "K_1", "$x"]), value=WORDS, keyword=st.sampled_from(["ENV", "LABEL"])
 )
+@pytest.mark.slow
 def test_a_mended_pair_means_the_same(key: str, value: str, keyword: str) -> None:
     before = f"FROM scratch\nARG x=1\n{keyword} {key} {value}\nRUN y\n".encode()
     first = check(before)
@@ -172,6 +173,7 @@ def test_a_mended_pair_means_the_same(key: str, value: str, keyword: str) -> Non
 
 
 @given(author=WORDS.filter(str.strip))
+@pytest.mark.slow
 def test_a_label_says_what_the_maintainer_said(author: str) -> None:
     before = f"FROM scratch\nMAINTAINER {author}\nRUN y\n".encode()
     first, after = check(before), mended(before)

@@ -33,6 +33,7 @@ def test_excerpts_have_no_ends_and_only_text() -> None:
     assert shown != excerpts(b"a\n")
 
 
+@pytest.mark.slow
 def test_a_heredoc_of_many_lines_takes_a_few_times_its_size() -> None:
     """A list of the lines would take eight times as much, and was made thrice."""
     data = b"FROM scratch\nCOPY <<E /x\n" + b"short\n" * 20_000 + b"E\n"

@@ -181,6 +181,7 @@ _NAMES = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4)
 
 
 @given(st.lists(_PIECES, min_size=1, max_size=8), _NAMES)
+@pytest.mark.slow
 def test_linear_matching_agrees_with_plain_backtracking(
     pieces: list[str], names: list[str]
 ) -> None:

@@ -40,6 +40,7 @@ def test_messages_are_percent_encoded(message: str, quoted: bytes) -> None:
 
 
 @given(some.text(max_size=50), some.binary(max_size=50), some.sampled_from(list(Code)[1:]))
+@pytest.mark.slow
 def test_errors_come_back_as_they_went(message: str, details: bytes, code: Code) -> None:
     message = message.encode(errors="replace").decode()
     back = from_fields(to_fields(RpcError(code, message, details), ROOM))

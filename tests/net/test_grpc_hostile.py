@@ -373,6 +373,7 @@ def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
     _with_socket(client, {"/t.T/Lazy": lazy}, Limits(unread_bytes=1_000_000))
 
 
+@pytest.mark.slow
 def test_message_in_frames_of_one_byte_takes_no_more_than_its_bytes() -> None:
     inbox = Inbox(1 << 20)
     inbox.feed((memoryview(prefix(20_000)),), 5)
