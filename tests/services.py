@@ -20,7 +20,7 @@ from typing import Self
 
 DOCKER_REGISTRY = "docker-registry"
 _START_S = 15.0
-_LIFETIME_S = 300
+_LIFETIME_S = 1800
 
 
 @dataclass(frozen=True)

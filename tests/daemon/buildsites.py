@@ -29,7 +29,7 @@ READY_S = 20.0
 class Daemon:
     """The process; its address and what it has said."""
 
-    def __init__(self, pybuild: Pybuild, socket: Path, *words: str, lifetime_s: int = 300) -> None:
+    def __init__(self, pybuild: Pybuild, socket: Path, *words: str, lifetime_s: int = 1800) -> None:
         self.address = f"unix://{socket}"
         self.socket = socket
         self.log = socket.with_suffix(".log")
