@@ -134,6 +134,8 @@ def unpacked(value: Any) -> Any:
         Misfit: it has a named tuple that is not known here, or has other fields here.
     """
     kind = value.__class__
+    if kind in _PLAIN:
+        return value
     if kind is tuple and value and value[0] is ...:
         return _named(value)
     if not _holds_named(value):
