@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.cache.content.resolutions import Resolutions
-from pybuild.cache.records.imported import FROM_CACHE, LAYER
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.fetch import LayerGone
@@ -28,6 +29,7 @@ from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import Emit
+from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.missing import BlobMissing
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -224,24 +226,25 @@ class ImageSourceResolver:
         is_compared: bool = False,
     ) -> None:
         """Bring the blob of a pulled layer into the store (`executor.fetch.Fetcher`)."""
-        facts = self._store.records.get(LAYER, delta)
-        if facts is None:
+        facts = layer_facts(self._store.records, delta)
+        if facts is None or facts.descriptor is None:
             raise EnvironmentFault(
                 f"layer {delta} is neither in the store nor known to any registry",
                 hints=["build with --pull to resolve the base image again"],
             )
-        if not facts.get(FROM_CACHE):
-            await self._fetch(facts, emit, follower)
+        descriptor = facts.descriptor
+        if not facts.cache:
+            await self._fetch(descriptor, facts, emit, follower)
             return
         try:
-            await self._fetch(facts, emit, follower)
+            await self._fetch(descriptor, facts, emit, follower)
         except PybuildError as error:
             missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
             raise LayerGone(delta, error.message, everywhere=not missing) from error
-        if not facts.get("checked") and not is_compared:
-            await self._check(delta, facts)
+        if not facts.is_checked and not is_compared:
+            await self._check(delta, descriptor, facts)
 
-    async def _check(self, delta: str, facts: dict[str, Any]) -> None:
+    async def _check(self, delta: str, descriptor: Descriptor, facts: LayerFacts) -> None:
         """Compare a cached layer with its diffID: nothing but the cache's word binds the two.
 
         Raises:
@@ -249,18 +252,19 @@ class ImageSourceResolver:
         """
         from pybuild.engine.layerproof import diff_id_of
 
-        path = self._store.blobs.path(facts["descriptor"]["digest"])
+        path = self._store.blobs.path(descriptor.digest)
         try:
-            found = await asyncio.to_thread(diff_id_of, path)
+            diff_id = await asyncio.to_thread(diff_id_of, path)
         except PybuildError as error:
             raise LayerGone(delta, error.message) from error
-        if found != facts["diff_id"]:
-            raise LayerGone(delta, f"cached layer {facts['diff_id']}: got {found}")
-        known = {**facts, "checked": True}
-        await asyncio.to_thread(self._store.records.put, LAYER, delta, known)
+        if diff_id != facts.diff_id:
+            raise LayerGone(delta, f"cached layer {facts.diff_id}: got {diff_id}")
+        checked = replace(facts, is_checked=True)
+        await asyncio.to_thread(keep_layer, self._store.records, delta, checked)
 
-    async def _fetch(self, facts: dict[str, Any], emit: Emit, follower: Follower | None) -> None:
-        descriptor = Descriptor.from_json(facts["descriptor"])
+    async def _fetch(
+        self, descriptor: Descriptor, facts: LayerFacts, emit: Emit, follower: Follower | None
+    ) -> None:
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock, AsyncExitStack() as stack:
             await asyncio.to_thread(self._store.lease.add, "blob", descriptor.digest)
@@ -269,8 +273,8 @@ class ImageSourceResolver:
             if self._store.budget is not None:
                 reservation = self._store.budget.reserved(descriptor.size)
                 await asyncio.to_thread(stack.enter_context, reservation)
-            layout = facts.get("layout")
-            if not (facts.get("reference") or layout):
+            layout = facts.layout
+            if not (facts.reference or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
             self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
             if layout in self.lenders:
@@ -290,13 +294,13 @@ class ImageSourceResolver:
                         self.damaged.add((layout, descriptor.digest))  # or gone, as good as that
                         raise
                 return
-            reference = Reference.parse(facts["reference"])
+            reference = Reference.parse(facts.reference)
             title = f"[internal] pull {descriptor.digest.short} of {reference.familiar}"
             async with internal_step(title, emit, self._store.clock) as step:
                 blobs = self._store.blobs
                 if follower is not None:
                     blobs = blobs.followed_by(follower)
-                client = self._cache_client() if facts.get(FROM_CACHE) else self._client()
+                client = self._cache_client() if facts.cache else self._client()
                 try:
                     await client.pull_blob(reference, descriptor, blobs, step.transfer)
                 except PybuildError as error:
@@ -319,18 +323,19 @@ def note_layers(
 ) -> None:
     """Record, for each layer of an image, what it is and where it can be fetched."""
     # A layout's name is the context's: no repository that a registry could mount from.
-    place = {"reference": "", "layout": layout} if layout else {"reference": str(reference)}
+    place = ("", layout) if layout else (str(reference), "")
     parents: list[str] = []
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         delta = "sha256-" + diff_id.hex
         store.lease.add("delta", delta)  # first, or a prune in between would drop the record
-        known = store.records.get(LAYER, delta)
-        if known is None or not place.items() <= known.items():
-            facts: dict[str, Any] = {
-                "diff_id": diff_id,
-                "descriptor": layer.to_json(),
-                **place,
-                "parents": list(parents),
-            }
-            store.records.put(LAYER, delta, facts)
+        known = layer_facts(store.records, delta)
+        if known is None or place != (known.reference, known.layout):
+            facts = LayerFacts(
+                diff_id=diff_id,
+                descriptor=layer,
+                reference=place[0],
+                layout=place[1],
+                parents=tuple(parents),
+            )
+            keep_layer(store.records, delta, facts)
         parents.append(delta)

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pybuild.cache.records.imported import LAYER, MADE_FROM
+from pybuild.cache.records.imported import MADE_FROM
+from pybuild.cache.records.layers import layer_facts
 from pybuild.cache.store import Store
 from pybuild.image.layer.compression import LayerSource
 from pybuild.model.descriptor import Descriptor
@@ -67,15 +68,15 @@ def needs_proof(store: Store, diff_id: Digest, place: str) -> bool:
     """Return whether a layer came to the store from another place than *place*, or was made in it."""
     if store.records.get(MADE_FROM, diff_id) is not None:
         return True
-    known = store.records.get(LAYER, "sha256-" + diff_id.hex)
+    known = layer_facts(store.records, "sha256-" + diff_id.hex)
     if known is None:
         return False
-    return not place or place_of(known.get("reference"), known.get("layout")) != place
+    return not place or place_of(known.reference, known.layout) != place
 
 
-def place_of(reference: object, layout: object = "") -> str:
+def place_of(reference: str, layout: str = "") -> str:
     """Return the repository that vouches for a layer; a client's layout vouches for nothing."""
-    if layout or not isinstance(reference, str) or not reference:
+    if layout or not reference:
         return ""
     return Reference.parse(reference).repository
 

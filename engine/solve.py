@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.cache.records.imported import FROM_CACHE, LAYER, is_link
+from pybuild.cache.records.imported import is_link
+from pybuild.cache.records.layers import layer_facts
 from pybuild.executor.fetch import LayerGone
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexFailed
@@ -99,10 +100,9 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
 
 def _from_caches(engine: Engine, deltas: set[str]) -> list[str]:
     store = engine.store
+    absent = [delta for delta in sorted(deltas) if not store.deltas.has(delta)]
     return [
-        delta
-        for delta in sorted(deltas)
-        if not store.deltas.has(delta) and (store.records.get(LAYER, delta) or {}).get(FROM_CACHE)
+        delta for delta in absent if (facts := layer_facts(store.records, delta)) and facts.cache
     ]
 
 

@@ -45,8 +45,8 @@ class Fetcher(Protocol):
             follower: told of the blob while it comes, where it comes piece by piece.
             is_compared: the caller compares what it holds with its diffID.
 
-        What the layer is stands in the store's records: kind "layer", key *delta*, value
-        ``{"diff_id", "descriptor", "reference", "parents"}``, written when its image was resolved.
+        What the layer is stands in the store's records (`cache.records.layers`), written when its
+        image was resolved.
 
         Raises:
             EnvironmentFault: nobody has it; `LayerGone` for a layer that the step can make again.

@@ -12,10 +12,11 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.cache.content.leases import Lease
-from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM
+from pybuild.cache.records.imported import MADE_FROM
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.trees.flocks import locked
@@ -24,10 +25,10 @@ from pybuild.executor.workers.job import elsewhere, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
-from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 from pybuild.model.events import Emit
+from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.missing import BlobMissing
 from pybuild.model.snapshot import Snapshot
 
@@ -79,14 +80,9 @@ class Layers:
         deltas = tuple(self._delta_of(diff_id) for diff_id in diff_ids)
         parents: list[str] = []
         for delta, layer, diff_id in zip(deltas, document.layers, diff_ids, strict=True):
-            if self._store.records.get(LAYER, delta) is None:
-                facts = {
-                    "diff_id": diff_id,
-                    "descriptor": layer.to_json(),
-                    "reference": "",
-                    "parents": list(parents),
-                }
-                self._store.records.put(LAYER, delta, facts)
+            if layer_facts(self._store.records, delta) is None:
+                facts = LayerFacts(diff_id=diff_id, descriptor=layer, parents=tuple(parents))
+                keep_layer(self._store.records, delta, facts)
             parents.append(delta)
         self._lease.add_all([("delta", delta) for delta in deltas])
         return Snapshot(deltas)
@@ -154,7 +150,7 @@ class Layers:
         found = self._find(names)
         if found is not None:
             return found
-        facts = self._store.records.get(LAYER, delta)
+        facts = layer_facts(self._store.records, delta)
         if facts is None:
             raise LayerGone(delta, f"snapshot {delta} is not in the store")
         lock = os.path.join(self._store.root, "locks", "unpack-" + names[-1])
@@ -169,14 +165,16 @@ class Layers:
             except PybuildError as error:
                 if await asyncio.to_thread(self._is_damaged, facts):  # then it is fetched again
                     return await self._unpack(delta, names, facts, below, emit)
-                if facts.get(FROM_CACHE):  # what it holds is not what it should be
+                if facts.cache:  # what it holds is not what it should be
                     raise LayerGone(delta, error.message) from error
                 raise
 
-    def _is_damaged(self, facts: dict[str, Any]) -> bool:
+    def _is_damaged(self, facts: LayerFacts) -> bool:
         """Return whether the store has other bytes than a layer's digest says; they are removed."""
+        if facts.descriptor is None:
+            return False
         try:
-            return not self._store.blobs.verify(facts["descriptor"]["digest"])
+            return not self._store.blobs.verify(facts.descriptor.digest)
         except BlobMissing:
             return False
 
@@ -190,11 +188,13 @@ class Layers:
         self,
         delta: str,
         names: tuple[str, ...],
-        facts: dict[str, Any],
+        facts: LayerFacts,
         below: tuple[asyncio.Future[list[str]], ...],
         emit: Emit,
     ) -> list[str]:
-        descriptor = Descriptor.from_json(facts["descriptor"])
+        descriptor = facts.descriptor
+        if descriptor is None:
+            raise LayerGone(delta, f"snapshot {delta} is not in the store")
         store = self._store
         await asyncio.to_thread(self._lease.add, "blob", descriptor.digest)
         rung = await self._workers.isolation()
@@ -204,7 +204,7 @@ class Layers:
             blob=store.blobs.path(descriptor.digest),
             userxattr=rung != "root",
             record_owners=rung == "userns-single",
-            diff_id=facts["diff_id"],
+            diff_id=facts.diff_id,
             size=descriptor.size,
             # A bomb must not fill the disk: the store keeps a twentieth of what is free.
             max_bytes=_free_bytes(store.root) * 19 // 20,
@@ -235,7 +235,7 @@ class Layers:
                 if isinstance(answer, LowersMissing):
                     raise InternalError(f"layer {delta} asks for lowers that it was given")
                 # What is unpacked is held and described like the layer itself.
-                await asyncio.to_thread(store.records.put, LAYER, name, facts)
+                await asyncio.to_thread(keep_layer, store.records, name, facts)
             meta = {"size": answer.size}
         except BaseException:
             store.deltas.abort(active)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.exporter.annotations import Annotations, Place
 from pybuild.exporter.layermaker import LayerMaker, made_at
 from pybuild.image.config import INLINE_CACHE, NewHistory, assemble_config
@@ -20,6 +21,7 @@ from pybuild.model.descriptor import (
     Descriptor,
 )
 from pybuild.model.digest import Digest
+from pybuild.model.layerfacts import LayerFacts, WrittenLayer
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
@@ -137,19 +139,20 @@ class ImageMaker:
         if not self._rewrite or self._epoch is None:
             return await self._layers.make(delta)
         store, epoch = self._store, self._epoch
-        facts = await asyncio.to_thread(store.records.get, "layer", delta) or {}
+        facts = await asyncio.to_thread(layer_facts, store.records, delta) or LayerFacts()
         kind = f"{self._layers.kind}-{epoch}"
-        known: dict[str, Any] = facts.get("rewritten") or {}
-        if kind in known:
-            layer = Descriptor.from_json(known[kind])
+        known = facts.rewritten.get(kind)
+        if known is not None and known.diff_id is not None:
+            layer = known.descriptor
             await asyncio.to_thread(store.lease.add, "blob", layer.digest)
             if store.blobs.holds(layer):
-                return Digest.parse(known[kind]["diff_id"]), self._noted(layer)
+                return known.diff_id, self._noted(layer)
         if not store.deltas.has(delta):
             await self._engine.layers().ensure(deltas[: at + 1], lambda event: None)
         diff_id, made = await self._layers.write(delta, epoch)
-        known[kind] = {**made.to_json(), "diff_id": diff_id}
-        await asyncio.to_thread(store.records.put, "layer", delta, {**facts, "rewritten": known})
+        rewritten = {**facts.rewritten, kind: WrittenLayer(made, diff_id)}
+        facts = replace(facts, rewritten=rewritten)
+        await asyncio.to_thread(keep_layer, store.records, delta, facts)
         return diff_id, self._noted(made)
 
     def _noted(self, layer: Descriptor) -> Descriptor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pybuild.cache.records.imported import LAYER, MADE_FROM
+from pybuild.cache.records.imported import MADE_FROM
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.executor.fetch import LayerGone
 from pybuild.executor.workers.job import elsewhere, job
 from pybuild.image.layer.orders import BlobOrder
 from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.layerfacts import LayerFacts, WrittenLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +70,8 @@ class LayerMaker:
     async def make(self, delta: str) -> tuple[Digest, Descriptor]:
         """The diffID and blob of one delta; made if there is none in our compression."""
         store = self._store
-        facts = await asyncio.to_thread(store.records.get, LAYER, delta)
-        if facts is not None and "descriptor" in facts:
+        facts = await asyncio.to_thread(layer_facts, store.records, delta)
+        if facts is not None and facts.descriptor is not None and facts.diff_id is not None:
             # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
             try:
                 await self._engine.images.fetch(delta, lambda event: None)
@@ -76,14 +79,11 @@ class LayerMaker:
                 if not store.deltas.has(delta):
                     raise
                 return await self._made(delta, facts)  # its cache is gone, its files are not
-            diff_id, pulled = (
-                Digest.parse(facts["diff_id"]),
-                Descriptor.from_json(facts["descriptor"]),
-            )
+            diff_id, pulled = facts.diff_id, facts.descriptor
             if self._force and self._is_other(pulled):
                 return await self._recompressed(delta, facts, diff_id, pulled)
             return diff_id, pulled
-        return await self._made(delta, facts)
+        return await self._made(delta, facts or LayerFacts())
 
     def _is_other(self, layer: Descriptor) -> bool:
         """Whether a layer is in another compression, and may be changed [IMG-5]."""
@@ -95,7 +95,7 @@ class LayerMaker:
         return kind != layer_media_type(self._compression) and not is_foreign(kind)
 
     async def _recompressed(
-        self, delta: str, facts: dict[str, Any], diff_id: Digest, pulled: Descriptor
+        self, delta: str, facts: LayerFacts, diff_id: Digest, pulled: Descriptor
     ) -> tuple[Digest, Descriptor]:
         """The blob of a pulled layer in our compression, made from the one it came in."""
         known = await self._known(facts)
@@ -105,39 +105,38 @@ class LayerMaker:
         made = await self._blob(
             lambda order: job(recompress.recompress_job, path, diff_id, _MOST_LAYER_BYTES, order)
         )
-        await asyncio.to_thread(self._store.records.put, LAYER, delta, self._noting(facts, *made))
+        records, noted = self._store.records, self._noting(facts, *made)
+        await asyncio.to_thread(keep_layer, records, delta, noted)
         return made
 
-    async def _known(self, facts: dict[str, Any]) -> tuple[Digest, Descriptor] | None:
+    async def _known(self, facts: LayerFacts) -> tuple[Digest, Descriptor] | None:
         """The layer in our compression, if *facts* tell of one that is there."""
-        made = facts.get("blobs", {}).get(self.kind)
-        if made is None:
+        made = facts.blobs.get(self.kind)
+        diff_id = None if made is None else made.diff_id or facts.diff_id
+        if made is None or diff_id is None:
             return None
-        found = Descriptor.from_json(made)
-        await asyncio.to_thread(self._store.lease.add, "blob", found.digest)
-        if not self._store.blobs.holds(found):
+        await asyncio.to_thread(self._store.lease.add, "blob", made.descriptor.digest)
+        if not self._store.blobs.holds(made.descriptor):
             return None
-        return Digest.parse(made.get("diff_id") or facts["diff_id"]), found
+        return diff_id, made.descriptor
 
-    def _noting(
-        self, facts: dict[str, Any], diff_id: Digest, descriptor: Descriptor
-    ) -> dict[str, Any]:
+    def _noting(self, facts: LayerFacts, diff_id: Digest, descriptor: Descriptor) -> LayerFacts:
         """*facts* with a layer that was made. The table in eStargz gives that a diffID of its own."""
-        body = descriptor.to_json()
-        own = {"diff_id": str(diff_id)}
         if self._compression == _ESTARGZ:
-            return {**facts, "blobs": {**facts.get("blobs", {}), self.kind: {**body, **own}}}
-        return {**facts, **own, "blobs": {**facts.get("blobs", {}), self.kind: body}}
+            own = WrittenLayer(descriptor, diff_id)
+            return replace(facts, blobs={**facts.blobs, self.kind: own})
+        made = WrittenLayer(descriptor)
+        return replace(facts, diff_id=diff_id, blobs={**facts.blobs, self.kind: made})
 
-    async def _made(self, delta: str, facts: dict[str, Any] | None) -> tuple[Digest, Descriptor]:
+    async def _made(self, delta: str, facts: LayerFacts) -> tuple[Digest, Descriptor]:
         """The layer in our compression, written if it was not."""
         store = self._store
-        known = await self._known(facts or {})
+        known = await self._known(facts)
         if known is not None:
             return known
         diff_id, descriptor = await self.write(delta, None)
-        record = self._noting(facts or {}, diff_id, descriptor)
-        await asyncio.to_thread(store.records.put, LAYER, delta, record)
+        noted = self._noting(facts, diff_id, descriptor)
+        await asyncio.to_thread(keep_layer, store.records, delta, noted)
         if self._compression != _ESTARGZ:  # whose tree has its table, too
             await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
         return diff_id, descriptor
@@ -183,7 +182,7 @@ class LayerMaker:
 
 def made_at(store: Store, delta: str) -> float:
     """The time at which a delta was made, here or elsewhere, in seconds since the epoch."""
-    facts = store.records.get(LAYER, delta)
-    if facts is not None and isinstance(facts.get("created"), int | float):
-        return float(facts["created"])
+    facts = layer_facts(store.records, delta)
+    if facts is not None and facts.created is not None:
+        return facts.created
     return float(store.deltas.meta(delta).get("created", 0.0))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.cache.records.imported import FROM_CACHE, LAYER, ORIGIN, is_link
+from pybuild.cache.records.imported import is_link
+from pybuild.cache.records.layers import layer_facts
 from pybuild.cache.records.results import Results
 from pybuild.image.cacheformat.config import CacheContents, CachedResult, write_inline
 from pybuild.model.dataclass import dataclass
@@ -105,10 +106,10 @@ def within(results: Sequence[StepResult], stacks: Sequence[Sequence[str]]) -> li
 
 def is_origins(store: Store, delta: str) -> str:
     """Return the image that has this layer, where every builder finds it; empty for our own."""
-    facts = store.records.get(LAYER, delta) or {}
-    if facts.get(FROM_CACHE) and not facts.get(ORIGIN):
+    facts = layer_facts(store.records, delta)
+    if facts is None or (facts.cache and not facts.is_origins):
         return ""
-    return str(facts.get("reference") or "")
+    return facts.reference
 
 
 def inline_text(results: Sequence[StepResult], diff_ids: Mapping[str, Digest]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pybuild.cache.records.imported import LAYER
+from pybuild.cache.records.layers import layer_facts
 from pybuild.engine.progress import InternalStep
 from pybuild.engine.repair import mended
 from pybuild.executor.fetch import LayerGone
@@ -186,12 +186,11 @@ class CacheWriter:
 
     async def _describe(self, delta: str) -> CachedLayer:
         """Describe a layer; made if it is ours, fetched by nobody if it is not."""
-        facts = await asyncio.to_thread(self._store.records.get, LAYER, delta) or {}
+        facts = await asyncio.to_thread(layer_facts, self._store.records, delta)
         origin = await asyncio.to_thread(is_origins, self._store, delta)
-        if "descriptor" in facts and (origin or not self.cache_to.force_compression):
-            diff_id = Digest.parse(facts["diff_id"])
-            blob = Descriptor.from_json(facts["descriptor"])
-        else:
+        diff_id, blob = (facts.diff_id, facts.descriptor) if facts else (None, None)
+        takes = origin or not self.cache_to.force_compression
+        if diff_id is None or blob is None or not takes:
             diff_id, blob = await self._maker.make(delta)
         created = await asyncio.to_thread(made_at, self._store, delta)
         plain = Descriptor(blob.media_type, blob.digest, blob.size)

@@ -7,13 +7,16 @@ image [CCH-16]: its keys are believed, its bytes are compared with their digests
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.named import KnownInputs, MadeOf
 from pybuild.model.snapshot import Record, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
 
     from pybuild.cache.content.leases import Keeper
     from pybuild.cache.store import Store
@@ -21,13 +24,8 @@ if TYPE_CHECKING:
     from pybuild.model.digest import Digest
     from pybuild.model.named import Listing
 
-LAYER = "layer"
 MADE_FROM = "made-from"
 """Records by diffID: the delta that a layer was written from by this builder."""
-FROM_CACHE = "cache"
-"""The field of a layer's record that names the cache it comes from; a base image's has none."""
-ORIGIN = "origin"
-"""Set where it comes from a base image, by that cache's word."""
 _LAYER_PREFIX = "sha256-"
 _LINK_PREFIX = "gone-"
 
@@ -144,27 +142,33 @@ class ImportedCache:
                 return str(made["delta"])
         delta = _LAYER_PREFIX + layer.diff_id.hex
         lease.add("delta", delta)  # first, or a prune in between would drop the record
-        known = records.get(LAYER, delta)
+        known = layer_facts(records, delta)
         if self._store.deltas.has(delta):
             return delta
-        if known is not None and not known.get(FROM_CACHE):
-            if known.get("reference") or known.get("layout"):
+        if known is not None and not known.cache:
+            if known.reference or known.layout:
                 return delta  # a base image's: it has the same bytes, and its own place
             known = None
         if delta in self._gone:
             return None
-        facts = self._facts(layer, below)
-        if known is None or not facts.items() <= known.items():
-            records.put(LAYER, delta, {**(known or {}), **facts})
+        facts = self._facts(known or LayerFacts(), layer, below)
+        if facts != known:
+            keep_layer(records, delta, facts)
         return delta
 
-    def _facts(self, layer: CachedLayer, below: list[str]) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "diff_id": layer.diff_id,
-            "descriptor": layer.blob.to_json(),
-            "parents": list(below),
-        }
+    def _facts(self, known: LayerFacts, layer: CachedLayer, below: list[str]) -> LayerFacts:
+        facts = replace(
+            known,
+            diff_id=layer.diff_id,
+            descriptor=layer.blob,
+            parents=tuple(below),
+            cache=self.name,
+        )
         if layer.origin:  # by the cache's word only: if it cannot be had there, its step runs
-            return {**facts, "reference": layer.origin, ORIGIN: True, FROM_CACHE: self.name}
-        place = {"reference": "", **self._place, "created": layer.created}
-        return {**facts, **place, FROM_CACHE: self.name}
+            return replace(facts, reference=layer.origin, is_origins=True)
+        return replace(
+            facts,
+            reference=self._place.get("reference", ""),
+            layout=self._place.get("layout", facts.layout),
+            created=layer.created,
+        )

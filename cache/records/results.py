@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 
-from pybuild.cache.records.imported import FROM_CACHE, LAYER, ImportedCache, is_link
+from pybuild.cache.records.imported import ImportedCache, is_link
 from pybuild.cache.records.inputs import Inputs
+from pybuild.cache.records.layers import LAYER, all_layers, layer_facts
 from pybuild.model.digest import Digest
-from pybuild.model.jsontext import as_object
+from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.snapshot import Record, Snapshot
 
 TYPE_CHECKING = False
@@ -87,25 +88,26 @@ class Results:
         Args:
             everywhere: nor with any other layer of the same cache that was not fetched yet.
         """
-        facts = self._store.records.get(LAYER, delta)
+        records = self._store.records
+        facts = layer_facts(records, delta)
         deltas = [delta]
-        if everywhere and facts is not None and facts.get(FROM_CACHE):
+        if everywhere and facts is not None and facts.cache:
             deltas += [
                 other
-                for other, known in self._store.records.items(LAYER)
-                if known.get(FROM_CACHE) == facts[FROM_CACHE] and not self._is_here(other, known)
+                for other, known in all_layers(records)
+                if known.cache == facts.cache and not self._is_here(other, known)
             ]
         for one in deltas:
-            if (self._store.records.get(LAYER, one) or {}).get(FROM_CACHE):
-                self._store.records.delete(LAYER, one)
+            known = layer_facts(records, one)
+            if known is not None and known.cache:
+                records.delete(LAYER, one)
         for cache in self._imports:
             cache.forget(deltas)
 
-    def _is_here(self, delta: str, facts: dict[str, Any]) -> bool:
+    def _is_here(self, delta: str, facts: LayerFacts) -> bool:
         if self._store.deltas.has(delta):
             return True
-        digest = as_object(facts.get("descriptor")).get("digest")
-        return isinstance(digest, str) and self._store.blobs.has(digest)
+        return facts.descriptor is not None and self._store.blobs.has(facts.descriptor.digest)
 
     def _stored(self, key: Digest) -> Record | None:
         value = self._store.records.get(RESULT, key)

@@ -14,8 +14,8 @@ from typing import Any
 from pybuild.cache.content.images import name_of, reach
 from pybuild.cache.content.origins import Origin, may_build_again, origins_of, shown
 from pybuild.cache.content.patches import COPIED, with_wholes
-from pybuild.cache.records.imported import LAYER
 from pybuild.cache.records.inputs import INPUTS, LISTING
+from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass

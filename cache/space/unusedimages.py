@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pybuild.cache.content.images import reach
 from pybuild.cache.content.origins import may_build_again, origins_of
-from pybuild.cache.records.imported import LAYER
+from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import RESULT
 from pybuild.cache.space.prune import Pruned, sweep
 from pybuild.cache.space.usage import UsageRecord

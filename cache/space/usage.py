@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pybuild.cache.content.cachemounts import look
 from pybuild.cache.content.origins import Origin
-from pybuild.cache.records.imported import LAYER
+from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import RESULT
 from pybuild.cache.space.mark import IMAGE, Holder, Mark, Name, mark
 from pybuild.cache.space.sizes import delta_size

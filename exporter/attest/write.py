@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pybuild.cache.records.imported import MADE_FROM
+from pybuild.cache.records.layers import layer_facts
 from pybuild.executor.workers.job import elsewhere
 from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_first, unbundled
 from pybuild.exporter.attest.layers import Known, by_step, stacks
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from pybuild.executor.files.values import ExportTree
 else:
     gathering = elsewhere("pybuild.executor.files.gathering")
-
-_LAYER = "layer"
-_MADE_FROM = "made-from"
 
 
 # --- provenance -----------------------------------------------------------------------------------
@@ -99,7 +98,7 @@ def _image_deltas(store: Store, manifest: Digest) -> tuple[str, ...] | None:
         return None
     deltas: list[str] = []
     for diff_id in diff_ids:
-        made = store.records.get(_MADE_FROM, diff_id)
+        made = store.records.get(MADE_FROM, diff_id)
         own = "sha256-" + diff_id.hex
         deltas.append(str(made["delta"]) if made and store.deltas.has(made["delta"]) else own)
     return tuple(deltas)
@@ -109,14 +108,14 @@ def _layers(store: Store, deltas: Sequence[str]) -> list[dict[str, Any]] | None:
     """The descriptors of a stack; None where one of them was never written as a blob."""
     chain: list[dict[str, Any]] = []
     for delta in deltas:
-        facts = store.records.get(_LAYER, delta)
+        facts = layer_facts(store.records, delta)
         if facts is None:
             return None
-        blobs: dict[str, Any] = facts.get("blobs") or facts.get("rewritten") or {}
-        made = facts.get("descriptor") or next((blobs[kind] for kind in sorted(blobs)), None)
-        if made is None:
+        blobs = facts.blobs or facts.rewritten
+        written = next((blobs[kind].descriptor for kind in sorted(blobs)), None)
+        descriptor = facts.descriptor or written
+        if descriptor is None:
             return None
-        descriptor = Descriptor.from_json(made)
         chain.append(
             Descriptor(descriptor.media_type, descriptor.digest, descriptor.size).to_json()
         )

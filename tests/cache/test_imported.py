@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pybuild.cache.records.imported import FROM_CACHE, LAYER, MADE_FROM, ImportedCache, is_link
+from pybuild.cache.records.imported import MADE_FROM, ImportedCache, is_link
+from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
@@ -73,7 +74,7 @@ def test_the_store_is_asked_first_and_the_sources_in_their_order(store: Store) -
     with results.importing([cache(store, "one"), cache(store, "two")]):
         results.load(KEY)
     facts = store.records.get(LAYER, DELTAS[0])
-    assert facts is not None and facts[FROM_CACHE] == "one"
+    assert facts is not None and facts["cache"] == "one"
     own = store.deltas.commit(store.deltas.begin())
     results.save(Record(key=KEY, snapshot=Snapshot((own,))))
     with results.importing([cache(store, "two")]):
@@ -148,7 +149,7 @@ def test_a_place_that_is_gone_takes_what_was_not_fetched_with_it(store: Store) -
         assert results.load(KEY) is not None
     with results.importing([cache(store, "elsewhere", other)]):
         pass
-    store.records.put(LAYER, here, {FROM_CACHE: "reg.example/c:1", "descriptor": {}})
+    store.records.put(LAYER, here, {"cache": "reg.example/c:1", "descriptor": {}})
     results.forget(DELTAS[1], everywhere=True)
     assert store.records.get(LAYER, DELTAS[1]) is None
     assert store.records.get(LAYER, here) is not None, "it is here, wherever it came from"
