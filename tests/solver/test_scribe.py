@@ -66,7 +66,7 @@ def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> N
     """What others put while its batch is written is none of its business."""
 
     async def work(writer: Scribe) -> None:
-        begun, may_end = threading.Event(), threading.Event()
+        begun, may_end, rest = threading.Event(), threading.Event(), threading.Event()
         done: list[str] = []
 
         def first() -> None:
@@ -74,16 +74,22 @@ def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> N
             may_end.wait(20)
             done.append("a")
 
+        def other() -> None:
+            rest.wait(20)
+
         writer.put(A, first)
         writer.put(A, lambda: done.append("again"))
         writer.hurry()
         await asyncio.to_thread(begun.wait, 20)
-        writer.put(B, lambda: done.append("b"))
+        writer.put(B, other)
         waiting = asyncio.create_task(writer.written(A))
         await asyncio.sleep(0)
         assert not waiting.done()
         may_end.set()
-        await waiting
+        try:
+            await asyncio.wait_for(waiting, 10)
+        finally:
+            rest.set()
         assert done == ["a", "again"]
 
     go(work)
