@@ -175,7 +175,7 @@ STEP_OPTIONS = (
         field="parent",
     ),
 )
-"""All settings of every RUN; a new one is a line here, and what its step does with it."""
+"""All settings of every RUN; a new one is a line here, a field of `StepSettings` or `Resources`, and what its step does with it."""
 
 LIMITS = {
     option.name: option for option in STEP_OPTIONS if option.form in ("number", "bytes", "list")

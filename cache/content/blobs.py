@@ -313,7 +313,7 @@ class Blobs:
         return bool(self._unflushed)
 
     def delete(self, digest: str) -> int:
-        """Remove the blob, if it is there, whoever uses it; `prune` is the careful way.
+        """Remove the blob, if it is there, whoever uses it; the careful ways are `prune` and `collect`.
 
         Returns the bytes that the disk got back.
 

@@ -22,6 +22,7 @@ _BY_CONTROLLER = {
     CPUSET: ("cpuset_cpus", "cpuset_mems"),
     PIDS: ("pids",),
 }
+# As `model.options` names them, which a zygote does not import; `tests/executor/test_cgroups.py` compares.
 _FLAGS = {
     "memory_bytes": "memory",
     "memory_swap_bytes": "memory-swap",

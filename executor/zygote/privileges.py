@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 
-from pybuild.executor.zygote import isolation, scope, seccomp, syscalls
+from pybuild.executor.zygote import isolation, landlock, seccomp, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
@@ -106,7 +106,7 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool, shares_net
         # A program that root executes would have all of the bounding set again, and chroot(2) with it.
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         # Who needs no privilege for it has no place left to meet another step in.
-        scope.leave_abstract_sockets()
+        landlock.leave_abstract_sockets()
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,
         # as a set-user-id program could not get them back.

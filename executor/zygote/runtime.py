@@ -17,11 +17,11 @@ import os
 from pybuild.executor.zygote import (
     confined,
     kernelfs,
+    landlock,
     mounts,
     overlay,
     privileges,
     rootfs,
-    scope,
     sealing,
     setup,
     syscalls,
@@ -327,7 +327,7 @@ def _become_runtime(command: list[str], place: str, fds: list[int], network: str
         setup.reset_signals()
         setup.take_streams(fds, place + "/dev")
         if network == "default":
-            scope.leave_abstract_sockets()
+            landlock.leave_abstract_sockets()
         os.execve(command[0], command, {"PATH": setup.DEFAULT_PATH, "HOME": "/"})
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())

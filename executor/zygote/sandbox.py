@@ -13,10 +13,10 @@ import os
 from pybuild.executor.zygote import (
     cgroups,
     kernelfs,
+    landlock,
     mounts,
     privileges,
     rootfs,
-    scope,
     sealing,
     setup,
     spare,
@@ -34,8 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
     from typing import Any, NoReturn
-else:
-    pass
 
 
 def become_step(
@@ -81,7 +79,7 @@ def become_step(
         if recorder is not None:
             _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
         if spec["network"] == "default":
-            scope.leave_abstract_sockets()
+            landlock.leave_abstract_sockets()
         listener = privileges.confine(
             uid, gid, groups, insecure=insecure, shares_network=setup.shares_network(spec)
         )

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from pybuild.executor.zygote import scope, syscalls, wire
+from pybuild.executor.zygote import landlock, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def is_due(spec: dict[str, Any]) -> bool:
     if any(mount["type"] == "bind-path" for mount in spec["mounts"]):
         return True
     network = spec["network"]
-    return network == "host" or (network == "default" and not scope.possible())
+    return network == "host" or (network == "default" and not landlock.possible())
 
 
 def trees_of(spec: dict[str, Any], root_fd: int, prepared: list[Prepared]) -> list[int]:

@@ -15,6 +15,7 @@ import uvloop
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies, limits
 from pybuild.model.errors import UserError
+from pybuild.model.options import LIMITS
 from pybuild.model.resources import Resources
 from tests.executor.sandbox_helpers import (
     HOST_PROGRAMS,
@@ -139,6 +140,12 @@ def test_only_what_is_asked_for_needs_a_controller() -> None:
     assert limits.files("cpu", 2, {"cpu_period_us": 10_000}) == [
         ("cpu.max", "max 10000", "cpu-period")
     ]
+
+
+def test_limits_have_the_names_of_their_options() -> None:
+    given = {option.field: 1 for option in LIMITS.values()}
+    names = [name for kind in limits.wanted(given) for name in limits.flags(kind, given)]
+    assert sorted(names) == sorted(LIMITS)
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (1, 1)])

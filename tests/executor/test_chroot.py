@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.zygote import scope
+from pybuild.executor.zygote import landlock
 from tests.executor.jail import WITHOUT_SETPCAP
 from tests.executor.jailed import Jail, jail
 from tests.executor.sandbox_helpers import skip_unless_possible
@@ -184,7 +184,7 @@ def test_abstract_sockets_lead_to_other_steps_where_programs_may_gain_privileges
 ) -> None:
     """With 0 a step can hand another one a directory outside of its root: docs/security.md, *not kept*."""
     skip_unless_possible()
-    if not scope.possible():
+    if not landlock.possible():
         pytest.skip("no kernel that keeps abstract sockets apart")
     name = f"pybuild-{os.urandom(6).hex()}"
     address = b"\x01\x00\x00" + name.encode()

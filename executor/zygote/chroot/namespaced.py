@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.zygote import kernelfs, scope, setup, syscalls, usernet
+from pybuild.executor.zygote import kernelfs, landlock, setup, syscalls, usernet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ def enter(spec: dict[str, Any], root: str, net: usernet.Usernet) -> None:
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
     if spec["network"] == "default":
-        scope.leave_abstract_sockets()
+        landlock.leave_abstract_sockets()

@@ -14,7 +14,7 @@ from typing import Any
 
 from pybuild.executor.steps.spec import StepMount, StepSpec
 from pybuild.executor.workers.workers import Workers
-from pybuild.executor.zygote import scope
+from pybuild.executor.zygote import landlock
 from pybuild.model.errors import PybuildError
 from tests.security.escapes.attempt import CANARY, NODES, PYTHON, VICTIM, Escape, host_programs
 from tests.security.escapes.calls import CALLS
@@ -81,7 +81,7 @@ async def _run_all(base: Path, place: Path, workers: Workers) -> dict[str, Any]:
             "@CACHE@": str(cache),
             "@PID@": str(os.getpid()),
             "@SOCKET@": name,
-            "@SCOPES@": str(scope.possible()),
+            "@SCOPES@": str(landlock.possible()),
             "@PORT@": str(tcp.getsockname()[1]),
         }
         try:

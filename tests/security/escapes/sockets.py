@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.executor.zygote import scope
+from pybuild.executor.zygote import landlock
 from tests.security.escapes.attempt import Escape
 
 _ABSTRACT = r"""
@@ -13,7 +13,7 @@ s = socket.socket(socket.AF_UNIX)
 try: s.connect("\0" + "@SOCKET@"); print("ESCAPED" if @SCOPES@ else "nothing can be done")
 except OSError as error: print(error.strerror)
 """
-_SCOPED = "not permitted" if scope.possible() else "nothing can be done|not permitted"
+_SCOPED = "not permitted" if landlock.possible() else "nothing can be done|not permitted"
 
 SOCKETS = (
     *(
