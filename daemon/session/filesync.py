@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote_plus
@@ -17,6 +17,7 @@ from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.inflow import Inflow
 from pybuild.buildkit.session.threads import finish_in
+from pybuild.cache.disk.trees import Stopped
 from pybuild.cache.store import Store
 from pybuild.daemon.session.copies import Copies, Copy, Origin, forget
 from pybuild.daemon.session.sessions import Session
@@ -129,6 +130,10 @@ class LocalSync:
                     if not isinstance(error, OSError) or error.errno in _FULL:
                         for copy in copies:
                             await self._run(copy.give_up)
+                        if scratch:
+                            await self._run(partial(forget, self._store, scratch))
+                        # Not in the background: the client's next try is to find the room.
+                        await self._run(self._empty)
                     raise
             yield received
         finally:
@@ -144,6 +149,10 @@ class LocalSync:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise EnvironmentFault(f"cannot keep {request.name} of the client: {reason}") from error
+
+    def _empty(self) -> None:
+        with suppress(Stopped, OSError):
+            self._store.tmp.sweep()
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await finish_in(self._pool, work)
