@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -66,11 +66,15 @@ def test_a_flood_of_wrong_passwords(one: Registry) -> None:
         return made
 
     with ExitStack() as stack:
-        guesses = [begun(stack, "bob", f"guess{number}", "127.0.0.1") for number in range(300)]
+        guesses = [begun(stack, "bob", f"guess{number}", "127.0.0.1") for number in range(200)]
         other = begun(stack, "ann/app", "", "127.0.0.2")
         for made in (*guesses, other):
-            made.sendall(b"\n")
+            with suppress(OSError):  # a machine that has few descriptors lets fewer wait
+                made.sendall(b"\n")
         assert other.recv(12) == b"HTTP/1.1 200"
-        answers = [made.recv(12) for made in select.select(guesses, [], [], 0)[0]]
-        assert answers.count(b"HTTP/1.1 401") < 150
-        assert set(answers) <= {b"HTTP/1.1 401", b"HTTP/1.1 429"}
+        answers: list[bytes] = []
+        for made in select.select(guesses, [], [], 0)[0]:
+            with suppress(ConnectionResetError):
+                answers.append(made.recv(12))
+        assert answers.count(b"HTTP/1.1 401") < 100
+        assert set(answers) <= {b"HTTP/1.1 401", b"HTTP/1.1 429", b""}
