@@ -24,7 +24,7 @@ SourceOrQuery = Query | LocalQuery | HttpSource | GitSource
 
 _DEFAULT_MODE = "default"
 _MODES = frozenset((_DEFAULT_MODE, "pull", "local"))
-_TRANSPORT = re.compile(r"(?:https?|ssh|git)://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
+_TRANSPORT = re.compile(r"(?i:https?|ssh|git)://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
 # Attributes that change nothing of what is built.
 _UNSEEN = frozenset(("image.recordtype", "local.unique"))
 _SECRET_NAMES = {"git.authheadersecret": "GIT_AUTH_HEADER", "git.authtokensecret": "GIT_AUTH_TOKEN"}

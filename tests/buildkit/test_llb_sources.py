@@ -215,6 +215,7 @@ def test_what_the_client_pipes_in_is_never_fetched() -> None:
             ),
         ),
         ("git://github.com/a/b", {}, GitSource(remote="https://github.com/a/b")),
+        ("git://h/a", {"git.fullurl": "SSH://u@h/a"}, GitSource(remote="SSH://u@h/a")),
         (
             "git://h/a#:../../x",
             {"git.fullurl": "git@h:a", "git.mountsshsock": "default", "git.knownsshhosts": "h k"},
