@@ -6,8 +6,19 @@ import pytest
 
 from pybuild.buildkit.pb import sourcepolicy as pb
 from pybuild.buildkit.pb.ops import SourceOp
-from pybuild.buildkit.policies import read_policies, ruled_source
+from pybuild.buildkit.policies import read_policies, ruled_source, write_policies
 from pybuild.model.errors import UserError
+from pybuild.model.policy import (
+    Action,
+    Condition,
+    Constraint,
+    MatchType,
+    Policies,
+    Policy,
+    Rule,
+    Selector,
+    Update,
+)
 
 DENY, CONVERT, EXACT = 1, 2, 1
 
@@ -75,3 +86,71 @@ def test_policies_of_a_part_come_to_those_of_the_whole() -> None:
 def test_rules_that_are_none(broken: pb.Rule, words: str) -> None:
     with pytest.raises(UserError, match=words):
         read_policies([pb.Policy(rules=[broken])])
+
+
+def test_rules_are_those_of_the_protocol_by_their_numbers() -> None:
+    messages = [
+        pb.Policy(
+            version=1,
+            rules=[
+                pb.Rule(action=action, selector=pb.Selector(identifier="i", match_type=kind))
+                for action, kind in enumerate((2, 0, 1))
+            ],
+        )
+    ]
+    conditions = [
+        pb.AttrConstraint(key="k", value=str(number), condition=number) for number in range(3)
+    ]
+    messages[0].rules[0].selector.constraints.extend(conditions)
+    messages[0].rules[2].updates.identifier = "j"
+    messages[0].rules[2].updates.attrs["a"] = "b"
+    expected = Policies(
+        (
+            Policy(
+                (
+                    Rule(
+                        Action.ALLOW,
+                        Selector(
+                            "i",
+                            MatchType.REGEX,
+                            (
+                                Constraint("k", "0", Condition.EQUAL),
+                                Constraint("k", "1", Condition.NOTEQUAL),
+                                Constraint("k", "2", Condition.MATCHES),
+                            ),
+                        ),
+                    ),
+                    Rule(Action.DENY, Selector("i", MatchType.WILDCARD)),
+                    Rule(Action.CONVERT, Selector("i", MatchType.EXACT), Update("j", {"a": "b"})),
+                )
+            ),
+        )
+    )
+    assert read_policies(messages) == expected
+    assert write_policies(expected) == messages
+
+
+def test_nothing_is_ruled_without_policies() -> None:
+    assert read_policies([pb.Policy()]) is None
+    source = SourceOp(identifier="docker-image://alpine")
+    ruled_source(source, None)
+    assert source.identifier == "docker-image://alpine"
+
+
+@pytest.mark.parametrize(
+    ("spelt", "identifier"),
+    [
+        ("docker-image://A B", "docker-image://A B"),
+        ("git://h/r#v1:", "git://h/r#v1"),
+        ("git://h/r#v1:/a/../b/", "git://h/r#v1:b"),
+        ("git://h/r#:b", "git://h/r#:b"),
+        ("local:x", "local:x"),
+        ("docker-image:alpine", "docker-image:alpine"),
+    ],
+)
+def test_what_has_one_spelling_only_keeps_it(spelt: str, identifier: str) -> None:
+    converted = rule(CONVERT, identifier, "local://seen")
+    converted.selector.match_type = EXACT
+    source = SourceOp(identifier=spelt)
+    ruled_source(source, read_policies([pb.Policy(rules=[converted])]))
+    assert source.identifier == "local://seen"

@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 
 from pybuild.buildkit.pb.errors import status_of
+from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import client_context
+from pybuild.client.content import BlobDirectory
 from pybuild.client.events import StatusReader
 from pybuild.client.failures import failure
 from pybuild.client.inputs import OfferedInputs, gather
+from pybuild.image.archive import write_oci_layout
 from pybuild.model.errors import Cancelled, EnvironmentFault, StepError, UsageError, UserError
 from pybuild.model.span import Span
 from pybuild.net.grpc.status import Code, RpcError
 from tests.harness import write
+from tests.image.images import Blobs, make_image
 
 
 @pytest.fixture
@@ -133,3 +137,70 @@ def test_a_key_needs_its_certificate(tmp_path: Path) -> None:
         client_context(BuilderRecord("", "tcp://x:1", key="k"))
     with pytest.raises(UsageError, match="cannot use"):
         client_context(BuilderRecord("", "tcp://x:1", ca=str(tmp_path / "no")))
+
+
+def test_standard_input_is_one_thing_only(scratch: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        offered(scratch, "-", "-")
+    assert caught.value.message == BOTH_STDIN
+    with pytest.raises(UserError) as caught:
+        offered(scratch, "-", "D", b"FROM scratch\n")
+    assert caught.value.message == AMBIGUOUS
+    found = offered(scratch, tmp_path, "-", b"FROM scratch\n")
+    assert Path(found.directories["dockerfile"], "Dockerfile").read_bytes() == b"FROM scratch\n"
+    assert found.directories["context"] == str(tmp_path) and "dockerfilekey" not in found.attrs
+
+
+def test_a_dockerfile_that_is_not_there_is_named(scratch: str, tmp_path: Path) -> None:
+    for given, name in (("", "Dockerfile"), (tmp_path / "Built", "Built")):
+        with pytest.raises(UserError) as caught:
+            offered(scratch, tmp_path, given)
+        assert caught.value.message == (
+            f"failed to read dockerfile: open {name}: no such file or directory"
+        )
+        assert caught.value.hints == ("name another file with -f",)
+
+
+def test_a_dockerfile_that_is_a_link_is_copied_with_its_ignore_file(
+    scratch: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "c", real="FROM scratch\n", **{"Dockerfile.dockerignore": "x\n"})
+    (context / "Dockerfile").symlink_to("real")
+    folder = Path(offered(scratch, context).directories["dockerfile"])
+    assert str(folder).startswith(scratch)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Dockerfile",
+        "Dockerfile.dockerignore",
+    ]
+    assert (folder / "Dockerfile").read_text() == "FROM scratch\n"
+
+
+def test_a_relative_dockerfile_is_that_of_a_context_from_elsewhere(scratch: str) -> None:
+    url = "https://example.com/a.git"
+    assert offered(scratch, url, "sub/D").attrs == {"context": url, "filename": "sub/D"}
+    found = offered(scratch, url, "-", b"FROM scratch\n")
+    assert found.attrs["dockerfilekey"] == "dockerfile" and found.shared_key == ""
+
+
+def test_a_layout_is_lent_by_a_name_and_its_digest(scratch: str, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\n")
+    (tmp_path / "tree").mkdir()
+    blobs = Blobs(tmp_path / "blobs")
+    made = make_image(blobs, [tmp_path / "tree"])
+    write_oci_layout(str(tmp_path / "l"), blobs.path, made)
+    found = offered(scratch, context, a=f"oci-layout:{tmp_path}/l", b=f"oci-layout://{tmp_path}/l")
+    named = {key: value for key, value in found.attrs.items() if key.startswith("context:")}
+    assert named == {
+        "context:a": f"oci-layout://layout0@{made.digest}",
+        "context:b": f"oci-layout://layout1@{made.digest}",
+    }
+    assert found.stores == {
+        f"oci:layout{number}": BlobDirectory(str(tmp_path / "l")) for number in (0, 1)
+    }
+
+
+def test_options_without_files_are_an_error_with_a_way_out() -> None:
+    with pytest.raises(UsageError) as caught:
+        client_context(BuilderRecord("", "tcp://x:1", key="k"))
+    assert caught.value.hints == ("give it with --tlscert",)
+    assert client_context(BuilderRecord("", "tcp://x:1")).check_hostname
