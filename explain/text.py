@@ -102,7 +102,7 @@ def difference_text(one: Difference) -> str:
             return f"{kind.upper()} {what} {_change(one)}{note}"
         case "mount" if what in ("added", "removed"):
             return f"the {one.was or one.now} mount at {printable(one.path)} was {what}{note}"
-        case "mount":
+        case "mount" if what != "order":
             return f"option {what} of the mount at {printable(one.path)} {_change(one)}{note}"
         case "base":
             return f"the base image {one.path} {_change(one)}{note}".replace("  ", " ")

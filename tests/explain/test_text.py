@@ -34,3 +34,8 @@ def test_a_build_takes_one_line_whatever_its_files_are_called() -> None:
     line = list_text([report])
     assert line.endswith("\n") and line[:-1].isprintable()
     assert r"a\nb (D\x1b[31m target t\n)" in line
+
+
+def test_an_order_of_mounts_is_that_of_no_mount_alone() -> None:
+    one = Difference(field="mount.order", was="/, /a", now="/a, /")
+    assert difference_text(one) == 'mount order was "/, /a", is "/a, /"'
