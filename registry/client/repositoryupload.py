@@ -66,7 +66,8 @@ class Uploading:
         target = onward(response, text)
         if response.url.scheme == "https" and target.scheme == "http":
             # Registries behind a TLS terminator may not know that they are.
-            if target.authority != response.url.authority:
+            # As they are written: the ports that go without saying are two.
+            if target.raw_authority != response.url.raw_authority:
                 raise ContentFault(f"{self.action}: the upload goes to plain HTTP")
             return "https" + str(target)[len("http") :]
         return str(target)
