@@ -220,7 +220,7 @@ class Wire:
         except Exception as error:
             fault = fault_of(error, idle_s, None if socket else url)
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
-                fault = HungUp(fault.message, authority=url.authority)
+                fault = HungUp(fault.message, authority=url.raw_authority)
             raise fault from error
         self._answered.add(url.authority)
 

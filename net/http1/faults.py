@@ -28,7 +28,8 @@ class HttpFault(EnvironmentFault):
 
     Attributes:
         status: the HTTP status; 0 when there was no usable answer.
-        authority: host and port of the server that was asked; "" where nobody needs to know.
+        authority: host and port, if one was named, of the server that was asked; "" where nobody
+            needs to know.
     """
 
     def __init__(
@@ -110,14 +111,15 @@ def undialled(error: OSError, url: URL | None) -> HttpFault:
         case ssl.SSLCertVerificationError():
             reason = error.verify_message or str(error)
             return Untrusted(
-                f"certificate verify failed: {printable(reason)}{where}", authority=url.authority
+                f"certificate verify failed: {printable(reason)}{where}",
+                authority=url.raw_authority,
             )
         case ssl.SSLError():
             reason = error.reason or str(error)
             if reason in PLAIN_REASONS:
                 return PlainAnswer(
                     f"server gave HTTP response to HTTPS client{where}",
-                    authority=url.authority,
+                    authority=url.raw_authority,
                     unsent=True,
                     tries=1,
                 )

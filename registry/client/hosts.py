@@ -142,9 +142,15 @@ class Hosts:
         return endpoints
 
     def tls_of(self, netloc: str, fallback: Tls) -> Tls:
-        """Certificates for a server that a registry sent us to; *fallback* when none are set."""
-        config = self.config(netloc)
-        return _tls(config) if config != HostConfig(netloc) else fallback
+        """Certificates for a server that a registry sent us to; *fallback* when none are set.
+
+        Those of ``host`` are those of ``host:443``, too, where that has none.
+        """
+        for name in dict.fromkeys((netloc, netloc.removesuffix(":443"))):
+            config = self.config(name)
+            if config != HostConfig(name):
+                return _tls(config)
+        return fallback
 
 
 def is_loopback(netloc: str) -> bool:

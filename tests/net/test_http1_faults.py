@@ -50,6 +50,18 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     assert fault.message == "certificate verify failed: self-signed certificate (r.example:443)"
 
 
+@pytest.mark.parametrize("authority", ["r.example", "r.example:5000", "r.example:443"])
+def test_a_server_has_the_name_that_a_configuration_has_for_it(authority: str) -> None:
+    """A hint that names ``r.example:443`` for ``r.example`` would change nothing."""
+    url = URL(f"https://{authority}/v2/", encoded=True)
+    greeting = ssl.SSLError(1, "x")
+    greeting.reason = "WRONG_VERSION_NUMBER"
+    untrusted = ssl.SSLCertVerificationError(1, "x")
+    untrusted.verify_message = "self-signed certificate"
+    for error in (untrusted, greeting):
+        assert undialled(error, url).authority == authority
+
+
 def test_faults_on_the_way_are_worth_another_try() -> None:
     fault = fault_of(os_error(errno.EHOSTUNREACH), 5.0)
     assert isinstance(fault, ConnectionLost) and not fault.unsent

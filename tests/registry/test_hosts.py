@@ -85,6 +85,21 @@ def test_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
         Hosts(certificate_directories=[str(tmp_path)]).origin("x")
 
 
+def test_certificates_of_a_host_are_those_of_its_usual_port_too() -> None:
+    """A redirect to ``https://s.example/`` is to port 443, which nobody writes into a configuration."""
+    hosts = Hosts({"s.example": {"ca": ["/s.pem"]}, "t.example:443": {"ca": ["/t.pem"]}})
+    fallback = Tls(ca=("/f.pem",))
+    for netloc, ca in (
+        ("s.example", "/s.pem"),
+        ("s.example:443", "/s.pem"),
+        ("s.example:5000", "/f.pem"),
+        ("t.example:443", "/t.pem"),
+        ("t.example", "/f.pem"),
+        ("other.example:443", "/f.pem"),
+    ):
+        assert hosts.tls_of(netloc, fallback).ca == (ca,), netloc
+
+
 def test_loopback_is_not_a_matter_of_looks() -> None:
     assert is_loopback("LOCALHOST:1") and is_loopback("a.localhost")
     assert not is_loopback("localhost@evil.example") and not is_loopback("[::2]:1")
