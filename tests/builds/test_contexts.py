@@ -1,0 +1,140 @@
+"""The inputs of a build that are at hand: its Dockerfile, ignore files and directories [IN, CTX]."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, BuildInputs, load_inputs
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.standardinput import StandardInput
+from pybuild.model.errors import UserError
+from pybuild.model.ops import ScratchSource
+from pybuild.model.snapshot import LocalTree
+
+TEXT = b"FROM scratch\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _load(context: str, stdin: bytes = b"", **more: Any) -> BuildInputs:
+    reader, writer = os.pipe()
+    os.write(writer, stdin)
+    os.close(writer)
+    try:
+        return load_inputs(BuildRequest(context=context, **more), StandardInput(reader))
+    finally:
+        os.close(reader)
+
+
+def _write(folder: Path, **files: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def test_standard_input_is_the_dockerfile_of_an_empty_context() -> None:
+    inputs = _load("-", TEXT)
+    assert (inputs.dockerfile, inputs.filename) == (TEXT, "Dockerfile")
+    assert inputs.context is not None and inputs.context.op == ScratchSource()
+    assert (inputs.trees, inputs.others, inputs.files) == ({}, {}, {})
+    given = _load("-", b"FROM other\n", dockerfile="named", dockerfile_text=TEXT)
+    assert (given.dockerfile, given.filename) == (TEXT, "Dockerfile")
+
+
+@pytest.mark.parametrize(("dockerfile", "message"), [("-", BOTH_STDIN), ("named", AMBIGUOUS)])
+def test_standard_input_is_one_thing_only(dockerfile: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _load("-", TEXT, dockerfile=dockerfile)
+    assert caught.value.message == message
+
+
+def test_a_directory_has_a_dockerfile_of_its_own(here: Path) -> None:
+    _write(here / "c", Dockerfile=TEXT, dockerfile=b"FROM lower\n")
+    inputs = _load("c")
+    assert (inputs.dockerfile, inputs.filename, inputs.context) == (TEXT, "Dockerfile", None)
+    assert inputs.trees == {"context": LocalTree(str(here / "c"))}
+    assert inputs.files == {
+        f"{here}/c/Dockerfile": TEXT,
+        f"{here}/c/Dockerfile.dockerignore": None,
+        f"{here}/c/.dockerignore": None,
+    }
+
+
+def test_a_dockerfile_in_lower_case_will_do_and_the_other_was_looked_for(here: Path) -> None:
+    _write(here / "c", dockerfile=TEXT)
+    inputs = _load("c")
+    assert (inputs.dockerfile, inputs.filename) == (TEXT, "dockerfile")
+    assert inputs.files[f"{here}/c/Dockerfile"] is None
+    with pytest.raises(UserError, match="open Dockerfile: no such file or directory$") as caught:
+        (here / "c" / "dockerfile").unlink()
+        _load("c")
+    assert caught.value.hints == ("name another file with -f",)
+
+
+def test_a_dockerfile_may_be_named_given_or_on_standard_input(here: Path) -> None:
+    _write(here / "c", Dockerfile=b"FROM own\n")
+    _write(here / "f", D=TEXT)
+    named = _load("c", dockerfile=str(here / "f" / "D"))
+    assert (named.dockerfile, named.filename) == (TEXT, "f/D")
+    read = _load("c", TEXT, dockerfile="-")
+    assert (read.dockerfile, read.filename) == (TEXT, "Dockerfile")
+    given = _load("c", dockerfile="-", dockerfile_text=TEXT)
+    assert (given.dockerfile, given.filename) == (TEXT, "Dockerfile")
+    assert list(given.files) == [f"{here}/c/.dockerignore"]
+
+
+def test_the_ignore_file_of_the_dockerfile_stands_for_that_of_the_context(here: Path) -> None:
+    _write(here / "c", **{"Dockerfile": TEXT, ".dockerignore": b"all\n# no\n/both\n"})
+    assert _load("c").excludes == {"context": ("all", "both")}
+    _write(here / "c", **{"Dockerfile.dockerignore": b"own\n"})
+    inputs = _load("c")
+    assert inputs.excludes == {"context": ("own",)}
+    assert f"{here}/c/.dockerignore" not in inputs.files
+    assert _load("c", dockerfile_text=TEXT).excludes == {"context": ("all", "both")}
+
+
+def test_a_wrong_ignore_file_is_named(here: Path) -> None:
+    _write(here / "c", **{"Dockerfile": TEXT, ".dockerignore": b"\n[\n"})
+    with pytest.raises(UserError, match=rf"^{here}/c/\.dockerignore: ignore file line 2: "):
+        _load("c")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"), [("none", "no such directory"), ("file", "not a directory")]
+)
+def test_a_context_that_is_no_directory_is_refused(here: Path, path: str, problem: str) -> None:
+    _write(here, file=b"", Dockerfile=TEXT)
+    message = f'unable to prepare context: path "{path}": {problem}'
+    for context, named in ((path, "."), (".", path)):
+        with pytest.raises(UserError) as caught:
+            _load(context, named_contexts={"n": named})
+        assert caught.value.message == message
+
+
+def test_named_contexts_are_directories_or_left_as_they_are_written(here: Path) -> None:
+    _write(here / "c", Dockerfile=TEXT)
+    _write(here / "d", **{".dockerignore": b"x\n"})
+    (here / "link").symlink_to("d")
+    named = {"two": "link", "image": "docker-image://alpine", "stage": "target:base"}
+    inputs = _load("c", named_contexts=named)
+    assert inputs.trees["two"] == LocalTree(str(here / "d"), ("x",))
+    assert inputs.trees.keys() == {"context", "two"}
+    assert inputs.others == {"image": "docker-image://alpine", "stage": "target:base"}
+    assert inputs.contexts == {**inputs.others, "two": "two"}
+    assert inputs.excludes == {"context": (), "two": ("x",)}
+    assert inputs.context_trees == {}
+
+
+def test_files_have_the_modes_of_git_where_that_is_said(here: Path) -> None:
+    _write(here / "c", Dockerfile=TEXT)
+    for git_modes in (False, True):
+        inputs = _load("c", git_modes=git_modes, named_contexts={"n": "c"})
+        assert [tree.git_modes for tree in inputs.trees.values()] == [git_modes] * 2
