@@ -28,6 +28,7 @@ from pybuild.progress.plain import LineCutter, warning_lines
 from pybuild.progress.screen import BLUE, GREY, RED, clean, fit, painted, size_of, step_row
 
 _FRAME_S = 0.1
+_LOG_LINES, _MOST_LOG_LINES = 6, 50
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _Row:
     cached: bool = False
     error: str = ""
     cancelled: bool = False
-    log: deque[str] = field(default_factory=lambda: deque[str](maxlen=6))
+    log: deque[str] = field(default_factory=lambda: deque[str](maxlen=_MOST_LOG_LINES))
     cutter: LineCutter = field(default_factory=LineCutter)
     transfers: dict[str, VertexProgress] = field(default_factory=dict[str, VertexProgress])
 
@@ -166,5 +167,7 @@ class TtyDisplay:
 
 
 def _log_window() -> int:
-    text = os.environ.get("BUILDKIT_TTY_LOG_LINES", "6")
-    return max(0, min(int(text), 50)) if text.isdigit() else 6
+    """Return how many lines of a running step are shown; 0 means the usual number, as to buildx."""
+    text = os.environ.get("BUILDKIT_TTY_LOG_LINES", "")
+    lines = int(text) if text.isdecimal() and len(text) < 10 else 0
+    return min(lines, _MOST_LOG_LINES) or _LOG_LINES
