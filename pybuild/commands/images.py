@@ -277,6 +277,8 @@ def age(created: str) -> str:
         moment = datetime.fromisoformat(created)
     except ValueError:
         return "N/A"
+    if moment.tzinfo is None:  # others' images have whatever time they were given
+        moment = moment.replace(tzinfo=UTC)
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
     for unit, length in (
         ("year", 31_536_000),
