@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
-from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.errors import Cancelled, UsageError, UserError
 from pybuild.model.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
@@ -132,4 +132,4 @@ def _prompt(text: str, option: str, *, secret: bool) -> str:
     try:
         return getpass.getpass(text) if secret else input(text).strip()
     except EOFError:
-        raise PybuildError("canceled") from None
+        raise Cancelled("canceled") from None
