@@ -88,6 +88,30 @@ def test_du_tells_programs_and_the_curious_all(
     assert "Total:\t\t2.00MB" in blocks[-1]
 
 
+def test_du_leaves_nothing_out_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    record = UsageRecord(
+        kind="delta", id="d", type="regular", size=1, created=2.0, last_used=3.0, use_count=4,
+        pinned=True, shared=True, mutable=True, parents=("p",), description="x\x07",
+    )  # fmt: skip
+
+    class OneThing(FakeBuilder):
+        def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
+            return [record]
+
+    assert disk.du(parsed(format="json"), OneThing()) == 0  # type: ignore[arg-type]  # pyright: ignore
+    row = {
+        "id": "d", "kind": "delta", "type": "regular", "size": 1, "created": 2.0, "last_used": 3.0,
+        "use_count": 4, "in_use": False, "shared": True, "mutable": True, "reclaimable": False,
+        "parents": ["p"], "description": "x\x07",
+    }  # fmt: skip
+    assert json.loads(capsys.readouterr().out) == row
+    assert disk.du(parsed(verbose="true"), OneThing()) == 0  # type: ignore[arg-type]  # pyright: ignore
+    text = capsys.readouterr().out
+    shown = {**row, "description": "x\\x07"}
+    assert text.startswith("".join(f"{key}:\t{value}\n" for key, value in shown.items()) + "\n")
+    assert text.endswith("\nReclaimable:\t0B\nTotal:\t\t1B\n")
+
+
 def test_prune_frees_what_its_options_say(builder: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert disk.prune(parsed(force="true"), builder) == 0
     assert capsys.readouterr().out == "large\t2.00MB\nTotal:\t2.00MB\n"
@@ -120,6 +144,39 @@ def test_prune_asks_first(
     assert disk.prune(parsed(), builder) == 0
     assert len(builder.policies) == frees
     assert "This will remove all build cache that no image needs, and" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [({}, "all build cache that no image needs"), ({"all": "true"}, "all build cache")],
+)
+def test_prune_says_what_would_go(
+    builder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, str],
+    what: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "\n", raising=False)
+    assert disk.prune(parsed(**options), builder) == 0
+    assert capsys.readouterr().err == (
+        f"WARNING! This will remove {what}, and all images without a name but the last of each"
+        " build. Are you sure you want to continue? [y/N] "
+    )
+
+
+@pytest.mark.parametrize("option", ["reserved_space", "max_used_space", "min_free_space"])
+def test_a_size_that_is_none_frees_nothing(builder: Any, option: str) -> None:
+    with pytest.raises(UsageError, match='invalid size "much"'):
+        disk.prune(parsed(force="true", **{option: "much"}), builder)
+    assert builder.policies == []
+
+
+def test_the_older_name_of_an_option_gives_way(builder: Any) -> None:
+    both = parsed(force="true", max_used_space="1MB", keep_storage="2MB")
+    assert disk.prune(both, builder) == 0
+    assert builder.policies == [Policy(max_used_space=1_000_000)]
 
 
 def test_prune_that_can_ask_nobody_frees_nothing(

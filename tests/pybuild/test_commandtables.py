@@ -1,0 +1,308 @@
+"""Tables of commands as a parser, pages of help and completion scripts."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybuild.commandline import NAMES, every, find
+from pybuild.commandline.completion import Kind, completion, positions_of, value_of
+from pybuild.commandline.help import overview, usage
+from pybuild.commandline.parser import BadOption, Command, Parsed, parse
+from pybuild.model.options import Option
+
+OPTIONS = (
+    Option("all", "all of them", short="a"),
+    Option("deep", "look [deep]er: it's slow", short="d"),
+    Option("mode", "fast or slow", "MODE", "m", values=("fast", "slow")),
+    Option("name", "a name", "NAME", "n", True),
+    Option("with-a-name-that-is-so-long", "see: it fits", "FILE"),
+)
+
+
+def made(name: str, shape: str, least: int, most: int, *options: Option) -> Command:
+    return Command(name, f"Do {name}'s work.", f"module:{name}", options, (shape, least, most))
+
+
+COMMAND = made("work", "IMAGE [CMD…]", 1, -1, *OPTIONS)
+
+
+def values(*words: str) -> tuple[dict[str, list[str]], list[str]]:
+    parsed = parse(words, OPTIONS)
+    return parsed.values, parsed.positionals
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(BadOption) as caught:
+        parse(words, OPTIONS)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "positionals"),
+    [
+        ((), {}, []),
+        (("x", "-", "y"), {}, ["x", "-", "y"]),
+        (("-ad",), {"all": ["true"], "deep": ["true"]}, []),
+        (("-a=false", "--deep=0"), {"all": ["false"], "deep": ["false"]}, []),
+        (("-a=1", "--deep=TRUE"), {"all": ["true"], "deep": ["true"]}, []),
+        (("-amfast", "x"), {"all": ["true"], "mode": ["fast"]}, ["x"]),
+        (("-adn", "x", "y"), {"all": ["true"], "deep": ["true"], "name": ["x"]}, ["y"]),
+        (("-n=x", "-n", "=y", "-nz"), {"name": ["x", "=y", "z"]}, []),
+        (("--name=", "--name", ""), {"name": ["", ""]}, []),
+        (("--name", "--all"), {"name": ["--all"]}, []),
+        (("--mode=a=b", "--mode", "c"), {"mode": ["c"]}, []),
+        (("--mode=a=b",), {"mode": ["a=b"]}, []),
+        (("x", "--", "-a", "--"), {}, ["x", "-a", "--"]),
+    ],
+)
+def test_words_as_options(
+    words: tuple[str, ...], options: dict[str, list[str]], positionals: list[str]
+) -> None:
+    assert values(*words) == (options, positionals)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--nam=x",), "unknown flag: --nam (did you mean --name?)"),
+        (("--zzz",), "unknown flag: --zzz"),
+        (("-ax",), 'unknown shorthand flag: "x" in -x'),
+        (("-xa",), 'unknown shorthand flag: "x" in -xa'),
+        (("--all=",), 'invalid argument "" for "--all" flag: expected a boolean'),
+        (("-a=no",), 'invalid argument "no" for "-a" flag: expected a boolean'),
+        (("x", "-n"), "flag needs an argument: -n"),
+        (("--name",), "flag needs an argument: --name"),
+    ],
+)
+def test_words_that_are_no_options(words: tuple[str, ...], message: str) -> None:
+    assert refused(*words) == message
+
+
+def test_what_was_not_given_has_a_default() -> None:
+    parsed = Parsed()
+    assert (parsed.flag("x"), parsed.flag("x", True)) == (False, True)
+    assert (parsed.one("x"), parsed.one("x", "y"), parsed.many("x")) == ("", "y", [])
+    parsed.values = {"x": ["true", "false"], "y": ["a", "b"]}
+    assert (parsed.flag("x", True), parsed.one("y"), parsed.many("y")) == (False, "b", ["a", "b"])
+    parsed.many("y").append("c")
+    assert parsed.many("y") == ["a", "b"]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_commands_are_found_by_their_names() -> None:
+    for name in NAMES:
+        command = find(name)
+        assert command is not None and command.name == name
+        module, colon, function = command.target.partition(":")
+        assert module.startswith("pybuild.") and colon and function
+    assert find("biuld") is None
+    names = [command.name for command in every()]
+    assert names == ["build", *sorted(set(NAMES) - {"build"})]
+
+
+def test_a_page_has_a_line_for_each_option() -> None:
+    assert usage(COMMAND) == (
+        "usage: pybuild work [OPTIONS] IMAGE [CMD…]\n\nDo work's work.\n\noptions:\n"
+        "  -a, --all                       all of them\n"
+        "  -d, --deep                      look [deep]er: it's slow\n"
+        "  -m, --mode MODE                 fast or slow\n"
+        "  -n, --name NAME                 a name\n"
+        "      --with-a-name-that-is-so-long FILE see: it fits\n"
+    )
+    assert usage(made("go", "", 0, 0)).startswith("usage: pybuild go [OPTIONS]\n\n")
+
+
+def test_the_first_page_has_a_line_for_each_command() -> None:
+    lines = overview().splitlines()
+    assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
+    assert lines[5] == "  build     Build an image from a Dockerfile."
+    assert "  du        Show what the store holds and how much of it can be freed." in lines
+    assert lines[-1] == '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".'
+
+
+# --- completion -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "most", "offers"),
+    [
+        ("", 0, [Kind.NOTHING]),
+        ("PATH|URL|-", 1, [Kind.FILES, Kind.NOTHING]),
+        ("SOURCE NAME", 2, [Kind.IMAGES, Kind.IMAGES, Kind.NOTHING]),
+        ("NAME DIR", 2, [Kind.IMAGES, Kind.DIRECTORIES, Kind.NOTHING]),
+        ("FILE|URL|- [NAME]", 2, [Kind.FILES, Kind.IMAGES, Kind.NOTHING]),
+        ("NAME…", -1, [Kind.IMAGES]),
+        ("IMAGE [CMD…]", -1, [Kind.IMAGES, Kind.FILES]),
+        ("[BUILD] [STEP]", 2, [Kind.NOTHING, Kind.NOTHING, Kind.NOTHING]),
+        ("ID|NAME", 1, [Kind.IMAGES, Kind.NOTHING]),
+        ("[REGISTRY/]TERM", 1, [Kind.NOTHING, Kind.NOTHING]),
+        ("bash|zsh|fish", 1, [("bash", "zsh", "fish"), Kind.NOTHING]),
+        ("prune", 1, [("prune",), Kind.NOTHING]),
+        ("add NAME | ls | rm NAME", 2, [("add", "ls", "rm"), Kind.FILES]),
+        ("mounts ls | rm ID…", -1, [("mounts",), ("ls", "rm"), Kind.FILES]),
+        ("serve | rm NAME:TAG", -1, [("serve", "rm"), Kind.IMAGES]),
+    ],
+)
+def test_words_that_can_stand_in_each_place(shape: str, most: int, offers: list[object]) -> None:
+    assert positions_of(made("x", shape, 0, most)) == offers
+
+
+@pytest.mark.parametrize(
+    ("option", "offer"),
+    [
+        (Option("tag", "", "NAME"), Kind.IMAGES),
+        (Option("tag", "", "NAME", values=("a",)), ("a",)),
+        (Option("root", "", "DIR"), Kind.DIRECTORIES),
+        (Option("x", "", "NAME"), Kind.NOTHING),
+        *((Option("x", "", word), Kind.FILES) for word in ("CMD", "FILE", "SPEC", "URL")),
+        (Option("x", "", "NAME=SRC"), Kind.FILES),
+    ],
+)
+def test_values_that_an_option_can_have(option: Option, offer: object) -> None:
+    assert value_of(option) == offer
+
+
+OTHER = made(
+    "copy", "add DIR | rm", 1, 2, Option("mode", "none", "MODE"), Option("all", "everything")
+)
+
+
+def test_bash_has_a_case_for_each_answer() -> None:
+    lines = completion("bash", (COMMAND, OTHER)).splitlines()
+    assert [line.strip() for line in lines if "REPLY='" in line] == [
+        "work:--mode | *:-m) REPLY='fast slow' ;;",
+        "copy:--mode | *:--name | *:-n) REPLY='!nothing' ;;",
+        "*:--with-a-name-that-is-so-long) REPLY='!files' ;;",
+        "work) REPLY='-a --all -d --deep -m --mode -n --name --with-a-name-that-is-so-long' ;;",
+        "copy) REPLY='--mode --all' ;;",
+        "work:1) REPLY='!images' ;;",
+        "copy:1) REPLY='add rm' ;;",
+        "work:*) REPLY='!files' ;;",
+        "copy:*) REPLY='!files' ;;",
+    ]
+    assert "    local commands='work copy'" in lines
+
+
+def test_zsh_has_a_line_for_each_spelling() -> None:
+    lines = [line.strip() for line in completion("zsh", (COMMAND, OTHER)).splitlines()]
+    at = lines.index("(work) specs=(")
+    assert lines[at + 1 : lines.index(") ;;", at)] == [
+        "'(-a --all)-a[all of them]'",
+        "'(-a --all)--all[all of them]'",
+        "'(-d --deep)-d[look \\[deep\\]er\\: it'\\''s slow]'",
+        "'(-d --deep)--deep[look \\[deep\\]er\\: it'\\''s slow]'",
+        "'(-m --mode)-m+[fast or slow]:MODE:(fast slow)'",
+        "'(-m --mode)--mode=[fast or slow]:MODE:(fast slow)'",
+        "'*-n+[a name]:NAME: '",
+        "'*--name=[a name]:NAME: '",
+        (
+            "'(--with-a-name-that-is-so-long)--with-a-name-that-is-so-long=[see\\: it fits]"
+            ":FILE:_files'"
+        ),
+        "'1: :_pybuild_images'",
+        "'*: :_files'",
+    ]
+    assert "'work:Do work'\\''s work.'" in lines
+    at = lines.index("(copy) specs=(")
+    assert lines[at + 1 : lines.index(") ;;", at)] == [
+        "'(--mode)--mode=[none]:MODE: '",
+        "'(--all)--all[everything]'",
+        "'1: :(add rm)'",
+        "'*: :_files'",
+    ]
+
+
+def test_fish_has_a_line_for_each_option_and_place() -> None:
+    lines = completion("fish", (COMMAND, OTHER)).splitlines()
+    start = "complete -c pybuild -n "
+    assert [line.removeprefix(start) for line in lines if line.startswith(start)] == [
+        "__pybuild_begins -a work -d 'Do work\\'s work.'",
+        "__pybuild_begins -a copy -d 'Do copy\\'s work.'",
+        "'__pybuild_is work' -l all -s a -d 'all of them'",
+        "'__pybuild_is work' -l deep -s d -d 'look [deep]er: it\\'s slow'",
+        "'__pybuild_is work' -l mode -s m -x -a 'fast slow' -d 'fast or slow'",
+        "'__pybuild_is work' -l name -s n -x -d 'a name'",
+        "'__pybuild_is work' -l with-a-name-that-is-so-long -r -F -d 'see: it fits'",
+        "'__pybuild_is work; and __pybuild_at 1' -a '(__pybuild_images)'",
+        "'__pybuild_is work; and __pybuild_at 2 more' -F",
+        "'__pybuild_is copy' -l mode -x -d 'none'",
+        "'__pybuild_is copy' -l all -d 'everything'",
+        "'__pybuild_is copy; and __pybuild_at 1' -a 'add rm'",
+        "'__pybuild_is copy; and __pybuild_at 2 more' -F",
+    ]
+    names = "-m --mode -n --name --with-a-name-that-is-so-long"
+    assert f"set -g __pybuild_valued_work {names}" in lines
+    assert "set -g __pybuild_valued_copy --mode" in lines
+    dashed = completion("fish", (made("why-kept", "", 0, 0, *OPTIONS[2:3]),))
+    assert "set -g __pybuild_valued_why_kept -m --mode\n" in dashed
+
+
+# --- our own tables -------------------------------------------------------------------------------
+
+
+def test_a_command_takes_as_many_words_as_its_usage_shows() -> None:
+    verbs: dict[str, tuple[int, int]] = {}
+    for command in every():
+        shape, least, most = command.arguments
+        if " | " in shape:
+            verbs[command.name] = (least, most)
+            continue
+        words = shape.split()
+        needed = [word for word in words if not (word[0] == "[" and word[-1] == "]")]
+        assert least == len(needed), command.name
+        assert most == (-1 if "…" in shape else len(words)), command.name
+    assert verbs == {
+        "builder": (1, 3),
+        "cache": (1, -1),
+        "imagetools": (1, -1),
+        "registry": (1, -1),
+    }
+
+
+def test_options_of_which_all_values_count() -> None:
+    steps = {"add-host", "resource", "ulimit"}
+    both = {"allow", "build-arg", "build-context", "cache-from", "label", "secret", "ssh"} | steps
+    more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
+    repeated = {
+        command.name: {option.name for option in command.options if option.repeat}
+        for command in every()
+    }
+    assert {name: options for name, options in repeated.items() if options} == {
+        "build": both | more,
+        "daemon": {"addr", "allow-insecure-entitlement"},
+        "du": {"filter"},
+        "image": {"filter"},
+        "imagetools": {"annotation", "file", "tag"},
+        "import": {"change"},
+        "lint": {"build-arg"},
+        "prune": {"filter"},
+        "registry": {"addr"},
+        "run": {"env", "publish", "volume"},
+        "verify": both,
+    }
+
+
+def test_verify_takes_what_makes_a_build_another_one() -> None:
+    build, verify = find("build"), find("verify")
+    assert build is not None and verify is not None
+    left_out = {option.name for option in build.options} - {o.name for o in verify.options}
+    assert left_out == {
+        "annotation", "attest", "cache", "cache-max", "cache-to", "call", "check", "explain",
+        "fail-on-miss", "host", "iidfile", "load", "metadata-file", "no-cache-filter", "output",
+        "provenance", "pull", "push", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
+        "tlscert", "tlskey", "tlsservername",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_command_has_two_options_of_one_name(name: str) -> None:
+    command = find(name)
+    assert command is not None
+    for names in (
+        [option.name for option in command.options],
+        [option.short for option in command.options if option.short],
+    ):
+        assert len(names) == len(set(names))
+    assert [option.name for option in command.options][-4:] == ["root", "config", "debug", "help"]
