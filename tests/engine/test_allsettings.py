@@ -124,6 +124,13 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert found.registry_server.keys_any() == []
 
 
+def test_settings_of_nobody_say_nothing() -> None:
+    found = Settings(root="/r")
+    assert (found.durable, found.isolated_network, found.limits.enabled) == (False, False, True)
+    assert (found.max_parallelism, found.runtime, found.cache_max) == (0, "", "")
+    assert (found.daemon.share, found.daemon.addresses) == (Share.OWN, ())
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     found = load(tmp_path, EVERYTHING, runtime="runc", cache_max="1GB")
     assert (found.runtime, found.cache_max) == ("runc", "1GB")

@@ -14,6 +14,16 @@ from pybuild.engine.table import Table
 from pybuild.model.errors import PybuildError
 
 
+class Resource:
+    """A thing that is open until it is closed."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.is_open = False
+
+
 def test_equal_settings_share_an_engine_until_the_last_is_out(tmp_path: Path) -> None:
     settings = Settings(root=str(tmp_path / "store"))
 
@@ -21,8 +31,9 @@ def test_equal_settings_share_an_engine_until_the_last_is_out(tmp_path: Path) ->
         async with engine_for(settings) as one:
             async with engine_for(replace(settings)) as two:
                 assert two is one
-            digest = one.store.blobs.put(b"still open")
-            assert one.store.blobs.read(digest) == b"still open"
+                resource = one.shared("thing", Resource)
+            assert resource.is_open
+        assert not resource.is_open
         async with engine_for(settings) as again:
             assert again is not one
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,10 @@ class Runner(FakeRunner):
 class Solving:
     """One solve of `MAKE` in an engine of its own; its events, and whether the layer was fetched."""
 
-    def __init__(self, path: Path, runner: Runner, *, whole: bool = False) -> None:
-        self.path, self.runner, self.whole = path, runner, whole
+    def __init__(
+        self, path: Path, runner: Runner, *, whole: bool = False, facts: LayerFacts = FACTS
+    ) -> None:
+        self.path, self.runner, self.whole, self.facts = path, runner, whole, facts
         self.events: list[Event] = []
         self.is_fetched = False
 
@@ -63,7 +66,7 @@ class Solving:
 
     async def _solve(self) -> tuple[str, ...]:
         async with Engine(Settings(root=str(self.path / "store"))) as engine:
-            keep_layer(engine.store.records, DELTA, FACTS)
+            keep_layer(engine.store.records, DELTA, self.facts)
 
             async def lend(blob: Descriptor, step: InternalStep) -> None:
                 engine.store.blobs.put(DATA)
@@ -133,6 +136,12 @@ def test_layers_of_caches_are_fetched_where_the_whole_result_is_wanted(
     solving = Solving(tmp_path, Runner(), whole=whole)
     assert solving() == (DELTA,)
     assert solving.is_fetched is whole
+
+
+def test_layers_of_images_are_left_where_they_are(tmp_path: Path) -> None:
+    solving = Solving(tmp_path, Runner(), whole=True, facts=replace(FACTS, cache=""))
+    assert solving() == (DELTA,)
+    assert not solving.is_fetched
 
 
 def test_of_several_failures_the_first_counts() -> None:
