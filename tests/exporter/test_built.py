@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from pybuild.exporter.atomicfile import is_stream, place_of, write_whole
+from pybuild.exporter.atomicfile import is_stream, place_of, whole_file, write_whole
 from pybuild.exporter.built import CREATED, Built, Made
 from pybuild.exporter.export import is_delivered
 from pybuild.exporter.files import LocalSink
@@ -147,3 +148,31 @@ def test_a_file_may_take_a_name_but_a_device_or_pipe_keeps_it(tmp_path: Path) ->
         place_of(str(tmp_path))
     with pytest.raises(UsageError, match=f"^output directory {tmp_path}/none does not exist$"):
         place_of(f"{tmp_path}/none/x")
+
+
+class Stream(io.StringIO):
+    """Standard output; a terminal or not."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+        self.flushes = 0
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+def test_standard_output_is_written_to_after_what_was_printed_and_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe, terminal = Stream(is_terminal=False), Stream(is_terminal=True)
+    monkeypatch.setattr("sys.stdout", pipe)
+    with whole_file("-") as fd:
+        assert (fd, pipe.flushes) == (1, 1)
+    monkeypatch.setattr("sys.stdout", terminal)
+    refused = pytest.raises(UsageError, match="refusing to write a tar file to a terminal$")
+    with refused, whole_file("-"):
+        pass
