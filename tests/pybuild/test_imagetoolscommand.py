@@ -102,6 +102,15 @@ def test_an_index_is_made_of_images_and_shown(layouts: Layouts, run: Run) -> Non
     assert "  Platform:  linux/amd64" in lines
 
 
+def test_an_index_of_one_image_is_the_image_where_that_is_preferred(
+    layouts: Layouts, run: Run
+) -> None:
+    shown: dict[str, Any] = json.loads(run("create", "--dry-run", layouts.one))
+    assert [child["digest"] for child in shown["manifests"]] == [layouts.shell.one.digest]
+    plain = run("create", "--dry-run", "--prefer-index=false", layouts.one)
+    assert "config" in json.loads(plain)
+
+
 def test_an_image_is_copied(layouts: Layouts, run: Run) -> None:
     targets = [f"oci-layout://{layouts.folder}/{name}:t" for name in ("a", "b")]
     lines = run("copy", layouts.one, *targets).splitlines()
