@@ -102,6 +102,7 @@ def test_what_a_step_is_at_stays_open_where_it_fails() -> None:
         pass
     with pytest.raises(ValueError, match="no"), step.doing("reading"):
         raise ValueError("no")
+    assert all(one.current == one.total == 0 for one in events if isinstance(one, VertexProgress))
     shown = [(one.id, one.done) for one in events if isinstance(one, VertexProgress)]
     assert shown == [("writing", False), ("writing", True), ("reading", False)]
 

@@ -138,6 +138,17 @@ def test_only_every_steps_cache_is_carried_while_a_build_goes_on(build: Build) -
     assert build.place.written == []
 
 
+def test_the_cache_of_a_result_alone_is_written_at_its_end(build: Build) -> None:
+    async def work(session: CacheSession, solution: Solution) -> None:
+        made = await session.export([solution], [MAKE], build.events.append)
+        assert made is not None
+        assert made == build.place.name
+        await session.leaving(build.events.append)(None, None, None)
+
+    build([cache_to("local", {"dest": "/c"})], work)
+    assert len(build.keys) == 1
+
+
 def test_what_was_exported_is_not_written_again_at_the_end(build: Build) -> None:
     async def work(session: CacheSession, solution: Solution) -> None:
         made = await session.export([solution], [MAKE], build.events.append)
