@@ -21,6 +21,7 @@ from pybuild.executor.zygote import hierarchies
 from pybuild.model.resources import Resources
 
 _AT_ONCE = 4
+_LASTING_S = 1.0
 _SCRIPTS = (
     "echo x > /f; cat /f",
     "sleep 99991 & sleep 0.01",
@@ -138,12 +139,22 @@ class _Load:
             raise AssertionError("a cancelled step went on")
 
 
+async def _settled() -> dict[str, Any]:
+    """Return the state that has lasted: a zygote that has said it is there goes on to prepare itself."""
+    state, since = _state(), time.monotonic()
+    while time.monotonic() - since < _LASTING_S:
+        await asyncio.sleep(0.05)
+        if (later := _state()) != state:
+            state, since = later, time.monotonic()
+    return state
+
+
 async def _main(asked: dict[str, Any]) -> dict[str, Any]:
     load = _Load(asked)
     await load.ended()
     # The other zygote was begun meanwhile; on a busy machine it is not all there yet.
     await load.workers._zygote("call")  # pyright: ignore[reportPrivateUsage]
-    before = _state()
+    before = await _settled()
     begun = time.monotonic()
     jobs = [load.ended] * asked["steps"] + [load.cancelled] * asked["cancels"]
     load.chance.shuffle(jobs)
