@@ -1,4 +1,4 @@
-"""Who writes, and who is to end for want of space."""
+"""The writers of a store, and the choice of the one that ends for want of space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server is asked for and may have: the request, outputs, caches, blobs, named servers."""
+"""The request to a server, and the outputs, caches, blobs and records of servers that belong to it."""
 
 from __future__ import annotations
 

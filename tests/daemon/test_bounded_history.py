@@ -23,7 +23,7 @@ V = Digest.of(b"v")
 
 
 def test_builds_of_one_owner_share_the_room_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has no room is left out; what says how steps end is not."""
+    """Progress without room is left out; the messages of how steps end are not."""
     room = LogRoom(1 << 20)
     journals = [Journal.temporary(room) for _ in range(3)]
     tellers = [Teller(journal, FakeClock(1.0)) for journal in journals]

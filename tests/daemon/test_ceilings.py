@@ -1,4 +1,4 @@
-"""What a client sends stays below the ceiling of its store: directories and uploads are ended, and freed."""
+"""Directories and uploads of a client stay below the ceiling of its store: they are ended, and freed."""
 
 from __future__ import annotations
 

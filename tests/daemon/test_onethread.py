@@ -1,4 +1,4 @@
-"""What a client's definitions make the server compute is done beside the event loop, one thing at a time."""
+"""Definitions of a client are read beside the event loop, one at a time."""
 
 from __future__ import annotations
 

@@ -425,7 +425,7 @@ def test_a_redirect_to_nowhere_is_no_file(tmp_path: Path) -> None:
 def test_a_redirect_is_quoted_where_the_server_did_not(
     tmp_path: Path, place: str, path: str
 ) -> None:
-    """What is quoted stays as it is: places may be signed."""
+    """Quoted characters stay as they are: places may be signed."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/f.txt":

@@ -1,4 +1,4 @@
-"""What a Docker engine is asked and how it is heard, from an engine by hand [OUT-4]."""
+"""The requests to a Docker engine and its answers, from an engine by hand [OUT-4]."""
 
 from __future__ import annotations
 

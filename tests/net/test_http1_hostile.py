@@ -107,7 +107,7 @@ def test_what_no_server_should_send_is_refused(run: Run, case: str) -> None:
 
 
 def test_a_body_is_never_inflated(run: Run) -> None:
-    """Whoever wants it unpacked does that within bounds."""
+    """Unpacking is the reader's, who does that within bounds."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What ``search`` and ``tags`` print; what they ask a registry is tested in its room."""
+"""The output of ``search`` and ``tags``; their requests to a registry are tested in its room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``du``, ``prune`` and ``cache mounts`` print, and the policy that prune's options are."""
+"""The output of ``du``, ``prune`` and ``cache mounts``, and the policy that prune's options make."""
 
 from __future__ import annotations
 

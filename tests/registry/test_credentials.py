@@ -100,7 +100,7 @@ def test_store_is_asked_for_docker_hub_by_its_old_name(home: Home) -> None:
 
 
 def test_a_host_is_found_by_the_name_in_the_helpers_own_list(home: Home) -> None:
-    """Who logged in by a URL is not asked to log in again; other hosts' names are none of ours."""
+    """A login by a URL serves for its host; other hosts' names are none of ours."""
     home.config({"credsStore": "own"})
     home.helper(
         "own",

@@ -1,4 +1,4 @@
-"""What a cache's attributes are when nobody says, and each of them when somebody does [CCH-1..5]."""
+"""The attributes of a cache by default, and each of them as it is given [CCH-1..5]."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_who_asks_for_another_key_waits_for_nothing() -> None:
 
 
 def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> None:
-    """What others put while its batch is written is none of its business."""
+    """Blobs that others put while its batch is written are none of its business."""
 
     async def work(writer: Scribe) -> None:
         begun, may_end, rest = threading.Event(), threading.Event(), threading.Event()

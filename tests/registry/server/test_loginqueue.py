@@ -1,4 +1,4 @@
-"""Who guesses passwords waits for himself: others are checked in between, and nobody is remembered for ever."""
+"""Guesses of passwords wait for each other: logins of others are checked in between, and nobody is remembered for ever."""
 
 from __future__ import annotations
 
