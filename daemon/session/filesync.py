@@ -132,6 +132,7 @@ class LocalSync:
                             await self._run(copy.give_up)
                         if scratch:
                             await self._run(partial(forget, self._store, scratch))
+                            scratch = ""
                         # Not in the background: the client's next try is to find the room.
                         await self._run(self._empty)
                     raise
