@@ -39,7 +39,7 @@ def relay(port: int) -> Generator[Relay]:
             yield relay
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(60)
 
 
 def _accept(listener: socket.socket, port: int, relay: Relay) -> None:

@@ -85,7 +85,7 @@ def git_daemon(root: Path) -> Generator[str]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -96,7 +96,7 @@ def git_daemon(root: Path) -> Generator[str]:
         yield f"git://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
 
 def http_backend(root: Path, authorization: str = "") -> web.Application:
@@ -145,7 +145,7 @@ def make_key(path: Path) -> Path:
     """Make a private key without passphrase, and its public half beside it."""
     need("ssh-keygen")
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)]
-    subprocess.run(words, check=True, timeout=20)
+    subprocess.run(words, check=True, timeout=60)
     return path
 
 
@@ -207,7 +207,7 @@ def sshd(home: Path, key: Path) -> Generator[Sshd]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while b"Server listening" not in log.read_bytes():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
@@ -215,4 +215,4 @@ def sshd(home: Path, key: Path) -> Generator[Sshd]:
         yield Sshd(login, f"[127.0.0.1]:{port} {public}")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)

@@ -110,7 +110,7 @@ def s3_server(where: Path) -> Generator[S3Server]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         for port in ports:  # killed as it is, it leaves its sockets beside those of everybody
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink()

@@ -66,7 +66,7 @@ class RegistryProcess:
         """End it and wait for the end; idempotent."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def __enter__(self) -> Self:
         return self

@@ -69,5 +69,5 @@ def serving(application: web.Application, tls: ssl.SSLContext | None = None) -> 
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()

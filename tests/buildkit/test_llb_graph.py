@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import walk
 from pybuild.model.span import Span
+from tests import watchdog
 from tests.buildkit.llbs import BUSYBOX, Builder, exec_op, file_op, mkdir, one, read_all
 
 
@@ -103,7 +103,7 @@ def test_too_many_ops_and_inputs_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_chain_of_thousands_and_a_tower_of_diamonds_need_no_recursion_and_little_time() -> None:
+def test_a_chain_of_thousands_and_a_tower_of_diamonds_need_no_recursion() -> None:
     builder = Builder()
     edge = builder.add(BUSYBOX)
     for number in range(5000):
@@ -111,9 +111,8 @@ def test_a_chain_of_thousands_and_a_tower_of_diamonds_need_no_recursion_and_litt
     for number in range(200):
         merge = pb.Op(merge=pb.MergeOp(inputs=[pb.MergeInput(input=0), pb.MergeInput(input=1)]))
         edge = builder.add(merge, edge, builder.add(exec_op(args=[f"d{number}"]), edge))
-    start = time.process_time()
-    found = read_all(builder.end(edge))
-    assert time.process_time() - start < 10
+    with watchdog.ends():
+        found = read_all(builder.end(edge))
     assert sum(1 for _ in walk(found.result)) == 1 + 5000 + 400
 
 

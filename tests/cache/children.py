@@ -37,4 +37,4 @@ def line(child: subprocess.Popen[str]) -> str:
 
 def kill(child: subprocess.Popen[str]) -> None:
     child.kill()
-    child.communicate(timeout=30)
+    child.communicate(timeout=60)

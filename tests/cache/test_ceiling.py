@@ -107,7 +107,7 @@ def write_seen(store: Store, path: str, size: int) -> None:
     written = (
         sum(measure(str(path)) for path in ours) - 20_000
     )  # what states it takes blocks itself
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         stated = Stated.decode(Path(store.tmp.path, store.tmp.owner() + ".space").read_bytes())
         busy = any(thread.name == "store-evictor" for thread in threading.enumerate())
@@ -144,7 +144,7 @@ def test_the_ceiling_is_looked_at_when_space_gets_short(root: Path, clock: FakeC
         with store.budget.writing(active.fs, end):
             with open(f"{active.fs}/file", "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, CEILING + MB)
-            assert is_told.wait(20)
+            assert is_told.wait(60)
         assert "ceiling of 40.00MB" in told[0].message
 
 
@@ -233,11 +233,11 @@ def test_a_store_is_closed_after_the_freeing_that_began_meanwhile(
     def look(holdings: Holdings, own: Stated) -> None:
         if threading.current_thread().name == "store-room":
             looks.set()
-            assert closing.wait(10)
+            assert closing.wait(60)
         state(holdings, own)
 
     def free(_evictor: Evictor, _over: object, _margin: int) -> bool:
-        freed.append(awaited.wait(10))
+        freed.append(awaited.wait(60))
         return False
 
     def joined(thread: threading.Thread, timeout: float | None = None) -> None:
@@ -252,7 +252,7 @@ def test_a_store_is_closed_after_the_freeing_that_began_meanwhile(
     keep_below(store, 20 * MB)
     assert store.budget is not None
     with store.budget.writing(active.fs, lambda _: None):
-        assert looks.wait(10)
+        assert looks.wait(60)
     store.close()
     assert freed == [True]
 

@@ -80,7 +80,7 @@ def test_reading_records_does_without_diskcache(root: Path, clock: FakeClock) ->
         store.records.put("k", "x", {"ok": 1})
     program = "print(store.records.get('k', 'x'), store.records.get('k', 'y'), 'diskcache' in sys.modules)"
     child = children.start(root, program)
-    assert child.communicate(timeout=30)[0] == "{'ok': 1} None False\n"
+    assert child.communicate(timeout=60)[0] == "{'ok': 1} None False\n"
 
 
 def test_relative_root_is_made_absolute(

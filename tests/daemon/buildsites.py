@@ -60,12 +60,12 @@ class Daemon:
     def stop(self) -> int:
         """End it as a service manager would, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """End it as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ class Client:
             try:
                 data = await self.call("Solve", request.SerializeToString())
             finally:
-                await asyncio.wait_for(watching, 20)
+                await asyncio.wait_for(watching, 60)
         built.response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
         return built
 

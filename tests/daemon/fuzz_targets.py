@@ -218,7 +218,7 @@ async def _grpc_client(data: bytes, rng: random.Random) -> str:
         return b""
 
     tasks = [
-        asyncio.create_task(channel.unary("/t.T/One", b"hello", timeout=5)),
+        asyncio.create_task(channel.unary("/t.T/One", b"hello", timeout=60)),
         asyncio.create_task(follow()),
     ]
     await asyncio.sleep(0)

@@ -51,7 +51,7 @@ def test_a_copy_is_its_holders_until_he_is_dead(store: Store, state: str) -> Non
             prune(store)
             assert os.path.isdir(os.path.join(store.contexts_dir, held))
             holder.send_signal(signal.SIGKILL)
-            holder.wait(10)
+            holder.wait(60)
             again = copies.take(ORIGIN)
             assert again.id == held
             assert os.listdir(again.path) == ["half"]

@@ -143,7 +143,7 @@ def test_what_is_called_fails_when_the_connection_breaks() -> None:
                 await asyncio.sleep(0.02)
                 await channel.close()
                 with pytest.raises(RpcError):
-                    await asyncio.wait_for(waiting, 5)
+                    await asyncio.wait_for(waiting, 60)
                 await asyncio.wait_for(session.closed.wait(), 5)
 
     asyncio.run(run())

@@ -114,6 +114,6 @@ def manifest(registry: RegistryProcess, ref: str) -> dict[str, Any]:
     asked = urllib.request.Request(
         f"{registry.url}/v2/{path}/manifests/{tag}", headers={"Accept": accept}
     )
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         found: dict[str, Any] = json.load(answer)
         return found

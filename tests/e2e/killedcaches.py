@@ -112,7 +112,7 @@ def _run(machines: Machines, place: str, moment_s: float | None) -> tuple[Watche
         except subprocess.TimeoutExpired:
             killed_at = time.monotonic()
             process.send_signal(signal.SIGKILL)
-            code = process.wait(10)
+            code = process.wait(60)
         listener.join()
     assert code in (0, -signal.SIGKILL), code
     if machine.store.exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -86,10 +85,10 @@ def test_it_works_in_a_thread_and_not_inside_a_loop(
 def test_several_builds_in_one_loop_and_cancelling_one(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
-    slow = write(tmp_path / "slow", Dockerfile="FROM base\nRUN echo begun && sleep 60\n")
+    slow = write(tmp_path / "slow", Dockerfile="FROM base\nRUN echo begun && sleep 6000\n")
     quick = write(tmp_path / "quick", Dockerfile="FROM base\nRUN echo quick > /q\n")
 
-    async def both() -> float:
+    async def both() -> None:
         begun = asyncio.Event()
 
         def watch(event: Event) -> None:
@@ -100,13 +99,11 @@ def test_several_builds_in_one_loop_and_cancelling_one(
         done = await library.build_async(quick, tags=["quick"], root=pybuild.store)
         assert done.image is not None
         await asyncio.wait_for(begun.wait(), 30)
-        asked = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return time.monotonic() - asked
 
-    assert asyncio.run(both()) < 10
+    asyncio.run(asyncio.wait_for(both(), 600))
     assert leftovers(pybuild.store) == []
     assert pybuild("run", "quick", "cat", "/q").out == "quick\n"
 

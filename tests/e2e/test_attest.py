@@ -239,7 +239,7 @@ def test_the_repository_of_a_context_is_recorded_without_its_password(
         ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"],
     ):
         command = ["git", "-C", str(context.parent), *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=20)
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
     pybuild("build", "--provenance=mode=min", "-o", f"type=local,dest={tmp_path / 'out'}", context)
     statement = json.loads((tmp_path / "out/provenance.json").read_bytes())
     vcs = statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"]["vcs"]

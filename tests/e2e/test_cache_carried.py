@@ -138,7 +138,7 @@ def _end_when_named(
             _wait_until(lambda: _layers_at(place, registry) == 3, log)
         finally:
             process.send_signal(how)
-            process.wait(20)
+            process.wait(60)
 
 
 def _wait_until(is_so: Callable[[], bool], log: Path) -> None:

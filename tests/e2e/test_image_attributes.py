@@ -113,11 +113,11 @@ def test_an_image_that_only_its_digest_names(
     digest = json.loads(meta.read_text())["containerimage.digest"]
     url = f"http://{registry.host}/v2/app"
     wanted = urllib.request.Request(f"{url}/manifests/{digest}", headers={"Accept": MANIFEST})
-    with urllib.request.urlopen(wanted, timeout=10) as answer:
+    with urllib.request.urlopen(wanted, timeout=60) as answer:
         found: dict[str, Any] = json.load(answer)
     assert found["layers"]
     with pytest.raises(urllib.error.HTTPError, match="404"):  # what a repository without tags says
-        urllib.request.urlopen(f"{url}/tags/list", timeout=10)
+        urllib.request.urlopen(f"{url}/tags/list", timeout=60)
     assert json.loads(pybuild("inspect", f"{registry.host}/app@{digest}").out)["names"] == [
         f"{registry.host}/app@{digest}"
     ]

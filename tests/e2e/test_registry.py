@@ -209,7 +209,7 @@ def serving(pybuild: Pybuild, image: str) -> Generator[int]:
         stderr=subprocess.PIPE,
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
@@ -217,7 +217,7 @@ def serving(pybuild: Pybuild, image: str) -> Generator[int]:
             time.sleep(0.05)
         yield port
         server.terminate()
-        server.communicate(timeout=10)
+        server.communicate(timeout=60)
     finally:
         server.kill()
         server.communicate()

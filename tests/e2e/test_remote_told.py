@@ -142,7 +142,7 @@ def test_progress_is_told_as_ever(remote: Remote, tmp_path: Path) -> None:
 def test_cancelling_cancels_the_build_there(
     remote: Remote, there: Pybuild, tmp_path: Path, number: int
 ) -> None:
-    context = write(tmp_path / "c", Dockerfile=f"FROM base\nRUN sleep 6{number}\n")
+    context = write(tmp_path / "c", Dockerfile=f"FROM base\nRUN sleep 60{number}\n")
     with subprocess.Popen(
         remote.command("build", "--progress", "plain", context),
         env=remote.environment,
@@ -153,14 +153,13 @@ def test_cancelling_cancels_the_build_there(
         for line in process.stderr:
             if b"[2/2] RUN sleep" in line:
                 break
-        began = time.monotonic()
         process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(10) == 130
-    assert time.monotonic() - began < 10  # not the minute that the step would take
+        assert process.wait(60) == 130
     assert b"CANCELED" in rest
-    while any(f"sleep 6{number}" in text for text in leftovers(there.store)):
-        assert time.monotonic() - began < 5
+    deadline = time.monotonic() + 60
+    while any(f"sleep 60{number}" in text for text in leftovers(there.store)):
+        assert time.monotonic() < deadline
 
 
 def test_nobody_there_is_a_fault_of_the_environment(pybuild: Pybuild, tmp_path: Path) -> None:
@@ -213,7 +212,7 @@ def test_a_server_that_dies_is_a_fault_of_the_environment(there: Pybuild, tmp_pa
                     break
             server.kill()
             assert b"lost the build server" in process.stderr.read()
-            assert process.wait(10) == 3
+            assert process.wait(60) == 3
 
 
 def test_tls_with_a_certificate_of_ours(pybuild: Pybuild, tmp_path: Path) -> None:

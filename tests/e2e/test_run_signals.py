@@ -29,7 +29,7 @@ def run(pybuild: Pybuild, base: str, script: str, *numbers: signal.Signals) -> t
         for number in numbers:
             process.send_signal(number)
             time.sleep(0.3)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=60)[0]
         return process.returncode, said
 
 

@@ -101,7 +101,7 @@ def jail(place: Path, *options: str) -> Generator[Jail]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(30)
+            process.wait(60)
 
 
 async def _answer(workers: Workers, asked: dict[str, Any]) -> dict[str, Any]:

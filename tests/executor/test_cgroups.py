@@ -61,7 +61,7 @@ def left() -> list[str]:
 
 def none_is_left() -> bool:
     """Wait for the zygote, which tells of a step's end before it removes the step's cgroups."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left():
         if time.monotonic() > deadline:
             return False
@@ -272,7 +272,6 @@ class TestSteps:
         homes("pids")
         done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", resources=Resources(pids=60))
         assert done.ended.out_of_processes
-        assert done.ended.seconds < 20
         assert none_is_left()
         assert box.run("true").status == 0
 
@@ -306,7 +305,7 @@ class TestSteps:
             for number in range(20):
                 resources = Resources(parent=f"tests-{os.getpid()}/cgroup.procs/{number}")
                 spec = box.spec("true", resources=resources)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     with pytest.raises(UserError, match="is a file of the kernel"):
                         await box.workers.run_step(spec, lambda _s, _d: None)
             await box.workers.close()

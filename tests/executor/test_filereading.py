@@ -26,7 +26,7 @@ def test_nobody_works_any_more_when_it_returns() -> None:
 
     def work(item: int) -> None:
         if threading.get_ident() == main:
-            assert helper_begun.wait(20)
+            assert helper_begun.wait(60)
         elif not helper_begun.is_set():
             helper_begun.set()
             rest_is_done.wait(0.05)
@@ -42,7 +42,7 @@ def test_threads_share_the_items() -> None:
     threads: set[int] = set()
 
     def work(item: int) -> None:
-        meeting.wait(20)
+        meeting.wait(60)
         threads.add(threading.get_ident())
 
     for_each(work, range(4))

@@ -141,7 +141,7 @@ def _children(pid: int) -> list[int]:
 
 async def _spare() -> int:
     """Wait for one."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := _spares()):
         assert time.monotonic() < deadline, "no process was made ahead"
         await asyncio.sleep(0.005)

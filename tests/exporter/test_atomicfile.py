@@ -34,7 +34,7 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, do: object) -> None:
     writer = threading.Thread(target=do, args=(str(pipe), b"data"))
     writer.start()
     assert pipe.read_bytes() == b"data"
-    writer.join(10)
+    writer.join(60)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
 from pybuild.frontend.words.gotext import quote
 from pybuild.model.errors import UserError
+from tests import watchdog
 
 PATH = "/a/b.tar.gz"
 
@@ -191,8 +190,7 @@ def test_bad_heredoc_bodies_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_word_that_explodes_is_split_soon() -> None:
-    before = time.process_time()
-    words = expand_words("${x///${x///${x/// a}}}", {"x": "a" * 150})
+def test_a_word_that_explodes_is_split_in_one_go() -> None:
+    with watchdog.ends():
+        words = expand_words("${x///${x///${x/// a}}}", {"x": "a" * 150})
     assert set(words) >= {"a", "aa"}
-    assert time.process_time() - before < 2.0

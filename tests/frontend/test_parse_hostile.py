@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +16,7 @@ from pybuild.frontend.syntax.parse import parse_dockerfile, parse_instruction
 from pybuild.frontend.words.expand import expand, expand_heredoc, expand_words
 from pybuild.model.errors import UserError
 from pybuild.model.span import Span
+from tests import watchdog
 
 _FRAGMENTS = st.sampled_from(
     [
@@ -124,10 +124,9 @@ def test_quoting_makes_any_text_literal(text: str) -> None:
     assert expand(quoted, {"a": "no"}) == text
 
 
-def _soon(function: Callable[[], object], limit_s: float = 2.0) -> None:
-    before = time.process_time()
-    _quietly(function)
-    assert time.process_time() - before < limit_s
+def _soon(function: Callable[[], object]) -> None:
+    with watchdog.ends():
+        _quietly(function)
 
 
 def _file(text: bytes) -> Callable[[], object]:
@@ -186,8 +185,7 @@ def test_stars_do_not_backtrack(operator: str) -> None:
     _soon(
         lambda: expand(
             f"${{x{operator}{pattern}{'/y' if '/' in operator else ''}}}", {"x": "a" * 20_000}
-        ),
-        0.5,
+        )
     )
 
 
@@ -197,18 +195,6 @@ def test_doubling_ends_somewhere() -> None:
         expand("$x" * 100, env)
     with pytest.raises(UserError, match="expansion is longer than"):
         expand("${x//x/$x}", env)
-
-
-def test_two_thousand_lines_take_no_time() -> None:
-    text = (
-        b"FROM a\n" + b"RUN --mount=type=cache,target=/x a && \\\n b\nCOPY a b /c\nENV a=b\n" * 500
-    )
-    taken: list[float] = []
-    for _ in range(3):
-        before = time.process_time()
-        parse_dockerfile(text)
-        taken.append(time.process_time() - before)
-    assert min(taken) < 2, "seconds of processor time, to catch a quadratic one: it takes a tenth"
 
 
 def test_importing_the_parser_does_not_import_lark() -> None:

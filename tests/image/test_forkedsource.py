@@ -133,7 +133,7 @@ def test_a_growing_file_is_read_to_the_end_as_it_comes(tmp_path: Path) -> None:
             if at % 60_000 == 0:
                 os.write(tell, b"\0")
         os.close(tell)
-        reader.join(10)
+        reader.join(60)
         os.close(told)
     assert bytes(found) == NOISE
 

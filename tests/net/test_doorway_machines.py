@@ -58,7 +58,7 @@ def test_a_port_is_listened_at_once() -> None:
             with pytest.raises(OSError, match="in use"):
                 await listen_tcp("127.0.0.1", port, 1)
             assert first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-            with socket.create_connection(("127.0.0.1", port), timeout=10):
+            with socket.create_connection(("127.0.0.1", port), timeout=60):
                 pass
 
     asyncio.run(work())

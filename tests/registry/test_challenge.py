@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from pybuild.registry.client.challenge import Challenge, Scopes, parse_challenge
 from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.manifests import media_type_of, verify
 from pybuild.registry.client.platforms import candidates
+from tests import watchdog
 
 CHALLENGES: list[tuple[str, list[tuple[str, dict[str, str]]]]] = [
     (
@@ -50,9 +50,8 @@ def test_any_header_is_read_without_error(text: str) -> None:
 
 
 def test_hostile_header_takes_linear_time() -> None:
-    started = time.process_time()
-    assert parse_challenges([" " * 200_000 + "\x00", 'a="' + "\\" * 200_001]) == []
-    assert time.process_time() - started < 5  # a quadratic reading takes minutes
+    with watchdog.ends():  # a quadratic reading takes minutes
+        assert parse_challenges([" " * 200_000 + "\x00", 'a="' + "\\" * 200_001]) == []
 
 
 def test_scopes_merge_and_cover() -> None:
@@ -122,4 +121,4 @@ def test_no_module_of_the_room_imports_aiohttp_by_itself() -> None:
         "import sys, pybuild.registry.client.pull, pybuild.registry.client.push, pybuild.registry.client.credentials\n"
         "sys.exit('aiohttp' in sys.modules or 'yarl' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -97,7 +97,7 @@ def running(pybuild: Pybuild, log: Path, *words: str) -> Generator[subprocess.Po
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while log.read_text().count("running server on") < words.count("--addr"):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
@@ -107,10 +107,10 @@ def running(pybuild: Pybuild, log: Path, *words: str) -> Generator[subprocess.Po
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(20)
+                process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ class Tenant:
         """Call, and return all that comes."""
         found: list[bytes] = []
         try:
-            async with asyncio.timeout(20), self.channel.stream(method) as call:
+            async with asyncio.timeout(60), self.channel.stream(method) as call:
                 await call.send(request)
                 await call.half_close()
                 while (message := await call.receive()) is not None:
@@ -195,7 +195,7 @@ class Tenant:
                 finally:
                     if driving is not None:
                         await driving
-                    await asyncio.wait_for(watching, 30)
+                    await asyncio.wait_for(watching, 60)
         except RpcError as error:
             outcome.error = error.message or "refused"
             self.seen += error.message.encode() + error.details

@@ -46,10 +46,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "small", str(place)]
-    if subprocess.run(command, check=False, timeout=10).returncode:
+    if subprocess.run(command, check=False, timeout=60).returncode:
         pytest.skip("cannot mount a tmpfs")
     yield place
-    subprocess.run(["umount", str(place)], check=True, timeout=10)
+    subprocess.run(["umount", str(place)], check=True, timeout=60)
 
 
 def test_filling_the_disk(base: Path, small_disk: Path) -> None:

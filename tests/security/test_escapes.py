@@ -116,7 +116,7 @@ def _as_plain_user(tmp: Path, *, with_sub_ids: bool) -> Found:
     if with_sub_ids:
         need_sub_ids()
     new_enough = "import sys; sys.exit(sys.version_info < (3, 11))"
-    if subprocess.run([PYTHON, "-c", new_enough], check=False, timeout=30).returncode:
+    if subprocess.run([PYTHON, "-c", new_enough], check=False, timeout=60).returncode:
         pytest.skip("needs a Python 3.11 that every user may run, as /usr/bin/python3")
     place = Path("/dev/shm") / f"pybuild-escapes-{os.getpid()}"
     try:

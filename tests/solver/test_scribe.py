@@ -71,11 +71,11 @@ def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> N
 
         def first() -> None:
             begun.set()
-            may_end.wait(20)
+            may_end.wait(60)
             done.append("a")
 
         def other() -> None:
-            rest.wait(20)
+            rest.wait(60)
 
         writer.put(A, first)
         writer.put(A, lambda: done.append("again"))
@@ -87,7 +87,7 @@ def test_who_asks_for_a_key_waits_for_all_of_its_own_writes_and_no_longer() -> N
         assert not waiting.done()
         may_end.set()
         try:
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)
         finally:
             rest.set()
         assert done == ["a", "again"]
@@ -119,7 +119,7 @@ def test_hurry_also_counts_for_what_came_while_something_is_written() -> None:
 
         def slow() -> None:
             loop.call_soon_threadsafe(goes_on.set)
-            may_end.wait(20)
+            may_end.wait(60)
 
         writer.put(A, slow)
         writer.hurry()
@@ -155,7 +155,7 @@ def test_what_was_put_is_written_and_told_in_this_order_though_the_loop_ends(
 
     def write() -> None:
         begun.set()
-        may_end.wait(20)
+        may_end.wait(60)
         order.append("write")
 
     async def work(writer: Scribe) -> None:

@@ -26,7 +26,6 @@ def test_forking_for_ever(box: RungBox) -> None:
     # Where a user has no cgroup, the machine's own limit is thousands: the others here would notice.
     ulimits = () if box.rung.uid == 0 else (("nproc", 200, 200),)
     done = box.sh(bomb, resources=Resources(pids=200), ulimits=ulimits)
-    assert done.ended.seconds < 60
     if box.rung.uid == 0:  # a user has a limit of processes, and no cgroup to tell of it
         assert done.ended.out_of_processes
     assert box.run("true").status == 0
@@ -141,4 +140,3 @@ def test_ten_thousand_directories_deep(box: RungBox) -> None:
 def test_a_fifo_for_output_that_nobody_reads_ends_with_the_step(box: RungBox) -> None:
     done = box.sh("mkfifo /p; echo x > /p & echo ok")
     assert done.out == "ok\n"
-    assert done.ended.seconds < 20

@@ -60,7 +60,7 @@ def test_daemons_end_with_the_step(box: RungBox) -> None:
     mark = f"sleep 14{os.getpid()}"
     script = f"for i in 1 2 3; do (trap '' TERM HUP INT; exec setsid {mark}) & done; echo ok"
     done = box.sh(script)
-    assert (done.out, done.ended.seconds < 20) == ("ok\n", True)
+    assert done.out == "ok\n"
     assert not running(mark)
 
 

@@ -24,12 +24,12 @@ class Serving:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """Ask it to end; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def said(self) -> str:
         """What it has said, once it has ended."""
@@ -53,5 +53,5 @@ def process(root: Path, *flags: str) -> Generator[Serving]:
         yield Serving(match[1], started)
     finally:
         started.kill()
-        started.wait(10)
+        started.wait(60)
         errors.close()
