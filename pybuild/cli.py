@@ -154,7 +154,7 @@ def _run(command: Command, parsed: Parsed) -> int:
     if command.name == "build" and not parsed.values.keys().isdisjoint(("call", "check")):
         target = "pybuild.commands.check:main"
     elif command.name == "build" and record is None:
-        from pybuild.memo.fastpath import try_cached_build
+        from pybuild.fastpath import try_cached_build
 
         status = try_cached_build(parsed)
         return _build(target, parsed) if status is None else status

@@ -12,7 +12,7 @@ from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
-from pybuild.commands.template import rendered
+from pybuild.model.gotemplate import rendered
 from pybuild.engine.host import platforms_from
 from pybuild.exporter.annotations import attributes_of, from_attributes
 from pybuild.exporter.atomicfile import write_whole

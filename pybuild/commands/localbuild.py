@@ -1,4 +1,4 @@
-"""A build in this process, and the memo of it that answers the next one (`pybuild.memo`)."""
+"""A build in this process, and the memo of it that answers the next one (`pybuild.builds.memo`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.explain.report import BuildReport
-from pybuild.memo.remembering import remember, sign
+from pybuild.builds.remembering import remember, sign
 from pybuild.model.errors import Cancelled
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 

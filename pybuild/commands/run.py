@@ -29,7 +29,7 @@ from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
-from pybuild.terminal import own_terminal
+from pybuild.executor.steps.ownterminal import own_terminal
 
 if TYPE_CHECKING:
     from pybuild.executor.files import apply

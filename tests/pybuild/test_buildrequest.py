@@ -11,7 +11,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.engine.host import native_platform
-from pybuild.memo.memo import POLICY_VARIABLES
+from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 

@@ -7,7 +7,7 @@ from io import StringIO
 
 import pytest
 
-from pybuild.memo.fastpath import show_steps
+from pybuild.fastpath import show_steps
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (

@@ -26,7 +26,7 @@ from pybuild.builds.standardinput import StandardInput
 from pybuild.client.inputs import gather
 from pybuild.daemon.builds.trees import read_all
 from pybuild.executor.trees.local import LocalDigester
-from pybuild.memo import memo
+from pybuild.builds import memo
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree

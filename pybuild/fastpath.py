@@ -11,7 +11,7 @@ import sys
 
 from pybuild.cache.disk.ownership import doubt_of_file, is_private
 from pybuild.engine.paths import config_file, default_root
-from pybuild.memo import memo
+from pybuild.builds import memo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Keeps the memo of a build that went well, which makes the next one fast (`pybuild.memo.memo`)."""
+"""Keeps the memo of a build that went well, which makes the next one fast (`pybuild.builds.memo`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pybuild.builds.result import BuildResult
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
-from pybuild.memo import memo
+from pybuild.builds import memo
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
     Copy,

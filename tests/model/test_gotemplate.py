@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.commands.template import rendered
+from pybuild.model.gotemplate import rendered
 from pybuild.model.errors import UsageError
 
 VALUES: dict[str, Any] = {

@@ -1,1 +1,0 @@
-"""The fully cached build: memos, and the proof that they hold."""
