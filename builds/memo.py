@@ -19,9 +19,18 @@ from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from pybuild.commandline.parser import Parsed
+    class CommandLine(Protocol):
+        """The words of a command, as `pybuild.commandline.parser` reads them."""
+
+        values: dict[str, list[str]]
+        positionals: list[str]
+
+        def one(self, name: str, default: str = "") -> str:
+            """Return the value of an option."""
+            ...
+
 
 FORMAT = 5
 # Where the rules for sources are, if no option says it [POL-1].
@@ -46,7 +55,7 @@ _COARSE_TICK_NS = 2_000_000_000
 _scanned: dict[tuple[str, ...], tuple[int, str, int]] = {}
 
 
-def key_of(parsed: Parsed) -> str | None:
+def key_of(parsed: CommandLine) -> str | None:
     """The name of the memo for this command line; None when its inputs are not here."""
     context = parsed.positionals[0] if parsed.positionals else ""
     file = parsed.one("file")

@@ -6,15 +6,14 @@ import asyncio
 import json
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.prepare import Prepared
 from pybuild.builds.result import BuildResult
-from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
-from pybuild.builds import memo
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
     Copy,
@@ -28,10 +27,13 @@ from pybuild.model.ops import (
     walk,
 )
 
+if TYPE_CHECKING:
+    from pybuild.builds.memo import CommandLine
+
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 
 
-async def sign(parsed: Parsed, prepared: Prepared) -> list[dict[str, Any]] | None:
+async def sign(parsed: CommandLine, prepared: Prepared) -> list[dict[str, Any]] | None:
     """The state of every context before any of it is read; None when no memo can be kept.
 
     Signed before the build reads files: a file that changes while it is read then has a newer stamp
@@ -111,7 +113,7 @@ def _prefix(root: str, path: str) -> str:
 
 def remember(
     engine: Engine,
-    parsed: Parsed,
+    parsed: CommandLine,
     prepared: Prepared,
     contexts: list[dict[str, Any]],
     result: BuildResult,

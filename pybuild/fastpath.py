@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
+from pybuild.builds import memo
 from pybuild.cache.disk.ownership import doubt_of_file, is_private
 from pybuild.engine.paths import config_file, default_root
-from pybuild.builds import memo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

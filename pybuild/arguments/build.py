@@ -14,11 +14,11 @@ from pybuild.arguments.values import (
     parse_pairs,
     parse_secret,
 )
+from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.host import platforms_from
 from pybuild.exporter.output import Output, parse_output
-from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
 from pybuild.model.reference import Reference

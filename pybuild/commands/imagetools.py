@@ -12,7 +12,6 @@ from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
-from pybuild.model.gotemplate import rendered
 from pybuild.engine.host import platforms_from
 from pybuild.exporter.annotations import attributes_of, from_attributes
 from pybuild.exporter.atomicfile import write_whole
@@ -23,6 +22,7 @@ from pybuild.exporter.imagetools.place import Place, place_of
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.gotemplate import rendered
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import printable
 from pybuild.net.tasks import gather

@@ -14,13 +14,13 @@ import uvloop
 
 from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
+from pybuild.builds.remembering import remember, sign
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.explain.report import BuildReport
-from pybuild.builds.remembering import remember, sign
 from pybuild.model.errors import Cancelled
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 

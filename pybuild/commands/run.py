@@ -19,6 +19,7 @@ from pybuild.engine.settings import load_settings
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack
+from pybuild.executor.steps.ownterminal import own_terminal
 from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
 from pybuild.executor.workers.job import elsewhere, job
 from pybuild.frontend.lowering.interface import ImageRequest
@@ -29,7 +30,6 @@ from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
-from pybuild.executor.steps.ownterminal import own_terminal
 
 if TYPE_CHECKING:
     from pybuild.executor.files import apply

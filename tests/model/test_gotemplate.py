@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.model.gotemplate import rendered
 from pybuild.model.errors import UsageError
+from pybuild.model.gotemplate import rendered
 
 VALUES: dict[str, Any] = {
     "name": "app",

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pybuild.arguments.build import request_from
+from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.engine.host import native_platform
-from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 

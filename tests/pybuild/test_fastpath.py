@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.builds import memo
 from pybuild.commandline.parser import Parsed
 from pybuild.executor.trees import contextscan
-from pybuild.builds import memo
 from tests.harness import Pybuild, make_base, write
 
 HEAVY = {

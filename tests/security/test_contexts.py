@@ -20,13 +20,13 @@ import pytest
 
 from pybuild.arguments.values import parse_secret
 from pybuild.buildkit.policyfile import read_policy_file
+from pybuild.builds import memo
 from pybuild.builds.contexts import load_inputs
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.client.inputs import gather
 from pybuild.daemon.builds.trees import read_all
 from pybuild.executor.trees.local import LocalDigester
-from pybuild.builds import memo
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
