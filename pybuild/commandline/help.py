@@ -8,6 +8,8 @@ from pybuild.commandline.parser import Command
 
 def overview() -> str:
     """Return the page of all commands."""
+    commands = every()
+    width = max(len(command.name) for command in commands) + 2
     lines = [
         "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …",
         "",
@@ -15,7 +17,7 @@ def overview() -> str:
         "",
         "commands:",
     ]
-    lines += [f"  {command.name:<10}{command.help}" for command in every()]
+    lines += [f"  {command.name:<{width}}{command.help}" for command in commands]
     lines += ["", '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".']
     return "\n".join(lines) + "\n"
 

@@ -117,8 +117,13 @@ def test_a_page_has_a_line_for_each_option() -> None:
 def test_the_first_page_has_a_line_for_each_command() -> None:
     lines = overview().splitlines()
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
-    assert lines[5] == "  build     Build an image from a Dockerfile."
-    assert "  du        Show what the store holds and how much of it can be freed." in lines
+    assert lines[5] == "  build       Build an image from a Dockerfile."
+    assert "  du          Show what the store holds and how much of it can be freed." in lines
+    texts = {
+        line.index(command.help) for command in every() for line in lines if command.help in line
+    }
+    assert len(texts) == 1  # one column, also beside the longest names
+    assert all(f"  {command.name}  " in "\n".join(lines) for command in every())
     assert lines[-1] == '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".'
 
 
