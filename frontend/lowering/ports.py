@@ -17,12 +17,19 @@ class PortSpec:
     Attributes:
         ports: ``80/tcp`` and so on, one for each port of a range.
         protocol: as written, ``tcp`` when it was not.
-        has_host_part: an address or a host port was given; neither has a meaning here.
+        numbers: the ports alone.
+        address, host_numbers: of the host, "" and () where not given; EXPOSE has no use for them.
     """
 
     ports: tuple[str, ...]
     protocol: str
-    has_host_part: bool
+    numbers: tuple[int, ...]
+    address: str
+    host_numbers: tuple[int, ...]
+
+    @property
+    def has_host_part(self) -> bool:
+        return bool(self.address or self.host_numbers)
 
 
 def parse_port(text: str) -> PortSpec:
@@ -43,18 +50,17 @@ def parse_port(text: str) -> PortSpec:
     numbers = _range(port)
     if numbers is None:
         raise UserError(f"invalid containerPort: {port}")
-    if host:
-        hosts = _range(host)
-        if hosts is None:
-            raise UserError(f"invalid hostPort: {host}")
-        if len(hosts) != len(numbers) and len(numbers) > 1:
-            raise UserError(
-                f"invalid ranges specified for container and host Ports: {port} and {host}"
-            )
+    hosts = _range(host) if host else range(0)
+    if hosts is None:
+        raise UserError(f"invalid hostPort: {host}")
+    if hosts and len(hosts) != len(numbers) and len(numbers) > 1:
+        raise UserError(f"invalid ranges specified for container and host Ports: {port} and {host}")
     return PortSpec(
         ports=tuple(f"{number}/{(protocol or 'tcp').lower()}" for number in numbers),
         protocol=protocol or "tcp",
-        has_host_part=bool(address or host),
+        numbers=tuple(numbers),
+        address=address,
+        host_numbers=tuple(hosts),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
@@ -50,6 +51,7 @@ def main(parsed: Parsed) -> int:
 async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
+    check_published(parsed.many("publish"), _network(parsed))
     platforms = platforms_from(parsed.one("platform"))
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
@@ -154,9 +156,7 @@ def _spec(
         args = [*_texts(config, "Entrypoint"), *(command or _texts(config, "Cmd"))]
     if not args:
         raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
-    mode = parsed.one("network", "host")
-    if mode not in {"host", "none", "default"}:
-        raise UsageError(f'invalid network mode: "{mode}": one of host, none')
+    mode = _network(parsed)
     given = parse_pairs(parsed.many("env"), "env", from_environment=True)
     env = [item for item in _texts(config, "Env") if item.partition("=")[0] not in given]
     env += [f"{key}={value}" for key, value in given.items()]
@@ -178,6 +178,13 @@ def _spec(
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
     )
+
+
+def _network(parsed: Parsed) -> str:
+    mode = parsed.one("network", "host")
+    if mode not in {"host", "none", "default"}:
+        raise UsageError(f'invalid network mode: "{mode}": one of host, none')
+    return mode
 
 
 def _texts(config: Mapping[str, Any], key: str) -> list[str]:

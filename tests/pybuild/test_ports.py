@@ -1,0 +1,60 @@
+"""``pybuild run -p``: taken where the host's network does the same anyway, otherwise refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pybuild.arguments.ports import check_published
+from pybuild.cli import main
+from pybuild.model.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["80", "80:80", "8000-8002:8000-8002", "53:53/udp", "0.0.0.0:80:80", "[::]:80:80", "79-81:80"],
+)
+def test_ports_of_the_host_are_taken(text: str) -> None:
+    check_published([text], "host")
+
+
+MAPPED = "ports cannot be mapped: the process has the host's network, and would listen on the host's own "
+BOUND = (
+    "ports cannot be bound to an address: the process has the host's network, and chooses itself "
+    "where it listens on "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("18088:18080", MAPPED + "18080"),
+        ("8000-8002:9000-9002/tcp", MAPPED + "9000-9002"),
+        ("127.0.0.1:80:80", BOUND + "80"),
+        ("127.0.0.1::80", BOUND + "80"),
+        ("web", "invalid containerPort: web"),
+        ("80:http", "invalid containerPort: http"),
+        ("x:80", "invalid hostPort: x"),
+    ],
+)
+def test_what_needs_a_network_of_its_own_is_refused(text: str, cause: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_published(["80", text], "host")
+    assert caught.value.message == f"-p {text}: {cause}"
+
+
+def test_nothing_is_published_without_a_network() -> None:
+    with pytest.raises(UsageError, match="nothing can be published with --network none"):
+        check_published(["80:80"], "none")
+
+
+def test_the_command_refuses_before_it_looks_for_the_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--root", str(tmp_path / "store"), "-p", "18088:18080", "no-such-image"]
+    assert main(["run", *words]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: -p 18088:18080: ports cannot be mapped")
+    assert second.startswith("hint: have the program listen on another port")
+    assert not (tmp_path / "store").exists()
