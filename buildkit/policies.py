@@ -16,9 +16,9 @@ from pybuild.model.policy import (
     MatchType,
     Policies,
     Policy,
+    PolicySource,
     Rule,
     Selector,
-    Source,
     Update,
 )
 from pybuild.model.reference import Reference
@@ -53,7 +53,7 @@ def ruled_source(source: SourceOp, policies: Policies | None) -> None:
     """
     if policies is None:
         return
-    before = Source(_canonical(source.identifier), dict(source.attrs))
+    before = PolicySource(_canonical(source.identifier), dict(source.attrs))
     after = policies.apply(before)
     if after != before:
         source.identifier = after.identifier

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pybuild.builds.provenance import Ledger, Origins, Outcome
+from pybuild.builds.provenance import LookupLedger, Origins, Outcome
 from pybuild.builds.verdicts import Decided, in_place
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
@@ -47,7 +47,7 @@ class AttestScope(Origins, Protocol):
 class Attestor:
     """Makes the attestations of one build that ran."""
 
-    def __init__(self, scope: AttestScope, ledger: Ledger, outcome: Outcome) -> None:
+    def __init__(self, scope: AttestScope, ledger: LookupLedger, outcome: Outcome) -> None:
         self._scope = scope
         self._ledger = ledger
         self._outcome = outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.delivery import Delivery, deliver, keep_store
-from pybuild.builds.prepare import Prepared, prepare, sources_shown
+from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.content.buildhistory import Builds
@@ -50,7 +50,7 @@ async def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResul
 
 async def build_prepared(
     engine: Engine,
-    prepared: Prepared,
+    prepared: PreparedBuild,
     emit: Emit,
     *,
     explained: Callable[[BuildReport], None] = lambda report: None,
@@ -94,7 +94,7 @@ async def build_prepared(
 
 async def _build(
     engine: Engine,
-    prepared: Prepared,
+    prepared: PreparedBuild,
     emit: Emit,
     account: Account,
     imports: list[ImportedCache],
@@ -192,7 +192,7 @@ async def _unattested(built: Sequence[Built]) -> list[Built]:
     return list(built)
 
 
-def _subject_of(prepared: Prepared) -> history.BuildSubject:
+def _subject_of(prepared: PreparedBuild) -> history.BuildSubject:
     """Return the subject of the build in the history."""
     request, inputs = prepared.request, prepared.inputs
     return history.BuildSubject(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.builds.attestations import Attestor, Scanner
 from pybuild.builds.contextkinds import ContextKind, kind_of
 from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
-from pybuild.builds.provenance import Ledger, Outcome, Solve
+from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import named_only
 from pybuild.exporter.attest.attestation import Attestation
@@ -27,7 +27,7 @@ from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.buildkit.llb.queries import LocalQuery
-    from pybuild.builds.prepare import Prepared
+    from pybuild.builds.prepare import PreparedBuild
     from pybuild.builds.request import BuildRequest
     from pybuild.engine.engine import Engine
     from pybuild.executor.runner import BuildRunner
@@ -44,7 +44,7 @@ class LocalAttestor:
     def __init__(
         self,
         engine: Engine,
-        prepared: Prepared,
+        prepared: PreparedBuild,
         runner: BuildRunner,
         solution: Solution,
         options: AttestOptions,
@@ -87,7 +87,7 @@ class LocalAttestor:
         """
         prepared, request = self._prepared, self._prepared.request
         root = FrontendRequest(frontend=FRONTEND, args=await _args(request))
-        ledger = Ledger(root, prepared.started)
+        ledger = LookupLedger(root, prepared.started)
         results = {one.key: one.lowered.result for one in built}
         ledger.solves.append(Solve(request=root, results=results, lookups=prepared.lookups))
         platforms = request.platforms or (native_platform(),)

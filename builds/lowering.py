@@ -143,10 +143,10 @@ class Lowering:
 
     def _findings(self, options: LowerOptions) -> list[BuildWarning]:
         """Return the findings of the checks about a file that cannot be built."""
-        from pybuild.frontend.check import Check, Checked  # seldom needed by a build
+        from pybuild.frontend.check import Checked, FileCheck  # seldom needed by a build
 
         try:
-            checked = Check(self._text, self._filename, options).run(self._images)
+            checked = FileCheck(self._text, self._filename, options).run(self._images)
         except Undecided:  # about a source that was not come upon
             return []
         found = checked.findings if isinstance(checked, Checked) else ()

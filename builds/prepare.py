@@ -33,7 +33,7 @@ from pybuild.model.events import Emit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedBuild:
     """A build whose definition is known and of which nothing has run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Prepared:
     started: float = 0.0
 
 
-async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared:
+async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> PreparedBuild:
     """Read, parse and lower: everything up to the point where something would run.
 
     Raises:
@@ -72,7 +72,7 @@ async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared
 
 async def _prepare(
     engine: Engine, request: BuildRequest, sources: BuildSources, lookups: Lookups, emit: Emit
-) -> Prepared:
+) -> PreparedBuild:
     stdin, started = StandardInput(), engine.clock.now()
     inputs: BuildInputs | None = None
     waits = request.context == "-"  # which is for people to see
@@ -109,7 +109,7 @@ async def _prepare(
             check_entitlements(one.result, request.allow)
     for warning in lowered[0].warnings:
         emit(warning)
-    return Prepared(
+    return PreparedBuild(
         request=request,
         inputs=inputs,
         dockerfile=lowering.dockerfile,

@@ -19,7 +19,7 @@ from pybuild.model.ops import GitSource, HttpSource, LocalSource, Vertex, walk
 from pybuild.model.platform import Platform
 
 if TYPE_CHECKING:
-    from pybuild.buildkit.llb.described import Definition
+    from pybuild.buildkit.llb.described import DescribedSteps
     from pybuild.buildkit.llb.queries import LocalQuery
     from pybuild.executor.sources.remote import RemoteSources
 
@@ -74,7 +74,7 @@ class Origins(Protocol):
         ...
 
 
-class Ledger:
+class LookupLedger:
     """The answers of one build.
 
     Args:
@@ -146,7 +146,7 @@ class Ledger:
                     yield vertex
 
 
-def _definition(origins: Origins, result: Vertex, lookups: Lookups) -> Definition:
+def _definition(origins: Origins, result: Vertex, lookups: Lookups) -> DescribedSteps:
     from pybuild.buildkit.llb.steps import describe, local_vertex
 
     queries = origins.queries(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
-from pybuild.builds.prepare import Prepared
+from pybuild.builds.prepare import PreparedBuild
 from pybuild.builds.result import BuildResult
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 
 
-async def sign(parsed: CommandLine, prepared: Prepared) -> list[dict[str, Any]] | None:
+async def sign(parsed: CommandLine, prepared: PreparedBuild) -> list[dict[str, Any]] | None:
     """The state of every context before any of it is read; None when no memo can be kept.
 
     Signed before the build reads files: a file that changes while it is read then has a newer stamp
@@ -80,7 +80,7 @@ def _may_move(op: Op) -> bool:
             return isinstance(op, OciLayoutSource)
 
 
-def _prefixes(prepared: Prepared) -> dict[str, set[str]]:
+def _prefixes(prepared: PreparedBuild) -> dict[str, set[str]]:
     """The parts of each local source that the definition can read at all."""
     prefixes: dict[str, set[str]] = {}
     for vertex in walk(*(one.result for one in prepared.lowered)):
@@ -114,7 +114,7 @@ def _prefix(root: str, path: str) -> str:
 def remember(
     engine: Engine,
     parsed: CommandLine,
-    prepared: Prepared,
+    prepared: PreparedBuild,
     contexts: list[dict[str, Any]],
     result: BuildResult,
     shown: list[Event],

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from pybuild.model.errors import InternalError
-from pybuild.model.policy import Source, Undecided
+from pybuild.model.policy import PolicySource, Undecided
 
 T = TypeVar("T")
 
@@ -24,11 +24,11 @@ async def in_place(work: Callable[[], T]) -> T:
 
 Decided = InThread
 """The same for work that policies may have a say in, with the verdicts that they lack obtained."""
-Decide = Callable[[Source], Awaitable[None]]
+Decide = Callable[[PolicySource], Awaitable[None]]
 """Obtains the verdict on a source, which its policies know from then on."""
 
 
-async def nobody_decides(source: Source) -> None:
+async def nobody_decides(source: PolicySource) -> None:
     """Refuse: the policies of this build are rules, which know every verdict at once."""
     raise InternalError(f"nobody decides about {source.identifier}")
 

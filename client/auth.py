@@ -9,7 +9,7 @@ from pybuild.buildkit.pb.filesync import (
     FetchTokenResponse,
 )
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.registry.client.credentials import Credentials, TokenSource
 
@@ -20,7 +20,7 @@ _HUB = "registry-1.docker.io"
 def auth(credentials: Credentials) -> dict[str, Handler]:
     """Answer for *credentials*; tokens are fetched here where they can do that."""
 
-    async def find(data: bytes, call: Call) -> bytes:
+    async def find(data: bytes, call: IncomingCall) -> bytes:
         del call
         host = CredentialsRequest.FromString(data).Host
         credential = await credentials.find(_name(host))
@@ -31,7 +31,7 @@ def auth(credentials: Credentials) -> dict[str, Handler]:
         answer = CredentialsResponse(Username=credential.username, Secret=credential.password)
         return answer.SerializeToString()
 
-    async def fetch(data: bytes, call: Call) -> bytes:
+    async def fetch(data: bytes, call: IncomingCall) -> bytes:
         del call
         request = FetchTokenRequest.FromString(data)
         if not isinstance(credentials, TokenSource):

@@ -25,7 +25,7 @@ from pybuild.exporter.directories import make_output
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 
@@ -65,12 +65,12 @@ def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
             raise RpcError(Code.UNKNOWN, f"unknown content store {id!r}")
         return store
 
-    async def info(data: bytes, call: Call) -> bytes:
+    async def info(data: bytes, call: IncomingCall) -> bytes:
         digest = InfoRequest.FromString(data).digest
         size = _size(find(call.metadata).blob(digest), digest)
         return InfoResponse(info=Info(digest=digest, size=size)).SerializeToString()
 
-    async def read(call: Call) -> None:
+    async def read(call: IncomingCall) -> None:
         store = find(call.metadata)
         request = ReadContentRequest.FromString(await call.receive() or b"")
         path = store.blob(request.digest)
@@ -92,7 +92,7 @@ def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
         finally:
             os.close(fd)
 
-    async def list_(call: Call) -> None:
+    async def list_(call: IncomingCall) -> None:
         store = find(call.metadata)
         await call.receive()
         for algorithm in sorted(_names(os.path.join(store.path, "blobs"))):
@@ -101,7 +101,7 @@ def content(stores: Mapping[str, BlobDirectory]) -> dict[str, Handler]:
                 one = Info(digest=digest, size=_size(store.blob(digest), digest))
                 await call.send(ListContentResponse(info=[one]).SerializeToString())
 
-    async def write(call: Call) -> None:
+    async def write(call: IncomingCall) -> None:
         store = find(call.metadata)
         if not store.writable:
             raise RpcError(Code.PERMISSION_DENIED, "the content store is for reading")

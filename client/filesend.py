@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from pybuild.buildkit.fsutil.packet import MalformedPacket, encode_error
-from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused
+from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed, Receiver
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.bytesmessage import unwrap
 from pybuild.buildkit.session.inflow import Inflow
@@ -17,7 +17,7 @@ from pybuild.exporter.directories import open_output
 from pybuild.image.layer.confined import at
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 
@@ -77,7 +77,7 @@ def file_send(
         faults: gets the errors of this machine; the server only sees that there was one.
     """
 
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         try:
             await take(call)
         except _Fault as error:
@@ -85,7 +85,7 @@ def file_send(
                 faults.append(error.cause)
             raise RpcError(Code.UNKNOWN, error.cause.message) from error
 
-    async def take(call: Call) -> None:
+    async def take(call: IncomingCall) -> None:
         number = call.metadata.get("buildkit-attachable-exporter-id") or "0"
         target = targets.get(int(number)) if number.isdecimal() and len(number) < 10 else None
         if target is None:
@@ -107,7 +107,7 @@ def _facts(metadata: Metadata) -> dict[str, str]:
     }
 
 
-async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> None:
+async def _stream(call: IncomingCall, target: ToStream, facts: Mapping[str, str]) -> None:
     try:
         output = await asyncio.to_thread(target.open, facts)
     except (OSError, PybuildError) as error:
@@ -136,7 +136,7 @@ async def _stream(call: Call, target: ToStream, facts: Mapping[str, str]) -> Non
             output.abort()
 
 
-async def _tree(call: Call, path: str, *, replaces: bool) -> None:
+async def _tree(call: IncomingCall, path: str, *, replaces: bool) -> None:
     try:
         writer = await asyncio.to_thread(tree_writer, path, replaces)
     except (OSError, PybuildError) as error:
@@ -155,7 +155,7 @@ async def _tree(call: Call, path: str, *, replaces: bool) -> None:
     except OSError as error:
         await call.send(encode_error(str(error)))
         raise _Fault(path, error) from error
-    except Refused as error:
+    except BadEntry as error:
         await call.send(encode_error(str(error)))
         raise RpcError(Code.UNKNOWN, str(error)) from error
     except PeerFailed as error:

@@ -8,10 +8,10 @@ from functools import partial
 from urllib.parse import unquote_plus
 
 from pybuild.buildkit.fsutil.packet import encode_error
-from pybuild.buildkit.fsutil.receiver import PeerFailed, Refused
+from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed
 from pybuild.buildkit.fsutil.sender import Sender
 from pybuild.buildkit.fsutil.walk import Walk
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 
@@ -25,7 +25,7 @@ def file_sync(directories: Mapping[str, str], *, git_modes: bool = False) -> dic
         git_modes: files have the modes that git would store, whatever server asks.
     """
 
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         name = (decoded(call.metadata, "dir-name") or [""])[0]
         path = directories.get(name)
         if path is None:
@@ -60,7 +60,7 @@ def decoded(metadata: Metadata, name: str) -> list[str]:
     return values
 
 
-async def _send(call: Call, sender: Sender) -> None:
+async def _send(call: IncomingCall, sender: Sender) -> None:
     heard: list[bytes] = []
     more = asyncio.Event()
     ended = False
@@ -88,7 +88,7 @@ async def _send(call: Call, sender: Sender) -> None:
                 more.clear()
                 await more.wait()
         # The other side has ended with its FIN, and BuildKit's waits now for the end of the call.
-    except Refused as error:
+    except BadEntry as error:
         raise RpcError(Code.INVALID_ARGUMENT, f"the server sends {error}") from error
     except PeerFailed as error:
         raise RpcError(Code.UNKNOWN, str(error)) from error

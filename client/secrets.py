@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from pybuild.buildkit.pb.secrets import GetSecretRequest, GetSecretResponse
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 
 METHOD = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
@@ -16,7 +16,7 @@ _MOST = 500 << 10
 def secrets(known: Mapping[str, Callable[[], bytes]]) -> dict[str, Handler]:
     """Answer for *known*, by id; each is read in a thread when it is asked for."""
 
-    async def get(data: bytes, call: Call) -> bytes:
+    async def get(data: bytes, call: IncomingCall) -> bytes:
         del call
         id = GetSecretRequest.FromString(data).ID
         read = known.get(id)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.server import GrpcServer
@@ -21,7 +21,7 @@ _FAREWELL_S = 0.2
 _PREFIX = "x-docker-expose-session-"
 
 
-async def _check(request: bytes, call: Call) -> bytes:
+async def _check(request: bytes, call: IncomingCall) -> bytes:
     del request, call
     return _SERVING
 

@@ -9,7 +9,7 @@ from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.pb.sshforward import CheckAgentRequest, CheckAgentResponse
 from pybuild.buildkit.session.bytesmessage import unwrap, wrap
 from pybuild.client.filesync import decoded
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/moby.sshforward.v1.SSH/"
@@ -20,14 +20,14 @@ _PIECE = 1 << 16
 def ssh(sockets: Mapping[str, str]) -> dict[str, Handler]:
     """Forward to *sockets*, by id; their filters are not our matter."""
 
-    async def check(data: bytes, call: Call) -> bytes:
+    async def check(data: bytes, call: IncomingCall) -> bytes:
         del call
         id = CheckAgentRequest.FromString(data).ID or _DEFAULT
         if id not in sockets:
             raise RpcError(Code.NOT_FOUND, f"unset ssh forward key {id}")
         return CheckAgentResponse().SerializeToString()
 
-    async def forward(call: Call) -> None:
+    async def forward(call: IncomingCall) -> None:
         id = (decoded(call.metadata, "buildkit.ssh.id") or [_DEFAULT])[0]
         path = sockets.get(id)
         if path is None:

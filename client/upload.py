@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pybuild.buildkit.session.bytesmessage import wrap
 from pybuild.engine.abandonable import abandonable
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.status import Code, RpcError
 
 METHOD = "/moby.upload.v1.Upload/Pull"
@@ -26,7 +26,7 @@ class Input(Protocol):
 def upload(known: Mapping[str, Callable[[], Input]]) -> dict[str, Handler]:
     """Send the input of each name, which follows ``http://buildkit-session/``."""
 
-    async def pull(call: Call) -> None:
+    async def pull(call: IncomingCall) -> None:
         name = (call.metadata.get("urlpath") or "").removeprefix("/")
         opener = known.get(name)
         if opener is None:

@@ -29,7 +29,7 @@ from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.doorway import Doorway, listen_tcp
-from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
 
 _GRACE_S = 5.0
@@ -116,9 +116,9 @@ def _open_to_all(address: str, isolated_network: bool) -> str:
     )
 
 
-def _limits() -> Limits:
+def _limits() -> GrpcLimits:
     """Leave descriptors for the work: connections get a part of the process's limit."""
-    limits = Limits()
+    limits = GrpcLimits()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return limits

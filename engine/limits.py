@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.cache.content.cachemounts import limit
 from pybuild.cache.store import Store
-from pybuild.engine.settings import Limits, Settings
+from pybuild.engine.settings import Settings, StoreLimits
 from pybuild.model.amounts import parse_size
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def keep_mounts(store: Store, settings: Settings) -> None:
         store.warn(line)
 
 
-def keep_within(store: Store, limits: Limits) -> int:
+def keep_within(store: Store, limits: StoreLimits) -> int:
     """Free what the limits want freed, if it is time to look; returns the bytes freed."""
     if not limits.enabled or not _is_due(store, limits):
         return 0
@@ -37,7 +37,7 @@ def keep_within(store: Store, limits: Limits) -> int:
     return collect(store, policies(store, limits)).freed
 
 
-def policies(store: Store, limits: Limits) -> list[Policy]:
+def policies(store: Store, limits: StoreLimits) -> list[Policy]:
     """The default rules, with what the configuration says in place of their numbers."""
     from pybuild.cache.space.prune import Policy, default_policies  # as in `keep_within`
 
@@ -65,11 +65,11 @@ def ceiling_of(store: Store, settings: Settings) -> int:
     return parse_size(settings.cache_max, disk.f_blocks * disk.f_frsize)
 
 
-def _has_own(limits: Limits) -> bool:
+def _has_own(limits: StoreLimits) -> bool:
     return bool(limits.reserved_space or limits.max_used_space or limits.min_free_space)
 
 
-def _is_due(store: Store, limits: Limits) -> bool:
+def _is_due(store: Store, limits: StoreLimits) -> bool:
     """Return whether the last check is an hour old, or the disk is nearly full; notes this check."""
     path = os.path.join(store.root, _STAMP)
     now = store.clock.now()

@@ -71,7 +71,7 @@ class Dns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class StoreLimits:
     """The bounds of the store on the disk, as written: bytes, ``10GB``, ``60%``; empty: default.
 
     Attributes:
@@ -143,7 +143,7 @@ class Settings:
     runtime: str = ""
     isolated_network: bool = False
     dns: Dns = Dns()
-    limits: Limits = Limits()
+    limits: StoreLimits = StoreLimits()
     cache_max: str = ""
     mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
     daemon: Daemon = Daemon()
@@ -197,7 +197,7 @@ def load_settings(
         max_parallelism=oci.number("max-parallelism"),
         durable=reader.boolean("durable", False),
         runtime=runtime or oci.text("binary"),
-        limits=Limits(
+        limits=StoreLimits(
             enabled=oci.boolean("gc", True),
             reserved_space=oci.size("reservedSpace"),
             max_used_space=oci.size("maxUsedSpace"),

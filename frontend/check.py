@@ -41,7 +41,7 @@ class Checked:
     unknown: Mapping[ImageRequest, Span] = field(default_factory=dict[ImageRequest, Span])
 
 
-class Check:
+class FileCheck:
     """The check of one file. All stages are looked at unless a target is given."""
 
     def __init__(self, text: bytes, filename: str, options: LowerOptions) -> None:

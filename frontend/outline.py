@@ -16,7 +16,7 @@ from pybuild.frontend.lowering.interface import (
     ResolvedImage,
 )
 from pybuild.frontend.lowering.lower import plan
-from pybuild.frontend.lowering.stages import Node
+from pybuild.frontend.lowering.stages import StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words.environment import automatic_args
@@ -139,7 +139,7 @@ class _Global:
 
 
 def _arguments(
-    dockerfile: ast.Dockerfile, scope: BuildScope, nodes: Iterable[Node], evaluator: Evaluator
+    dockerfile: ast.Dockerfile, scope: BuildScope, nodes: Iterable[StageNode], evaluator: Evaluator
 ) -> tuple[ArgInfo, ...]:
     """Return each argument that the FROM lines or the ARGs of *nodes* use, once, by line."""
     defined = _globals(dockerfile, scope)
@@ -152,7 +152,7 @@ def _arguments(
         used |= _found(start.base, scope) | _found(start.platform, scope)
         if node.replaced:
             continue
-        base = evaluator.states[node.origin].args if isinstance(node.origin, Node) else []
+        base = evaluator.states[node.origin].args if isinstance(node.origin, StageNode) else []
         values = evaluator.states[node].args[len(base) :]
         for item, at in _items(step.instruction for step in node.steps):
             name, value = values.pop(0)

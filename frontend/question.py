@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from pybuild.frontend import views
-from pybuild.frontend.check import Check
+from pybuild.frontend.check import FileCheck
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
     LowerOptions,
@@ -65,7 +65,7 @@ class FileQuestion:
         self._filename = filename
         self._options = options
         self._reword = reword
-        self._check = Check(text, filename, options) if question is Question.CHECK else None
+        self._check = FileCheck(text, filename, options) if question is Question.CHECK else None
         self._images: dict[ImageRequest, ResolvedImage] = {}
         self._errors: dict[ImageRequest, UserError] = {}
 
@@ -104,7 +104,7 @@ class FileQuestion:
             text=views.outline_text(described), json=views.outline_json(described, self._text)
         )
 
-    def _checked(self, check: Check) -> FileAnswer | NeedImages:
+    def _checked(self, check: FileCheck) -> FileAnswer | NeedImages:
         checked = check.run(self._images)
         if isinstance(checked, NeedImages):
             return checked

@@ -49,7 +49,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicySource:
     """The identifier and attributes of a source: a rule matches them and may replace them."""
 
     identifier: str
@@ -79,7 +79,7 @@ class Selector:
     match_type: MatchType = MatchType.WILDCARD
     constraints: tuple[Constraint, ...] = ()
 
-    def picks(self, source: Source) -> bool:
+    def picks(self, source: PolicySource) -> bool:
         if not all(constraint.holds(source.attrs) for constraint in self.constraints):
             return False
         identifier = source.identifier
@@ -119,7 +119,7 @@ class Rule:
     selector: Selector
     updates: Update | None = None
 
-    def convert(self, source: Source) -> Source:
+    def convert(self, source: PolicySource) -> PolicySource:
         if self.updates is None:
             raise UserError(
                 f"source policy: {self.selector.identifier}: missing destination for convert rule",
@@ -136,7 +136,7 @@ class Rule:
             # replaces what people read means what is fetched.
             attrs.pop(_FULL_URL, None)
             attrs = _of_kind(identifier, attrs)
-        return Source(identifier, {**attrs, **self.updates.attrs})
+        return PolicySource(identifier, {**attrs, **self.updates.attrs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Policy:
 
     rules: tuple[Rule, ...]
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         """Return the source that takes the place of *source*, or itself.
 
         Raises:
@@ -169,7 +169,7 @@ class Policy:
 class Judge(Protocol):
     """Decides about sources that all rules let pass."""
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         """Return the source that takes the place of *source*, or itself.
 
         Raises:
@@ -181,7 +181,7 @@ class Judge(Protocol):
 class Undecided(Exception):
     """The caller has to get a verdict about *source*, and begin again."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: PolicySource) -> None:
         super().__init__(source.identifier)
         self.source = source
 
@@ -204,7 +204,7 @@ class Policies:
     def __add__(self, others: Policies) -> Policies:
         return Policies(self.all + others.all, self.judge or others.judge)
 
-    def apply(self, source: Source) -> Source:
+    def apply(self, source: PolicySource) -> PolicySource:
         """Return the source to use instead of *source*; most often itself.
 
         Raises:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections import OrderedDict
 
-from pybuild.buildkit.fsutil.receiver import Refused, shown
+from pybuild.buildkit.fsutil.receiver import BadEntry, shown
 from pybuild.image.layer import confined
 
 _MOST = 64
@@ -24,7 +24,7 @@ class OpenDirs:
         """Return the descriptor of *path*, "" for the root; good until many others are opened.
 
         Raises:
-            Refused: it is no directory any more. OSError: it cannot be opened.
+            BadEntry: it is no directory any more. OSError: it cannot be opened.
         """
         if not path:
             return self._root
@@ -36,7 +36,7 @@ class OpenDirs:
             fd = confined.open_beneath(self._root, path)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise Refused(f"{shown(path)} is a directory no more") from error
+                raise BadEntry(f"{shown(path)} is a directory no more") from error
             raise
         self._fds[path] = fd
         if len(self._fds) > _MOST:

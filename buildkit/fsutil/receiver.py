@@ -34,7 +34,7 @@ from pybuild.model.dataclass import dataclass
 _CUT = 512
 
 
-class Refused(ValueError):
+class BadEntry(ValueError):
     """The peer breaks the rules; says how."""
 
 
@@ -61,7 +61,7 @@ class Bounds:
     open_files: int = 64
 
 
-class Sink(Protocol):
+class EntrySink(Protocol):
     """The receiver of a tree's entries as they come: in order, parents first."""
 
     def entry(self, id: int, stat: Stat, mode: int, /) -> bool:
@@ -88,7 +88,7 @@ class Receiver:
         short: paths of files that were shorter than in their entries, the first few.
     """
 
-    def __init__(self, sink: Sink, bounds: Bounds | None = None) -> None:
+    def __init__(self, sink: EntrySink, bounds: Bounds | None = None) -> None:
         self._sink = sink
         self._bounds = bounds or Bounds()
         self._outgoing: list[bytes] = []
@@ -110,7 +110,7 @@ class Receiver:
         """Take packets, in order; return those to be sent.
 
         Raises:
-            Refused: one of them is against the rules. PeerFailed: it says ERR.
+            BadEntry: one of them is against the rules. PeerFailed: it says ERR.
             OSError: the sink cannot go on.
         """
         pieces: list[memoryview] = []
@@ -121,7 +121,7 @@ class Receiver:
                 try:
                     packet = decode(message)
                 except MalformedPacket as error:
-                    raise Refused(str(error)) from None
+                    raise BadEntry(str(error)) from None
                 if packet.type != DATA:
                     self._data(current, pieces)
                     current, pieces = -1, []
@@ -156,30 +156,30 @@ class Receiver:
 
     def _take(self, packet: Packet) -> None:
         if self.finished:
-            raise Refused("a packet after the last one")
+            raise BadEntry("a packet after the last one")
         if packet.type == STAT:
             self._stat(packet.stat)
         elif packet.type == FIN:
             if not self._said_fin:
-                raise Refused("the end came before all files were there")
+                raise BadEntry("the end came before all files were there")
             self.finished = True
         elif packet.type == ERR:
             raise PeerFailed(bytes(packet.data[:_CUT]).decode("utf-8", "replace"))
         elif packet.type == REQ:
-            raise Refused("a request from the sending end")
+            raise BadEntry("a request from the sending end")
         else:
-            raise Refused(f"a packet of unknown type {packet.type}")
+            raise BadEntry(f"a packet of unknown type {packet.type}")
 
     def _stat(self, stat_: Stat | None) -> None:
         if self._is_listed:
-            raise Refused("an entry after the end of the list")
+            raise BadEntry("an entry after the end of the list")
         if stat_ is None:
             self._is_listed = True
             self._files.clear()
             self._sink.listed()
             return
         if self.entries >= self._bounds.entries:
-            raise Refused(f"more than {self._bounds.entries} entries")
+            raise BadEntry(f"more than {self._bounds.entries} entries")
         id = self.entries
         self.entries += 1
         mode = self._check(stat_)
@@ -194,15 +194,15 @@ class Receiver:
         bounds = self._bounds
         self._names += len(path) + len(entry.linkname)
         if len(path) > bounds.path or len(entry.linkname) > bounds.path:
-            raise Refused(f"a path of more than {bounds.path} bytes: {shown(path[:64])}…")
+            raise BadEntry(f"a path of more than {bounds.path} bytes: {shown(path[:64])}…")
         if self._names > bounds.names:
-            raise Refused(f"more than {bounds.names} bytes of paths")
+            raise BadEntry(f"more than {bounds.names} bytes of paths")
         parts = check_path(path)
         if len(parts) > bounds.depth:
-            raise Refused(f"{shown(path[:64])}… is deeper than {bounds.depth} directories")
+            raise BadEntry(f"{shown(path[:64])}… is deeper than {bounds.depth} directories")
         key = order_key(path)
         if key <= self._last_key:
-            raise Refused(f"{shown(path)} is out of order or there twice")
+            raise BadEntry(f"{shown(path)} is out of order or there twice")
         self._last_key = key
         # In this order a directory's entries follow it before anything that is beside it.
         above = path[: -len(parts[-1]) - 1]
@@ -210,15 +210,15 @@ class Receiver:
         while known and known[-1] != above:
             known.pop()
         if above and not known:
-            raise Refused(f"{shown(path)} lies in no directory that was sent")
+            raise BadEntry(f"{shown(path)} lies in no directory that was sent")
         try:
             mode = gomode.to_kernel(entry.mode)
         except ValueError as error:
-            raise Refused(f"{shown(path)}: {error}") from None
+            raise BadEntry(f"{shown(path)}: {error}") from None
         if entry.size < 0:
-            raise Refused(f"{shown(path)} is of {entry.size} bytes")
+            raise BadEntry(f"{shown(path)} is of {entry.size} bytes")
         if entry.xattrs and sum(map(len, entry.xattrs.values())) > bounds.attributes:
-            raise Refused(f"{shown(path)} has too many attributes")
+            raise BadEntry(f"{shown(path)} has too many attributes")
         self._check_kind(entry, mode)
         return mode
 
@@ -229,10 +229,10 @@ class Receiver:
             self._directories.append(path)
         elif kind == stat.S_IFLNK:
             if not entry.linkname or b"\0" in entry.linkname:
-                raise Refused(f"{shown(path)} is a link to nothing")
+                raise BadEntry(f"{shown(path)} is a link to nothing")
         elif entry.linkname:
             if entry.linkname not in self._files:
-                raise Refused(
+                raise BadEntry(
                     f"{shown(path)} is a hard link to {shown(entry.linkname)}, "
                     "which was not sent before it"
                 )
@@ -241,14 +241,14 @@ class Receiver:
         if kind in (stat.S_IFCHR, stat.S_IFBLK) and not (
             0 <= entry.devmajor < 1 << 12 and 0 <= entry.devminor < 1 << 20
         ):
-            raise Refused(f"{shown(path)} is device {entry.devmajor}:{entry.devminor}")
+            raise BadEntry(f"{shown(path)} is device {entry.devmajor}:{entry.devminor}")
 
     def _expect(self, id: int) -> _Pending:
         pending = self._pending.get(id)
         if pending is None:
-            raise Refused(f"data of file {id}, which was not asked for or has ended")
+            raise BadEntry(f"data of file {id}, which was not asked for or has ended")
         if self.finished:
-            raise Refused("a packet after the last one")
+            raise BadEntry("a packet after the last one")
         return pending
 
     def _data(self, id: int, pieces: list[memoryview]) -> None:
@@ -259,10 +259,10 @@ class Receiver:
         pending.received += size
         self.received += size
         if pending.received > pending.size + self._bounds.growth:
-            raise Refused(f"{shown(pending.path)} grows while it is sent")
+            raise BadEntry(f"{shown(pending.path)} grows while it is sent")
         if id not in self._active:
             if len(self._active) >= self._bounds.open_files:
-                raise Refused(f"data of more than {self._bounds.open_files} files at once")
+                raise BadEntry(f"data of more than {self._bounds.open_files} files at once")
             self._active.add(id)
         self._sink.data(id, pieces)
 
@@ -293,12 +293,12 @@ def check_path(path: bytes) -> list[bytes]:
     """Return the components of a relative, clean path.
 
     Raises:
-        Refused: it is not one.
+        BadEntry: it is not one.
     """
     parts = path.split(b"/")
     for part in parts:
         if part in (b"", b".", b"..") or len(part) > 255 or b"\0" in part:
-            raise Refused(f"{shown(path)} is not a clean relative path")
+            raise BadEntry(f"{shown(path)} is not a clean relative path")
     return parts
 
 

@@ -21,13 +21,13 @@ from pybuild.buildkit.fsutil.packet import (
     encode_data,
     encode_stat,
 )
-from pybuild.buildkit.fsutil.receiver import PeerFailed, Refused
+from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed
 
 PIECE = 256 << 10
 _CUT = 512
 
 
-class Source(Protocol):
+class ReadableFile(Protocol):
     """An open file."""
 
     def read(self, size: int, /) -> bytes: ...
@@ -35,7 +35,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-Open = Callable[[bytes], Source]
+Open = Callable[[bytes], ReadableFile]
 
 
 class Sender:
@@ -55,7 +55,7 @@ class Sender:
         self._is_listed = False
         self._requests: deque[tuple[int, bytes, int]] = deque()
         self._left = 0
-        self._current: Source | None = None
+        self._current: ReadableFile | None = None
         self._current_id = -1
         self._fin_wanted = False
         self.finished = False
@@ -71,17 +71,17 @@ class Sender:
         """Take the receiver's messages.
 
         Raises:
-            Refused: it is against the rules. PeerFailed: it is ERR.
+            BadEntry: it is against the rules. PeerFailed: it is ERR.
         """
         for message in messages:
             try:
                 packet = decode(message)
             except MalformedPacket as error:
-                raise Refused(str(error)) from None
+                raise BadEntry(str(error)) from None
             if packet.type == REQ:
                 file = self._files.pop(packet.id, None)
                 if file is None or self._fin_wanted:
-                    raise Refused(f"a request for {packet.id}, which is no file or was sent")
+                    raise BadEntry(f"a request for {packet.id}, which is no file or was sent")
                 self._requests.append((packet.id, *file))
             elif packet.type == FIN:
                 self._fin_wanted = True
@@ -89,7 +89,7 @@ class Sender:
                 raise PeerFailed(bytes(packet.data[:_CUT]).decode("utf-8", "replace"))
             else:
                 kind = "data" if packet.type == DATA else f"a packet of type {packet.type}"
-                raise Refused(f"{kind} from the receiving end")
+                raise BadEntry(f"{kind} from the receiving end")
 
     def produce(self, budget: int = 1 << 20) -> list[bytes]:
         """Return packets of about *budget* bytes; none when there is nothing to say."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pybuild.buildkit.fsutil.attributes import is_own, own_attributes, set_own
 from pybuild.buildkit.fsutil.opendirs import OpenDirs, open_up
 from pybuild.buildkit.fsutil.packet import Stat
-from pybuild.buildkit.fsutil.receiver import Refused, shown
+from pybuild.buildkit.fsutil.receiver import BadEntry, shown
 from pybuild.image.layer import confined
 from pybuild.model.files import body_state
 
@@ -189,7 +189,7 @@ class TreeWriter:
         try:
             opened = os.fstat(fd)
             if not (stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, there)):
-                raise Refused(f"{shown(entry.path)} is another file than a moment ago")
+                raise BadEntry(f"{shown(entry.path)} is another file than a moment ago")
             self._own(fd, entry, there)
             os.fchmod(fd, stat.S_IMODE(mode))
         finally:
@@ -331,7 +331,7 @@ class TreeWriter:
         if self._merges:
             status = os.stat(name, dir_fd=self._dir(folder), follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                raise Refused(f"{shown(path)}, but a directory of that name is in the way")
+                raise BadEntry(f"{shown(path)}, but a directory of that name is in the way")
         self._dirs.forget(path)
         parent = self._dir(folder)
         try:

@@ -11,7 +11,7 @@ from pybuild.model.digest import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class DescribedSteps:
     """The steps that make a result, for ``mode=max``.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Edge, Entry
-from pybuild.buildkit.llb.mounts import Mounts, chosen
+from pybuild.buildkit.llb.mounts import MountCollector, chosen
 from pybuild.buildkit.llb.stepsettings import read_settings
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.ops import Device, ExecOp, SecurityMode, Vertex
@@ -65,7 +65,7 @@ def read_exec(
         raise entry.wrong("invalid exec op with no args")
     if len(received.mounts) > _MAX_MOUNTS:
         raise entry.wrong(f"{len(received.mounts)} mounts")
-    mounts = Mounts(entry, tree)
+    mounts = MountCollector(entry, tree)
     for number, mount in enumerate(received.mounts):
         mounts.add(mount, is_kept=number == kept, is_shared=number in shared)
     for secret in received.secretenv:

@@ -32,7 +32,7 @@ def chosen(table: Mapping[int, _T], number: int, entry: Entry, what: str) -> _T:
     return table[number]
 
 
-class Mounts:
+class MountCollector:
     """Collects the mounts of one op and the inputs that they name."""
 
     def __init__(self, entry: Entry, tree: Callable[[Edge], Vertex]) -> None:

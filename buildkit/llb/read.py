@@ -33,7 +33,7 @@ Call = Callable[[LocalQuery], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ReceivedOp:
     """The received op that a vertex was made of; clients know it by that id.
 
     *group*, where given, is what progress shows in place of the single steps.
@@ -57,7 +57,7 @@ class ReadDefinition:
 
     result: Vertex
     locals: dict[str, LocalQuery]
-    origins: dict[Digest, Origin]
+    origins: dict[Digest, ReceivedOp]
     vertices: dict[Digest, Vertex]
     files: dict[str, bytes]
 
@@ -198,7 +198,7 @@ class _Reader:
         self._answers = answers
         self._platform = platform
         self._results: dict[Edge, Vertex] = {}
-        self._origins: dict[Digest, Origin] = {}
+        self._origins: dict[Digest, ReceivedOp] = {}
         self._vertices: dict[Digest, Vertex] = {}
 
     def finish(self) -> ReadDefinition:
@@ -292,7 +292,7 @@ class _Reader:
         return upper if lower is SCRATCH else Vertex(DiffOp(), (lower, upper), meta)
 
 
-def _origin(entry: Entry) -> Origin:
+def _origin(entry: Entry) -> ReceivedOp:
     metadata = entry.metadata
     has_group = metadata.HasField("progress_group")
-    return Origin(entry.digest, metadata.progress_group if has_group else None)
+    return ReceivedOp(entry.digest, metadata.progress_group if has_group else None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from pybuild.buildkit.llb.described import Definition
+from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.buildkit.llb.queries import LocalQuery
 from pybuild.buildkit.llb.write import WriteOptions, written
 from pybuild.buildkit.pb import ops as pb
@@ -32,7 +32,7 @@ def describe(
     files: Mapping[str, bytes],
     origin: Vertex | None = None,
     locals: Mapping[str, LocalQuery] | None = None,
-) -> Definition:
+) -> DescribedSteps:
     """Return the steps that make *result*.
 
     Args:
@@ -59,7 +59,7 @@ def describe(
         for digest, where in definition.Source.locations.items()
         if digest in names
     }
-    return Definition(
+    return DescribedSteps(
         steps=steps,
         digests=names,
         infos=_infos(definition, origin, options),

@@ -16,7 +16,7 @@ from pybuild.buildkit.policies import read_policies
 from pybuild.builds.attestations import Attestor
 from pybuild.builds.delivery import Delivery, deliver, keep_store
 from pybuild.builds.lookups import Lookups, noting
-from pybuild.builds.provenance import Ledger, Outcome, Solve
+from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
 from pybuild.daemon.builds.outputs import SessionSink, outputs_of, response_of
@@ -119,7 +119,7 @@ class Build:
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
-        self.ledger = Ledger(
+        self.ledger = LookupLedger(
             FrontendRequest(
                 frontend=request.Frontend,
                 args=dict(request.FrontendAttrs),

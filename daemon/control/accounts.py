@@ -29,7 +29,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object, parse
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 
 if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
@@ -116,7 +116,7 @@ class Accounts:
     def handlers(self) -> Mapping[str, Handler]:
         return {EXPLAIN_REPORTS: self._reports}
 
-    async def _reports(self, call: Call) -> None:
+    async def _reports(self, call: IncomingCall) -> None:
         options = as_object(parse(await call.receive() or b"{}"))
         tenant = self._tenant(call.peer.owner)
         await call.send_headers()

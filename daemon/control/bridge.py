@@ -17,7 +17,7 @@ from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.reading import read_dir, read_file, stat_file
 from pybuild.daemon.frontend.results import read_result
 from pybuild.daemon.frontend.sourcemeta import resolve_image_config, resolve_source_meta
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/moby.buildkit.v1.frontend.LLBBridge/"
@@ -48,8 +48,8 @@ class BridgeService:
         }
         return {_SERVICE + name: unary(self._for_build(do)) for name, do in methods.items()}
 
-    def _for_build(self, answer: _Answer) -> Callable[[bytes, Call], Awaitable[bytes]]:
-        async def handle(data: bytes, call: Call) -> bytes:
+    def _for_build(self, answer: _Answer) -> Callable[[bytes, IncomingCall], Awaitable[bytes]]:
+        async def handle(data: bytes, call: IncomingCall) -> bytes:
             ref = call.metadata.get(BUILD_ID)
             if not ref:
                 raise RpcError(Code.INVALID_ARGUMENT, f"no {BUILD_ID} in the metadata")

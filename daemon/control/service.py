@@ -21,7 +21,7 @@ from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workers import version
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.model.errors import PybuildError
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 
@@ -49,38 +49,38 @@ class ControlService:
             f"{_SERVICE}UpdateBuildHistory": unary(self._update_history),
         }
 
-    def _tenant(self, call: Call) -> Tenant[Build]:
+    def _tenant(self, call: IncomingCall) -> Tenant[Build]:
         return self._server.tenant(call.peer.owner)
 
-    async def _session(self, call: Call) -> None:
+    async def _session(self, call: IncomingCall) -> None:
         await self._tenant(call).sessions.handle(call)
 
-    async def _solve(self, data: bytes, call: Call) -> bytes:
+    async def _solve(self, data: bytes, call: IncomingCall) -> bytes:
         request = parse(pb.SolveRequest(), data)
         response = await self._server.solve(
             request, self._tenant(call), call.metadata.get("traceparent") or ""
         )
         return response.SerializeToString()
 
-    async def _status(self, call: Call) -> None:
+    async def _status(self, call: IncomingCall) -> None:
         request = parse(pb.StatusRequest(), await call.receive())
         await call.send_headers(_now())
         journal = await self._tenant(call).journal(request.Ref)
         async for message in journal.follow():
             await call.send(message)
 
-    async def _list_workers(self, data: bytes, call: Call) -> bytes:
+    async def _list_workers(self, data: bytes, call: IncomingCall) -> bytes:
         parse(pb.ListWorkersRequest(), data)
         record = await self._server.worker()
         return pb.ListWorkersResponse(record=[record]).SerializeToString()
 
-    async def _info(self, data: bytes, call: Call) -> bytes:
+    async def _info(self, data: bytes, call: IncomingCall) -> bytes:
         return pb.InfoResponse(buildkitVersion=version()).SerializeToString()
 
     # --- disk -------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _store(self, call: Call) -> AsyncGenerator[Store]:
+    async def _store(self, call: IncomingCall) -> AsyncGenerator[Store]:
         """Give the store that is the caller's alone, to be looked through and emptied.
 
         Raises:
@@ -100,7 +100,7 @@ class ControlService:
                 )
             yield workplace.engine.store
 
-    async def _disk_usage(self, data: bytes, call: Call) -> bytes:
+    async def _disk_usage(self, data: bytes, call: IncomingCall) -> bytes:
         request = parse(pb.DiskUsageRequest(), data)
         async with self._store(call) as store:
             return await self._usage_of(store, request)
@@ -123,12 +123,12 @@ class ControlService:
         records = [_usage(record) for record in found]
         return pb.DiskUsageResponse(record=records).SerializeToString()
 
-    async def _prune(self, call: Call) -> None:
+    async def _prune(self, call: IncomingCall) -> None:
         request = parse(pb.PruneRequest(), await call.receive())
         async with self._store(call) as store:
             await self._free(store, request, call)
 
-    async def _free(self, store: Store, request: pb.PruneRequest, call: Call) -> None:
+    async def _free(self, store: Store, request: pb.PruneRequest, call: IncomingCall) -> None:
         policy = Policy(
             filters=tuple(text for text in request.filter if text),
             keep_duration_s=request.keepDuration / _NS or None,
@@ -163,13 +163,13 @@ class ControlService:
 
     # --- history ----------------------------------------------------------------------------------
 
-    async def _listen_history(self, call: Call) -> None:
+    async def _listen_history(self, call: IncomingCall) -> None:
         request = parse(pb.BuildHistoryRequest(), await call.receive())
         await call.send_headers(_now())
         async for event in self._tenant(call).history.listen(request):
             await call.send(event.SerializeToString())
 
-    async def _update_history(self, data: bytes, call: Call) -> bytes:
+    async def _update_history(self, data: bytes, call: IncomingCall) -> bytes:
         request = parse(pb.UpdateBuildHistoryRequest(), data)
         history = self._tenant(call).history
         if request.Delete:

@@ -28,7 +28,7 @@ _IGNORE = ".dockerignore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class ReadDockerfile:
     """A Dockerfile and its surroundings.
 
     Attributes:
@@ -49,7 +49,9 @@ class Definition:
     context_trees: Mapping[str, VertexContext]
 
 
-async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex]) -> Definition:
+async def read_definition(
+    scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex]
+) -> ReadDockerfile:
     """Read it.
 
     Raises:
@@ -94,7 +96,7 @@ async def read_definition(scope: Scope, attrs: Attrs, inputs: Mapping[str, Verte
             title = f"[context {key}] load {_IGNORE}"
             async with internal_step(title, scope.emit, scope.engine.clock) as step:
                 excludes[key] = await _ignore(scope, value.removeprefix(LOCAL), step)
-    return Definition(
+    return ReadDockerfile(
         data=data,
         filename=filename,
         lines=excerpts(data),

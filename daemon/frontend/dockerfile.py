@@ -15,7 +15,7 @@ from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.attrs import Attrs, default_platform
-from pybuild.daemon.frontend.definition import Definition, read_definition
+from pybuild.daemon.frontend.definition import ReadDockerfile, read_definition
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.lowered import gateway_config
 from pybuild.daemon.frontend.offered import sbom_of
@@ -35,7 +35,7 @@ from pybuild.model.platform import Platform
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FrontendAnswer:
     """The frontend's result; *lowered* by the id of the tree that it belongs to."""
 
     result: Result
@@ -45,7 +45,7 @@ class Answer:
 
 async def solve_dockerfile(
     scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex], teller: Teller
-) -> Answer:
+) -> FrontendAnswer:
     """Return one reference a platform, or the answer to a sub-request; nothing has run yet.
 
     Raises:
@@ -57,7 +57,9 @@ async def solve_dockerfile(
     return await _answer(scope, attrs, definition, teller)
 
 
-async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Teller) -> Answer:
+async def _answer(
+    scope: Scope, attrs: Attrs, definition: ReadDockerfile, teller: Teller
+) -> FrontendAnswer:
     here = native_platform()
     platforms = attrs.platforms or (here,)
     lookup = scope.lookup(pull=attrs.pull)
@@ -66,7 +68,7 @@ async def _answer(scope: Scope, attrs: Attrs, definition: Definition, teller: Te
         answering = partial(
             answer_subrequest, attrs, definition, options, lookup.outcomes, scope.in_thread
         )
-        return Answer(await decided_of(answering, scope.decide))
+        return FrontendAnswer(await decided_of(answering, scope.decide))
 
     def warn(warning: BuildWarning) -> None:
         teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
@@ -113,7 +115,7 @@ async def _scans(scope: Scope, attrs: Attrs, lowered: Sequence[Lowered]) -> list
 
 def _result(
     scope: Scope, attrs: Attrs, platforms: tuple[Platform, ...], lowered: list[Lowered]
-) -> Answer:
+) -> FrontendAnswer:
     references = [
         LazyTree(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
     ]
@@ -125,7 +127,7 @@ def _result(
         metadata[CONFIG] = gateway_config(lowered[0])
         if lowered[0].epoch is not None:
             metadata[EPOCH] = str(lowered[0].epoch).encode()
-        return Answer(Result(single=references[0], metadata=metadata), by_id)
+        return FrontendAnswer(Result(single=references[0], metadata=metadata), by_id)
     many: dict[str, LazyTree | None] = {}
     for platform, reference, one in zip(platforms, references, lowered, strict=True):
         metadata[f"{CONFIG}/{platform}"] = gateway_config(one)
@@ -138,7 +140,7 @@ def _result(
             for asked, one in zip(platforms, lowered, strict=True)
         ]
     )
-    return Answer(Result(many=many, metadata=metadata), by_id)
+    return FrontendAnswer(Result(many=many, metadata=metadata), by_id)
 
 
 def _write(scope: Scope, result: Vertex) -> LlbDefinition:

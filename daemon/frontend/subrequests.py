@@ -8,7 +8,7 @@ from functools import partial
 
 from pybuild.builds.verdicts import InThread
 from pybuild.daemon.frontend.attrs import Attrs
-from pybuild.daemon.frontend.definition import Definition
+from pybuild.daemon.frontend.definition import ReadDockerfile
 from pybuild.daemon.frontend.results import Result
 from pybuild.daemon.frontend.wirerules import as_told
 from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
@@ -46,7 +46,7 @@ def check_request(name: str) -> None:
 
 async def answer_subrequest(
     attrs: Attrs,
-    definition: Definition,
+    definition: ReadDockerfile,
     options: LowerOptions,
     outcomes: LookUp,
     in_thread: InThread,

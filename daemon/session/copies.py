@@ -36,7 +36,7 @@ KEPT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class CopyOrigin:
     """Whose directory it is, as far as that is known.
 
     Attributes:
@@ -60,7 +60,7 @@ class Origin:
         return _digest([list(patterns) for patterns in self.patterns])
 
 
-class Copy:
+class KeptCopy:
     """One copy, ours until `close`; blocking.
 
     Attributes:
@@ -68,7 +68,7 @@ class Copy:
         is_known: it is of a directory that the client gave a name to.
     """
 
-    def __init__(self, copies: Copies, id: str, origin: Origin, fds: tuple[int, int]) -> None:
+    def __init__(self, copies: Copies, id: str, origin: CopyOrigin, fds: tuple[int, int]) -> None:
         self._copies = copies
         self._origin = origin
         self._lock, self._use = fds
@@ -112,7 +112,7 @@ class Copies:
         self.folder = store.contexts_dir
         self._thinning = threading.Lock()
 
-    def take(self, origin: Origin) -> Copy:
+    def take(self, origin: CopyOrigin) -> KeptCopy:
         """Return a copy to be brought up to date: a kept one that is free, or an empty one.
 
         Raises:
@@ -138,7 +138,7 @@ class Copies:
             if copy is not None:
                 return copy
 
-    def note(self, id: str, origin: Origin) -> None:
+    def note(self, id: str, origin: CopyOrigin) -> None:
         """Remember that a copy was used, for those who free space."""
         store = self.store
         home = os.path.join(self.folder, id)
@@ -203,12 +203,12 @@ class Copies:
                 found.append((name, meta, time))  # pyright: ignore[reportUnknownArgumentType]
         return found
 
-    def _try(self, id: str, origin: Origin) -> Copy | None:
+    def _try(self, id: str, origin: CopyOrigin) -> KeptCopy | None:
         """Take a copy if nobody has it, and lease it."""
         fds = self._locks(id)
         if fds is None:
             return None
-        copy = Copy(self, id, origin, fds)
+        copy = KeptCopy(self, id, origin, fds)
         try:
             copy.lease.add(KIND, id)
             if os.path.isdir(copy.path) and same_file(fds[0], os.path.join(copy.home, "lock")):
@@ -253,7 +253,7 @@ def _drop(lease: Lease, fds: Sequence[int]) -> None:
         os.close(fd)
 
 
-def _write_meta(home: str, origin: Origin) -> None:
+def _write_meta(home: str, origin: CopyOrigin) -> None:
     text = json.dumps({"name": origin.name, "hint": origin.hint, "part": origin.part()})
     tmp = os.path.join(home, "meta.new")
     with suppress(FileNotFoundError):

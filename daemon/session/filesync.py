@@ -12,14 +12,14 @@ from typing import TypeVar
 from urllib.parse import quote_plus
 
 from pybuild.buildkit.fsutil.packet import encode_error
-from pybuild.buildkit.fsutil.receiver import PeerFailed, Receiver, Refused, shown
+from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed, Receiver, shown
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.inflow import Inflow
 from pybuild.buildkit.session.threads import finish_in
 from pybuild.cache.disk.trees import Stopped
 from pybuild.cache.store import Store
-from pybuild.daemon.session.copies import Copies, Copy, Origin, forget
+from pybuild.daemon.session.copies import Copies, CopyOrigin, KeptCopy, forget
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.trees.local import index_file
 from pybuild.executor.trees.statindex import StatIndex
@@ -110,7 +110,7 @@ class LocalSync:
             UserError: the client refuses, fails, or sends what must not be.
             EnvironmentFault: the store cannot be written, or is at its ceiling. Cancelled: the client has gone.
         """
-        copies: list[Copy] = []  # filled in the thread, so that none is lost to a cancellation
+        copies: list[KeptCopy] = []  # filled in the thread, so that none is lost to a cancellation
         scratch = ""
         try:
             with self._faults(request):
@@ -180,7 +180,7 @@ class LocalSync:
                         raise UserError(f"{doing}: it ended too early")
                     try:
                         answers = await self._run(partial(receiver.feed, messages))
-                    except (Refused, OSError) as error:
+                    except (BadEntry, OSError) as error:
                         await call.send(encode_error(str(error)))
                         raise
                     if answers:
@@ -189,13 +189,13 @@ class LocalSync:
                     on_progress(moved)
                 await call.half_close()
                 if await inflow.take():
-                    raise Refused("a packet after the last one")
+                    raise BadEntry("a packet after the last one")
             await self._run(writer.finish)
             if index is not None:
                 await self._run(index.save)
         except RpcError as error:
             raise failed(doing, error) from error
-        except Refused as error:
+        except BadEntry as error:
             raise UserError(f"{doing}: it sends {error}") from error
         except PeerFailed as error:
             raise UserError(f"{doing}: {error}") from error
@@ -220,9 +220,9 @@ class LocalSync:
         self._pool.shutdown()
 
 
-def _origin(session: Session, request: LocalRequest) -> Origin:
+def _origin(session: Session, request: LocalRequest) -> CopyOrigin:
     info = session.info
-    return Origin(
+    return CopyOrigin(
         owner=info.owner,
         shared_key=info.shared_key,
         name=request.name,

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
-from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.calls import IncomingCall
 from pybuild.net.grpc.channel import Channel, ClientCall
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
@@ -149,7 +149,7 @@ class Sessions:
         self._waiting: dict[str, set[asyncio.Future[Session]]] = {}
         self._closing = False
 
-    async def handle(self, call: Call) -> None:
+    async def handle(self, call: IncomingCall) -> None:
         """Serve ``Control/Session``; returns when the session has ended."""
         info = SessionInfo.read(call.metadata, self._owner)
         self.check(info)

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 
 from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.fsutil.packet import Stat
-from pybuild.buildkit.fsutil.receiver import PeerFailed, Refused, order_key
-from pybuild.buildkit.fsutil.sender import Sender, Source
+from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed, order_key
+from pybuild.buildkit.fsutil.sender import ReadableFile, Sender
 from pybuild.buildkit.fsutil.walk import Walk
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.zygote.copied.views import view
@@ -80,7 +80,7 @@ def send_trees(
         stack.callback(sender.close)
         try:
             _talk(channel, sender)
-        except Refused as error:
+        except BadEntry as error:
             raise UserError(f"the client sends {error}") from error
         except PeerFailed as error:
             raise UserError(f"the client cannot take the result: {error}") from error
@@ -112,7 +112,7 @@ def _split(received: bytearray) -> list[bytes]:
     while len(received) - at >= _HEAD.size:
         (size,) = _HEAD.unpack_from(received, at)
         if size > _MOST:
-            raise Refused(f"a request of {size} bytes")
+            raise BadEntry(f"a request of {size} bytes")
         end = at + _HEAD.size + size
         if end > len(received):
             break
@@ -182,7 +182,7 @@ class _Merged:
         for path in sorted(found, key=order_key):
             yield order_key(path), 0, found[path]
 
-    def open(self, path: bytes) -> Source:
+    def open(self, path: bytes) -> ReadableFile:
         data = self._files.get(path)
         if data is not None:
             return _Bytes(data)

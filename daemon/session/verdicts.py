@@ -17,7 +17,7 @@ from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.policy import Source, Undecided
+from pybuild.model.policy import PolicySource, Undecided
 from pybuild.net.grpc.status import RpcError
 
 METHOD = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
@@ -43,7 +43,7 @@ class SourceRefused(UserError):
         reasons: in the policy's words.
     """
 
-    def __init__(self, source: Source, action: str, reasons: tuple[str, ...] = ()) -> None:
+    def __init__(self, source: PolicySource, action: str, reasons: tuple[str, ...] = ()) -> None:
         super().__init__(
             f'source "{source.identifier}" not allowed by policy: action {action}', hints=reasons
         )
@@ -55,9 +55,9 @@ class SessionVerdicts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: list[tuple[Source, Source | PybuildError]] = []
+        self._known: list[tuple[PolicySource, PolicySource | PybuildError]] = []
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         """Return the source that takes the place of *source*, or itself.
 
         Raises:
@@ -65,12 +65,12 @@ class SessionVerdicts:
         """
         for known, verdict in self._known:
             if known == source:
-                if isinstance(verdict, Source):
+                if isinstance(verdict, PolicySource):
                     return verdict
                 raise verdict
         raise Undecided(source)
 
-    async def decide(self, source: Source, look_up: LookUp) -> None:
+    async def decide(self, source: PolicySource, look_up: LookUp) -> None:
         """Ask the client about *source*.
 
         Raises:
@@ -79,12 +79,12 @@ class SessionVerdicts:
         if len(self._known) >= MOST_SOURCES:
             raise UserError(f"policies of a client decide about {MOST_SOURCES} sources at most")
         try:
-            verdict: Source | PybuildError = await self._ask(source, look_up)
+            verdict: PolicySource | PybuildError = await self._ask(source, look_up)
         except SourceRefused as refused:
             verdict = refused
         self._known.append((source, verdict))
 
-    async def _ask(self, source: Source, look_up: LookUp) -> Source:
+    async def _ask(self, source: PolicySource, look_up: LookUp) -> PolicySource:
         doing = f"ask the client's policies about {source.identifier}"
         op = SourceOp(identifier=source.identifier, attrs=dict(source.attrs))
         request = pb.CheckPolicyRequest(Source=gateway.ResolveSourceMetaResponse(Source=op))
@@ -108,14 +108,14 @@ class SessionVerdicts:
         raise UserError(f"{doing}: too many policy requests")
 
 
-def _verdict(source: Source, decision: pb.DecisionResponse) -> Source:
+def _verdict(source: PolicySource, decision: pb.DecisionResponse) -> PolicySource:
     match decision.action:
         case _Action.ALLOW:
             return source
         case _Action.CONVERT:
             if not decision.HasField("update"):
                 raise UserError("convert action requires updated source")
-            return Source(decision.update.identifier, dict(decision.update.attrs))
+            return PolicySource(decision.update.identifier, dict(decision.update.attrs))
         case other:
             name = "DENY" if other == _Action.DENY else str(other)
             reasons = tuple(one.message for one in decision.denyMessages)

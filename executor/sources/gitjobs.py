@@ -15,7 +15,7 @@ import shutil
 import stat
 
 from pybuild.executor.sources.gitvalues import GitCommit
-from pybuild.executor.sources.program import LOCAL, NETWORK, Failed, Git
+from pybuild.executor.sources.program import LOCAL, NETWORK, Git, ProgramFailed
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def resolve(call: WorkerCall, remote: GitRemote, ref: str) -> GitCommit:
             protocols=_protocols(remote),
             seconds=_LIST_S,
         )
-    except Failed as error:
+    except ProgramFailed as error:
         raise _unreachable(remote, error) from error
     ids: dict[str, str] = {}
     for line in text.splitlines():
@@ -103,7 +103,7 @@ def checkout(call: WorkerCall, remote: GitRemote, commit: GitCommit, wish: Check
             git.run("config", "remote.origin.url", remote.url, git_dir=own)
             _finish_git_dir(own)
         seconds = git.run("log", "-1", "--format=%ct", commit.commit, git_dir=mirror).strip()
-    except Failed as error:
+    except ProgramFailed as error:
         raise Fault(
             ENVIRONMENT, f"failed to checkout remote {remote.shown}: {error.stderr}"
         ) from error
@@ -135,7 +135,7 @@ def objects(call: WorkerCall, remote: GitRemote, commit: GitCommit) -> tuple[byt
         tag = ""
         if commit.object != commit.commit:
             tag = git.run("cat-file", "tag", commit.object, git_dir=mirror)
-    except Failed as error:
+    except ProgramFailed as error:
         raise Fault(
             ENVIRONMENT,
             f"failed to read commit {commit.commit} of {remote.shown}: {error.stderr}",
@@ -169,7 +169,7 @@ def _protocols(remote: GitRemote) -> str:
     return NETWORK.replace("http:", "", 1) if is_secure else NETWORK
 
 
-def _unreachable(remote: GitRemote, error: Failed) -> Fault:
+def _unreachable(remote: GitRemote, error: ProgramFailed) -> Fault:
     hints: tuple[str, ...] = ()
     text = error.stderr
     if "could not read Username" in text or "Authentication failed" in text or " 403" in text:
@@ -196,7 +196,7 @@ def _prepare_mirror(git: Git, mirror: str, *, sha256: bool) -> None:
     shutil.rmtree(new, ignore_errors=True)
     try:
         git.run("init", "--quiet", "--bare", *words, "--", new)
-    except Failed as error:
+    except ProgramFailed as error:
         raise Fault(ENVIRONMENT, f"cannot make a repository: {error.stderr}") from error
     os.rename(new, mirror)
 
@@ -204,7 +204,7 @@ def _prepare_mirror(git: Git, mirror: str, *, sha256: bool) -> None:
 def _has(git: Git, mirror: str, name: str) -> bool:
     try:
         git.run("cat-file", "-e", name + "^{tree}", git_dir=mirror)
-    except Failed:
+    except ProgramFailed:
         return False
     return True
 
@@ -218,11 +218,11 @@ def _bring(git: Git, remote: GitRemote, commit: GitCommit) -> None:
     kept = "refs/pybuild/" + hashlib.sha256((ref or name).encode()).hexdigest()[:32]
     attempts = [f"+{ref}:{kept}"] if ref else []
     attempts.append(f"+{name}:{kept}")
-    failure: Failed | None = None
+    failure: ProgramFailed | None = None
     for refspec in attempts:
         try:
             _fetch(git, remote, refspec)
-        except Failed as error:
+        except ProgramFailed as error:
             failure = error
             if not _is_refusal(error):
                 raise _unreachable(remote, error) from error
@@ -241,7 +241,7 @@ def _bring(git: Git, remote: GitRemote, commit: GitCommit) -> None:
         )
 
 
-def _is_refusal(error: Failed) -> bool:
+def _is_refusal(error: ProgramFailed) -> bool:
     """Whether the server only will not give single commits, or the ref went away meanwhile."""
     words = ("not our ref", "unadvertised object", "couldn't find remote ref", "does not support")
     return any(word in error.stderr for word in words)
@@ -253,7 +253,7 @@ def _fetch(git: Git, remote: GitRemote, *refspecs: str, depth: str = "--depth=1"
     words += ["--", remote.url, *refspecs]
     try:
         git.run(*words, git_dir=remote.mirror, protocols=_protocols(remote), seconds=_FETCH_S)
-    except Failed as error:
+    except ProgramFailed as error:
         if not depth.startswith("--depth") or not (
             "shallow" in error.stderr or "--depth" in error.stderr
         ):
@@ -271,7 +271,7 @@ def _fetch_all(git: Git, remote: GitRemote) -> None:
             "+refs/tags/*:refs/tags/*",
             depth="--unshallow" if is_shallow else "",
         )
-    except Failed as error:
+    except ProgramFailed as error:
         raise _unreachable(remote, error) from error
 
 
@@ -330,11 +330,11 @@ def _submodules(git: Git, remote: GitRemote, own: str, tree: str) -> None:
     try:
         try:
             _update_submodules(git, own, tree, "--depth=1")
-        except Failed as error:
+        except ProgramFailed as error:
             if "shallow" not in error.stderr and "--depth" not in error.stderr:
                 raise
             _update_submodules(git, own, tree)  # a server of plain files gives all or nothing
-    except Failed as error:
+    except ProgramFailed as error:
         fault = _unreachable(remote, error)
         raise Fault(
             ENVIRONMENT,

@@ -47,7 +47,7 @@ _SETTINGS = (
 )
 
 
-class Failed(Exception):
+class ProgramFailed(Exception):
     """The program ended with a status that is not 0; *stderr* is what it said, credentials cut."""
 
     def __init__(self, stderr: str) -> None:
@@ -118,7 +118,7 @@ class Git:
             protocols: which ones it may speak; none unless given.
 
         Raises:
-            Failed: its status is not 0. Fault: environment; no git, or it took too long.
+            ProgramFailed: its status is not 0. Fault: environment; no git, or it took too long.
         """
         where = [f"--git-dir={git_dir}"] if git_dir else []
         environment = {**self._env, "GIT_ALLOW_PROTOCOL": protocols or "none", **(env or {})}
@@ -146,7 +146,7 @@ class Git:
                 _kill(process)
         text = self._cut(err.decode("utf-8", "replace"))
         if process.returncode:
-            raise Failed(text or f"git {words[0]}: status {process.returncode}")
+            raise ProgramFailed(text or f"git {words[0]}: status {process.returncode}")
         return out.decode("utf-8", "surrogateescape")
 
     def _prepare(self) -> None:

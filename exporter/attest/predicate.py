@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pybuild.buildkit.llb.described import Definition
+from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.exporter.attest.frontendrequest import scrubbed, take_vcs
 from pybuild.exporter.attest.options import V02, Provenance
 from pybuild.exporter.attest.sources import Sources
@@ -40,7 +40,7 @@ class Facts:
 
     document: dict[str, Any]
     sources: Sources
-    definition: Definition | None = None
+    definition: DescribedSteps | None = None
     layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
     platform: Platform
     dockerfile_version: str = ""

@@ -17,7 +17,7 @@ from pybuild.frontend.lowering.interface import HistoryItem, ImageRequest, Resol
 from pybuild.frontend.lowering.metadata import apply_metadata
 from pybuild.frontend.lowering.names import StepNames
 from pybuild.frontend.lowering.run import apply_run
-from pybuild.frontend.lowering.stages import Node, RegistryImage, StageGraph, Step
+from pybuild.frontend.lowering.stages import RegistryImage, StageGraph, StageNode, Step
 from pybuild.frontend.lowering.stagestate import SCRATCH, BuildScope, StageState
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words.environment import DEFAULT_PATH
@@ -61,10 +61,10 @@ class Evaluator:
         self._graph = graph
         self._scope = scope
         self._images = images
-        self._trees: dict[Node, Vertex] = {}
-        self.states: dict[Node, StageState] = {}
+        self._trees: dict[StageNode, Vertex] = {}
+        self.states: dict[StageNode, StageState] = {}
 
-    def add_all(self, nodes: Iterable[Node]) -> None:
+    def add_all(self, nodes: Iterable[StageNode]) -> None:
         """Evaluate *nodes*, which come after those that they need.
 
         Raises:
@@ -73,7 +73,7 @@ class Evaluator:
         for node in nodes:
             self.add(node)
 
-    def add(self, node: Node) -> None:
+    def add(self, node: StageNode) -> None:
         try:
             state = self._start(node)
         except PybuildError as error:
@@ -92,7 +92,7 @@ class Evaluator:
 
     # --- where a stage starts ---
 
-    def _start(self, node: Node) -> StageState:
+    def _start(self, node: StageNode) -> StageState:
         state = self._root(node)
         has_path = any(name == "PATH" for name, _ in state.image.environment)
         if not has_path and not state.is_windows:
@@ -106,14 +106,14 @@ class Evaluator:
             state.image.run["WorkingDir"] = "/" + workdir
         return state
 
-    def _root(self, node: Node) -> StageState:
+    def _root(self, node: StageNode) -> StageState:
         scope = self._scope
         names = self._names(node)
         stage = "" if node.index < 0 else node.label
         no_cache = scope.options.no_cache or bool(
             node.name and node.name in scope.options.no_cache_filter
         )
-        if isinstance(node.origin, Node):
+        if isinstance(node.origin, StageNode):
             base = self.states[node.origin]
             scope.spend(16 * (base.image.size + len(base.env) + len(base.args)))
             return StageState(
@@ -157,14 +157,14 @@ class Evaluator:
             self._use_remote(state, node, node.origin)
         return state
 
-    def _use_vertex(self, state: StageState, node: Node, context: VertexContext) -> None:
+    def _use_vertex(self, state: StageState, node: StageNode, context: VertexContext) -> None:
         """Start from a tree that is defined already, and the config it came with."""
         state.vertex = context.vertex
         state.image = vertex_config(context, state.platform)
         if context.config is None and node.index >= 0:
             state.image.base_layer_count = -1
 
-    def _use_remote(self, state: StageState, node: Node, context: RemoteContext) -> None:
+    def _use_remote(self, state: StageState, node: StageNode, context: RemoteContext) -> None:
         """Start from the tree of a repository, or from one file; neither has a config [NC-5]."""
         title = f"[context {context.name}] {context.shown}"
         meta = VertexMeta(name=title, spans=node.spans, stage=state.label)
@@ -174,7 +174,7 @@ class Evaluator:
                 HistoryItem(created_by=title, vertex=state.vertex, comment=EXPORTER_COMMENT)
             )
 
-    def _use_image(self, state: StageState, node: Node, request: ImageRequest) -> None:
+    def _use_image(self, state: StageState, node: StageNode, request: ImageRequest) -> None:
         """Start from an image, whichever way it was named."""
         resolved = self._images[request]
         state.image = base_config(resolved, request)
@@ -205,7 +205,7 @@ class Evaluator:
             op = ImageSource(digest=digest, reference=reference, platform=platform)
         state.vertex = Vertex(op, meta=VertexMeta(name=title, spans=node.spans, stage=state.label))
 
-    def _materialise(self, state: StageState, node: Node, context: LocalContext) -> None:
+    def _materialise(self, state: StageState, node: StageNode, context: LocalContext) -> None:
         """Make a layer of a local context, since a stage cannot be built upon the client's files."""
         copy = Copy(input=1, source="/", dest="/", follow_source_links=False)
         source = self._scope.local(context.name)
@@ -219,7 +219,7 @@ class Evaluator:
             HistoryItem(created_by=title, vertex=state.vertex, comment=EXPORTER_COMMENT)
         )
 
-    def _names(self, node: Node) -> StepNames:
+    def _names(self, node: StageNode) -> StepNames:
         total = 0
         if node.index >= 0:
             counted = (ast.Run, ast.Copy, ast.Add, ast.Workdir)

@@ -25,7 +25,7 @@ from pybuild.frontend.lowering.interface import (
     ResolvedImage,
 )
 from pybuild.frontend.lowering.scans import scanned_trees
-from pybuild.frontend.lowering.stages import Node, StageGraph
+from pybuild.frontend.lowering.stages import StageGraph, StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words.environment import (
@@ -62,7 +62,7 @@ def lower(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoweringPlan:
     """The nodes to evaluate, in this order; all images that they need are known.
 
     Attributes:
@@ -71,8 +71,8 @@ class Plan:
 
     scope: BuildScope
     graph: StageGraph
-    target: Node
-    nodes: list[Node]
+    target: StageNode
+    nodes: list[StageNode]
 
 
 def plan(
@@ -82,7 +82,7 @@ def plan(
     report: Report,
     *,
     all_stages: bool = False,
-) -> Plan | NeedImages:
+) -> LoweringPlan | NeedImages:
     """Check what the file says without looking into stages, and find out which of them count.
 
     Args:
@@ -121,7 +121,7 @@ def plan(
     if missing:
         guesses = {request: guess for request in missing if (guess := graph.nearest_stage(request))}
         return NeedImages(tuple(missing), tuple(missing.values()), guesses)
-    return Plan(scope, graph, target, reachable)
+    return LoweringPlan(scope, graph, target, reachable)
 
 
 def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOptions:
@@ -150,19 +150,19 @@ def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) ->
 # --- ONBUILD --------------------------------------------------------------------------------------
 
 
-def _add_triggers(graph: StageGraph, node: Node, images: Images) -> bool:
+def _add_triggers(graph: StageGraph, node: StageNode, images: Images) -> bool:
     """Give a stage its base's triggers as soon as they are known; return whether it got any."""
     if node.index < 0 or node.replaced or node.triggers_added:
         return False
     base = node.origin
-    if isinstance(base, Node) and not base.replaced:
+    if isinstance(base, StageNode) and not base.replaced:
         onbuilds = [s.instruction for s in base.steps if isinstance(s.instruction, ast.Onbuild)]
         triggers = [replace(item.trigger, span=node.spans[0]) for item in onbuilds]
     elif isinstance(base, VertexContext):
         config = vertex_config(base, graph.platform)
         triggers = [_parse_trigger(text, node) for text in config.triggers]
     else:
-        request = graph.request(base if isinstance(base, Node) else node)
+        request = graph.request(base if isinstance(base, StageNode) else node)
         if request is None:
             return False
         if request not in images:
@@ -173,7 +173,7 @@ def _add_triggers(graph: StageGraph, node: Node, images: Images) -> bool:
     return bool(triggers)
 
 
-def _parse_trigger(text: str, node: Node) -> ast.Instruction:
+def _parse_trigger(text: str, node: StageNode) -> ast.Instruction:
     from pybuild.frontend.syntax.parse import (
         parse_instruction,  # the grammar: only when really needed
     )

@@ -20,7 +20,7 @@ from pybuild.frontend.lowering.contexts import (
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource
-from pybuild.model.policy import Policies, Source
+from pybuild.model.policy import Policies, PolicySource
 from pybuild.model.reference import Reference
 
 IMAGE, LAYOUT, LOCAL, GIT = "docker-image://", "oci-layout://", "local://", "git://"
@@ -33,7 +33,7 @@ def ruled_image(policies: Policies, reference: Reference) -> Reference:
     Raises:
         UserError: it is refused, or replaced by what is no image.
     """
-    before = Source(f"{IMAGE}{reference}")
+    before = PolicySource(f"{IMAGE}{reference}")
     after = policies.apply(before)
     if after == before:
         return reference
@@ -51,11 +51,11 @@ def ruled_context(policies: Policies, context: NamedContext) -> NamedContext:
     """
     match context:
         case ImageContext(layout="", reference=Reference() as reference):
-            before = Source(f"{IMAGE}{reference}")
+            before = PolicySource(f"{IMAGE}{reference}")
         case ImageContext(layout=layout) if layout:
-            before = Source(LAYOUT + layout)
+            before = PolicySource(LAYOUT + layout)
         case LocalContext(name=name):
-            before = Source(LOCAL + name)
+            before = PolicySource(LOCAL + name)
         case RemoteContext(source=source):
             before = _written(source)
         case _:
@@ -73,7 +73,7 @@ def ruled_local(policies: Policies, name: str) -> None:
     Raises:
         UserError: it is refused; what it is to be replaced by is no use for what was read of it.
     """
-    before = Source(LOCAL + name)
+    before = PolicySource(LOCAL + name)
     after = policies.apply(before)
     if after != before:
         raise _cannot(before, after)
@@ -95,22 +95,22 @@ def ruled(policies: Policies, source: Remote) -> Remote:
     raise _cannot(before, after)
 
 
-def _cannot(before: Source, after: Source) -> UserError:
+def _cannot(before: PolicySource, after: PolicySource) -> UserError:
     return UserError(
         f'source policy: "{before.identifier}" cannot be replaced by "{after.identifier}" here'
     )
 
 
-def _written(source: Remote) -> Source:
+def _written(source: Remote) -> PolicySource:
     if isinstance(source, HttpSource):
-        return Source(source.url, _given({"http.checksum": source.checksum or ""}))
+        return PolicySource(source.url, _given({"http.checksum": source.checksum or ""}))
     scheme, mark, rest = source.remote.partition("://")
     if not mark:
         rest = scheme.partition("@")[2].replace(":", "/", 1)
     host, slash, path = rest.partition("/")
     fragment = source.ref + (f":{source.subdir}" if source.subdir else "")
     identifier = GIT + host.rpartition("@")[2] + slash + path + (f"#{fragment}" if fragment else "")
-    return Source(
+    return PolicySource(
         identifier,
         _given(
             {
@@ -127,7 +127,7 @@ def _given(attrs: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in attrs.items() if value}
 
 
-def _read(name: str, source: Source, before: Remote | None = None) -> NamedContext:
+def _read(name: str, source: PolicySource, before: Remote | None = None) -> NamedContext:
     """Return *source* as a context called *name*; *before* is the source that it replaces."""
     identifier, attrs = source.identifier, dict(source.attrs)
     scheme, mark, rest = identifier.partition("://")

@@ -10,7 +10,7 @@ from pybuild.frontend.lowering import paths
 from pybuild.frontend.lowering.interface import LowerOptions
 from pybuild.frontend.lowering.mounts import MountSpec, absolute_target, parse_device, parse_mount
 from pybuild.frontend.lowering.names import summary
-from pybuild.frontend.lowering.stages import Node, Step
+from pybuild.frontend.lowering.stages import StageNode, Step
 from pybuild.frontend.lowering.stagestate import SCRATCH, StageState, chomped
 from pybuild.frontend.syntax import ast
 from pybuild.model.errors import UserError
@@ -31,7 +31,7 @@ from pybuild.model.ops import (
 _LONE_HEREDOC = re.compile(r"[0-9]*<<-?((?:[^\s<'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\")+)\Z")
 _PIPES = "/dev/pipes"
 
-FindTree = Callable[[Node], Vertex | None]
+FindTree = Callable[[StageNode], Vertex | None]
 
 
 def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pybuild.frontend.lowering.stages import Node
+from pybuild.frontend.lowering.stages import StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope, StageState
 from pybuild.model.ops import Vertex
 
@@ -14,7 +14,7 @@ _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 def scanned_trees(
-    target: Node, states: Mapping[Node, StageState], scope: BuildScope
+    target: StageNode, states: Mapping[StageNode, StageState], scope: BuildScope
 ) -> dict[str, Vertex]:
     """Return the stages that ask for it, by name, and the build context, as ``context``.
 
@@ -30,7 +30,7 @@ def scanned_trees(
     return found
 
 
-def _asks(node: Node, state: StageState, scope: BuildScope, name: str) -> bool:
+def _asks(node: StageNode, state: StageState, scope: BuildScope, name: str) -> bool:
     """Return whether the variable says yes, or names the stage."""
     values = [value for key, value in state.args if key == name and value is not None]
     value = values[-1] if values else scope.globals.get(name, "")

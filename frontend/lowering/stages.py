@@ -29,7 +29,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,9}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchBase:
     """The empty tree."""
 
 
@@ -51,12 +51,12 @@ class Step:
     """
 
     instruction: ast.Instruction
-    sources: tuple[Node | None, ...] = ()
+    sources: tuple[StageNode | None, ...] = ()
     triggered: bool = False
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Node:
+class StageNode:
     """A stage, or an image or context that a COPY or a mount names.
 
     Attributes:
@@ -74,7 +74,7 @@ class Node:
     at: ast.Instruction
     index: int = -1
     name: str = ""
-    origin: Node | Scratch | NamedContext | RegistryImage
+    origin: StageNode | ScratchBase | NamedContext | RegistryImage
     platform: Platform | None = None
     replaced: bool = False
     steps: list[Step] = field(default_factory=list[Step])
@@ -92,9 +92,9 @@ class Node:
             return self.base_name
         return self.name or f"stage-{self.index}"
 
-    def needs(self) -> Iterable[Node]:
+    def needs(self) -> Iterable[StageNode]:
         """Yield the nodes that must be there before this one."""
-        if isinstance(self.origin, Node):
+        if isinstance(self.origin, StageNode):
             yield self.origin
         for step in self.steps:
             yield from (source for source in step.sources if source is not None)
@@ -126,10 +126,10 @@ class StageGraph:
         self._escape = dockerfile.directives.escape
         self._target_platform = self.platform = target_platform
         self._default_platform = default_platform
-        self._by_name: dict[str, Node] = {}
-        self._external: dict[str, Node] = {}
+        self._by_name: dict[str, StageNode] = {}
+        self._external: dict[str, StageNode] = {}
         self._triggers = 0
-        self.stages: list[Node] = []
+        self.stages: list[StageNode] = []
         for stage in dockerfile.stages:
             try:
                 node = self._stage(stage)
@@ -149,18 +149,18 @@ class StageGraph:
     def _expand(self, word: str) -> str:
         return expand(word, self._scope, escape=self._escape)
 
-    def _stage(self, stage: ast.Stage) -> Node:
+    def _stage(self, stage: ast.Stage) -> StageNode:
         start = stage.start
         base = self._expand(start.base)
         if not base:
             raise UserError(f"base name ({start.base}) should not be blank")
         platform = _platform(start.platform, self._scope, self._escape, self._default_platform)
-        node = Node(
+        node = StageNode(
             base_name=base,
             at=start,
             index=stage.index,
             name=start.name,
-            origin=Scratch(),
+            origin=ScratchBase(),
             platform=platform,
         )
         context = None
@@ -174,10 +174,10 @@ class StageGraph:
 
     def _outside(
         self, name: str, platform: Platform | None
-    ) -> Scratch | NamedContext | RegistryImage:
+    ) -> ScratchBase | NamedContext | RegistryImage:
         """Return the image or context called *name* when no stage is [FROM-3, FROM-6]."""
         if name == "scratch":
-            return Scratch()
+            return ScratchBase()
         context = self._contexts.find(name, platform or self._target_platform)
         if context is not None:
             return context
@@ -191,7 +191,7 @@ class StageGraph:
         return RegistryImage(reference)
 
     def _step(self, instruction: ast.Instruction, *, triggered: bool = False) -> Step:
-        sources: tuple[Node | None, ...] = ()
+        sources: tuple[StageNode | None, ...] = ()
         try:
             match instruction:
                 case ast.Copy():
@@ -209,7 +209,7 @@ class StageGraph:
             raise error.with_spans((instruction.span,)) from None
         return Step(instruction=instruction, sources=sources, triggered=triggered)
 
-    def _named(self, name: str, instruction: ast.Instruction, *, by_index: bool) -> Node:
+    def _named(self, name: str, instruction: ast.Instruction, *, by_index: bool) -> StageNode:
         """Return the node that a COPY or a mount calls *name* [CP-30, FROM-7]."""
         if by_index and _INTEGER.match(name):
             if not 0 <= int(name) < len(self.stages):
@@ -224,12 +224,12 @@ class StageGraph:
         if stage is not None:
             return stage
         if name not in self._external:
-            self._external[name] = Node(
+            self._external[name] = StageNode(
                 base_name=name, at=instruction, origin=self._outside(name, None)
             )
         return self._external[name]
 
-    def judge(self, nodes: Iterable[Node]) -> None:
+    def judge(self, nodes: Iterable[StageNode]) -> None:
         """Let policies judge what the nodes start as, once: what is not needed is not their matter.
 
         Raises:
@@ -238,7 +238,7 @@ class StageGraph:
         if not self._policies:
             return
         for node in nodes:
-            if node.judged or isinstance(node.origin, Node | Scratch):
+            if node.judged or isinstance(node.origin, StageNode | ScratchBase):
                 continue
             try:
                 node.origin = _judged(self._policies, node.base_name, node.origin)
@@ -246,7 +246,7 @@ class StageGraph:
                 raise error.with_spans(node.spans) from None
             node.judged = True
 
-    def add_triggers(self, node: Node, triggers: Iterable[ast.Instruction]) -> None:
+    def add_triggers(self, node: StageNode, triggers: Iterable[ast.Instruction]) -> None:
         """Put ONBUILD triggers in front of the stage's own instructions, once [OB-2].
 
         Raises:
@@ -267,7 +267,7 @@ class StageGraph:
 
     # --- asking ---
 
-    def target(self, name: str) -> Node:
+    def target(self, name: str) -> StageNode:
         """Return the stage to build; the last one when *name* is empty [FROM-10]."""
         if not name:
             return self.stages[-1]
@@ -284,7 +284,7 @@ class StageGraph:
             return None
         return nearest(request.reference.familiar.removesuffix(":latest"), self._by_name)
 
-    def reachable(self, target: Node) -> list[Node]:
+    def reachable(self, target: StageNode) -> list[StageNode]:
         """Return the nodes that *target* needs and itself: images and contexts first, then by file order."""
         seen = {target}
         stack = [target]
@@ -296,11 +296,11 @@ class StageGraph:
         outside = [node for node in self._external.values() if node in seen]
         return outside + [node for node in self.stages if node in seen]
 
-    def everything(self) -> list[Node]:
+    def everything(self) -> list[StageNode]:
         """Return all nodes, in the same order."""
         return [*self._external.values(), *self.stages]
 
-    def request(self, node: Node) -> ImageRequest | None:
+    def request(self, node: StageNode) -> ImageRequest | None:
         """Return the image whose config must be known before *node* can be lowered."""
         reference = getattr(node.origin, "reference", None)
         if not isinstance(reference, Reference):
@@ -310,9 +310,9 @@ class StageGraph:
 
     def _refuse_cycles(self) -> None:
         """Raise when a stage needs itself [FROM-13]."""
-        done: set[Node] = set()
+        done: set[StageNode] = set()
         for start in self.stages:
-            path: dict[Node, None] = {}
+            path: dict[StageNode, None] = {}
             stack = [(start, iter(tuple(start.needs())))] if start not in done else []
             path[start] = None
             while stack:
@@ -343,7 +343,7 @@ def _judged(
     return found
 
 
-def _cycle(path: list[Node], start: Node) -> UserError:
+def _cycle(path: list[StageNode], start: StageNode) -> UserError:
     members = path[path.index(start) :]
     spans = [
         step.instruction.span

@@ -10,7 +10,7 @@ from pybuild.frontend.syntax.ast import Flag
 from pybuild.model.errors import UserError
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """The kind of value that a flag takes."""
 
     BOOL = "bool"
@@ -19,33 +19,33 @@ class Kind(Enum):
 
 
 _TRANSFER = {
-    "chmod": Kind.STRING,
-    "chown": Kind.STRING,
-    "exclude": Kind.LIST,
-    "link": Kind.BOOL,
+    "chmod": ValueKind.STRING,
+    "chown": ValueKind.STRING,
+    "exclude": ValueKind.LIST,
+    "link": ValueKind.BOOL,
 }
 
-FLAGS: Mapping[str, Mapping[str, Kind]] = {
-    "FROM": {"platform": Kind.STRING},
+FLAGS: Mapping[str, Mapping[str, ValueKind]] = {
+    "FROM": {"platform": ValueKind.STRING},
     "RUN": {
-        "device": Kind.LIST,
-        "mount": Kind.LIST,
-        "network": Kind.STRING,
-        "security": Kind.STRING,
+        "device": ValueKind.LIST,
+        "mount": ValueKind.LIST,
+        "network": ValueKind.STRING,
+        "security": ValueKind.STRING,
     },
-    "COPY": {**_TRANSFER, "from": Kind.STRING, "parents": Kind.BOOL},
+    "COPY": {**_TRANSFER, "from": ValueKind.STRING, "parents": ValueKind.BOOL},
     "ADD": {
         **_TRANSFER,
-        "checksum": Kind.STRING,
-        "keep-git-dir": Kind.BOOL,
-        "unpack": Kind.BOOL,
+        "checksum": ValueKind.STRING,
+        "keep-git-dir": ValueKind.BOOL,
+        "unpack": ValueKind.BOOL,
     },
     "HEALTHCHECK": {
-        "interval": Kind.STRING,
-        "retries": Kind.STRING,
-        "start-interval": Kind.STRING,
-        "start-period": Kind.STRING,
-        "timeout": Kind.STRING,
+        "interval": ValueKind.STRING,
+        "retries": ValueKind.STRING,
+        "start-interval": ValueKind.STRING,
+        "start-period": ValueKind.STRING,
+        "timeout": ValueKind.STRING,
     },
 }
 
@@ -64,13 +64,13 @@ def check_flags(words: Iterable[str], instruction: str, escape: str) -> tuple[Fl
         kind = known.get(name)
         if kind is None:
             raise UserError(f"unknown flag: {shown}{did_you_mean(name, known)}")
-        if kind is not Kind.LIST and any(flag.name == name for flag in flags):
+        if kind is not ValueKind.LIST and any(flag.name == name for flag in flags):
             raise UserError(f"duplicate flag specified: {shown}")
-        if kind is not Kind.BOOL and not has_value:
+        if kind is not ValueKind.BOOL and not has_value:
             raise UserError(f"missing a value on flag: {shown}")
-        if kind is Kind.BOOL and has_value and not value:
+        if kind is ValueKind.BOOL and has_value and not value:
             raise UserError(f"missing a value on flag: {shown}")
-        if kind is Kind.BOOL and has_value and value.lower() not in ("true", "false"):
+        if kind is ValueKind.BOOL and has_value and value.lower() not in ("true", "false"):
             raise UserError(f"expecting boolean value for flag {shown}, not: {value}")
         flags.append(Flag(name=name, value=value if has_value else None))
     return tuple(flags)

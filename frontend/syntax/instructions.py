@@ -18,7 +18,7 @@ from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.flags import check_flags
 from pybuild.frontend.syntax.healthchecks import interval_ns, retries
 from pybuild.frontend.syntax.heredocs import heredoc_of_word, heredocs_of_line
-from pybuild.frontend.syntax.lalr import Grammar, Refused, Token
+from pybuild.frontend.syntax.lalr import Grammar, NoSentence, Token
 from pybuild.frontend.words.gotext import SPACE, quote
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError, UserError
@@ -103,7 +103,7 @@ def read_line(text: str, escape: str) -> Line:
     stripped = text.strip(SPACE)
     try:
         rule, tokens = _grammar(escape).parse_text(stripped, _named)
-    except Refused as error:
+    except NoSentence as error:
         found = _KEYWORD.match(stripped)
         keyword = found[0] if found else stripped
         if error.position > 0 or keyword.upper() in KEYWORDS:

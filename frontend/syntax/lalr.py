@@ -39,7 +39,7 @@ class Token(str):
         return token
 
 
-class Refused(Exception):
+class NoSentence(Exception):
     """The text is no sentence of the grammar; *position* is where it ceases to be one."""
 
     def __init__(self, position: int) -> None:
@@ -70,7 +70,7 @@ class Grammar:
             build: gets the name and the parts of each rule, inner ones first.
 
         Raises:
-            Refused: it cannot be parsed.
+            NoSentence: it cannot be parsed.
         """
         run = _Run(self, build)
         feed, ignored, scanners = run.feed, self.ignored, self._scanners
@@ -82,7 +82,7 @@ class Grammar:
                 if found is not None:
                     break
             else:
-                raise Refused(at)
+                raise NoSentence(at)
             name = name or str(found.lastgroup)
             stop = found.end()
             if name not in ignored:
@@ -132,7 +132,7 @@ class _Run:
         while True:
             action = self._table[states[-1]].get(name)
             if action is None:
-                raise Refused(token.start)
+                raise NoSentence(token.start)
             if action >= 0:
                 states.append(action)
                 self._values.append(token)
@@ -143,7 +143,7 @@ class _Run:
         while self.states[-1] != self._end:
             action = self._table[self.states[-1]].get("$END", 0)
             if action >= 0:
-                raise Refused(-1)
+                raise NoSentence(-1)
             self._reduce(~action)
         return self._values[-1]
 

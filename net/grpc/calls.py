@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from pybuild.net.grpc.link import Flow, Link
+from pybuild.net.grpc.link import Flow, GrpcLink
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.peer import Peer
 from pybuild.net.grpc.status import Code, RpcError, to_fields
@@ -23,7 +23,7 @@ RESPONSE: Fields = [
 _log = logging.getLogger(__name__)
 
 
-class Call(Flow):
+class IncomingCall(Flow):
     """One incoming call; messages are bytes.
 
     Attributes:
@@ -33,7 +33,7 @@ class Call(Flow):
     """
 
     def __init__(
-        self, link: Link, stream_id: int, method: str, metadata: Metadata, peer: Peer
+        self, link: GrpcLink, stream_id: int, method: str, metadata: Metadata, peer: Peer
     ) -> None:
         super().__init__(link, stream_id)
         self.method = method
@@ -161,14 +161,14 @@ class Call(Flow):
         self._link.flows.pop(self._id, None)
 
 
-Handler: TypeAlias = Callable[[Call], Awaitable[None]]
+Handler: TypeAlias = Callable[[IncomingCall], Awaitable[None]]
 """Returns: OK. Raises `RpcError`: that. Its task is cancelled when nobody waits any more."""
 
 
-def unary(handler: Callable[[bytes, Call], Awaitable[Buffer]]) -> Handler:
+def unary(handler: Callable[[bytes, IncomingCall], Awaitable[Buffer]]) -> Handler:
     """Make a handler of a function from one message to one message."""
 
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         request = await call.receive()
         if request is None:
             raise RpcError(Code.INTERNAL, "the call ended without a request")

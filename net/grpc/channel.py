@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from pybuild.net.grpc import timeouts
 from pybuild.net.grpc.clientcall import ClientCall
-from pybuild.net.grpc.limits import Limits
-from pybuild.net.grpc.link import Link
+from pybuild.net.grpc.limits import GrpcLimits
+from pybuild.net.grpc.link import GrpcLink
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.sockets import SocketProtocol, speak_h2
 from pybuild.net.grpc.status import Code, RpcError
@@ -29,7 +29,7 @@ _HEADER_BYTES = 1 << 20  # a server's trailers may carry the source of what it c
 class Channel:
     """One connection to a server, for any number of calls."""
 
-    def __init__(self, link: Link, authority: str, scheme: str = "http") -> None:
+    def __init__(self, link: GrpcLink, authority: str, scheme: str = "http") -> None:
         self._link = link
         self._authority = authority.encode()
         self._scheme = scheme.encode()
@@ -52,7 +52,7 @@ class Channel:
         *,
         ssl: tls.SSLContext | None = None,
         server_hostname: str | None = None,
-        limits: Limits | None = None,
+        limits: GrpcLimits | None = None,
     ) -> Channel:
         """Connect to ``unix://path``, ``tcp://host:port`` or ``host:port``.
 
@@ -198,9 +198,9 @@ async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
 
-def _link(limits: Limits | None) -> Link:
-    limits = limits or Limits(http2=Http2Limits(header_bytes=_HEADER_BYTES))
-    return Link(Connection(client=True, limits=limits.http2), limits)
+def _link(limits: GrpcLimits | None) -> GrpcLink:
+    limits = limits or GrpcLimits(http2=Http2Limits(header_bytes=_HEADER_BYTES))
+    return GrpcLink(Connection(client=True, limits=limits.http2), limits)
 
 
 __all__ = ["Channel", "ClientCall"]

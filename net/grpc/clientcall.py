@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pybuild.net.grpc.link import Flow, Link
+from pybuild.net.grpc.link import Flow, GrpcLink
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError, from_fields, of_http
 from pybuild.net.http2.errors import ErrorCode, StreamGone
@@ -23,7 +23,7 @@ class ClientCall(Flow):
         trailers: the metadata that came with the status.
     """
 
-    def __init__(self, link: Link, stream_id: int) -> None:
+    def __init__(self, link: GrpcLink, stream_id: int) -> None:
         super().__init__(link, stream_id)
         self.status: RpcError | None = None
         self.trailers = Metadata()

@@ -9,7 +9,7 @@ from pybuild.net.http2.settings import Http2Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class GrpcLimits:
     """All are enforced.
 
     Attributes:

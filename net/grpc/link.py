@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.messages import MESSAGE_COST, Inbox, prefix
 from pybuild.net.grpc.status import Code, RpcError, of_reset
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.errors import StreamGone
-from pybuild.net.http2.events import Data, Event, Failed, Headers, Reset
+from pybuild.net.http2.events import ConnectionFailed, Data, Event, Headers, Reset
 from pybuild.net.http2.streams import Buffer
 
 
-class Sink(Protocol):
+class ByteSink(Protocol):
     """The receiver of a link's bytes."""
 
     def writelines(self, chunks: list[Buffer], /) -> None:
-        """Write; may set `Link.held` through `Link.hold`."""
+        """Write; may set `GrpcLink.held` through `GrpcLink.hold`."""
         ...
 
     def close(self) -> None:
@@ -30,7 +30,7 @@ class Sink(Protocol):
 class Flow:
     """The messages of one call, both ways; server and client build their calls on it."""
 
-    def __init__(self, link: Link, stream_id: int) -> None:
+    def __init__(self, link: GrpcLink, stream_id: int) -> None:
         self._link = link
         self._id = stream_id
         self._inbox = Inbox(link.limits.message_bytes)
@@ -218,7 +218,7 @@ class Backlog:
         self.size = 0
 
 
-class Link:
+class GrpcLink:
     """Feeds a `Connection`, hands its events to the calls, and writes what it has to say.
 
     Attributes:
@@ -231,7 +231,7 @@ class Link:
     def __init__(
         self,
         connection: Connection,
-        limits: Limits,
+        limits: GrpcLimits,
         *,
         on_open: Callable[[Headers], None] | None = None,
         on_closed: Callable[[], None] | None = None,
@@ -247,10 +247,10 @@ class Link:
         self.on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self.used_at = self._loop.time()
-        self._sink: Sink | None = None
+        self._sink: ByteSink | None = None
         self._flush_at: asyncio.Handle | None = None
 
-    def attach(self, sink: Sink) -> None:
+    def attach(self, sink: ByteSink) -> None:
         """Begin to write."""
         self._sink = sink
         self.flush()
@@ -282,7 +282,7 @@ class Link:
                 flow = self.flows.get(event.stream_id)
                 if flow is not None:
                     flow.on_over(of_reset(event.code, event.message))
-            case Failed():
+            case ConnectionFailed():
                 self.flush()
                 self.close(RpcError(Code.UNAVAILABLE, f"connection failed: {event.message}"))
             case _:

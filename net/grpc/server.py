@@ -9,9 +9,9 @@ from weakref import WeakValueDictionary
 
 from pybuild.net.doorway import Admission
 from pybuild.net.grpc import timeouts
-from pybuild.net.grpc.calls import RESPONSE, Call, Handler
-from pybuild.net.grpc.limits import Limits
-from pybuild.net.grpc.link import Backlog, Link
+from pybuild.net.grpc.calls import RESPONSE, Handler, IncomingCall
+from pybuild.net.grpc.limits import GrpcLimits
+from pybuild.net.grpc.link import Backlog, GrpcLink
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.peer import Peer
 from pybuild.net.grpc.sockets import SocketProtocol
@@ -25,10 +25,12 @@ from pybuild.net.http2.events import Fields, Headers
 class GrpcServer:
     """Serves *handlers*, by ``/package.Service/Method``, on the connections it is given."""
 
-    def __init__(self, handlers: Mapping[str, Handler], *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], *, limits: GrpcLimits | None = None
+    ) -> None:
         self._handlers = dict(handlers)
-        self._limits = limits or Limits()
-        self._connections: dict[Link, ServerConnection] = {}
+        self._limits = limits or GrpcLimits()
+        self._connections: dict[GrpcLink, ServerConnection] = {}
         self._backlogs: WeakValueDictionary[str, Backlog] = WeakValueDictionary()
         self._closing = False
 
@@ -67,12 +69,12 @@ class GrpcServer:
         if tasks:
             await asyncio.wait(tasks)
 
-    def link(self, peer: Peer | None = None) -> Link:
+    def link(self, peer: Peer | None = None) -> GrpcLink:
         """Return the link of a new connection, for a transport to feed."""
         peer = peer or Peer()
         connection = ServerConnection(self._handlers, self._limits, peer)
         backlog = self._backlogs.setdefault(peer.owner, Backlog())
-        link = Link(
+        link = GrpcLink(
             Connection(client=False, limits=self._limits.http2),
             self._limits,
             on_open=connection.opened,
@@ -85,16 +87,16 @@ class GrpcServer:
             link.connection.go_away()
         return link
 
-    def _closed(self, link: Link) -> None:
+    def _closed(self, link: GrpcLink) -> None:
         self._connections.pop(link, None)
 
 
 class ServerConnection:
     """The calls of one connection."""
 
-    link: Link
+    link: GrpcLink
 
-    def __init__(self, handlers: Mapping[str, Handler], limits: Limits, peer: Peer) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], limits: GrpcLimits, peer: Peer) -> None:
         self._handlers = handlers
         self._limits = limits
         self._peer = peer
@@ -133,7 +135,7 @@ class ServerConnection:
                 deadline = asyncio.get_running_loop().time() + timeout
         except ValueError as error:
             raise RpcError(Code.INTERNAL, str(error)) from error
-        call = Call(self.link, event.stream_id, method, metadata, self._peer)
+        call = IncomingCall(self.link, event.stream_id, method, metadata, self._peer)
         call.set_encoding(fields.get(b"grpc-encoding", b""))
         self.link.flows[event.stream_id] = call
         if event.end:

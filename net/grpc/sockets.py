@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from pybuild.net.grpc.link import Link
+from pybuild.net.grpc.link import GrpcLink
 from pybuild.net.grpc.peer import Peer, peer_of
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.net.http2.frames import PREFACE
@@ -30,13 +30,13 @@ class SocketProtocol(asyncio.BufferedProtocol):
         preface_s: the time for the other side to begin; None for clients.
     """
 
-    def __init__(self, make_link: Callable[[Peer], Link], *, preface_s: float | None) -> None:
+    def __init__(self, make_link: Callable[[Peer], GrpcLink], *, preface_s: float | None) -> None:
         self._make_link = make_link
         self._preface_s = preface_s
         self._greeting = b"" if preface_s is not None else None
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self.link: Link | None = None
+        self.link: GrpcLink | None = None
         self.begun = asyncio.Event()  # or gone before it began
         self.gone = asyncio.Event()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from pybuild.net.grpc.link import Link
+from pybuild.net.grpc.link import GrpcLink
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.net.http2.streams import Buffer
 
@@ -31,7 +31,7 @@ class ByteStream(Protocol):
 class Tunnel:
     """Runs a link over a byte stream: one task reads, another writes."""
 
-    def __init__(self, link: Link, stream: ByteStream) -> None:
+    def __init__(self, link: GrpcLink, stream: ByteStream) -> None:
         self._link = link
         self._stream = stream
         self._chunks: list[Buffer] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pybuild.net.http2.compression import encode
 from pybuild.net.http2.errors import ErrorCode, StreamGone
 from pybuild.net.http2.events import Fields
-from pybuild.net.http2.frames import PREFACE, Kind, frame, window_update
+from pybuild.net.http2.frames import PREFACE, FrameType, frame, window_update
 from pybuild.net.http2.incoming import Incoming
 from pybuild.net.http2.settings import DEFAULT_WINDOW, Http2Limits, Setting, pack
 from pybuild.net.http2.streams import Buffer, Stream
@@ -45,7 +45,7 @@ class Connection(Incoming):
             settings[Setting.MAX_CONCURRENT_STREAMS] = limits.streams
         self.out.control(
             (PREFACE if client else b"")
-            + frame(Kind.SETTINGS, 0, 0, pack(settings))
+            + frame(FrameType.SETTINGS, 0, 0, pack(settings))
             + window_update(0, limits.connection_window - DEFAULT_WINDOW)
         )
 
@@ -145,7 +145,7 @@ class Connection(Incoming):
 
     def ping(self, data: bytes) -> None:
         """Send a PING of eight bytes, which a `Ponged` will answer."""
-        self.out.control(frame(Kind.PING, 0, 0, data))
+        self.out.control(frame(FrameType.PING, 0, 0, data))
 
     def go_away(self) -> None:
         """Take no more streams from the peer; those that are open go on."""

@@ -71,11 +71,11 @@ class Ponged:
 
 
 @dataclass(slots=True)
-class Failed:
+class ConnectionFailed:
     """The peer broke the connection's rules; a GOAWAY is ready to be sent, and nothing follows."""
 
     code: int
     message: str
 
 
-Event: TypeAlias = Headers | Data | Reset | GoneAway | Ponged | Failed
+Event: TypeAlias = Headers | Data | Reset | GoneAway | Ponged | ConnectionFailed

@@ -13,7 +13,7 @@ _HEADER = struct.Struct(">HBBBL")
 _NOTHING = memoryview(b"")
 
 
-class Kind(IntEnum):
+class FrameType(IntEnum):
     """Frame types; others are ignored."""
 
     DATA = 0
@@ -28,7 +28,7 @@ class Kind(IntEnum):
     CONTINUATION = 9
 
 
-class Flag(IntFlag):
+class FrameFlag(IntFlag):
     """Flags; what one means depends on the frame's type."""
 
     END_STREAM = 0x1
@@ -41,7 +41,12 @@ class Flag(IntFlag):
 # Plain numbers for the paths that every frame takes: members of an enum cost a lookup each.
 _DATA, _HEADERS, _PUSH_PROMISE, _CONTINUATION = 0, 1, 5, 9
 _PADDED, _END_STREAM = 0x8, 0x1
-_SIZES = {Kind.PRIORITY: 5, Kind.RST_STREAM: 4, Kind.PING: 8, Kind.WINDOW_UPDATE: 4}
+_SIZES = {
+    FrameType.PRIORITY: 5,
+    FrameType.RST_STREAM: 4,
+    FrameType.PING: 8,
+    FrameType.WINDOW_UPDATE: 4,
+}
 
 
 def header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
@@ -56,7 +61,7 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
 
 def window_update(stream_id: int, by: int) -> bytes:
     """Return a frame that lets the peer send *by* more bytes."""
-    return frame(Kind.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
+    return frame(FrameType.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
 
 
 class FrameReader:
@@ -146,18 +151,18 @@ class FrameReader:
                 ErrorCode.FRAME_SIZE_ERROR,
                 f"frame of {length} bytes, more than the {self.max_frame} allowed",
             )
-        if kind in _SIZES and length != _SIZES[Kind(kind)]:
+        if kind in _SIZES and length != _SIZES[FrameType(kind)]:
             raise ConnectionFault(
-                ErrorCode.FRAME_SIZE_ERROR, f"{Kind(kind).name} of {length} bytes"
+                ErrorCode.FRAME_SIZE_ERROR, f"{FrameType(kind).name} of {length} bytes"
             )
         if kind in (_HEADERS, _PUSH_PROMISE, _CONTINUATION) and length > self.header_bytes:
             raise ConnectionFault(
                 ErrorCode.ENHANCE_YOUR_CALM,
                 f"headers of more than {self.header_bytes} bytes",
             )
-        if kind in (Kind.SETTINGS, Kind.GOAWAY) and length > 16_384:
+        if kind in (FrameType.SETTINGS, FrameType.GOAWAY) and length > 16_384:
             raise ConnectionFault(
-                ErrorCode.ENHANCE_YOUR_CALM, f"{Kind(kind).name} of {length} bytes"
+                ErrorCode.ENHANCE_YOUR_CALM, f"{FrameType(kind).name} of {length} bytes"
             )
 
 

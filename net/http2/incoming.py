@@ -8,16 +8,16 @@ from pybuild.net.http2 import fields as rules
 from pybuild.net.http2.compression import DEFAULT_TABLE_BYTES, FieldDecoder
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from pybuild.net.http2.events import (
+    ConnectionFailed,
     Data,
     Event,
-    Failed,
     Fields,
     GoneAway,
     Headers,
     Ponged,
     Reset,
 )
-from pybuild.net.http2.frames import PREFACE, Flag, FrameReader, Kind, frame, unpadded
+from pybuild.net.http2.frames import PREFACE, FrameFlag, FrameReader, FrameType, frame, unpadded
 from pybuild.net.http2.settings import MAX_WINDOW, Http2Limits, Setting, unpack
 from pybuild.net.http2.table import StreamTable
 
@@ -40,7 +40,7 @@ class Incoming(StreamTable):
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take bytes from the peer, and return what they mean.
 
-        After a `Failed`, or when that came earlier, nothing is read any more.
+        After a `ConnectionFailed`, or when that came earlier, nothing is read any more.
         """
         events = self._events = []
         if self.failed:
@@ -57,7 +57,7 @@ class Incoming(StreamTable):
         except ConnectionFault as fault:
             self.failed = self.closing = True
             self.out.last(self._goodbye(fault.code, fault.message.encode()))
-            events.append(Failed(fault.code, fault.message))
+            events.append(ConnectionFailed(fault.code, fault.message))
         return events
 
     def _match_preface(self, data: bytes | bytearray | memoryview) -> memoryview:
@@ -118,7 +118,7 @@ class Incoming(StreamTable):
             )
         self._receive_window -= size
         if flags & _PADDED:
-            payload = unpadded(Kind.DATA, flags, payload)
+            payload = unpadded(FrameType.DATA, flags, payload)
         if stream is None:
             self._owe(size)
             return
@@ -160,50 +160,52 @@ class Incoming(StreamTable):
             self._hand_on(stream_id, payload, len(payload))
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: memoryview) -> None:
-        if not self._greeted and (kind != Kind.SETTINGS or flags & _ACK):
+        if not self._greeted and (kind != FrameType.SETTINGS or flags & _ACK):
             raise ConnectionFault(
                 ErrorCode.PROTOCOL_ERROR, f"the first frame is of type {kind}, not SETTINGS"
             )
         if self._block is not None:
-            if kind != Kind.CONTINUATION or stream_id != self._block[0]:
+            if kind != FrameType.CONTINUATION or stream_id != self._block[0]:
                 raise ConnectionFault(
                     ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} within a header block"
                 )
             self._continuation(flags, payload)
             return
-        if kind > Kind.CONTINUATION:
+        if kind > FrameType.CONTINUATION:
             self._spend(10, "frames of unknown type")
             return
-        if (stream_id == 0) != (kind in (Kind.SETTINGS, Kind.PING, Kind.GOAWAY)) and (
-            kind != Kind.WINDOW_UPDATE
-        ):
+        if (stream_id == 0) != (
+            kind in (FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY)
+        ) and (kind != FrameType.WINDOW_UPDATE):
             raise ConnectionFault(
-                ErrorCode.PROTOCOL_ERROR, f"{Kind(kind).name} on stream {stream_id}"
+                ErrorCode.PROTOCOL_ERROR, f"{FrameType(kind).name} on stream {stream_id}"
             )
         match kind:
-            case Kind.HEADERS:
+            case FrameType.HEADERS:
                 self._block = (stream_id, flags, bytearray(unpadded(kind, flags, payload)))
                 self._continuations = 0
                 if flags & _END_HEADERS:
                     self._end_block()
-            case Kind.WINDOW_UPDATE:
+            case FrameType.WINDOW_UPDATE:
                 self._window_update(stream_id, int.from_bytes(payload, "big") & MAX_WINDOW)
-            case Kind.SETTINGS:
+            case FrameType.SETTINGS:
                 self._settings(flags, payload)
-            case Kind.PING:
+            case FrameType.PING:
                 if flags & _ACK:
                     self._events.append(Ponged(bytes(payload)))
                 else:
                     self._spend(10, "PING frames")
-                    self.out.answer(frame(Kind.PING, Flag.ACK, 0, bytes(payload)))
-            case Kind.RST_STREAM:
+                    self.out.answer(frame(FrameType.PING, FrameFlag.ACK, 0, bytes(payload)))
+            case FrameType.RST_STREAM:
                 self._reset_by_peer(stream_id, int.from_bytes(payload, "big"))
-            case Kind.GOAWAY:
+            case FrameType.GOAWAY:
                 self._goaway(payload)
-            case Kind.PRIORITY:
+            case FrameType.PRIORITY:
                 self._spend(10, "PRIORITY frames")
             case _:  # we switch push off, and CONTINUATION needs a block to continue
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"unexpected {Kind(kind).name}")
+                raise ConnectionFault(
+                    ErrorCode.PROTOCOL_ERROR, f"unexpected {FrameType(kind).name}"
+                )
 
     def _continuation(self, flags: int, payload: memoryview) -> None:
         assert self._block is not None
@@ -291,7 +293,7 @@ class Incoming(StreamTable):
         if by:
             for stream in self.streams.values():
                 self._widen(stream, by)
-        self.out.answer(frame(Kind.SETTINGS, Flag.ACK, 0))
+        self.out.answer(frame(FrameType.SETTINGS, FrameFlag.ACK, 0))
 
     def _window_update(self, stream_id: int, by: int) -> None:
         self._spend(1, "WINDOW_UPDATE frames")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode
-from pybuild.net.http2.frames import Flag, Kind, frame, header
+from pybuild.net.http2.frames import FrameFlag, FrameType, frame, header
 from pybuild.net.http2.settings import DEFAULT_WINDOW, MAX_WINDOW, PeerSettings
 from pybuild.net.http2.streams import Buffer, Stream
 
 READY_BYTES = 512 << 10
 """The number of bytes made ready ahead of the transport."""
 _LARGEST_FRAME = 256 << 10  # so that streams take turns, whatever the peer would take
-_DATA, _END_STREAM = int(Kind.DATA), int(Flag.END_STREAM)
+_DATA, _END_STREAM = int(FrameType.DATA), int(FrameFlag.END_STREAM)
 
 
 class Outgoing:
@@ -71,14 +71,14 @@ class Outgoing:
         """Send a header block, in as many frames as it takes."""
         self.frames_sent += 1
         most = self.peer.max_frame
-        flags = int(Flag.END_STREAM) if end else 0
+        flags = int(FrameFlag.END_STREAM) if end else 0
         if len(block) <= most:
-            self._add(frame(Kind.HEADERS, flags | Flag.END_HEADERS, stream_id, block))
+            self._add(frame(FrameType.HEADERS, flags | FrameFlag.END_HEADERS, stream_id, block))
             return
-        self._add(frame(Kind.HEADERS, flags, stream_id, block[:most]))
+        self._add(frame(FrameType.HEADERS, flags, stream_id, block[:most]))
         for at in range(most, len(block), most):
-            last = Flag.END_HEADERS if at + most >= len(block) else 0
-            self._add(frame(Kind.CONTINUATION, last, stream_id, block[at : at + most]))
+            last = FrameFlag.END_HEADERS if at + most >= len(block) else 0
+            self._add(frame(FrameType.CONTINUATION, last, stream_id, block[at : at + most]))
 
     def body(self, stream: Stream) -> None:
         """Send what *stream* has queued, now as far as possible, the rest by and by."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pybuild.net.http2.allowance import Allowance
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from pybuild.net.http2.events import Event, Reset
-from pybuild.net.http2.frames import Kind, frame, window_update
+from pybuild.net.http2.frames import FrameType, frame, window_update
 from pybuild.net.http2.outgoing import Outgoing
 from pybuild.net.http2.settings import Http2Limits
 from pybuild.net.http2.streams import ClosedStreams, Stream
@@ -79,7 +79,7 @@ class StreamTable:
         self._drop(stream)
         self._closed.ended_by_us(stream.id)
         send = self.out.control if is_requested else self.out.answer
-        send(frame(Kind.RST_STREAM, 0, stream.id, int(code).to_bytes(4, "big")))
+        send(frame(FrameType.RST_STREAM, 0, stream.id, int(code).to_bytes(4, "big")))
 
     def _break(self, fault: StreamFault) -> None:
         """Reset the stream for the peer's fault, and tell the owner."""
@@ -148,4 +148,4 @@ class StreamTable:
 
     def _goodbye(self, code: ErrorCode, debug: bytes) -> bytes:
         last = self._newest_theirs.to_bytes(4, "big")
-        return frame(Kind.GOAWAY, 0, 0, last + int(code).to_bytes(4, "big") + debug)
+        return frame(FrameType.GOAWAY, 0, 0, last + int(code).to_bytes(4, "big") + debug)

@@ -61,8 +61,8 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Rule
-from pybuild.registry.server.routes import Action
-from pybuild.registry.server.settings import Limits, ServerSettings, UpstreamSettings
+from pybuild.registry.server.routes import Permission
+from pybuild.registry.server.settings import ClientLimits, RegistrySettings, UpstreamSettings
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
 _KEYS = (
@@ -76,7 +76,7 @@ class Serving:
     """The addresses to listen at, and the settings of the server."""
 
     addresses: tuple[str, ...]
-    server: ServerSettings
+    server: RegistrySettings
 
 
 def read_keeping(table: Table) -> Keeping:
@@ -107,7 +107,7 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
         (keep, ("blobs", "released", "untagged", "uploads", "every")),
     ):
         part.only(known)
-    default = ServerSettings()
+    default = RegistrySettings()
     htpasswd = flags.one("htpasswd") or auth.text("htpasswd")
     cert = flags.one("tlscert") or tls.text("cert")
     key = flags.one("tlskey") or tls.text("key")
@@ -119,7 +119,7 @@ def read_serving(table: Table, flags: Parsed) -> Serving:
         raise UsageError("tokens need users", hints=["give them with --htpasswd FILE"])
     if bool(issuer.text("name")) != bool(issuer.text("keys")):
         raise UsageError("registry-server.auth.issuer needs a name and keys")
-    server = ServerSettings(
+    server = RegistrySettings(
         access=_access(table, bool(htpasswd or issuer.text("name"))),
         issuer=issuer.text("name"),
         issuer_keys=issuer.text("keys"),
@@ -150,14 +150,14 @@ def _access(table: Table, has_users: bool) -> Access:
         item.only(("users", "repositories", "actions"))
         actions = item.texts("actions")
         for action in actions:
-            if action not in set(Action):
-                known = ", ".join(Action)
+            if action not in set(Permission):
+                known = ", ".join(Permission)
                 raise item.wrong("actions", f"a list of {known}", action)
         rules.append(
             Rule(
                 users=item.texts("users"),
                 repositories=item.texts("repositories"),
-                actions=frozenset(Action(action) for action in actions),
+                actions=frozenset(Permission(action) for action in actions),
             )
         )
     if rules:
@@ -190,14 +190,14 @@ def _upstreams(table: Table) -> tuple[UpstreamSettings, ...]:
     return tuple(upstreams)
 
 
-def _limits(table: Table, keep: Table) -> Limits:
-    default = Limits()
+def _limits(table: Table, keep: Table) -> ClientLimits:
+    default = ClientLimits()
 
     def size(key: str, otherwise: int) -> int:
         text = table.size(key)
         return parse_size(text, 0) if text else otherwise
 
-    return Limits(
+    return ClientLimits(
         manifest_bytes=size("manifest", default.manifest_bytes),
         blob_bytes=size("blob", default.blob_bytes),
         transfers=table.number("transfers", default.transfers) or default.transfers,

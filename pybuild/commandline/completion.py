@@ -17,7 +17,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.options import Option
 
 
-class Kind(StrEnum):
+class WordKind(StrEnum):
     """The kind of word that is offered, where there are not just a few."""
 
     FILES = "files"
@@ -26,12 +26,12 @@ class Kind(StrEnum):
     NOTHING = "nothing"
 
 
-Offer = Kind | tuple[str, ...]
+Offer = WordKind | tuple[str, ...]
 """The words that there are for a place, or their kind."""
 
 _OF_METAVAR = {
-    **dict.fromkeys(("CMD", "FILE", "NAME=SRC", "SPEC", "URL"), Kind.FILES),
-    "DIR": Kind.DIRECTORIES,
+    **dict.fromkeys(("CMD", "FILE", "NAME=SRC", "SPEC", "URL"), WordKind.FILES),
+    "DIR": WordKind.DIRECTORIES,
 }
 
 
@@ -54,8 +54,8 @@ def value_of(option: Option) -> Offer:
     if option.values:
         return tuple(option.values)
     if option.name == "tag":
-        return Kind.IMAGES
-    return _OF_METAVAR.get(option.metavar, Kind.NOTHING)
+        return WordKind.IMAGES
+    return _OF_METAVAR.get(option.metavar, WordKind.NOTHING)
 
 
 def positions_of(command: Command) -> list[Offer]:
@@ -64,11 +64,11 @@ def positions_of(command: Command) -> list[Offer]:
     alternatives = [part.split() for part in usage.split(" | ")]
     if len(alternatives) == 1:
         offers = [_argument(word) for word in alternatives[0]]
-        return offers if command.arguments[2] < 0 else [*offers, Kind.NOTHING]
+        return offers if command.arguments[2] < 0 else [*offers, WordKind.NOTHING]
     # Verbs; a word before the first of them stands before all, as in ``cache mounts ls | rm``.
     leading = [word for word in alternatives[0] if word.islower()]
     verbs = (leading[-1], *(words[0] for words in alternatives[1:]))
-    rest = Kind.IMAGES if "NAME:TAG" in usage else Kind.FILES
+    rest = WordKind.IMAGES if "NAME:TAG" in usage else WordKind.FILES
     return [*((word,) for word in leading[:-1]), tuple(dict.fromkeys(verbs)), rest]
 
 
@@ -77,10 +77,10 @@ def _argument(word: str) -> Offer:
     if all(name.islower() for name in names):
         return tuple(names)
     if names[0].startswith(("IMAGE", "NAME", "SOURCE")) or names[-1] == "NAME":
-        return Kind.IMAGES
+        return WordKind.IMAGES
     if names[0] == "DIR":
-        return Kind.DIRECTORIES
-    return Kind.FILES if names[0] in ("CMD", "FILE", "PATH") else Kind.NOTHING
+        return WordKind.DIRECTORIES
+    return WordKind.FILES if names[0] in ("CMD", "FILE", "PATH") else WordKind.NOTHING
 
 
 def _spellings(option: Option) -> list[str]:
@@ -124,7 +124,7 @@ def _bash(commands: Sequence[Command]) -> str:
 
 
 def _bash_offer(offer: Offer) -> str:
-    return f"!{offer}" if isinstance(offer, Kind) else " ".join(offer)
+    return f"!{offer}" if isinstance(offer, WordKind) else " ".join(offer)
 
 
 def _bash_cases(cases: Mapping[str, Iterable[str]], *, most_exact_first: bool = False) -> str:
@@ -141,10 +141,10 @@ def _bash_cases(cases: Mapping[str, Iterable[str]], *, most_exact_first: bool = 
 # --- zsh ------------------------------------------------------------------------------------------
 
 _ZSH_ACTIONS = {
-    Kind.FILES: "_files",
-    Kind.DIRECTORIES: "_files -/",
-    Kind.IMAGES: "_pybuild_images",
-    Kind.NOTHING: " ",
+    WordKind.FILES: "_files",
+    WordKind.DIRECTORIES: "_files -/",
+    WordKind.IMAGES: "_pybuild_images",
+    WordKind.NOTHING: " ",
 }
 
 
@@ -180,7 +180,7 @@ def _zsh_specs(command: Command) -> list[str]:
 
 
 def _zsh_action(offer: Offer) -> str:
-    return _ZSH_ACTIONS[offer] if isinstance(offer, Kind) else f"({' '.join(offer)})"
+    return _ZSH_ACTIONS[offer] if isinstance(offer, WordKind) else f"({' '.join(offer)})"
 
 
 def _zsh_text(text: str) -> str:
@@ -190,15 +190,15 @@ def _zsh_text(text: str) -> str:
 # --- fish -----------------------------------------------------------------------------------------
 
 _FISH_VALUES = {
-    Kind.FILES: "-r -F",
-    Kind.DIRECTORIES: "-x -a '(__fish_complete_directories)'",
-    Kind.IMAGES: "-x -a '(__pybuild_images)'",
-    Kind.NOTHING: "-x",
+    WordKind.FILES: "-r -F",
+    WordKind.DIRECTORIES: "-x -a '(__fish_complete_directories)'",
+    WordKind.IMAGES: "-x -a '(__pybuild_images)'",
+    WordKind.NOTHING: "-x",
 }
 _FISH_ARGUMENTS = {
-    Kind.FILES: "-F",
-    Kind.DIRECTORIES: "-a '(__fish_complete_directories)'",
-    Kind.IMAGES: "-a '(__pybuild_images)'",
+    WordKind.FILES: "-F",
+    WordKind.DIRECTORIES: "-a '(__fish_complete_directories)'",
+    WordKind.IMAGES: "-a '(__pybuild_images)'",
 }
 
 
@@ -220,7 +220,7 @@ def _fish(commands: Sequence[Command]) -> str:
         for number, offer in enumerate(offers, 1):
             test = f"{is_this}; and __pybuild_at {number}"
             test += " more" if number == len(offers) else ""
-            if not isinstance(offer, Kind):
+            if not isinstance(offer, WordKind):
                 lines.append(f"complete -c pybuild -n '{test}' -a '{' '.join(offer)}'")
             elif offer in _FISH_ARGUMENTS:
                 lines.append(f"complete -c pybuild -n '{test}' {_FISH_ARGUMENTS[offer]}")
@@ -239,7 +239,7 @@ def _fish(commands: Sequence[Command]) -> str:
 
 
 def _fish_value(offer: Offer) -> str:
-    return _FISH_VALUES[offer] if isinstance(offer, Kind) else f"-x -a '{' '.join(offer)}'"
+    return _FISH_VALUES[offer] if isinstance(offer, WordKind) else f"-x -a '{' '.join(offer)}'"
 
 
 def _quoted(text: str) -> str:

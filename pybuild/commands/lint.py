@@ -18,7 +18,7 @@ from pybuild.engine.host import native_platform
 from pybuild.engine.knownimages import KnownImages
 from pybuild.engine.settings import load_settings
 from pybuild.frontend import views
-from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.check import Checked, FileCheck
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lowering.interface import ImageRequest, NeedImages, ResolvedImage
 from pybuild.frontend.syntax.directives import parse_directives
@@ -81,7 +81,7 @@ class _Linter:
 
     def check(self, text: bytes) -> Checked:
         """Make the findings; images that are not at hand are taken as unknown."""
-        check = Check(text, self._filename, self._options)
+        check = FileCheck(text, self._filename, self._options)
         known: dict[ImageRequest, ResolvedImage] = {}
         while isinstance(checked := check.run(known), NeedImages):
             for request in checked.requests:

@@ -29,7 +29,7 @@ from pybuild.registry.client.credentials import DockerCredentials
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.server.access import EVERYBODY
 from pybuild.registry.server.hosting import Hosting
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 from pybuild.registry.server.serving import listening, until_stopped
 
 _STEPS = ", every step of a Dockerfile on this machine too while steps share its network"
@@ -94,7 +94,7 @@ async def _run(store: Store, serving: Serving, settings: Settings) -> None:
 def _is_open(serving: Serving) -> bool:
     """Whether people who did not log in may change something."""
     rules = serving.server.access.rules
-    changes = {Action.PUSH, Action.DELETE}
+    changes = {Permission.PUSH, Permission.DELETE}
     return not serving.server.read_only and any(
         EVERYBODY in rule.users and not changes.isdisjoint(rule.actions) for rule in rules
     )

@@ -26,14 +26,14 @@ from pybuild.registry.client.hosts import Endpoint, Hosts
 from pybuild.registry.client.listing import SearchResult
 from pybuild.registry.client.referrers import Referrer
 from pybuild.registry.client.taglists import TagLists
-from pybuild.registry.client.transport import Limits, Request, Transport, once_only
+from pybuild.registry.client.transport import Request, TransferLimits, Transport, once_only
 from pybuild.registry.client.upload import Fetch, Pushed
 
 T = TypeVar("T")
 
 _MIRROR_REST_S = 60.0
 _BUDGET_S = 5.0
-_IMPATIENT = Limits(attempts=5, backoff_most_s=2.0, retry_after_most_s=_BUDGET_S)
+_IMPATIENT = TransferLimits(attempts=5, backoff_most_s=2.0, retry_after_most_s=_BUDGET_S)
 
 
 class Client:
@@ -50,7 +50,7 @@ class Client:
         *,
         clock: Clock,
         environ: Mapping[str, str] | None = None,
-        limits: Limits | None = None,
+        limits: TransferLimits | None = None,
         chunk_bytes: int = 0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,

@@ -40,7 +40,7 @@ _TOKEN_LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits(HttpLimits):
+class TransferLimits(HttpLimits):
     """The bounds of waits and tries.
 
     Attributes:
@@ -87,12 +87,12 @@ class Transport:
         clock: Clock,
         *,
         environ: Mapping[str, str] | None = None,
-        limits: Limits | None = None,
+        limits: TransferLimits | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """*environ* is read for proxies only; *jitter* gives 0 ≤ x < 1."""
-        self.limits = limits or Limits()
+        self.limits = limits or TransferLimits()
         self._hosts = hosts
         self._auth = Authenticator(credentials, self, clock)
         self._environ = dict(environ or {})
@@ -108,7 +108,7 @@ class Transport:
         self._settled: dict[str, str] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
 
-    def impatient(self, limits: Limits, patience: Patience) -> Transport:
+    def impatient(self, limits: TransferLimits, patience: Patience) -> Transport:
         """Return a transport over the same connections, for requests that may fail."""
         twin = copy(self)
         twin.limits, twin._retries = limits, self._retries.impatient(limits, patience)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.dataclass import dataclass
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 
 EVERYBODY = "anonymous"
 LOGGED_IN = "*"
@@ -25,7 +25,7 @@ class Rule:
 
     users: tuple[str, ...]
     repositories: tuple[str, ...]
-    actions: frozenset[Action]
+    actions: frozenset[Permission]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Caller:
     """
 
     name: str = ""
-    granted: frozenset[tuple[str, Action]] | None = None
+    granted: frozenset[tuple[str, Permission]] | None = None
     catalog: bool = True
 
 
-ALL = Rule(users=(EVERYBODY,), repositories=("*",), actions=frozenset(Action))
-MEMBERS = Rule(users=(LOGGED_IN,), repositories=("*",), actions=frozenset(Action))
+ALL = Rule(users=(EVERYBODY,), repositories=("*",), actions=frozenset(Permission))
+MEMBERS = Rule(users=(LOGGED_IN,), repositories=("*",), actions=frozenset(Permission))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class Access:
 
     rules: Sequence[Rule] = (ALL,)
 
-    def allows(self, user: str, repository: str, action: Action) -> bool:
+    def allows(self, user: str, repository: str, action: Permission) -> bool:
         """Return whether *user* ("" for nobody in particular) may."""
         return any(
             action in rule.actions and _is_one(user, rule) and _is_in(repository, user, rule)
             for rule in self.rules
         )
 
-    def permits(self, caller: Caller, repository: str, action: Action) -> bool:
+    def permits(self, caller: Caller, repository: str, action: Permission) -> bool:
         """Return whether *caller* may: by the rules, and by the token where there is one."""
         if caller.granted is not None:
             return (repository, action) in caller.granted
@@ -67,7 +67,7 @@ class Access:
 
     def lists(self, user: str) -> bool:
         """Return whether *user* may see the catalog: of what they may pull."""
-        return any(Action.PULL in rule.actions and _is_one(user, rule) for rule in self.rules)
+        return any(Permission.PULL in rule.actions and _is_one(user, rule) for rule in self.rules)
 
 
 def _is_one(user: str, rule: Rule) -> bool:

@@ -21,26 +21,26 @@ from pybuild.registry.server.exchange import Exchange, Handler
 from pybuild.registry.server.guard import TOKEN_PATH, Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.metrics import CONTENT_TYPE
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Action, Call, Kind, understand
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.routes import Permission, RegistryCall, RouteKind, understand
 
 _GONE = 499  # as nginx calls a client that went away
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_HANDLERS: dict[tuple[Kind, str], Handler] = {
-    (Kind.BASE, "GET"): discovery.base,
-    (Kind.CATALOG, "GET"): discovery.catalog,
-    (Kind.TAGS, "GET"): discovery.tags,
-    (Kind.REFERRERS, "GET"): discovery.referrers,
-    (Kind.MANIFEST, "GET"): manifests.get,
-    (Kind.MANIFEST, "PUT"): manifests.put,
-    (Kind.MANIFEST, "DELETE"): manifests.delete,
-    (Kind.BLOB, "GET"): blobs.get,
-    (Kind.BLOB, "DELETE"): blobs.delete,
-    (Kind.UPLOADS, "POST"): uploads.begin,
-    (Kind.UPLOAD, "GET"): uploads.status,
-    (Kind.UPLOAD, "PATCH"): uploads.append,
-    (Kind.UPLOAD, "PUT"): uploads.finish,
-    (Kind.UPLOAD, "DELETE"): uploads.cancel,
+_HANDLERS: dict[tuple[RouteKind, str], Handler] = {
+    (RouteKind.BASE, "GET"): discovery.base,
+    (RouteKind.CATALOG, "GET"): discovery.catalog,
+    (RouteKind.TAGS, "GET"): discovery.tags,
+    (RouteKind.REFERRERS, "GET"): discovery.referrers,
+    (RouteKind.MANIFEST, "GET"): manifests.get,
+    (RouteKind.MANIFEST, "PUT"): manifests.put,
+    (RouteKind.MANIFEST, "DELETE"): manifests.delete,
+    (RouteKind.BLOB, "GET"): blobs.get,
+    (RouteKind.BLOB, "DELETE"): blobs.delete,
+    (RouteKind.UPLOADS, "POST"): uploads.begin,
+    (RouteKind.UPLOAD, "GET"): uploads.status,
+    (RouteKind.UPLOAD, "PATCH"): uploads.append,
+    (RouteKind.UPLOAD, "PUT"): uploads.finish,
+    (RouteKind.UPLOAD, "DELETE"): uploads.cancel,
 }
 
 
@@ -96,7 +96,7 @@ class Registry:
             response = _refused(_failed(error))
         except Exception:  # noqa: BLE001 (a bug costs one request, and is told in full)
             sys.stderr.write(f"error: bug of the registry:\n| {in_log(traceback.format_exc())}\n")
-            response = _refused(Refusal(500, Code.UNSUPPORTED, "the registry has a bug"))
+            response = _refused(Refusal(500, RefusalCode.UNSUPPORTED, "the registry has a bug"))
         finally:
             metrics.in_flight -= 1
             if not metrics.in_flight:
@@ -111,7 +111,7 @@ class Registry:
         metrics.answered(kind, method, response.status, monotonic() - begun, size)
         return response
 
-    async def _answer(self, call: Call, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, call: RegistryCall, request: web.BaseRequest) -> web.StreamResponse:
         namespace, asked_for = "", call
         upstreams = self.hosting.upstreams
         if upstreams is not None:
@@ -138,15 +138,17 @@ class Registry:
         body = self.hosting.metrics.text(gauges).encode()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
-    def _allow(self, call: Call) -> None:
+    def _allow(self, call: RegistryCall) -> None:
         settings = self.hosting.settings
-        if call.action in (Action.PUSH, Action.DELETE) and settings.read_only:
-            raise Refusal(405, Code.UNSUPPORTED, "this registry is read-only")
+        if call.action in (Permission.PUSH, Permission.DELETE) and settings.read_only:
+            raise Refusal(405, RefusalCode.UNSUPPORTED, "this registry is read-only")
         upstreams = self.hosting.upstreams
-        if call.action is Action.PUSH and upstreams is not None and upstreams.find(call.name):
-            raise Refusal(405, Code.UNSUPPORTED, f"{call.name} is a cache: push to its registry")
-        if call.action is Action.DELETE and not settings.deletion:
-            raise Refusal(405, Code.UNSUPPORTED, "nothing can be deleted from this registry")
+        if call.action is Permission.PUSH and upstreams is not None and upstreams.find(call.name):
+            raise Refusal(
+                405, RefusalCode.UNSUPPORTED, f"{call.name} is a cache: push to its registry"
+            )
+        if call.action is Permission.DELETE and not settings.deletion:
+            raise Refusal(405, RefusalCode.UNSUPPORTED, "nothing can be deleted from this registry")
 
 
 def _refused(refusal: Refusal) -> web.Response:
@@ -157,5 +159,5 @@ def _refused(refusal: Refusal) -> web.Response:
 def _failed(error: EnvironmentFault | OSError) -> Refusal:
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Refusal(507, Code.DENIED, "there is no space left in this registry")
-    return Refusal(500, Code.UNSUPPORTED, "the registry failed; its log says why")
+        return Refusal(507, RefusalCode.DENIED, "there is no space left in this registry")
+    return Refusal(500, RefusalCode.UNSUPPORTED, "the registry failed; its log says why")

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.settings import Limits
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.settings import ClientLimits
 
 PIECE_BYTES = 1 << 20
 
 
-async def pieces(request: web.BaseRequest, limits: Limits) -> AsyncIterator[bytes]:
+async def pieces(request: web.BaseRequest, limits: ClientLimits) -> AsyncIterator[bytes]:
     """Yield the body in pieces of about a mebibyte.
 
     When the client goes away in the middle, what came is yielded before the error is raised.
@@ -50,7 +50,9 @@ async def pieces(request: web.BaseRequest, limits: Limits) -> AsyncIterator[byte
         yield bytes(batch)
 
 
-async def whole(request: web.BaseRequest, limits: Limits, most_bytes: int, what: str) -> bytes:
+async def whole(
+    request: web.BaseRequest, limits: ClientLimits, most_bytes: int, what: str
+) -> bytes:
     """Return a body that must be short.
 
     Raises:
@@ -67,13 +69,13 @@ async def whole(request: web.BaseRequest, limits: Limits, most_bytes: int, what:
 
 
 def too_large(what: str, most_bytes: int) -> Refusal:
-    return Refusal(413, Code.SIZE_INVALID, f"{what} is longer than {most_bytes} bytes")
+    return Refusal(413, RefusalCode.SIZE_INVALID, f"{what} is longer than {most_bytes} bytes")
 
 
-def _slow(limits: Limits) -> Refusal:
+def _slow(limits: ClientLimits) -> Refusal:
     return Refusal(
         408,
-        Code.BLOB_UPLOAD_INVALID,
+        RefusalCode.BLOB_UPLOAD_INVALID,
         f"fewer than {limits.least_bytes} bytes came in {limits.idle_s:g} seconds",
         {"Connection": "close"},
     )

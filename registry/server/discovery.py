@@ -13,7 +13,7 @@ from pybuild.model.descriptor import OCI_INDEX
 from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.paging import page
 from pybuild.registry.server.refusal import name_unknown
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 
 _MOST_REFERRERS = 1000
 
@@ -27,7 +27,7 @@ async def catalog(exchange: Exchange) -> web.StreamResponse:
     """List the repositories."""
     access, user = exchange.hosting.settings.access, exchange.caller.name
     known = await asyncio.to_thread(exchange.hosting.store.repositories.names)
-    names = [name for name in known if access.allows(user, name, Action.PULL)]
+    names = [name for name in known if access.allows(user, name, Permission.PULL)]
     part = page(names, exchange.request.query, exchange.request.path)
     headers = {"Link": part.link} if part.link else {}
     return web.json_response({"repositories": part.items}, headers=headers)

@@ -11,7 +11,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.registry.server.access import Caller
 from pybuild.registry.server.hosting import Hosting
-from pybuild.registry.server.routes import Call
+from pybuild.registry.server.routes import RegistryCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Exchange:
     """A request that was understood, of a caller who has the right to it."""
 
     hosting: Hosting
-    call: Call
+    call: RegistryCall
     request: web.BaseRequest
     caller: Caller
 

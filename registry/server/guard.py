@@ -18,9 +18,9 @@ from pybuild.registry.server.body import whole
 from pybuild.registry.server.foreign import ForeignIssuer
 from pybuild.registry.server.htpasswd import Htpasswd
 from pybuild.registry.server.loginqueue import LoginQueueFull
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Action, Call, Kind
-from pybuild.registry.server.settings import Limits
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.routes import Permission, RegistryCall, RouteKind
+from pybuild.registry.server.settings import ClientLimits
 from pybuild.registry.server.tokens import BadToken, Issuer, granted, requested_grants
 
 TOKEN_PATH = "/token"
@@ -28,9 +28,9 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
 _MOST_FORM = 64 << 10
 _MOST_FIELDS = 200
 _ACTIONS = {
-    Action.PULL: "pull",
-    Action.PUSH: "pull,push",
-    Action.DELETE: "delete",
+    Permission.PULL: "pull",
+    Permission.PUSH: "pull,push",
+    Permission.DELETE: "delete",
 }
 
 
@@ -54,26 +54,26 @@ class Guard:
     now: Callable[[], float]
     foreign: ForeignIssuer | None = None
     service: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: ClientLimits = field(default_factory=ClientLimits)
 
     @property
     def is_open(self) -> bool:
         """Whether there is no way to log in, so that everybody is a stranger."""
         return self.passwords is None and self.foreign is None
 
-    async def admit(self, request: web.BaseRequest, call: Call) -> Caller:
+    async def admit(self, request: web.BaseRequest, call: RegistryCall) -> Caller:
         """Return the caller of *call*, if it has the right.
 
         Raises:
             Refusal: they may not; 401 where logging in, or another token, may help.
         """
         caller = await self._caller(request, call)
-        if call.kind is Kind.BASE:
+        if call.kind is RouteKind.BASE:
             # Clients learn here how to log in, so strangers are told even if there is no need.
             if not self.is_open and not caller.name and caller.granted is None:
                 raise self._challenge(request, call, "log in to this registry")
             return caller
-        if call.kind is Kind.CATALOG:
+        if call.kind is RouteKind.CATALOG:
             allowed = caller.catalog and self.access.lists(caller.name)
         else:
             assert call.action is not None
@@ -86,7 +86,9 @@ class Guard:
             )
         if not self.is_open and not caller.name:
             raise self._challenge(request, call, "log in to this registry")
-        raise Refusal(403, Code.DENIED, f"{caller.name or 'anonymous'} may not {_in_words(call)}")
+        raise Refusal(
+            403, RefusalCode.DENIED, f"{caller.name or 'anonymous'} may not {_in_words(call)}"
+        )
 
     async def token(self, request: web.BaseRequest) -> web.Response:
         """Answer a request for a token: GET with Basic, or POST of a form [REG-6].
@@ -98,7 +100,7 @@ class Guard:
         if request.method == "POST":
             form = await self._form(request)
             if form.get("grant_type") != ["password"]:
-                raise Refusal(400, Code.UNSUPPORTED, "only grant_type=password is known")
+                raise Refusal(400, RefusalCode.UNSUPPORTED, "only grant_type=password is known")
             user, password = ("".join(form.get(key, ())) for key in ("username", "password"))
             await self._check(request, user, password)
             scopes = form.get("scope", [])
@@ -107,7 +109,9 @@ class Guard:
             user = await self._basic(request, header) if header else ""
             scopes = request.query.getall("scope", [])
         else:
-            raise Refusal(405, Code.UNSUPPORTED, "ask with GET or POST", {"Allow": "GET, POST"})
+            raise Refusal(
+                405, RefusalCode.UNSUPPORTED, "ask with GET or POST", {"Allow": "GET, POST"}
+            )
         now = self.now()
         token = self.issuer.issue(user, granted(self.access, user, requested_grants(scopes)), now)
         answer = {"token": token, "access_token": token, **self.issuer.terms(now)}
@@ -119,9 +123,9 @@ class Guard:
         try:
             return parse_qs(data.decode(), max_num_fields=_MOST_FIELDS)
         except ValueError as error:
-            raise Refusal(400, Code.UNSUPPORTED, "the form cannot be read") from error
+            raise Refusal(400, RefusalCode.UNSUPPORTED, "the form cannot be read") from error
 
-    async def _caller(self, request: web.BaseRequest, call: Call) -> Caller:
+    async def _caller(self, request: web.BaseRequest, call: RegistryCall) -> Caller:
         header = request.headers.get("Authorization", "")
         scheme, _, value = header.partition(" ")
         if not header or self.is_open:
@@ -151,7 +155,9 @@ class Guard:
             return self.foreign.caller(token, self.service, self.now())
         raise error
 
-    async def _basic(self, request: web.BaseRequest, header: str, call: Call | None = None) -> str:
+    async def _basic(
+        self, request: web.BaseRequest, header: str, call: RegistryCall | None = None
+    ) -> str:
         scheme, _, value = header.partition(" ")
         try:
             text = base64.b64decode(value.strip(), validate=True).decode("utf-8", "surrogateescape")
@@ -164,7 +170,7 @@ class Guard:
         return user
 
     async def _check(
-        self, request: web.BaseRequest, user: str, password: str, call: Call | None = None
+        self, request: web.BaseRequest, user: str, password: str, call: RegistryCall | None = None
     ) -> None:
         own = request.transport and request.transport.get_extra_info("socket")
         try:
@@ -174,7 +180,7 @@ class Guard:
         except LoginQueueFull:
             raise Refusal(
                 429,
-                Code.TOOMANYREQUESTS,
+                RefusalCode.TOOMANYREQUESTS,
                 "too many passwords wait to be checked",
                 {"Retry-After": "2"},
             ) from None
@@ -182,7 +188,7 @@ class Guard:
             raise self._challenge(request, call, "unknown user or wrong password")
 
     def _challenge(
-        self, request: web.BaseRequest, call: Call | None, message: str, error: str = ""
+        self, request: web.BaseRequest, call: RegistryCall | None, message: str, error: str = ""
     ) -> Refusal:
         if not self._takes_tokens or request.path == TOKEN_PATH:
             challenge = 'Basic realm="pybuild registry"'
@@ -190,23 +196,23 @@ class Guard:
             realm = self.foreign.url if self.foreign is not None else ""
             if not realm:
                 if not self.external_url and not _HOST.fullmatch(request.host):
-                    return Refusal(400, Code.UNSUPPORTED, "the Host header names no host")
+                    return Refusal(400, RefusalCode.UNSUPPORTED, "the Host header names no host")
                 base = self.external_url.rstrip("/") or f"{request.scheme}://{request.host}"
                 realm = base + TOKEN_PATH
             challenge = f'Bearer realm="{realm}",service="{self.service}"'
             scope = _scope(call)
             challenge += f',scope="{scope}"' if scope else ""
             challenge += f',error="{error}"' if error else ""
-        return Refusal(401, Code.UNAUTHORIZED, message, {"WWW-Authenticate": challenge})
+        return Refusal(401, RefusalCode.UNAUTHORIZED, message, {"WWW-Authenticate": challenge})
 
 
-def _scope(call: Call | None) -> str:
-    if call is not None and call.kind is Kind.CATALOG:
+def _scope(call: RegistryCall | None) -> str:
+    if call is not None and call.kind is RouteKind.CATALOG:
         return "registry:catalog:*"
     if call is None or call.action is None:
         return ""
     return f"repository:{call.name}:{_ACTIONS[call.action]}"
 
 
-def _in_words(call: Call) -> str:
+def _in_words(call: RegistryCall) -> str:
     return f"{call.action} {call.name}" if call.name else "list the repositories"

@@ -10,8 +10,8 @@ from pybuild.cache.content.storekey import make_key
 from pybuild.cache.store import Store
 from pybuild.registry.client.client import Client
 from pybuild.registry.server.metrics import Metrics
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.settings import RegistrySettings
 from pybuild.registry.server.shares import Shares
 from pybuild.registry.server.spool import Spool
 from pybuild.registry.server.upstream import Upstreams
@@ -23,7 +23,7 @@ class Hosting:
     """The store, its uploads and transfers, and their limits."""
 
     def __init__(
-        self, store: Store, settings: ServerSettings, client: Client | None = None
+        self, store: Store, settings: RegistrySettings, client: Client | None = None
     ) -> None:
         """Begin nothing yet.
 
@@ -58,7 +58,7 @@ class Hosting:
         except TimeoutError:
             raise Refusal(
                 429,
-                Code.TOOMANYREQUESTS,
+                RefusalCode.TOOMANYREQUESTS,
                 f"{self.settings.limits.transfers} uploads are coming in at once",
                 {"Retry-After": "5"},
             ) from None

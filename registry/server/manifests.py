@@ -13,12 +13,12 @@ from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.body import whole
 from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.refusal import (
-    Code,
     Refusal,
+    RefusalCode,
     manifest_unknown,
     name_unknown,
 )
-from pybuild.registry.server.routes import Call, Kind
+from pybuild.registry.server.routes import RegistryCall, RouteKind
 
 _MOST_TAGS = 100
 
@@ -91,7 +91,7 @@ async def put(exchange: Exchange) -> web.StreamResponse:
         await asyncio.shield(asyncio.to_thread(keep))
     except BlobMissing as error:
         message = f"{error.digest} has just been deleted"
-        raise Refusal(400, Code.MANIFEST_BLOB_UNKNOWN, message) from error
+        raise Refusal(400, RefusalCode.MANIFEST_BLOB_UNKNOWN, message) from error
     headers = {
         "Location": f"/v2/{call.name}/manifests/{call.tag or digest}",
         "Docker-Content-Digest": digest,
@@ -119,21 +119,23 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
     return web.Response(status=202)
 
 
-def _entry(repository: Repository, call: Call) -> ManifestEntry | None:
-    assert call.kind is Kind.MANIFEST
+def _entry(repository: Repository, call: RegistryCall) -> ManifestEntry | None:
+    assert call.kind is RouteKind.MANIFEST
     if call.digest is not None:
         return repository.manifest(call.digest)
     named = repository.tag(call.tag)
     return repository.manifest(named.digest) if named else None
 
 
-def _tags(call: Call, request: web.BaseRequest) -> list[str]:
+def _tags(call: RegistryCall, request: web.BaseRequest) -> list[str]:
     if call.tag:
         return [call.tag]
     tags = list(dict.fromkeys(request.query.getall("tag", [])))
     for tag in tags:
         if not is_tag(tag):
-            raise Refusal(400, Code.MANIFEST_INVALID, f'"{tag[:200]}" cannot be a tag')
+            raise Refusal(400, RefusalCode.MANIFEST_INVALID, f'"{tag[:200]}" cannot be a tag')
     if len(tags) > _MOST_TAGS:
-        raise Refusal(414, Code.MANIFEST_INVALID, f"more than {_MOST_TAGS} tags in one request")
+        raise Refusal(
+            414, RefusalCode.MANIFEST_INVALID, f"more than {_MOST_TAGS} tags in one request"
+        )
     return tags

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
 from pybuild.model.dataclass import dataclass
-from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.refusal import Refusal, RefusalCode
 
 MOST = 10_000
 
@@ -36,7 +36,7 @@ def page(items: Sequence[str], query: Mapping[str, str], path: str, most: int = 
     elif count_text.isascii() and count_text.isdigit():
         count = min(int(count_text[:9]), most)
     else:
-        raise Refusal(400, Code.UNSUPPORTED, f'n is "{count_text[:50]}", not a number')
+        raise Refusal(400, RefusalCode.UNSUPPORTED, f'n is "{count_text[:50]}", not a number')
     start = bisect_right(items, query["last"]) if "last" in query else 0
     chosen = tuple(items[start : start + count])
     if not chosen or start + count >= len(items):

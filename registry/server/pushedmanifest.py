@@ -10,7 +10,7 @@ from pybuild.image.manifest import Index, Manifest, is_foreign, parse_manifest
 from pybuild.model.descriptor import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
-from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.refusal import Refusal, RefusalCode
 
 _MANIFESTS = INDEX_TYPES | MANIFEST_TYPES
 
@@ -32,7 +32,7 @@ def read(
     algorithm = expected.algorithm if expected else "sha256"
     digest = Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
     if expected is not None and digest != expected:
-        raise Refusal(400, Code.DIGEST_INVALID, f"the manifest is {digest}, not {expected}")
+        raise Refusal(400, RefusalCode.DIGEST_INVALID, f"the manifest is {digest}, not {expected}")
     said = content_type.partition(";")[0].strip().lower()
     try:
         document = parse_manifest(data, said)
@@ -70,7 +70,7 @@ def check_content(document: Manifest | Index, blob_size: SizeOf, manifest_size: 
         if size is None:
             raise Refusal(
                 400,
-                Code.MANIFEST_BLOB_UNKNOWN,
+                RefusalCode.MANIFEST_BLOB_UNKNOWN,
                 f"{what} {descriptor.digest} is not in this repository",
             )
         if size != descriptor.size:
@@ -103,4 +103,4 @@ def children(document: Manifest | Index) -> list[Digest]:
 
 
 def invalid(why: str) -> Refusal:
-    return Refusal(400, Code.MANIFEST_INVALID, why)
+    return Refusal(400, RefusalCode.MANIFEST_INVALID, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pybuild.model.dataclass import dataclass
-from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.refusal import Refusal, RefusalCode
 
 # The specification's form, and HTTP's own.
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}|\*))?\Z", re.ASCII)
@@ -30,15 +30,19 @@ def chunk_of(content_range: str, content_length: int | None) -> Chunk:
     match = _CONTENT_RANGE.match(content_range)
     if match is None:
         raise Refusal(
-            400, Code.BLOB_UPLOAD_INVALID, f'"{content_range[:100]}" is not a content range'
+            400, RefusalCode.BLOB_UPLOAD_INVALID, f'"{content_range[:100]}" is not a content range'
         )
     start, end = int(match[1]), int(match[2])
     length = end - start + 1
     if length < 1:
-        raise Refusal(400, Code.BLOB_UPLOAD_INVALID, f"range {start}-{end} ends before it begins")
+        raise Refusal(
+            400, RefusalCode.BLOB_UPLOAD_INVALID, f"range {start}-{end} ends before it begins"
+        )
     if content_length is not None and content_length != length:
         raise Refusal(
-            400, Code.SIZE_INVALID, f"range {start}-{end} has {length} bytes, not {content_length}"
+            400,
+            RefusalCode.SIZE_INVALID,
+            f"range {start}-{end} has {length} bytes, not {content_length}",
         )
     return Chunk(start, length)
 

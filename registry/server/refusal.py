@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class Code(StrEnum):
+class RefusalCode(StrEnum):
     """The specification's codes [code-1..14]; their text is what clients match on."""
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
@@ -32,7 +32,7 @@ class Refusal(Exception):
     def __init__(
         self,
         status: int,
-        code: Code,
+        code: RefusalCode,
         message: str,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -49,16 +49,20 @@ class Refusal(Exception):
 
 
 def blob_unknown(digest: str) -> Refusal:
-    return Refusal(404, Code.BLOB_UNKNOWN, f"blob {digest} is not in this repository")
+    return Refusal(404, RefusalCode.BLOB_UNKNOWN, f"blob {digest} is not in this repository")
 
 
 def manifest_unknown(reference: str) -> Refusal:
-    return Refusal(404, Code.MANIFEST_UNKNOWN, f"manifest {reference} is not in this repository")
+    return Refusal(
+        404, RefusalCode.MANIFEST_UNKNOWN, f"manifest {reference} is not in this repository"
+    )
 
 
 def name_unknown(name: str) -> Refusal:
-    return Refusal(404, Code.NAME_UNKNOWN, f"repository {name} does not exist")
+    return Refusal(404, RefusalCode.NAME_UNKNOWN, f"repository {name} does not exist")
 
 
 def digest_invalid(text: str) -> Refusal:
-    return Refusal(400, Code.DIGEST_INVALID, f'"{text[:200]}" is not a sha256 or sha512 digest')
+    return Refusal(
+        400, RefusalCode.DIGEST_INVALID, f'"{text[:200]}" is not a sha256 or sha512 digest'
+    )

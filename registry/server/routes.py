@@ -12,7 +12,7 @@ from enum import StrEnum
 from pybuild.cache.repositories.repositories import is_name, is_tag
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.registry.server.refusal import Code, Refusal, digest_invalid, manifest_unknown
+from pybuild.registry.server.refusal import Refusal, RefusalCode, digest_invalid, manifest_unknown
 
 _PATHS = re.compile(
     r"/v2/(?:"
@@ -28,7 +28,7 @@ _PATHS = re.compile(
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 
 
-class Kind(StrEnum):
+class RouteKind(StrEnum):
     """The kind of thing that a path names."""
 
     BASE = "base"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
     REFERRERS = "referrers"
 
 
-class Action(StrEnum):
+class Permission(StrEnum):
     """The rights to act on a repository; the words of token scopes."""
 
     PULL = "pull"
@@ -50,19 +50,19 @@ class Action(StrEnum):
 
 
 METHODS = {
-    Kind.BASE: ("GET", "HEAD"),
-    Kind.CATALOG: ("GET",),
-    Kind.TAGS: ("GET",),
-    Kind.MANIFEST: ("GET", "HEAD", "PUT", "DELETE"),
-    Kind.UPLOADS: ("POST",),
-    Kind.UPLOAD: ("GET", "PATCH", "PUT", "DELETE"),
-    Kind.BLOB: ("GET", "HEAD", "DELETE"),
-    Kind.REFERRERS: ("GET",),
+    RouteKind.BASE: ("GET", "HEAD"),
+    RouteKind.CATALOG: ("GET",),
+    RouteKind.TAGS: ("GET",),
+    RouteKind.MANIFEST: ("GET", "HEAD", "PUT", "DELETE"),
+    RouteKind.UPLOADS: ("POST",),
+    RouteKind.UPLOAD: ("GET", "PATCH", "PUT", "DELETE"),
+    RouteKind.BLOB: ("GET", "HEAD", "DELETE"),
+    RouteKind.REFERRERS: ("GET",),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class RegistryCall:
     """One request, understood.
 
     Attributes:
@@ -72,7 +72,7 @@ class Call:
         id: of an upload.
     """
 
-    kind: Kind
+    kind: RouteKind
     method: str
     name: str = ""
     digest: Digest | None = None
@@ -80,18 +80,18 @@ class Call:
     id: str = ""
 
     @property
-    def action(self) -> Action | None:
+    def action(self) -> Permission | None:
         """The right that the call needs; None where being logged in is enough."""
-        if self.kind is Kind.BASE:
+        if self.kind is RouteKind.BASE:
             return None
-        if self.kind in (Kind.UPLOADS, Kind.UPLOAD):
-            return Action.PUSH
+        if self.kind in (RouteKind.UPLOADS, RouteKind.UPLOAD):
+            return Permission.PUSH
         if self.method in ("GET", "HEAD"):
-            return Action.PULL
-        return Action.DELETE if self.method == "DELETE" else Action.PUSH
+            return Permission.PULL
+        return Permission.DELETE if self.method == "DELETE" else Permission.PUSH
 
 
-def understand(method: str, path: str) -> Call:
+def understand(method: str, path: str) -> RegistryCall:
     """Return the call that *method* and *path*, percent-decoded, make.
 
     Raises:
@@ -99,51 +99,51 @@ def understand(method: str, path: str) -> Call:
     """
     match = _PATHS.match(path)
     if match is None and path != "/v2":
-        raise Refusal(404, Code.UNSUPPORTED, "there is nothing at this path")
-    call = _called(method, match) if match else Call(kind=Kind.BASE, method=method)
+        raise Refusal(404, RefusalCode.UNSUPPORTED, "there is nothing at this path")
+    call = _called(method, match) if match else RegistryCall(kind=RouteKind.BASE, method=method)
     allowed = METHODS[call.kind]
     if method not in allowed:
         raise Refusal(
             405,
-            Code.UNSUPPORTED,
+            RefusalCode.UNSUPPORTED,
             f"{method[:20]} is not for {call.kind} paths",
             {"Allow": ", ".join(allowed)},
         )
     return call
 
 
-def _called(method: str, match: re.Match[str]) -> Call:
+def _called(method: str, match: re.Match[str]) -> RegistryCall:
     groups = {key: text for key, text in match.groupdict().items() if text is not None}
     if not groups:
-        return Call(kind=Kind.BASE, method=method)
+        return RegistryCall(kind=RouteKind.BASE, method=method)
     if "catalog" in groups:
-        return Call(kind=Kind.CATALOG, method=method)
+        return RegistryCall(kind=RouteKind.CATALOG, method=method)
     name = next(iter(groups.values()))
     if not is_name(name):
-        raise Refusal(400, Code.NAME_INVALID, f'"{name[:300]}" cannot name a repository')
+        raise Refusal(400, RefusalCode.NAME_INVALID, f'"{name[:300]}" cannot name a repository')
     if "tags" in groups:
-        return Call(kind=Kind.TAGS, method=method, name=name)
+        return RegistryCall(kind=RouteKind.TAGS, method=method, name=name)
     if "uploads" in groups:
-        return Call(kind=Kind.UPLOADS, method=method, name=name)
+        return RegistryCall(kind=RouteKind.UPLOADS, method=method, name=name)
     if "upload" in groups:
         if not _ID.match(groups["id"]):
-            raise Refusal(404, Code.BLOB_UPLOAD_UNKNOWN, "there is no such upload")
-        return Call(kind=Kind.UPLOAD, method=method, name=name, id=groups["id"])
+            raise Refusal(404, RefusalCode.BLOB_UPLOAD_UNKNOWN, "there is no such upload")
+        return RegistryCall(kind=RouteKind.UPLOAD, method=method, name=name, id=groups["id"])
     if "blobs" in groups:
         digest = parse_digest(groups["digest"])
-        return Call(kind=Kind.BLOB, method=method, name=name, digest=digest)
+        return RegistryCall(kind=RouteKind.BLOB, method=method, name=name, digest=digest)
     if "referrers" in groups:
         digest = parse_digest(groups["subject"])
-        return Call(kind=Kind.REFERRERS, method=method, name=name, digest=digest)
+        return RegistryCall(kind=RouteKind.REFERRERS, method=method, name=name, digest=digest)
     reference = groups["reference"]
     if ":" in reference:
         digest = parse_digest(reference)
-        return Call(kind=Kind.MANIFEST, method=method, name=name, digest=digest)
+        return RegistryCall(kind=RouteKind.MANIFEST, method=method, name=name, digest=digest)
     if not is_tag(reference):
         if method == "PUT":
-            raise Refusal(400, Code.MANIFEST_INVALID, f'"{reference[:200]}" cannot be a tag')
+            raise Refusal(400, RefusalCode.MANIFEST_INVALID, f'"{reference[:200]}" cannot be a tag')
         raise manifest_unknown(reference[:200])
-    return Call(kind=Kind.MANIFEST, method=method, name=name, tag=reference)
+    return RegistryCall(kind=RouteKind.MANIFEST, method=method, name=name, tag=reference)
 
 
 def parse_digest(text: str) -> Digest:

@@ -20,7 +20,7 @@ from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.htpasswd import Htpasswd
-from pybuild.registry.server.settings import Limits, ServerSettings
+from pybuild.registry.server.settings import ClientLimits, RegistrySettings
 from pybuild.registry.server.tokens import Issuer
 
 _BACKLOG = 512
@@ -99,7 +99,7 @@ async def _site(
         await runner.cleanup()
 
 
-def _admission(limits: Limits) -> Admission:
+def _admission(limits: ClientLimits) -> Admission:
     """Leave descriptors for blobs: connections get a half of what the process may have."""
     most = limits.connections
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -146,7 +146,7 @@ def make_guard(hosting: Hosting) -> Guard:
     )
 
 
-def server_context(settings: ServerSettings) -> ssl.SSLContext:
+def server_context(settings: RegistrySettings) -> ssl.SSLContext:
     """Return the server's side of TLS; clients need a certificate where an authority is given.
 
     Raises:

@@ -11,7 +11,7 @@ from pybuild.registry.server.access import Access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ClientLimits:
     """The limits for one client.
 
     Attributes:
@@ -55,7 +55,7 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class RegistrySettings:
     """One server.
 
     Attributes:
@@ -90,7 +90,7 @@ class ServerSettings:
     external_url: str = ""
     read_only: bool = False
     deletion: bool = True
-    limits: Limits = field(default_factory=Limits)
+    limits: ClientLimits = field(default_factory=ClientLimits)
     keeping: Keeping = field(default_factory=Keeping)
     upstreams: tuple[UpstreamSettings, ...] = ()
     collect_every_s: float = 600.0

@@ -21,7 +21,7 @@ from pybuild.cache.disk.locks import same_file
 from pybuild.cache.repositories.repositories import Repository, listed
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
-from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.refusal import Refusal, RefusalCode
 from pybuild.registry.server.shares import may_have
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Spool:
                 )
                 raise Refusal(
                     429,
-                    Code.TOOMANYREQUESTS,
+                    RefusalCode.TOOMANYREQUESTS,
                     f"{shown} unfinished uploads",
                     {"Retry-After": "60"},
                 )
@@ -116,7 +116,9 @@ class Spool:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Refusal(
-                    409, Code.BLOB_UPLOAD_INVALID, "another request is writing to this upload"
+                    409,
+                    RefusalCode.BLOB_UPLOAD_INVALID,
+                    "another request is writing to this upload",
                 ) from None
             if not same_file(fd, path):
                 raise _unknown()
@@ -248,7 +250,7 @@ class OpenUpload:
             if hexdigest != digest.hex:
                 raise Refusal(
                     400,
-                    Code.DIGEST_INVALID,
+                    RefusalCode.DIGEST_INVALID,
                     f"got {digest.algorithm}:{hexdigest} in {self.offset} bytes, not {digest}",
                 )
             with self._store.leases.create() as lease:
@@ -265,4 +267,6 @@ class OpenUpload:
 
 
 def _unknown() -> Refusal:
-    return Refusal(404, Code.BLOB_UPLOAD_UNKNOWN, "there is no such upload in this repository")
+    return Refusal(
+        404, RefusalCode.BLOB_UPLOAD_UNKNOWN, "there is no such upload in this repository"
+    )

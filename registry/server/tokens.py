@@ -17,7 +17,7 @@ from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_list, as_number, as_object, parse
 from pybuild.registry.server.access import Access, Caller
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 
 LIFETIME_S = 300
 _LEEWAY_S = 60.0
@@ -120,7 +120,7 @@ def caller_of(claims: Mapping[str, Any], issuer: str, service: str, now: float) 
         raise BadToken("it has expired")
     if as_number(claims.get("nbf")) > now + _LEEWAY_S:
         raise BadToken("it is not valid yet")
-    granted: set[tuple[str, Action]] = set()
+    granted: set[tuple[str, Permission]] = set()
     catalog = False
     for item in as_list(claims.get("access")):
         one = as_object(item)
@@ -129,7 +129,7 @@ def caller_of(claims: Mapping[str, Any], issuer: str, service: str, now: float) 
         catalog |= (kind, name) == _CATALOG and "*" in actions
         if kind == "repository" and isinstance(name, str):
             granted.update(
-                (name, action) for action in Action if {action, "*"} & set(map(str, actions))
+                (name, action) for action in Permission if {action, "*"} & set(map(str, actions))
             )
     return Caller(str(claims.get("sub") or ""), frozenset(granted), catalog)
 
@@ -155,7 +155,7 @@ def granted(access: Access, user: str, scopes: Sequence[Grant]) -> list[Grant]:
         else:
             kept = tuple(
                 action
-                for action in Action
+                for action in Permission
                 if ({action, "*"} & set(actions)) and access.allows(user, name, action)
             )
         grants.append((kind, name, kept))

@@ -17,8 +17,8 @@ from pybuild.registry.server.blobs import location
 from pybuild.registry.server.body import pieces, too_large
 from pybuild.registry.server.exchange import Exchange
 from pybuild.registry.server.hosting import Hosting
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Action, parse_digest
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.routes import Permission, parse_digest
 from pybuild.registry.server.spool import OpenUpload
 
 _ALGORITHMS = ("sha256", "sha512")
@@ -36,7 +36,9 @@ async def begin(exchange: Exchange) -> web.StreamResponse:
     algorithm = query.get("digest-algorithm", "sha256")
     whole = parse_digest(query["digest"]) if "digest" in query else None
     if algorithm not in _ALGORITHMS:
-        raise Refusal(400, Code.DIGEST_INVALID, f'digest algorithm "{algorithm[:50]}" is not known')
+        raise Refusal(
+            400, RefusalCode.DIGEST_INVALID, f'digest algorithm "{algorithm[:50]}" is not known'
+        )
     repository = exchange.repository
     algorithm = whole.algorithm if whole else algorithm
     id = await asyncio.to_thread(spool.begin, repository, algorithm, exchange.caller.name)
@@ -76,7 +78,7 @@ def _mount(exchange: Exchange, source: str, digest: Digest) -> bool:
     access = exchange.hosting.settings.access
     names = [source] if source else repositories.names()
     for name in names:
-        if not is_name(name) or not access.permits(exchange.caller, name, Action.PULL):
+        if not is_name(name) or not access.permits(exchange.caller, name, Permission.PULL):
             continue
         if repositories[name].has_blob(digest):
             try:
@@ -109,7 +111,7 @@ async def finish(exchange: Exchange) -> web.StreamResponse:
     """Answer PUT: the last chunk, if there is one, and the digest of the whole."""
     query = exchange.request.query
     if "digest" not in query:
-        raise Refusal(400, Code.DIGEST_INVALID, "the query parameter digest is missing")
+        raise Refusal(400, RefusalCode.DIGEST_INVALID, "the query parameter digest is missing")
     return await _end(exchange, exchange.call.id, parse_digest(query["digest"]))
 
 
@@ -141,7 +143,7 @@ async def _take(hosting: Hosting, upload: OpenUpload, request: web.BaseRequest) 
     if chunk.start is not None and chunk.start != start:
         raise Refusal(
             416,
-            Code.BLOB_UPLOAD_INVALID,
+            RefusalCode.BLOB_UPLOAD_INVALID,
             f"the chunk begins at byte {chunk.start}, the upload is at byte {start}",
             {"Range": ranges.reached(start)},
         )
@@ -152,7 +154,7 @@ async def _take(hosting: Hosting, upload: OpenUpload, request: web.BaseRequest) 
         end = upload.offset + len(piece)
         if chunk.length is not None and end - start > chunk.length:
             upload.back_to(start)
-            raise Refusal(400, Code.SIZE_INVALID, f"more than {chunk.length} bytes came")
+            raise Refusal(400, RefusalCode.SIZE_INVALID, f"more than {chunk.length} bytes came")
         if most is not None and end > most:
             upload.back_to(start)
             raise too_large("the blob", most)
@@ -161,7 +163,7 @@ async def _take(hosting: Hosting, upload: OpenUpload, request: web.BaseRequest) 
     if chunk.length is not None and upload.offset - start != chunk.length:
         came = upload.offset - start
         upload.back_to(start)
-        raise Refusal(400, Code.SIZE_INVALID, f"{came} of {chunk.length} bytes came")
+        raise Refusal(400, RefusalCode.SIZE_INVALID, f"{came} of {chunk.length} bytes came")
 
 
 def _progress(name: str, id: str, offset: int) -> dict[str, str]:

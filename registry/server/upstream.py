@@ -26,8 +26,8 @@ from pybuild.registry.client.faults import UnresolvedImage
 from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.download import Download
 from pybuild.registry.server.metrics import Metrics
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Action, Call
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.routes import Permission, RegistryCall
 from pybuild.registry.server.settings import UpstreamSettings
 
 _DOWNLOADS = 8
@@ -68,13 +68,13 @@ class Upstreams:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def translated(self, call: Call, namespace: str) -> Call:
+    def translated(self, call: RegistryCall, namespace: str) -> RegistryCall:
         """Return *call* with the name that the repository has here.
 
         Args:
             namespace: ``?ns=``: whose repository it is, as mirrors are asked.
         """
-        if not call.name or call.action is not Action.PULL:
+        if not call.name or call.action is not Permission.PULL:
             return call
         for upstream in self._upstreams:
             fallback = upstream.for_all and not namespace and not self._is_ours(call.name)
@@ -98,7 +98,7 @@ class Upstreams:
                 return Remote(upstream, reference, self._store.repositories[name])
         return None
 
-    async def manifest(self, call: Call) -> None:
+    async def manifest(self, call: RegistryCall) -> None:
         """See to it that a manifest is here, and not older than it may be, if upstream has it.
 
         When upstream cannot be asked, what is here has to do.
@@ -137,7 +137,7 @@ class Upstreams:
         self._count(remote, "failed" if here is None else "stale")
         if here is None:
             message = f"{remote.upstream.host} cannot be asked: {error.message}"
-            raise Refusal(502, Code.UNSUPPORTED, message) from error
+            raise Refusal(502, RefusalCode.UNSUPPORTED, message) from error
 
     async def _refresh(self, remote: Remote, reference: Reference, here: Digest | None) -> None:
         if here is not None and (await self._client.resolve(reference)).digest == here:
@@ -165,7 +165,7 @@ class Upstreams:
         # One of the future says that the clock was set back.
         return checked is not None and 0 <= self._store.clock.now() - checked < upstream.fresh_s
 
-    async def blob(self, call: Call) -> Download | None:
+    async def blob(self, call: RegistryCall) -> Download | None:
         """Return the blob on its way here; None when it is here, or is nowhere."""
         remote, digest = self.find(call.name), call.digest
         if remote is None or digest is None:
@@ -238,7 +238,7 @@ class Upstreams:
         self._metrics.fetched[remote.upstream.prefix, outcome] += 1
 
 
-def _here(local: Repository, call: Call) -> Digest | None:
+def _here(local: Repository, call: RegistryCall) -> Digest | None:
     """Return the digest of the manifest that is cached for *call*."""
     digest = call.digest
     if digest is None:

@@ -17,7 +17,7 @@ from pybuild.buildkit.fsutil.packet import (
     encode_request,
     encode_stat,
 )
-from pybuild.buildkit.fsutil.receiver import Bounds, PeerFailed, Receiver, Refused
+from pybuild.buildkit.fsutil.receiver import BadEntry, Bounds, PeerFailed, Receiver
 from pybuild.buildkit.fsutil.sender import Sender
 from pybuild.buildkit.fsutil.writer import TreeWriter
 
@@ -91,7 +91,7 @@ def test_a_hostile_peer_is_refused(tmp_path: Path, messages: list[bytes], words:
     inside.mkdir()
     writer = TreeWriter(str(inside))
     receiver = Receiver(writer, Bounds(growth=100))
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadEntry, match=words):
         receiver.feed(messages)
     writer.close()
     assert os.listdir(outside) == []
@@ -107,13 +107,13 @@ def test_bounds_hold_for_entries_names_and_open_files(tmp_path: Path) -> None:
             writer.close()
 
     many = [_entry(b"%04d" % number, size=1) for number in range(10)]
-    with pytest.raises(Refused, match="more than 9 entries"):
+    with pytest.raises(BadEntry, match="more than 9 entries"):
         feed(Bounds(entries=9), many)
-    with pytest.raises(Refused, match="bytes of paths"):
+    with pytest.raises(BadEntry, match="bytes of paths"):
         feed(Bounds(names=30), many)
-    with pytest.raises(Refused, match="more than 4 files at once"):
+    with pytest.raises(BadEntry, match="more than 4 files at once"):
         feed(Bounds(open_files=4), [*many, *[encode_data(id, b"x") for id in range(10)]])
-    with pytest.raises(Refused, match="attributes"):
+    with pytest.raises(BadEntry, match="attributes"):
         stat = Stat(path=b"a", mode=FILE, xattrs={b"user.a": bytes(100)})
         feed(Bounds(attributes=99), [encode_stat(stat)])
 
@@ -162,7 +162,7 @@ def test_what_lies_in_a_kept_copy_cannot_lead_out_of_it(tmp_path: Path) -> None:
 def test_a_hostile_receiver_is_refused(messages: list[bytes], words: str) -> None:
     sender = Sender([Stat(path=b"d", mode=DIR), Stat(path=b"f", mode=FILE)], _never)
     sender.produce()
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadEntry, match=words):
         sender.feed(messages)
 
 

@@ -26,7 +26,7 @@ from pybuild.buildkit.fsutil.packet import (
     plain_data,
     uvarint,
 )
-from pybuild.buildkit.fsutil.receiver import Bounds, PeerFailed, Receiver, Refused, shown
+from pybuild.buildkit.fsutil.receiver import BadEntry, Bounds, PeerFailed, Receiver, shown
 from pybuild.buildkit.fsutil.sender import PIECE, Sender, stat_entry
 from pybuild.buildkit.fsutil.walk import Walk
 from pybuild.buildkit.fsutil.writer import TreeWriter
@@ -233,7 +233,7 @@ def test_a_transfer_from_its_first_packet_to_its_last() -> None:
     assert (receiver.entries, receiver.requested, receiver.received) == (3, 2, 4)
     assert receiver.short == []
     for late in (FIN_PACKET, entry(b"z")):
-        with pytest.raises(Refused, match="a packet after the last one"):
+        with pytest.raises(BadEntry, match="a packet after the last one"):
             receiver.feed([late])
 
 
@@ -262,32 +262,32 @@ def test_data_in_another_form_count_as_well() -> None:
 
 def test_each_bound_lets_the_last_one_through() -> None:
     fed(Bounds(entries=2), entry(b"a"), entry(b"b"))
-    with pytest.raises(Refused, match="more than 2 entries"):
+    with pytest.raises(BadEntry, match="more than 2 entries"):
         fed(Bounds(entries=2), entry(b"a"), entry(b"b"), entry(b"c"))
     deep = [entry(b"a", DIR), entry(b"a/b", DIR), entry(b"a/b/c")]
     fed(Bounds(depth=3), *deep)
-    with pytest.raises(Refused, match="deeper than 2 directories"):
+    with pytest.raises(BadEntry, match="deeper than 2 directories"):
         fed(Bounds(depth=2), *deep)
     fed(Bounds(path=4), entry(b"abcd"))
-    with pytest.raises(Refused, match="a path of more than 4 bytes: 'abcde'"):
+    with pytest.raises(BadEntry, match="a path of more than 4 bytes: 'abcde'"):
         fed(Bounds(path=4), entry(b"abcde"))
     link = entry(b"l", gomode.SYMLINK | 0o777, link=b"12345")
     fed(Bounds(path=5, names=6), link)
-    with pytest.raises(Refused, match="a path of more than 4 bytes"):
+    with pytest.raises(BadEntry, match="a path of more than 4 bytes"):
         fed(Bounds(path=4), link)
-    with pytest.raises(Refused, match="more than 5 bytes of paths"):
+    with pytest.raises(BadEntry, match="more than 5 bytes of paths"):
         fed(Bounds(names=5), link)
     grown = [entry(b"f", size=2), encode_data(0, b"x" * 5)]
     assert fed(Bounds(growth=3), *grown).received == 5
-    with pytest.raises(Refused, match="'f' grows while it is sent"):
+    with pytest.raises(BadEntry, match="'f' grows while it is sent"):
         fed(Bounds(growth=2), *grown)
     noted = encode_stat(Stat(path=b"a", xattrs={b"user.a": b"12", b"user.b": b"3"}))
     fed(Bounds(attributes=3), noted)
-    with pytest.raises(Refused, match="'a' has too many attributes"):
+    with pytest.raises(BadEntry, match="'a' has too many attributes"):
         fed(Bounds(attributes=2), noted)
     open_ = [entry(b"a", size=1), entry(b"b", size=1), encode_data(0, b"x"), encode_data(1, b"x")]
     fed(Bounds(open_files=2), *open_)
-    with pytest.raises(Refused, match="data of more than 1 files at once"):
+    with pytest.raises(BadEntry, match="data of more than 1 files at once"):
         fed(Bounds(open_files=1), *open_)
     ended = [*open_[:3], encode_data(0, b""), encode_data(1, b"x")]
     fed(Bounds(open_files=1), *ended)
@@ -317,21 +317,21 @@ def test_devices_have_numbers_that_there_are(kind: int, major: int, minor: int, 
     if fits:
         fed(Bounds(), message)
         return
-    with pytest.raises(Refused, match=f"'d' is device {major}:{minor}"):
+    with pytest.raises(BadEntry, match=f"'d' is device {major}:{minor}"):
         fed(Bounds(), message)
 
 
 def test_a_link_repeats_a_file_that_came_before_it() -> None:
     fed(Bounds(), entry(b"a"), entry(b"b", link=b"a"), entry(b"c", link=b"a"))
-    with pytest.raises(Refused, match="'c' is a hard link to 'b', which was not sent before it"):
+    with pytest.raises(BadEntry, match="'c' is a hard link to 'b', which was not sent before it"):
         fed(Bounds(), entry(b"a"), entry(b"b", link=b"a"), entry(b"c", link=b"b"))
-    with pytest.raises(Refused, match="is a link to nothing"):
+    with pytest.raises(BadEntry, match="is a link to nothing"):
         fed(Bounds(), entry(b"l", gomode.SYMLINK, link=b"a\0b"))
 
 
 def test_directories_are_left_and_not_entered_again() -> None:
     fed(Bounds(), entry(b"a", DIR), entry(b"a/b", DIR), entry(b"a/b/c"), entry(b"a/d"), entry(b"e"))
-    with pytest.raises(Refused, match="lies in no directory"):
+    with pytest.raises(BadEntry, match="lies in no directory"):
         fed(Bounds(), entry(b"a", DIR), entry(b"b", DIR), entry(b"c/d"))
 
 
@@ -367,7 +367,7 @@ def test_a_sender_says_all_it_has_and_then_waits() -> None:
     ]
     assert (sender.sent, sender.finished, sender.has_work) == (3, False, False)
     for number in (0, 3):
-        with pytest.raises(Refused, match=f"a request for {number}, which is no file or was sent"):
+        with pytest.raises(BadEntry, match=f"a request for {number}, which is no file or was sent"):
             sender.feed([encode_request(number)])
     sender.feed([FIN_PACKET])
     assert sender.has_work and sender.produce() == [FIN_PACKET]
@@ -432,7 +432,7 @@ def test_a_sender_that_is_closed_lets_go_of_its_file() -> None:
     ],
 )
 def test_a_receiver_sends_requests_alone(message: bytes, words: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(BadEntry) as caught:
         Sender([], lambda path: io.BytesIO()).feed([message])
     assert str(caught.value) == words
     with pytest.raises(PeerFailed, match=r"\Ax{512}\Z"):
@@ -453,7 +453,7 @@ def test_directories_stay_open_until_they_are_forgotten(tmp_path: Path) -> None:
         fds = {path: dirs.get(path) for path in (b"a", b"a/b", b"ab")}
         assert {path: dirs.get(path) for path in fds} == fds
         for path in (b"f", b"l", b"l/b"):
-            with pytest.raises(Refused, match="is a directory no more"):
+            with pytest.raises(BadEntry, match="is a directory no more"):
                 dirs.get(path)
         with pytest.raises(FileNotFoundError):
             dirs.get(b"none")
@@ -543,7 +543,7 @@ def test_what_was_not_sent_goes_unless_trees_are_merged(tmp_path: Path) -> None:
 def test_a_directory_in_the_way_of_a_merge_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d/f").mkdir(parents=True)
     entries = (Stat(path=b"d", mode=DIR), Stat(path=b"d/f", mode=FILE, size=1))
-    with pytest.raises(Refused, match="'d/f', but a directory of that name is in the way"):
+    with pytest.raises(BadEntry, match="'d/f', but a directory of that name is in the way"):
         sent_to(tmp_path, *entries, merge=True)
     assert sent_to(tmp_path, *entries).written == 1
     assert (tmp_path / "d/f").read_bytes() == b"x"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from pybuild.builds.attestations import Attestor, Scanner, is_nothing
-from pybuild.builds.provenance import Ledger, Outcome, Solve
+from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance, Sbom
@@ -63,7 +63,7 @@ def test_a_result_gets_lists_and_then_the_provenance_of_its_steps(
     result: Vertex, options: Provenance | None, paths: list[str]
 ) -> None:
     request = FrontendRequest(frontend="dockerfile.v0")
-    ledger = Ledger(request, 1.0)
+    ledger = LookupLedger(request, 1.0)
     ledger.solves.append(Solve(request=request, results={"k": result}))
     scope = SimpleNamespace(engine=SimpleNamespace(), known=unknown)
     attestor = Attestor(cast(Any, scope), ledger, Outcome(ids={"k": "k"}))

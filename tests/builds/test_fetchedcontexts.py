@@ -18,7 +18,7 @@ from pybuild.frontend.giturl import CONTEXT_FILE
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit, Event
 from pybuild.model.ops import FileOp, HttpSource, ScratchSource, Vertex
-from pybuild.model.policy import Policies, Source, Undecided
+from pybuild.model.policy import Policies, PolicySource, Undecided
 from pybuild.model.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -47,12 +47,12 @@ class _Judge:
     def __init__(self) -> None:
         self.decisions: list[str] = []
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         if source.identifier not in self.decisions:
             raise Undecided(source)
         return source
 
-    async def decide(self, source: Source) -> None:
+    async def decide(self, source: PolicySource) -> None:
         self.decisions.append(source.identifier)
 
     async def decided(self, work: Callable[[], T]) -> T:

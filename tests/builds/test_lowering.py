@@ -16,7 +16,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.platform import Platform
-from pybuild.model.policy import Policies, Source, Undecided
+from pybuild.model.policy import Policies, PolicySource, Undecided
 
 _AMD64 = Platform.make("linux", "amd64")
 _ARM64 = Platform.make("linux", "arm64")
@@ -34,7 +34,7 @@ class _Site:
     def __init__(self) -> None:
         self.requests: list[ImageRequest] = []
         self.warnings: list[BuildWarning] = []
-        self.decisions: list[Source] = []
+        self.decisions: list[PolicySource] = []
 
     def lowering(self, text: str) -> Lowering:
         def unseen(event: Event) -> None:
@@ -56,10 +56,10 @@ class _Site:
         self.requests.append(request)
         return ResolvedImage(digest=_MANIFEST, config={}, layer_count=1, platform=request.platform)
 
-    async def _decide(self, source: Source) -> None:
+    async def _decide(self, source: PolicySource) -> None:
         self.decisions.append(source)
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         if source not in self.decisions:
             raise Undecided(source)
         return source

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pybuild.buildkit.llb.queries import LocalQuery
 from pybuild.builds.lookups import Lookups
-from pybuild.builds.provenance import Ledger, Outcome, Solve
+from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.predicate import Facts
@@ -45,7 +45,7 @@ def _looked_up(name: str, platform: Platform) -> tuple[ImageRequest, Digest]:
     return request, Digest.of(f"{name} {platform}".encode())
 
 
-def _facts(ledger: Ledger, outcome: Outcome, key: str, result: Vertex) -> Facts:
+def _facts(ledger: LookupLedger, outcome: Outcome, key: str, result: Vertex) -> Facts:
     return asyncio.run(ledger.facts(_Origins(), outcome, key, result, full=True))
 
 
@@ -63,7 +63,7 @@ def test_an_image_for_the_builds_platform_is_a_material_of_every_result() -> Non
         ]
     )
     results = {key: _vertex(key) for key, _ in _BOTH}
-    ledger = Ledger(request, 1.0)
+    ledger = LookupLedger(request, 1.0)
     ledger.solves.append(Solve(request=request, results=results, lookups=lookups))
     outcome = Outcome(ids={key: key for key in results}, platforms=_BOTH)
     amd64, arm64 = (_facts(ledger, outcome, key, results[key]) for key, _ in _BOTH)
@@ -76,7 +76,7 @@ def test_files_that_were_read_are_of_directories_of_the_client() -> None:
     request = FrontendRequest(frontend="dockerfile.v0", args={"filename": "Dockerfile"})
     lookups = Lookups(files={"dockerfile": ("Dockerfile",), "context": (".dockerignore",)})
     result = _vertex("/x")
-    ledger = Ledger(request, 1.0)
+    ledger = LookupLedger(request, 1.0)
     ledger.solves.append(Solve(request=request, results={"": result}, lookups=lookups))
     facts = _facts(ledger, Outcome(ids={"": ""}), "", result)
     assert facts.sources.locals == {"context", "dockerfile"}
@@ -89,7 +89,7 @@ def test_files_that_were_read_are_of_directories_of_the_client() -> None:
 
 def test_a_result_that_the_client_put_together_has_the_sources_of_all_answers() -> None:
     request = FrontendRequest(frontend="dockerfile.v0")
-    ledger = Ledger(FrontendRequest(), 1.0)
+    ledger = LookupLedger(FrontendRequest(), 1.0)
     lookups = Lookups(images=[_looked_up("base", _AMD64)])
     other = Vertex(LocalSource(name="src"))
     ledger.solves.append(Solve(request=request, results={"a": other}, lookups=lookups))

@@ -20,7 +20,7 @@ from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Event, VertexAdded
 from pybuild.model.ops import GitSource, HttpSource, ScratchSource, Vertex
 from pybuild.model.platform import LINUX_AMD64
-from pybuild.model.policy import Source, Undecided
+from pybuild.model.policy import PolicySource, Undecided
 from pybuild.model.reference import Reference
 
 T = TypeVar("T")
@@ -34,10 +34,10 @@ def test_work_begins_again_with_each_verdict_that_it_lacks() -> None:
         begun.append(len(known))
         for name in ("one", "two"):
             if name not in known:
-                raise Undecided(Source(name))
+                raise Undecided(PolicySource(name))
         return "done"
 
-    async def decide(source: Source) -> None:
+    async def decide(source: PolicySource) -> None:
         known.append(source.identifier)
 
     assert asyncio.run(decided_of(work, decide)) == "done"
@@ -46,7 +46,7 @@ def test_work_begins_again_with_each_verdict_that_it_lacks() -> None:
 
 def test_rules_know_every_verdict_so_that_nobody_is_asked() -> None:
     async def work() -> None:
-        raise Undecided(Source("docker-image://x"))
+        raise Undecided(PolicySource("docker-image://x"))
 
     with pytest.raises(InternalError, match="^nobody decides about docker-image://x$"):
         asyncio.run(decided_of(work, nobody_decides))

@@ -43,7 +43,7 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.model.span import Span
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.serving import serving
 
@@ -290,14 +290,14 @@ def asked(handlers: Mapping[str, Handler], ask: Callable[[BuilderRecord], Awaita
 
 
 def says(message: bytes) -> Handler:
-    async def answer(data: bytes, call: Call) -> bytes:
+    async def answer(data: bytes, call: IncomingCall) -> bytes:
         return message
 
     return unary(answer)
 
 
 def refuses(code: Code) -> Handler:
-    async def answer(data: bytes, call: Call) -> bytes:
+    async def answer(data: bytes, call: IncomingCall) -> bytes:
         raise RpcError(code, "why")
 
     return unary(answer)
@@ -347,7 +347,7 @@ RECORD = UsageRecord(
 def test_space_is_told_record_by_record() -> None:
     heard: list[pb.DiskUsageRequest] = []
 
-    async def usage(data: bytes, call: Call) -> bytes:
+    async def usage(data: bytes, call: IncomingCall) -> bytes:
         heard.append(pb.DiskUsageRequest.FromString(data))
         old = pb.UsageRecord(ID="o", Parent="r", Shared=True, Mutable=True)
         return pb.DiskUsageResponse(record=[USED, old, pb.UsageRecord()]).SerializeToString()
@@ -362,7 +362,7 @@ def test_space_is_told_record_by_record() -> None:
 def test_freed_space_is_counted() -> None:
     heard: list[pb.PruneRequest] = []
 
-    async def prune(call: Call) -> None:
+    async def prune(call: IncomingCall) -> None:
         heard.append(pb.PruneRequest.FromString(await call.receive() or b""))
         for _ in range(2):
             await call.send(USED.SerializeToString())
@@ -400,7 +400,7 @@ def test_reports_are_asked_for_by_request_or_all(
 ) -> None:
     heard: list[object] = []
 
-    async def answer(call: Call) -> None:
+    async def answer(call: IncomingCall) -> None:
         heard.append(json.loads(await call.receive() or b""))
         await call.send(b"{}")  # of a pybuild of another time: left out
 

@@ -8,7 +8,7 @@ import random
 from pybuild.net.grpc.messages import prefix
 from pybuild.net.http2.compression import encode
 from pybuild.net.http2.events import Fields
-from pybuild.net.http2.frames import Kind, frame
+from pybuild.net.http2.frames import FrameType, frame
 from tests.net.wire import (
     END_HEADERS,
     GREETING,
@@ -54,22 +54,24 @@ def _requests() -> list[bytes]:
         + settings(s4=0)
         + window(0, 100_000)
         + settings(s4=70_000),
-        frame(Kind.HEADERS, 0, 1, block[:9])
-        + frame(Kind.CONTINUATION, 0, 1, block[9:20])
-        + frame(Kind.CONTINUATION, END_HEADERS, 1, block[20:])
+        frame(FrameType.HEADERS, 0, 1, block[:9])
+        + frame(FrameType.CONTINUATION, 0, 1, block[9:20])
+        + frame(FrameType.CONTINUATION, END_HEADERS, 1, block[20:])
         + data(1, one, end=True),
-        frame(Kind.HEADERS, PADDED | PRIORITY | END_HEADERS, 1, b"\2\0\0\0\0\7" + block + b"\0\0")
-        + frame(Kind.DATA, PADDED, 1, b"\3" + one + b"\0\0\0")
+        frame(
+            FrameType.HEADERS, PADDED | PRIORITY | END_HEADERS, 1, b"\2\0\0\0\0\7" + block + b"\0\0"
+        )
+        + frame(FrameType.DATA, PADDED, 1, b"\3" + one + b"\0\0\0")
         + data(1, end=True),
-        frame(Kind.PING, 0, 0, b"12345678")
-        + frame(Kind.PING, 1, 0, b"87654321")
-        + frame(Kind.PRIORITY, 0, 3, bytes(5))
+        frame(FrameType.PING, 0, 0, b"12345678")
+        + frame(FrameType.PING, 1, 0, b"87654321")
+        + frame(FrameType.PRIORITY, 0, 3, bytes(5))
         + frame(99, 7, 3, b"??")
         + headers(1, echo)
-        + frame(Kind.GOAWAY, 0, 0, bytes(8) + b"bye")
+        + frame(FrameType.GOAWAY, 0, 0, bytes(8) + b"bye")
         + data(1, one, end=True),
-        frame(Kind.HEADERS, END, 1, b"\x40\x01a\x01b" + huffman)
-        + frame(Kind.HEADERS, END, 3, huffman + b"\xbf\xbe\xbf"),
+        frame(FrameType.HEADERS, END, 1, b"\x40\x01a\x01b" + huffman)
+        + frame(FrameType.HEADERS, END, 3, huffman + b"\xbf\xbe\xbf"),
         headers(1, _path(b"/test.Echo/Missing"), flags=END) + headers(3, REQUEST[:4], flags=END),
     ]
 
@@ -98,10 +100,10 @@ def _answers() -> list[bytes]:
         + headers(1, RESPONSE)
         + window(1, 100)
         + window(0, 100)
-        + frame(Kind.PING, 0, 0, bytes(8))
+        + frame(FrameType.PING, 0, 0, bytes(8))
         + headers(1, good, flags=END),
         headers(1, RESPONSE)
-        + frame(Kind.GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4))
+        + frame(FrameType.GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4))
         + data(1, one[:3])
         + data(1, one[3:])
         + headers(1, good, flags=END),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pybuild.net.grpc import timeouts
 from pybuild.net.grpc.channel import Channel
-from pybuild.net.grpc.limits import Limits
-from pybuild.net.grpc.link import Link
+from pybuild.net.grpc.limits import GrpcLimits
+from pybuild.net.grpc.link import GrpcLink
 from pybuild.net.grpc.messages import Inbox
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.server import GrpcServer
@@ -19,15 +19,15 @@ from pybuild.net.grpc.status import Code, RpcError, from_fields, to_fields
 from pybuild.net.http2.compression import FieldDecoder
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.errors import ConnectionFault, StreamGone, name_of
-from pybuild.net.http2.events import Data, Failed, Headers, Reset
-from pybuild.net.http2.frames import PREFACE, FrameReader, Kind
+from pybuild.net.http2.events import ConnectionFailed, Data, Headers, Reset
+from pybuild.net.http2.frames import PREFACE, FrameReader, FrameType
 from pybuild.net.http2.settings import Http2Limits
 from pybuild.net.http2.streams import Buffer
 from tests.daemon.serving import ECHO
 from tests.net.wire import REQUEST, RESPONSE, Clock
 
 HTTP2 = Http2Limits(streams=20, stream_window=70_000, connection_window=90_000, patience=5_000)
-LIMITS = Limits(http2=HTTP2, message_bytes=50_000, unread_bytes=200_000)
+LIMITS = GrpcLimits(http2=HTTP2, message_bytes=50_000, unread_bytes=200_000)
 _MOST_OUTPUT = 3 << 20
 
 
@@ -101,7 +101,7 @@ def _follow(
                     seen.append(Seen(repr(event), event.stream_id))
                     if answers and not connection.client and event.end:
                         _answer(connection, event.stream_id)
-                case Failed():
+                case ConnectionFailed():
                     outcome = f"failed {name_of(event.code)}"
                     seen.append(Seen(outcome))
                 case Reset():
@@ -114,7 +114,7 @@ def _follow(
         assert len(said) < _MOST_OUTPUT, "talks without end"
     said += b"".join(connection.output())
     frames = list(FrameReader(2**24, 2**24).feed(said.removeprefix(PREFACE)))
-    assert any(kind == Kind.GOAWAY for kind, *_ in frames[-1:]) == connection.failed
+    assert any(kind == FrameType.GOAWAY for kind, *_ in frames[-1:]) == connection.failed
     assert len(connection.streams) <= HTTP2.streams
     for stream in connection.streams.values():
         assert 0 <= stream.receive_window <= HTTP2.stream_window
@@ -155,7 +155,7 @@ def _lasting(seen: list[Seen]) -> list[Seen]:
 class Sink:
     """A transport that is sometimes full."""
 
-    def __init__(self, link: Link, rng: random.Random) -> None:
+    def __init__(self, link: GrpcLink, rng: random.Random) -> None:
         self._link = link
         self._rng = rng
         self.size = 0
@@ -172,7 +172,7 @@ class Sink:
         self.closed = True
 
 
-async def _feed(link: Link, data: bytes, rng: random.Random) -> None:
+async def _feed(link: GrpcLink, data: bytes, rng: random.Random) -> None:
     sink = Sink(link, rng)
     link.attach(sink)
     for piece in _pieces(data, rng)[:3_000]:
@@ -206,7 +206,7 @@ async def _grpc_server(data: bytes, rng: random.Random) -> str:
 
 
 async def _grpc_client(data: bytes, rng: random.Random) -> str:
-    link = Link(Connection(client=True, limits=HTTP2), LIMITS)
+    link = GrpcLink(Connection(client=True, limits=HTTP2), LIMITS)
     channel = Channel(link, "localhost")
     before = len(asyncio.all_tasks())
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
-from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
 
 WAIT_S = 10.0
@@ -18,7 +18,7 @@ WAIT_S = 10.0
 
 @asynccontextmanager
 async def serving(
-    handlers: Mapping[str, Handler], limits: Limits | None = None
+    handlers: Mapping[str, Handler], limits: GrpcLimits | None = None
 ) -> AsyncGenerator[Path, None]:
     """Serve on a Unix socket, and yield its path."""
     server = GrpcServer(handlers, limits=limits)
@@ -36,8 +36,8 @@ async def serving(
 @asynccontextmanager
 async def channel(
     handlers: Mapping[str, Handler],
-    limits: Limits | None = None,
-    client_limits: Limits | None = None,
+    limits: GrpcLimits | None = None,
+    client_limits: GrpcLimits | None = None,
 ) -> AsyncGenerator[Channel, None]:
     """Serve, and connect to that."""
     async with serving(handlers, limits) as path, asyncio.timeout(WAIT_S):
@@ -48,12 +48,12 @@ async def channel(
             await opened.close()
 
 
-async def echo(request: bytes, call: Call) -> bytes:
+async def echo(request: bytes, call: IncomingCall) -> bytes:
     """Answer with the request."""
     return request
 
 
-async def echo_all(call: Call) -> None:
+async def echo_all(call: IncomingCall) -> None:
     """Answer each message with itself."""
     while (message := await call.receive()) is not None:
         await call.send(message)

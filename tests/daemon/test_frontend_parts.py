@@ -14,7 +14,7 @@ from pybuild.buildkit.pb import ops
 from pybuild.builds.verdicts import in_place
 from pybuild.daemon.builds.producers import Producers
 from pybuild.daemon.frontend.attrs import Attrs, UnsupportedCap, default_platform, read_attrs
-from pybuild.daemon.frontend.definition import Definition
+from pybuild.daemon.frontend.definition import ReadDockerfile
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.offered import read_offered, sbom_of
@@ -498,7 +498,7 @@ async def nobody(need: NeedImages) -> Outcomes:
 
 
 def answered(request: str, text: bytes = b"") -> dict[str, str]:
-    definition = Definition(
+    definition = ReadDockerfile(
         data=text, filename="Dockerfile", lines=(), vertex=Digest.of(b""), context=None,
         excludes={}, contexts={}, context_trees={},
     )  # fmt: skip

@@ -34,7 +34,7 @@ from pybuild.daemon.control.history import History
 from pybuild.daemon.control.workers import PROTOCOL_VERSION, platform_message, version, worker
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
-from pybuild.daemon.session.copies import Copies, Origin
+from pybuild.daemon.session.copies import Copies, CopyOrigin
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Session
 from pybuild.daemon.session.verdicts import SourceRefused
@@ -57,7 +57,7 @@ from pybuild.model.events import (
 )
 from pybuild.model.ops import LocalSource
 from pybuild.model.platform import LINUX_AMD64, Platform
-from pybuild.model.policy import Source
+from pybuild.model.policy import PolicySource
 from pybuild.model.span import Span
 from pybuild.net.grpc.status import Code, RpcError
 from tests.clocks import FakeClock
@@ -192,8 +192,8 @@ def test_errors_tell_what_their_kind_knows() -> None:
     assert found.code is Code.UNIMPLEMENTED and brief(found) == [FrontendCapDetail("c")]
     found = rpc_error(UnknownRequest("r"))
     assert found.code is Code.UNIMPLEMENTED and brief(found) == [SubrequestDetail("r")]
-    refused = SourceRefused(Source("docker-image://x"), "DENY", ("because",))
-    bare = SourceRefused(Source("docker-image://x"), "DENY")
+    refused = SourceRefused(PolicySource("docker-image://x"), "DENY", ("because",))
+    bare = SourceRefused(PolicySource("docker-image://x"), "DENY")
     kinds: list[bool] = []
     for error in (refused, bare):
         status = parse_status(rpc_error(error).brief)
@@ -480,22 +480,22 @@ def test_the_oldest_records_beyond_the_most_go_but_pinned_ones(
 
 def test_copies_are_kept_apart_by_what_they_are_of() -> None:
     origins = [
-        Origin(name="a"),
-        Origin(name="b"),
-        Origin(name="a", owner="o"),
-        Origin(name="a", shared_key="k"),
-        Origin(name="a", hint="h"),
+        CopyOrigin(name="a"),
+        CopyOrigin(name="b"),
+        CopyOrigin(name="a", owner="o"),
+        CopyOrigin(name="a", shared_key="k"),
+        CopyOrigin(name="a", hint="h"),
     ]
     assert len({origin.family() for origin in origins}) == 5
-    part = Origin(name="a", patterns=(("x",), (), ()))
+    part = CopyOrigin(name="a", patterns=(("x",), (), ()))
     assert part.family() == origins[0].family() and part.part() != origins[0].part()
-    assert Origin(name="a", patterns=(["x"], [], [])).part() == part.part()
+    assert CopyOrigin(name="a", patterns=(["x"], [], [])).part() == part.part()
 
 
 def test_a_copy_is_one_holders_and_two_of_a_family_are_kept(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     copies = Copies(store)
-    origin = Origin(name="context", shared_key="k")
+    origin = CopyOrigin(name="context", shared_key="k")
     held = [copies.take(origin) for _ in range(3)]
     assert len({copy.id for copy in held}) == 3
     for copy in held:
@@ -515,7 +515,7 @@ def test_a_copy_is_one_holders_and_two_of_a_family_are_kept(tmp_path: Path) -> N
     facts = store.records.get("context", again.id)
     assert facts is not None and facts["count"] == 2
     again.close()
-    failed = copies.take(Origin(name="other"))
+    failed = copies.take(CopyOrigin(name="other"))
     failed.give_up()
     assert not os.path.exists(failed.home) and store.records.get("context", failed.id) is None
     failed.close()

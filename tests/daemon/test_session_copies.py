@@ -12,17 +12,17 @@ import pytest
 
 from pybuild.cache.space.prune import prune
 from pybuild.cache.store import Store
-from pybuild.daemon.session.copies import Copies, Origin
+from pybuild.daemon.session.copies import Copies, CopyOrigin
 from tests.daemon.peers import open_store
 
-ORIGIN = Origin(name="context", shared_key="dir")
+ORIGIN = CopyOrigin(name="context", shared_key="dir")
 
 _HOLD = """
 import sys, time
 from tests.daemon.peers import open_store
-from pybuild.daemon.session.copies import Copies, Origin
+from pybuild.daemon.session.copies import Copies, CopyOrigin
 store = open_store(sys.argv[1])
-copy = Copies(store).take(Origin(name="context", shared_key="dir"))
+copy = Copies(store).take(CopyOrigin(name="context", shared_key="dir"))
 open(copy.path + "/half", "w").write("half")
 if sys.argv[2] == "read":
     copy.received()
@@ -63,7 +63,7 @@ def test_a_copy_is_its_holders_until_he_is_dead(store: Store, state: str) -> Non
 
 def test_the_same_part_is_taken_before_one_used_later(store: Store) -> None:
     copies = Copies(store)
-    parts = [Origin(name="context", patterns=((), (), (name,))) for name in ("a", "b")]
+    parts = [CopyOrigin(name="context", patterns=((), (), (name,))) for name in ("a", "b")]
     held = [copies.take(part) for part in parts]
     ids = [copy.id for copy in held]
     for copy in held:

@@ -18,7 +18,7 @@ from pybuild.executor.files.values import ExportTree
 from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import Cancelled, UserError
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.peers import connected, serving
 from tests.daemon.trees import describe
@@ -212,7 +212,7 @@ def test_a_directory_in_the_way_is_not_removed(tree: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("broken", ["refuses", "leaves", "asks-for-nonsense"])
 def test_a_client_that_breaks_off_ends_the_work(tree: Path, broken: str) -> None:
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         await call.receive()
         if broken == "refuses":
             raise RpcError(Code.PERMISSION_DENIED, "not here")

@@ -27,7 +27,7 @@ from pybuild.executor.trees.statindex import StatIndex
 from pybuild.model.errors import Cancelled, EnvironmentFault, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.peers import connected, open_store, serving
 from tests.daemon.trees import describe
@@ -311,7 +311,7 @@ def _entry(path: bytes, size: int = 0) -> bytes:
 
 
 def _sends(*messages: bytes, then: RpcError | None = None) -> dict[str, Handler]:
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         for message in messages:
             await call.send(message)
         if then is not None:
@@ -350,7 +350,7 @@ def test_a_client_that_misbehaves_fails_its_build_only(
 def test_a_client_that_ends_in_the_middle_leaves_a_usable_copy(store: Store, source: Path) -> None:
     stuck = asyncio.Event()
 
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         await call.send(_entry(b"Dockerfile", 50))
         await call.send(packet.END_OF_LIST)
         assert await call.receive() == packet.encode_request(0)
@@ -419,7 +419,7 @@ def test_a_cancelled_build_lets_its_copy_go(store: Store, source: Path) -> None:
 
 
 def test_unreadable_files_are_named(store: Store) -> None:
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         await call.send(_entry(b"secret", 5))
         await call.send(packet.END_OF_LIST)
         while (message := await call.receive()) is not None:
@@ -435,7 +435,7 @@ def test_unreadable_files_are_named(store: Store) -> None:
 
 
 def test_modes_that_shut_us_out_do_not_stay_in_the_way(store: Store) -> None:
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         shut = Stat(path=b"d", mode=gomode.DIRECTORY, mtime_ns=1)
         await call.send(packet.encode_stat(shut))
         await call.send(_entry(b"d/f", 0))

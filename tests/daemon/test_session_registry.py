@@ -10,7 +10,7 @@ import pytest
 from pybuild.client.session import METHOD, ClientSession
 from pybuild.daemon.session.sessions import SessionInfo, Sessions
 from pybuild.model.errors import UserError
-from pybuild.net.grpc.calls import Call, unary
+from pybuild.net.grpc.calls import IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.server import GrpcServer
@@ -20,12 +20,12 @@ from tests.daemon.peers import connected, serving
 ECHO = "/test.Echo/Say"
 
 
-async def _echo(data: bytes, call: Call) -> bytes:
+async def _echo(data: bytes, call: IncomingCall) -> bytes:
     del call
     return data
 
 
-async def _hang(data: bytes, call: Call) -> bytes:
+async def _hang(data: bytes, call: IncomingCall) -> bytes:
     del data, call
     await asyncio.sleep(60)
     return b""
@@ -235,5 +235,5 @@ def test_what_a_client_offers_is_bounded(count: int) -> None:
         SessionInfo.read(metadata, "me")
 
 
-async def _never(call: Call) -> None:
+async def _never(call: IncomingCall) -> None:
     raise AssertionError(call)

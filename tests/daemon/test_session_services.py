@@ -26,7 +26,7 @@ from pybuild.daemon.session.ssh import SessionAgents
 from pybuild.daemon.session.upload import pull
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.registry.client.credentials import (
     Credential,
@@ -76,11 +76,11 @@ def test_logins_of_the_client_are_found_under_the_names_that_clients_use() -> No
 
 
 def test_a_client_that_cannot_say_who_it_is_is_anonymous_and_that_is_noted() -> None:
-    async def fails(data: bytes, call: Call) -> bytes:
+    async def fails(data: bytes, call: IncomingCall) -> bytes:
         del data, call
         raise RpcError(Code.UNKNOWN, "keychain is locked")
 
-    async def garbage(data: bytes, call: Call) -> bytes:
+    async def garbage(data: bytes, call: IncomingCall) -> bytes:
         del data, call
         return b"\xff"
 
@@ -132,7 +132,7 @@ def test_secrets_are_asked_for_from_a_thread() -> None:
 
 @pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.UNIMPLEMENTED])
 def test_two_codes_mean_that_there_is_no_secret(code: Code) -> None:
-    async def none(data: bytes, call: Call) -> bytes:
+    async def none(data: bytes, call: IncomingCall) -> bytes:
         del data, call
         raise RpcError(code, "none")
 
@@ -221,7 +221,7 @@ def test_an_upload_is_read_to_its_end() -> None:
 
 
 def test_a_piece_that_is_none_is_an_error() -> None:
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         await call.send(b"\xff\xff")
 
     async def run() -> None:
@@ -302,7 +302,7 @@ def test_blobs_that_are_not_what_they_should_be_are_not_kept(tmp_path: Path) -> 
 def test_a_client_that_sends_other_parts_than_were_asked_for_is_refused() -> None:
     from pybuild.buildkit.pb.content import ReadContentResponse
 
-    async def handle(call: Call) -> None:
+    async def handle(call: IncomingCall) -> None:
         await call.send(ReadContentResponse(offset=7, data=b"x").SerializeToString())
 
     handlers: dict[str, Handler] = {"/containerd.services.content.v1.Content/Read": handle}

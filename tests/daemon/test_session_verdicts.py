@@ -15,16 +15,18 @@ from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.session import verdicts as verdicts_module
 from pybuild.daemon.session.verdicts import METHOD, SessionVerdicts, SourceRefused
 from pybuild.model.errors import UserError
-from pybuild.model.policy import Source, Undecided
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.model.policy import PolicySource, Undecided
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from tests.daemon.peers import connected
 
-ALPINE = Source("docker-image://docker.io/library/alpine:latest", {"image.resolvemode": "pull"})
+ALPINE = PolicySource(
+    "docker-image://docker.io/library/alpine:latest", {"image.resolvemode": "pull"}
+)
 Decide = Callable[[pb.CheckPolicyRequest], pb.CheckPolicyResponse]
 
 
 def handler(decide: Decide) -> dict[str, Handler]:
-    async def check(data: bytes, call: Call) -> bytes:
+    async def check(data: bytes, call: IncomingCall) -> bytes:
         del call
         return decide(pb.CheckPolicyRequest.FromString(data)).SerializeToString()
 
@@ -42,8 +44,8 @@ async def look_up(
     return gateway.ResolveSourceMetaResponse(Source=request.Source, Image=image)
 
 
-def verdict(decide: Decide, source: Source = ALPINE) -> Source:
-    async def run() -> Source:
+def verdict(decide: Decide, source: PolicySource = ALPINE) -> PolicySource:
+    async def run() -> PolicySource:
         async with connected(handler(decide)) as session:
             verdicts = SessionVerdicts(session)
             with pytest.raises(Undecided):
@@ -69,7 +71,9 @@ def test_the_client_sees_the_source_and_lets_it_pass() -> None:
 
 def test_it_may_put_another_in_its_place() -> None:
     pinned = SourceOp(identifier=f"{ALPINE.identifier}@sha256:x", attrs={"a": "b"})
-    assert verdict(lambda _: decision(2, update=pinned)) == Source(pinned.identifier, {"a": "b"})
+    assert verdict(lambda _: decision(2, update=pinned)) == PolicySource(
+        pinned.identifier, {"a": "b"}
+    )
 
 
 def test_it_may_want_to_know_more_first() -> None:
@@ -145,8 +149,8 @@ def test_a_build_of_endless_sources_is_refused(monkeypatch: pytest.MonkeyPatch) 
         async with connected(handler(lambda _: decision(0))) as session:
             verdicts = SessionVerdicts(session)
             for number in range(2):
-                await verdicts.decide(Source(f"docker-image://x/{number}"), look_up)
+                await verdicts.decide(PolicySource(f"docker-image://x/{number}"), look_up)
             with pytest.raises(UserError, match="2 sources at most"):
-                await verdicts.decide(Source("docker-image://x/2"), look_up)
+                await verdicts.decide(PolicySource("docker-image://x/2"), look_up)
 
     asyncio.run(run())

@@ -12,7 +12,7 @@ import pytest
 from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb import policysession as pb
 from pybuild.daemon.session.verdicts import METHOD
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
@@ -41,7 +41,7 @@ class Rules:
     def handlers(self) -> dict[str, Handler]:
         return {METHOD: unary(self._check)}
 
-    async def _check(self, data: bytes, call: Call) -> bytes:
+    async def _check(self, data: bytes, call: IncomingCall) -> bytes:
         del call
         found = pb.CheckPolicyRequest.FromString(data).Source
         source = found.Source

@@ -13,9 +13,9 @@ from pybuild.engine.limits import ceiling_of, policies
 from pybuild.engine.settings import (
     Daemon,
     Dns,
-    Limits,
     Settings,
     Share,
+    StoreLimits,
     load_settings,
 )
 from pybuild.model.errors import UsageError
@@ -90,7 +90,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (found.root, found.durable, found.runtime) == ("/store", True, "crun")
     assert (found.max_parallelism, found.isolated_network) == (3, True)
     assert found.registries == {"docker.io": {"mirrors": ["m:5000"]}}
-    assert found.limits == Limits(
+    assert found.limits == StoreLimits(
         enabled=False, reserved_space="1000", max_used_space="60%", min_free_space="2GB"
     )
     assert found.cache_max == "20GB"
@@ -119,7 +119,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     found = load(tmp_path, "", root="/r")
     assert (found.root, found.durable, found.runtime, found.cache_max) == ("/r", False, "", "")
     assert (found.max_parallelism, found.isolated_network) == (0, False)
-    assert (found.limits, found.dns, found.daemon) == (Limits(), Dns(), Daemon())
+    assert (found.limits, found.dns, found.daemon) == (StoreLimits(), Dns(), Daemon())
     assert (found.registries, found.mounts) == ({}, {})
     assert found.registry_server.keys_any() == []
 
@@ -184,8 +184,8 @@ def test_a_share_of_the_disk_is_counted_of_all_of_it(tmp_path: Path) -> None:
         assert ceiling_of(store, Settings(root="/", cache_max="50%")) == whole // 2
         assert ceiling_of(store, Settings(root="/", cache_max="3kB")) == 3000
         assert ceiling_of(store, Settings(root="/")) == 0
-        (policy,) = policies(store, Limits(min_free_space="100%"))
+        (policy,) = policies(store, StoreLimits(min_free_space="100%"))
         assert (policy.reserved_space, policy.max_used_space) == (0, None)
         assert policy.min_free_space == whole
-        assert len(policies(store, Limits(reserved_space="1kB"))) == 1
-        assert len(policies(store, Limits())) > 1
+        assert len(policies(store, StoreLimits(reserved_space="1kB"))) == 1
+        assert len(policies(store, StoreLimits())) > 1

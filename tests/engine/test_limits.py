@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.engine.limits import keep_within, policies
-from pybuild.engine.settings import Limits, load_settings
+from pybuild.engine.settings import StoreLimits, load_settings
 from pybuild.model.errors import UsageError
 from tests.clocks import FakeClock
 
@@ -46,7 +46,7 @@ def store_with_garbage(tmp_path: Path, clock: FakeClock, size: int) -> Store:
 
 def test_the_ceiling_is_kept_once_an_hour(tmp_path: Path) -> None:
     clock = FakeClock()
-    limits = Limits(max_used_space="100kB")
+    limits = StoreLimits(max_used_space="100kB")
     with store_with_garbage(tmp_path, clock, 1 << 20) as store:
         assert keep_within(store, limits) >= 1 << 20
     with store_with_garbage(tmp_path, clock, 1 << 20) as store:
@@ -61,7 +61,7 @@ def test_a_nearly_full_disk_is_looked_after_by_every_build(
 ) -> None:
     """[GC-5] However short ago the last look was."""
     clock = FakeClock()
-    limits = Limits(max_used_space="100kB")
+    limits = StoreLimits(max_used_space="100kB")
     with store_with_garbage(tmp_path, clock, 1 << 20) as store:
         assert keep_within(store, limits) >= 1 << 20
     fill(0.96)
@@ -75,20 +75,20 @@ def test_a_store_just_made_is_first_looked_through_when_it_is_an_hour_old(tmp_pa
     clock = FakeClock(time.time() + 60)
     stamp = tmp_path / "s/gc-stamp"
     with Store.open(tmp_path / "s", clock) as store:
-        keep_within(store, Limits())
+        keep_within(store, StoreLimits())
         assert not stamp.exists()
-        keep_within(store, Limits(max_used_space="1GB"))
+        keep_within(store, StoreLimits(max_used_space="1GB"))
         assert stamp.exists()
         stamp.unlink()
         clock.advance(3700)
-        keep_within(store, Limits())
+        keep_within(store, StoreLimits())
         assert stamp.exists()
 
 
 def test_nothing_is_freed_below_the_ceiling_or_when_told_not_to(tmp_path: Path) -> None:
     with store_with_garbage(tmp_path, FakeClock(), 1 << 20) as store:
-        assert keep_within(store, Limits(enabled=False, max_used_space="1kB")) == 0
-        assert keep_within(store, Limits(max_used_space="1GB")) == 0
+        assert keep_within(store, StoreLimits(enabled=False, max_used_space="1kB")) == 0
+        assert keep_within(store, StoreLimits(max_used_space="1GB")) == 0
 
 
 def test_the_configuration_gives_the_numbers(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.buildkit.llb.described import Definition
+from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, filter_args, with_root
 from pybuild.exporter.attest.options import V02, Provenance
 from pybuild.exporter.attest.predicate import Facts, predicate
@@ -36,7 +36,7 @@ def facts(args: dict[str, str] | None = None, **more: Any) -> Facts:
     given: dict[str, Any] = {
         "document": asked.document(sources),
         "sources": sources,
-        "definition": Definition(
+        "definition": DescribedSteps(
             steps=STEPS,
             digests={"sha256:x": "step0"},
             infos=[{"filename": "Dockerfile", "data": "eA=="}],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.check import Checked, FileCheck
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
@@ -25,7 +25,7 @@ OPTIONS = LowerOptions(target_platform=LINUX_AMD64, build_platform=LINUX_AMD64)
 
 def check(data: bytes) -> Checked:
     """Check a file; images called ``base…`` are known, with what their name says in the config."""
-    one = Check(data, "Dockerfile", OPTIONS)
+    one = FileCheck(data, "Dockerfile", OPTIONS)
     known: dict[ImageRequest, ResolvedImage] = {}
     while isinstance(found := one.run(known), NeedImages):
         for request in found.requests:

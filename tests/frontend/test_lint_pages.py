@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.check import Checked, FileCheck
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.frontend.lint.mends import mend
 from pybuild.frontend.lowering.interface import (
@@ -69,7 +69,7 @@ def check(page: Page, data: bytes, *, args: dict[str, str]) -> Checked:
         build_args=args,
         local_excludes={"context": page.ignore},
     )
-    one = Check(data, "Dockerfile", options)
+    one = FileCheck(data, "Dockerfile", options)
     known: dict[ImageRequest, ResolvedImage] = {}
     while isinstance(found := one.run(known), NeedImages):
         for request in found.requests:

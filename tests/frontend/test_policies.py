@@ -12,9 +12,9 @@ from pybuild.model.policy import (
     MatchType,
     Policies,
     Policy,
+    PolicySource,
     Rule,
     Selector,
-    Source,
     Undecided,
     Update,
 )
@@ -75,7 +75,7 @@ class Asking:
     def __init__(self, *known: str) -> None:
         self.known = known
 
-    def judge(self, source: Source) -> Source:
+    def judge(self, source: PolicySource) -> PolicySource:
         if source.identifier in self.known:
             return source
         raise Undecided(source)
@@ -86,7 +86,7 @@ def test_a_judge_has_the_last_word_and_may_not_have_it_yet() -> None:
     other = instead("docker-image://docker.io/*", "docker-image://m.example/$1")
     with pytest.raises(Undecided) as caught:
         build("FROM alpine\n", policies=other + Policies(judge=Asking()))
-    assert caught.value.source == Source(image)
+    assert caught.value.source == PolicySource(image)
     asked: list[str] = []
     build("FROM alpine\n", policies=other + Policies(judge=Asking(image)), asked=asked)
     assert asked == ["m.example/library/alpine linux/amd64"]

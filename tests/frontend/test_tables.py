@@ -16,7 +16,7 @@ from lark import Lark, Token, UnexpectedInput
 
 from pybuild.frontend.syntax import lalr
 from pybuild.frontend.syntax.grammars import compile_tables
-from pybuild.frontend.syntax.lalr import Grammar, Refused, load_tables
+from pybuild.frontend.syntax.lalr import Grammar, NoSentence, load_tables
 from pybuild.frontend.words.gotext import SPACE
 
 NAMES = ("dockerfile", "expansion")
@@ -99,7 +99,7 @@ def test_the_parser_does_what_lark_does(keyword: str, rest: str, escape: str) ->
     try:
         rule, tokens = ours.parse_text(text, lambda name, parts: (name, parts))
         found: Any = (rule, [(t.type, str(t), t.start) for t in tokens])
-    except Refused as error:
+    except NoSentence as error:
         found = error.position
     assert found == wanted
 

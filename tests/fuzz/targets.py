@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pybuild.frontend import views
-from pybuild.frontend.check import Check, Checked
+from pybuild.frontend.check import Checked, FileCheck
 from pybuild.frontend.giturl import file_name, parse_git_url, without_credentials
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lint.mends import mend
@@ -76,7 +76,7 @@ def dockerfile(data: bytes) -> None:
 
     def check(text: bytes) -> Checked:
         images = _Images(choice)
-        checking = Check(text, "Dockerfile", options)
+        checking = FileCheck(text, "Dockerfile", options)
         while isinstance(found := checking.run(images.known), NeedImages):
             images.answer(found)
         return found

@@ -12,9 +12,9 @@ from pybuild.model.policy import (
     MatchType,
     Policies,
     Policy,
+    PolicySource,
     Rule,
     Selector,
-    Source,
     Update,
 )
 from pybuild.model.wildcard import expand, groups
@@ -37,9 +37,9 @@ def convert(
     return Rule(Action.CONVERT, Selector(identifier, kind), update)
 
 
-def after(*rules: Rule, source: str = ALPINE, **attrs: str) -> Source:
+def after(*rules: Rule, source: str = ALPINE, **attrs: str) -> PolicySource:
     given = {name.replace("_", "."): value for name, value in attrs.items()}
-    return Policies((Policy(rules),)).apply(Source(source, given))
+    return Policies((Policy(rules),)).apply(PolicySource(source, given))
 
 
 def test_the_last_rule_that_allows_or_denies_decides() -> None:
@@ -101,7 +101,7 @@ def test_regular_expressions_have_groups_with_numbers_and_names() -> None:
 
 def test_attributes_of_another_kind_do_not_stay() -> None:
     found = after(convert(ALPINE, "local://x"), image_resolvemode="pull")
-    assert found == Source("local://x", {})
+    assert found == PolicySource("local://x", {})
     git = "git://github.com/a/b.git"
     found = after(
         convert(git, "git://mirror.example/b.git"),
@@ -109,14 +109,14 @@ def test_attributes_of_another_kind_do_not_stay() -> None:
         git_fullurl="https://github.com/a/b.git",
         git_keepgitdir="true",
     )
-    assert found == Source("git://mirror.example/b.git", {"git.keepgitdir": "true"})
+    assert found == PolicySource("git://mirror.example/b.git", {"git.keepgitdir": "true"})
 
 
 def test_every_policy_has_to_agree() -> None:
     """[POL-5]"""
     policies = Policies((Policy((allow("*"),)),)) + Policies((Policy((deny("*"),)),))
     with pytest.raises(UserError, match="denied"):
-        policies.apply(Source(ALPINE))
+        policies.apply(PolicySource(ALPINE))
 
 
 def test_patterns_of_strangers_take_no_time() -> None:
@@ -129,9 +129,9 @@ def test_rules_and_sources_without_end_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pybuild.model.policy.MOST_LOOKS", 1000)
     policies = Policies((Policy((allow("x"),) * 300),))
     for _ in range(3):
-        policies.apply(Source(ALPINE))
+        policies.apply(PolicySource(ALPINE))
     with pytest.raises(UserError, match="too many rules"):
-        policies.apply(Source(ALPINE))
+        policies.apply(PolicySource(ALPINE))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.calls import IncomingCall
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.serving import ECHO, channel
@@ -38,7 +38,7 @@ def test_messages_go_both_ways_on_one_stream() -> None:
 
 
 def test_several_tasks_may_send_on_one_call() -> None:
-    async def count(call: Call) -> None:
+    async def count(call: IncomingCall) -> None:
         size = 0
         while (message := await call.receive()) is not None:
             size += len(message)
@@ -58,7 +58,7 @@ def test_many_messages_go_and_come_at_once() -> None:
     sizes = (0, 1, 5, 16_379, 16_384, 0, 100_000, 3 << 20)
     sent = [bytes([number % 251]) * size for number, size in enumerate(sizes * 15)]
 
-    async def collect(call: Call) -> None:
+    async def collect(call: IncomingCall) -> None:
         taken: list[bytes] = []
         while messages := await call.receive_all():
             taken += messages
@@ -92,7 +92,7 @@ def test_unknown_methods_are_unimplemented() -> None:
 
 
 def test_errors_keep_code_message_and_details() -> None:
-    async def fail(call: Call) -> None:
+    async def fail(call: IncomingCall) -> None:
         raise RpcError(Code.NOT_FOUND, "näh: 100 %\n", b"\x00\xff\x01")
 
     async def run() -> None:
@@ -109,7 +109,7 @@ def test_errors_keep_code_message_and_details() -> None:
 def test_details_larger_than_a_frame_arrive() -> None:
     """They carry the source of a Dockerfile [remote-api 1.1]."""
 
-    async def fail(call: Call) -> None:
+    async def fail(call: IncomingCall) -> None:
         raise RpcError(Code.UNKNOWN, "x" * 20_000, bytes(300_000))
 
     async def run() -> None:
@@ -123,7 +123,7 @@ def test_details_larger_than_a_frame_arrive() -> None:
 
 
 def test_headers_are_sent_once_and_messages_received_by_one_task() -> None:
-    async def twice(call: Call) -> None:
+    async def twice(call: IncomingCall) -> None:
         await call.send_headers(Metadata({"a": "b"}))
         with pytest.raises(RuntimeError, match="the headers are sent"):
             await call.send_headers()
@@ -154,7 +154,7 @@ def test_tasks_that_outlive_their_call_hear_of_its_end() -> None:
     async def run() -> None:
         readers: list[asyncio.Task[None]] = []
 
-        async def leave(call: Call) -> None:
+        async def leave(call: IncomingCall) -> None:
             readers.append(asyncio.create_task(read(call.receive)))
             await call.send(b"x")
 

@@ -16,9 +16,9 @@ import uvloop
 
 from pybuild.model.trust import trusting
 from pybuild.net.doorway import Doorway, machine_of
-from pybuild.net.grpc.calls import Call, Handler
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.channel import Channel
-from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
 from pybuild.net.grpc.sockets import speak_h2
 from pybuild.net.grpc.status import RpcError
@@ -30,7 +30,7 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 Use = Callable[["Site"], Awaitable[None]]
 
 
-async def _hold(call: Call) -> None:
+async def _hold(call: IncomingCall) -> None:
     await call.send(b"")
     await asyncio.sleep(60)
 
@@ -67,7 +67,9 @@ class Site:
         await channel.close()
 
 
-def on(limits: Limits, use: Use, loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> None:
+def on(
+    limits: GrpcLimits, use: Use, loop: Callable[[], asyncio.AbstractEventLoop], path: Path
+) -> None:
     async def run() -> None:
         server = GrpcServer(HANDLERS, limits=limits)
         listener = socket.socket(socket.AF_UNIX)
@@ -126,7 +128,7 @@ def test_who_waits_longest_goes_when_too_many_wait(
         await site.serves()
         assert len(site.door) <= 11
 
-    on(Limits(waiting=10), use, loop, tmp_path)
+    on(GrpcLimits(waiting=10), use, loop, tmp_path)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -139,7 +141,7 @@ def test_who_does_not_begin_is_closed(
             await until_closed(own)
         await site.serves()
 
-    on(Limits(preface_s=0.05), use, loop, tmp_path)
+    on(GrpcLimits(preface_s=0.05), use, loop, tmp_path)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -182,7 +184,7 @@ def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
         for channel in busy:
             await channel.close()
 
-    on(Limits(connections=4, peer_connections=100), use, loop, tmp_path)
+    on(GrpcLimits(connections=4, peer_connections=100), use, loop, tmp_path)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -210,7 +212,7 @@ def test_one_peer_cannot_have_all(
         coming[0] = "one"
         await site.serves()
 
-    on(Limits(peer_connections=5), use, loop, tmp_path)
+    on(GrpcLimits(peer_connections=5), use, loop, tmp_path)
 
 
 def test_the_silent_of_one_peer_crowd_out_their_own(
@@ -233,7 +235,7 @@ def test_the_silent_of_one_peer_crowd_out_their_own(
             await until_closed(own)
         assert all(is_open(own) for own in slow)
 
-    on(Limits(waiting=10), use, asyncio.new_event_loop, tmp_path)
+    on(GrpcLimits(waiting=10), use, asyncio.new_event_loop, tmp_path)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -249,7 +251,7 @@ def test_a_connection_without_a_call_is_closed_after_a_while(
             assert not channel.closed.is_set()
         await channel.closed.wait()
 
-    on(Limits(idle_s=0.05), use, loop, tmp_path)
+    on(GrpcLimits(idle_s=0.05), use, loop, tmp_path)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -267,7 +269,7 @@ def test_silence_before_tls_costs_no_descriptor_for_long(
     async def run() -> None:
         inside = speak_h2(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         inside.load_cert_chain(own.certificate, own.key)
-        server = GrpcServer(HANDLERS, limits=Limits(waiting=5, preface_s=0.3))
+        server = GrpcServer(HANDLERS, limits=GrpcLimits(waiting=5, preface_s=0.3))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
-from pybuild.net.grpc.limits import Limits
+from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.messages import Inbox, prefix
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.net.http2.compression import FieldDecoder
 from pybuild.net.http2.events import Fields
-from pybuild.net.http2.frames import PREFACE, FrameReader, Kind, frame
+from pybuild.net.http2.frames import PREFACE, FrameReader, FrameType, frame
 from pybuild.net.http2.settings import Http2Limits
 from tests.daemon.serving import ECHO, WAIT_S, channel, echo, serving
 from tests.net.wire import END_HEADERS, END_STREAM, GREETING, REQUEST, Sent, data, headers, reset
@@ -36,7 +36,7 @@ class Raw:
         self.got: list[Sent] = []
         self.closed = False
 
-    async def until(self, kind: Kind, stream_id: int | None = None) -> Sent:
+    async def until(self, kind: FrameType, stream_id: int | None = None) -> Sent:
         """Return the next frame of that kind."""
         while True:
             for at, each in enumerate(self.got):
@@ -47,12 +47,12 @@ class Raw:
             if not piece:
                 raise EOFError(f"closed without {kind.name}")
             for number, flags, at, body in self.frames.feed(piece):
-                self.got.append(Sent(Kind(number), flags, at, bytes(body)))
+                self.got.append(Sent(FrameType(number), flags, at, bytes(body)))
 
     async def answer(self, stream_id: int) -> dict[bytes, bytes]:
         """Return the fields of the next header section on that stream."""
         while True:
-            found = await self.until(Kind.HEADERS)
+            found = await self.until(FrameType.HEADERS)
             fields = dict(self.fields.decode(found.payload))
             if found.stream_id == stream_id:
                 return fields
@@ -65,7 +65,7 @@ class Raw:
 def _with_socket(
     client: Callable[[Raw], Awaitable[None]],
     handlers: dict[str, Handler] | None = None,
-    limits: Limits | None = None,
+    limits: GrpcLimits | None = None,
 ) -> None:
     """Run *client*; afterwards the server must still serve others."""
 
@@ -115,7 +115,7 @@ def test_other_protocols_get_an_answer_that_they_can_read(sent: bytes, expected:
 def test_garbage_after_the_preface_is_answered_by_goaway() -> None:
     async def client(raw: Raw) -> None:
         raw.writer.write(PREFACE + b"\xff" * 1000)
-        goodbye = await raw.until(Kind.GOAWAY)
+        goodbye = await raw.until(FrameType.GOAWAY)
         assert int.from_bytes(goodbye.payload[4:8], "big") in (1, 6)
         assert await raw.end() == b""
 
@@ -132,13 +132,13 @@ def test_slow_preface_is_not_waited_for(begun: bytes) -> None:
             answer = b""
         assert answer == b""
 
-    _with_socket(client, limits=Limits(preface_s=0.02))
+    _with_socket(client, limits=GrpcLimits(preface_s=0.02))
 
 
 def test_client_that_hangs_up_cancels_its_calls() -> None:
     started, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def stuck(call: Call) -> None:
+    async def stuck(call: IncomingCall) -> None:
         started.set()
         try:
             await call.receive()
@@ -158,7 +158,7 @@ def test_client_that_hangs_up_cancels_its_calls() -> None:
 def test_reset_cancels_the_call() -> None:
     started, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def stuck(call: Call) -> None:
+    async def stuck(call: IncomingCall) -> None:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -178,7 +178,7 @@ def test_rapid_reset_starts_no_more_handlers_than_may_run() -> None:
     running = most = 0
     go = asyncio.Event()
 
-    async def stubborn(call: Call) -> None:
+    async def stubborn(call: IncomingCall) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -192,12 +192,12 @@ def test_rapid_reset_starts_no_more_handlers_than_may_run() -> None:
         raw.writer.write(GREETING)
         path = _to(b"/test.Stubborn/It")
         for number in range(1, 80, 2):
-            raw.writer.write(headers(number, path) + frame(Kind.PING, 0, 0, bytes(8)))
-            await raw.until(Kind.PING)
+            raw.writer.write(headers(number, path) + frame(FrameType.PING, 0, 0, bytes(8)))
+            await raw.until(FrameType.PING)
             raw.writer.write(reset(number))
         go.set()
 
-    limits = Limits(http2=Http2Limits(streams=10))
+    limits = GrpcLimits(http2=Http2Limits(streams=10))
     _with_socket(client, {"/test.Stubborn/It": stubborn}, limits)
     assert most == 20
 
@@ -224,7 +224,7 @@ def test_requests_that_are_not_served(fields: Fields, status: tuple[bytes, bytes
         answer = await raw.answer(1)
         assert (answer[b":status"], answer.get(b"grpc-status")) == status
         # The stream is over though the request has not ended.
-        assert (await raw.until(Kind.RST_STREAM, 1)).payload == bytes(4)
+        assert (await raw.until(FrameType.RST_STREAM, 1)).payload == bytes(4)
 
     _with_socket(client)
 
@@ -270,15 +270,15 @@ def test_compressed_messages(encoding: bytes, body: bytes, code: Code | None) ->
         raw.writer.write(GREETING + headers(1, fields) + data(1, body, end=True))
         answer = await raw.answer(1)
         if code is None:
-            assert (await raw.until(Kind.DATA, 1)).payload == prefix(5) + b"hello"
+            assert (await raw.until(FrameType.DATA, 1)).payload == prefix(5) + b"hello"
         else:
             assert answer[b"grpc-status"] == b"%d" % code
 
-    _with_socket(client, limits=Limits(message_bytes=100_000))
+    _with_socket(client, limits=GrpcLimits(message_bytes=100_000))
 
 
 def test_message_larger_than_the_windows_arrives() -> None:
-    small = Limits(http2=Http2Limits(stream_window=70_000, connection_window=80_000))
+    small = GrpcLimits(http2=Http2Limits(stream_window=70_000, connection_window=80_000))
 
     async def run() -> None:
         async with channel(ECHO, small, small) as client:
@@ -289,9 +289,9 @@ def test_message_larger_than_the_windows_arrives() -> None:
 
 def test_handler_that_does_not_read_holds_the_client_back() -> None:
     go = asyncio.Event()
-    limits = Limits(http2=Http2Limits(stream_window=100_000, connection_window=200_000))
+    limits = GrpcLimits(http2=Http2Limits(stream_window=100_000, connection_window=200_000))
 
-    async def lazy(call: Call) -> None:
+    async def lazy(call: IncomingCall) -> None:
         await go.wait()
         size = 0
         while (message := await call.receive()) is not None:
@@ -321,7 +321,7 @@ def test_handler_that_does_not_read_holds_the_client_back() -> None:
 def test_unread_messages_of_all_calls_are_bounded() -> None:
     """Calls that wait for long messages get them beyond the windows, but not for ever."""
     http2 = Http2Limits(stream_window=70_000, connection_window=80_000)
-    limits = Limits(unread_bytes=300_000, message_bytes=200_000, http2=http2)
+    limits = GrpcLimits(unread_bytes=300_000, message_bytes=200_000, http2=http2)
 
     async def client(raw: Raw) -> None:
         raw.writer.write(GREETING)
@@ -340,11 +340,11 @@ def test_unread_messages_of_all_calls_are_bounded() -> None:
 
 
 def test_unread_messages_of_all_connections_of_an_owner_are_bounded() -> None:
-    async def lazy(call: Call) -> None:
+    async def lazy(call: IncomingCall) -> None:
         await asyncio.Event().wait()
 
     async def run() -> None:
-        limits = Limits(unread_bytes=250_000)
+        limits = GrpcLimits(unread_bytes=250_000)
         async with serving({"/t.T/Lazy": lazy}, limits) as path, asyncio.timeout(WAIT_S):
             raws = [Raw(*await asyncio.open_unix_connection(str(path))) for _ in range(3)]
             for raw in raws:
@@ -362,7 +362,7 @@ def test_unread_messages_of_all_connections_of_an_owner_are_bounded() -> None:
 
 
 def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
-    async def lazy(call: Call) -> None:
+    async def lazy(call: IncomingCall) -> None:
         await asyncio.Event().wait()
 
     async def client(raw: Raw) -> None:
@@ -370,7 +370,7 @@ def test_messages_of_no_bytes_are_counted_with_what_they_take() -> None:
         raw.writer.write(data(1, prefix(0) * 3_000) * 3)
         assert (await raw.answer(1))[b"grpc-status"] == b"8"
 
-    _with_socket(client, {"/t.T/Lazy": lazy}, Limits(unread_bytes=1_000_000))
+    _with_socket(client, {"/t.T/Lazy": lazy}, GrpcLimits(unread_bytes=1_000_000))
 
 
 @pytest.mark.slow
@@ -392,7 +392,7 @@ def test_client_that_does_not_read_holds_the_handler_back() -> None:
     sizes: list[int] = []
     ended = asyncio.Event()
 
-    async def flood(call: Call) -> None:
+    async def flood(call: IncomingCall) -> None:
         try:
             while True:
                 await call.send(bytes(10_000))
@@ -401,8 +401,8 @@ def test_client_that_does_not_read_holds_the_handler_back() -> None:
             ended.set()
 
     async def client(raw: Raw) -> None:
-        greeting = PREFACE + frame(Kind.SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff")
-        wide = frame(Kind.WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big"))
+        greeting = PREFACE + frame(FrameType.SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff")
+        wide = frame(FrameType.WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big"))
         raw.writer.write(greeting + wide + headers(1, _to(b"/t.T/Flood")))
         before = -1
         while before != len(sizes) or not sizes:
@@ -416,7 +416,7 @@ def test_client_that_does_not_read_holds_the_handler_back() -> None:
 
 
 def test_bug_in_a_handler_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(call: Call) -> None:
+    async def broken(call: IncomingCall) -> None:
         raise KeyError("secret")
 
     async def run() -> None:
@@ -432,7 +432,7 @@ def test_bug_in_a_handler_is_told_without_its_words(caplog: pytest.LogCaptureFix
 def test_deadline_ends_the_call_and_its_handler() -> None:
     cancelled = asyncio.Event()
 
-    async def stuck(call: Call) -> None:
+    async def stuck(call: IncomingCall) -> None:
         assert call.deadline is not None
         try:
             await asyncio.Event().wait()
@@ -451,15 +451,15 @@ def test_deadline_ends_the_call_and_its_handler() -> None:
 def test_unary_handlers_are_not_called_without_a_whole_request() -> None:
     called = False
 
-    async def handler(request: bytes, call: Call) -> bytes:
+    async def handler(request: bytes, call: IncomingCall) -> bytes:
         nonlocal called
         called = True
         return await echo(request, call)
 
     async def client(raw: Raw) -> None:
         raw.writer.write(GREETING + headers(1, _to(b"/t.T/One")) + data(1, prefix(1) + b"x"))
-        raw.writer.write(reset(1) + frame(Kind.PING, 0, 0, bytes(8)))
-        await raw.until(Kind.PING)
+        raw.writer.write(reset(1) + frame(FrameType.PING, 0, 0, bytes(8)))
+        await raw.until(FrameType.PING)
         assert not called
 
     _with_socket(client, {"/t.T/One": unary(handler)})

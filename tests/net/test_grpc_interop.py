@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.net.grpc.calls import Call, Handler, unary
+from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
@@ -31,19 +31,19 @@ BIG = os.urandom(10 << 20)
 # Their client, our server.
 
 
-async def _join(call: Call) -> None:
+async def _join(call: IncomingCall) -> None:
     parts: list[bytes] = []
     while (part := await call.receive()) is not None:
         parts.append(part)
     await call.send(b"".join(parts))
 
 
-async def _count(call: Call) -> None:
+async def _count(call: IncomingCall) -> None:
     for number in range(int(await call.receive() or b"0")):
         await call.send(b"%d" % number)
 
 
-async def _meta(request: bytes, call: Call) -> bytes:
+async def _meta(request: bytes, call: IncomingCall) -> bytes:
     names = [value for _, value in call.metadata if isinstance(value, str)]
     call.trailers.add("seen", ",".join(sorted(names)))
     call.trailers.add("copy-bin", call.metadata.get_binary("raw-bin")[0])
@@ -51,11 +51,11 @@ async def _meta(request: bytes, call: Call) -> bytes:
     return request
 
 
-async def _fail(call: Call) -> None:
+async def _fail(call: IncomingCall) -> None:
     raise RpcError(Code.FAILED_PRECONDITION, "nicht möglich: 5 %", b"\x08\x09")
 
 
-async def _long(call: Call) -> None:
+async def _long(call: IncomingCall) -> None:
     raise RpcError(Code.NOT_FOUND, "x" * 50_000, bytes(50_000))
 
 
@@ -66,7 +66,7 @@ class _Stuck:
         self.started = threading.Event()
         self.cancelled = threading.Event()
 
-    async def __call__(self, call: Call) -> None:
+    async def __call__(self, call: IncomingCall) -> None:
         self.started.set()
         try:
             await asyncio.Event().wait()

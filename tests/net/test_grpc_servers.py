@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.calls import IncomingCall
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.messages import prefix
 from pybuild.net.grpc.server import GrpcServer
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.net.http2.events import Fields
-from pybuild.net.http2.frames import PREFACE, FrameReader, Kind, frame
+from pybuild.net.http2.frames import PREFACE, FrameReader, FrameType, frame
 from tests.daemon.serving import ECHO, WAIT_S
 from tests.net.wire import END_HEADERS, END_STREAM, RESPONSE, data, headers, reset, settings
 
@@ -40,7 +40,7 @@ def _with_server(
         frames = FrameReader(2**24, 2**24)
         while piece := await reader.read(65_536):
             for kind, _, stream_id, _ in frames.feed(piece):
-                if kind == Kind.HEADERS:
+                if kind == FrameType.HEADERS:
                     number = stream_id.to_bytes(4, "big")
                     writer.write(_on_stream(answer, number) + after)
         writer.close()
@@ -137,7 +137,7 @@ ENDS: dict[str, tuple[bytes, Code]] = {
     "two answers": (HELLO + data(1, prefix(0)) + headers(1, OK, flags=END), Code.INTERNAL),
     "broken HTTP/2": (data(0, b"x"), Code.UNAVAILABLE),
     "leaving": (
-        frame(Kind.GOAWAY, 0, 0, bytes(8)),
+        frame(FrameType.GOAWAY, 0, 0, bytes(8)),
         Code.UNAVAILABLE,
     ),
 }
@@ -157,7 +157,7 @@ def test_pings_are_answered_while_nothing_else_happens(tmp_path: Path) -> None:
     async def client(channel: Channel) -> None:
         assert await channel.unary("/t.T/M", b"") == b"hello"
 
-    _with_server(client, tmp_path, GOOD, after=frame(Kind.PING, 0, 0, bytes(8)) * 3)
+    _with_server(client, tmp_path, GOOD, after=frame(FrameType.PING, 0, 0, bytes(8)) * 3)
 
 
 def test_calls_wait_for_a_place_on_the_connection(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def _served(tmp_path: Path, server: GrpcServer) -> tuple[asyncio.Server, C
 def test_closing_lets_calls_finish_and_takes_no_new_ones(tmp_path: Path) -> None:
     started, go = asyncio.Event(), asyncio.Event()
 
-    async def slow(call: Call) -> None:
+    async def slow(call: IncomingCall) -> None:
         started.set()
         await go.wait()
         await call.send(b"done")
@@ -234,7 +234,7 @@ def test_closing_ends_calls_that_do_not_finish(tmp_path: Path) -> None:
     started = asyncio.Event()
     cleaned: list[str] = []
 
-    async def stuck(call: Call) -> None:
+    async def stuck(call: IncomingCall) -> None:
         started.set()
         try:
             await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.calls import IncomingCall
 from pybuild.net.grpc.channel import Channel, ClientCall
 from pybuild.net.grpc.peer import Peer
 from pybuild.net.grpc.server import GrpcServer
@@ -48,7 +48,7 @@ def pipe() -> tuple[Pipe, Pipe]:
 class Messages:
     """The messages of a call as a stream of bytes, as sessions use them."""
 
-    def __init__(self, call: Call | ClientCall) -> None:
+    def __init__(self, call: IncomingCall | ClientCall) -> None:
         self._call = call
 
     async def read(self) -> bytes:
@@ -81,7 +81,7 @@ def test_calls_back_through_a_call() -> None:
     """The session: the server of the outer connection is the client of the inner one."""
     told: list[bytes] = []
 
-    async def session(call: Call) -> None:
+    async def session(call: IncomingCall) -> None:
         await call.send_headers()
         back = await Channel.over(Messages(call))
         for size in (3, 100_000, 1 << 20):
@@ -148,7 +148,7 @@ def test_calls_over_tls_tell_who_calls(tmp_path: Path) -> None:
     )
     peers: list[Peer] = []
 
-    async def who(call: Call) -> None:
+    async def who(call: IncomingCall) -> None:
         peers.append(call.peer)
         await call.send(b"x" * 100_000)
 

@@ -7,7 +7,7 @@ import random
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.errors import ErrorCode, StreamGone
 from pybuild.net.http2.events import Data, Headers, Reset
-from pybuild.net.http2.frames import Kind, frame
+from pybuild.net.http2.frames import FrameType, frame
 from pybuild.net.http2.settings import Http2Limits
 from tests.net.wire import (
     END_STREAM,
@@ -34,7 +34,7 @@ def bodies(connection: Connection) -> dict[int, int]:
     """Return how many bytes of DATA are sent now, by stream."""
     sizes: dict[int, int] = {}
     for each in sent(connection):
-        if each.kind == Kind.DATA:
+        if each.kind == FrameType.DATA:
             sizes[each.stream_id] = sizes.get(each.stream_id, 0) + len(each.payload)
     return sizes
 
@@ -103,7 +103,7 @@ def test_empty_end_needs_no_window() -> None:
     sent(connection)
     connection.send_data(stream_id, b"", end=True)
     (frame_,) = sent(connection)
-    assert (frame_.kind, frame_.flags, frame_.payload) == (Kind.DATA, END_STREAM, b"")
+    assert (frame_.kind, frame_.flags, frame_.payload) == (FrameType.DATA, END_STREAM, b"")
 
 
 def test_end_goes_with_the_last_byte() -> None:
@@ -118,10 +118,10 @@ def test_trailers_follow_the_queue() -> None:
     connection = answering(1)
     connection.send_data(1, bytes(70_000))
     connection.answer(1, [(b"grpc-status", b"0")])
-    assert {each.kind for each in sent(connection)} == {Kind.DATA}
+    assert {each.kind for each in sent(connection)} == {FrameType.DATA}
     connection.receive(data(1, end=True) + window(0, 99_999) + window(1, 99_999))
     kinds = [each.kind for each in sent(connection)]
-    assert kinds == [Kind.DATA, Kind.HEADERS]
+    assert kinds == [FrameType.DATA, FrameType.HEADERS]
     assert not connection.streams
 
 
@@ -130,14 +130,14 @@ def test_answer_at_once_drops_the_queue() -> None:
     connection.send_data(1, bytes(70_000))
     sent(connection)
     connection.answer(1, [(b"grpc-status", b"4")], at_once=True)
-    assert [each.kind for each in sent(connection)] == [Kind.HEADERS, Kind.RST_STREAM]
+    assert [each.kind for each in sent(connection)] == [FrameType.HEADERS, FrameType.RST_STREAM]
 
 
 def test_peer_that_has_not_finished_is_told_that_nothing_more_is_wanted() -> None:
     connection = answering(1)
     connection.answer(1, [(b"grpc-status", b"0")])
     last = sent(connection)[-1]
-    assert (last.kind, last.payload) == (Kind.RST_STREAM, bytes(4))
+    assert (last.kind, last.payload) == (FrameType.RST_STREAM, bytes(4))
     assert connection.receive(data(1, b"late", end=True)) == []
 
 
@@ -166,8 +166,8 @@ def test_held_transport_gets_no_bodies_but_control_frames() -> None:
     connection = answering(1)
     connection.out.held = True
     assert connection.send_data(1, b"x" * 10) == 10
-    connection.receive(frame(Kind.PING, 0, 0, b"12345678"))
-    assert [each.kind for each in sent(connection)] == [Kind.PING]
+    connection.receive(frame(FrameType.PING, 0, 0, b"12345678"))
+    assert [each.kind for each in sent(connection)] == [FrameType.PING]
     connection.out.held = False
     assert bodies(connection) == {1: 10}
 
@@ -213,7 +213,7 @@ def test_padding_comes_back_by_itself() -> None:
     connection = server(SMALL)
     connection.receive(headers(1))
     for _ in range(1_000):
-        events = connection.receive(frame(Kind.DATA, PADDED, 1, b"\xfe" + bytes(254)))
+        events = connection.receive(frame(FrameType.DATA, PADDED, 1, b"\xfe" + bytes(254)))
         assert outcome(events) == "fine"
         sent(connection)
 

@@ -10,7 +10,7 @@ from pybuild.net.http2.compression import encode
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.errors import ErrorCode, StreamGone
 from pybuild.net.http2.events import GoneAway, Headers, Ponged, Reset
-from pybuild.net.http2.frames import Kind, frame
+from pybuild.net.http2.frames import FrameType, frame
 from pybuild.net.http2.settings import Http2Limits
 from tests.net.wire import (
     END_HEADERS,
@@ -30,16 +30,16 @@ from tests.net.wire import (
 )
 
 CALM = "connection ENHANCE_YOUR_CALM"
-PING = frame(Kind.PING, 0, 0, bytes(8))
+PING = frame(FrameType.PING, 0, 0, bytes(8))
 
 FLOODS = {
     "PING": PING,
     "SETTINGS": settings(s4=1) + settings(s4=2),
     "empty DATA": data(1),
-    "PRIORITY": frame(Kind.PRIORITY, 0, 1, bytes(5)),
+    "PRIORITY": frame(FrameType.PRIORITY, 0, 1, bytes(5)),
     "WINDOW_UPDATE": window(0, 1),
     "unknown frames": frame(77, 0, 0),
-    "GOAWAY": frame(Kind.GOAWAY, 0, 0, bytes(8)),
+    "GOAWAY": frame(FrameType.GOAWAY, 0, 0, bytes(8)),
 }
 
 
@@ -124,7 +124,7 @@ def test_streams_above_the_limit_are_refused_and_later_ones_taken() -> None:
     events = connection.receive(headers(1) + headers(3) + headers(5))
     assert [event.stream_id for event in events if isinstance(event, Headers)] == [1, 3]
     (refusal,) = sent(connection)
-    assert (refusal.kind, refusal.stream_id) == (Kind.RST_STREAM, 5)
+    assert (refusal.kind, refusal.stream_id) == (FrameType.RST_STREAM, 5)
     assert int.from_bytes(refusal.payload, "big") == ErrorCode.REFUSED_STREAM
     assert connection.receive(data(5, b"late")) == []
     connection.receive(reset(1))
@@ -139,17 +139,17 @@ def test_header_list_above_the_limit_ends_the_connection() -> None:
 def test_small_block_that_decodes_to_much_ends_the_connection() -> None:
     """An indexed field of 4 KB costs one byte each time it is named."""
     block = b"\x40\x01a\x7f\x81\x1e" + b"x" * 4_000 + b"\xbe" * 1_000
-    assert outcome(server().receive(frame(Kind.HEADERS, END_HEADERS, 1, block))) == CALM
+    assert outcome(server().receive(frame(FrameType.HEADERS, END_HEADERS, 1, block))) == CALM
 
 
 def test_endless_continuations_end_the_connection() -> None:
     for piece in (b"", b"\x00\x01a\x01b", bytes(16_000)):
         connection = server()
-        connection.receive(frame(Kind.HEADERS, 0, 1, encode(REQUEST)))
+        connection.receive(frame(FrameType.HEADERS, 0, 1, encode(REQUEST)))
         found = "fine"
         for _ in range(100):
             if found == "fine":
-                found = outcome(connection.receive(frame(Kind.CONTINUATION, 0, 1, piece)))
+                found = outcome(connection.receive(frame(FrameType.CONTINUATION, 0, 1, piece)))
         assert found == CALM
 
 
@@ -198,18 +198,18 @@ def test_server_says_goodbye_and_finishes_what_it_has() -> None:
     connection.receive(headers(1))
     connection.go_away()
     (goodbye,) = sent(connection)
-    assert (goodbye.kind, goodbye.payload) == (Kind.GOAWAY, b"\0\0\0\1" + bytes(4))
+    assert (goodbye.kind, goodbye.payload) == (FrameType.GOAWAY, b"\0\0\0\1" + bytes(4))
     late = headers(3, [*REQUEST, (b"a", b"b")]) + data(3, b"x") + reset(3) + window(3, 1)
     assert connection.receive(late) == []
     connection.send_headers(1, RESPONSE)
     connection.answer(1, [(b"grpc-status", b"0")])
-    assert Kind.HEADERS in [each.kind for each in sent(connection)]
+    assert FrameType.HEADERS in [each.kind for each in sent(connection)]
 
 
 def test_client_keeps_the_streams_that_a_leaving_server_took() -> None:
     connection = client()
     first, second = connection.open(REQUEST), connection.open(REQUEST)
-    wire = frame(Kind.GOAWAY, 0, 0, first.to_bytes(4, "big") + bytes(4) + b"bye")
+    wire = frame(FrameType.GOAWAY, 0, 0, first.to_bytes(4, "big") + bytes(4) + b"bye")
     events = connection.receive(wire)
     assert events == [
         GoneAway(first, 0, b"bye"),

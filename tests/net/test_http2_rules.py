@@ -7,7 +7,7 @@ import pytest
 from pybuild.net.http2.compression import encode
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.events import Headers
-from pybuild.net.http2.frames import PREFACE, Kind, frame
+from pybuild.net.http2.frames import PREFACE, FrameType, frame
 from tests.net.wire import (
     ACK,
     END_HEADERS,
@@ -51,9 +51,9 @@ GREETINGS = {
     "another protocol": (b"GET / HTTP/1.1\r\n\r\n", PROTOCOL),
     "a preface that goes wrong": (PREFACE[:-1] + b"x", PROTOCOL),
     "half a preface": (PREFACE[:10], FINE),
-    "no settings first": (PREFACE + raw(Kind.PING, 0, bytes(8)), PROTOCOL),
+    "no settings first": (PREFACE + raw(FrameType.PING, 0, bytes(8)), PROTOCOL),
     "data first": (PREFACE + data(1, b"x"), PROTOCOL),
-    "an acknowledgement first": (PREFACE + raw(Kind.SETTINGS, 0, flags=ACK), PROTOCOL),
+    "an acknowledgement first": (PREFACE + raw(FrameType.SETTINGS, 0, flags=ACK), PROTOCOL),
 }
 
 
@@ -68,24 +68,24 @@ FRAMES = {
         (2**20 + 1).to_bytes(3, "big") + b"\0\0\0\0\0\1",
         SIZE,
     ),
-    "PING of 7": (raw(Kind.PING, 0, bytes(7)), SIZE),
-    "PRIORITY of 4": (raw(Kind.PRIORITY, 1, bytes(4)), SIZE),
-    "RST_STREAM of 3": (headers(1) + raw(Kind.RST_STREAM, 1, bytes(3)), SIZE),
-    "WINDOW_UPDATE of 5": (raw(Kind.WINDOW_UPDATE, 0, bytes(5)), SIZE),
-    "SETTINGS of 7": (raw(Kind.SETTINGS, 0, bytes(7)), SIZE),
-    "SETTINGS, acknowledged with values": (raw(Kind.SETTINGS, 0, bytes(6), ACK), SIZE),
-    "GOAWAY of 7": (raw(Kind.GOAWAY, 0, bytes(7)), SIZE),
+    "PING of 7": (raw(FrameType.PING, 0, bytes(7)), SIZE),
+    "PRIORITY of 4": (raw(FrameType.PRIORITY, 1, bytes(4)), SIZE),
+    "RST_STREAM of 3": (headers(1) + raw(FrameType.RST_STREAM, 1, bytes(3)), SIZE),
+    "WINDOW_UPDATE of 5": (raw(FrameType.WINDOW_UPDATE, 0, bytes(5)), SIZE),
+    "SETTINGS of 7": (raw(FrameType.SETTINGS, 0, bytes(7)), SIZE),
+    "SETTINGS, acknowledged with values": (raw(FrameType.SETTINGS, 0, bytes(6), ACK), SIZE),
+    "GOAWAY of 7": (raw(FrameType.GOAWAY, 0, bytes(7)), SIZE),
     "GOAWAY without end": (b"\x0f\xff\xff\x07\0\0\0\0\0", CALM),
-    "HEADERS too short for a priority": (raw(Kind.HEADERS, 1, bytes(4), PRIORITY | 4), SIZE),
-    "padded frame without length": (headers(1) + raw(Kind.DATA, 1, b"", PADDED), SIZE),
+    "HEADERS too short for a priority": (raw(FrameType.HEADERS, 1, bytes(4), PRIORITY | 4), SIZE),
+    "padded frame without length": (headers(1) + raw(FrameType.DATA, 1, b"", PADDED), SIZE),
     # Stream numbers (5.1.1, 6).
     "DATA on stream 0": (data(0, b"x"), PROTOCOL),
     "HEADERS on stream 0": (headers(0), PROTOCOL),
-    "PRIORITY on stream 0": (raw(Kind.PRIORITY, 0, bytes(5)), PROTOCOL),
+    "PRIORITY on stream 0": (raw(FrameType.PRIORITY, 0, bytes(5)), PROTOCOL),
     "RST_STREAM on stream 0": (reset(0), PROTOCOL),
-    "SETTINGS on stream 1": (raw(Kind.SETTINGS, 1), PROTOCOL),
-    "PING on stream 1": (raw(Kind.PING, 1, bytes(8)), PROTOCOL),
-    "GOAWAY on stream 1": (raw(Kind.GOAWAY, 1, bytes(8)), PROTOCOL),
+    "SETTINGS on stream 1": (raw(FrameType.SETTINGS, 1), PROTOCOL),
+    "PING on stream 1": (raw(FrameType.PING, 1, bytes(8)), PROTOCOL),
+    "GOAWAY on stream 1": (raw(FrameType.GOAWAY, 1, bytes(8)), PROTOCOL),
     "even stream from a client": (headers(2), PROTOCOL),
     "stream numbers going down": (headers(5) + headers(3), CLOSED),
     "stream numbers with gaps": (headers(5) + headers(77), FINE),
@@ -95,7 +95,7 @@ FRAMES = {
     "RST_STREAM on an idle stream": (reset(1), PROTOCOL),
     "WINDOW_UPDATE on an idle stream": (window(1, 1), PROTOCOL),
     "WINDOW_UPDATE on a stream of ours": (window(2, 1), PROTOCOL),
-    "PRIORITY on an idle stream": (raw(Kind.PRIORITY, 1, bytes(5)), FINE),
+    "PRIORITY on an idle stream": (raw(FrameType.PRIORITY, 1, bytes(5)), FINE),
     # After the end.
     "DATA after the end": (headers(1, flags=5) + data(1, b"x"), "stream STREAM_CLOSED"),
     "HEADERS after the end": (headers(1, flags=5) + headers(1), "stream STREAM_CLOSED"),
@@ -107,40 +107,44 @@ FRAMES = {
     "RST_STREAM twice": (headers(1) + reset(1) + reset(1), FINE),
     "DATA after we have reset": (request((b"A", b"")) + data(1, b"x") + data(1, b"y"), MALFORMED),
     # Header blocks (4.3, 6.10).
-    "CONTINUATION alone": (raw(Kind.CONTINUATION, 1, b"", END_HEADERS), PROTOCOL),
+    "CONTINUATION alone": (raw(FrameType.CONTINUATION, 1, b"", END_HEADERS), PROTOCOL),
     "CONTINUATION after the block": (
-        headers(1) + raw(Kind.CONTINUATION, 1, b"", END_HEADERS),
+        headers(1) + raw(FrameType.CONTINUATION, 1, b"", END_HEADERS),
         PROTOCOL,
     ),
     "block in three frames": (
-        raw(Kind.HEADERS, 1, BLOCK[:3])
-        + raw(Kind.CONTINUATION, 1, BLOCK[3:5])
-        + raw(Kind.CONTINUATION, 1, BLOCK[5:], END_HEADERS),
+        raw(FrameType.HEADERS, 1, BLOCK[:3])
+        + raw(FrameType.CONTINUATION, 1, BLOCK[3:5])
+        + raw(FrameType.CONTINUATION, 1, BLOCK[5:], END_HEADERS),
         FINE,
     ),
     "block with a frame of another stream": (
-        raw(Kind.HEADERS, 1, BLOCK[:3]) + raw(Kind.CONTINUATION, 3, BLOCK[3:], END_HEADERS),
+        raw(FrameType.HEADERS, 1, BLOCK[:3])
+        + raw(FrameType.CONTINUATION, 3, BLOCK[3:], END_HEADERS),
         PROTOCOL,
     ),
-    "block with DATA": (raw(Kind.HEADERS, 1, BLOCK[:3]) + data(1), PROTOCOL),
-    "block with PING": (raw(Kind.HEADERS, 1, BLOCK[:3]) + raw(Kind.PING, 0, bytes(8)), PROTOCOL),
-    "block with an unknown frame": (raw(Kind.HEADERS, 1, BLOCK[:3]) + raw(99, 1), PROTOCOL),
+    "block with DATA": (raw(FrameType.HEADERS, 1, BLOCK[:3]) + data(1), PROTOCOL),
+    "block with PING": (
+        raw(FrameType.HEADERS, 1, BLOCK[:3]) + raw(FrameType.PING, 0, bytes(8)),
+        PROTOCOL,
+    ),
+    "block with an unknown frame": (raw(FrameType.HEADERS, 1, BLOCK[:3]) + raw(99, 1), PROTOCOL),
     "unknown frames": (raw(99, 1, b"x" * 99, 255) + raw(250, 0) + headers(1), FINE),
-    "PUSH_PROMISE": (headers(1) + raw(Kind.PUSH_PROMISE, 1, bytes(4) + BLOCK, 4), PROTOCOL),
+    "PUSH_PROMISE": (headers(1) + raw(FrameType.PUSH_PROMISE, 1, bytes(4) + BLOCK, 4), PROTOCOL),
     # Padding (6.1, 6.2).
     "padding": (
-        raw(Kind.HEADERS, 1, b"\2" + BLOCK + b"\0\0", PADDED | END_HEADERS)
-        + raw(Kind.DATA, 1, b"\3abc\0\0\0", PADDED),
+        raw(FrameType.HEADERS, 1, b"\2" + BLOCK + b"\0\0", PADDED | END_HEADERS)
+        + raw(FrameType.DATA, 1, b"\3abc\0\0\0", PADDED),
         FINE,
     ),
-    "only padding": (headers(1) + raw(Kind.DATA, 1, b"\3\0\0\0", PADDED), FINE),
-    "padding longer than DATA": (headers(1) + raw(Kind.DATA, 1, b"\3\0\0", PADDED), PROTOCOL),
+    "only padding": (headers(1) + raw(FrameType.DATA, 1, b"\3\0\0\0", PADDED), FINE),
+    "padding longer than DATA": (headers(1) + raw(FrameType.DATA, 1, b"\3\0\0", PADDED), PROTOCOL),
     "padding longer than HEADERS": (
-        raw(Kind.HEADERS, 1, bytes((len(BLOCK) + 1,)) + BLOCK, PADDED | END_HEADERS),
+        raw(FrameType.HEADERS, 1, bytes((len(BLOCK) + 1,)) + BLOCK, PADDED | END_HEADERS),
         PROTOCOL,
     ),
     "priority fields": (
-        raw(Kind.HEADERS, 1, b"\0\0\0\1\0" + BLOCK, PRIORITY | END_HEADERS),
+        raw(FrameType.HEADERS, 1, b"\0\0\0\1\0" + BLOCK, PRIORITY | END_HEADERS),
         FINE,
     ),
     # Windows (6.9).
@@ -163,17 +167,20 @@ FRAMES = {
     "MAX_FRAME_SIZE 2**24": (settings(s5=2**24), PROTOCOL),
     "unknown settings": (settings(s0=1, s7=2, s65535=3), FINE),
     # Compression (RFC 7541).
-    "index 0": (raw(Kind.HEADERS, 1, b"\x80", 4), COMPRESSION),
-    "index above the table": (raw(Kind.HEADERS, 1, b"\xbe", 4), COMPRESSION),
-    "cut in a string": (raw(Kind.HEADERS, 1, b"\x00\x05abc", 4), COMPRESSION),
-    "cut in a number": (raw(Kind.HEADERS, 1, b"\xff\xff", 4), COMPRESSION),
-    "a number without end": (raw(Kind.HEADERS, 1, b"\xff" * 60_000, 4), COMPRESSION),
-    "zeros without end": (raw(Kind.HEADERS, 1, b"\xff" + b"\x80" * 60_000, 4), COMPRESSION),
-    "invalid Huffman code": (raw(Kind.HEADERS, 1, b"\x00\x84\xff\xff\xff\xff\x00", 4), COMPRESSION),
-    "table above our limit": (raw(Kind.HEADERS, 1, b"\x3f\xe2\x1f" + BLOCK, 4), COMPRESSION),
-    "table of 4096 again": (raw(Kind.HEADERS, 1, b"\x20\x3f\xe1\x1f" + BLOCK, 4), FINE),
-    "table changed after a field": (raw(Kind.HEADERS, 1, b"\x83\x20", 4), COMPRESSION),
-    "table changed all the time": (raw(Kind.HEADERS, 1, b"\x20" * 9 + BLOCK, 4), COMPRESSION),
+    "index 0": (raw(FrameType.HEADERS, 1, b"\x80", 4), COMPRESSION),
+    "index above the table": (raw(FrameType.HEADERS, 1, b"\xbe", 4), COMPRESSION),
+    "cut in a string": (raw(FrameType.HEADERS, 1, b"\x00\x05abc", 4), COMPRESSION),
+    "cut in a number": (raw(FrameType.HEADERS, 1, b"\xff\xff", 4), COMPRESSION),
+    "a number without end": (raw(FrameType.HEADERS, 1, b"\xff" * 60_000, 4), COMPRESSION),
+    "zeros without end": (raw(FrameType.HEADERS, 1, b"\xff" + b"\x80" * 60_000, 4), COMPRESSION),
+    "invalid Huffman code": (
+        raw(FrameType.HEADERS, 1, b"\x00\x84\xff\xff\xff\xff\x00", 4),
+        COMPRESSION,
+    ),
+    "table above our limit": (raw(FrameType.HEADERS, 1, b"\x3f\xe2\x1f" + BLOCK, 4), COMPRESSION),
+    "table of 4096 again": (raw(FrameType.HEADERS, 1, b"\x20\x3f\xe1\x1f" + BLOCK, 4), FINE),
+    "table changed after a field": (raw(FrameType.HEADERS, 1, b"\x83\x20", 4), COMPRESSION),
+    "table changed all the time": (raw(FrameType.HEADERS, 1, b"\x20" * 9 + BLOCK, 4), COMPRESSION),
     # Messages (8).
     "name in upper case": (request((b"Accept", b"x")), MALFORMED),
     "name with a space": (request((b"a b", b"x")), MALFORMED),
@@ -227,10 +234,10 @@ def test_server_judges_frames(wire: bytes, expected: str) -> None:
     assert outcome(connection.receive(wire)) == expected
     frames = sent(connection)
     if expected.startswith("connection"):
-        assert frames[-1].kind == Kind.GOAWAY
+        assert frames[-1].kind == FrameType.GOAWAY
         assert connection.receive(headers(101)) == []
     elif expected.startswith("stream"):
-        assert Kind.RST_STREAM in [each.kind for each in frames]
+        assert FrameType.RST_STREAM in [each.kind for each in frames]
         assert outcome(connection.receive(headers(101))) == FINE
 
 
@@ -258,7 +265,7 @@ ANSWERS: dict[str, tuple[bytes, str]] = {
     "pushed stream": (headers(2, RESPONSE), PROTOCOL),
     "stream that we have not opened": (headers(3, RESPONSE), PROTOCOL),
     "DATA on a stream not opened": (data(3, b"x"), PROTOCOL),
-    "PUSH_PROMISE": (raw(Kind.PUSH_PROMISE, 1, bytes(4) + BLOCK, 4), PROTOCOL),
+    "PUSH_PROMISE": (raw(FrameType.PUSH_PROMISE, 1, bytes(4) + BLOCK, 4), PROTOCOL),
     "ENABLE_PUSH 1": (settings(s2=1), PROTOCOL),
     "reset, then late answers": (reset(1), FINE),
 }
@@ -286,8 +293,8 @@ def test_fields_of_unwanted_streams_still_fill_the_table() -> None:
     connection = server()
     connection.receive(headers(1))
     connection.reset(1)
-    assert connection.receive(raw(Kind.HEADERS, 1, b"\x40\x01x\x01y", 5)) == []
-    (event,) = connection.receive(raw(Kind.HEADERS, 3, BLOCK + b"\xbe", 4))
+    assert connection.receive(raw(FrameType.HEADERS, 1, b"\x40\x01x\x01y", 5)) == []
+    (event,) = connection.receive(raw(FrameType.HEADERS, 3, BLOCK + b"\xbe", 4))
     assert isinstance(event, Headers)
     assert event.fields == [*REQUEST, (b"x", b"y")]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pybuild.net.http2.compression import encode
 from pybuild.net.http2.connection import Connection
 from pybuild.net.http2.errors import name_of
-from pybuild.net.http2.events import Event, Failed, Fields, Reset
-from pybuild.net.http2.frames import PREFACE, FrameReader, Kind, frame
+from pybuild.net.http2.events import ConnectionFailed, Event, Fields, Reset
+from pybuild.net.http2.frames import PREFACE, FrameReader, FrameType, frame
 from pybuild.net.http2.settings import Http2Limits
 
 REQUEST: Fields = [
@@ -20,34 +20,34 @@ REQUEST: Fields = [
     (b"te", b"trailers"),
 ]
 RESPONSE: Fields = [(b":status", b"200"), (b"content-type", b"application/grpc")]
-GREETING = PREFACE + frame(Kind.SETTINGS, 0, 0)
+GREETING = PREFACE + frame(FrameType.SETTINGS, 0, 0)
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
 
 def headers(stream_id: int, fields: Fields = REQUEST, *, flags: int = END_HEADERS) -> bytes:
     """Return a HEADERS frame."""
-    return frame(Kind.HEADERS, flags, stream_id, encode(fields))
+    return frame(FrameType.HEADERS, flags, stream_id, encode(fields))
 
 
 def data(stream_id: int, body: bytes = b"", *, end: bool = False) -> bytes:
     """Return a DATA frame."""
-    return frame(Kind.DATA, END_STREAM if end else 0, stream_id, body)
+    return frame(FrameType.DATA, END_STREAM if end else 0, stream_id, body)
 
 
 def reset(stream_id: int, code: int = 8) -> bytes:
     """Return RST_STREAM."""
-    return frame(Kind.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
+    return frame(FrameType.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
 
 
 def window(stream_id: int, by: int) -> bytes:
     """Return WINDOW_UPDATE."""
-    return frame(Kind.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
+    return frame(FrameType.WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
 
 
 def settings(**values: int) -> bytes:
     """Return SETTINGS; names are ``s`` and the identifier."""
     return frame(
-        Kind.SETTINGS,
+        FrameType.SETTINGS,
         0,
         0,
         b"".join(
@@ -61,7 +61,7 @@ def settings(**values: int) -> bytes:
 class Sent:
     """One frame that a connection had to say."""
 
-    kind: Kind
+    kind: FrameType
     flags: int
     stream_id: int
     payload: bytes
@@ -72,7 +72,7 @@ def sent(connection: Connection) -> list[Sent]:
     output = b"".join(connection.output())
     output = output.removeprefix(PREFACE)
     frames = FrameReader(2**24, 2**24).feed(output)
-    return [Sent(Kind(kind), flags, at, bytes(body)) for kind, flags, at, body in frames]
+    return [Sent(FrameType(kind), flags, at, bytes(body)) for kind, flags, at, body in frames]
 
 
 class Clock:
@@ -96,7 +96,7 @@ def server(limits: Http2Limits | None = None, clock: Clock | None = None) -> Con
 def client(limits: Http2Limits | None = None) -> Connection:
     """Return a client whose server has greeted it; what it had to say is gone."""
     connection = Connection(client=True, limits=limits, clock=Clock())
-    assert connection.receive(frame(Kind.SETTINGS, 0, 0)) == []
+    assert connection.receive(frame(FrameType.SETTINGS, 0, 0)) == []
     sent(connection)
     return connection
 
@@ -104,7 +104,7 @@ def client(limits: Http2Limits | None = None) -> Connection:
 def outcome(events: list[Event]) -> str:
     """Return how the last event judges the input: a failure, a reset, or "fine"."""
     for event in reversed(events):
-        if isinstance(event, Failed):
+        if isinstance(event, ConnectionFailed):
             return f"connection {name_of(event.code)}"
         if isinstance(event, Reset) and not event.by_peer:
             return f"stream {name_of(event.code)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.commandline import NAMES, every, find
-from pybuild.commandline.completion import Kind, completion, positions_of, value_of
+from pybuild.commandline.completion import WordKind, completion, positions_of, value_of
 from pybuild.commandline.help import overview, usage
 from pybuild.commandline.parser import BadOption, Command, Parsed, parse
 from pybuild.model.options import Option
@@ -133,21 +133,21 @@ def test_the_first_page_has_a_line_for_each_command() -> None:
 @pytest.mark.parametrize(
     ("shape", "most", "offers"),
     [
-        ("", 0, [Kind.NOTHING]),
-        ("PATH|URL|-", 1, [Kind.FILES, Kind.NOTHING]),
-        ("SOURCE NAME", 2, [Kind.IMAGES, Kind.IMAGES, Kind.NOTHING]),
-        ("NAME DIR", 2, [Kind.IMAGES, Kind.DIRECTORIES, Kind.NOTHING]),
-        ("FILE|URL|- [NAME]", 2, [Kind.FILES, Kind.IMAGES, Kind.NOTHING]),
-        ("NAME…", -1, [Kind.IMAGES]),
-        ("IMAGE [CMD…]", -1, [Kind.IMAGES, Kind.FILES]),
-        ("[BUILD] [STEP]", 2, [Kind.NOTHING, Kind.NOTHING, Kind.NOTHING]),
-        ("ID|NAME", 1, [Kind.IMAGES, Kind.NOTHING]),
-        ("[REGISTRY/]TERM", 1, [Kind.NOTHING, Kind.NOTHING]),
-        ("bash|zsh|fish", 1, [("bash", "zsh", "fish"), Kind.NOTHING]),
-        ("prune", 1, [("prune",), Kind.NOTHING]),
-        ("add NAME | ls | rm NAME", 2, [("add", "ls", "rm"), Kind.FILES]),
-        ("mounts ls | rm ID…", -1, [("mounts",), ("ls", "rm"), Kind.FILES]),
-        ("serve | rm NAME:TAG", -1, [("serve", "rm"), Kind.IMAGES]),
+        ("", 0, [WordKind.NOTHING]),
+        ("PATH|URL|-", 1, [WordKind.FILES, WordKind.NOTHING]),
+        ("SOURCE NAME", 2, [WordKind.IMAGES, WordKind.IMAGES, WordKind.NOTHING]),
+        ("NAME DIR", 2, [WordKind.IMAGES, WordKind.DIRECTORIES, WordKind.NOTHING]),
+        ("FILE|URL|- [NAME]", 2, [WordKind.FILES, WordKind.IMAGES, WordKind.NOTHING]),
+        ("NAME…", -1, [WordKind.IMAGES]),
+        ("IMAGE [CMD…]", -1, [WordKind.IMAGES, WordKind.FILES]),
+        ("[BUILD] [STEP]", 2, [WordKind.NOTHING, WordKind.NOTHING, WordKind.NOTHING]),
+        ("ID|NAME", 1, [WordKind.IMAGES, WordKind.NOTHING]),
+        ("[REGISTRY/]TERM", 1, [WordKind.NOTHING, WordKind.NOTHING]),
+        ("bash|zsh|fish", 1, [("bash", "zsh", "fish"), WordKind.NOTHING]),
+        ("prune", 1, [("prune",), WordKind.NOTHING]),
+        ("add NAME | ls | rm NAME", 2, [("add", "ls", "rm"), WordKind.FILES]),
+        ("mounts ls | rm ID…", -1, [("mounts",), ("ls", "rm"), WordKind.FILES]),
+        ("serve | rm NAME:TAG", -1, [("serve", "rm"), WordKind.IMAGES]),
     ],
 )
 def test_words_that_can_stand_in_each_place(shape: str, most: int, offers: list[object]) -> None:
@@ -157,12 +157,12 @@ def test_words_that_can_stand_in_each_place(shape: str, most: int, offers: list[
 @pytest.mark.parametrize(
     ("option", "offer"),
     [
-        (Option("tag", "", "NAME"), Kind.IMAGES),
+        (Option("tag", "", "NAME"), WordKind.IMAGES),
         (Option("tag", "", "NAME", values=("a",)), ("a",)),
-        (Option("root", "", "DIR"), Kind.DIRECTORIES),
-        (Option("x", "", "NAME"), Kind.NOTHING),
-        *((Option("x", "", word), Kind.FILES) for word in ("CMD", "FILE", "SPEC", "URL")),
-        (Option("x", "", "NAME=SRC"), Kind.FILES),
+        (Option("root", "", "DIR"), WordKind.DIRECTORIES),
+        (Option("x", "", "NAME"), WordKind.NOTHING),
+        *((Option("x", "", word), WordKind.FILES) for word in ("CMD", "FILE", "SPEC", "URL")),
+        (Option("x", "", "NAME=SRC"), WordKind.FILES),
     ],
 )
 def test_values_that_an_option_can_have(option: Option, offer: object) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pybuild.cli import main
 from pybuild.commandline import every, find
-from pybuild.commandline.completion import SHELLS, Kind, completion, positions_of, value_of
+from pybuild.commandline.completion import SHELLS, WordKind, completion, positions_of, value_of
 from pybuild.model.options import STEP_OPTIONS
 from tests.harness import Pybuild, make_base
 from tests.needs import need
@@ -93,10 +93,10 @@ def test_what_a_word_can_be_is_read_from_the_tables() -> None:
     assert build is not None
     offers = {option.name: value_of(option) for option in build.options if option.metavar}
     assert offers["network"] == ("default", "none", "host")
-    assert (offers["file"], offers["root"]) == (Kind.FILES, Kind.DIRECTORIES)
-    assert (offers["tag"], offers["memory"]) == (Kind.IMAGES, Kind.NOTHING)
+    assert (offers["file"], offers["root"]) == (WordKind.FILES, WordKind.DIRECTORIES)
+    assert (offers["tag"], offers["memory"]) == (WordKind.IMAGES, WordKind.NOTHING)
     assert {o.name for o in STEP_OPTIONS if o.has_flag} <= offers.keys()
-    assert positions_of(build) == [Kind.FILES, Kind.NOTHING]
+    assert positions_of(build) == [WordKind.FILES, WordKind.NOTHING]
 
 
 def test_a_shell_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:

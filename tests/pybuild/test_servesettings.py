@@ -13,8 +13,8 @@ from pybuild.commandline.registries import COMMANDS
 from pybuild.engine.table import Table
 from pybuild.model.errors import UsageError
 from pybuild.registry.server.access import ALL, MEMBERS, Rule
-from pybuild.registry.server.routes import Action
-from pybuild.registry.server.settings import Limits, ServerSettings, UpstreamSettings
+from pybuild.registry.server.routes import Permission
+from pybuild.registry.server.settings import ClientLimits, RegistrySettings, UpstreamSettings
 
 OPTIONS = next(command for command in COMMANDS if command.name == "registry").options
 
@@ -33,7 +33,7 @@ def test_nothing_said_is_an_open_registry_on_this_machine() -> None:
     made = serving({})
     assert made.addresses == ("127.0.0.1:5000",)
     assert made.server.access.rules == (ALL,)
-    assert made.server.limits == Limits()
+    assert made.server.limits == ClientLimits()
     assert made.server.keeping == Keeping(blobs=3600.0, released=3600.0, untagged=None)
     assert made.server.upstreams == ()
     server = made.server
@@ -81,7 +81,7 @@ def test_each_key_of_the_file_is_its_setting() -> None:
         }
     )
     assert made.addresses == ("a:1", "b:2")
-    limits = Limits(
+    limits = ClientLimits(
         manifest_bytes=2 << 20,
         blob_bytes=10_000_000_000,
         transfers=3,
@@ -90,7 +90,7 @@ def test_each_key_of_the_file_is_its_setting() -> None:
         idle_s=6.0,
         upload_kept_s=10.0,
     )
-    assert made.server == ServerSettings(
+    assert made.server == RegistrySettings(
         access=made.server.access,
         htpasswd="h",
         tokens=True,
@@ -131,7 +131,7 @@ def test_flags_win_over_the_file() -> None:
 
 @pytest.mark.parametrize("number", ["transfers", "uploads", "connections"])
 def test_a_limit_of_none_at_all_is_the_usual_one(number: str) -> None:
-    assert serving({"limits": {number: 0}}).server.limits == Limits()
+    assert serving({"limits": {number: 0}}).server.limits == ClientLimits()
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_rules_take_the_place_of_the_usual_ones() -> None:
         Rule(
             users=("*",),
             repositories=("team/*",),
-            actions=frozenset((Action.PULL, Action.PUSH)),
+            actions=frozenset((Permission.PULL, Permission.PUSH)),
         ),
         Rule(users=("root",), repositories=(), actions=frozenset()),
     )

@@ -16,14 +16,14 @@ from pybuild.registry.client.client import Client
 from pybuild.registry.client.credentials import Credentials
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.push import push_image
-from pybuild.registry.client.transport import Limits
+from pybuild.registry.client.transport import TransferLimits
 from tests.needs import need
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
 from tests.services import RegistryProcess, start_registry
 
 T = TypeVar("T")
 
-QUICK = Limits(backoff_s=0.01, backoff_most_s=0.02, connect_s=5.0, idle_s=5.0)
+QUICK = TransferLimits(backoff_s=0.01, backoff_most_s=0.02, connect_s=5.0, idle_s=5.0)
 BIG = bytes(range(256)) * 8000  # 2 MB
 _names = itertools.count(1)
 
@@ -32,7 +32,7 @@ def client(
     hosts: Hosts | None = None,
     credentials: Credentials | None = None,
     *,
-    limits: Limits = QUICK,
+    limits: TransferLimits = QUICK,
     chunk_bytes: int = 0,
     environ: dict[str, str] | None = None,
 ) -> Client:

@@ -17,7 +17,7 @@ from pybuild.registry.client.client import Client
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.pull import pull_image
 from pybuild.registry.client.push import push_image
-from pybuild.registry.client.transport import Limits
+from pybuild.registry.client.transport import TransferLimits
 from tests.registry.chaos import Chaos, CutAnswer, CutRequest, Fault, Reset, Say, chaos_before
 from tests.registry.conftest import BIG, QUICK, client, run, seed_image
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
@@ -39,7 +39,7 @@ def test_push_and_pull_survive_chaos(
     """Resets, cuts, 429 and 503 at random; what arrives is whole."""
     image = make_image(blobs, b"small", BIG, bytes([seed]) * 100_000)
     chaos = Chaos.seeded(seed, most=12)
-    limits = Limits(attempts=20, backoff_s=0.001, backoff_most_s=0.01, idle_s=5.0)
+    limits = TransferLimits(attempts=20, backoff_s=0.001, backoff_most_s=0.01, idle_s=5.0)
 
     async def work() -> None:
         async with (

@@ -18,7 +18,7 @@ from pybuild.registry.client.faults import UnresolvedImage
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.pull import pull_image
 from pybuild.registry.client.push import push_image
-from pybuild.registry.client.transport import Limits
+from pybuild.registry.client.transport import TransferLimits
 from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, make_image
@@ -239,7 +239,7 @@ def test_a_push_of_four_hours_gets_tokens_as_it_needs_them(
     """By a clock that is turned: none is used that has ended, so nothing but the first is refused."""
     door = FourHours()
     image = make_image(blobs, *(bytes([n]) * 1000 for n in range(16)))
-    limits = Limits(backoff_s=0.01, connections_per_host=1)
+    limits = TransferLimits(backoff_s=0.01, connections_per_host=1)
 
     async def work() -> None:
         async with (

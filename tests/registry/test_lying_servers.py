@@ -20,7 +20,7 @@ from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.pull import pull_image
 from pybuild.registry.client.push import push_image
-from pybuild.registry.client.transport import Limits
+from pybuild.registry.client.transport import TransferLimits
 from tests.registry.conftest import client, run, seed_image
 from tests.registry.fakes import DirectoryBlobs, WallClock
 from tests.registry.servers import proxy_to, serve
@@ -179,7 +179,7 @@ def test_body_of_the_wrong_length_ends_in_bounded_time(
         return response
 
     idle_s = 0.1 if answer == "drip" else 5.0
-    limits = Limits(attempts=2, backoff_s=0.001, idle_s=idle_s, idle_bytes=100)
+    limits = TransferLimits(attempts=2, backoff_s=0.001, idle_s=idle_s, idle_bytes=100)
     descriptor = Descriptor("x", Digest.of(b"whatever"), 1000)
 
     async def work() -> None:

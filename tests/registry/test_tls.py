@@ -18,7 +18,7 @@ from pybuild.registry.client.pull import pull_image
 from pybuild.registry.client.push import push_image
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.needs import need
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock, make_image
@@ -81,7 +81,7 @@ def test_a_certificate_of_ours_is_shown_where_one_is_kept_for_the_host(
     authority: Authority, blobs: DirectoryBlobs, tmp_path: Path
 ) -> None:
     """[REG-10] ``certs.d/<host>``: ``*.crt``, ``*.cert`` and ``*.key``; a server that wants one."""
-    settings = ServerSettings(
+    settings = RegistrySettings(
         cert=str(authority.cert), key=str(authority.key), ca=str(authority.ca), grace_s=0.2
     )
     image = make_image(blobs, b"layer")

@@ -20,7 +20,7 @@ from pybuild.buildkit.pb import ops as llb
 from pybuild.client.filesync import file_sync
 from pybuild.client.session import ClientSession
 from pybuild.daemon.control.tenant import MOST_BUILDS
-from pybuild.net.grpc.calls import Call
+from pybuild.net.grpc.calls import IncomingCall
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
 from tests.buildkit.llbs import Builder
@@ -83,7 +83,7 @@ async def building(
 ) -> AsyncGenerator[None]:
     """Have *a* build, and never answer when *method* of its session is called."""
 
-    async def never(call: Call) -> None:
+    async def never(call: IncomingCall) -> None:
         await call.send_headers()
         await asyncio.Event().wait()
 

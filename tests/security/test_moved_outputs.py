@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from pybuild.buildkit.fsutil.packet import Stat
-from pybuild.buildkit.fsutil.receiver import Refused
+from pybuild.buildkit.fsutil.receiver import BadEntry
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.pb.content import COMMIT, WriteContentRequest
 from pybuild.client import content, filesend
@@ -173,7 +173,7 @@ def test_a_file_exchanged_for_a_pipe_keeps_nobody_waiting(machine: Machine) -> N
     os.mkfifo(machine.shared / "file")
     mode = stat.S_IFREG | 0o777
     try:
-        with pytest.raises(Refused):
+        with pytest.raises(BadEntry):
             into._look(b"", b"file", entry("file", mode), mode, there)  # pyright: ignore[reportPrivateUsage]
     finally:
         into.close()

@@ -19,7 +19,7 @@ from pybuild.model.digest import Digest
 from pybuild.registry.client.client import Client
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import QUICK
 from tests.registry.fakes import WallClock
 
@@ -103,7 +103,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    root: Path, settings: ServerSettings | None = None, clock: Clock | None = None
+    root: Path, settings: RegistrySettings | None = None, clock: Clock | None = None
 ) -> AsyncGenerator[Served]:
     """Serve the store at *root*."""
     with Store.open(root, clock or WallClock()) as store:
@@ -113,11 +113,11 @@ async def served(
 
 @asynccontextmanager
 async def served_from(
-    store: Store, settings: ServerSettings | None = None
+    store: Store, settings: RegistrySettings | None = None
 ) -> AsyncGenerator[Served]:
     """Serve an open store."""
     async with Client(clock=WallClock(), limits=QUICK) as client:
-        hosting = Hosting(store, settings or ServerSettings(grace_s=0.2), client)
+        hosting = Hosting(store, settings or RegistrySettings(grace_s=0.2), client)
         async with (
             listening(hosting, ["127.0.0.1:0"]) as [host],
             aiohttp.ClientSession() as session,

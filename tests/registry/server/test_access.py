@@ -14,15 +14,15 @@ import pytest
 from pybuild.model.errors import UsageError
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Caller, Rule
 from pybuild.registry.server.htpasswd import Htpasswd, parse
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 from pybuild.registry.server.tokens import BadToken, Issuer, granted, requested_grants
 
-PULL, PUSH, DELETE = Action.PULL, Action.PUSH, Action.DELETE
+PULL, PUSH, DELETE = Permission.PULL, Permission.PUSH, Permission.DELETE
 TEAM = Access(
     (
         Rule(users=("anonymous",), repositories=("public/*",), actions=frozenset({PULL})),
         Rule(users=("*",), repositories=("home/$user/*",), actions=frozenset({PULL, PUSH})),
-        Rule(users=("ann", "bob"), repositories=("team/*", "one"), actions=frozenset(Action)),
+        Rule(users=("ann", "bob"), repositories=("team/*", "one"), actions=frozenset(Permission)),
     )
 )
 
@@ -45,7 +45,7 @@ TEAM = Access(
         ("cat", "team/x", PULL, False),
     ],
 )
-def test_rules_say_who_may(user: str, repository: str, action: Action, allowed: bool) -> None:
+def test_rules_say_who_may(user: str, repository: str, action: Permission, allowed: bool) -> None:
     assert TEAM.allows(user, repository, action) is allowed
     assert TEAM.permits(Caller(user), repository, action) is allowed
 

@@ -25,7 +25,7 @@ from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.ranges import chunk_of
 from pybuild.registry.server.refusal import Refusal
 from pybuild.registry.server.routes import understand
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 from tests.registry.server.serving import Served, image, served_from
@@ -142,7 +142,7 @@ def test_collection_never_takes_what_is_being_pushed(tmp_path: Path) -> None:
         with Store.open(tmp_path, clock) as store:
             async with served_from(store) as one:
                 keeping = Keeping(released=0.0, blobs=3600.0)
-                hosting = Hosting(store, ServerSettings(keeping=keeping))
+                hosting = Hosting(store, RegistrySettings(keeping=keeping))
                 between = asyncio.Barrier(pushers)
                 going = True
 

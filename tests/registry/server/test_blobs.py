@@ -13,7 +13,7 @@ import pytest
 from pybuild.cache.repositories.repositories import listed
 from pybuild.model.digest import Digest
 from pybuild.model.trust import trusting
-from pybuild.registry.server.settings import Limits, ServerSettings
+from pybuild.registry.server.settings import ClientLimits, RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.server.serving import Served, served, sha512
 from tests.registry.servers import Authority
@@ -189,7 +189,7 @@ async def chunked(data: bytes) -> AsyncGenerator[bytes]:
 
 
 def test_a_blob_over_the_limit_is_refused(tmp_path: Path) -> None:
-    settings = ServerSettings(limits=Limits(blob_bytes=1000), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(blob_bytes=1000), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -210,7 +210,7 @@ def test_a_body_that_hardly_moves_is_given_up(tmp_path: Path) -> None:
             yield b"x"
             await asyncio.sleep(0.02)
 
-    settings = ServerSettings(limits=Limits(idle_s=0.1, least_bytes=100), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(idle_s=0.1, least_bytes=100), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -222,7 +222,7 @@ def test_a_body_that_hardly_moves_is_given_up(tmp_path: Path) -> None:
 
 
 def test_uploads_are_counted(tmp_path: Path) -> None:
-    settings = ServerSettings(limits=Limits(uploads=2), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(uploads=2), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -355,7 +355,7 @@ def test_a_compressed_blob_is_stored_as_it_came(tmp_path: Path) -> None:
 
 
 def test_a_client_that_says_nothing_is_hung_up_on(tmp_path: Path) -> None:
-    settings = ServerSettings(limits=Limits(idle_s=0.1), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(idle_s=0.1), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -373,7 +373,7 @@ def test_a_client_that_says_nothing_is_hung_up_on(tmp_path: Path) -> None:
 
 
 def test_connections_are_counted(tmp_path: Path) -> None:
-    settings = ServerSettings(limits=Limits(connections=2), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(connections=2), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -416,7 +416,7 @@ def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) ->
             path = "/v2/a/manifests/v1"
             assert await first_line(one, path) == b"HTTP/1.1 100 Continue\r\n"
             assert b" 400 " in await first_line(one, "/v2/A/manifests/v1")
-        async with served(tmp_path, ServerSettings(read_only=True, grace_s=0.2)) as one:
+        async with served(tmp_path, RegistrySettings(read_only=True, grace_s=0.2)) as one:
             assert b" 405 " in await first_line(one, path)
 
     run(work())
@@ -425,7 +425,7 @@ def test_who_expects_to_continue_is_told_to_only_where_it_may(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_silent_before_tls_are_counted_and_crowd_out_only_their_own(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
-    settings = ServerSettings(cert=str(authority.cert), key=str(authority.key), grace_s=0.2)
+    settings = RegistrySettings(cert=str(authority.cert), key=str(authority.key), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path / "store", settings) as one:

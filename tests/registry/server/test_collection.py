@@ -11,12 +11,12 @@ from pybuild.cache.store import Store
 from pybuild.registry.server.collection import collect
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.metrics import Metrics
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock
 from tests.registry.server.serving import served
 
-NOW = ServerSettings(keeping=Keeping(blobs=0.0, released=0.0), collect_every_s=0.0, grace_s=0.2)
+NOW = RegistrySettings(keeping=Keeping(blobs=0.0, released=0.0), collect_every_s=0.0, grace_s=0.2)
 
 
 def test_a_deleted_image_goes_and_what_is_being_pushed_stays(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_deleted_image_goes_and_what_is_being_pushed_stays(tmp_path: Path) -> 
             place = (await one.ask("POST", "/v2/a/blobs/uploads/")).headers["Location"]
             await one.ask("PATCH", place, b"half of it")
             await one.ask("DELETE", "/v2/a/manifests/v1")
-            hosting = Hosting(one.store, ServerSettings(keeping=Keeping(released=0.0)))
+            hosting = Hosting(one.store, RegistrySettings(keeping=Keeping(released=0.0)))
             assert await asyncio.to_thread(collect, hosting)
             assert hosting.metrics.collected["manifests",] == 1
             assert (await one.ask("GET", f"/v2/a/blobs/{fresh}")).status == 200
@@ -64,7 +64,7 @@ def test_an_upload_that_nobody_continues_goes_after_a_day(tmp_path: Path) -> Non
             place = (await one.ask("POST", "/v2/a/blobs/uploads/")).headers["Location"]
             folder = tmp_path / "registry" / "uploads"
             [path] = folder.iterdir()
-            hosting = Hosting(one.store, ServerSettings())
+            hosting = Hosting(one.store, RegistrySettings())
             collect(hosting)
             assert (await one.ask("GET", place)).status == 204
             yesterday = path.stat().st_mtime - 90_000

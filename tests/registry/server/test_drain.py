@@ -13,7 +13,7 @@ from pybuild.model.digest import Digest
 from pybuild.registry.client.client import Client
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import QUICK, run
 from tests.registry.fakes import WallClock
 
@@ -39,7 +39,7 @@ def test_a_push_ends_before_its_server_does(tmp_path: Path) -> None:
                 aiohttp.ClientSession() as session,
                 asyncio.TaskGroup() as group,
             ):
-                hosting = Hosting(store, ServerSettings(grace_s=20.0), client)
+                hosting = Hosting(store, RegistrySettings(grace_s=20.0), client)
                 async with listening(hosting, ["127.0.0.1:0"]) as [host]:
 
                     async def body() -> AsyncIterator[bytes]:

@@ -18,8 +18,8 @@ from pybuild.model.reference import Reference
 from pybuild.registry.client.credentials import Credential, StaticCredentials
 from pybuild.registry.server.access import MEMBERS, Access, Caller
 from pybuild.registry.server.foreign import ForeignIssuer, read_keys
-from pybuild.registry.server.routes import Action
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.routes import Permission
+from pybuild.registry.server.settings import RegistrySettings
 from pybuild.registry.server.tokens import BadToken
 from tests.registry.conftest import client, run
 from tests.registry.server.serving import served
@@ -66,7 +66,7 @@ def test_a_token_signed_by_any_of_the_keys_counts(algorithm: str) -> None:
     issuer = ForeignIssuer("auth.test", [key for key, _ in SIGNERS.values()])
     token = signed(algorithm, SIGNERS[algorithm][1])
     caller = issuer.caller(token, "registry.test", 1000.0)
-    assert caller == Caller("ann", frozenset({("a", Action.PULL)}), catalog=False)
+    assert caller == Caller("ann", frozenset({("a", Permission.PULL)}), catalog=False)
     for other, now in (("elsewhere.test", 1000.0), ("registry.test", 9000.0)):
         with pytest.raises(BadToken):
             issuer.caller(token, other, now)
@@ -111,7 +111,7 @@ def test_our_client_gets_a_token_from_the_issuer_and_our_server_takes_it(tmp_pat
         async with served(tmp_path / "store") as one:
             await one.push_image("a", "v1")
         async with serve(issuer.handle) as auth:
-            settings = ServerSettings(
+            settings = RegistrySettings(
                 access=Access((MEMBERS,)),
                 issuer=issuer.issuer,
                 issuer_keys=str(issuer.certificate),

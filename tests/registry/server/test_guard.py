@@ -17,9 +17,9 @@ from pybuild.model.trust import trusting
 from pybuild.registry.client.credentials import Credential, StaticCredentials
 from pybuild.registry.server.access import MEMBERS, Access, Rule
 from pybuild.registry.server.hosting import Hosting
-from pybuild.registry.server.routes import Action
+from pybuild.registry.server.routes import Permission
 from pybuild.registry.server.serving import listening
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import client, run
 from tests.registry.fakes import WallClock
 from tests.registry.server.serving import Served, served
@@ -43,15 +43,17 @@ def users(tmp_path: Path) -> str:
 NAMES = ("ann", "bob")
 RULES = Access(
     (
-        Rule(users=("anonymous",), repositories=("public/*",), actions=frozenset({Action.PULL})),
-        Rule(users=("ann",), repositories=("*",), actions=frozenset(Action)),
-        Rule(users=("bob",), repositories=("team/*",), actions=frozenset({Action.PULL})),
+        Rule(
+            users=("anonymous",), repositories=("public/*",), actions=frozenset({Permission.PULL})
+        ),
+        Rule(users=("ann",), repositories=("*",), actions=frozenset(Permission)),
+        Rule(users=("bob",), repositories=("team/*",), actions=frozenset({Permission.PULL})),
     )
 )
 
 
-def guarded(users: str, access: Access | None = None, tokens: bool = False) -> ServerSettings:
-    return ServerSettings(
+def guarded(users: str, access: Access | None = None, tokens: bool = False) -> RegistrySettings:
+    return RegistrySettings(
         access=access or Access((MEMBERS,)),
         htpasswd=users,
         tokens=tokens,
@@ -114,8 +116,8 @@ ALL = ("public/a", "secret", "team/a")
 def test_a_mount_needs_the_right_to_pull_there(tmp_path: Path, users: str) -> None:
     rules = Access(
         (
-            Rule(users=("bob",), repositories=("team/*",), actions=frozenset(Action)),
-            Rule(users=("ann",), repositories=("*",), actions=frozenset(Action)),
+            Rule(users=("bob",), repositories=("team/*",), actions=frozenset(Permission)),
+            Rule(users=("ann",), repositories=("*",), actions=frozenset(Permission)),
         )
     )
 
@@ -218,7 +220,7 @@ def test_our_client_logs_in(tmp_path: Path, users: str, tokens: bool) -> None:
 
 def test_tls_with_and_without_a_certificate_of_the_client(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
-    settings = ServerSettings(
+    settings = RegistrySettings(
         cert=str(authority.cert), key=str(authority.key), ca=str(authority.ca), grace_s=0.2
     )
 
@@ -242,7 +244,7 @@ def test_tls_with_and_without_a_certificate_of_the_client(tmp_path: Path) -> Non
 @pytest.mark.parametrize("key", ["cert", "htpasswd"])
 def test_files_that_are_not_there_stop_the_start(tmp_path: Path, key: str) -> None:
     name = str(tmp_path / "nothing")
-    settings = ServerSettings(cert=name) if key == "cert" else ServerSettings(htpasswd=name)
+    settings = RegistrySettings(cert=name) if key == "cert" else RegistrySettings(htpasswd=name)
 
     async def work() -> None:
         with Store.open(tmp_path / "store", WallClock()) as store:

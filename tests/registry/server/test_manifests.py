@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pybuild.model.digest import Digest
-from pybuild.registry.server.settings import Limits, ServerSettings
+from pybuild.registry.server.settings import ClientLimits, RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.server.serving import (
     EMPTY,
@@ -127,7 +127,7 @@ def test_a_manifest_by_another_digest_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_over_the_limit_is_refused(tmp_path: Path) -> None:
-    settings = ServerSettings(limits=Limits(manifest_bytes=5000), grace_s=0.2)
+    settings = RegistrySettings(limits=ClientLimits(manifest_bytes=5000), grace_s=0.2)
 
     async def work() -> None:
         async with served(tmp_path, settings) as one:
@@ -186,7 +186,7 @@ def test_a_tag_can_be_deleted_alone_and_a_manifest_with_its_tags(tmp_path: Path)
 
 def test_where_nothing_can_be_deleted_all_else_can_be_done(tmp_path: Path) -> None:
     async def work() -> None:
-        async with served(tmp_path, ServerSettings(deletion=False, grace_s=0.2)) as one:
+        async with served(tmp_path, RegistrySettings(deletion=False, grace_s=0.2)) as one:
             digest = await one.push_image("a", "v1")
             assert (await one.ask("GET", "/v2/a/manifests/v1")).status == 200
             for name in ("v1", digest):
@@ -260,7 +260,7 @@ def test_a_registry_that_is_only_read(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as one:
             digest = await one.push_image("a", "v1")
-        async with served(tmp_path, ServerSettings(read_only=True, grace_s=0.2)) as one:
+        async with served(tmp_path, RegistrySettings(read_only=True, grace_s=0.2)) as one:
             assert (await one.ask("GET", "/v2/a/manifests/v1")).status == 200
             for method, path in (
                 ("POST", "/v2/a/blobs/uploads/"),

@@ -17,7 +17,7 @@ from pybuild.model.descriptor import (
 )
 from pybuild.model.digest import Digest
 from pybuild.registry.server.pushedmanifest import check_content, children, read
-from pybuild.registry.server.refusal import Code, Refusal
+from pybuild.registry.server.refusal import Refusal, RefusalCode
 
 CONFIG = Descriptor(OCI_CONFIG, Digest.of(b"config"), 6)
 LAYER = Descriptor(OCI_LAYER_GZIP, Digest.of(b"layer"), 5)
@@ -76,15 +76,15 @@ def test_a_manifest_has_the_digest_that_it_is_pushed_by() -> None:
     for expected in (Digest.of(data), sha512):
         assert read(data, OCI_MANIFEST, expected)[1].descriptor.digest == expected
     refusal = refused(data, expected=CHILD.digest)
-    assert refusal.code == Code.DIGEST_INVALID
+    assert refusal.code == RefusalCode.DIGEST_INVALID
     assert refusal.message == f"the manifest is {Digest.of(data)}, not {CHILD.digest}"
 
 
 def test_what_is_no_manifest_is_refused() -> None:
     for data in (b"", b"{}", b"[" * 100_000, manifest(manifests=[])):
-        assert refused(data).code == Code.MANIFEST_INVALID
+        assert refused(data).code == RefusalCode.MANIFEST_INVALID
     refusal = refused(index(CHILD), OCI_MANIFEST)
-    assert refusal.code == Code.MANIFEST_INVALID
+    assert refusal.code == RefusalCode.MANIFEST_INVALID
 
 
 def check(data: bytes, kind: str) -> None:
@@ -110,7 +110,7 @@ def test_all_that_is_named_has_to_be_here_but_foreign_layers_and_the_subject() -
     ):
         with pytest.raises(Refusal) as caught:
             check(data, kind)
-        assert caught.value.code == Code.MANIFEST_BLOB_UNKNOWN
+        assert caught.value.code == RefusalCode.MANIFEST_BLOB_UNKNOWN
         assert caught.value.message == f"{name} is not in this repository"
 
 
@@ -119,7 +119,7 @@ def test_all_that_is_named_has_the_size_that_is_said() -> None:
         wrong = Descriptor(OCI_LAYER_GZIP, LAYER.digest, size)
         with pytest.raises(Refusal) as caught:
             check(manifest(wrong), OCI_MANIFEST)
-        assert caught.value.code == Code.MANIFEST_INVALID
+        assert caught.value.code == RefusalCode.MANIFEST_INVALID
         assert caught.value.message == (
             f"blob {LAYER.digest} has 5 bytes, the manifest says {size}"
         )

@@ -6,8 +6,8 @@ import pytest
 
 from pybuild.registry.server.paging import page
 from pybuild.registry.server.ranges import Chunk, chunk_of, reached
-from pybuild.registry.server.refusal import Code, Refusal
-from pybuild.registry.server.routes import Action, Kind, understand
+from pybuild.registry.server.refusal import Refusal, RefusalCode
+from pybuild.registry.server.routes import Permission, RouteKind, understand
 
 SHA = "sha256:" + "a" * 64
 ID = "0b7f1c1e-1d7c-4c6e-9b1b-2f6d0a9c1d2e"
@@ -16,22 +16,22 @@ ID = "0b7f1c1e-1d7c-4c6e-9b1b-2f6d0a9c1d2e"
 @pytest.mark.parametrize(
     ("method", "path", "kind", "name"),
     [
-        ("GET", "/v2", Kind.BASE, ""),
-        ("GET", "/v2/", Kind.BASE, ""),
-        ("GET", "/v2/_catalog", Kind.CATALOG, ""),
-        ("GET", "/v2/a/b/c/tags/list", Kind.TAGS, "a/b/c"),
-        ("GET", "/v2/tags/list/tags/list", Kind.TAGS, "tags/list"),
-        ("PUT", "/v2/a/manifests/v1", Kind.MANIFEST, "a"),
-        ("GET", f"/v2/manifests/manifests/{SHA}", Kind.MANIFEST, "manifests"),
-        ("GET", f"/v2/a/blobs/{SHA}", Kind.BLOB, "a"),
-        ("GET", f"/v2/a/blobs/b/blobs/{SHA}", Kind.BLOB, "a/blobs/b"),
-        ("POST", "/v2/a/blobs/uploads", Kind.UPLOADS, "a"),
-        ("POST", "/v2/a/blobs/uploads/", Kind.UPLOADS, "a"),
-        ("PATCH", f"/v2/a/blobs/uploads/{ID}", Kind.UPLOAD, "a"),
-        ("GET", f"/v2/a/referrers/{SHA}", Kind.REFERRERS, "a"),
+        ("GET", "/v2", RouteKind.BASE, ""),
+        ("GET", "/v2/", RouteKind.BASE, ""),
+        ("GET", "/v2/_catalog", RouteKind.CATALOG, ""),
+        ("GET", "/v2/a/b/c/tags/list", RouteKind.TAGS, "a/b/c"),
+        ("GET", "/v2/tags/list/tags/list", RouteKind.TAGS, "tags/list"),
+        ("PUT", "/v2/a/manifests/v1", RouteKind.MANIFEST, "a"),
+        ("GET", f"/v2/manifests/manifests/{SHA}", RouteKind.MANIFEST, "manifests"),
+        ("GET", f"/v2/a/blobs/{SHA}", RouteKind.BLOB, "a"),
+        ("GET", f"/v2/a/blobs/b/blobs/{SHA}", RouteKind.BLOB, "a/blobs/b"),
+        ("POST", "/v2/a/blobs/uploads", RouteKind.UPLOADS, "a"),
+        ("POST", "/v2/a/blobs/uploads/", RouteKind.UPLOADS, "a"),
+        ("PATCH", f"/v2/a/blobs/uploads/{ID}", RouteKind.UPLOAD, "a"),
+        ("GET", f"/v2/a/referrers/{SHA}", RouteKind.REFERRERS, "a"),
     ],
 )
-def test_each_endpoint_is_understood(method: str, path: str, kind: Kind, name: str) -> None:
+def test_each_endpoint_is_understood(method: str, path: str, kind: RouteKind, name: str) -> None:
     call = understand(method, path)
     assert (call.kind, call.name) == (kind, name)
 
@@ -39,36 +39,36 @@ def test_each_endpoint_is_understood(method: str, path: str, kind: Kind, name: s
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, Code.UNSUPPORTED),
-        ("GET", "/v1/", 404, Code.UNSUPPORTED),
-        ("GET", "/v2/a", 404, Code.UNSUPPORTED),
-        ("TRACE", "/v2/", 405, Code.UNSUPPORTED),
-        ("DELETE", "/v2/a/tags/list", 405, Code.UNSUPPORTED),
-        ("GET", "/v2/../manifests/v1", 400, Code.NAME_INVALID),
-        ("GET", "/v2/a/../b/manifests/v1", 400, Code.NAME_INVALID),
-        ("GET", "/v2//manifests/v1", 404, Code.UNSUPPORTED),
-        ("GET", "/v2/a//b/tags/list", 400, Code.NAME_INVALID),
-        ("GET", "/v2/A/tags/list", 400, Code.NAME_INVALID),
-        ("GET", "/v2/a,b/tags/list", 400, Code.NAME_INVALID),
-        ("GET", "/v2/a\0b/tags/list", 400, Code.NAME_INVALID),
-        ("GET", "/v2/a\n/tags/list", 404, Code.UNSUPPORTED),
-        ("GET", "/v2/" + "a" * 256 + "/tags/list", 400, Code.NAME_INVALID),
-        ("GET", "/v2/_uploads/tags/list", 400, Code.NAME_INVALID),
-        ("PUT", "/v2/a/manifests/.hidden", 400, Code.MANIFEST_INVALID),
-        ("PUT", "/v2/a/manifests/" + "t" * 129, 400, Code.MANIFEST_INVALID),
-        ("GET", "/v2/a/manifests/.hidden", 404, Code.MANIFEST_UNKNOWN),
-        ("GET", "/v2/a/manifests/sha256:short", 400, Code.DIGEST_INVALID),
-        ("GET", "/v2/a/manifests/md5:" + "a" * 32, 400, Code.DIGEST_INVALID),
-        ("GET", "/v2/a/blobs/latest", 400, Code.DIGEST_INVALID),
-        ("GET", f"/v2/a/blobs/{SHA.upper()}", 400, Code.DIGEST_INVALID),
-        ("GET", "/v2/a/referrers/x", 400, Code.DIGEST_INVALID),
-        ("PATCH", "/v2/a/blobs/uploads/..", 404, Code.BLOB_UPLOAD_UNKNOWN),
-        ("PATCH", f"/v2/a/blobs/uploads/{ID.upper()}", 404, Code.BLOB_UPLOAD_UNKNOWN),
-        ("PATCH", f"/v2/a/blobs/uploads/{ID}.x", 404, Code.BLOB_UPLOAD_UNKNOWN),
+        ("GET", "/", 404, RefusalCode.UNSUPPORTED),
+        ("GET", "/v1/", 404, RefusalCode.UNSUPPORTED),
+        ("GET", "/v2/a", 404, RefusalCode.UNSUPPORTED),
+        ("TRACE", "/v2/", 405, RefusalCode.UNSUPPORTED),
+        ("DELETE", "/v2/a/tags/list", 405, RefusalCode.UNSUPPORTED),
+        ("GET", "/v2/../manifests/v1", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/a/../b/manifests/v1", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2//manifests/v1", 404, RefusalCode.UNSUPPORTED),
+        ("GET", "/v2/a//b/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/A/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/a,b/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/a\0b/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/a\n/tags/list", 404, RefusalCode.UNSUPPORTED),
+        ("GET", "/v2/" + "a" * 256 + "/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("GET", "/v2/_uploads/tags/list", 400, RefusalCode.NAME_INVALID),
+        ("PUT", "/v2/a/manifests/.hidden", 400, RefusalCode.MANIFEST_INVALID),
+        ("PUT", "/v2/a/manifests/" + "t" * 129, 400, RefusalCode.MANIFEST_INVALID),
+        ("GET", "/v2/a/manifests/.hidden", 404, RefusalCode.MANIFEST_UNKNOWN),
+        ("GET", "/v2/a/manifests/sha256:short", 400, RefusalCode.DIGEST_INVALID),
+        ("GET", "/v2/a/manifests/md5:" + "a" * 32, 400, RefusalCode.DIGEST_INVALID),
+        ("GET", "/v2/a/blobs/latest", 400, RefusalCode.DIGEST_INVALID),
+        ("GET", f"/v2/a/blobs/{SHA.upper()}", 400, RefusalCode.DIGEST_INVALID),
+        ("GET", "/v2/a/referrers/x", 400, RefusalCode.DIGEST_INVALID),
+        ("PATCH", "/v2/a/blobs/uploads/..", 404, RefusalCode.BLOB_UPLOAD_UNKNOWN),
+        ("PATCH", f"/v2/a/blobs/uploads/{ID.upper()}", 404, RefusalCode.BLOB_UPLOAD_UNKNOWN),
+        ("PATCH", f"/v2/a/blobs/uploads/{ID}.x", 404, RefusalCode.BLOB_UPLOAD_UNKNOWN),
     ],
 )
 def test_what_is_no_endpoint_is_refused_by_code(
-    method: str, path: str, status: int, code: Code
+    method: str, path: str, status: int, code: RefusalCode
 ) -> None:
     with pytest.raises(Refusal) as caught:
         understand(method, path)
@@ -79,14 +79,16 @@ def test_what_is_no_endpoint_is_refused_by_code(
     ("method", "path", "action"),
     [
         ("GET", "/v2/", None),
-        ("HEAD", "/v2/a/manifests/v1", Action.PULL),
-        ("PUT", "/v2/a/manifests/v1", Action.PUSH),
-        ("DELETE", "/v2/a/manifests/v1", Action.DELETE),
-        ("GET", f"/v2/a/blobs/uploads/{ID}", Action.PUSH),
-        ("DELETE", f"/v2/a/blobs/uploads/{ID}", Action.PUSH),
+        ("HEAD", "/v2/a/manifests/v1", Permission.PULL),
+        ("PUT", "/v2/a/manifests/v1", Permission.PUSH),
+        ("DELETE", "/v2/a/manifests/v1", Permission.DELETE),
+        ("GET", f"/v2/a/blobs/uploads/{ID}", Permission.PUSH),
+        ("DELETE", f"/v2/a/blobs/uploads/{ID}", Permission.PUSH),
     ],
 )
-def test_what_each_request_must_be_allowed(method: str, path: str, action: Action | None) -> None:
+def test_what_each_request_must_be_allowed(
+    method: str, path: str, action: Permission | None
+) -> None:
     assert understand(method, path).action is action
 
 
@@ -101,15 +103,15 @@ def test_a_chunk_is_what_its_headers_agree_on() -> None:
 @pytest.mark.parametrize(
     ("text", "length", "code"),
     [
-        ("x", None, Code.BLOB_UPLOAD_INVALID),
-        ("9-3", None, Code.BLOB_UPLOAD_INVALID),
-        ("-3", None, Code.BLOB_UPLOAD_INVALID),
-        ("0-9\n", None, Code.BLOB_UPLOAD_INVALID),
-        ("0-9", 9, Code.SIZE_INVALID),
+        ("x", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("9-3", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("-3", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("0-9\n", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("0-9", 9, RefusalCode.SIZE_INVALID),
     ],
 )
 def test_a_chunk_that_contradicts_itself_is_refused(
-    text: str, length: int | None, code: Code
+    text: str, length: int | None, code: RefusalCode
 ) -> None:
     with pytest.raises(Refusal) as caught:
         chunk_of(text, length)

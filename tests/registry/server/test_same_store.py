@@ -18,7 +18,7 @@ from pybuild.model.reference import Reference
 from pybuild.registry.client.push import push_image
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
-from pybuild.registry.server.settings import ServerSettings
+from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import client, run
 from tests.registry.fakes import WallClock
 from tests.registry.server.serving import served
@@ -38,7 +38,7 @@ def built(store: Store) -> Descriptor:
 def test_a_push_to_the_same_store_moves_nothing_but_the_manifest(tmp_path: Path) -> None:
     async def work() -> None:
         with Store.open(tmp_path, WallClock()) as store:
-            hosting = Hosting(store, ServerSettings(grace_s=0.2))
+            hosting = Hosting(store, RegistrySettings(grace_s=0.2))
             async with listening(hosting, ["127.0.0.1:0"]) as [host], client() as ours:
                 image = built(store)
                 name = Reference.parse(f"{host}/team/app:v1")
@@ -71,7 +71,7 @@ def test_a_build_pushed_to_its_own_store_moves_no_layer(tmp_path: Path) -> None:
 
     async def work() -> None:
         with Store.open(root, WallClock()) as store:
-            hosting = Hosting(store, ServerSettings(grace_s=0.2))
+            hosting = Hosting(store, RegistrySettings(grace_s=0.2))
             async with listening(hosting, ["127.0.0.1:0"]) as [host]:
                 for content in (b"first", b"second"):
                     (tmp_path / "small").write_bytes(content)
@@ -92,7 +92,7 @@ def test_a_push_from_another_store_sends_the_blobs(tmp_path: Path) -> None:
             Store.open(tmp_path / "theirs", WallClock()) as theirs,
         ):
             make_key(ours.root, ours.disk, ours.tmp)
-            hosting = Hosting(theirs, ServerSettings(grace_s=0.2))
+            hosting = Hosting(theirs, RegistrySettings(grace_s=0.2))
             async with listening(hosting, ["127.0.0.1:0"]) as [host], client() as to_host:
                 image = built(ours)
                 await push_image(to_host, ours.blobs, image, [Reference.parse(f"{host}/a:v1")])

@@ -16,7 +16,7 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.pull import pull_image
-from pybuild.registry.server.settings import ServerSettings, UpstreamSettings
+from pybuild.registry.server.settings import RegistrySettings, UpstreamSettings
 from tests.clocks import FakeClock
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs, WallClock
@@ -31,7 +31,7 @@ async def caching(
     root: Path, host: str, clock: FakeClock | None = None, for_all: bool = False
 ) -> AsyncGenerator[Served]:
     upstream = UpstreamSettings(prefix="up", host=host, fresh_s=60.0, for_all=for_all)
-    settings = ServerSettings(upstreams=(upstream,), grace_s=0.2)
+    settings = RegistrySettings(upstreams=(upstream,), grace_s=0.2)
     async with served(root, settings, clock or WallClock()) as one:
         yield one
 

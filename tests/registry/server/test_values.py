@@ -16,15 +16,15 @@ from pybuild.registry.server.metrics import Metrics, Times
 from pybuild.registry.server.paging import MOST, page
 from pybuild.registry.server.ranges import Chunk, chunk_of
 from pybuild.registry.server.refusal import (
-    Code,
     Refusal,
+    RefusalCode,
     blob_unknown,
     digest_invalid,
     manifest_unknown,
     name_unknown,
 )
-from pybuild.registry.server.routes import Action
-from pybuild.registry.server.settings import Limits
+from pybuild.registry.server.routes import Permission
+from pybuild.registry.server.settings import ClientLimits
 from pybuild.registry.server.shares import Shares, may_have
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -105,11 +105,11 @@ def test_a_share(held: int, by_all: int, fair: bool, unfair: bool) -> None:
 
 
 def test_a_refusal_is_told_in_the_specification_s_words() -> None:
-    refusal = Refusal(404, Code.NAME_UNKNOWN, "no ä", {"A": "b"})
+    refusal = Refusal(404, RefusalCode.NAME_UNKNOWN, "no ä", {"A": "b"})
     assert json.loads(refusal.body) == {"errors": [{"code": "NAME_UNKNOWN", "message": "no ä"}]}
     assert "ä".encode() in refusal.body
     assert (refusal.status, refusal.headers, str(refusal)) == (404, {"A": "b"}, "no ä")
-    assert Refusal(400, Code.DENIED, "x").headers == {}
+    assert Refusal(400, RefusalCode.DENIED, "x").headers == {}
 
 
 def test_refusals_of_what_is_not_there() -> None:
@@ -147,7 +147,7 @@ def test_a_page_ends_where_the_list_does() -> None:
 def test_a_number_of_items_is_a_number(text: str) -> None:
     with pytest.raises(Refusal) as caught:
         page(["a"], {"n": text}, "/p")
-    assert (caught.value.status, caught.value.code) == (400, Code.UNSUPPORTED)
+    assert (caught.value.status, caught.value.code) == (400, RefusalCode.UNSUPPORTED)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +168,15 @@ def test_the_place_of_a_chunk(text: str, length: int | None, chunk: Chunk) -> No
 @pytest.mark.parametrize(
     ("text", "length", "code"),
     [
-        ("5-4", None, Code.BLOB_UPLOAD_INVALID),
-        ("x", None, Code.BLOB_UPLOAD_INVALID),
-        ("5-", None, Code.BLOB_UPLOAD_INVALID),
-        ("0-9/10x", None, Code.BLOB_UPLOAD_INVALID),
-        ("0-9", 9, Code.SIZE_INVALID),
-        ("0-9", 0, Code.SIZE_INVALID),
+        ("5-4", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("x", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("5-", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("0-9/10x", None, RefusalCode.BLOB_UPLOAD_INVALID),
+        ("0-9", 9, RefusalCode.SIZE_INVALID),
+        ("0-9", 0, RefusalCode.SIZE_INVALID),
     ],
 )
-def test_a_chunk_without_sense(text: str, length: int | None, code: Code) -> None:
+def test_a_chunk_without_sense(text: str, length: int | None, code: RefusalCode) -> None:
     with pytest.raises(Refusal) as caught:
         chunk_of(text, length)
     assert (caught.value.status, caught.value.code) == (400, code)
@@ -187,18 +187,18 @@ def test_a_chunk_without_sense(text: str, length: int | None, code: Code) -> Non
 
 def test_a_token_limits_its_caller_and_nothing_else_counts() -> None:
     access = Access((MEMBERS,))
-    assert access.permits(Caller("mona"), "a", Action.PUSH)
-    assert not access.permits(Caller(), "a", Action.PULL)
-    granted = Caller("", frozenset({("a", Action.PULL)}))
-    assert access.permits(granted, "a", Action.PULL)
-    assert not access.permits(granted, "a", Action.PUSH)
-    assert not access.permits(granted, "b", Action.PULL)
-    assert not access.permits(Caller("mona", frozenset()), "a", Action.PULL)
+    assert access.permits(Caller("mona"), "a", Permission.PUSH)
+    assert not access.permits(Caller(), "a", Permission.PULL)
+    granted = Caller("", frozenset({("a", Permission.PULL)}))
+    assert access.permits(granted, "a", Permission.PULL)
+    assert not access.permits(granted, "a", Permission.PUSH)
+    assert not access.permits(granted, "b", Permission.PULL)
+    assert not access.permits(Caller("mona", frozenset()), "a", Permission.PULL)
 
 
 def test_the_catalog_is_for_who_may_pull_something() -> None:
-    pushers = Rule(users=("mona",), repositories=("*",), actions=frozenset({Action.PUSH}))
-    pullers = Rule(users=("lisa",), repositories=("a",), actions=frozenset({Action.PULL}))
+    pushers = Rule(users=("mona",), repositories=("*",), actions=frozenset({Permission.PUSH}))
+    pullers = Rule(users=("lisa",), repositories=("a",), actions=frozenset({Permission.PULL}))
     access = Access((pushers, pullers))
     assert [access.lists(user) for user in ("mona", "lisa", "")] == [False, True, False]
     assert Access((ALL,)).lists("") and not Access((MEMBERS,)).lists("")
@@ -207,7 +207,7 @@ def test_the_catalog_is_for_who_may_pull_something() -> None:
 
 def test_patterns_of_repositories() -> None:
     rule = Rule(
-        users=("*",), repositories=("team/*", "$user/own", "a.b"), actions=frozenset(Action)
+        users=("*",), repositories=("team/*", "$user/own", "a.b"), actions=frozenset(Permission)
     )
     access = Access((rule,))
     for name, allowed in (
@@ -221,8 +221,8 @@ def test_patterns_of_repositories() -> None:
         ("a.b", True),
         ("axb", False),
     ):
-        assert access.allows("mona", name, Action.PULL) is allowed, name
-    assert not access.allows("a/mona", "a/mona/own", Action.PULL)
+        assert access.allows("mona", name, Permission.PULL) is allowed, name
+    assert not access.allows("a/mona", "a/mona/own", Permission.PULL)
 
 
 # --- bodies ---------------------------------------------------------------------------------------
@@ -246,9 +246,9 @@ def _request(*parts: bytes | Exception, length: int | None = None) -> web.BaseRe
     return cast(web.BaseRequest, request)
 
 
-def _pieces(request: web.BaseRequest, limits: Limits | None = None) -> list[bytes]:
+def _pieces(request: web.BaseRequest, limits: ClientLimits | None = None) -> list[bytes]:
     async def work() -> list[bytes]:
-        return [piece async for piece in pieces(request, limits or Limits())]
+        return [piece async for piece in pieces(request, limits or ClientLimits())]
 
     return asyncio.run(work())
 
@@ -267,7 +267,7 @@ def test_what_came_before_a_client_went_away_is_kept() -> None:
     async def work() -> list[bytes]:
         kept: list[bytes] = []
         with pytest.raises(OSError, match="gone"):
-            async for piece in pieces(_request(b"a", b"b", OSError("gone")), Limits()):
+            async for piece in pieces(_request(b"a", b"b", OSError("gone")), ClientLimits()):
                 kept.append(piece)
         return kept
 
@@ -277,7 +277,7 @@ def test_what_came_before_a_client_went_away_is_kept() -> None:
 
 
 def test_a_body_that_comes_too_slowly_is_refused() -> None:
-    limits = Limits(idle_s=0.0, least_bytes=2)
+    limits = ClientLimits(idle_s=0.0, least_bytes=2)
     for request in (_request(b"a", b"a"), _request(TimeoutError())):
         with pytest.raises(Refusal) as caught:
             _pieces(request, limits)
@@ -285,7 +285,7 @@ def test_a_body_that_comes_too_slowly_is_refused() -> None:
 
 
 def _whole(request: web.BaseRequest) -> bytes:
-    return asyncio.run(whole(request, Limits(), 3, "a thing"))
+    return asyncio.run(whole(request, ClientLimits(), 3, "a thing"))
 
 
 def test_a_short_body_is_as_long_as_it_may_be() -> None:
@@ -294,5 +294,5 @@ def test_a_short_body_is_as_long_as_it_may_be() -> None:
     for request in (_request(b"ab", b"cd"), _request(length=4)):
         with pytest.raises(Refusal) as caught:
             _whole(request)
-        assert (caught.value.status, caught.value.code) == (413, Code.SIZE_INVALID)
+        assert (caught.value.status, caught.value.code) == (413, RefusalCode.SIZE_INVALID)
         assert caught.value.message == "a thing is longer than 3 bytes"
