@@ -15,7 +15,10 @@ _WAITS = "echo up; while :; do sleep 0.05; done"
 
 
 def run(pybuild: Pybuild, base: str, script: str, *numbers: signal.Signals) -> tuple[int, str]:
-    """Return the status and what was said by a script to which signals are sent once it is up."""
+    """Return the status and the output of a script that is up, and answers each signal but the last.
+
+    Two signals of a kind that wait for their process are one.
+    """
     with subprocess.Popen(
         pybuild.command("run", base, "sh", "-c", script),
         env=pybuild.environment,
@@ -26,11 +29,12 @@ def run(pybuild: Pybuild, base: str, script: str, *numbers: signal.Signals) -> t
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        for number in numbers:
+        said = ""
+        process.send_signal(numbers[0])
+        for number in numbers[1:]:
+            said += process.stdout.readline()
             process.send_signal(number)
-            time.sleep(0.3)
-        said = process.communicate(timeout=60)[0]
-        return process.returncode, said
+        return process.wait(timeout=60), said + process.stdout.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
