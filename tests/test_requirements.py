@@ -6,11 +6,14 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from tests.test_packaging import ROOMS
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/requirements.md"
 ROW = re.compile(r"^\| ([A-Z][A-Z0-9]*-\d+) \|", re.MULTILINE)
 CITED = re.compile(r"\b([A-Z][A-Z0-9]*)-\d+\b(?![.\w])")
 CITING = ("*.py", "*.lark", "*.md", "*.proto")
+PLACES = ("pybuild", *ROOMS, "tests", "docs", "benchmarks", "examples", "scripts")
 
 
 def rows() -> list[str]:
@@ -28,8 +31,8 @@ def test_each_cited_id_stands_there() -> None:
     families = {id.partition("-")[0] for id in ids}
     unknown: defaultdict[str, set[str]] = defaultdict(set)
     for pattern in CITING:
-        for file in ROOT.glob(f"*/**/{pattern}"):
-            if file == PAGE or ".venv" in file.parts or file.is_symlink():
+        for file in (file for place in PLACES for file in (ROOT / place).rglob(pattern)):
+            if file == PAGE:
                 continue
             for match in CITED.finditer(file.read_text()):
                 if match[1] in families and match[0] not in ids:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -80,7 +82,7 @@ def test_docstrings_begin_with_the_thing(room: str) -> None:
     riddles = [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
         for path in _modules(room)
-        for line, text in _docstrings(path)
+        for line, text in _read(path).docstrings
         if RIDDLE.match(text)
     ]
     allowed = RIDDLES_LEFT.get(room, 0)
@@ -92,9 +94,8 @@ def test_public_class_names_stand_once() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for room in PLACES:
         for path in _modules(room):
-            for node in ast.parse(path.read_bytes()).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    places[node.name].append(str(path.relative_to(ROOT)))
+            for name in _read(path).public_classes:
+                places[name].append(str(path.relative_to(ROOT)))
     twice = {name: paths for name, paths in places.items() if len(paths) > 1}
     assert {name: paths for name, paths in twice.items() if name not in SAME_NAME} == {}
     assert set(SAME_NAME) - set(twice) == set(), "these stand once by now"
@@ -149,11 +150,29 @@ def _modules(room: str) -> Iterator[Path]:
             yield path
 
 
-def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+class Sentences(NamedTuple):
+    """The names and sentences of a module, which is parsed once for both tests."""
+
+    docstrings: list[tuple[int, str]]
+    public_classes: list[str]
+
+
+@functools.cache
+def _read(path: Path) -> Sentences:
+    body = ast.parse(path.read_bytes()).body
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    return Sentences(
+        list(_docstrings(body)), [name for name in classes if not name.startswith("_")]
+    )
+
+
+def _docstrings(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
     """Yield each docstring with its line, those below attributes and constants too."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in body:
         match node:
             case ast.Expr(value=ast.Constant(value=str() as text)):
                 yield node.lineno, text.strip()
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.If():
+                yield from _docstrings(node.body)
             case _:
                 pass
