@@ -21,7 +21,7 @@ from pybuild.remotecache.places.s3bucket import Bucket
 from pybuild.remotecache.places.s3options import S3Place
 
 _LIFETIME_S = 300
-_START_S = 40.0
+_START_S = 60.0
 _PORTS = ("master", "volume", "filer", "s3")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 DOCKER_REGISTRY = "docker-registry"
-_START_S = 15.0
+_START_S = 60.0
 _LIFETIME_S = 1800
 
 
@@ -174,7 +174,7 @@ def _bcrypt(password: str) -> str:
             ["htpasswd", "-niB", "-C", "4", "user"],
             input=password.encode(),
             capture_output=True,
-            timeout=10,
+            timeout=60,
             check=True,
         )
         return done.stdout.decode().strip().partition(":")[2]

@@ -19,7 +19,7 @@ from pybuild.daemon.session.sessions import Sessions
 from pybuild.executor.zygote.hierarchies import PREFIX
 from pybuild.net.grpc.status import Code, RpcError
 
-_WAIT_S = 6.0
+WAIT_S = 6.0
 MOST_BUILDS = 200
 MOST_HELD_BYTES = 256 << 20
 """Of definitions and the like that the builds under way of one owner have brought, as they came."""
@@ -112,7 +112,7 @@ class Tenant(Generic[B]):
             RpcError: none comes.
         """
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(WAIT_S):
                 while ref not in self._builds:
                     arrived = self._arrived
                     ended = await asyncio.to_thread(self.history.get, ref)
@@ -131,7 +131,7 @@ class Tenant(Generic[B]):
             RpcError: there is none.
         """
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(WAIT_S):
                 while ref not in self._builds:
                     arrived = self._arrived
                     stored = await asyncio.to_thread(self._stored, ref)

@@ -23,7 +23,7 @@ from pybuild.net.grpc.channel import Channel
 from tests.harness import Pybuild
 
 CONTROL = "/moby.buildkit.v1.Control/"
-READY_S = 20.0
+READY_S = 60.0
 
 
 class Daemon:

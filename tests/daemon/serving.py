@@ -13,7 +13,7 @@ from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @asynccontextmanager

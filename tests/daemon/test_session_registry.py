@@ -121,7 +121,7 @@ def test_what_is_called_fails_when_the_client_leaves() -> None:
                 await asyncio.sleep(0.02)
             with pytest.raises(RpcError):
                 await waiting
-            await asyncio.wait_for(session.closed.wait(), 5)
+            await asyncio.wait_for(session.closed.wait(), 60)
             with pytest.raises(RpcError) as caught:
                 await session.unary(ECHO, b"")
             assert caught.value.code is Code.UNAVAILABLE
@@ -144,7 +144,7 @@ def test_what_is_called_fails_when_the_connection_breaks() -> None:
                 await channel.close()
                 with pytest.raises(RpcError):
                     await asyncio.wait_for(waiting, 60)
-                await asyncio.wait_for(session.closed.wait(), 5)
+                await asyncio.wait_for(session.closed.wait(), 60)
 
     asyncio.run(run())
 
@@ -164,7 +164,7 @@ def test_a_session_that_answers_no_health_check_ends() -> None:
             channel = await Channel.connect(server.address)
             async with Mute({health: unary(_hang)}, id="mute").open(channel):
                 session = await server.sessions.get("mute")
-                await asyncio.wait_for(session.closed.wait(), 5)
+                await asyncio.wait_for(session.closed.wait(), 60)
             async with Mute({}, id="fine").open(channel):
                 session = await server.sessions.get("fine")
                 await asyncio.sleep(0.2)
@@ -209,7 +209,7 @@ def test_any_stream_of_bytes_can_carry_a_session() -> None:
         assert session.info.owner == "me"
         assert await session.unary(ECHO, b"x" * 100_000) == b"x" * 100_000
         there.close()
-        await asyncio.wait_for(session.closed.wait(), 5)
+        await asyncio.wait_for(session.closed.wait(), 60)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(run())
@@ -220,7 +220,7 @@ def test_a_server_that_closes_takes_no_more_sessions() -> None:
         async with serving() as server:
             async with server.client({}) as session:
                 await server.sessions.close()
-                await asyncio.wait_for(session.closed.wait(), 5)
+                await asyncio.wait_for(session.closed.wait(), 60)
             with pytest.raises(RpcError, match="shutting down"):
                 async with server.client({}):
                     pass

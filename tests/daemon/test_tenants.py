@@ -104,6 +104,28 @@ def test_who_waits_hears_of_the_build_that_arrives(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_who_waits_hears_at_once_of_the_build_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenants, "WAIT_S", 3600)
+
+    async def run() -> None:
+        tenant = owner(tmp_path)
+        waiting = asyncio.create_task(tenant.build("a"))
+        going = Going("a")
+        await asyncio.sleep(0)
+        tenant.add(going)
+        tenant.history.end(record("a", 1))
+        tenant.remove(going)
+        async with asyncio.timeout(60):
+            for asked in (waiting, tenant.build("a")):
+                with pytest.raises(RpcError, match="no such job a"):
+                    await asked
+        going.journal.discard()
+
+    asyncio.run(run())
+
+
 def test_the_progress_of_a_build_that_ended_is_that_of_the_history(tmp_path: Path) -> None:
     async def run() -> None:
         tenant = owner(tmp_path)

@@ -125,7 +125,7 @@ def test_directories_and_archives_get_files_and_their_digests(
     assert statement["predicateType"] == "https://slsa.dev/provenance/v0.2"
     (subject,) = statement["subject"]
     digest = subprocess.run(
-        ["sha256sum", folder / "d/file"], capture_output=True, check=True, timeout=10
+        ["sha256sum", folder / "d/file"], capture_output=True, check=True, timeout=60
     ).stdout.split()[0]
     assert subject == {"name": "d/file", "digest": {"sha256": digest.decode()}}
     with tarfile.open(archive) as tar:

@@ -97,7 +97,7 @@ def test_a_full_disk_is_one_clear_error_and_half_stores_nothing(
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True, timeout=10
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True, timeout=60
     )
     try:
         tight = Pybuild(small / "store")

@@ -50,7 +50,7 @@ class Engine:
             )
 
     def wait(self) -> None:
-        for _ in range(300):
+        for _ in range(600):
             try:
                 self.get("/_ping")
                 return
@@ -62,7 +62,7 @@ class Engine:
 
     def get(self, path: str) -> bytes:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             connection.connect(str(self._socket))
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
             answer = b""
@@ -97,7 +97,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         engine.stop()
         for line in Path("/proc/self/mounts").read_text().splitlines():
             if str(where) in line:
-                subprocess.run(["umount", "-l", line.split()[1]], timeout=20, check=False)
+                subprocess.run(["umount", "-l", line.split()[1]], timeout=60, check=False)
 
 
 def image_id(pybuild: Pybuild, name: str) -> str:

@@ -43,7 +43,7 @@ def kill_unheard(pid: int) -> None:
 
 
 async def gone(pid: int) -> bool:
-    for _ in range(200):
+    for _ in range(3000):
         if not is_running(pid):
             return True
         await asyncio.sleep(0.02)

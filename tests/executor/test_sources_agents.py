@@ -81,7 +81,7 @@ def ask(path: str, *words: str, code: int = 0) -> str:
         env={**os.environ, "SSH_AUTH_SOCK": path},
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == code, done.stderr

@@ -181,7 +181,7 @@ def test_a_kept_git_directory_is_a_whole_repository(tmp_path: Path, remote: Remo
                     ["git", "-c", "safe.directory=*", *words],
                     cwd=tree,
                     capture_output=True,
-                    timeout=20,
+                    timeout=60,
                     check=True,
                 )
                 return done.stdout.decode().strip()

@@ -112,7 +112,7 @@ def little_root(root: Path) -> None:
     """Make a tree with a shell of this machine's and the libraries that it wants."""
     shell = Path(os.path.realpath("/bin/sh"))
     listed = subprocess.run(
-        ["ldd", str(shell)], capture_output=True, text=True, timeout=10, check=True
+        ["ldd", str(shell)], capture_output=True, text=True, timeout=60, check=True
     )
     needed = {Path(path) for path in re.findall(r"(/\S+) \(0x", listed.stdout)}
     for path in needed:

@@ -82,7 +82,7 @@ def on(
         finally:
             site.door.close()
             await server.close(0)
-            await asyncio.wait_for(site.door.closed(), 10)
+            await asyncio.wait_for(site.door.closed(), 60)
             assert len(site.door) == 0
             for own in site.silent:
                 own.close()

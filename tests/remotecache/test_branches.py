@@ -15,7 +15,7 @@ from tests.needs import need
 def git(where: Path, *words: str) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run(
-        ["git", *identity, *words], cwd=where, check=True, capture_output=True, timeout=20
+        ["git", *identity, *words], cwd=where, check=True, capture_output=True, timeout=60
     )
 
 

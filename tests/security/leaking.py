@@ -167,7 +167,7 @@ async def _main(asked: dict[str, Any]) -> dict[str, Any]:
     await asyncio.gather(*map(one, range(len(jobs))))
     seconds = time.monotonic() - begun
     after = _state()
-    for _ in range(100):  # cgroups may take a moment
+    for _ in range(1200):  # cgroups may take a moment
         if after == before:
             break
         await asyncio.sleep(0.05)

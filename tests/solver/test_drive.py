@@ -45,7 +45,7 @@ def go(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test's coroutine; nothing may be left running in its loop."""
 
     async def checked() -> None:
-        await asyncio.wait_for(work(), 20)
+        await asyncio.wait_for(work(), 60)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, left
 

@@ -28,7 +28,7 @@ def go(work: Callable[[Scribe], Coroutine[Any, Any, None]]) -> None:
 
     async def run() -> None:
         writer = Scribe(fail)
-        await asyncio.wait_for(work(writer), 20)
+        await asyncio.wait_for(work(writer), 60)
         await writer.all_written()
 
     asyncio.run(run())
