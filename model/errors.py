@@ -15,6 +15,7 @@ of it, which say more. Only ``pybuild/progress/render.py`` makes text of it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Self
@@ -160,7 +161,10 @@ class Cancelled(PybuildError):
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """Take the one error out of the exception groups that structured concurrency wraps it in."""
+    """Take the one error out of the exception groups that structured concurrency wraps it in.
+
+    Errors of the machine that came unannounced are faults of the environment.
+    """
     while isinstance(error, BaseExceptionGroup):
         members = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         ours = [e for e in members if isinstance(e, PybuildError)]  # pyright: ignore
@@ -168,4 +172,51 @@ def unwrap(error: BaseException) -> BaseException:
     if isinstance(error, BlobMissing):
         hint = "build or pull again what it is part of: that mends the store"
         return EnvironmentFault(str(error), hints=[hint]).with_traceback(error.__traceback__)
-    return error  # pyright: ignore[reportUnknownVariableType]
+    return _exhausted(error) or error  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+_EXHAUSTED = {
+    errno.EMFILE: ("too many open files", "raise the limit on open files (ulimit -n)"),
+    errno.ENFILE: (
+        "too many open files in the system",
+        "raise the system's limit (sysctl fs.file-max), or end what holds them",
+    ),
+    errno.ENOMEM: (
+        "out of memory",
+        "raise the limit on memory (ulimit -v, or that of the cgroup), or free some",
+    ),
+    errno.EAGAIN: (
+        "cannot start a thread",
+        "raise the limits on processes and memory (ulimit -u, ulimit -v)",
+    ),
+}
+
+
+def _exhausted(error: BaseException) -> EnvironmentFault | None:
+    """Return the fault for an error that came of something that ran out; None if that is not so."""
+    at: BaseException | None = error
+    while at is not None and _number(at) not in _EXHAUSTED:
+        # Of ours, only the cause that was stated: they may be raised while another one is dealt with.
+        at = at.__cause__ or (None if isinstance(at, PybuildError) else at.__context__)
+    if at is None:
+        return None
+    message, hint = _EXHAUSTED[_number(at)]
+    if not isinstance(error, PybuildError):
+        fault = EnvironmentFault(message, hints=[hint])
+    elif hint in error.hints:
+        return None
+    else:
+        fault = EnvironmentFault(
+            error.message, spans=error.spans, hints=[hint], sources=error.sources
+        )
+    fault.__cause__ = error
+    return fault.with_traceback(error.__traceback__)
+
+
+def _number(error: BaseException) -> int:
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError):
+        return 0 if error.errno == errno.EAGAIN else error.errno or 0
+    is_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+    return errno.EAGAIN if is_thread else 0

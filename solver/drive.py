@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError, unwrap
 from pybuild.model.events import (
     BuildWarning,
     Emit,
@@ -349,7 +349,7 @@ class Solver:
 
     def _warn(self, what: str, error: Exception) -> None:
         for build in self._builds.values():
-            build.say(BuildWarning(message=f"{what}: {error}"))
+            build.say(BuildWarning(message=f"{what}: {unwrap(error)}"))
 
     # --- the work ---------------------------------------------------------------------------------
 
@@ -477,8 +477,9 @@ class Solver:
 
 def _blamed(error: Exception, vertex: Vertex) -> PybuildError:
     """Return the error with the place it happened at, as one of our kinds."""
-    if isinstance(error, PybuildError):
-        return error.with_spans(vertex.meta.spans)
+    cause = unwrap(error)
+    if isinstance(cause, PybuildError):
+        return cause.with_spans(vertex.meta.spans)
     kind = EnvironmentFault if isinstance(error, OSError) else InternalError
     blamed = kind(f"{vertex.meta.name}: {error or type(error).__name__}", spans=vertex.meta.spans)
     blamed.__cause__ = error

@@ -307,7 +307,7 @@ class Records:
 
         from pybuild.model.errors import PybuildError
 
-        if isinstance(error, PybuildError | RecordTooLarge):
+        if isinstance(error, PybuildError | RecordTooLarge | MemoryError):
             return False
         if isinstance(error, OSError):
             raise fault(error, f"cannot {doing} the cache records", self._root) from error

@@ -369,6 +369,26 @@ def test_full_disk_is_a_fault_and_keeps_the_old_value(root: Path, clock: FakeClo
     assert warnings == []
 
 
+def test_too_little_memory_is_no_damage(root: Path, clock: FakeClock) -> None:
+    class Small(Disk):
+        small = False
+
+        def gate(self, what: str) -> None:
+            if self.small:
+                raise MemoryError
+
+    disk = Small()
+    warnings: list[str] = []
+    with Store.open(root, clock, disk=disk, warn=warnings.append) as store:
+        store.records.put("k", "x", {"ok": 1})
+        disk.small = True
+        with pytest.raises(MemoryError):
+            store.records.put("k", "x", {"ok": 2})
+        disk.small = False
+        assert store.records.get("k", "x") == {"ok": 1}
+    assert warnings == []
+
+
 def sqlite_full() -> sqlite3.Error:
     """Return the error that SQLite itself gives when it cannot grow."""
     with closing(sqlite3.connect(":memory:")) as connection:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from pybuild.model.digest import Digest
-from pybuild.model.errors import DamagedBlob, EnvironmentFault, PybuildError, StepError, UserError
+from pybuild.model.errors import (
+    DamagedBlob,
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    StepError,
+    UserError,
+    unwrap,
+)
 from pybuild.model.span import Span
 from pybuild.net.http1.faults import ConnectionLost
 
@@ -70,3 +81,57 @@ def test_a_copy_keeps_cause_and_origin() -> None:
         assert copied.__cause__ is error.__cause__ is not None
         assert copied.__traceback__ is error.__traceback__ is not None
         assert copied.__suppress_context__
+
+
+_FILES = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _raised(
+    error: Exception, *, cause: Exception | None = None, after: Exception | None = None
+) -> Exception:
+    """Return *error* as if raised ``from`` *cause*, or while *after* was dealt with."""
+    error.__cause__, error.__context__ = cause, after
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "word"),
+    [
+        (_FILES, "too many open files", "ulimit -n"),
+        (OSError(errno.ENFILE, ""), "too many open files in the system", "fs.file-max"),
+        (OSError(errno.ENOMEM, ""), "out of memory", "ulimit -v"),
+        (MemoryError(), "out of memory", "ulimit -v"),
+        (RuntimeError("can't start new thread"), "cannot start a thread", "ulimit -u"),
+        (ExceptionGroup("", [ExceptionGroup("", [MemoryError()])]), "out of memory", "ulimit -v"),
+        (
+            _raised(RuntimeError("cannot close a running event loop"), after=_FILES),
+            "too many open files",
+            "ulimit -n",
+        ),
+        (_raised(InternalError("step: "), cause=MemoryError()), "step: ", "ulimit -v"),
+        (
+            _raised(UserError("open Dockerfile: too many", hints=["put it there"]), cause=_FILES),
+            "open Dockerfile: too many",
+            "ulimit -n",
+        ),
+    ],
+)
+def test_a_limit_of_the_machine_is_no_bug(error: Exception, message: str, word: str) -> None:
+    fault = unwrap(error)
+    assert isinstance(fault, EnvironmentFault)
+    assert fault.message == message
+    assert len(fault.hints) == 1
+    assert word in fault.hints[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        OSError(errno.ENOENT, ""),
+        RuntimeError("other"),
+        _raised(UserError("no such image"), after=_FILES),
+    ],
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    assert unwrap(error) is error

@@ -408,6 +408,21 @@ def test_faults_of_the_store_are_warnings() -> None:
     go(work)
 
 
+def test_a_step_for_which_something_ran_out_fails_with_the_way_out() -> None:
+    async def work() -> None:
+        async def runs_out(vertex: Vertex) -> None:
+            raise MemoryError
+
+        heard: list[Event] = []
+        with pytest.raises(EnvironmentFault) as caught:
+            await solver().solve([run("a", image())], FakeRunner(pause=runs_out), heard.append)
+        assert caught.value.message == "out of memory"
+        assert "ulimit -v" in caught.value.hints[0]
+        assert "out of memory" in {e.error for e in heard if isinstance(e, VertexFailed)}
+
+    go(work)
+
+
 def test_a_listener_that_fails_fails_its_own_build_only() -> None:
     async def work() -> None:
         def broken(event: Event) -> None:
