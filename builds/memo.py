@@ -39,7 +39,7 @@ POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLI
 # These change how a build is told, not what it does.
 _TELLING = frozenset(
     ("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime")
-    + ("explain", "fail-on-miss", "cache-max")
+    + ("explain", "fail-on-miss", "cache-max", "ca")
 )
 
 # A build reads no larger Dockerfile, so that a part of one is none that a memo has.

@@ -81,6 +81,7 @@ class BuildSources:
             secrets=self._secrets,
             dns=settings.dns,
             isolated_network=settings.isolated_network,
+            ca=settings.ca,
             cgroup=self._cgroup,
             allow=self._allow,
             sources=self.remote,

@@ -43,6 +43,10 @@ _REFUSED = {
         "--runtime is the build server's to choose",
         "start the server with it: pybuild daemon --runtime NAME",
     ),
+    "ca": (
+        "--ca is about the files of this machine",
+        "start the server with it: pybuild daemon --ca host",
+    ),
     "cache-max": (
         "--cache-max is about the store of this machine",
         "start the server with it: pybuild daemon --cache-max SIZE",

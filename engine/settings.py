@@ -43,6 +43,9 @@ nameservers = ["192.0.2.1"]
 options = ["edns0"]
 searchDomains = ["example.com"]
 
+[ca]
+trust = ["host", "/etc/pybuild/network.pem"]  # authorities that steps trust beside their image's
+
 [network]
 mode = "isolated"  # or "host", the default
 ```
@@ -50,7 +53,7 @@ mode = "isolated"  # or "host", the default
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from typing import Any
@@ -59,6 +62,7 @@ from pybuild.cache.content.cachemounts import MountLimit
 from pybuild.engine.paths import config_file, default_root
 from pybuild.engine.table import Table, read_toml
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +135,7 @@ class Settings:
         durable: a build is done when all of it is on the disk.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
         isolated_network: steps that ask for no other network get one of their own.
+        ca: PEM files whose authorities steps trust beside their image's; ``host`` is this machine's.
         cache_max: the ceiling of the store, as written; empty: none.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
         registry_server: the table as written; `pybuild.arguments.servesettings` knows its keys.
@@ -142,6 +147,7 @@ class Settings:
     durable: bool = False
     runtime: str = ""
     isolated_network: bool = False
+    ca: tuple[str, ...] = ()
     dns: Dns = Dns()
     limits: StoreLimits = StoreLimits()
     cache_max: str = ""
@@ -162,9 +168,16 @@ _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "syst
 
 
 def load_settings(
-    config: str = "", root: str = "", runtime: str = "", cache_max: str = ""
+    config: str = "",
+    root: str = "",
+    runtime: str = "",
+    cache_max: str = "",
+    ca: Sequence[str] = (),
 ) -> Settings:
     """Read the configuration that applies; flags and $PYBUILD_ROOT win over the file.
+
+    Args:
+        ca: as ``--ca`` gives it; ``none`` among them lets go of what the file says.
 
     Raises:
         UsageError: no such file, not TOML, unknown key, or a value of the wrong type.
@@ -206,6 +219,7 @@ def load_settings(
         cache_max=cache_max or cache.size("max"),
         mounts={id: _mount_limit(mounts.child(id)) for id in mounts.keys_any()},
         isolated_network=reader.child("network").choice("mode", ("host", "isolated")) == "isolated",
+        ca=_authorities(ca or reader.child("ca").texts("trust")),
         dns=Dns(
             nameservers=dns.addresses("nameservers"),
             options=dns.words("options"),
@@ -228,7 +242,7 @@ def load_settings(
         (
             reader,
             ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache", "daemon")
-            + (*_DAEMON, *_IGNORED),
+            + ("ca", *_DAEMON, *_IGNORED),
         ),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
@@ -238,11 +252,24 @@ def load_settings(
         *((clients.child("clients").child(name), ("share",)) for name in named),
         (dns, ("nameservers", "options", "searchDomains")),
         (reader.child("network"), ("mode",)),
+        (reader.child("ca"), ("trust",)),
         (cache, ("max", "mounts")),
         *((mounts.child(id), ("max", "max-age")) for id in mounts.keys_any()),
     ):
         part.only(known)
     return settings
+
+
+def _authorities(given: Sequence[str]) -> tuple[str, ...]:
+    """Return them after the last ``none``, files by their whole paths."""
+    import os
+
+    chosen: list[str] = []
+    for name in given:
+        if not name:
+            raise UsageError("an authority is a file or host, not nothing", hints=["--ca host"])
+        chosen = [] if name == "none" else [*chosen, name]
+    return tuple(name if name == "host" else os.path.abspath(name) for name in chosen)
 
 
 def _share(table: Table) -> Share:

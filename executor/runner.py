@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pybuild.cache.store import Store
 from pybuild.executor import network
@@ -52,6 +52,9 @@ from pybuild.model.ops import (
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
+if TYPE_CHECKING:
+    from pybuild.executor.authorities import Authorities
+
 
 def _quiet(_event: Event) -> None:
     """Take events that belong to no vertex."""
@@ -67,6 +70,7 @@ class BuildRunner:
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
         isolated_network: steps that ask for no other network get one of their own.
+        ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
     """
@@ -82,6 +86,7 @@ class BuildRunner:
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
         isolated_network: bool = False,
+        ca: Sequence[str] = (),
         cgroup: str = "",
         sources: RemoteSources | None = None,
     ) -> None:
@@ -91,6 +96,11 @@ class BuildRunner:
         self._secrets: execop.Secrets = {} if secrets is None else secrets
         self._allow = allow
         self._isolated = isolated_network
+        self._authorities: Authorities | None = None
+        if ca:
+            from pybuild.executor.authorities import Authorities
+
+            self._authorities = Authorities(ca)
         self._cgroup = cgroup
         self._lease = store.leases.create()
         self._owns_sources = sources is None
@@ -326,6 +336,10 @@ class BuildRunner:
             outputs = Outputs(self._store, self._lease)
             stack.callback(outputs.abort)
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
+            default_env: Sequence[str] = ()
+            if self._authorities is not None:
+                mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
+                default_env = self._authorities.environment
             resolv_conf = await self._resolvers.of(op.settings.network)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
@@ -340,6 +354,7 @@ class BuildRunner:
                 common=self._common_of_steps(),
                 store=self._store.root,
                 mounts=[*devices.mounts, *mounts],
+                default_env=default_env,
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,
                 isolated=self._isolated,
@@ -370,7 +385,9 @@ class BuildRunner:
             except UserError as error:  # such as a user that the image does not have
                 message = f"{execop.failed(op)}: {error.message}"
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
-            execop.check_exit(op, ended, tail, vertex.meta.spans)
+            execop.check_exit(
+                op, ended, tail, vertex.meta.spans, trusts=self._authorities is not None
+            )
             results = await outputs.commit(kept_mounts(op), ended)
             if number in results:
                 lent.done(self._store.deltas.path(results[number].deltas[-1]))

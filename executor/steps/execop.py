@@ -142,6 +142,7 @@ def spec(
     common: str,
     store: str,
     mounts: Sequence[StepMount],
+    default_env: Sequence[str],
     extra_env: Sequence[str],
     resolv_conf: str,
     isolated: bool = False,
@@ -151,6 +152,7 @@ def spec(
 
     Args:
         lent: a copy to work on, where steps do that.
+        default_env: variables that those of the op win over; *extra_env* wins over them.
         isolated: the default network is one of the step's own.
         cgroup: the parent of its own.
     """
@@ -163,7 +165,7 @@ def spec(
         common=common,
         store=store,
         args=op.args,
-        env=(*op.proxy_env, *op.env, *extra_env),
+        env=(*default_env, *op.proxy_env, *op.env, *extra_env),
         cwd=op.cwd or "/",
         user=op.user,
         hostname=hostname,
@@ -247,8 +249,13 @@ class Tail:
         return text.splitlines()[-_TAIL_LINES:]
 
 
-def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -> None:
+def check_exit(
+    op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span], *, trusts: bool = False
+) -> None:
     """Raise for a status that is not valid [RUN-3].
+
+    Args:
+        trusts: the step trusted authorities that its image does not have.
 
     Raises:
         StepError: with the last lines of output.
@@ -273,6 +280,8 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         hints.append(f"it wanted more processes at once than {few} (--resource pids=N)")
     elif ended.status == 127:
         hints.append("status 127 means: command not found")
+    elif way_out := _certificate_hint(last, trusts=trusts):
+        hints.append(way_out)
     elif ended.status > 128:
         hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
     raise StepError(
@@ -282,6 +291,12 @@ def check_exit(op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span]) -
         spans=spans,
         hints=hints,
     )
+
+
+def _certificate_hint(last: Sequence[str], *, trusts: bool) -> str:
+    from pybuild.executor.authorities import hint  # for steps that failed alone
+
+    return hint(last, trusts_more=trusts)
 
 
 def _memory_hint(op: ExecOp, ended: StepExit) -> str:

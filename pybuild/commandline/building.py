@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import (
+    CA,
     CACHE_MAX,
     FORMAT,
     GLOBAL,
@@ -17,7 +18,17 @@ from pybuild.model.options import STEP_FLAGS, Option
 
 # What makes a build another one; where it goes and what is told of it is for verify to say.
 _VERIFIED = frozenset(
-    ("allow", "build-arg", "build-context", "cache-from", "file", "label", "modes", "no-cache")
+    (
+        "allow",
+        "build-arg",
+        "build-context",
+        "ca",
+        "cache-from",
+        "file",
+        "label",
+        "modes",
+        "no-cache",
+    )
     + ("platform", "progress", "quiet", "secret", "ssh", "target")
     + tuple(option.name for option in STEP_FLAGS)
 )
@@ -53,6 +64,7 @@ _BUILDING: tuple[Option, ...] = (
         "METHOD",
         values=("check", "outline", "targets"),
     ),
+    CA,
     Option(
         "cache",
         "keep the cache there, and start from it (registry ref, ./dir, s3://…)",
@@ -177,6 +189,7 @@ COMMANDS: tuple[Command, ...] = (
                 True,
                 values=("network.host", "security.insecure"),
             ),
+            CA,
             CACHE_MAX,
             Option("insecure", "listen on TCP without TLS"),
             RUNTIME,

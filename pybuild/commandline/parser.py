@@ -164,5 +164,11 @@ HOST = Option(
 )
 REMOTE = (HOST, *TLS)
 TREES = (PLATFORM, PROGRESS, *GLOBAL)
+CA = Option(
+    "ca",
+    "authorities that RUN trusts: host for this machine's, none, or a PEM file",
+    "FILE",
+    repeat=True,
+)
 CACHE_MAX = Option("cache-max", "the store never takes more than this of the disk", "SIZE")
 FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)

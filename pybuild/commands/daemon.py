@@ -64,6 +64,7 @@ def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Setti
         parsed.one("root"),
         runtime=parsed.one("runtime") or binary,
         cache_max=parsed.one("cache-max"),
+        ca=parsed.many("ca"),
     )
     daemon = settings.daemon
     cert, key, ca = (parsed.one(name) for name in ("tlscert", "tlskey", "tlscacert"))

@@ -43,7 +43,11 @@ class LocalBuilder:
 
         one = self._parsed.one
         return load_settings(
-            one("config"), one("root"), runtime=one("runtime"), cache_max=one("cache-max")
+            one("config"),
+            one("root"),
+            runtime=one("runtime"),
+            cache_max=one("cache-max"),
+            ca=self._parsed.many("ca"),
         )
 
     def build(

@@ -26,7 +26,7 @@ def main(parsed: Parsed) -> int:
     if form not in ("text", "json"):
         raise UsageError(f'invalid format "{form}": one of text, json')
     request = request_from(parsed)
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
+    settings = load_settings(parsed.one("config"), parsed.one("root"), ca=parsed.many("ca"))
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     closers: list[Callable[[], None]] = []
 

@@ -63,6 +63,9 @@ searchDomains = ["example.com"]
 [network]
 mode = "isolated"
 
+[ca]
+trust = ["host", "/net.pem"]
+
 [daemon]
 share = "none"
 [daemon.clients."uid:7"]
@@ -93,6 +96,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.limits == StoreLimits(
         enabled=False, reserved_space="1000", max_used_space="60%", min_free_space="2GB"
     )
+    assert found.ca == ("host", "/net.pem")
     assert found.cache_max == "20GB"
     assert found.mounts == {
         "go-build": MountLimit(max_bytes=2000, max_age_s=7200.0),
@@ -189,3 +193,18 @@ def test_a_share_of_the_disk_is_counted_of_all_of_it(tmp_path: Path) -> None:
         assert policy.min_free_space == whole
         assert len(policies(store, StoreLimits(reserved_space="1kB"))) == 1
         assert len(policies(store, StoreLimits())) > 1
+
+
+def test_authorities_of_the_command_line_win_and_none_lets_go_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "pybuild.toml"
+    path.write_text('[ca]\ntrust = ["host"]\n')
+    here = f"{Path.cwd()}/a.pem"
+    for given, expected in (
+        ((), ("host",)),
+        (("a.pem",), (here,)),
+        (("none",), ()),
+        (("a.pem", "none", "host"), ("host",)),
+    ):
+        assert load_settings(str(path), ca=given).ca == expected
+    with pytest.raises(UsageError, match="an authority is a file or host"):
+        load_settings(str(path), ca=[""])

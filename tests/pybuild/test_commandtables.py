@@ -268,7 +268,16 @@ def test_a_command_takes_as_many_words_as_its_usage_shows() -> None:
 
 def test_options_of_which_all_values_count() -> None:
     steps = {"add-host", "resource", "ulimit"}
-    both = {"allow", "build-arg", "build-context", "cache-from", "label", "secret", "ssh"} | steps
+    both = {
+        "allow",
+        "build-arg",
+        "build-context",
+        "ca",
+        "cache-from",
+        "label",
+        "secret",
+        "ssh",
+    } | steps
     more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
@@ -276,7 +285,7 @@ def test_options_of_which_all_values_count() -> None:
     }
     assert {name: options for name, options in repeated.items() if options} == {
         "build": both | more,
-        "daemon": {"addr", "allow-insecure-entitlement"},
+        "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
         "image": {"filter"},
         "imagetools": {"annotation", "file", "tag"},
