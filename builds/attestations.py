@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.provenance import LookupLedger, Origins, Outcome
 from pybuild.builds.verdicts import Decided, in_place
@@ -24,6 +24,7 @@ from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
 
 if TYPE_CHECKING:
+    from pybuild.builds.delivery import Solves
     from pybuild.engine.engine import Engine
     from pybuild.exporter.built import Built
 
@@ -31,24 +32,20 @@ Lists = Callable[["Built"], Awaitable[list[Attestation]]]
 """Gives the attestations of a result that others make: lists of its contents, and a client's own."""
 
 
-class AttestScope(Origins, Protocol):
-    """One build, as far as its attestations look at it."""
-
-    @property
-    def engine(self) -> Engine:
-        """The engine that it runs on."""
-        ...
-
-    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
-        """Return the deltas of the result of *vertex* in this build, if that is known."""
-        ...
-
-
 class Attestor:
     """Makes the attestations of one build that ran."""
 
-    def __init__(self, scope: AttestScope, ledger: LookupLedger, outcome: Outcome) -> None:
-        self._scope = scope
+    def __init__(
+        self,
+        engine: Engine,
+        origins: Origins,
+        solves: Solves,
+        ledger: LookupLedger,
+        outcome: Outcome,
+    ) -> None:
+        self._engine = engine
+        self._origins = origins
+        self._known = solves.known
         self._ledger = ledger
         self._outcome = outcome
 
@@ -69,11 +66,11 @@ class Attestor:
         return attested
 
     async def _provenance(self, one: Built, options: Provenance) -> Attestation:
-        result, known = one.lowered.result, self._scope.known
+        result = one.lowered.result
         facts = await self._ledger.facts(
-            self._scope, self._outcome, one.key, result, full=options.full
+            self._origins, self._outcome, one.key, result, full=options.full
         )
-        return provenance(self._scope.engine, options, facts, result, one.snapshot.deltas, known)
+        return provenance(self._engine, options, facts, result, one.snapshot.deltas, self._known)
 
     async def documents(
         self, built: Sequence[Built], options: Provenance
@@ -87,19 +84,19 @@ class Attestor:
             if is_nothing(one):
                 continue
             result = one.lowered.result
-            facts = partial(self._ledger.facts, self._scope, self._outcome, one.key, result)
+            facts = partial(self._ledger.facts, self._origins, self._outcome, one.key, result)
             try:
                 known_facts = await facts(full=options.full)
             except PybuildError:
                 known_facts = await facts(full=False)
             documents[one.key] = await asyncio.to_thread(
                 provenance_document,
-                self._scope.engine,
+                self._engine,
                 options,
                 known_facts,
                 result,
                 one.snapshot.deltas,
-                self._scope.known,
+                self._known,
             )
         return documents
 

@@ -9,21 +9,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.contextkinds import origin_of
-from pybuild.builds.delivery import Delivery, deliver, keep_store
+from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.content.buildhistory import Builds
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
-from pybuild.engine.progress import named_only
-from pybuild.engine.solve import solve
 from pybuild.explain import history
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
 from pybuild.exporter.built import Built, Exported
-from pybuild.exporter.earlypush import importing_ahead
-from pybuild.exporter.export import is_delivered, succeeding
+from pybuild.exporter.export import succeeding
 from pybuild.exporter.output import Output
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import PybuildError, unwrap
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.explain.report import BuildReport
     from pybuild.exporter.sink import Sink
+    from pybuild.remotecache.session import CacheSession
     from pybuild.solver.solution import Solution
 
 
@@ -120,41 +118,37 @@ async def _build(
         if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
             stack.callback(engine.store.forget_memos)
         async with runner:
-            targets = [one.result for one in prepared.lowered]
-            cache_session = await enter_cache_session(
-                engine, request.cache_from, request.cache_to, stack, emit
-            )
-            imports += cache_session.imports
-            solution = await solve(
-                engine,
-                targets,
-                runner,
-                named_only(watch),
-                whole=is_delivered(outputs),
-                progress=cache_session.follow(targets),
-                missed=importing_ahead(outputs, account.missed),
-            )
-            delivery = Delivery(
-                outputs=outputs,
-                tags=request.tags,
-                sink=lambda number: _local_sink(engine),
-                origin=origin,
-            )
             attestor: LocalAttestor | None = None
             if request.attestations:
                 from pybuild.builds.localattestations import LocalAttestor
 
-                attestor = LocalAttestor(
-                    engine, prepared, runner, solution, request.attestations, watch
+                attestor = LocalAttestor(engine, prepared, runner, request.attestations, watch)
+
+            async def caches() -> CacheSession:
+                cache_session = await enter_cache_session(
+                    engine, request.cache_from, request.cache_to, stack, emit
                 )
-            delivered = await deliver(
+                imports.extend(cache_session.imports)
+                return cache_session
+
+            async def results(solves: Solves) -> list[Built]:
+                targets = [one.result for one in prepared.lowered]
+                solution = await solves.solve(targets, runner, watch)
+                return _results_of(request, prepared.lowered, solution)
+
+            delivered = await solve_and_deliver(
                 engine,
-                delivery,
-                _results_of(request, prepared.lowered, solution),
-                lambda: [solution],
-                cache_session,
-                _unattested if attestor is None else attestor.attest,
-                emit,
+                Delivery(
+                    outputs=outputs,
+                    tags=request.tags,
+                    sink=lambda number: _local_sink(engine),
+                    origin=origin,
+                ),
+                caches=caches,
+                results=results,
+                attest=_unattested if attestor is None else attestor.attest,
+                missed=account.missed,
+                emit=emit,
             )
             metadata: dict[str, Any] = {}
             image = next((one for one in reversed(delivered.exported) if one.made), Exported())
@@ -188,8 +182,8 @@ def _local_sink(engine: Engine) -> Sink:
     return LocalSink(engine)
 
 
-async def _unattested(built: Sequence[Built]) -> list[Built]:
-    return list(built)
+async def _unattested(built: Sequence[Built], _: Solves) -> Sequence[Built]:
+    return built
 
 
 def _subject_of(prepared: PreparedBuild) -> history.BuildSubject:

@@ -1,4 +1,7 @@
-"""The end of a build: results are attested, exported and given to caches, and the store is kept small."""
+"""A build's steps in their order, whoever asks for it: caches, solves, attestations, outputs.
+
+What differs between this machine and a client of a server comes in as functions.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.engine.limits import keep_mounts, keep_within
+from pybuild.engine.progress import named_only
+from pybuild.engine.solve import solve
 from pybuild.exporter.built import Built, Exported
-from pybuild.exporter.export import export_all
+from pybuild.exporter.earlypush import importing_ahead
+from pybuild.exporter.export import export_all, is_delivered
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Emit
+from pybuild.model.ops import Vertex
+from pybuild.model.snapshot import Snapshot
+from pybuild.solver.drive import OnMiss, goes_on
 
 if TYPE_CHECKING:
     from pybuild.cache.content.origins import Origin
@@ -22,10 +31,61 @@ if TYPE_CHECKING:
     from pybuild.exporter.sink import Sink
     from pybuild.model.reference import Reference
     from pybuild.remotecache.session import CacheSession
+    from pybuild.solver.runner import Runner
     from pybuild.solver.solution import Solution
 
-Attest = Callable[[Sequence[Built]], Awaitable[list[Built]]]
-"""Gives results their attestations."""
+
+class Solves:
+    """The solves of one build: all are delivered, carried to caches and watched alike.
+
+    Args:
+        whole: the results themselves are delivered, not only made.
+        missed: called with each step that is about to run.
+
+    Attributes:
+        solutions: oldest first.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        cache_session: CacheSession | None = None,
+        *,
+        whole: bool = True,
+        missed: OnMiss = goes_on,
+    ) -> None:
+        self._engine = engine
+        self._cache_session = cache_session
+        self._whole = whole
+        self._missed = missed
+        self.solutions: list[Solution] = []
+
+    async def solve(self, targets: Sequence[Vertex], runner: Runner, emit: Emit) -> Solution:
+        """Make *targets*.
+
+        Raises:
+            PybuildError: one of their steps failed.
+        """
+        session = self._cache_session
+        solution = await solve(
+            self._engine,
+            targets,
+            runner,
+            named_only(emit),
+            whole=self._whole,
+            progress=None if session is None else session.follow(targets),
+            missed=self._missed,
+        )
+        self.solutions.append(solution)
+        return solution
+
+    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
+        """Return the deltas of the result of *vertex* in this build, if that is known."""
+        for solution in self.solutions:
+            solved = solution.get(vertex)
+            if solved is not None and isinstance(solved.result, Snapshot):
+                return solved.result.deltas
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +118,38 @@ class Delivered:
     cache: Descriptor | None
 
 
-async def deliver(
+async def solve_and_deliver(
     engine: Engine,
     delivery: Delivery,
-    built: Sequence[Built],
-    solutions: Callable[[], Sequence[Solution]],
-    cache_session: CacheSession,
-    attest: Attest,
+    *,
+    caches: Callable[[], Awaitable[CacheSession]],
+    results: Callable[[Solves], Awaitable[Sequence[Built]]],
+    attest: Callable[[Sequence[Built], Solves], Awaitable[Sequence[Built]]],
+    missed: OnMiss,
     emit: Emit,
 ) -> Delivered:
-    """Bring the results of a build where they are to go.
+    """Make the results of a build, and bring them where they are to go.
 
     Args:
-        solutions: gives all that was solved in the build so far, oldest first.
+        caches: opens the remote caches that are read and written.
+        results: solves, and returns what is delivered.
+        attest: returns results with their attestations.
+        missed: called with each step that is about to run.
 
     Raises:
-        PybuildError: one of them cannot go there.
+        PybuildError: a step failed, or a result cannot go there.
     """
+    cache_session = await caches()
+    solves = Solves(
+        engine,
+        cache_session,
+        whole=is_delivered(delivery.outputs),
+        missed=importing_ahead(delivery.outputs, missed),
+    )
+    built = await results(solves)
     targets = [one.lowered.result for one in built]
-    built = await attest(built)
-    inline = await cache_session.inline(solutions(), targets)
+    built = await attest(built, solves)
+    inline = await cache_session.inline(solves.solutions, targets)
     built = [replace(one, inline_cache=text) for one, text in zip(built, inline, strict=True)]
     exported = await export_all(
         engine,
@@ -88,7 +160,7 @@ async def deliver(
         delivery.sink,
         delivery.origin,
     )
-    cache = await cache_session.export(solutions(), targets, emit)
+    cache = await cache_session.export(solves.solutions, targets, emit)
     return Delivered(exported=exported, built=built, cache=cache)
 
 

@@ -22,18 +22,18 @@ from pybuild.exporter.attest.write import unbundle
 from pybuild.image.attestation import SPDX
 from pybuild.model.errors import InternalError
 from pybuild.model.events import BuildWarning, Emit, Event
-from pybuild.model.ops import LocalSource, Vertex, walk
+from pybuild.model.ops import LocalSource, walk
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.buildkit.llb.queries import LocalQuery
+    from pybuild.builds.delivery import Solves
     from pybuild.builds.prepare import PreparedBuild
     from pybuild.builds.request import BuildRequest
     from pybuild.engine.engine import Engine
     from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.remote import RemoteSources
     from pybuild.exporter.built import Built
-    from pybuild.solver.solution import Solution
 
 _METADATA = "buildx.build.provenance"
 
@@ -46,14 +46,12 @@ class LocalAttestor:
         engine: Engine,
         prepared: PreparedBuild,
         runner: BuildRunner,
-        solution: Solution,
         options: AttestOptions,
         emit: Emit,
     ) -> None:
         self.engine = engine
         self._prepared = prepared
         self._runner = runner
-        self._solution = solution
         self._options = options
         self._emit = emit
         self._attestor: Attestor | None = None
@@ -73,13 +71,7 @@ class LocalAttestor:
     def queries(self, ops: Iterable[LocalSource]) -> Mapping[str, LocalQuery]:
         return {}
 
-    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
-        solved = self._solution.get(vertex)
-        if solved is None or not isinstance(solved.result, Snapshot):
-            return None
-        return solved.result.deltas
-
-    async def attest(self, built: Sequence[Built]) -> list[Built]:
+    async def attest(self, built: Sequence[Built], solves: Solves) -> list[Built]:
         """Return the results with the requested attestations.
 
         Raises:
@@ -95,7 +87,7 @@ class LocalAttestor:
             ids={key: key for key in results},
             platforms=[(str(platform), platform) for platform in platforms],
         )
-        self._attestor = Attestor(self, ledger, outcome)
+        self._attestor = Attestor(self.engine, self, solves, ledger, outcome)
         scanner = None
         if self._options.sbom is not None:
             scanner = Scanner(

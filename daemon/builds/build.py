@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.builds.attestations import Attestor
-from pybuild.builds.delivery import Delivery, deliver, keep_store
+from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lookups import Lookups, noting
 from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.daemon.builds.attestations import client_lists
@@ -40,8 +40,6 @@ from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.attest.sources import Sources
 from pybuild.exporter.built import Built
-from pybuild.exporter.earlypush import importing_ahead
-from pybuild.exporter.export import is_delivered
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.engine.engine import Engine
     from pybuild.explain.report import BuildReport
+    from pybuild.remotecache.session import CacheSession
 
 DOCKERFILE = "dockerfile.v0"
 GATEWAY = "gateway.v0"
@@ -247,42 +246,39 @@ class Build:
         request = self.request
         wanted = read_attestations(dict(request.FrontendAttrs))
         outputs = outputs_of(request)
-        cache_session = await exports_of(scope, request.Cache)
-        scope.carry(cache_session)
-        scope.delivers = is_delivered(outputs)
-        scope.missed = importing_ahead(outputs, self.account.steps.missed)
-        await scope.imports.add(imports_of(request.Cache))
-        if request.Frontend or len(request.Definition.defs):
-            result = await self.solve(
-                request.Frontend,
-                dict(request.FrontendAttrs),
-                request.Definition,
-                dict(request.FrontendInputs),
-            )
-        else:
-            self.ready.set()
-            result = await self.returned
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._built(result, key, reference))
-                for key, reference in result.each()
-            ]
-        built = [one for task in tasks if (one := task.result()) is not None]
-        ids = {key: tree.id for key, tree in result.each() if tree is not None}
-        outcome = Outcome(ids=ids, platforms=result.platforms())
-        attestor = Attestor(scope, self.ledger, outcome)
-        lists = client_lists(
-            scope, result, wanted.sbom, ignore_cache=request.FrontendAttrs.get("no-cache") == ""
-        )
-        delivery = Delivery(outputs=outputs, tags=(), sink=partial(SessionSink, scope), origin=None)
-        delivered = await deliver(
+        result = Result()
+
+        async def caches() -> CacheSession:
+            cache_session = await exports_of(scope, request.Cache)
+            scope.carry(cache_session)
+            await scope.imports.add(imports_of(request.Cache))
+            return cache_session
+
+        async def results(solves: Solves) -> list[Built]:
+            nonlocal result
+            scope.solves = solves
+            result = await self._result()
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._built(result, key, reference))
+                    for key, reference in result.each()
+                ]
+            return [one for task in tasks if (one := task.result()) is not None]
+
+        async def attest(built: Sequence[Built], solves: Solves) -> list[Built]:
+            ignore_cache = request.FrontendAttrs.get("no-cache") == ""
+            lists = client_lists(scope, result, wanted.sbom, ignore_cache=ignore_cache)
+            attestor = self._attestor(scope, result)
+            return await attestor.attest(built, wanted.provenance, lists)
+
+        delivered = await solve_and_deliver(
             scope.engine,
-            delivery,
-            built,
-            lambda: scope.solutions,
-            cache_session,
-            partial(attestor.attest, options=wanted.provenance, lists=lists),
-            scope.emit,
+            Delivery(outputs=outputs, tags=(), sink=partial(SessionSink, scope), origin=None),
+            caches=caches,
+            results=results,
+            attest=attest,
+            missed=self.account.steps.missed,
+            emit=scope.emit,
         )
         self.images = {
             number: one.made.descriptor
@@ -292,7 +288,7 @@ class Build:
         facts = response_of(delivered.exported) | manifest_entry(delivered.cache)
         if not request.Internal:
             builder = wanted.provenance.builder_id if wanted.provenance else ""
-            documents = await attestor.documents(
+            documents = await self._attestor(scope, result).documents(
                 delivered.built, Provenance(full=True, builder_id=builder)
             )
             self.provenance = {
@@ -300,6 +296,24 @@ class Build:
                 for key, document in documents.items()
             }
         return facts
+
+    def _attestor(self, scope: Scope, result: Result) -> Attestor:
+        ids = {key: tree.id for key, tree in result.each() if tree is not None}
+        outcome = Outcome(ids=ids, platforms=result.platforms())
+        return Attestor(scope.engine, scope, scope.solves, self.ledger, outcome)
+
+    async def _result(self) -> Result:
+        """Return the result of the frontend that the request names, or of the client's own."""
+        request = self.request
+        if request.Frontend or len(request.Definition.defs):
+            return await self.solve(
+                request.Frontend,
+                dict(request.FrontendAttrs),
+                request.Definition,
+                dict(request.FrontendInputs),
+            )
+        self.ready.set()
+        return await self.returned
 
     async def solve(
         self,

@@ -10,6 +10,7 @@ from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from pybuild.builds.delivery import Solves
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_vertices
@@ -25,8 +26,6 @@ from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
 from pybuild.daemon.session.upload import pull
-from pybuild.engine.progress import named_only
-from pybuild.engine.solve import solve
 from pybuild.executor.steps.execop import Secrets
 from pybuild.executor.workers.bounded import bounded
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
@@ -36,8 +35,6 @@ from pybuild.model.ops import ExecOp, GitSource, HttpSource, LocalSource, MountT
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
-from pybuild.solver.drive import OnMiss, goes_on
-from pybuild.solver.solution import Solution
 
 if TYPE_CHECKING:
     from pybuild.buildkit.llb.queries import LocalQuery
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.session.sessions import Session
     from pybuild.model.policy import Policies
     from pybuild.remotecache.session import CacheSession
+    from pybuild.solver.solution import Solution
 
 T = TypeVar("T")
 
@@ -65,11 +63,9 @@ class Scope:
 
     Attributes:
         files: whole files that errors may name lines of.
-        delivers: the results themselves are delivered, not only made.
         imports: the caches that it looks into.
-        cache_session: its remote caches.
         policies: judge all its sources; *decide* gets the verdict about one that they demand.
-        missed: called with each step that is about to run.
+        solves: the way to make vertices, and all that was made so.
     """
 
     def __init__(
@@ -90,7 +86,6 @@ class Scope:
         self.session = session
         self._asked: set[str] = set()
         self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
-        self._solutions: list[Solution] = []
         self.allow = allow
         self.emit = emit
         self.engine = engine.for_client(
@@ -100,12 +95,10 @@ class Scope:
         )
         self.store = self.engine.store
         self.files: dict[str, bytes] = {}
-        self.delivers = True
+        self.solves = Solves(self.engine)
         self.imports = Imports(self)
-        self.cache_session: CacheSession | None = None
         self.policies: Policies | None = None
         self.decide: Decide = nobody_decides
-        self.missed: OnMiss = goes_on
         secrets: Secrets = {}
         if session is not None:
             secrets = asked = SessionSecrets(session, asyncio.get_running_loop())
@@ -152,17 +145,7 @@ class Scope:
         await self._offer_agents(targets)
         if self.workplace.guest:
             await self._show_files(targets)
-        solution = await solve(
-            self.engine,
-            targets,
-            self.runner,
-            named_only(self.emit),
-            whole=self.delivers,
-            progress=None if self.cache_session is None else self.cache_session.follow(targets),
-            missed=self.missed,
-        )
-        self._solutions.append(solution)
-        return solution
+        return await self.solves.solve(targets, self.runner, self.emit)
 
     def _check(self, targets: Sequence[Vertex]) -> None:
         if sum(1 for _ in walk(*targets)) > MAX_VERTICES:
@@ -180,8 +163,7 @@ class Scope:
         return await decided_of(partial(self.in_thread, work), self.decide)
 
     def carry(self, cache_session: CacheSession) -> None:
-        """Carry the results of solves from now on to remote caches, until the scope is left."""
-        self.cache_session = cache_session
+        """Leave the session of its remote caches when the scope is left."""
         self._stack.push_async_exit(cache_session.leaving(self.emit))
 
     def find_in(self, caches: Sequence[ImportedCache]) -> None:
@@ -192,11 +174,6 @@ class Scope:
         """Have *work* done when the scope is left."""
         self._stack.callback(work)
 
-    @property
-    def solutions(self) -> Sequence[Solution]:
-        """All that was solved, oldest first."""
-        return self._solutions
-
     def client_name(self, op: LocalSource) -> str:
         """Return the client's name of a directory."""
         return self.trees.client_name(op)
@@ -204,14 +181,6 @@ class Scope:
     def queries(self, ops: Iterable[LocalSource]) -> Mapping[str, LocalQuery]:
         """Return the queries for directories, by the names of their sources."""
         return self.trees.queries(ops)
-
-    def known(self, vertex: Vertex) -> tuple[str, ...] | None:
-        """Return the deltas of the result of *vertex* in this build, if that is known."""
-        for solution in self._solutions:
-            solved = solution.get(vertex)
-            if solved is not None and isinstance(solved.result, Snapshot):
-                return solved.result.deltas
-        return None
 
     async def _offer_agents(self, targets: Sequence[Vertex]) -> None:
         """Ask the client for the agents that steps and repositories want, before they do."""

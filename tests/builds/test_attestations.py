@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from pybuild.builds.attestations import Attestor, Scanner, is_nothing
+from pybuild.builds.delivery import Solves
 from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
@@ -39,10 +40,6 @@ def built(result: Vertex, key: str = "") -> Built:
     return Built(lowered=lowered, result=Snapshot(("d",)), key=key)
 
 
-def unknown(vertex: Vertex) -> None:
-    return None
-
-
 async def no_predicate() -> object:
     return {}
 
@@ -65,8 +62,8 @@ def test_a_result_gets_lists_and_then_the_provenance_of_its_steps(
     request = FrontendRequest(frontend="dockerfile.v0")
     ledger = LookupLedger(request, 1.0)
     ledger.solves.append(Solve(request=request, results={"k": result}))
-    scope = SimpleNamespace(engine=SimpleNamespace(), known=unknown)
-    attestor = Attestor(cast(Any, scope), ledger, Outcome(ids={"k": "k"}))
+    engine: Any = SimpleNamespace()
+    attestor = Attestor(engine, cast(Any, None), Solves(engine), ledger, Outcome(ids={"k": "k"}))
 
     async def lists(one: Built) -> list[Attestation]:
         return [LIST]
