@@ -25,6 +25,41 @@ def human_bytes(count: float) -> str:
     return f"{count:.2f}TB"
 
 
+def short_bytes(count: float) -> str:
+    """Return ``512B``, ``3.42kB``, ``300kB``: three digits, as docker's lists have them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if float(f"{count:.3g}") < 1000:
+            return f"{float(f'{count:.3g}'):g}{unit}"
+        count /= 1000
+    return f"{float(f'{count:.3g}'):g}TB"
+
+
+def human_age(seconds: float) -> str:
+    """Return ``3 minutes ago``, ``About an hour ago``, in docker's words."""
+    seconds = max(0.0, seconds)
+    hours = int(seconds / 3600 + 0.5)
+    if seconds < 60:
+        words = _counted(int(seconds), "second") if seconds >= 1 else "Less than a second"
+    elif seconds < 3600:
+        minutes = int(seconds // 60)
+        words = "About a minute" if minutes == 1 else f"{minutes} minutes"
+    elif hours < 48:
+        words = "About an hour" if hours == 1 else f"{hours} hours"
+    elif hours < 24 * 14:
+        words = f"{hours // 24} days"
+    elif hours < 24 * 60:
+        words = f"{hours // 168} weeks"
+    elif hours < 24 * 730:
+        words = f"{hours // 720} months"
+    else:
+        words = f"{int(seconds // 31_536_000)} years"
+    return f"{words} ago"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
 def parse_size(text: str, disk_bytes: int) -> int:
     """Return bytes: ``10GB``, ``512MiB``, ``1.5g``, ``20%`` of *disk_bytes*, or a bare number.
 

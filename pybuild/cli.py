@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pybuild.commandline import NAMES, every, find
+from pybuild.commandline import NAMES, every, find, find_words
 from pybuild.commandline.parser import HOST, BadOption, Command, Parsed, parse
 from pybuild.model.package import VERSION
 
@@ -111,14 +111,14 @@ def _open_closed_streams() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
-        return _help(find(words[1]) if len(words) > 1 else None)
+        return _help(find_words(words[1:])[0])
     if words[0] in {"-v", "--version", "version"}:
         sys.stdout.write(f"pybuild {VERSION}\n")
         return 0
     at = _past_global_options(words)
-    command = find(words[at]) if at < len(words) else None
+    command, rest = find_words(words[at:])
     if command is not None:
-        words = [*words[:at], *words[at + 1 :]]
+        words = [*words[:at], *rest]
     elif _is_command_word(words[0]):
         from difflib import get_close_matches
 
@@ -133,7 +133,7 @@ def _dispatch(words: list[str]) -> int:
     if command.name == "run":
         words = _shield_run_command(words, command.options)
     parsed = parse(words, command.options if _asks_builder(command) else (*command.options, HOST))
-    if parsed.flag("help"):
+    if parsed.flag("help") or not command.target:
         return _help(command)
     shape, least, most = command.arguments
     count = len(parsed.positionals)

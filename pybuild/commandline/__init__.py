@@ -9,11 +9,14 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pybuild.commandline.parser import Command
 
 _GROUPS = {
     "build": "building",
     "builder": "building",
+    "buildx": "building",
     "cache": "disk",
     "completion": "building",
     "daemon": "building",
@@ -23,9 +26,11 @@ _GROUPS = {
     "export": "images",
     "history": "images",
     "image": "images",
+    "image prune": "images",
     "images": "images",
     "imagetools": "registries",
     "import": "images",
+    "info": "disk",
     "inspect": "images",
     "lint": "building",
     "load": "images",
@@ -39,13 +44,15 @@ _GROUPS = {
     "run": "images",
     "save": "images",
     "search": "registries",
+    "system": "disk",
+    "system df": "disk",
     "tag": "images",
     "tags": "registries",
     "unpack": "images",
     "verify": "building",
     "why-kept": "disk",
 }
-NAMES = tuple(_GROUPS)
+NAMES = tuple(name for name in _GROUPS if " " not in name)
 
 
 def find(name: str) -> Command | None:
@@ -57,7 +64,39 @@ def find(name: str) -> Command | None:
     return next(command for command in commands if command.name == name)
 
 
+def group_of(name: str) -> str:
+    """Return the group that the command of that name is in."""
+    return _GROUPS[name]
+
+
+def find_words(words: Sequence[str]) -> tuple[Command | None, list[str]]:
+    """Return the command that *words* begin with, and what follows; ``image ls`` is ``images``.
+
+    Raises:
+        BadOption: the command has verbs only, and this is none of them.
+    """
+    command = find(words[0]) if words else None
+    rest = list(words[1:])
+    while command is not None and rest and rest[0] in command.verbs:
+        name = command.verbs[rest.pop(0)]
+        if name not in _GROUPS:  # a verb that the command of its first word does itself
+            name, _, verb = name.partition(" ")
+            rest.insert(0, verb)
+        command = find(name)
+        if command is None or command.target:
+            return command, rest
+    if command is not None and not command.target and rest and not rest[0].startswith("-"):
+        from difflib import get_close_matches
+
+        from pybuild.commandline.parser import BadOption
+
+        near = get_close_matches(rest[0], command.verbs, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(command.verbs)}"
+        raise BadOption(f'unknown command "{command.name} {rest[0]}" ({hint})')
+    return command, rest
+
+
 def every() -> list[Command]:
-    """Return all commands, ``build`` first, the others by name."""
-    commands = [command for name in NAMES if (command := find(name)) is not None]
+    """Return all commands, ``build`` first, the others by name; the verbs of one after it."""
+    commands = [command for name in _GROUPS if (command := find(name)) is not None]
     return sorted(commands, key=lambda command: (command.name != "build", command.name))

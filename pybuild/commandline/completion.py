@@ -46,7 +46,18 @@ def main(parsed: Parsed) -> int:
 
 def completion(shell: str, commands: Sequence[Command]) -> str:
     """Return the script for *shell*, a key of `SHELLS`."""
-    return SHELLS[shell](commands)
+    return SHELLS[shell]([_with_verbs(one, commands) for one in commands if " " not in one.name])
+
+
+def _with_verbs(command: Command, commands: Sequence[Command]) -> Command:
+    """Return a command of verbs only with all that these take: shells look at one word alone."""
+    if command.target:
+        return command
+    verbs = [one for one in commands if one.name in command.verbs.values()]
+    options = {option.name: option for one in verbs for option in one.options}
+    names = "NAME:TAG" if "NAME" in command.arguments[0] else ""
+    shape = " | ".join(f"{verb} {names}".strip() for verb in command.verbs)
+    return Command(command.name, command.help, "", tuple(options.values()), (shape, 1, -1))
 
 
 def value_of(option: Option) -> Offer:

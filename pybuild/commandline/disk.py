@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import FILTER, FORCE, FORMAT, GLOBAL, REMOTE, Command
+from pybuild.commandline.parser import FILTER, FORCE, FORMAT, GLOBAL, REMOTE, TEMPLATE, Command
 from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -35,6 +35,28 @@ COMMANDS: tuple[Command, ...] = (
             *REMOTE,
             *GLOBAL,
         ),
+        ("", 0, 0),
+    ),
+    Command(
+        "info",
+        "Show the store, the machine and the version, as docker info does.",
+        "pybuild.commands.system:info",
+        (Option("format", "json, or a template ({{.DockerRootDir}})", "FORM", "f"), *GLOBAL),
+        ("", 0, 0),
+    ),
+    Command(
+        "system",
+        "Look after the store, as docker and podman group these.",
+        "",
+        GLOBAL,
+        ("VERB", 0, -1),
+        {"df": "system df", "info": "info", "prune": "prune"},
+    ),
+    Command(
+        "system df",
+        "Show the share of the disk of images, of cached results and of cache mounts.",
+        "pybuild.commands.system:df",
+        (TEMPLATE, *GLOBAL),
         ("", 0, 0),
     ),
     Command(

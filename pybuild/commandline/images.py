@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import FORCE, FORMAT, GLOBAL, PLATFORM, TREES, Command
+from pybuild.commandline.parser import FORCE, GLOBAL, PLATFORM, TEMPLATE, TREES, Command
 from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -20,7 +20,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Option("no-trunc", "do not shorten anything"),
             Option("quiet", "only ids", short="q"),
-            FORMAT,
+            TEMPLATE,
             PLATFORM,
             *GLOBAL,
         ),
@@ -28,6 +28,29 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "image",
+        "Do any of these with the images of the local store, as docker and podman group them.",
+        "",
+        GLOBAL,
+        ("VERB [NAME…]", 0, -1),
+        {
+            "build": "build",
+            "history": "history",
+            "import": "import",
+            "inspect": "inspect",
+            "list": "images",
+            "load": "load",
+            "ls": "images",
+            "prune": "image prune",
+            "pull": "pull",
+            "push": "push",
+            "remove": "rmi",
+            "rm": "rmi",
+            "save": "save",
+            "tag": "tag",
+        },
+    ),
+    Command(
+        "image prune",
         "Remove the images that have no name, and what they alone need.",
         "pybuild.commands.imageprune:main",
         (
@@ -38,17 +61,25 @@ COMMANDS: tuple[Command, ...] = (
             FORCE,
             *GLOBAL,
         ),
-        ("prune", 1, 1),
+        ("", 0, 0),
     ),
     Command(
         "images",
         "List the images of the local store.",
         "pybuild.commands.images:images",
         (
+            Option("all", "accepted: all images are shown", short="a"),
             Option("digests", "show manifest digests"),
+            Option(
+                "filter",
+                "only what matches (dangling=true, label=K[=V], reference=PATTERN, before=IMAGE, …)",
+                "K=V",
+                "f",
+                True,
+            ),
             Option("no-trunc", "do not shorten ids"),
             Option("quiet", "only ids", short="q"),
-            FORMAT,
+            TEMPLATE,
             *GLOBAL,
         ),
         ("[NAME]", 0, 1),
@@ -69,10 +100,14 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.images:inspect",
         (
             Option("check", "recompute every digest, diffID and size of the image"),
+            Option(
+                "format", "json, or a template ({{.Config.Env}}), of docker's names", "FORM", "f"
+            ),
             Option("raw", "the manifest's exact bytes"),
+            Option("type", "accepted: it is an image", "image", values=("image",)),
             *GLOBAL,
         ),
-        ("NAME", 1, 1),
+        ("NAME…", 1, -1),
     ),
     Command(
         "load",
@@ -80,6 +115,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.archives:load",
         (
             Option("input", "archive or directory (default: standard input)", "FILE", "i"),
+            Option("quiet", "accepted: no progress is shown", short="q"),
             *GLOBAL,
         ),
         ("", 0, 0),
@@ -88,7 +124,11 @@ COMMANDS: tuple[Command, ...] = (
         "rmi",
         "Remove names, and with its last name the image, from the local store.",
         "pybuild.commands.images:rmi",
-        (Option("force", "ignore names that are not there", short="f"), *GLOBAL),
+        (
+            Option("force", "ignore names that are not there", short="f"),
+            Option("no-prune", "accepted: images below it stay in any case"),
+            *GLOBAL,
+        ),
         ("NAME…", 1, -1),
     ),
     Command(

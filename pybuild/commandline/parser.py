@@ -10,17 +10,20 @@ from pybuild.model.options import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+NO_VERBS: Mapping[str, str] = {}
 
 
 class Command:
     """A subcommand: its name, its options, and the function that does it.
 
     *target* is ``module:function``, imported only when the command runs; *arguments* is
-    ``(usage, least, most)``, most < 0 meaning any number.
+    ``(usage, least, most)``, most < 0 meaning any number. *verbs* are those of its first words that
+    stand for commands of their own, with these; one without a *target* is nothing but them.
     """
 
-    __slots__ = ("arguments", "help", "name", "options", "target")
+    __slots__ = ("arguments", "help", "name", "options", "target", "verbs")
 
     def __init__(
         self,
@@ -29,12 +32,14 @@ class Command:
         target: str,
         options: Sequence[Option],
         arguments: tuple[str, int, int],
+        verbs: Mapping[str, str] = NO_VERBS,
     ) -> None:
         self.name = name
         self.help = help
         self.target = target
         self.options = options
         self.arguments = arguments
+        self.verbs = verbs
 
 
 class Parsed:
@@ -134,6 +139,9 @@ GLOBAL = (
     Option("help", "show this help", short="h"),
 )
 FORMAT = Option("format", "output format: table or json", "FORMAT", values=("table", "json"))
+TEMPLATE = Option(
+    "format", "table, json, or a template of docker's ({{.ID}}, table {{.ID}}\\t{{.Size}})", "FORM"
+)
 PLATFORM = Option(
     "platform",
     "target platforms, comma-separated (os/arch[/variant])",

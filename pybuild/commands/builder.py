@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import table
+from pybuild.commands.listing import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pybuild.cache.disk.atomic import fault
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import since
-from pybuild.commands.images import table
+from pybuild.commands.listing import table
 from pybuild.commands.localstore import with_engine, with_store
 from pybuild.engine.engine import Engine
 from pybuild.executor.steps.mountcarrying import export_mount, import_mount

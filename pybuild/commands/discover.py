@@ -6,7 +6,8 @@ import json
 import sys
 
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import parse_reference, table
+from pybuild.commands.images import parse_reference
+from pybuild.commands.listing import table
 from pybuild.commands.registryclient import with_client
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB

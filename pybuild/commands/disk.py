@@ -11,8 +11,8 @@ from pybuild.cache.space.filters import shown_id
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import table
-from pybuild.model.amounts import human_bytes, parse_size
+from pybuild.commands.listing import table
+from pybuild.model.amounts import human_age, human_bytes, parse_size
 from pybuild.model.errors import UsageError
 from pybuild.model.printable import printable
 
@@ -103,14 +103,7 @@ def confirmed(parsed: Parsed, what: str) -> bool:
 
 def since(moment: float) -> str:
     """Return ``3 days ago``; nothing for 0."""
-    if not moment:
-        return ""
-    seconds = max(0, int(time.time() - moment))
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        count = seconds // length
-        if count or unit == "second":
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
-    raise AssertionError
+    return human_age(time.time() - moment) if moment else ""
 
 
 def _as_json(record: UsageRecord) -> dict[str, object]:

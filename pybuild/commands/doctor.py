@@ -15,7 +15,7 @@ from pybuild.cache.disk.atomic import make_parents
 from pybuild.cache.disk.custody import take
 from pybuild.cache.disk.ownership import doubt
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import table
+from pybuild.commands.listing import table
 from pybuild.engine.settings import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
 from pybuild.executor.workers.launch import default_pythonpath

@@ -21,10 +21,6 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 def main(parsed: Parsed) -> int:
     """Remove images that nothing uses; asks first without ``--force``."""
-    if parsed.positionals != ["prune"]:
-        raise UsageError(
-            f'unknown command "image {parsed.positionals[0]}"', hints=["there is image prune"]
-        )
     all, before = _choice(parsed.many("filter"), SystemClock().now(), parsed.flag("all"))
     if not confirmed(parsed, "all images that nothing uses" if all else "images without a name"):
         return 0

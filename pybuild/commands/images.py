@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from pybuild.cache.content.imagelist import (
+    ImageFacts,
+    familiar_repository,
+    list_images,
+    moment,
+    parse_image_filters,
+    unpacked_bytes,
+)
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.listing import show_list
 from pybuild.engine.host import SystemClock, native_platform, platforms_from
 from pybuild.engine.settings import load_settings
-from pybuild.image.attestation import UNKNOWN
-from pybuild.image.manifest import parse_config, parse_index, resolve
-from pybuild.model.amounts import human_bytes
-from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
+from pybuild.image.manifest import parse_config, resolve
+from pybuild.model.amounts import human_age, short_bytes
+from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.printable import printable
+from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.reference import Reference
 
 
@@ -49,114 +56,174 @@ def find(store: Store, name: str, *, hold: bool = False) -> Descriptor:
 
 
 def images(parsed: Parsed) -> int:
-    """List images: name, tag, ID, age, size."""
+    """List images: name, tag, ID, age, the sizes of their layers unpacked and as they are sent."""
+    form = parsed.one("format")
     with open_store(parsed, to_read=True) as store:
-        rows = [row for name, descriptor in _flat(store) if (row := _row(store, name, descriptor))]
+        chosen = parse_image_filters(parsed.many("filter"), store)
+        listed = [one for one in list_images(store) if chosen(one)]
         if parsed.positionals:
             reference = parse_reference(parsed.positionals[0])
-            rows = [row for row in rows if row["repository"] == reference.repository]
-    if parsed.one("format") == "json":
-        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+            has_tag = ":" in parsed.positionals[0].rpartition("/")[2]
+            listed = [
+                one
+                for one in listed
+                if one.reference is not None
+                and one.reference.repository == reference.repository
+                and (not has_tag or one.reference.tag == reference.tag)
+            ]
+        needs_size = not parsed.flag("quiet") and (
+            "{{" not in form or ".Size" in form or "json" in form
+        )
+        rows = [_row(store, one, parsed.flag("no-trunc"), needs_size) for one in listed]
+    if parsed.flag("quiet") and not form:
+        sys.stdout.write(
+            "".join(f"{image_id}\n" for image_id in dict.fromkeys(str(row["ID"]) for row in rows))
+        )
         return 0
-    short = not parsed.flag("no-trunc")
-    if parsed.flag("quiet"):
-        ids = dict.fromkeys(_shown_id(row, short) for row in rows)
-        sys.stdout.write("".join(f"{image_id}\n" for image_id in ids))
-        return 0
-    head = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
-    body = [
-        [
-            _familiar(row),
-            row["tag"] or "<none>",
-            _shown_id(row, short),
-            row["age"],
-            row["shown_size"],
-        ]
-        for row in rows
-    ]
+    shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "CompressedSize"]
     if parsed.flag("digests"):
-        head.insert(2, "DIGEST")
-        for line, row in zip(body, rows, strict=True):
-            line.insert(2, row["digest"])
-    sys.stdout.write(table([head, *body]))
+        shown.insert(2, "Digest")
+    show_list(form, rows, _TITLES, shown, map(_exact, listed))
     return 0
+
+
+_TITLES = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "ID": "IMAGE ID",
+    "Digest": "DIGEST",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+    "CompressedSize": "COMPRESSED",
+    "Labels": "LABELS",
+}
+
+
+def _row(store: Store, one: ImageFacts, whole: bool, needs_size: bool) -> dict[str, Any]:
+    """Return an image's fields by docker's names for them."""
+    name, created = one.reference, one.created
+    size = unpacked_bytes(store, one.layers) if needs_size and one.layers else None
+    return {
+        "CompressedSize": short_bytes(one.size),
+        "Containers": "N/A",
+        "CreatedAt": f"{created.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000 UTC" if created else "N/A",
+        "CreatedSince": age(created),
+        "Digest": str(one.descriptor.digest),
+        "ID": str(one.image_id) if whole else one.image_id.short,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.labels.items())),
+        "Repository": familiar_repository(name) if name else "<none>",
+        "SharedSize": "N/A",
+        "Size": "N/A" if size is None else short_bytes(size),
+        "Tag": name.tag if name and name.tag else "<none>",
+        "UniqueSize": "N/A",
+    }
+
+
+def _exact(one: ImageFacts) -> dict[str, Any]:
+    """Return the fields that programs get beside docker's: whole names and ids, bytes."""
+    name = one.reference
+    return {
+        "repository": name.repository if name else "<none>",
+        "tag": (name.tag or "") if name else "",
+        "id": str(one.image_id),
+        "digest": str(one.descriptor.digest),
+        "created": str(one.config.get("created") or ""),
+        "size": one.size,
+    }
 
 
 def inspect(parsed: Parsed) -> int:
     """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
     with open_store(parsed, to_read=True) as store:
-        descriptor = find(store, parsed.positionals[0])
-        data = store.blobs.read(descriptor.digest)
-        if parsed.flag("raw"):
-            sys.stdout.write(data.decode())
-            return 0
+        found = [find(store, name) for name in parsed.positionals]
         if parsed.flag("check"):
-            from pybuild.image.validate import validate_image
+            return max([_check(store, descriptor) for descriptor in found])
+        form = parsed.one("format")
+        if form:
+            from pybuild.exporter.docker.document import document
 
-            def open_blob(digest: Digest) -> BinaryIO:
-                return open(store.blobs.path(digest), "rb")
-
-            problems = validate_image(open_blob, descriptor)
-            for problem in problems:
-                sys.stderr.write(f"error: {problem}\n")
-            if not problems:
-                sys.stdout.write(f"{descriptor.digest}: every digest, diffID and size is right\n")
-            return 1 if problems else 0
-        manifest = json.loads(data)
-        shown: dict[str, Any] = {"descriptor": descriptor.to_json(), "manifest": manifest}
-        names = [name for name, held in _flat(store) if held.digest == descriptor.digest and name]
-        shown["names"] = names
-        if "config" in manifest:
-            shown["config"] = json.loads(
-                store.blobs.read(Digest.parse(manifest["config"]["digest"]))
+            documents = [document(store, descriptor) for descriptor in found]
+            texts = (
+                [go_json(documents)] if form == "json" else [rendered(form, d) for d in documents]
             )
-    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        elif parsed.flag("raw"):
+            texts = [store.blobs.read(descriptor.digest).decode() for descriptor in found]
+        else:
+            texts = [json.dumps(_parts(store, one), indent=2) for one in found]
+    sys.stdout.write("".join(texts) if parsed.flag("raw") else "".join(f"{t}\n" for t in texts))
     return 0
 
 
+def _check(store: Store, descriptor: Descriptor) -> int:
+    from pybuild.image.validate import validate_image
+
+    def open_blob(digest: Digest) -> BinaryIO:
+        return open(store.blobs.path(digest), "rb")
+
+    problems = validate_image(open_blob, descriptor)
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    if not problems:
+        sys.stdout.write(f"{descriptor.digest}: every digest, diffID and size is right\n")
+    return 1 if problems else 0
+
+
+def _parts(store: Store, descriptor: Descriptor) -> dict[str, Any]:
+    manifest = json.loads(store.blobs.read(descriptor.digest))
+    shown: dict[str, Any] = {"descriptor": descriptor.to_json(), "manifest": manifest}
+    listed = store.images.list()
+    shown["names"] = [
+        n for names, held in listed if held.digest == descriptor.digest for n in names
+    ]
+    if "config" in manifest:
+        shown["config"] = json.loads(store.blobs.read(Digest.parse(manifest["config"]["digest"])))
+    return shown
+
+
 def history(parsed: Parsed) -> int:
-    """Show how an image came about, newest step first [RUN-24]; sizes are those of the layers' blobs."""
+    """Show how an image came about, newest step first [RUN-24]; sizes are those of the unpacked layers."""
     with open_store(parsed, to_read=True) as store:
         image = find(store, parsed.positionals[0])
         platforms = platforms_from(parsed.one("platform"))
         platform = platforms[0] if platforms else native_platform()
         _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
         config = parse_config(store.blobs.read(document.config.digest))
-    sizes = iter([layer.size for layer in document.layers])
+        layers = iter(document.layers)
+        entries: list[dict[str, Any]] = config.get("history") or []
+        steps = [
+            (entry, None if entry.get("empty_layer") else next(layers, None)) for entry in entries
+        ]
+        sizes = [unpacked_bytes(store, [layer]) if layer else 0 for _, layer in steps]
+    whole = parsed.flag("no-trunc")
     rows: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = config.get("history") or []
-    for entry in entries:
-        is_empty = bool(entry.get("empty_layer"))
+    exact: list[dict[str, Any]] = []
+    for number, ((entry, layer), size) in enumerate(zip(steps, sizes, strict=True), 1):
+        text, created = str(entry.get("created_by") or ""), str(entry.get("created") or "")
+        comment = str(entry.get("comment") or "")
+        id = document.config.digest if number == len(steps) else None
+        compressed = layer.size if layer else 0
         rows.append(
             {
-                "id": "<missing>",
-                "created": str(entry.get("created") or ""),
-                "created_by": str(entry.get("created_by") or ""),
-                "size": 0 if is_empty else next(sizes, 0),
-                "comment": str(entry.get("comment") or ""),
+                "Comment": comment,
+                "CompressedSize": short_bytes(compressed),
+                "CreatedAt": created,
+                "CreatedBy": text if whole else _shortened(text, 45),
+                "CreatedSince": age(moment(created)),
+                "ID": "<missing>" if id is None else str(id) if whole else id.short,
+                "Size": "N/A" if size is None else short_bytes(size),
             }
         )
+        shown_id = "<missing>" if id is None else str(id)
+        exact.append({"id": shown_id, "created": created, "created_by": text, "comment": comment})
+        exact[-1]["size"] = compressed
     rows.reverse()
-    if rows:
-        rows[0]["id"] = str(document.config.digest)
-    if parsed.one("format") == "json":
-        sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
-        return 0
+    exact.reverse()
+    form = "{{.ID}}" if parsed.flag("quiet") else parsed.one("format")
     if parsed.flag("quiet"):
-        sys.stdout.write("".join(f"{row['id']}\n" for row in rows))
-        return 0
-    whole = parsed.flag("no-trunc")
-    body = [
-        [
-            row["id"] if whole or row["id"] == "<missing>" else Digest(row["id"]).short,
-            age(row["created"]),
-            row["created_by"] if whole else _shortened(row["created_by"], 45),
-            human_bytes(row["size"]) if row["size"] else "0B",
-            row["comment"],
-        ]
-        for row in rows
-    ]
-    sys.stdout.write(table([["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], *body]))
+        rows = [{**row, "ID": ours["id"]} for row, ours in zip(rows, exact, strict=True)]
+    titles = {**_TITLES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
+    show_list(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)
     return 0
 
 
@@ -201,14 +268,6 @@ def _isparse_reference(name: str) -> bool:
     return True
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, three spaces apart, one line a row."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "".join(line.rstrip() + "\n" for line in lines)
-
-
 def parse_reference(text: str) -> Reference:
     """Read a name that somebody typed.
 
@@ -221,75 +280,8 @@ def parse_reference(text: str) -> Reference:
         raise UsageError(str(error)) from error
 
 
-def _flat(store: Store) -> list[tuple[str, Descriptor]]:
-    """``(name, descriptor)``, the name empty for an image without one."""
-    rows: list[tuple[str, Descriptor]] = []
-    for names, descriptor in store.images.list():
-        rows += [(name, descriptor) for name in names] or [("", descriptor)]
-    return rows
-
-
-def _row(store: Store, name: str, descriptor: Descriptor) -> dict[str, Any]:
-    reference = Reference.parse(name) if name else None
-    size, created = descriptor.size, ""
-    image_id = descriptor.digest
-    shown = _only_image(store, descriptor)
-    if shown.media_type in MANIFEST_TYPES and store.blobs.has(shown.digest):
-        manifest = json.loads(store.blobs.read(shown.digest))
-        size = sum(int(layer["size"]) for layer in manifest["layers"])
-        image_id = Digest.parse(manifest["config"]["digest"])
-        if store.blobs.has(image_id):
-            created = str(json.loads(store.blobs.read(image_id)).get("created") or "")
-    return {
-        "repository": reference.repository if reference else "<none>",
-        "tag": (reference.tag or "") if reference else "",
-        "id": image_id,
-        "digest": descriptor.digest,
-        "created": created,
-        "age": age(created),
-        "size": size,
-        "shown_size": human_bytes(size),
-    }
-
-
-def _only_image(store: Store, descriptor: Descriptor) -> Descriptor:
-    """The image of an index that has one, beside its attestations; else *descriptor*."""
-    if descriptor.media_type in MANIFEST_TYPES or not store.blobs.has(descriptor.digest):
-        return descriptor
-    children = parse_index(store.blobs.read(descriptor.digest)).manifests
-    real = [child for child in children if child.platform != UNKNOWN]
-    return real[0] if len(real) == 1 and len(children) > 1 else descriptor
-
-
-def _familiar(row: dict[str, Any]) -> str:
-    repository = str(row["repository"])
-    return repository.removeprefix("docker.io/library/").removeprefix("docker.io/")
-
-
-def _shown_id(row: dict[str, Any], short: bool) -> str:
-    digest = Digest(row["id"])
-    return digest.short if short else str(digest)
-
-
-def age(created: str) -> str:
-    """``3 minutes ago`` from an RFC 3339 time; ``N/A`` when there is none."""
-    try:
-        moment = datetime.fromisoformat(created)
-    except ValueError:
+def age(created: datetime | None) -> str:
+    """Return ``3 minutes ago``; ``N/A`` where no time is known."""
+    if created is None:
         return "N/A"
-    if moment.tzinfo is None:  # others' images have whatever time they were given
-        moment = moment.replace(tzinfo=UTC)
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for unit, length in (
-        ("year", 31_536_000),
-        ("month", 2_592_000),
-        ("week", 604_800),
-        ("day", 86_400),
-        ("hour", 3600),
-        ("minute", 60),
-    ):
-        count = int(seconds // length)
-        if count:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    count = int(seconds)
-    return f"{count} second{'' if count == 1 else 's'} ago"
+    return human_age((datetime.now(UTC) - created).total_seconds())

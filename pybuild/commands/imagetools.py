@@ -67,8 +67,12 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
     if template == "json":
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
     else:
-        sys.stdout.write(rendered(template, described) + "\n")
+        sys.stdout.write(rendered(template, described, _plain) + "\n")
     return 0
+
+
+def _plain(value: object) -> str:
+    return str(value) if isinstance(value, str | int) else json.dumps(value, indent=2)
 
 
 async def _looked(text: str, client: Client) -> tuple[Place, Descriptor, bytes]:

@@ -14,7 +14,8 @@ from pybuild.cache.disk.ownership import warning_of_key
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store, table
+from pybuild.commands.images import open_store
+from pybuild.commands.listing import table
 from pybuild.engine.host import SystemClock
 from pybuild.engine.paths import certificate_directories
 from pybuild.engine.settings import Settings, load_settings

@@ -80,7 +80,7 @@ def test_an_image_without_a_name_is_loaded_as_an_id(
         (("import", "-c", "", "/none.tar"), 2, 'invalid change "": one of CMD'),
         (("import", "-c", "ENV a=b\nRUN x", "/none.tar"), 2, 'invalid change "ENV a=b'),
         (("import", "-c", "env a=b", "/none.tar"), 1, "open /none.tar: no such file"),
-        (("image", "prine"), 2, 'unknown command "image prine"\nhint: there is image prune\n'),
+        (("image", "prine"), 2, 'unknown command "image prine" (did you mean prune?)'),
         (("image", "prune", "-f", "--filter=age=1"), 2, (
             'unknown filter "age=1"\nhint: known: until=24h, dangling=true or false\n'
         )),

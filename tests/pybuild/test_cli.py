@@ -23,7 +23,8 @@ def pybuild(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_version_and_help_succeed() -> None:
     assert pybuild("--version").stdout.startswith("pybuild ")
-    assert "commands:" in pybuild("--help").stdout
+    assert "registries, and images in them:" in pybuild("--help").stdout
+    assert "pybuild image prune" in pybuild("image", "--help").stdout == pybuild("image").stdout
     assert "--build-arg" in pybuild("build", "--help").stdout
 
 
@@ -31,6 +32,7 @@ def test_version_and_help_succeed() -> None:
     ("words", "message"),
     [
         (["bild", "."], 'error: unknown command "bild" (did you mean build?)'),
+        (["system", "dff"], 'error: unknown command "system dff" (did you mean df?)'),
         (["build"], 'error: "pybuild build" expects PATH|URL|-, got 0 arguments'),
         (["build", "--taget=x", "."], "error: unknown flag: --taget (did you mean --target?)"),
         (["tag", "a"], 'error: "pybuild tag" expects SOURCE NAME, got 1 arguments'),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.commandline import NAMES, every, find
+from pybuild.commandline import NAMES, every, find, find_words
 from pybuild.commandline.completion import WordKind, completion, positions_of, value_of
 from pybuild.commandline.help import overview, usage
 from pybuild.commandline.parser import BadOption, Command, Parsed, parse
@@ -95,11 +95,52 @@ def test_commands_are_found_by_their_names() -> None:
     for name in NAMES:
         command = find(name)
         assert command is not None and command.name == name
-        module, colon, function = command.target.partition(":")
-        assert module.startswith("pybuild.") and colon and function
+        if command.target:
+            module, colon, function = command.target.partition(":")
+            assert module.startswith("pybuild.") and colon and function
     assert find("biuld") is None
     names = [command.name for command in every()]
-    assert names == ["build", *sorted(set(NAMES) - {"build"})]
+    assert [name for name in names if " " not in name] == [
+        "build",
+        *sorted(set(NAMES) - {"build"}),
+    ]
+    assert names[1:] == sorted(names[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "rest"),
+    [
+        ("images one", "images", ["one"]),
+        ("image ls one", "images", ["one"]),
+        ("image rm -f ls", "rmi", ["-f", "ls"]),
+        ("image prune -a", "image prune", ["-a"]),
+        ("image history ls", "history", ["ls"]),
+        ("image --help", "image", ["--help"]),
+        ("system df", "system df", []),
+        ("buildx build .", "build", ["."]),
+        ("buildx ls", "builder", ["ls"]),
+        ("builder prune -f", "prune", ["-f"]),
+        ("builder add prune tcp://x", "builder", ["add", "prune", "tcp://x"]),
+    ],
+)
+def test_verbs_stand_for_commands(words: str, name: str, rest: list[str]) -> None:
+    command, left = find_words(words.split())
+    assert command is not None and (command.name, left) == (name, rest)
+
+
+def test_every_verb_is_a_command() -> None:
+    for command in every():
+        for verb in command.verbs:
+            assert find_words([command.name, verb])[0] is not None, (command.name, verb)
+
+
+def test_a_verb_that_there_is_not() -> None:
+    with pytest.raises(BadOption) as caught:
+        find_words(["image", "lss"])
+    assert str(caught.value) == 'unknown command "image lss" (did you mean ls?)'
+    with pytest.raises(BadOption, match="there is df, info, prune"):
+        find_words(["system", "events"])
+    assert find_words([]) == (None, [])
 
 
 def test_a_page_has_a_line_for_each_option() -> None:
@@ -117,13 +158,14 @@ def test_a_page_has_a_line_for_each_option() -> None:
 def test_the_first_page_has_a_line_for_each_command() -> None:
     lines = overview().splitlines()
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
-    assert lines[5] == "  build       Build an image from a Dockerfile."
-    assert "  du          Show what the store holds and how much of it can be freed." in lines
+    assert lines[4:6] == ["building:", "  build        Build an image from a Dockerfile."]
+    assert "  du           Show what the store holds and how much of it can be freed." in lines
     texts = {
         line.index(command.help) for command in every() for line in lines if command.help in line
     }
     assert len(texts) == 1  # one column, also beside the longest names
-    assert all(f"  {command.name}  " in "\n".join(lines) for command in every())
+    shown = {line.split("  ")[1] for line in lines if line.startswith("  ")}
+    assert shown == {command.name for command in every()}
     assert lines[-1] == '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".'
 
 
@@ -251,6 +293,9 @@ def test_a_command_takes_as_many_words_as_its_usage_shows() -> None:
     verbs: dict[str, tuple[int, int]] = {}
     for command in every():
         shape, least, most = command.arguments
+        if not command.target:
+            assert command.verbs and (least, most) == (0, -1)
+            continue
         if " | " in shape:
             verbs[command.name] = (least, most)
             continue
@@ -287,7 +332,8 @@ def test_options_of_which_all_values_count() -> None:
         "build": both | more,
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
-        "image": {"filter"},
+        "image prune": {"filter"},
+        "images": {"filter"},
         "imagetools": {"annotation", "file", "tag"},
         "import": {"change"},
         "lint": {"build-arg"},

@@ -191,16 +191,18 @@ def test_prune_that_can_ask_nobody_frees_nothing(
 @pytest.mark.parametrize(
     ("ago", "words"),
     [
-        (0.5, "0 seconds ago"), (1.5, "1 second ago"), (59.5, "59 seconds ago"),
-        (60.5, "1 minute ago"), (7_200.5, "2 hours ago"), (86_400.5, "1 day ago"),
-        (-30.0, "0 seconds ago"),
+        (0.5, "Less than a second ago"), (1.5, "1 second ago"), (59.5, "59 seconds ago"),
+        (60.5, "About a minute ago"), (119.0, "About a minute ago"), (120.0, "2 minutes ago"),
+        (3_600.0, "About an hour ago"), (7_200.5, "2 hours ago"), (86_400.5, "24 hours ago"),
+        (172_800.0, "2 days ago"), (1_209_600.0, "2 weeks ago"), (5_184_000.0, "2 months ago"),
+        (63_072_000.0, "2 years ago"), (-30.0, "Less than a second ago"),
     ],
 )  # fmt: skip
 def test_times_are_told_in_their_largest_unit(
     ago: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
-    assert disk.since(1_000_000.0 - ago) == words
+    monkeypatch.setattr(time, "time", lambda: 1e8)
+    assert disk.since(1e8 - ago) == words
     assert disk.since(0.0) == ""
 
 

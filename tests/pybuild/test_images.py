@@ -70,7 +70,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 def test_images_are_listed_as_a_table_as_ids_and_for_programs(shell: Shell) -> None:
     ids = [shell.id(shell.one), shell.id(shell.two)]
     head, one, two = shell.lines("images")
-    assert head == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
+    assert head == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE", "COMPRESSED"]
     assert one[:3] == ["one", "1", ids[0].short]
     assert two[:3] == ["r.example/two", "2", ids[1].short]
     assert "1.000kB" in one or "1kB" in one or "1.00kB" in one

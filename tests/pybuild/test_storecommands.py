@@ -126,7 +126,7 @@ def test_an_image_beside_its_attestations_is_shown_as_itself(
     assert (attested["id"], attested["size"]) == (id, 1_000)
     assert attested["digest"] != shell.one.digest
     assert several["id"] == several["digest"]
-    assert (rows["<none>"]["tag"], rows["<none>"]["age"]) == ("", "N/A")
+    assert (rows["<none>"]["tag"], rows["<none>"]["CreatedSince"]) == ("", "N/A")
     lines = {line[0]: line for line in shell.lines("images")}
     assert lines["me/attested"][1:3] == ["1", id.short]
     assert lines["<none>"][1] == "<none>"

@@ -1,0 +1,47 @@
+"""An image as ``docker image inspect`` describes it, of what the store has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pybuild.cache.content.imagelist import (
+    familiar_repository,
+    image_facts,
+    unpacked_bytes,
+)
+from pybuild.cache.store import Store
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.jsontext import as_object
+from pybuild.model.reference import Reference
+
+
+def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
+    """Return the image with docker's names for its parts; ``Size`` is that of the unpacked layers."""
+    facts = image_facts(store, "", descriptor)
+    config, rootfs = facts.config, as_object(facts.config.get("rootfs"))
+    names = [
+        Reference.parse(name)
+        for several, one in store.images.list()
+        for name in several
+        if one.digest == descriptor.digest
+    ]
+    document: dict[str, Any] = {
+        "Id": str(facts.image_id),
+        "RepoTags": [name.familiar for name in names],
+        "RepoDigests": sorted({f"{familiar_repository(n)}@{descriptor.digest}" for n in names}),
+        "Parent": "",
+        "Comment": str(config.get("comment") or ""),
+        "Created": str(config.get("created") or ""),
+        "Author": str(config.get("author") or ""),
+        "Config": as_object(config.get("config")),
+        "Architecture": str(config.get("architecture") or ""),
+        "Variant": str(config.get("variant") or ""),
+        "Os": str(config.get("os") or ""),
+        "Size": unpacked_bytes(store, facts.layers) or facts.size,
+        "CompressedSize": facts.size,
+        "RootFS": {"Type": "layers", "Layers": rootfs.get("diff_ids") or []},
+        "Descriptor": descriptor.to_json(),
+    }
+    if not document["Variant"]:
+        del document["Variant"]
+    return document

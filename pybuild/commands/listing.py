@@ -1,0 +1,62 @@
+"""Lists of things: as a table, for programs, or by a template, as docker's ``--format`` has it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.printable import printable
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, three spaces apart, one line a row."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def show_list(
+    form: str,
+    rows: Iterable[Mapping[str, Any]],
+    titles: Mapping[str, str],
+    shown: Sequence[str],
+    more: Iterable[Mapping[str, Any]] = (),
+) -> None:
+    """Print rows as ``--format`` says.
+
+    Args:
+        titles: of the columns, by the names of docker's fields.
+        shown: the fields of a table that nobody chose.
+        more: for ``json``, what we say beside docker's fields, a mapping a row.
+
+    Raises:
+        UsageError: *form* is no template.
+    """
+    rows = list(rows)
+    if form in ("", "table"):
+        cells = [[str(row[name]) for name in shown] for row in (titles, *rows)]
+        sys.stdout.write(table(cells))
+        return
+    if form == "json":
+        lines = [go_json({**row, **ours}) for row, ours in zip(rows, more, strict=True)]
+    elif form == "{{json .}}":
+        lines = list(map(go_json, rows))
+    elif form.startswith("table "):
+        template = form.removeprefix("table ").strip()
+        lines = [rendered(template, titles, is_head=True), *(rendered(template, r) for r in rows)]
+        cells = [line.split("\t") for line in lines]
+        most = max(map(len, cells))
+        sys.stdout.write(table([[*line, *[""] * (most - len(line))] for line in cells]))
+        return
+    else:
+        lines = [rendered(form, row) for row in rows]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print a JSON object a line, for programs."""
+    sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
