@@ -23,6 +23,7 @@ Narrower than the engines: no x32 calls (ENOSYS), and no 32-bit Arm programs on 
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 from pybuild.executor.zygote import syscalls
@@ -281,11 +282,35 @@ def _ranges(
 
 
 def _search(ranges: list[tuple[int, Code]]) -> Code:
-    """Return code that finds the range of the number in the accumulator."""
-    if len(ranges) == 1:
-        return ranges[0][1]
-    middle = len(ranges) // 2
-    below, above = _search(ranges[:middle]), _search(ranges[middle:])
-    if len(below) <= 255:
-        return [(_JGE, len(below), 0, ranges[middle][0]), *below, *above]
-    return [(_JGE, 0, 1, ranges[middle][0]), (_JA, 0, 0, len(below)), *below, *above]
+    """Return code that finds the range of the number in the accumulator, and does what is to be done.
+
+    Each different thing is there once: installing a filter takes the kernel as long as it has
+    instructions, in every step.
+    """
+    actions: list[Code] = []
+    tests: list[tuple[int, int, int]] = []  # a number; where to go from it on, and below it
+
+    def place(ranges: list[tuple[int, Code]]) -> int:
+        """Add the tests for *ranges*; return the first one's place, or ``~n`` for the action n."""
+        if len(ranges) == 1:
+            action = ranges[0][1]
+            if action not in actions:
+                actions.append(action)
+            return ~actions.index(action)
+        middle, at = len(ranges) // 2, len(tests)
+        tests.append((0, 0, 0))  # until it is known how many come in between
+        below, above = place(ranges[:middle]), place(ranges[middle:])
+        tests[at] = (ranges[middle][0], above, below)
+        return at
+
+    place(ranges)
+    starts = list(itertools.accumulate(map(len, actions), initial=len(tests)))
+
+    def jump(at: int, to: int) -> int:
+        return (to if to >= 0 else starts[~to]) - at - 1
+
+    code: Code = [
+        (_JGE, jump(at, above), jump(at, below), number)
+        for at, (number, above, below) in enumerate(tests)
+    ]
+    return [*code, *itertools.chain.from_iterable(actions)]

@@ -193,3 +193,9 @@ def test_every_number_gets_a_verdict_within_a_score_of_instructions(machine: str
 def test_unknown_machine_is_named() -> None:
     with pytest.raises(OSError, match="no system call filter for s390x"):
         seccomp.program("s390x")
+
+
+@pytest.mark.parametrize(("shares_network", "most"), [(True, 300), (False, 235)])
+def test_a_filter_has_few_instructions(shares_network: bool, most: int) -> None:
+    """Installing it takes the kernel as long as it has instructions, and each step installs one."""
+    assert len(seccomp.program("x86_64", shares_network=shares_network)) // 8 <= most
