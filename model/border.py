@@ -38,16 +38,16 @@ else:
         _defaults = {}  # noqa: RUF012 (checkers see another class)
 
         def __new__(cls, *values, **named):
-            fields, defaults = cls._fields, cls._defaults
-            if len(values) < len(fields):
+            fields = cls._fields
+            if named or len(values) < len(fields):
+                rest = fields[len(values) :]
                 try:
-                    values += tuple(
-                        named.pop(field) if field in named else defaults[field]
-                        for field in fields[len(values) :]
-                    )
+                    values += tuple(map({**cls._defaults, **named}.__getitem__, rest))
                 except KeyError as missing:
                     raise TypeError(f"{cls.__name__}: no {missing.args[0]}") from None
-            if named or len(values) != len(fields):
+                if not named.keys() <= set(rest):
+                    values = ()
+            if len(values) != len(fields):
                 raise TypeError(f"{cls.__name__}: takes {', '.join(fields) or 'nothing'}")
             return tuple.__new__(cls, values)
 
@@ -106,7 +106,8 @@ def packed(value: Any) -> Any:
     if kind in _PLAIN:
         return value
     if hasattr(kind, "_fields"):
-        return (..., f"{kind.__module__}:{kind.__qualname__}", *map(packed, value))
+        members = [one if one.__class__ in _PLAIN else packed(one) for one in value]
+        return (..., f"{kind.__module__}:{kind.__qualname__}", *members)
     if kind in _SEQUENCES:
         return value if _is_plain(value) else kind(map(packed, value))
     if kind is dict:
@@ -166,5 +167,6 @@ def _named(value: tuple[Any, ...]) -> Any:
     fields: tuple[str, ...] = kind._fields
     if len(value) - 2 != len(fields):
         raise Misfit(f"{name} came with {len(value) - 2} values, and has {', '.join(fields)} here")
-    made: Any = tuple.__new__(kind, [unpacked(member) for member in value[2:]])  # pyright: ignore[reportUnknownMemberType]
+    members = [one if one.__class__ in _PLAIN else unpacked(one) for one in value[2:]]
+    made: Any = tuple.__new__(kind, members)  # pyright: ignore[reportUnknownMemberType]
     return made

@@ -7,13 +7,15 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
-from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.executor.steps.spec import StepExit, StepLimits, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp, Mount, NetworkMode
+from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
 if TYPE_CHECKING:
@@ -179,11 +181,17 @@ def spec(
         ulimits=settings.ulimits,
         shm_size_bytes=settings.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
-        resources=settings.resources.within(cgroup),
+        limits=_limits(settings.resources.within(cgroup)),
         tree=lent.tree,
         tree_of=lent.tree_of,
         keep=lent.keep,
     )
+
+
+@cache
+def _limits(resources: Resources) -> StepLimits:
+    """Return the limits of steps, as a rule the same for all."""
+    return StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
 
 
 def has_own_network(mode: NetworkMode, isolated: bool) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pybuild.executor.steps.ociruntimes import OciRuntime
 from pybuild.executor.steps.seccompnames import profile
-from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.steps.spec import OciOrder, StepSpec
 from pybuild.image.runtimespec import CAPABILITIES, DEFAULT_PATH, MASKED, READ_ONLY
 from pybuild.model.errors import EnvironmentFault
 
@@ -36,8 +36,8 @@ _HINTS = (
 ALL_CAPABILITIES = tuple("CAP_" + name for name in _IN_ORDER.split())
 
 
-def request(spec: StepSpec, runtime: OciRuntime, rung: str) -> dict[str, Any]:
-    """Return the part of the message to the step's process that is not the step.
+def order(spec: StepSpec, runtime: OciRuntime, rung: str) -> OciOrder:
+    """Return what the step's process needs to have *runtime* run the step.
 
     Raises:
         EnvironmentFault: no runtime can run steps on this rung of isolation.
@@ -45,32 +45,35 @@ def request(spec: StepSpec, runtime: OciRuntime, rung: str) -> dict[str, Any]:
     lacks = _LACKS.get(rung)
     if lacks is not None:
         raise EnvironmentFault(f"{runtime.name} cannot run steps here: {lacks}", hints=_HINTS)
-    program = {"path": runtime.path, "name": runtime.name, "options": runtime.options}
-    wanted = ALL_CAPABILITIES if spec.security == "insecure" else CAPABILITIES
-    numbered = [(name, ALL_CAPABILITIES.index(name)) for name in wanted]
-    return {"runtime": program, "oci_config": config(spec), "oci_capabilities": numbered}
+    return OciOrder(
+        path=runtime.path,
+        name=runtime.name,
+        options=tuple(runtime.options),
+        config=config(spec),
+        capabilities=tuple(
+            (name, ALL_CAPABILITIES.index(name))
+            for name in (ALL_CAPABILITIES if spec.insecure else CAPABILITIES)
+        ),
+    )
 
 
 def config(spec: StepSpec) -> dict[str, Any]:
     """Return the configuration of a step whose tree and kernel file systems lie in its work
     directory; ``process`` lacks ``user``, ``capabilities`` and ``rlimits``.
     """
-    insecure = spec.security == "insecure"
     # A runtime refuses a root that is reached through a link.
     work = os.path.realpath(spec.work)
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
         "resources": {},
     }
-    if not insecure:
+    if not spec.insecure:
         linux |= {
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
-            "seccomp": profile(
-                os.uname().machine, shares_network=spec.network not in ("none", "isolated")
-            ),
+            "seccomp": profile(os.uname().machine, shares_network=not spec.own_network),
         }
-    system = () if insecure else ("ro",)
+    system = () if spec.insecure else ("ro",)
     return {
         "ociVersion": SPEC_VERSION,
         "process": {

@@ -1,21 +1,22 @@
-"""The order to the sandbox, and the end of what it ran."""
+"""The order to the sandbox, and the end of what it ran.
+
+Zygotes import this module as it is: it and what it imports must cost nothing (`model.border`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, field, fields
-from enum import StrEnum
-from functools import cache
-from typing import Any
+from pybuild.model.border import NamedTuple
 
-from pybuild.model.dataclass import dataclass
-from pybuild.model.resources import Resources
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
+OWN_NETWORK = ("none", "isolated")
 _MOST_FILES_BYTES = 16 << 10
 """Of hosts and resolv.conf, if they are to go in a short message."""
 
 
-class StepMountType(StrEnum):
+class StepMountType:
     """How a mount of a step is made; the solver's mount types are one level up."""
 
     BIND_PATH = "bind-path"
@@ -29,11 +30,11 @@ class StepMountType(StrEnum):
     """A file with *data* on a tmpfs that nothing else sees."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepMount:
+class StepMount(NamedTuple):
     """One mount of a step, in addition to the root and the kernel's own.
 
     Attributes:
+        type: of `StepMountType`.
         target: absolute path in the step; resolved inside its root, links too.
         source: of bind-path: a host path, resolved by the host's rules; *selector* inside it is
             resolved inside it.
@@ -51,7 +52,7 @@ class StepMount:
         uid, gid, mode: of secret and tmpfs, as the step sees them.
     """
 
-    type: StepMountType
+    type: str
     target: str
     source: str = ""
     lowers: tuple[str, ...] = ()
@@ -68,16 +69,70 @@ class StepMount:
     mode: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceEdits:
+class DeviceEdits(NamedTuple):
     """The environment and the mounts of a step's devices."""
 
     env: tuple[str, ...] = ()
     mounts: tuple[StepMount, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSpec:
+class StepLimits(NamedTuple):
+    """The limits of a step's cgroup: those of `Resources`, which a zygote does not import."""
+
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpu_shares: int = 0
+    cpu_period_us: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int = 0
+    parent: str = ""
+
+
+class OciOrder(NamedTuple):
+    """The OCI runtime that runs a step, and what it is given.
+
+    Attributes:
+        path, name, options: of the program.
+        config: of the bundle, without what the step's process alone can know.
+        capabilities: by name and number, as far as there are any to give.
+    """
+
+    path: str
+    name: str
+    options: tuple[str, ...]
+    config: dict[str, Any]
+    capabilities: tuple[tuple[str, int], ...]
+
+
+class StepKind(NamedTuple):
+    """What is the same in a step and in a process that was made for it ahead.
+
+    Attributes:
+        hosts, resolv_conf: as in `StepSpec`, if they are short.
+        store: as in `StepSpec`; "" too where the step's directories are not all in it.
+        usual: a process can be made ahead.
+    """
+
+    network: str
+    limits: StepLimits
+    hostname: str
+    hosts: bytes | None
+    resolv_conf: bytes | None
+    store: str
+    usual: bool
+
+
+class StepStart(NamedTuple):
+    """The part of a step that the zygote must know before the step's process exists."""
+
+    kind: StepKind
+    upper: str
+    work: str
+
+
+class StepSpec(NamedTuple):
     """One process in one file tree.
 
     Attributes:
@@ -98,10 +153,11 @@ class StepSpec:
         ulimits: ``(name, soft, hard)``, -1 for unlimited.
         shm_size_bytes: 0 for 64 MiB.
         readonly: the root itself, not what is mounted in it, refuses writes.
-        resources: limits of its cgroup; what cannot be enforced is a warning.
+        limits: of its cgroup; what cannot be enforced is a warning.
         tree, tree_of: a copy of the first so many of *lowers*, which the step may take over, where
             it works on a copy.
         keep: where to leave that copy, as it is after the step; it may not be there then.
+        oci: has the step run by an OCI runtime, not by our own sandbox.
     """
 
     lowers: tuple[str, ...]
@@ -122,13 +178,23 @@ class StepSpec:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 0
     readonly: bool = False
-    resources: Resources = field(default_factory=Resources)
+    limits: StepLimits = StepLimits()
     tree: str = ""
     tree_of: int = 0
     keep: str = ""
+    oci: OciOrder | None = None
 
-    def start(self) -> Mapping[str, Any]:
-        """Return the details that a process made ahead must know; the zygote gets them first.
+    @property
+    def insecure(self) -> bool:
+        return self.security == "insecure"
+
+    @property
+    def own_network(self) -> bool:
+        """Whether it does not have the network of the builder."""
+        return self.network in OWN_NETWORK
+
+    def start(self) -> StepStart:
+        """Return what the zygote gets first.
 
         What is mounted from elsewhere, or from a store that is not all in one place, can only be
         found by a process that is made when it is asked for.
@@ -137,39 +203,24 @@ class StepSpec:
         is_short = files_bytes <= _MOST_FILES_BYTES
         within = self.store + "/"
         places = (*self.lowers, self.upper, self.work, self.common or within)
-        return {
-            "network": self.network,
-            "upper": self.upper,
-            "work": self.work,
-            "limits": _plain(self.resources),
-            "hostname": self.hostname,
-            "hosts": self.hosts if is_short else None,
-            "resolv_conf": self.resolv_conf if is_short else None,
-            "store": self.store if all(path.startswith(within) for path in places) else "",
-            "unusual": self.security != "sandbox"
-            or bool(self.shm_size_bytes or self.mounts)
-            or not is_short,
-        }
-
-    def encode(self) -> dict[str, Any]:
-        """Return the message to the process: dicts, tuples, strings, numbers, bytes."""
-        encoded: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        mounts = [{**asdict(mount), "type": mount.type.value} for mount in self.mounts]
-        return {**encoded, "mounts": mounts, "resources": _plain(self.resources), "runtime": None}
+        is_within = min(places).startswith(within) and max(places).startswith(within)
+        kind = StepKind(
+            network=self.network,
+            limits=self.limits,
+            hostname=self.hostname,
+            hosts=self.hosts if is_short else None,
+            resolv_conf=self.resolv_conf if is_short else None,
+            store=self.store if is_within else "",
+            usual=self.security == "sandbox"
+            and self.network in ("default", "host")
+            and not (self.shm_size_bytes or self.mounts or self.oci)
+            and is_short,
+        )
+        return StepStart(kind, self.upper, self.work)
 
 
-@cache
-def _plain(resources: Resources) -> dict[str, Any]:
-    """Return the limits of steps, as a rule the same for all; nobody changes it."""
-    return asdict(resources)
-
-
-_NAMES = [field.name for field in fields(StepSpec)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepExit:
-    """How a step's first process ended.
+class StepExit(NamedTuple):
+    """How the first process of a step, or a worker, ended.
 
     Attributes:
         status: its exit code, or 128 + n for signal n.

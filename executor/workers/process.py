@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pybuild.executor.steps.spec import StepStart
 from pybuild.executor.workers.interpreter import library_path
 from pybuild.executor.workers.keptjobs import KeptJobs
 from pybuild.executor.workers.launch import Launched, launch
-from pybuild.executor.workers.runningjob import JobExit, RunningJob
+from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.model.border import packed, unpacked
 from pybuild.model.errors import (
     EnvironmentFault,
     InternalError,
@@ -199,20 +201,19 @@ class ZygoteProcess:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def begin(self, kind: str, details: Any, fds: Sequence[int], request: Any) -> RunningJob:
+    def begin(self, start: StepStart | str, fds: Sequence[int], request: Any) -> RunningJob:
         """Have a job started; *fds* (kept by the caller) come after the channel in the child.
 
         Args:
+            start: a step, or the name of a function to call.
             request: is on the channel before the process is, as far as it finds room there.
-            kind: ``call``, with the function's name as *details*, or ``exec``, with what the
-                zygote must know before the process exists.
         """
         unsent = wire.frame(request)
         id = str(self._count + 1)
-        start = marshal.dumps(("start", id, kind, details))
-        if len(start) > wire.CONTROL_BYTES:
+        message = marshal.dumps(("start", id, packed(start)))
+        if len(message) > wire.CONTROL_BYTES:
             raise UserError(
-                f"the step's host name and limits take {len(start)} bytes: "
+                f"the step's host name and limits take {len(message)} bytes: "
                 f"at most {wire.CONTROL_BYTES} are possible"
             )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -232,7 +233,7 @@ class ZygoteProcess:
         job = RunningJob(id, ours, unsent, self._loop.create_future())
         job.send()
         self._jobs[job.id] = job
-        self._post(start, sent)
+        self._post(message, sent)
         return job
 
     def kill(self, job: RunningJob, number: int) -> None:
@@ -290,10 +291,10 @@ class ZygoteProcess:
                 self.rung, self.rung_detail = rung, detail
                 if not self._ready.done():
                     self._ready.set_result(None)
-            case ("exit", str() as job_id, int(), float(), int(), int(), bool(), bool()):
+            case ("exit", str() as job_id, ended):
                 job = self._jobs.pop(job_id)
                 if not job.gone.done():
-                    job.gone.set_result(JobExit(*message[2:]))
+                    job.gone.set_result(unpacked(ended))
             case ("dead", *_):
                 self._disconnect(error_of(message))
             case _:
@@ -380,9 +381,9 @@ class _Conversation:
         """Read once; return what `converse` is to return, None while there may be more."""
         space = DESCRIPTOR_SPACE if self._on_descriptor else 0
         data, ancillary, _, _ = self._channel.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
-        for _, _, packed in ancillary:
+        for _, _, rights in ancillary:
             assert self._on_descriptor is not None
-            for (fd,) in struct.iter_unpack("=i", packed[: len(packed) // 4 * 4]):
+            for (fd,) in struct.iter_unpack("=i", rights[: len(rights) // 4 * 4]):
                 self._on_descriptor(fd)
         if not data:
             return False

@@ -5,19 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from pybuild.executor.steps.spec import StepExit
 from pybuild.model.dataclass import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class JobExit:
-    """How a job's process ended: status as a shell gives it; the rest as in `StepExit`."""
-
-    status: int
-    seconds: float
-    max_rss_bytes: int
-    peak_memory_bytes: int
-    oom_killed: bool
-    out_of_processes: bool
 
 
 @dataclass(slots=True)
@@ -32,7 +21,7 @@ class RunningJob:
     id: str
     channel: socket.socket
     unsent: bytes | memoryview
-    gone: asyncio.Future[JobExit]
+    gone: asyncio.Future[StepExit]
 
     def send(self) -> None:
         """Send of the request what can be sent without waiting."""

@@ -13,15 +13,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pybuild.executor.steps.spec import StepExit, StepSpec
+from pybuild.executor.steps.spec import StepExit, StepSpec, StepStart
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
 from pybuild.executor.workers.job import Answer, Job, elsewhere, job
 from pybuild.executor.workers.launch import Ahead, default_pythonpath
 from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
-from pybuild.executor.workers.runningjob import JobExit, RunningJob
+from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.socketservice import SocketService
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
+from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Workers:
         zygote = await self._zygote("call")
         request = work.request(stay=stay)
         running = zygote.kept.take(request) if stay else None
-        running = running or _begin(zygote, "call", work.function, fds, request)
+        running = running or _begin(zygote, work.function, fds, request)
         async with bounded(self.budget, writes):
             return await _answer(zygote, running, work, stay=stay, on_progress=on_progress)
 
@@ -150,15 +151,13 @@ class Workers:
             UserError: the step cannot be set up as asked (no such user, mount target a file ...).
             EnvironmentFault: the machine refuses something that the sandbox needs.
         """
-        request = spec.encode()
         runtime = await self.runtime()
-        started = {"unusual": True} if runtime is not None else {}
         zygote = await self._zygote("exec")
         self._foresee("call")
         if runtime is not None:
             from pybuild.executor.steps import ocibundle
 
-            request |= ocibundle.request(spec, runtime, zygote.rung)
+            spec = spec._replace(oci=ocibundle.order(spec, runtime, zygote.rung))
         heard: list[Sequence[Any]] = []
         warnings: list[str] = []
 
@@ -188,7 +187,7 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                step = _begin(zygote, "exec", {**spec.start(), **started}, handed, request)
+                step = _begin(zygote, spec.start(), handed, packed(spec))
             finally:
                 for fd in write_ends:
                     os.close(fd)
@@ -227,15 +226,7 @@ class Workers:
                 raise error_of(message)
         if ended.status == RECORDER_FAILED:
             raise InternalError("the recorder of owners failed" + zygote.last_words())
-        return StepExit(
-            status=ended.status,
-            seconds=ended.seconds,
-            max_rss_bytes=ended.max_rss_bytes,
-            peak_memory_bytes=ended.peak_memory_bytes,
-            oom_killed=ended.oom_killed,
-            out_of_processes=ended.out_of_processes,
-            warnings=tuple(warnings),
-        )
+        return ended._replace(warnings=tuple(warnings))
 
     def rest(self) -> None:
         """Let processes end that wait for another job: the build that they did it for is over."""
@@ -343,10 +334,10 @@ class _Stream:
 
 
 def _begin(
-    zygote: ZygoteProcess, kind: str, details: Any, fds: Sequence[int], request: Any
+    zygote: ZygoteProcess, start: StepStart | str, fds: Sequence[int], request: Any
 ) -> RunningJob:
     try:
-        return zygote.begin(kind, details, fds, request)
+        return zygote.begin(start, fds, request)
     except OSError as error:
         raise EnvironmentFault(
             describe_os_error(error, "cannot start a worker"),
@@ -370,7 +361,7 @@ async def _call_beside(zygote: ZygoteProcess, work: Job[None], *fds: int) -> Non
         PybuildError: it failed, or ended without a result.
     """
     # Nothing is to be imported ahead: each step is a copy of what the zygote has in memory.
-    running = _begin(zygote, "call", "", fds, work.request())
+    running = _begin(zygote, "", fds, work.request())
     await _answer(zygote, running, work)
 
 
@@ -411,7 +402,7 @@ async def _answer(
     return work.answer(outcome[0][1])
 
 
-async def _ask(zygote: ZygoteProcess, job: RunningJob, on_message: OnMessage) -> JobExit | None:
+async def _ask(zygote: ZygoteProcess, job: RunningJob, on_message: OnMessage) -> StepExit | None:
     """Have a worker do one call; return how it ended, or None when it waits for another one."""
     try:
         if await converse(job, on_message):
@@ -434,7 +425,7 @@ async def _attend(
     grace: float,
     watched: Sequence[asyncio.Future[Any]] = (),
     on_descriptor: Callable[[int], None] | None = None,
-) -> JobExit:
+) -> StepExit:
     """Talk with a job until it is gone, whatever happens to us meanwhile.
 
     Args:

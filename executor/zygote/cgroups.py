@@ -18,7 +18,7 @@ from pybuild.executor.zygote.hierarchies import PREFIX, Hierarchy, hierarchies, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pybuild.executor.steps.spec import StepLimits
 
 
 class Leaf:
@@ -84,7 +84,7 @@ _parents: set[str] = set()
 """Those that a step of ours has made: a later one may be the last to leave it."""
 
 
-def make(limits: dict[str, Any], name: str) -> Leaf:
+def make(limits: StepLimits, name: str) -> Leaf:
     """Make the cgroups for a step; without a hierarchy for it, say which limits are lost.
 
     Raises:
@@ -92,19 +92,17 @@ def make(limits: dict[str, Any], name: str) -> Leaf:
         OSError: a cgroup that should be possible is not.
     """
     leaf = Leaf()
-    asked = limits
     # What bounds each user of a step is no place for a limit that is asked for: it counts the
     # processes of steps that run beside this one, too.
-    leaf.pids = max(asked.get("pids", 0), default_pids())
-    limits = {**asked, "pids": asked.get("pids") or leaf.pids}
-    wanted = rules.wanted(limits)
+    leaf.pids = max(limits.pids, default_pids())
+    bounded = limits if limits.pids else limits._replace(pids=leaf.pids)
     usable = [h for h in hierarchies() if h.controllers and not h.problem]
     try:
-        for controller in wanted:
+        for controller in rules.controllers(bounded):
             hierarchy = next((h for h in usable if controller in h.controllers), None)
             path = None if hierarchy is None else _place(leaf, hierarchy, limits, name)
             if hierarchy is None or path is None:
-                lost = rules.flags(controller, asked)
+                lost = rules.flags(controller, limits)
                 if lost:
                     leaf.warnings.append(
                         f"no {controller} cgroup here, so {_join(lost)} "
@@ -114,7 +112,7 @@ def make(limits: dict[str, Any], name: str) -> Leaf:
             if controller == rules.CPUSET and hierarchy.version == 1:
                 _inherit_cpuset(path)
             leaf.has_pids = leaf.has_pids or controller == rules.PIDS
-            for file, text, flag in rules.files(controller, hierarchy.version, limits):
+            for file, text, flag in rules.files(controller, hierarchy.version, bounded):
                 _set(leaf, f"{path}/{file}", text, flag)
             if hierarchy.version == 2 and leaf.into_fd < 0:
                 leaf.into_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -124,7 +122,7 @@ def make(limits: dict[str, Any], name: str) -> Leaf:
     return leaf
 
 
-def _place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) -> str | None:
+def _place(leaf: Leaf, hierarchy: Hierarchy, limits: StepLimits, name: str) -> str | None:
     """Return the step's directory in a hierarchy, making it; None: it may not be made."""
     for known, path in leaf.places:
         if known is hierarchy:
@@ -137,14 +135,13 @@ def _place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) 
     return _make_place(leaf, hierarchy, limits, name)
 
 
-def _make_place(leaf: Leaf, hierarchy: Hierarchy, limits: dict[str, Any], name: str) -> str | None:
+def _make_place(leaf: Leaf, hierarchy: Hierarchy, limits: StepLimits, name: str) -> str | None:
     home = hierarchy.home
-    parent = limits.get("parent", "")
-    if parent:
-        parts = [part for part in parent.split("/") if part not in ("", ".")]
+    if limits.parent:
+        parts = [part for part in limits.parent.split("/") if part not in ("", ".")]
         if ".." in parts:
-            raise Fault(USER, f'cgroup parent "{parent}" must not contain ".."')
-        home = hierarchy.top if parent.startswith("/") else home
+            raise Fault(USER, f'cgroup parent "{limits.parent}" must not contain ".."')
+        home = hierarchy.top if limits.parent.startswith("/") else home
         for part in parts:
             home += "/" + part
             if not _mkdir(leaf, home, hierarchy, keep=True):

@@ -1,16 +1,10 @@
-"""A step's limits as texts for the files of a cgroup. Pure [SBX-13].
-
-Limits come as a dict, so that nothing but plain values crosses into the zygote:
-
-    memory_bytes, memory_swap_bytes (both together; -1: no limit), cpu_shares (of 1024, as version 1
-    counts), cpu_period_us, cpu_quota_us, cpuset_cpus, cpuset_mems (``0-2,4``), pids, parent
-"""
+"""A step's limits as texts for the files of a cgroup. Pure [SBX-13]."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pybuild.executor.steps.spec import StepLimits
 
 MEMORY, CPU, CPUSET, PIDS = "memory", "cpu", "cpuset", "pids"
 ALWAYS = (MEMORY, PIDS)
@@ -36,66 +30,67 @@ _FLAGS = {
 DEFAULT_PERIOD_US = 100_000
 
 
-def wanted(limits: dict[str, Any]) -> list[str]:
+def controllers(limits: StepLimits) -> list[str]:
     """Return the controllers that a step with these limits needs, in a fixed order."""
-    extra = [name for name, keys in _BY_CONTROLLER.items() if any(limits.get(k) for k in keys)]
+    extra = [
+        name for name, keys in _BY_CONTROLLER.items() if any(getattr(limits, key) for key in keys)
+    ]
     return list(dict.fromkeys((*ALWAYS, *extra)))
 
 
-def flags(controller: str, limits: dict[str, Any]) -> list[str]:
+def flags(controller: str, limits: StepLimits) -> list[str]:
     """Return the names of the limits that are lost without *controller*; not that of a default."""
-    return [_FLAGS[key] for key in _BY_CONTROLLER.get(controller, ()) if limits.get(key)]
+    return [_FLAGS[key] for key in _BY_CONTROLLER[controller] if getattr(limits, key)]
 
 
-def files(controller: str, version: int, limits: dict[str, Any]) -> list[tuple[str, str, str]]:
+def files(controller: str, version: int, limits: StepLimits) -> list[tuple[str, str, str]]:
     """Return ``(file, text, limit)``, in the order they must be written."""
     if controller == PIDS:
-        found = [("pids.max", str(limits["pids"]), "pids")] if limits.get("pids") else []
+        texts = [("pids.max", str(limits.pids), "pids")] if limits.pids else []
     elif controller == MEMORY:
-        found = _memory(version, limits.get("memory_bytes", 0), limits.get("memory_swap_bytes", 0))
+        texts = _memory(version, limits.memory_bytes, limits.memory_swap_bytes)
     elif controller == CPU:
-        found = _cpu(version, limits)
+        texts = _cpu(version, limits)
     else:
         # Version 1 refuses processes while either is empty; the caller fills in the parent's.
-        keys = ("cpuset_cpus", "cpuset_mems")
-        found = [(k.replace("_", "."), limits[k], k) for k in keys if limits.get(k)]
-    return [(file, text, _FLAGS[key]) for file, text, key in found]
+        cpuset = (("cpuset_cpus", limits.cpuset_cpus), ("cpuset_mems", limits.cpuset_mems))
+        texts = [(key.replace("_", "."), text, key) for key, text in cpuset if text]
+    return [(file, text, _FLAGS[key]) for file, text, key in texts]
 
 
 def _memory(version: int, memory: int, swap: int) -> list[tuple[str, str, str]]:
-    found: list[tuple[str, str, str]] = []
+    texts: list[tuple[str, str, str]] = []
     if version == 1:
         if memory:
-            found.append(("memory.limit_in_bytes", str(memory), "memory_bytes"))
+            texts.append(("memory.limit_in_bytes", str(memory), "memory_bytes"))
         if swap:
-            found.append(("memory.memsw.limit_in_bytes", str(swap), "memory_swap_bytes"))
+            texts.append(("memory.memsw.limit_in_bytes", str(swap), "memory_swap_bytes"))
     else:
         if memory:
-            found.append(("memory.max", str(memory), "memory_bytes"))
+            texts.append(("memory.max", str(memory), "memory_bytes"))
         if swap:
             text = "max" if swap < 0 else str(max(0, swap - memory))
-            found.append(("memory.swap.max", text, "memory_swap_bytes"))
-    return found
+            texts.append(("memory.swap.max", text, "memory_swap_bytes"))
+    return texts
 
 
-def _cpu(version: int, limits: dict[str, Any]) -> list[tuple[str, str, str]]:
-    shares = limits.get("cpu_shares", 0)
-    period, quota = limits.get("cpu_period_us", 0), limits.get("cpu_quota_us", 0)
-    found: list[tuple[str, str, str]] = []
+def _cpu(version: int, limits: StepLimits) -> list[tuple[str, str, str]]:
+    shares, period, quota = limits.cpu_shares, limits.cpu_period_us, limits.cpu_quota_us
+    texts: list[tuple[str, str, str]] = []
     if version == 1:
         if shares:
-            found.append(("cpu.shares", str(shares), "cpu_shares"))
+            texts.append(("cpu.shares", str(shares), "cpu_shares"))
         if period:
-            found.append(("cpu.cfs_period_us", str(period), "cpu_period_us"))
+            texts.append(("cpu.cfs_period_us", str(period), "cpu_period_us"))
         if quota:
-            found.append(("cpu.cfs_quota_us", str(quota), "cpu_quota_us"))
+            texts.append(("cpu.cfs_quota_us", str(quota), "cpu_quota_us"))
     else:
         if shares:
-            found.append(("cpu.weight", str(weight(shares)), "cpu_shares"))
+            texts.append(("cpu.weight", str(weight(shares)), "cpu_shares"))
         if period or quota:
             text = f"{quota if quota > 0 else 'max'} {period or DEFAULT_PERIOD_US}"
-            found.append(("cpu.max", text, "cpu_quota_us" if quota else "cpu_period_us"))
-    return found
+            texts.append(("cpu.max", text, "cpu_quota_us" if quota else "cpu_period_us"))
+    return texts
 
 
 def weight(shares: int) -> int:

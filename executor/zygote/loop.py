@@ -15,18 +15,22 @@ import select
 import struct
 import time
 
+from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import cgroups, isolation, rootfs, syscalls, wire, worker
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
-from pybuild.executor.zygote.spare import Spare, Wish, alike, is_usual
+from pybuild.executor.zygote.spare import Spare, Wish
 from pybuild.executor.zygote.stage import Anchor
 from pybuild.executor.zygote.usernet import Usernet
+from pybuild.model.border import packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepKind, StepStart
 else:
     import _signal as signal  # the C part; signal.py imports enum
 
@@ -78,15 +82,15 @@ class _Child:
     Attributes:
         oom_kills: of the whole machine before it, -1: unknown or not asked for.
         leaf: its cgroups; None for a call.
-        work: a step's work directory.
+        work: a step's work directory; "" for a call.
         net: its own network, if it has one.
     """
 
     def __init__(
-        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, details: Any
+        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, work: str
     ) -> None:
         self.job = job
-        self.work: str = "" if leaf is None else details["work"]
+        self.work = work
         self.net = net
         self.pid = pid
         self.leaf = leaf
@@ -111,9 +115,7 @@ class _Zygote:
         self.spare: Spare | None = None
         self.spares = 0
         self.anchor = Anchor()
-        self.recorders = Keeper(
-            lambda report: self._say(report), lambda job: self._kill(job, SIGKILL)
-        )
+        self.recorders = Keeper(self._say, lambda job: self._kill(job, SIGKILL))
 
     def serve(self) -> None:
         while True:
@@ -169,8 +171,8 @@ class _Zygote:
             return False
         message = marshal.loads(data)
         if message[0] == "start":
-            _, job, kind, details = message
-            self._start(job, kind, details, fds)
+            _, job, start = message
+            self._start(job, unpacked(start), fds)
         elif message[0] == "kill":
             _, job, number = message
             self._kill(job, number)
@@ -180,34 +182,37 @@ class _Zygote:
                 self.spare.dismiss()  # its end takes a while, and others may want something
         return True
 
-    def _start(self, job: str, kind: str, details: Any, fds: list[int]) -> None:
+    def _start(self, job: str, start: StepStart | str, fds: list[int]) -> None:
+        """Start a job: a step, or a call of the function of this name."""
         leaf: cgroups.Leaf | None = None
         net = Usernet(False)
         copied = False
-        link = Link(kind == "exec" and isolation.records())
+        work = ""
+        link = Link(not isinstance(start, str) and isolation.records())
         try:
-            if kind == "call":
-                worker.preload(details)
+            if isinstance(start, str):
+                worker.preload(start)
                 pid = os.fork()
                 pidfd = os.pidfd_open(pid) if pid else -1
             else:
                 from pybuild.executor.zygote import setup
 
                 worker.preload(_STEP)
+                kind, work = start.kind, start.work
                 # Where one step of a store has an overlay, all have.
-                known = bool(details["store"]) and self._fits(details)
-                copied = not known and views.needed(details["upper"]) and not isolation.records()
-                usual = is_usual(details) and not copied and not link.ends
-                self.wish.note(details, usual=usual)
-                if usual and self._use_spare(job, details, fds):
+                known = bool(kind.store) and self._fits(kind)
+                copied = not known and views.needed(start.upper) and not isolation.records()
+                usual = kind.usual and not copied and not link.ends
+                self.wish.note(kind, usual=usual)
+                if usual and self._use_spare(job, start, fds):
                     return
-                net = Usernet(details["network"] == "isolated" and isolation.mounts())
-                leaf = cgroups.make(details["limits"], f"{self.name}-{job}")
+                net = Usernet(kind.network == "isolated" and isolation.mounts())
+                leaf = cgroups.make(kind.limits, f"{self.name}-{job}")
                 if copied:
                     pid = os.fork()
                     pidfd = os.pidfd_open(pid) if pid else -1
                 else:
-                    flags = setup.namespaces(details["network"])
+                    flags = setup.namespaces(kind.network)
                     pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except (OSError, Fault) as error:
             if leaf is not None and not leaf.remove():
@@ -223,7 +228,7 @@ class _Zygote:
             net = Usernet(False)
         net.start(pid)
         syscalls.close_quietly(*fds)
-        child = _Child(job, pid, leaf, net, details)
+        child = _Child(job, pid, leaf, net, work)
         self.children[pidfd] = child
         self.by_job[job] = pidfd
         self.poller.register(pidfd, select.POLLIN)
@@ -232,30 +237,30 @@ class _Zygote:
 
     def _care_for_spare(self) -> None:
         """Have the process that is wished for, once there is nothing else to do."""
-        details = self.wish.details()
-        if not details or self.poller.poll(0):
+        kind = self.wish.kind()
+        if kind is None or self.poller.poll(0):
             return
-        if self.spare is not None and self.spare.details != details:
+        if self.spare is not None and self.spare.kind != kind:
             self._end_spare()
         if self.spare is None:
-            self._make_spare(details)
+            self._make_spare(kind)
 
-    def _make_spare(self, details: dict[str, Any]) -> None:
+    def _make_spare(self, kind: StepKind) -> None:
         from pybuild.executor.zygote import setup
 
         worker.preload(_STEP)
         self.spares += 1
         try:
-            leaf = cgroups.make(details["limits"], f"{self.name}-spare{self.spares}")
+            leaf = cgroups.make(kind.limits, f"{self.name}-spare{self.spares}")
         except (OSError, Fault):
-            self.wish.give_up(details)
+            self.wish.give_up(kind)
             return
-        made = Spare(details, leaf, self.anchor.hold(details["store"]))
+        made = Spare(kind, leaf, self.anchor.hold(kind.store))
         try:
-            flags = setup.namespaces(details["network"])
+            flags = setup.namespaces(kind.network)
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except OSError:
-            self.wish.give_up(details)
+            self.wish.give_up(kind)
             self.leaving.append(leaf)
             return
         if made.pid == 0:
@@ -277,15 +282,15 @@ class _Zygote:
         finally:
             os._exit(1)
 
-    def _fits(self, details: dict[str, Any]) -> bool:
+    def _fits(self, kind: StepKind) -> bool:
         """Whether the process that waits is for such steps."""
         made = self.spare
-        return made is not None and not made.is_dismissed and made.details == alike(details)
+        return made is not None and not made.is_dismissed and made.kind == kind
 
-    def _use_spare(self, job: str, details: dict[str, Any], fds: list[int]) -> bool:
+    def _use_spare(self, job: str, step: StepStart, fds: list[int]) -> bool:
         """Give the job to the process that waits for one, if it is of the kind."""
         made = self.spare
-        if made is None or not self._fits(details) or not made.is_alive():
+        if made is None or not self._fits(step.kind) or not made.is_alive():
             return False
         try:
             made.hand(fds)
@@ -293,7 +298,7 @@ class _Zygote:
             return False  # its end is about to be told
         self.spare = None
         syscalls.close_quietly(*fds)
-        child = _Child(job, made.pid, made.leaf, Usernet(False), details)
+        child = _Child(job, made.pid, made.leaf, Usernet(False), step.work)
         self.children[made.pidfd] = child
         self.by_job[job] = made.pidfd
         return True
@@ -352,8 +357,8 @@ class _Zygote:
             inherited += [self.spare.ours.detach(), self.spare.pidfd]
         syscalls.close_quietly(*inherited, *self.children, *self.recorders.pidfds())
 
-    def _say(self, report: tuple[Any, ...]) -> None:
-        self.control.send(marshal.dumps(report))
+    def _say(self, job: str, ended: StepExit) -> None:
+        self.control.send(marshal.dumps(("exit", job, packed(ended))))
 
     def _refuse(self, job: str, fds: list[int], error: OSError | Fault) -> None:
         """Tell a job that has no process why."""
@@ -367,7 +372,7 @@ class _Zygote:
             )
         channel.send(wire.frame(worker.fault_message(error)))
         channel.close()
-        self.control.send(marshal.dumps(("exit", job, -1, 0.0, 0, 0, False, False)))
+        self._say(job, StepExit(-1))
 
     def _in_child(
         self,
@@ -414,7 +419,7 @@ class _Zygote:
     def _reap(self, pidfd: int) -> None:
         if self.spare is not None and pidfd == self.spare.pidfd:
             if not self.spare.is_dismissed:
-                self.wish.give_up(self.spare.details)
+                self.wish.give_up(self.spare.kind)
             self._end_spare()
             return
         if pidfd not in self.children:
@@ -440,8 +445,8 @@ class _Zygote:
         if oom_kills < 0 <= child.oom_kills:
             oom = code != 0 and cgroups.oom_kills() > child.oom_kills
         rss = usage.ru_maxrss * 1024
-        report = ("exit", child.job, code, seconds, rss, max(peak, 0), oom, pids_hit)
-        self.recorders.report(report)
+        ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit)
+        self.recorders.report(child.job, ended)
         # Only now: who waits for the step's end does not wait for this.
         if child.work:
             rootfs.remove_work(child.work)

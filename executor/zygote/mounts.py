@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from pybuild.executor.steps.spec import StepMountType
 from pybuild.executor.zygote import (
     confined,
     isolation,
@@ -25,7 +26,9 @@ from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+
+    from pybuild.executor.steps.spec import StepKind, StepMount, StepSpec
 
 _CLONE = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
 
@@ -97,78 +100,78 @@ class Files:
         return tree
 
 
-def system_files(spec: dict[str, Any], files: Files) -> list[Prepared]:
+def system_files(spec: StepSpec | StepKind, files: Files) -> list[Prepared]:
     """Return mounts of the files in /etc that the engine writes."""
     return [
-        Prepared("/etc/" + name.replace("_", "."), files.add(spec[name], 0o644), directory=False)
-        for name in ("hosts", "resolv_conf")
-        if spec[name] is not None
+        Prepared(target, files.add(content, 0o644), directory=False)
+        for target, content in (("/etc/hosts", spec.hosts), ("/etc/resolv.conf", spec.resolv_conf))
+        if content is not None
     ]
 
 
-def prepare(spec: dict[str, Any], layout: rootfs.Layout, files: Files) -> list[Prepared]:
+def prepare(spec: StepSpec, layout: rootfs.Layout, files: Files) -> list[Prepared]:
     """Return the step's mounts, outer targets before those inside them.
 
     Raises:
         Fault: user; a source that is not there.
     """
     prepared = system_files(spec, files)
-    nodev = 0 if spec["security"] == "insecure" else syscalls.MOUNT_ATTR_NODEV
-    for index, mount in enumerate(spec["mounts"]):
-        target = os.path.normpath("/" + mount["target"].lstrip("/"))
+    nodev = 0 if spec.insecure else syscalls.MOUNT_ATTR_NODEV
+    for index, mount in enumerate(spec.mounts):
+        target = os.path.normpath("/" + mount.target.lstrip("/"))
         if target == "/":
             raise Fault(USER, 'invalid mount target "/"')
         tree, directory = _source(mount, layout, files, index, nodev)
-        is_kept = bool(mount["upper"]) and not mount["readonly"]
+        is_kept = bool(mount.upper) and not mount.readonly
         prepared.append(Prepared(target, tree, directory=directory, is_kept=is_kept))
     return sorted(prepared, key=lambda p: p.target.split("/"))
 
 
 def _source(
-    mount: dict[str, Any], layout: rootfs.Layout, files: Files, index: int, nodev: int
+    mount: StepMount, layout: rootfs.Layout, files: Files, index: int, nodev: int
 ) -> tuple[int, bool]:
-    match mount["type"]:
-        case "tmpfs":
+    match mount.type:
+        case StepMountType.TMPFS:
             return _tmpfs(mount, nodev), True
-        case "secret":
-            mode = 0o400 if mount["mode"] is None else mount["mode"]
-            return files.add(mount["data"], mode, mount["uid"], mount["gid"]), False
-        case "device":
-            return _device(mount["source"], files), False
-        case "bind-path":
+        case StepMountType.SECRET:
+            mode = 0o400 if mount.mode is None else mount.mode
+            return files.add(mount.data, mode, mount.uid, mount.gid), False
+        case StepMountType.DEVICE:
+            return _device(mount.source, files), False
+        case StepMountType.BIND_PATH:
             tree = _path(mount, layout, index)
-        case "bind-overlay":
-            tree = _stack(mount, list(mount["lowers"]), layout, index)
+        case StepMountType.BIND_OVERLAY:
+            tree = _stack(mount, mount.lowers, layout, index)
         case other:
             raise Fault(USER, f'unsupported mount type "{other}"')
-    readonly = syscalls.MOUNT_ATTR_RDONLY if mount["readonly"] else 0
+    readonly = syscalls.MOUNT_ATTR_RDONLY if mount.readonly else 0
     if readonly | nodev:
         syscalls.mount_setattr(tree, readonly | nodev, recursive=True)
     return tree, stat.S_ISDIR(os.fstat(tree).st_mode)
 
 
-def _tmpfs(mount: dict[str, Any], nodev: int) -> int:
-    options = {"uid": str(mount["uid"]), "gid": str(mount["gid"])}
+def _tmpfs(mount: StepMount, nodev: int) -> int:
+    options = {"uid": str(mount.uid), "gid": str(mount.gid)}
     if isolation.records():
         options = {}  # All ids share it; who owns it is not asked.
     return overlay.tmpfs(
-        size_bytes=mount["size_bytes"],
-        mode=0o1777 if mount["mode"] is None else mount["mode"],
+        size_bytes=mount.size_bytes,
+        mode=0o1777 if mount.mode is None else mount.mode,
         attributes=syscalls.MOUNT_ATTR_NOSUID | nodev,
         **{key: value for key, value in options.items() if value != "0"},
     )
 
 
-def _path(mount: dict[str, Any], layout: rootfs.Layout, index: int) -> int:
-    source = mount["source"]
-    if mount["discard_writes"] and not mount["readonly"] and os.path.isdir(source):
+def _path(mount: StepMount, layout: rootfs.Layout, index: int) -> int:
+    source = mount.source
+    if mount.discard_writes and not mount.readonly and os.path.isdir(source):
         return _stack(mount, [source], layout, index)
     try:
         base = os.open(source, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise Fault(USER, f'mount source "{source}": {(error.strerror or "").lower()}') from error
     try:
-        return _select(base, mount["selector"], _CLONE)
+        return _select(base, mount.selector, _CLONE)
     finally:
         os.close(base)
 
@@ -188,7 +191,7 @@ def _device(source: str, files: Files) -> int:
         os.close(fd)
 
 
-def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, index: int) -> int:
+def _stack(mount: StepMount, lowers: Sequence[str], layout: rootfs.Layout, index: int) -> int:
     """Mount deltas aside and return a bind of what is selected of them.
 
     Writes go to where they are kept, or to an upper directory in the step's work directory that is
@@ -197,8 +200,8 @@ def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, inde
     place = f"{layout.mounts}/{index}"
     os.makedirs(place + "/root")
     upper = work = None
-    if not mount["readonly"]:
-        upper, work = mount["upper"], mount["work"]
+    if not mount.readonly:
+        upper, work = mount.upper, mount.work
         if not upper:
             upper, work = place + "/upper", place + "/work"
             os.mkdir(upper, 0o755)
@@ -215,7 +218,7 @@ def _stack(mount: dict[str, Any], lowers: list[str], layout: rootfs.Layout, inde
         raise rootfs.overlay_fault(error) from error
     base = os.open(place + "/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _select(base, mount["selector"], syscalls.OPEN_TREE_CLONE)
+        return _select(base, mount.selector, syscalls.OPEN_TREE_CLONE)
     finally:
         os.close(base)
 

@@ -9,6 +9,10 @@ import os
 from pybuild.executor.zygote import isolation, landlock, seccomp, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.executor.zygote.users import StepUser
+
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
 DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
@@ -88,7 +92,7 @@ def _filter(shares_network: bool) -> int:
     return -1
 
 
-def confine(uid: int, gid: int, groups: list[int], *, insecure: bool, shares_network: bool) -> int:
+def confine(user: StepUser, *, insecure: bool, shares_network: bool) -> int:
     """Give up everything that a step must not have. Only the exec comes after it.
 
     Returns a listener for `socketcalls`, or -1.
@@ -110,10 +114,10 @@ def confine(uid: int, gid: int, groups: list[int], *, insecure: bool, shares_net
     if recorded:
         # There is no other id to change to: the step is told that it has it. Its capabilities stay,
         # as a set-user-id program could not get them back.
-        uid = 0
+        caps = keep & PERMITTED
     else:
-        _change_ids(uid, gid, groups)
-    caps = 0 if uid else keep & PERMITTED
+        _change_ids(user)
+        caps = 0 if user.uid else keep & PERMITTED
     syscalls.capset(caps, caps, 0)
     return listener
 
@@ -143,9 +147,10 @@ def _kept(*, insecure: bool) -> int:
     return keep
 
 
-def _change_ids(uid: int, gid: int, groups: list[int]) -> None:
+def _change_ids(user: StepUser) -> None:
+    uid, gid = user.uid, user.gid
     try:
-        os.setgroups(groups)
+        os.setgroups(user.groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:

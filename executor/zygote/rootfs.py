@@ -26,6 +26,10 @@ from pybuild.executor.zygote.faults import (
     describe_os_error,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # What a step without mounts of its own needs in its root; told apart by `Layout.bottom`.
 KERNELS = (("/proc", True), ("/dev", True), ("/sys", True))
 _USUAL = frozenset({*KERNELS, ("/etc/hosts", False), ("/etc/resolv.conf", False)})
@@ -87,7 +91,7 @@ def remove_work(work: str) -> None:
 
 def mount_root(
     layout: Layout,
-    lowers: list[str],
+    lowers: Sequence[str],
     upper: str,
     targets: list[tuple[str, bool]],
     *,

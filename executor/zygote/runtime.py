@@ -35,8 +35,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from _socket import socket as RawSocket
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
+    from pybuild.executor.steps.spec import OciOrder, StepSpec
     from pybuild.executor.zygote import cgroups
 else:
     import _signal as signal
@@ -57,15 +59,15 @@ _CANNOT_EXECUTE = (
 
 
 def supervise(
-    channel: RawSocket, fds: list[int], spec: dict[str, Any], leaf: cgroups.Leaf
+    channel: RawSocket, fds: list[int], spec: StepSpec, oci: OciOrder, leaf: cgroups.Leaf
 ) -> NoReturn:
     """Have the runtime run the step, then end as its program has ended.
 
     Raises:
         Fault: it cannot be set up, or the runtime refuses; else it does not return.
     """
-    place = spec["work"] + "/oci"
-    bundle, warned, trees = _prepare(spec, place)
+    place = spec.work + "/oci"
+    bundle, warned, trees = _prepare(spec, oci, place)
     if not leaf.has_pids:
         ulimits.bound_processes(leaf.pids)
     for warning in (*leaf.warnings, *warned):
@@ -73,9 +75,9 @@ def supervise(
     container = _Container(place)
     # Only now: whoever is cancelled before there is a container just ends.
     signal.signal(_SIGTERM, container.on_term)
-    status = _never_executed(spec, fds[1])
+    status = _never_executed(oci, fds[1])
     if status is None:
-        status = container.start(spec["runtime"], bundle, fds, spec)
+        status = container.start(oci, bundle, fds, spec)
     if status is None:
         status = container.wait()
     setup.say_ready(channel, -1, trees)
@@ -85,22 +87,18 @@ def supervise(
 # --- what the runtime is given --------------------------------------------------------------------
 
 
-def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str], list[int]]:
+def _prepare(spec: StepSpec, oci: OciOrder, place: str) -> tuple[str, list[str], list[int]]:
     """Make the tree and the bundle; return its directory, what cannot be had, and what is to be sealed."""
-    own_network = spec["network"] in setup.OWN_NETWORK
-    insecure = spec["security"] == "insecure"
     os.setsid()
-    if own_network:
+    if spec.own_network:
         setup.loopback_up()
-    layout = rootfs.Layout(spec["work"])
+    layout = rootfs.Layout(spec.work)
     prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
     targets = [(path, True) for path in ("/proc", "/dev", "/sys")]
     targets += [(p.target, p.directory) for p in prepared if not setup.is_kernels(p.target)]
-    root_fd = rootfs.mount_root(
-        layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
-    )
+    root_fd = rootfs.mount_root(layout, spec.lowers, spec.upper, targets, insecure=spec.insecure)
     kernelfs.refuse_links(root_fd)
-    uid, gid, groups, home = users.resolve(root_fd, spec["user"])
+    user = users.resolve(root_fd, spec.user)
     os.mkdir(place)
     tmpfs = overlay.tmpfs(mode=0o700, attributes=syscalls.MOUNT_ATTR_NOSUID)
     kernelfs.attach(tmpfs, syscalls.AT_FDCWD, place)
@@ -108,20 +106,22 @@ def _prepare(spec: dict[str, Any], place: str) -> tuple[str, list[str], list[int
         os.mkdir(place + name)
     kernel_fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     kernelfs.mount_all(
-        kernel_fd, own_network=own_network, insecure=insecure, shm_bytes=spec["shm_size_bytes"]
+        kernel_fd,
+        own_network=spec.own_network,
+        insecure=spec.insecure,
+        shm_bytes=spec.shm_size_bytes,
     )
     trees = sealing.trees_of(spec, root_fd, prepared)
     for mount in prepared:
         _attach(root_fd, kernel_fd, mount)
-    config = spec["oci_config"]
-    process = config["process"]
-    process["cwd"] = _working_directory(root_fd, spec["cwd"], uid, gid)
-    process["user"] = {"uid": uid, "gid": gid, "additionalGids": list(groups)}
-    process["capabilities"] = _capabilities(spec["oci_capabilities"], is_root=uid == 0)
+    process = oci.config["process"]
+    process["cwd"] = _working_directory(root_fd, spec.cwd, user)
+    process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups}
+    process["capabilities"] = _capabilities(oci.capabilities, is_root=user.uid == 0)
     if not any(entry.startswith("HOME=") for entry in process["env"]):
-        process["env"].append("HOME=" + (home or "/"))
-    process["rlimits"], warnings = _limits(spec)
-    _write(place + "/bundle/config.json", config)
+        process["env"].append("HOME=" + (user.home or "/"))
+    process["rlimits"], warnings = _limits(spec.ulimits)
+    _write(place + "/bundle/config.json", oci.config)
     syscalls.close_quietly(kernel_fd, root_fd)
     _show_our_processes()
     _protect_cgroups()
@@ -144,27 +144,26 @@ def _attach(root_fd: int, kernel_fd: int, mount: mounts.Prepared) -> None:
     mounts.attach(kernel_fd, mount)
 
 
-def _working_directory(root_fd: int, cwd: str, uid: int, gid: int) -> str:
+def _working_directory(root_fd: int, cwd: str, user: users.StepUser) -> str:
     """Return it, made where it is missing; what lies in /proc or /dev is the runtime's to find."""
     if setup.is_kernels(os.path.normpath(cwd) + "/"):
         return cwd
-    return setup.make_cwd(root_fd, cwd, uid, gid)
+    return setup.make_cwd(root_fd, cwd, user)
 
 
-def _capabilities(wanted: list[tuple[str, int]], *, is_root: bool) -> dict[str, list[str]]:
-    """Return those of *wanted*, by name and number, that there are to be had."""
-    had = [name for name, number in wanted if privileges.PERMITTED >> number & 1]
+def _capabilities(numbered: Sequence[tuple[str, int]], *, is_root: bool) -> dict[str, list[str]]:
+    """Return the sets of those that there are to be had."""
+    had = [name for name, number in numbered if privileges.PERMITTED >> number & 1]
     return dict.fromkeys(("bounding", "effective", "permitted") if is_root else ("bounding",), had)
 
 
-def _limits(spec: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+def _limits(wanted: Sequence[ulimits.Ulimit]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return ``process.rlimits`` and a sentence for each limit that had to be less.
 
     They are set in a child, to see what is granted, because the runtime must not suffer them.
     """
     import marshal
 
-    wanted = list(spec["ulimits"])
     if not wanted:
         return [], []
     read_end, write_end = os.pipe()
@@ -238,9 +237,7 @@ class _Container:
         self._pid = 0
         self._ended: dict[int, int] = {}  # processes that ended before they were asked for
 
-    def start(
-        self, runtime: dict[str, Any], bundle: str, fds: list[int], spec: dict[str, Any]
-    ) -> int | None:
+    def start(self, oci: OciOrder, bundle: str, fds: list[int], spec: StepSpec) -> int | None:
         """Return when the program runs; or the status of one that cannot be executed.
 
         Raises:
@@ -248,18 +245,18 @@ class _Container:
         """
         log, pid_file = self._place + "/bundle/log", self._place + "/pid"
         # The log is named relative to the bundle: crun takes what is before a colon for a kind of log.
-        command = [runtime["path"], "--root", self._place + "/state", "--log", "log"]
-        command += ["--log-format", "json", *runtime["options"]]
+        command = [oci.path, "--root", self._place + "/state", "--log", "log"]
+        command += ["--log-format", "json", *oci.options]
         create = [*command, "create", "--pid-file", pid_file, "--bundle", bundle, _ID]
-        status = self._run(create, fds, spec["network"])
+        status = self._run(create, fds, spec.network)
         if status == 0:
             with open(pid_file, encoding="ascii") as file:
                 self._pid = int(file.read())
-            if spec["security"] != "insecure":
+            if not spec.insecure:
                 self._forbid_devices()
-            status = self._run([*command, "start", _ID], fds, spec["network"])
+            status = self._run([*command, "start", _ID], fds, spec.network)
         if status:
-            return _not_executed(_said(log), runtime["name"], status, spec)
+            return _not_executed(_said(log), oci.name, status, spec.limits.pids)
         syscalls.close_quietly(*fds)
         return None
 
@@ -310,9 +307,9 @@ class _Container:
         return self._ended[wanted]
 
 
-def _never_executed(spec: dict[str, Any], stderr: int) -> int | None:
+def _never_executed(oci: OciOrder, stderr: int) -> int | None:
     """Return the status of a program that no kernel takes; a runtime written in C reads half of it."""
-    process = spec["oci_config"]["process"]
+    process = oci.config["process"]
     if not any("\0" in text for text in (*process["args"], *process["env"])):
         return None
     name = process["args"][0] if process["args"] else ""
@@ -355,7 +352,7 @@ def _said(log: str) -> str:
     return said.strip()[:_SAID_BYTES]
 
 
-def _not_executed(said: str, name: str, status: int, spec: dict[str, Any]) -> int:
+def _not_executed(said: str, name: str, status: int, pids: int) -> int:
     """Return the status of a program that cannot be executed, if that is what the runtime said."""
     text = said.lower()
     if "exec" in text:
@@ -363,7 +360,7 @@ def _not_executed(said: str, name: str, status: int, spec: dict[str, Any]) -> in
             if part in text:
                 return shell_status
     hints: tuple[str, ...] = ("leave --runtime away: steps have a sandbox of ours",)
-    if pids := spec["resources"]["pids"]:
+    if pids:
         hints = (f"{name}'s own threads count among pids={pids}: allow more", *hints)
     raise Fault(
         ENVIRONMENT,

@@ -29,11 +29,14 @@ from pybuild.executor.zygote import (
     worker,
 )
 from pybuild.image.layer import ownership
+from pybuild.model.border import unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepSpec
 
 
 def become_step(
@@ -55,19 +58,19 @@ def become_step(
     try:
         if staged is None:
             enter_cgroups(leaf)
-        spec = wire.receive_one(channel)
+        spec: StepSpec = unpacked(wire.receive_one(channel))
         # Asked here because these paths lead nowhere once the root is another.
-        lists = (lower + ownership.LIST_SUFFIX for lower in spec["lowers"])
-        spec["has_lists"] = recorder is not None and any(map(os.path.exists, lists))
+        lists = (lower + ownership.LIST_SUFFIX for lower in spec.lowers)
+        has_lists = recorder is not None and any(map(os.path.exists, lists))
         setup.check(spec)
         net.wait()
-        if spec["runtime"]:
+        if spec.oci is not None:
             from pybuild.executor.zygote import runtime
 
-            runtime.supervise(channel, fds, spec, leaf)
-        uid, gid, groups, trees = _build_root(spec, staged)
-        environment = setup.environment_of(spec)
-        warnings = [*leaf.warnings, *ulimits.apply(spec["ulimits"])]
+            runtime.supervise(channel, fds, spec, spec.oci, leaf)
+        user, trees = _build_root(spec, staged)
+        environment = setup.environment_of(spec, user.home)
+        warnings = [*leaf.warnings, *ulimits.apply(spec.ulimits)]
         if not leaf.has_pids:
             ulimits.bound_processes(leaf.pids)
         for warning in warnings:
@@ -75,13 +78,12 @@ def become_step(
         setup.reset_signals()
         setup.take_streams(fds)
         setup.take_terminal()
-        insecure = spec["security"] == "insecure"
         if recorder is not None:
-            _have_recorded(recorder, spec, (uid, gid, groups), insecure=insecure)
-        if spec["network"] == "default":
+            _have_recorded(recorder, spec, user, has_lists=has_lists)
+        if spec.network == "default":
             landlock.leave_abstract_sockets()
         listener = privileges.confine(
-            uid, gid, groups, insecure=insecure, shares_network=setup.shares_network(spec)
+            user, insecure=spec.insecure, shares_network=not spec.own_network
         )
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
@@ -89,7 +91,7 @@ def become_step(
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
-    setup.execute(list(spec["args"]), environment)
+    setup.execute(spec.args, environment)
 
 
 def enter_cgroups(leaf: cgroups.Leaf) -> None:
@@ -101,9 +103,9 @@ def enter_cgroups(leaf: cgroups.Leaf) -> None:
 def stand_by(made: spare.Spare) -> NoReturn:
     """Do what is the same for each step, then wait for one, and become its program."""
     enter_cgroups(made.leaf)
-    begin_session(made.details["hostname"])
+    begin_session(made.kind.hostname)
     privileges.bound()
-    staged = stage.Stage(made.details, made.store_fd)
+    staged = stage.Stage(made.kind, made.store_fd)
     try:
         fds = made.receive()
     except EOFError:
@@ -114,21 +116,21 @@ def stand_by(made: spare.Spare) -> NoReturn:
 
 
 def _have_recorded(
-    recorder: RawSocket, spec: dict[str, Any], ids: tuple[int, int, list[int]], *, insecure: bool
+    recorder: RawSocket, spec: StepSpec, user: users.StepUser, *, has_lists: bool
 ) -> None:
     """Put ids and owners into the recorder's hands; from here on it answers for this process."""
     from pybuild.executor.zygote.recorder import loop
 
-    lowers: list[str] = list(spec["lowers"]) if spec["has_lists"] else []
-    uppers: list[str] = [spec["upper"]]
-    for mount in spec["mounts"]:
-        lowers += mount["lowers"]
-        uppers += [mount["upper"]] if mount["upper"] else []
+    lowers = list(spec.lowers) if has_lists else []
+    uppers = [spec.upper]
+    for mount in spec.mounts:
+        lowers += mount.lowers
+        uppers += [mount.upper] if mount.upper else []
     # No path leads back to the host's files from here, but the descriptors are the recorder's own.
     listener = privileges.listen(
-        insecure=insecure, moves=spec["has_lists"], shares_network=setup.shares_network(spec)
+        insecure=spec.insecure, moves=has_lists, shares_network=not spec.own_network
     )
-    loop.send(recorder, listener, ids=ids, lowers=lowers, uppers=uppers)
+    loop.send(recorder, listener, loop.RecorderOrder(user, tuple(lowers), tuple(uppers)))
 
 
 def begin_session(hostname: str) -> None:
@@ -140,21 +142,18 @@ def begin_session(hostname: str) -> None:
     syscalls.sethostname(hostname)
 
 
-def _build_root(
-    spec: dict[str, Any], staged: stage.Stage | None
-) -> tuple[int, int, list[int], list[int]]:
-    """Make the root ours; return the user, the groups, and the trees that are to be sealed."""
+def _build_root(spec: StepSpec, staged: stage.Stage | None) -> tuple[users.StepUser, list[int]]:
+    """Make the root ours; return the user, and the trees that are to be sealed."""
     if staged is None:
-        begin_session(spec["hostname"])
-        if spec["network"] in setup.OWN_NETWORK:
+        begin_session(spec.hostname)
+        if spec.own_network:
             setup.loopback_up()
     if staged is not None and staged.is_away:
         root_fd = staged.mount_root(spec)
         trees = sealing.trees_of(spec, root_fd, [])
     else:
         root_fd, trees = _mount_root(spec, staged)
-    uid, gid, groups, home = users.resolve(root_fd, spec["user"])
-    spec["home"] = home
+    user = users.resolve(root_fd, spec.user)
     os.fchdir(root_fd)
     os.close(root_fd)
     if staged is not None and staged.is_away:
@@ -163,41 +162,38 @@ def _build_root(
         syscalls.pivot_root(".", ".")
         syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    setup.enter_cwd(spec["cwd"], uid, gid)
-    if spec["readonly"]:
+    setup.enter_cwd(spec.cwd, user)
+    if spec.readonly:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)
         os.close(tree)
     os.umask(0o022)
-    return uid, gid, groups, trees
+    return user, trees
 
 
-def _mount_root(spec: dict[str, Any], staged: stage.Stage | None) -> tuple[int, list[int]]:
+def _mount_root(spec: StepSpec, staged: stage.Stage | None) -> tuple[int, list[int]]:
     """Mount the root with all that is in it; return it, and the trees that are to be sealed."""
-    insecure = spec["security"] == "insecure"
-    layout = rootfs.Layout(spec["work"], spec["common"])
+    layout = rootfs.Layout(spec.work, spec.common)
     if staged is None:
         prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
     else:
         prepared = staged.files
     targets = [*rootfs.KERNELS]
     targets += [(p.target, p.directory) for p in prepared if not setup.is_kernels(p.target)]
-    root_fd = rootfs.mount_root(
-        layout, list(spec["lowers"]), spec["upper"], targets, insecure=insecure
-    )
+    root_fd = rootfs.mount_root(layout, spec.lowers, spec.upper, targets, insecure=spec.insecure)
     if staged is not None:
         staged.move(root_fd)
     else:
         kernelfs.mount_all(
             root_fd,
-            own_network=spec["network"] in setup.OWN_NETWORK,
-            insecure=insecure,
-            shm_bytes=spec["shm_size_bytes"],
+            own_network=spec.own_network,
+            insecure=spec.insecure,
+            shm_bytes=spec.shm_size_bytes,
         )
     trees = sealing.trees_of(spec, root_fd, prepared)
     for mount in prepared:
         mounts.attach(root_fd, mount)
     # What is masked there must be so above the step's own mounts, too.
-    if staged is None and not insecure:
+    if staged is None and not spec.insecure:
         kernelfs.hide(root_fd)
     return root_fd, trees

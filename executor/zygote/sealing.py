@@ -10,13 +10,13 @@ import errno
 import os
 import time
 
+from pybuild.executor.steps.spec import StepMountType
 from pybuild.executor.zygote import landlock, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pybuild.executor.steps.spec import StepSpec
     from pybuild.executor.zygote.mounts import Prepared
     from pybuild.model.border import WorkerCall
 
@@ -24,18 +24,17 @@ _TRIES = 20
 _PAUSE_S = 0.05
 
 
-def is_due(spec: dict[str, Any]) -> bool:
+def is_due(spec: StepSpec) -> bool:
     """Return whether the step that *spec* describes may meet another one.
 
     It has a directory of the host, or abstract sockets, which only newer kernels keep it from.
     """
-    if any(mount["type"] == "bind-path" for mount in spec["mounts"]):
+    if any(mount.type == StepMountType.BIND_PATH for mount in spec.mounts):
         return True
-    network = spec["network"]
-    return network == "host" or (network == "default" and not landlock.possible())
+    return spec.network == "host" or (spec.network == "default" and not landlock.possible())
 
 
-def trees_of(spec: dict[str, Any], root_fd: int, prepared: list[Prepared]) -> list[int]:
+def trees_of(spec: StepSpec, root_fd: int, prepared: list[Prepared]) -> list[int]:
     """Return descriptors of the trees to be sealed: the root, and mounts whose writes are kept.
 
     Raises:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 
+from pybuild.executor.steps.spec import OWN_NETWORK
 from pybuild.executor.zygote import confined, isolation, nodes, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.layer import ownership
@@ -16,13 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from _socket import socket as RawSocket
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepSpec
+    from pybuild.executor.zygote.users import StepUser
 else:
     import _signal as signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIOCSCTTY = 0x540E  # termios has it, but importing that costs more than this line
-OWN_NETWORK = ("none", "isolated")
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
@@ -32,11 +35,6 @@ def namespaces(network: str) -> int:
         syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
     return flags | (syscalls.CLONE_NEWNET if network in OWN_NETWORK else 0)
-
-
-def shares_network(spec: dict[str, Any]) -> bool:
-    """Whether a step has the network of the builder."""
-    return spec["network"] not in OWN_NETWORK
 
 
 def take_streams(fds: list[int], dev: str = "/dev") -> None:
@@ -66,16 +64,16 @@ def take_terminal() -> None:
         pass
 
 
-def check(spec: dict[str, Any]) -> None:
+def check(spec: StepSpec) -> None:
     """Refuse modes that nobody knows.
 
     Raises:
         Fault: user.
     """
-    if spec["network"] not in ("default", "host", *OWN_NETWORK):
-        raise Fault(USER, f"invalid network mode: {spec['network']}")
-    if spec["security"] not in ("sandbox", "insecure"):
-        raise Fault(USER, f'security "{spec["security"]}" is not valid')
+    if spec.network not in ("default", "host", *OWN_NETWORK):
+        raise Fault(USER, f"invalid network mode: {spec.network}")
+    if spec.security not in ("sandbox", "insecure"):
+        raise Fault(USER, f'security "{spec.security}" is not valid')
 
 
 def is_kernels(target: str) -> bool:
@@ -95,18 +93,18 @@ def loopback_up() -> None:
         probe.close()
 
 
-def enter_cwd(cwd: str, uid: int, gid: int) -> None:
+def enter_cwd(cwd: str, user: StepUser) -> None:
     """Change to the working directory, see `make_cwd`."""
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.chdir(make_cwd(root_fd, cwd, uid, gid))
+        os.chdir(make_cwd(root_fd, cwd, user))
     except OSError as error:
         raise _bad_cwd(cwd, error) from error
     finally:
         os.close(root_fd)
 
 
-def make_cwd(root_fd: int, cwd: str, uid: int, gid: int) -> str:
+def make_cwd(root_fd: int, cwd: str, user: StepUser) -> str:
     """Return the working directory without links; missing ones are made, 0755, the user's [SBX-16].
 
     Raises:
@@ -125,14 +123,15 @@ def make_cwd(root_fd: int, cwd: str, uid: int, gid: int) -> str:
                 os.mkdir(real[depth], 0o755, dir_fd=above)
             finally:
                 os.close(above)
-            _give_directory(root_fd, "/".join(real[: depth + 1]), uid, gid)
+            _give_directory(root_fd, "/".join(real[: depth + 1]), user)
         os.close(confined.open_in(root_fd, "/".join(real) or ".", os.O_PATH | os.O_DIRECTORY))
     except OSError as error:
         raise _bad_cwd(cwd, error) from error
     return "/" + "/".join(real)
 
 
-def _give_directory(root_fd: int, path: str, uid: int, gid: int) -> None:
+def _give_directory(root_fd: int, path: str, user: StepUser) -> None:
+    uid, gid = user.uid, user.gid
     made = confined.open_in(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, links=False)
     try:
         os.fchmod(made, 0o755)
@@ -152,13 +151,13 @@ def _bad_cwd(cwd: str, error: OSError) -> Fault:
     return Fault(USER, f'working directory "{cwd}": {(error.strerror or "").lower()}')
 
 
-def environment_of(spec: dict[str, Any]) -> dict[str, str]:
+def environment_of(spec: StepSpec, home: str) -> dict[str, str]:
     environment: dict[str, str] = {}
-    for entry in spec["env"]:
+    for entry in spec.env:
         name, _, value = entry.partition("=")
         environment[name] = value
     environment.setdefault("PATH", DEFAULT_PATH)
-    environment.setdefault("HOME", spec["home"] or "/")
+    environment.setdefault("HOME", home or "/")
     return environment
 
 
@@ -189,7 +188,7 @@ def say_ready(channel: RawSocket, listener: int, trees: list[int]) -> None:
     channel.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
 
 
-def execute(args: list[str], environment: dict[str, str]) -> NoReturn:
+def execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the program, or end as a shell would and say why on stderr."""
     name = args[0] if args else ""
     if "/" in name:

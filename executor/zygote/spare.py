@@ -17,7 +17,7 @@ from pybuild.executor.zygote import cgroups, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pybuild.executor.steps.spec import StepKind
 
 # Steps that came before one is worth making, of which there is hardly ever just one more.
 _AFTER = 2
@@ -29,13 +29,13 @@ class Spare:
     """One such process. For the zygote.
 
     Attributes:
-        details: of the step that it can be.
+        kind: of the steps that it can be for.
         is_dismissed: it was told to end.
         store_fd: as from `stage.Anchor`.
     """
 
-    def __init__(self, details: dict[str, Any], leaf: cgroups.Leaf, store_fd: int) -> None:
-        self.details = details
+    def __init__(self, kind: StepKind, leaf: cgroups.Leaf, store_fd: int) -> None:
+        self.kind = kind
         self.is_dismissed = False
         self.store_fd = store_fd
         self.leaf = leaf
@@ -86,37 +86,26 @@ class Wish:
     def __init__(self) -> None:
         # With one processor it would be made in the present step's time.
         self._possible = len(os.sched_getaffinity(0)) > 1
-        self._details: dict[str, Any] = {}
-        self._failed: dict[str, Any] | None = None
+        self._kind: StepKind | None = None
+        self._failed: StepKind | None = None
         self._seen = 0
 
-    def note(self, details: dict[str, Any], *, usual: bool) -> None:
+    def note(self, kind: StepKind, *, usual: bool) -> None:
         """Note a step that was started."""
-        kind = alike(details)
-        self._seen = self._seen + 1 if usual and kind == self._details else int(usual)
-        self._details = kind
+        self._seen = self._seen + 1 if usual and kind == self._kind else int(usual)
+        self._kind = kind
 
-    def details(self) -> dict[str, Any] | None:
-        wanted = self._possible and self._seen >= _AFTER and self._details != self._failed
-        return self._details if wanted else None
+    def kind(self) -> StepKind | None:
+        is_due = self._possible and self._seen >= _AFTER and self._kind != self._failed
+        return self._kind if is_due else None
 
     def forget(self) -> None:
         """Wish for none until steps follow each other again: a build has ended."""
         self._seen = 0
 
-    def give_up(self, details: dict[str, Any]) -> None:
+    def give_up(self, kind: StepKind) -> None:
         """Make no more of a kind: one has failed, and the next step can tell people why.
 
         Others go on, whose builds may be other people's: the limits of this one may be to blame.
         """
-        self._failed = details
-
-
-def alike(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the details that must be the same in a step and in the one a process was made for."""
-    return {name: value for name, value in details.items() if name not in ("upper", "work")}
-
-
-def is_usual(details: dict[str, Any]) -> bool:
-    """Whether it is a step of the kind that a process can be made for."""
-    return details["network"] in ("default", "host") and not details["unusual"]
+        self._failed = kind

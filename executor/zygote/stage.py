@@ -18,7 +18,7 @@ from pybuild.executor.zygote import kernelfs, mounts, overlay, rootfs, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pybuild.executor.steps.spec import StepKind, StepSpec
 
 _PLACE = "/proc/fs"  # of the host's file system a directory that is everywhere and means nothing
 _KERNELS = ("proc", "dev", "sys")
@@ -77,7 +77,7 @@ class Stage:
     """The mounts that wait for a root to be in. For the step's process.
 
     Args:
-        details: of the steps that it can be for.
+        kind: of the steps that it can be for.
         store_fd: as from `Anchor.hold`.
 
     Attributes:
@@ -86,7 +86,7 @@ class Stage:
         files: mounts of hosts and resolv.conf.
     """
 
-    def __init__(self, details: dict[str, Any], store_fd: int) -> None:
+    def __init__(self, kind: StepKind, store_fd: int) -> None:
         tmpfs = overlay.tmpfs(size_bytes=4096 * 16, attributes=syscalls.MOUNT_ATTR_NODEV)
         kernelfs.attach(tmpfs, syscalls.AT_FDCWD, _PLACE)
         self._fd = os.open(_PLACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -94,8 +94,8 @@ class Stage:
             os.mkdir(name, 0o755, dir_fd=self._fd)
         kernelfs.mount_all(self._fd, own_network=False, insecure=False, shm_bytes=0)
         kernelfs.hide(self._fd)
-        self.files = mounts.system_files(details, mounts.Files(f"{_PLACE}/{_FILES}"))
-        self._store = details["store"] + "/"
+        self.files = mounts.system_files(kind, mounts.Files(f"{_PLACE}/{_FILES}"))
+        self._store = kind.store + "/"
         self.is_away = store_fd >= 0
         if self.is_away:
             os.fchdir(self._fd)
@@ -103,14 +103,14 @@ class Stage:
             syscalls.umount2(".", syscalls.MNT_DETACH)
             os.fchdir(store_fd)
 
-    def mount_root(self, spec: dict[str, Any]) -> int:
+    def mount_root(self, spec: StepSpec) -> int:
         """Make the root of a step, over ours, from where the host cannot be reached.
 
         Raises:
             Fault: as `rootfs.mount_root`.
         """
-        work, common, upper = map(self._inside, (spec["work"], spec["common"], spec["upper"]))
-        lowers = list(map(self._inside, spec["lowers"]))
+        work, common, upper = map(self._inside, (spec.work, spec.common, spec.upper))
+        lowers = list(map(self._inside, spec.lowers))
         layout = rootfs.Layout(work, common)
         targets = [*rootfs.KERNELS, *((file.target, False) for file in self.files)]
         root_fd = rootfs.mount_root(layout, lowers, upper, targets, insecure=False, detached=True)

@@ -6,6 +6,12 @@ import resource
 
 from pybuild.executor.zygote.faults import USER, Fault
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Ulimit = tuple[str, int, int]
+
 # In the order of their numbers in the asm-generic table, which x86_64 and aarch64 use.
 _LIMITS = (
     *("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks"),
@@ -26,7 +32,7 @@ def problem(name: str, soft: int, hard: int) -> str:
     return ""
 
 
-def apply(limits: list[tuple[str, int, int]]) -> list[str]:
+def apply(limits: Sequence[Ulimit]) -> list[str]:
     """Set limits as asked, -1 is unlimited; return a sentence for each that had to be less.
 
     A limit that the builder itself does not have cannot be had by its steps. A build seldom needs
@@ -53,7 +59,7 @@ def apply(limits: list[tuple[str, int, int]]) -> list[str]:
     return warnings
 
 
-def current(limits: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+def current(limits: Sequence[Ulimit]) -> list[Ulimit]:
     """Return those limits as they are now."""
     names = dict.fromkeys(name for name, _, _ in limits)
     return [(name, *resource.getrlimit(_LIMITS.index(name))) for name in names]

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from pybuild.executor.zygote import confined
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.model.border import NamedTuple
 
 _MAX_FILE_BYTES = 10 << 20
 _MAX_ID = (1 << 31) - 1
 
 
-def resolve(root_fd: int, spec: str) -> tuple[int, int, list[int], str]:
-    """Return ``(uid, gid, supplementary gids, home)``; home is "" when passwd does not say.
+class StepUser(NamedTuple):
+    """The ids of a step's program, supplementary *groups* too; *home* is "" if passwd has none."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def resolve(root_fd: int, spec: str) -> StepUser:
+    """Return the user that *spec* names in the tree.
 
     Raises:
         Fault: user; an account or a group that is not there, an id out of range.
@@ -49,7 +59,7 @@ def resolve(root_fd: int, spec: str) -> tuple[int, int, list[int], str]:
     for number in (uid, gid, *extra):
         if number > _MAX_ID:
             raise Fault(USER, f'user "{spec}": uids and gids must be in range 0-{_MAX_ID}')
-    return uid, gid, list(dict.fromkeys([gid, *extra])), home
+    return StepUser(uid, gid, tuple(dict.fromkeys([gid, *extra])), home)
 
 
 def _group_id(groups: list[list[str]], group: str) -> int:

@@ -2,9 +2,9 @@
 
 *Control*, one SOCK_SEQPACKET pair per zygote, carries small messages, some with descriptors:
 
-    main → zygote   ("start", job, kind, flags) + fds     ("kill", job, signal)     ("rest",)
-    zygote → main   ("ready", rung, detail)  ("dead", kind, message, hints)
-                    ("exit", job, status, seconds, max_rss_bytes, peak_bytes, oom, out_of_pids)
+    main → zygote   ("start", job, StepStart or a function's name) + fds
+                    ("kill", job, signal)    ("rest",)
+    zygote → main   ("ready", rung, detail)  ("dead", kind, message, hints)  ("exit", job, StepExit)
 
 *Job*, one SOCK_STREAM pair per job, carries what may be large: the request, then progress and the
 result; a step says ``("warning", text)`` for what it goes on without, and ``("ready", …)`` before its

@@ -15,7 +15,7 @@ WITHOUT_SETPCAP = "--without-setpcap"
 
 
 def main() -> None:
-    from pybuild.executor.zygote import isolation, privileges, syscalls
+    from pybuild.executor.zygote import isolation, privileges, syscalls, users
 
     syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
     inside = os.fork()
@@ -28,7 +28,7 @@ def main() -> None:
     if command[0] == WITHOUT_SETPCAP:
         command.pop(0)
         privileges.DEFAULT_CAPS &= ~(1 << 8)
-    privileges.confine(0, 0, [], insecure=False, shares_network=False)
+    privileges.confine(users.StepUser(0, 0, (), ""), insecure=False, shares_network=False)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
     _be_init(command)
 

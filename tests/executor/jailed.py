@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.steps.spec import StepMount, StepSpec
 from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.layertar import layer_job
@@ -144,9 +144,8 @@ async def _answer(workers: Workers, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mount(asked: dict[str, Any]) -> StepMount:
-    kind = StepMountType(asked.pop("type"))
     data = base64.b64decode(asked.pop("data", ""))
-    return StepMount(type=kind, data=data, **asked)
+    return StepMount(data=data, **asked)
 
 
 async def _main() -> None:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from pybuild.executor.steps.spec import StepLimits
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies, limits
 from pybuild.model.errors import UserError
@@ -82,16 +84,16 @@ def _parent(pid: str) -> int | None:
 
 # --- what is written [SBX-13] ---------------------------------------------------------------------
 
-ALL: dict[str, Any] = {
-    "memory_bytes": 64 << 20,
-    "memory_swap_bytes": 96 << 20,
-    "cpu_shares": 512,
-    "cpu_period_us": 50_000,
-    "cpu_quota_us": 25_000,
-    "cpuset_cpus": "0-1",
-    "cpuset_mems": "0",
-    "pids": 100,
-}
+ALL = StepLimits(
+    memory_bytes=64 << 20,
+    memory_swap_bytes=96 << 20,
+    cpu_shares=512,
+    cpu_period_us=50_000,
+    cpu_quota_us=25_000,
+    cpuset_cpus="0-1",
+    cpuset_mems="0",
+    pids=100,
+)
 
 
 @pytest.mark.parametrize(
@@ -127,25 +129,29 @@ ALL: dict[str, Any] = {
 def test_limits_are_written_as_each_version_has_them(
     version: int, expected: dict[str, str]
 ) -> None:
-    written = [item for name in limits.wanted(ALL) for item in limits.files(name, version, ALL)]
+    written = [
+        item for name in limits.controllers(ALL) for item in limits.files(name, version, ALL)
+    ]
     assert {file: text for file, text, _ in written} == expected
 
 
 def test_only_what_is_asked_for_needs_a_controller() -> None:
-    assert limits.wanted({}) == ["memory", "pids"]
-    assert limits.wanted({"cpuset_mems": "0"}) == ["memory", "pids", "cpuset"]
-    assert limits.files("memory", 2, {"memory_swap_bytes": -1}) == [
+    assert limits.controllers(StepLimits()) == ["memory", "pids"]
+    assert limits.controllers(StepLimits(cpuset_mems="0")) == ["memory", "pids", "cpuset"]
+    assert limits.files("memory", 2, StepLimits(memory_swap_bytes=-1)) == [
         ("memory.swap.max", "max", "memory-swap")
     ]
-    assert limits.files("cpu", 2, {"cpu_period_us": 10_000}) == [
+    assert limits.files("cpu", 2, StepLimits(cpu_period_us=10_000)) == [
         ("cpu.max", "max 10000", "cpu-period")
     ]
 
 
 def test_limits_have_the_names_of_their_options() -> None:
-    given = {option.field: 1 for option in LIMITS.values()}
-    names = [name for kind in limits.wanted(given) for name in limits.flags(kind, given)]
+    values: dict[str, Any] = {option.field: 1 for option in LIMITS.values()}
+    given = StepLimits(**values)
+    names = [name for kind in limits.controllers(given) for name in limits.flags(kind, given)]
     assert sorted(names) == sorted(LIMITS)
+    assert StepLimits._fields == tuple(field.name for field in fields(Resources))
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (1, 1)])
@@ -220,7 +226,7 @@ class TestSteps:
 
     def test_a_step_has_its_own_and_does_not_see_where(self, box: Box) -> None:
         homes("pids")
-        done = box.sh("cat /proc/self/cgroup", resources=Resources())
+        done = box.sh("cat /proc/self/cgroup", limits=StepLimits())
         pids = [line for line in done.out.splitlines() if ":pids:" in line or line[:3] == "0::"]
         assert pids
         assert "pybuild" not in done.out
@@ -232,7 +238,7 @@ class TestSteps:
         done = box.run(
             *("/usr/bin/python3", "-I", "-S", "-c", script),
             mounts=HOST_PROGRAMS,
-            resources=Resources(memory_bytes=48 << 20, memory_swap_bytes=48 << 20),
+            limits=StepLimits(memory_bytes=48 << 20, memory_swap_bytes=48 << 20),
         )
         assert (done.status, done.out) == (137, "")
         assert done.ended.oom_killed
@@ -256,7 +262,7 @@ class TestSteps:
             hungry = box.spec(
                 *("/usr/bin/python3", "-I", "-S", "-c", eater),
                 mounts=HOST_PROGRAMS,
-                resources=Resources(memory_bytes=32 << 20, memory_swap_bytes=32 << 20),
+                limits=StepLimits(memory_bytes=32 << 20, memory_swap_bytes=32 << 20),
             )
             failing = box.spec("/bin/sh", "-c", "sleep 0.5; exit 1")
             first, second = await asyncio.gather(
@@ -270,7 +276,7 @@ class TestSteps:
     @pytest.mark.slow
     def test_forking_without_end_ends(self, box: Box) -> None:
         homes("pids")
-        done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", resources=Resources(pids=60))
+        done = box.sh("f() { f | f & }; f; sleep 0.5; echo alive", limits=StepLimits(pids=60))
         assert done.ended.out_of_processes
         assert none_is_left()
         assert box.run("true").status == 0
@@ -283,17 +289,17 @@ class TestSteps:
         done = box.run(
             *("/usr/bin/python3", "-I", "-S", "-c", spin),
             mounts=HOST_PROGRAMS,
-            resources=Resources(cpu_period_us=20_000, cpu_quota_us=4_000),
+            limits=StepLimits(cpu_period_us=20_000, cpu_quota_us=4_000),
         )
         assert float(done.out) < 0.3
 
     def test_processors_are_chosen(self, box: Box) -> None:
         homes("cpuset")
-        resources = Resources(cpuset_cpus="0", cpuset_mems="0")
-        done = box.sh("grep Cpus_allowed_list /proc/self/status", resources=resources)
+        limits = StepLimits(cpuset_cpus="0", cpuset_mems="0")
+        done = box.sh("grep Cpus_allowed_list /proc/self/status", limits=limits)
         assert done.out.split() == ["Cpus_allowed_list:", "0"]
         with pytest.raises(UserError, match="invalid cpuset-cpus: 9999"):
-            box.sh("true", resources=Resources(cpuset_cpus="9999"))
+            box.sh("true", limits=StepLimits(cpuset_cpus="9999"))
         assert none_is_left()
 
     @pytest.mark.slow
@@ -303,8 +309,8 @@ class TestSteps:
 
         async def body() -> None:
             for number in range(20):
-                resources = Resources(parent=f"tests-{os.getpid()}/cgroup.procs/{number}")
-                spec = box.spec("true", resources=resources)
+                limits = StepLimits(parent=f"tests-{os.getpid()}/cgroup.procs/{number}")
+                spec = box.spec("true", limits=limits)
                 async with asyncio.timeout(60):
                     with pytest.raises(UserError, match="is a file of the kernel"):
                         await box.workers.run_step(spec, lambda _s, _d: None)
@@ -315,11 +321,11 @@ class TestSteps:
 
     def test_a_parent_is_made_and_removed(self, box: Box) -> None:
         (home, *_) = homes("pids")
-        resources = Resources(parent=f"tests-{os.getpid()}/deep")
+        limits = StepLimits(parent=f"tests-{os.getpid()}/deep")
 
         async def body() -> None:
             seen = asyncio.Event()
-            spec = box.spec("/bin/sh", "-c", "echo x; sleep 0.2; true", resources=resources)
+            spec = box.spec("/bin/sh", "-c", "echo x; sleep 0.2; true", limits=limits)
             step = box.workers.run_step(spec, lambda _s, _d: seen.set())
             task = asyncio.create_task(step)
             await seen.wait()
@@ -339,7 +345,7 @@ class TestSteps:
 
         async def body() -> None:
             for _ in range(4):
-                spec = box.spec("true", resources=Resources(parent=parent))
+                spec = box.spec("true", limits=StepLimits(parent=parent))
                 assert (await box.workers.run_step(spec, lambda _s, _d: None)).status == 0
             await box.workers.close()
 

@@ -97,7 +97,7 @@ def test_a_bundle_says_what_the_sandbox_does() -> None:
 def test_no_runtime_runs_where_it_would_make_another_image(rung: str) -> None:
     spec = StepSpec(lowers=(), upper="/u", work="/w", args=("id",))
     with pytest.raises(EnvironmentFault, match="^crun cannot run steps here: ") as caught:
-        ocibundle.request(spec, OciRuntime("/usr/bin/crun", "crun", "1.8"), rung)
+        ocibundle.order(spec, OciRuntime("/usr/bin/crun", "crun", "1.8"), rung)
     assert caught.value.hints
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepKind, StepLimits, StepMount, StepMountType
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote.spare import Wish
 from pybuild.model.errors import UserError
@@ -24,13 +24,7 @@ from tests.executor.sandbox_helpers import Box, make_base, run_in, skip_unless_p
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
-STEP: dict[str, Any] = {
-    "network": "default",
-    "limits": {},
-    "unusual": False,
-    "upper": "/u",
-    "work": "/w",
-}
+KIND = StepKind("default", StepLimits(), "host", None, None, store="/store", usual=True)
 RECVMSG = {"x86_64": "47", "aarch64": "212"}
 LEAVE_CHROOT = """
 import os
@@ -384,19 +378,20 @@ def test_one_stays_for_the_steps_that_go_on_when_another_build_ends(
 
 def test_one_is_wished_for_after_two_steps_of_a_kind() -> None:
     wish = Wish()
-    wish.note(STEP, usual=True)
-    assert wish.details() is None
-    wish.note({**STEP, "upper": "/v"}, usual=True)
-    assert wish.details() == {"network": "default", "limits": {}, "unusual": False}
-    wish.note({**STEP, "limits": {"pids": 3}}, usual=True)
-    assert wish.details() is None
-    wish.note(STEP, usual=False)
-    wish.note(STEP, usual=True)
-    assert wish.details() is None
-    wish.note(STEP, usual=True)
-    assert wish.details() is not None
-    wish.give_up({"network": "default", "limits": {}, "unusual": False})
-    assert wish.details() is None
+    other = KIND._replace(limits=StepLimits(pids=3))
+    wish.note(KIND, usual=True)
+    assert wish.kind() is None
+    wish.note(KIND, usual=True)
+    assert wish.kind() == KIND
+    wish.note(other, usual=True)
+    assert wish.kind() is None
+    wish.note(KIND, usual=False)
+    wish.note(KIND, usual=True)
+    assert wish.kind() is None
+    wish.note(KIND, usual=True)
+    assert wish.kind() is not None
+    wish.give_up(KIND)
+    assert wish.kind() is None
     for _ in range(2):
-        wish.note({**STEP, "limits": {"pids": 3}}, usual=True)
-    assert wish.details() is not None, "another kind has not failed"
+        wish.note(other, usual=True)
+    assert wish.kind() is not None, "another kind has not failed"

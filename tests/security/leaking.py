@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pybuild.cache.disk.trees import remove_tree
-from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.steps.spec import StepLimits, StepSpec
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies
-from pybuild.model.resources import Resources
 
 _AT_ONCE = 4
 _LASTING_S = 1.0
@@ -127,7 +126,7 @@ class _Load:
         await self.remove(spec)
 
     async def cancelled(self) -> None:
-        spec = self.spec(self.chance.choice(_ENDLESS), resources=Resources(pids=100))
+        spec = self.spec(self.chance.choice(_ENDLESS), limits=StepLimits(pids=100))
         task = asyncio.create_task(self.workers.run_step(spec, lambda _s, _d: None))
         await asyncio.sleep(self.chance.random() * self.chance.choice((0.0, 0.02, 0.2)))
         if task.cancel():  # out of processes, a shell may have ended by itself

@@ -8,10 +8,10 @@ from pybuild.executor.zygote import kernelfs, landlock, setup, syscalls, usernet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pybuild.executor.steps.spec import StepSpec
 
 
-def enter(spec: dict[str, Any], root: str, net: usernet.Usernet) -> None:
+def enter(spec: StepSpec, root: str, net: usernet.Usernet) -> None:
     """Make *root* the root of this process, the first of new namespaces.
 
     Raises:
@@ -19,26 +19,27 @@ def enter(spec: dict[str, Any], root: str, net: usernet.Usernet) -> None:
     """
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)
     net.wait()
-    insecure = spec["security"] == "insecure"
-    own_network = spec["network"] in setup.OWN_NETWORK
-    syscalls.sethostname(spec["hostname"])
-    if own_network:
+    syscalls.sethostname(spec.hostname)
+    if spec.own_network:
         setup.loopback_up()
     tree = syscalls.open_tree(syscalls.AT_FDCWD, root)
-    if not insecure:
+    if not spec.insecure:
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_NODEV)
     syscalls.move_mount(tree, syscalls.AT_FDCWD, root)
     os.close(tree)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     kernelfs.mount_all(
-        root_fd, own_network=own_network, insecure=insecure, shm_bytes=spec["shm_size_bytes"]
+        root_fd,
+        own_network=spec.own_network,
+        insecure=spec.insecure,
+        shm_bytes=spec.shm_size_bytes,
     )
-    if not insecure:
+    if not spec.insecure:
         kernelfs.hide(root_fd)
     os.fchdir(root_fd)
     os.close(root_fd)
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    if spec["network"] == "default":
+    if spec.network == "default":
         landlock.leave_abstract_sockets()

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from pybuild.executor.steps.spec import StepMountType
 from pybuild.executor.zygote import confined, isolation
 from pybuild.executor.zygote.chroot import devices
 from pybuild.executor.zygote.copied import leaves, scanning
@@ -20,8 +21,7 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pybuild.executor.steps.spec import StepMount, StepSpec
     from pybuild.executor.zygote.copied.scanning import Marks
 
 
@@ -41,7 +41,7 @@ class Sources:
         self.warnings: list[str] = []
         os.mkdir(directory, 0o700)
 
-    def prepare(self, spec: dict[str, Any]) -> list[tuple[str, str]]:
+    def prepare(self, spec: StepSpec) -> list[tuple[str, str]]:
         """Make all that *spec* asks for.
 
         Raises:
@@ -55,12 +55,12 @@ class Sources:
             dev = self._path()
             self.warnings += devices.make(dev)
             kernels.append((dev, "/dev"))
-        for name in ("resolv_conf", "hosts"):
-            if spec[name] is not None:
-                path = self._write(spec[name], 0o644, 0, 0)
-                found.append((path, "/etc/" + name.replace("_", ".")))
-        for mount in spec["mounts"]:
-            target = os.path.normpath("/" + mount["target"].lstrip("/"))
+        etc = (("/etc/resolv.conf", spec.resolv_conf), ("/etc/hosts", spec.hosts))
+        for target, content in etc:
+            if content is not None:
+                found.append((self._write(content, 0o644, 0, 0), target))
+        for mount in spec.mounts:
+            target = os.path.normpath("/" + mount.target.lstrip("/"))
             if target == "/":
                 raise Fault(USER, 'invalid mount target "/"')
             found.append((self._source(mount, target), target))
@@ -84,44 +84,44 @@ class Sources:
             except FileNotFoundError:
                 pass
 
-    def _source(self, mount: dict[str, Any], target: str) -> str:
-        match mount["type"]:
-            case "tmpfs":
-                if mount["size_bytes"]:
+    def _source(self, mount: StepMount, target: str) -> str:
+        match mount.type:
+            case StepMountType.TMPFS:
+                if mount.size_bytes:
                     self.warnings.append(
                         f"the size of the tmpfs on {target} is not enforced: it is a directory"
                     )
-                path = self._empty(0o1777 if mount["mode"] is None else mount["mode"])
-                os.chown(path, mount["uid"], mount["gid"])
+                path = self._empty(0o1777 if mount.mode is None else mount.mode)
+                os.chown(path, mount.uid, mount.gid)
                 return path
-            case "secret":
-                mode = 0o400 if mount["mode"] is None else mount["mode"]
-                path = self._write(mount["data"], mode, mount["uid"], mount["gid"])
+            case StepMountType.SECRET:
+                mode = 0o400 if mount.mode is None else mount.mode
+                path = self._write(mount.data, mode, mount.uid, mount.gid)
                 self._secrets.append(path)
                 return path
-            case "device":
+            case StepMountType.DEVICE:
                 path = self._path()
-                devices.copy(mount["source"], path)
+                devices.copy(mount.source, path)
                 return path
-            case "bind-path":
+            case StepMountType.BIND_PATH:
                 return self._bind(mount, target)
-            case "bind-overlay":
+            case StepMountType.BIND_OVERLAY:
                 return self._stack(mount, target)
             case other:
                 raise Fault(USER, f'unsupported mount type "{other}"')
 
-    def _bind(self, mount: dict[str, Any], target: str) -> str:
-        source = mount["source"]
+    def _bind(self, mount: StepMount, target: str) -> str:
+        source = mount.source
         try:
             mode = os.stat(source).st_mode
         except OSError as error:
             text = (error.strerror or "").lower()
             raise Fault(USER, f'mount source "{source}": {text}') from error
-        if mount["exclusive"] and not mount["readonly"]:
-            return str(source)
+        if mount.exclusive and not mount.readonly:
+            return source
         if stat.S_ISSOCK(mode):
             return self._socket(source)
-        if not (mount["readonly"] or mount["discard_writes"]):
+        if not (mount.readonly or mount.discard_writes):
             raise Fault(
                 ENVIRONMENT,
                 f'mount target "{target}": {source} cannot be mounted, and a copy '
@@ -130,7 +130,7 @@ class Sources:
             )
         fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
         try:
-            return self._select(fd, mount["selector"])
+            return self._select(fd, mount.selector)
         finally:
             os.close(fd)
 
@@ -148,10 +148,9 @@ class Sources:
             ) from error
         return path
 
-    def _stack(self, mount: dict[str, Any], target: str) -> str:
-        lowers: list[str] = list(mount["lowers"])
-        whole = not mount["selector"].strip("/")
-        if mount["upper"] and not whole:
+    def _stack(self, mount: StepMount, target: str) -> str:
+        whole = not mount.selector.strip("/")
+        if mount.upper and not whole:
             raise Fault(
                 ENVIRONMENT,
                 f'mount target "{target}": changes to a part of a tree cannot be kept '
@@ -160,14 +159,14 @@ class Sources:
             )
         path = self._empty(0o755)
         if whole:
-            merge(lowers, path, leaves.copy_real, userxattr=self._userxattr)
-            if mount["upper"] and not mount["readonly"]:
-                self._kept.append((path, scanning.scan(path), mount["upper"]))
+            merge(mount.lowers, path, leaves.copy_real, userxattr=self._userxattr)
+            if mount.upper and not mount.readonly:
+                self._kept.append((path, scanning.scan(path), mount.upper))
             return path
-        merge(lowers, path, leaves.link, userxattr=self._userxattr)
+        merge(mount.lowers, path, leaves.link, userxattr=self._userxattr)
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return self._select(fd, mount["selector"])
+            return self._select(fd, mount.selector)
         finally:
             os.close(fd)
 

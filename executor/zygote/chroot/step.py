@@ -33,12 +33,15 @@ from pybuild.executor.zygote.copied.applying import apply
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.model.border import unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from _socket import socket as RawSocket
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepSpec
 else:
     import _signal as signal
 
@@ -55,7 +58,7 @@ def supervise(
     try:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         worker.prepare_for_depth()
-        status = _Step(channel, fds, leaf, net, files, wire.receive_one(channel)).run()
+        status = _Step(channel, fds, leaf, net, files, unpacked(wire.receive_one(channel))).run()
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         family.end_descendants()
         channel.sendall(wire.frame(worker.fault_message(error)))
@@ -70,7 +73,7 @@ class _Step:
         leaf: cgroups.Leaf,
         net: usernet.Usernet,
         files: tuple[int, int],
-        spec: dict[str, Any],
+        spec: StepSpec,
     ) -> None:
         self._channel = channel
         self._fds = fds
@@ -85,13 +88,13 @@ class _Step:
     def run(self) -> int:
         """Return the status, when the delta is complete."""
         spec = self._spec
-        root = spec["work"] + "/root"
+        root = spec.work + "/root"
         userxattr = isolation.uses_userxattr()
         self._make_root(root, userxattr=userxattr)
         _check_kernels(root)
         marks = scanning.scan(root)
-        sources = Sources(spec["work"] + "/sources", userxattr=userxattr)
-        stubs = Stubs(root, spec["work"] + "/aside")
+        sources = Sources(spec.work + "/sources", userxattr=userxattr)
+        stubs = Stubs(root, spec.work + "/aside")
         try:
             try:
                 for path, target in sources.prepare(spec):
@@ -106,23 +109,23 @@ class _Step:
             sources.finish()
         finally:
             sources.forget()
-        if not spec["readonly"]:
-            collect(root, marks, spec["upper"], userxattr=userxattr)
-            if spec["keep"]:
-                apply(spec["upper"], root, leaves.copy_real, userxattr=userxattr)
-                os.rename(root, spec["keep"])
+        if not spec.readonly:
+            collect(root, marks, spec.upper, userxattr=userxattr)
+            if spec.keep:
+                apply(spec.upper, root, leaves.copy_real, userxattr=userxattr)
+                os.rename(root, spec.keep)
         return status
 
     def _make_root(self, root: str, *, userxattr: bool) -> None:
         """Make the tree of the step's deltas, of the one that is given if there is one."""
-        lowers: list[str] = list(self._spec["lowers"])
-        if self._spec["tree"]:
-            os.rename(self._spec["tree"], root)
-            for lower in lowers[self._spec["tree_of"] :]:
+        spec = self._spec
+        if spec.tree:
+            os.rename(spec.tree, root)
+            for lower in spec.lowers[spec.tree_of :]:
                 apply(lower, root, leaves.copy_real, userxattr=userxattr)
             return
         os.mkdir(root, 0o755)
-        merge(lowers, root, leaves.copy_real, userxattr=userxattr)
+        merge(spec.lowers, root, leaves.copy_real, userxattr=userxattr)
 
     def _warn(self, warnings: list[str]) -> None:
         for text in warnings:
@@ -147,7 +150,7 @@ class _Step:
         signal.signal(_SIGALRM, self._end)
         supervisor = os.getpid()
         if isolation.mounts():
-            flags = setup.namespaces(self._spec["network"])
+            flags = setup.namespaces(self._spec.network)
             self._pid, pidfd = syscalls.clone3(flags)
             syscalls.close_quietly(pidfd)
         else:
@@ -185,10 +188,10 @@ class _Step:
             except OSError:
                 pass  # The filter of a container refuses it.
             root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            uid, gid, groups, spec["home"] = users.resolve(root_fd, spec["user"])
-            environment = setup.environment_of(spec)
+            user = users.resolve(root_fd, spec.user)
+            environment = setup.environment_of(spec, user.home)
             resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
-            self._warn([*self._leaf.warnings, *ulimits.apply(spec["ulimits"])])
+            self._warn([*self._leaf.warnings, *ulimits.apply(spec.ulimits)])
             if not self._leaf.has_pids:
                 ulimits.bound_processes(self._leaf.pids)
             setup.reset_signals()
@@ -200,12 +203,10 @@ class _Step:
                 os.chdir("/")
             setup.take_streams(self._fds)
             setup.take_terminal()
-            setup.enter_cwd(spec["cwd"], uid, gid)
+            setup.enter_cwd(spec.cwd, user)
             os.umask(0o022)
             listener = privileges.confine(
-                *(uid, gid, groups),
-                insecure=spec["security"] == "insecure",
-                shares_network=setup.shares_network(spec),
+                user, insecure=spec.insecure, shares_network=not spec.own_network
             )
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
@@ -213,7 +214,7 @@ class _Step:
         except BaseException as error:  # noqa: BLE001 - all of it is reported
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)
-        setup.execute(list(spec["args"]), environment)
+        setup.execute(spec.args, environment)
 
 
 def _check_kernels(root: str) -> None:
@@ -228,7 +229,7 @@ def _check_kernels(root: str) -> None:
             raise Fault(USER, f"/{name} in the image is not a directory")
 
 
-def _refuse(spec: dict[str, Any]) -> None:
+def _refuse(spec: StepSpec) -> None:
     """Refuse what only namespaces and mounts can give.
 
     Raises:
@@ -236,13 +237,13 @@ def _refuse(spec: dict[str, Any]) -> None:
     """
     setup.check(spec)
     wanted = ""
-    if spec["runtime"]:
+    if spec.oci is not None:
         wanted = "an OCI runtime needs overlay mounts in the store"
     elif isolation.mounts():
         pass
-    elif spec["network"] in setup.OWN_NETWORK:
-        wanted = f"network mode {spec['network']} needs a network namespace"
-    elif spec["security"] == "insecure":
+    elif spec.own_network:
+        wanted = f"network mode {spec.network} needs a network namespace"
+    elif spec.insecure:
         wanted = "security mode insecure needs mounts"
     if wanted:
         raise Fault(

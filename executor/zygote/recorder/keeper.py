@@ -10,9 +10,8 @@ from pybuild.executor.zygote import wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    Report = tuple[Any, ...]
+    from pybuild.executor.steps.spec import StepExit
 
 
 class Link:
@@ -55,12 +54,12 @@ class Keeper:
         kill: kills a job's process.
     """
 
-    def __init__(self, say: Callable[[Report], None], kill: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str, StepExit], None], kill: Callable[[str], None]) -> None:
         self._say = say
         self._kill = kill
         self._living: dict[int, tuple[str, int]] = {}
         self._statuses: dict[str, int] = {}
-        self._reports: dict[str, Report] = {}
+        self._ended: dict[str, StepExit] = {}  # steps whose recorders have not
 
     def pidfds(self) -> tuple[int, ...]:
         return tuple(self._living)
@@ -79,22 +78,21 @@ class Keeper:
         job, pid = known
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.close(pidfd)
-        report = self._reports.pop(job, None)
-        if report is not None:
-            self._say(_with_status(report, status))
+        ended = self._ended.pop(job, None)
+        if ended is not None:
+            self._say(job, _with_status(ended, status))
         else:
             self._statuses[job] = status
             if status:
                 self._kill(job)  # What it does from now on would not be recorded.
         return True
 
-    def report(self, report: Report) -> None:
+    def report(self, job: str, ended: StepExit) -> None:
         """Tell of a step's end when its recorder has ended too: only then is all written down."""
-        job = report[1]
         if any(job == of for of, _ in self._living.values()):
-            self._reports[job] = report
+            self._ended[job] = ended
         else:
-            self._say(_with_status(report, self._statuses.pop(job, 0)))
+            self._say(job, _with_status(ended, self._statuses.pop(job, 0)))
 
     def wait_all(self) -> None:
         """Wait for all: what they listen to is gone."""
@@ -105,7 +103,5 @@ class Keeper:
                 pass
 
 
-def _with_status(report: Report, status: int) -> Report:
-    if not status:
-        return report
-    return (*report[:2], wire.RECORDER_FAILED, *report[3:])
+def _with_status(ended: StepExit, status: int) -> StepExit:
+    return ended._replace(status=wire.RECORDER_FAILED) if status else ended

@@ -22,11 +22,13 @@ from pybuild.executor.zygote.recorder.labels import Labels
 from pybuild.executor.zygote.recorder.looks import Looks
 from pybuild.executor.zygote.recorder.owners import Owners
 from pybuild.executor.zygote.recorder.peer import Call, Roots, change_root, serve
+from pybuild.executor.zygote.users import StepUser
 from pybuild.image.layer import ownership
+from pybuild.model.border import NamedTuple, packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     Answer = Callable[[Call], None]
 
@@ -34,21 +36,22 @@ if TYPE_CHECKING:
 _CAPS = sum(1 << n for n in (0, 1, 3, 4, 6, 7, 18, 19, 27, 23, 31))
 
 
-def send(
-    link: _socket.socket,
-    listener: int,
-    *,
-    ids: tuple[int, int, list[int]],
-    lowers: Sequence[str],
-    uppers: Sequence[str],
-) -> None:
+class RecorderOrder(NamedTuple):
+    """The user that the step believes to be, and the directories whose owners are recorded."""
+
+    user: StepUser
+    lowers: tuple[str, ...]
+    uppers: tuple[str, ...]
+
+
+def send(link: _socket.socket, listener: int, order: RecorderOrder) -> None:
     """Tell the recorder what to do; said by the step, whose root is the current one by now."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         rights = struct.pack("=2i", listener, root)
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
         link.sendmsg([b"!"], ancillary)
-        link.sendall(wire.frame({"ids": ids, "lowers": list(lowers), "uppers": list(uppers)}))
+        link.sendall(wire.frame(packed(order)))
     finally:
         os.close(root)
         os.close(listener)
@@ -67,15 +70,15 @@ def record(link: _socket.socket) -> None:
     if not data:
         return
     listener, root = struct.unpack("=2i", ancillary[0][2])
-    said = wire.receive_one(link)
+    order: RecorderOrder = unpacked(wire.receive_one(link))
     link.close()
-    uppers = [_Upper(path) for path in said["uppers"]]
-    below = ownership.Ledger(said["lowers"])
+    uppers = [_Upper(path) for path in order.uppers]
+    below = ownership.Ledger(order.lowers)
     change_root(root)
     syscalls.capset(_CAPS, _CAPS, 0)
-    uid, gid, groups = said["ids"]
     owners = Owners(below)
-    table, roots = Claims(Claim.of(uid, gid, groups)), Roots(root)
+    user = order.user
+    table, roots = Claims(Claim.of(user.uid, user.gid, user.groups)), Roots(root)
     serve(listener, roots, _answering(table, owners, roots))
     if owners.has_table:
         for upper in uppers:

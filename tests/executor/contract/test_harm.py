@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepLimits, StepMount, StepMountType
 from pybuild.executor.zygote import hierarchies
 from pybuild.model.errors import UserError
-from pybuild.model.resources import Resources
 from tests.executor.contract.rungs import RungBox
 from tests.executor.sandbox_helpers import HOST_PROGRAMS
 
@@ -25,7 +24,7 @@ def test_forking_for_ever(box: RungBox) -> None:
     bomb = "bomb() { bomb | bomb & }; bomb; sleep 1; exit 7"
     # Where a user has no cgroup, the machine's own limit is thousands: the others here would notice.
     ulimits = () if box.rung.uid == 0 else (("nproc", 200, 200),)
-    done = box.sh(bomb, resources=Resources(pids=200), ulimits=ulimits)
+    done = box.sh(bomb, limits=StepLimits(pids=200), ulimits=ulimits)
     if box.rung.uid == 0:  # a user has a limit of processes, and no cgroup to tell of it
         assert done.ended.out_of_processes
     assert box.run("true").status == 0

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepLimits, StepMount, StepMountType
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.model.resources import Resources
 from tests.executor.contract.rungs import RungBox
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -107,9 +106,9 @@ def test_a_slow_reader_slows_the_step_down(box: RungBox) -> None:
 @pytest.mark.slow
 def test_a_limit_of_memory_is_said_to_be_the_reason(box: RungBox) -> None:
     """[SBX-13]"""
-    limits = Resources(memory_bytes=48 << 20, memory_swap_bytes=48 << 20)
+    limits = StepLimits(memory_bytes=48 << 20, memory_swap_bytes=48 << 20)
     script = "x=0123456789abcdef; while [ ${#x} -lt 100000000 ]; do x=$x$x; done"
-    done = box.sh(script, resources=limits)
+    done = box.sh(script, limits=limits)
     if done.status == 0 and any("not enforced" in text for text in done.ended.warnings):
         pytest.skip("this rung's user is given no memory cgroup here")
     assert done.status == 137
@@ -124,7 +123,7 @@ def test_a_limit_of_processes_is_kept_or_said_not_to_be(box: RungBox) -> None:
     The threads of an OCI runtime count, too.
     """
     script = "i=0; while [ $i -lt 60 ]; do sleep 0.1 & i=$((i+1)); done; wait; echo all"
-    done = box.sh(script, resources=Resources(pids=40))
+    done = box.sh(script, limits=StepLimits(pids=40))
     if done.ended.warnings:
         lost = "no pids cgroup here, so pids is not enforced (see pybuild doctor)"
         assert done.ended.warnings == (lost,)
@@ -132,7 +131,7 @@ def test_a_limit_of_processes_is_kept_or_said_not_to_be(box: RungBox) -> None:
     else:
         assert done.status != 0 and "can't fork" in done.err
         assert done.ended.out_of_processes
-    enough = box.sh(script, resources=Resources(pids=120))
+    enough = box.sh(script, limits=StepLimits(pids=120))
     assert (enough.status, enough.out) == (0, "all\n")
 
 
@@ -140,7 +139,7 @@ def test_a_limit_of_processes_is_kept_or_said_not_to_be(box: RungBox) -> None:
 def test_a_runtime_that_has_too_few_processes_says_so(box: RungBox) -> None:
     """The threads of runc, where a cgroup counts them, are too many; nobody else needs as much."""
     try:
-        assert box.sh("true", resources=Resources(pids=10)).status == 0
+        assert box.sh("true", limits=StepLimits(pids=10)).status == 0
     except EnvironmentFault as fault:
         assert box.rung.options["runtime"] == "runc"
         assert fault.hints[0] == "runc's own threads count among pids=10: allow more"

@@ -130,12 +130,10 @@ async def _attempt(
                 for word, text in words.items():
                     value = value.replace(word, text)
                 return value
+            case StepMount(source=source):
+                return value._replace(source=said(source))
             case tuple():
                 return tuple(map(said, value))  # pyright: ignore[reportUnknownArgumentType]
-            case StepMount(source=source):
-                from dataclasses import replace
-
-                return replace(value, source=said(source))
             case _:
                 return value
 
