@@ -5,7 +5,7 @@
       store.json               the version of all that OCI does not define
       registry/                what `pybuild registry serve` offers of it, made at need
       ballast                  space to give up when the disk is full, so that prune can work
-      blobs/, snapshots/, records/, mounts/, contexts/, logs/, memo/, leases/, locks/, tmp/
+      blobs/, snapshots/, records/, listings/, mounts/, contexts/, logs/, memo/, leases/, locks/, tmp/
 
 Opening scans nothing. Several processes may have one store open. What a thing holds together is
 said in its module: `blobs`, `deltas`, `records`, `images`, `leases`, `scratch`.
@@ -28,6 +28,7 @@ from pybuild.cache.disk.custody import DIRECTORIES, KNOWN, take
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Remover, Scratch
 from pybuild.cache.records.database import Records
+from pybuild.cache.records.listings import Listings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Store:
         self.blobs = Blobs(root, disk, self.tmp, self.leases, self.lease)
         self.deltas = Deltas(root, disk, self.tmp, self.lease, clock, warn)
         self.records = Records(root, disk, warn)
+        self.listings = Listings(root, disk, self.tmp, warn)
         self.images = Images(root, disk, self.tmp, self.blobs, self.leases)
 
     @classmethod
@@ -298,6 +300,7 @@ class Store:
             self.budget.close()
         self.deltas.close(others=self.blobs.has_unflushed)
         self.records.close()
+        self.listings.close()
         self.lease.close()
         self.tmp.close()
 

@@ -31,11 +31,13 @@ _MORE_DIRECTORIES = (
         "registry/repositories",
         "registry/uploads",
     ),
-    "statindex",
+    *("listings", "statindex"),
 )
 FILES = (
     *("ballast", "gc-stamp", "index.json", "oci-layout", "store.json", "registry/key"),
+    *("records/records.db", "records/records.db-wal", "records/records.db-shm"),
     *("records/cache.db", "records/cache.db-wal", "records/cache.db-shm"),
+    *("listings/cache.db", "listings/cache.db-wal", "listings/cache.db-shm"),
 )
 _MARK = "overlay-attributes"  # a link that says something, and leads nowhere
 KNOWN = frozenset(

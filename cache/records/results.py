@@ -37,7 +37,7 @@ class Results:
         self._store = store
         self._lease = lease or store.lease
         self._imports: list[ImportedCache] = []
-        self.inputs = Inputs(store.records, store.clock)
+        self.inputs = Inputs(store)
 
     def prepare(self) -> None:
         """Open the database for writing, which takes milliseconds; whoever writes meets its faults."""

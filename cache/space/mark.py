@@ -14,7 +14,7 @@ from typing import Any
 from pybuild.cache.content.images import name_of, reach
 from pybuild.cache.content.origins import Origin, may_build_again, origins_of, shown
 from pybuild.cache.content.patches import COPIED, with_wholes
-from pybuild.cache.records.inputs import INPUTS, LISTING
+from pybuild.cache.records.inputs import INPUTS
 from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SECONDS, USE
 from pybuild.cache.store import Store
@@ -92,7 +92,7 @@ def mark(store: Store) -> Mark:
         results.add(key)
         _add(found, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
-        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, LISTING, COPIED):
+        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, COPIED):
             continue
         for key, value in store.records.items(kind):
             _add(found, _other(kind, key, value))

@@ -166,6 +166,6 @@ def test_closing_the_records_waits_for_the_disk_unless_the_process_ends(
             store.flush_after_us(lambda folder: None)
         store.records.put("kind", "key", {"a": 1})
     # Whoever closes the last connection moves the log into the database, and flushes both.
-    assert (root / "records/cache.db-wal").exists() == after_us
+    assert (root / "records/records.db-wal").exists() == after_us
     with Store.open(root, clock) as again:
         assert again.records.get("kind", "key") == {"a": 1}

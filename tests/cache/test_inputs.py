@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pybuild.cache.records import inputs as module
-from pybuild.cache.records.inputs import INPUTS, LISTING, Inputs
+from pybuild.cache.records.inputs import INPUTS, Inputs
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
@@ -22,7 +22,7 @@ def made_of(content: Digest, count: int = 3) -> NamedInputs:
 
 
 def test_they_come_back_with_their_files(store: Store) -> None:
-    kept = Inputs(store.records, store.clock)
+    kept = Inputs(store)
     odd = NamedInputs({"op": {}}, {CONTENT: ((os.fsdecode(b"caf\xe9\n"), "120777 0:0 0 >a b"),)})
     kept.put(KEY, "[1/2] COPY", odd)
     found = kept.get(KEY)
@@ -34,28 +34,8 @@ def test_they_come_back_with_their_files(store: Store) -> None:
     assert kept.listing(KEY) is None
 
 
-def test_a_long_list_is_kept_in_pieces_and_small(store: Store) -> None:
-    kept = Inputs(store.records, store.clock)
-    kept.put(KEY, "", made_of(CONTENT, 20_000))
-    rows = list(store.records.items(LISTING))
-    assert len(rows) > 1
-    assert sum(len(row["columns"]) for _, row in rows) < 20_000 * 24
-    assert kept.listing(CONTENT) == made_of(CONTENT, 20_000).listings[CONTENT]
-    store.records.delete(LISTING, rows[-1][0])
-    assert kept.listing(CONTENT) is None
-
-
-def test_long_names_are_cut_into_more_pieces(store: Store) -> None:
-    kept = Inputs(store.records, store.clock)
-    paths = [f"{n:04}-{os.urandom(2000).hex()}" for n in range(300)]
-    listing = tuple((path, "100644 0:0 0 0") for path in paths)
-    kept.put(KEY, "", NamedInputs({"op": {}}, {CONTENT: listing}))
-    assert len(list(store.records.items(LISTING))) > 3
-    assert kept.listing(CONTENT) == listing
-
-
 def test_when_a_result_was_first_made_is_remembered(store: Store) -> None:
-    kept = Inputs(store.records, store.clock)
+    kept = Inputs(store)
     kept.put(KEY, "", NamedInputs())
     first = kept.get(KEY)
     store.records.put(INPUTS, KEY, {**(store.records.get(INPUTS, KEY) or {}), "first": 5.0})
@@ -66,11 +46,9 @@ def test_when_a_result_was_first_made_is_remembered(store: Store) -> None:
     assert again.first == 5.0 != first.first
 
 
-def test_the_oldest_are_forgotten_with_their_files(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_oldest_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ROWS", 10)
-    kept = Inputs(store.records, store.clock)
+    kept = Inputs(store)
     digests = [Digest.of(b"%d" % n) for n in range(12)]
     for n, digest in enumerate(digests):
         kept.put(digest, str(n), made_of(digest))
@@ -78,20 +56,12 @@ def test_the_oldest_are_forgotten_with_their_files(
         store.records.put(INPUTS, digest, {**row, "at": float(n)})
     kept.trim()
     assert sorted(int(one.name) for one in kept.all()) == list(range(3, 12))
-    assert kept.listing(digests[0]) is None
-    assert kept.listing(digests[11]) is not None
-
-
-@pytest.mark.parametrize("z", ["", "not base 64", "AAAA", 7, None])
-def test_a_damaged_list_is_no_list(store: Store, z: object) -> None:
-    store.records.put(LISTING, f"{CONTENT}/0", {"of": 1, "columns": z})
-    assert Inputs(store.records, store.clock).listing(CONTENT) is None
 
 
 def test_below_the_bounds_no_value_is_read_to_trim(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Inputs(store.records, store.clock)
+    kept = Inputs(store)
     kept.put(KEY, "", made_of(CONTENT, 20_000))
 
     def items(kind: str) -> None:

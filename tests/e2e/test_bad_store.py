@@ -46,13 +46,13 @@ def deltas(store: Path) -> list[Path]:
 
 
 def corrupt_database(store: Path) -> None:
-    with open(store / "records" / "cache.db", "r+b") as file:
+    with open(store / "records" / "records.db", "r+b") as file:
         file.seek(100)
         file.write(os.urandom(8000))
 
 
 def cut_database(store: Path) -> None:
-    os.truncate(store / "records" / "cache.db", 5000)
+    os.truncate(store / "records" / "records.db", 5000)
 
 
 def lose_newest_snapshot(store: Path) -> None:
@@ -81,7 +81,7 @@ def lose_locks_and_leases(store: Path) -> None:
 
 def put_pipes(store: Path) -> None:
     """Whoever opens one of these waits for a writer, if he does not look what it is."""
-    for pattern in ("memo/*", "builds/*", "statindex/*", "*/*/meta.json", "records/cache.db"):
+    for pattern in ("memo/*", "builds/*", "statindex/*", "*/*/meta.json", "records/records.db"):
         for path in store.glob(pattern):
             path.unlink()
             os.mkfifo(path)

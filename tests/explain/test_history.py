@@ -74,7 +74,7 @@ def kept(
         reported=(),
         around=Surroundings(trees={}, files={}, started=100.0),
     )
-    inputs = Inputs(store.records, store.clock)
+    inputs = Inputs(store)
     return asyncio.run(keep(Builds(store), inputs, account, subject, imports, error))
 
 
@@ -98,7 +98,7 @@ def test_a_build_is_kept_with_what_it_was_of(store: Store) -> None:
 
 
 def test_a_miss_is_explained_by_what_the_store_knows(store: Store) -> None:
-    Inputs(store.records, FakeClock(50.0)).put(OLD, MAKE.meta.name, NamedInputs(PARTS))
+    Inputs(store).put(OLD, MAKE.meta.name, NamedInputs(PARTS))
     built = kept(store, missing())
     assert built is not None
     assert built.steps[1].miss is not None

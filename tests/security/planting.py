@@ -12,7 +12,7 @@ from pybuild.cache.disk.custody import DIRECTORIES, FILES
 STRANGER = 65534
 INNER = (
     *("blobs/sha256", "builds", "contexts", "history", "history/records", "refs", "registry"),
-    *("registry/repositories", "registry/uploads", "statindex"),
+    *("registry/repositories", "registry/uploads", "statindex", "listings"),
 )
 PLACES = (*DIRECTORIES, *INNER)
 
@@ -110,7 +110,7 @@ def make_victim(path: Path) -> Path:
         (path / name).mkdir()
         (path / name / "precious").write_text("precious")
         os.utime(path / name / "precious", (1, 1))
-    for name in ("sha256-" + "0" * 64, "1-0011223344556677.lock", "b" * 64, "cache.db"):
+    for name in ("sha256-" + "0" * 64, "1-0011223344556677.lock", "b" * 64, "records.db"):
         (path / name).write_text("precious")
         os.utime(path / name, (1, 1))
     return path

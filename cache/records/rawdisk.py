@@ -1,10 +1,9 @@
-"""A diskcache that stores text and cannot do anything else.
+"""A diskcache whose values are bytes or text in the row itself, and nothing else.
 
 diskcache keeps pickles by default, so whoever can write its database runs code in whoever reads
 it (CVE-2025-69872, no release without it), and it reads and deletes any file that a row names.
-`TextDisk` closes these doors: keys and values are text in the row itself; every other kind of row
-is *refused*, and the reader treats it as not there. This module is imported only when records are
-needed; `pybuild.cache.records.database` is the face.
+`RawDisk` closes these doors: every other kind of row is *refused*. This module is imported only
+when it is needed: diskcache's import takes longer than all of its work in a build.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ class Refused(Exception):
     """A row that we did not write."""
 
 
-class TextDisk(diskcache.Disk):  # type: ignore[misc]
-    """Text keys and text values, kept in the row."""
+class RawDisk(diskcache.Disk):  # type: ignore[misc]
+    """Text keys, with bytes or text as values, kept in the row."""
 
     def __init__(self, directory: str, **_settings: Any) -> None:
         # The settings come from the database, that is, from anybody.
@@ -38,19 +37,19 @@ class TextDisk(diskcache.Disk):  # type: ignore[misc]
 
     def get(self, key: Any, raw: Any) -> str:
         if type(key) is not str or raw not in (1, True):
-            raise Refused
+            raise Refused("a key that is no text")
         return key
 
     def store(self, value: Any, read: Any, key: Any = None) -> Any:
-        if type(value) is not str or read:
-            raise TypeError("values are text")
+        if type(value) is not bytes or read:
+            raise TypeError("values are bytes")
         return 0, diskcache.core.MODE_RAW, None, value
 
-    def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> str:
+    def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> str | bytes:
         if mode != diskcache.core.MODE_RAW or filename is not None or read:
-            raise Refused
-        if type(value) is not str:
-            raise Refused
+            raise Refused("a value that is not in its row")
+        if type(value) is not str and type(value) is not bytes:
+            raise Refused("a value of another type")
         return value
 
     def filename(self, key: Any = None, value: Any = None) -> NoReturn:
@@ -77,23 +76,33 @@ def _vet_settings(database: str) -> None:
         raise Refused("foreign settings")
 
 
-def open_cache(directory: str, timeout_s: int) -> Any:
-    """Open, or create, the database in *directory*; raises what SQLite and diskcache raise."""
+def open_cache(directory: str, timeout_s: int, max_bytes: int = _NEVER) -> Any:
+    """Open, or create, the database in *directory*; raises what SQLite and diskcache raise.
+
+    Args:
+        max_bytes: beyond it, those that were stored first go.
+    """
     _vet_settings(os.path.join(directory, diskcache.core.DBNAME))
     return diskcache.Cache(
         directory,
         timeout=timeout_s,
-        disk=TextDisk,
-        eviction_policy="none",
-        cull_limit=0,
-        size_limit=_NEVER,
+        disk=RawDisk,
+        eviction_policy="least-recently-stored",
+        size_limit=max_bytes,
         statistics=0,
         tag_index=0,
         disk_min_file_size=_NEVER,
         disk_pickle_protocol=0,
         sqlite_auto_vacuum=1,
-        sqlite_cache_size=1 << 13,
         sqlite_journal_mode="wal",
         sqlite_mmap_size=0,  # a file truncated by others is an error then, not a SIGBUS
-        sqlite_synchronous=1,
+        sqlite_synchronous=0,  # nobody waits for the disk; what a power failure takes is begun anew
     )
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether the error is of the database, and not of the disk or of others who use it."""
+    if isinstance(error, OSError | MemoryError | diskcache.Timeout):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
