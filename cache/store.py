@@ -52,16 +52,14 @@ class Store:
     """An open store; made by `open`.
 
     Attributes:
-        root, tmp_dir, mounts_dir, logs_dir, memo_dir: absolute paths.
+        root, mounts_dir, memo_dir: absolute paths.
         contexts_dir: directories received from clients; made by who first keeps one.
         names_dir: holds what names of images mean to those who see the store so; see `view`.
-        read_only: nothing here can be written, by us at least; only of stores opened to read.
         lease: of the things that this object wrote and nobody else leased, until `close`.
         budget: keeps the store below its ceiling, where it has one; see `keep_below`.
     """
 
     budget: Budget | None = None
-    read_only = False
 
     def __init__(
         self,
@@ -77,10 +75,8 @@ class Store:
         self.clock = clock
         self.warn = warn
         self.names_dir = root
-        self.tmp_dir = os.path.join(root, "tmp")
         self.mounts_dir = os.path.join(root, "mounts")
         self.contexts_dir = os.path.join(root, "contexts")
-        self.logs_dir = os.path.join(root, "logs")
         self.memo_dir = os.path.join(root, "memo")
         self.disk = disk
         self._measurer = measurer
@@ -154,7 +150,7 @@ class Store:
             )
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             if to_read and version is not None and os.access(self.root, os.R_OK | os.X_OK):
-                self.read_only = self.leases.read_only = True
+                self.leases.read_only = True
                 return
             if os.statvfs(self.root).f_flag & os.ST_RDONLY:
                 self._refuse(

@@ -71,19 +71,14 @@ class Index:
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False, compare=False)
 
 
-def layer_media_type(compression: str, *, docker: bool = False) -> str:
-    """Return the media type of a layer compressed by ``gzip``, ``estargz``, ``zstd`` or not.
-
-    Raises:
-        ValueError: Docker has no zstd type [OUT-11].
-    """
-    oci = {
+def layer_media_type(compression: str) -> str:
+    """Return OCI's media type of a layer compressed by ``gzip``, ``estargz``, ``zstd`` or not."""
+    return {
         "gzip": OCI_LAYER_GZIP,
         "estargz": OCI_LAYER_GZIP,
         "zstd": OCI_LAYER_ZSTD,
         "uncompressed": OCI_LAYER,
     }[compression]
-    return docker_layer_type(oci) if docker else oci
 
 
 def docker_layer_type(media_type: str) -> str:
@@ -141,20 +136,19 @@ def build_index(
     media_type: str = OCI_INDEX,
     *,
     annotations: Mapping[str, str] | None = None,
-    subject: Descriptor | None = None,
 ) -> bytes:
     """Return the bytes of an index.
 
     Raises:
-        ValueError: annotations or a subject in a Docker manifest list.
+        ValueError: annotations in a Docker manifest list.
     """
-    _is_docker(media_type, INDEX_TYPES, annotations, subject)
+    _is_docker(media_type, INDEX_TYPES, annotations, None)
     body: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": media_type,
         "manifests": [entry.to_json() for entry in manifests],
     }
-    return encode(_finish(body, annotations, subject))
+    return encode(_finish(body, annotations, None))
 
 
 def _is_docker(

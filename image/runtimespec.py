@@ -7,7 +7,7 @@ capabilities, masks and mounts. Who wants more edits the result, which is plain 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pybuild.image.config import encode
@@ -43,19 +43,15 @@ def runtime_config(
     image_config: Mapping[str, Any],
     *,
     identity: Identity,
-    args: Sequence[str] | None = None,
     rootless: bool = False,
     host_uid: int = 0,
     host_gid: int = 0,
-    terminal: bool = False,
-    hostname: str = "pybuild",
 ) -> dict[str, Any]:
     """Return the runtime configuration of an image.
 
     Args:
         image_config: the parsed config blob.
         identity: as `resolve_identity` finds it for ``config.User``.
-        args: in place of the image's ``Cmd``; its ``Entrypoint`` stays in front.
         rootless: for a runtime started by a plain user: a user namespace with one id, the host's
             network, no new device nodes and no limits.
         host_uid, host_gid: the same id outside.
@@ -68,7 +64,7 @@ def runtime_config(
         raise UserError(f"cannot make a bundle of an image for {system}: expected linux")
     config: Mapping[str, Any] = image_config.get("config") or {}
     command = [str(word) for word in config.get("Entrypoint") or ()]
-    command += [str(word) for word in (config.get("Cmd") or () if args is None else args)]
+    command += [str(word) for word in config.get("Cmd") or ()]
     if not command:
         raise UserError(
             "image has neither ENTRYPOINT nor CMD: nothing to run", hints=("give a command",)
@@ -78,8 +74,6 @@ def runtime_config(
         environment.insert(0, "PATH=" + DEFAULT_PATH)
     if not any(item.startswith("HOME=") for item in environment):
         environment.append("HOME=" + identity.home)
-    if terminal and not any(item.startswith("TERM=") for item in environment):
-        environment.append("TERM=xterm")
     user: dict[str, Any] = {"uid": identity.uid, "gid": identity.gid}
     if identity.groups and not rootless:
         user["additionalGids"] = list(identity.groups)
@@ -87,7 +81,7 @@ def runtime_config(
     return {
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": terminal,
+            "terminal": False,
             "user": user,
             "args": command,
             "env": environment,
@@ -96,7 +90,7 @@ def runtime_config(
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": False},
-        "hostname": hostname,
+        "hostname": "pybuild",
         "mounts": _mounts(rootless) + _volumes(config),
         "annotations": _annotations(image_config, config),
         "linux": _linux(rootless, host_uid, host_gid),

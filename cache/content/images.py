@@ -118,22 +118,14 @@ class Images:
 
         self._change(change, descriptor)
 
-    def untag(self, reference: str, *, keep: bool = False) -> Descriptor | None:
-        """Remove the name and return what it named, or None.
-
-        Args:
-            keep: if this was its last name, let the image stay as a dangling one.
-        """
+    def untag(self, reference: str) -> Descriptor | None:
+        """Remove the name and return the descriptor that it had, or None."""
         name = normalized(reference)
         removed: Entries = []
 
         def change(entries: Entries) -> Entries:
             removed[:] = [entry for entry in entries if name_of(entry) == name]
-            kept = [entry for entry in entries if name_of(entry) != name]
-            if keep:
-                for old in removed:
-                    self._leave_dangling(kept, old, None)
-            return kept
+            return [entry for entry in entries if name_of(entry) != name]
 
         self._change(change, None)
         return _descriptor(removed[0]) if removed else None

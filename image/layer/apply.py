@@ -38,7 +38,7 @@ def apply_layer(
     userxattr: bool,
     lowers: Sequence[str] | None,
     record_owners: bool = False,
-) -> dict[str, int]:
+) -> None:
     """Unpack the layer tar from *stream* into the empty directory *root_dir*.
 
     Args:
@@ -46,9 +46,6 @@ def apply_layer(
             the end of the archive is left unread.
         lowers: delta directories below, base first; empty for a base layer; None: not known.
         record_owners: note owners and devices beside the files: the user namespace has one id.
-
-    Returns counts: ``entries``, ``bytes`` of content and ``xattrs_skipped``
-    (what a user namespace or the file system did not allow).
 
     Raises:
         NeedsLowers: *lowers* is None and the layer refers to what is below.
@@ -69,7 +66,6 @@ def apply_layer(
         delta.finish()
     finally:
         delta.close()
-    return delta.stats
 
 
 def apply_job(call: WorkerCall, order: UnpackOrder) -> UnpackedLayer | LowersMissing:
@@ -92,7 +88,7 @@ def apply_job(call: WorkerCall, order: UnpackOrder) -> UnpackedLayer | LowersMis
         if order.apart:
             apart = ForkedSource(opened, [blob, *fds[1:]])
         source = apart or opened()
-        stats = apply_layer(
+        apply_layer(
             source.read,
             order.target,
             userxattr=order.userxattr,
@@ -110,8 +106,7 @@ def apply_job(call: WorkerCall, order: UnpackOrder) -> UnpackedLayer | LowersMis
         if apart is not None:
             apart.close()
         os.close(blob)
-    counts = stats["entries"], stats["bytes"], stats["xattrs_skipped"]
-    return UnpackedLayer(source.diff_id, source.size, *counts)
+    return UnpackedLayer(source.diff_id, source.size)
 
 
 def _compare(order: UnpackOrder, source: LayerSource | ForkedSource) -> None:

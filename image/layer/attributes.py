@@ -28,7 +28,6 @@ class Attributes:
         self._own = overlayfs.namespace(userxattr)
         self._in_userns = userxattr
         self._ledger = ownership.Ledger(notes_owners=record_owners) if userxattr else None
-        self.skipped = 0
 
     def finish(self, root_dir: str) -> None:
         """Write down what the files of the delta cannot carry."""
@@ -90,7 +89,6 @@ class Attributes:
         for name, value in xattrs.items():
             disk = overlayfs.to_disk(name, self._own)
             if disk is None:
-                self.skipped += 1
                 continue
             try:
                 os.setxattr(fd, disk, value)
@@ -98,7 +96,6 @@ class Attributes:
                 denied = error.errno == errno.EPERM and self._in_userns
                 if error.errno != errno.ENOTSUP and not denied:
                     raise
-                self.skipped += 1
 
     def copy_directory(self, fd: int, below: bytes) -> int:
         """Make a directory look like the one stored at *below*; return that one's time in ns."""

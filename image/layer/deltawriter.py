@@ -46,7 +46,6 @@ class Delta:
         self._mtimes: dict[bytes, int] = {}
         self._opaque: set[bytes] = set()
         self._rooted = False
-        self.stats = {"entries": 0, "bytes": 0}
         self._path = root_dir
         self._root = os.open(root_dir, OPEN_DIR)
         self._noted = overlayfs.is_overlay(self._root)
@@ -61,7 +60,6 @@ class Delta:
 
     def add(self, member: Member, reader: TarReader) -> None:
         """Make what one entry of the archive says."""
-        self.stats["entries"] += 1
         name = _clean(member.name)
         if not name:
             if member.kind != b"5":
@@ -89,7 +87,6 @@ class Delta:
 
     def finish(self) -> None:
         """Set what later entries would have disturbed: directories' times, the root's own state."""
-        self.stats["xattrs_skipped"] = self._attributes.skipped
         if b"" in self._opaque:
             self._hide_root()
         if not self._rooted:
@@ -182,7 +179,6 @@ class Delta:
         try:
             for piece in reader.chunks():
                 write_all(file, piece)
-            self.stats["bytes"] += member.size
             self._attributes.set_file(file, member)
         finally:
             os.close(file)

@@ -71,15 +71,10 @@ class UnpackedLayer(NamedTuple):
 
     Attributes:
         size: of the uncompressed tar.
-        entries: how many there were, with so many *bytes* of content.
-        xattrs_skipped: the attributes that a user namespace or the file system did not allow.
     """
 
     diff_id: str
     size: int
-    entries: int
-    bytes: int
-    xattrs_skipped: int
 
 
 class LowersMissing(NamedTuple):

@@ -72,7 +72,7 @@ def copy_tree(
     epoch: int | None = None,
     ledger: Ledger | None = None,
     replaces: bool = False,
-) -> dict[str, int]:
+) -> None:
     """Copy a tree into the directory *dest_dir*, made if it is missing [OUT-16].
 
     Files belong to whoever runs this; modes, times, links and hard links are kept. Set-uid and
@@ -83,8 +83,6 @@ def copy_tree(
         epoch: the modification time of everything that is written, in seconds [REP-2].
         ledger: the notes about the source's files.
         replaces: files that the source does not have are removed from *dest_dir* [OUT-17].
-
-    Returns counts: ``entries``, ``bytes``, ``devices_skipped``.
 
     Raises:
         UserError: a directory is in the way of a file.
@@ -100,7 +98,6 @@ def copy_tree(
             os.close(target)
     finally:
         os.close(source)
-    return copy.counts
 
 
 def keep_only(directory: str, names: Iterable[str]) -> None:
@@ -123,7 +120,6 @@ class _Copy:
         self._replaces = replaces
         self._fixed = None if epoch is None else epoch * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
-        self.counts = {"entries": 0, "bytes": 0, "devices_skipped": 0}
 
     def run(self, source: int, target: int) -> None:
         """Walk both trees side by side, two descriptors each at any depth."""
@@ -150,7 +146,6 @@ class _Copy:
                 status = os.stat(name, dir_fd=here, follow_symlinks=False)
                 if self._ledger is not None:
                     status = self._ledger.view(here, name, status)
-                self.counts["entries"] += 1
                 if not stat.S_ISDIR(status.st_mode):
                     self._leaf(here, there, name, path, status)
                     continue
@@ -208,7 +203,6 @@ class _Copy:
             try:
                 os.mknod(name, stat.S_IFMT(mode) | _mode(status), status.st_rdev, dir_fd=there)
             except PermissionError:
-                self.counts["devices_skipped"] += 1
                 return
         stamp = self._time(status)
         os.utime(name, ns=(stamp, stamp), dir_fd=there, follow_symlinks=False)
@@ -244,7 +238,7 @@ class _Copy:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             target = os.open(name, flags, 0o600, dir_fd=there)
             try:
-                self.counts["bytes"] += _copy_bytes(source, target, status.st_size)
+                _copy_bytes(source, target, status.st_size)
                 os.fchmod(target, _mode(status))
                 self._stamp(target, status)
             finally:
@@ -260,7 +254,7 @@ class _Copy:
         os.utime(fd, ns=(stamp, stamp))
 
 
-def _copy_bytes(source: int, target: int, size: int) -> int:
+def _copy_bytes(source: int, target: int, size: int) -> None:
     """Copy a file's content in the kernel, or by hand where the kernel will not."""
     copied = 0
     try:
@@ -275,8 +269,6 @@ def _copy_bytes(source: int, target: int, size: int) -> int:
             view = memoryview(data)
             while view:
                 view = view[os.write(target, view) :]
-            copied += len(data)
-    return copied
 
 
 def _mode(status: os.stat_result) -> int:

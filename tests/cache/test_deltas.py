@@ -31,7 +31,7 @@ def tmp_entries(root: Path) -> list[str]:
 def test_commit_moves_the_tree_under_its_name(store: Store, root: Path, clock: FakeClock) -> None:
     active = store.deltas.begin()
     assert stat.S_IMODE(os.stat(active.fs).st_mode) == 0o755
-    assert os.path.dirname(active.path) == store.tmp_dir
+    assert os.path.dirname(active.path) == store.tmp.path
     Path(active.fs, "file").write_text("x")
     os.makedirs(os.path.join(active.work, "work"), 0o000)
     id = store.deltas.commit(active, meta={"size": 12})

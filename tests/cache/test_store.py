@@ -23,7 +23,7 @@ def test_new_store_is_an_image_layout(store: Store, root: Path) -> None:
     assert json.loads((root / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
     assert json.loads((root / "index.json").read_bytes())["manifests"] == []
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
-    assert (store.root, store.tmp_dir) == (str(root), str(root / "tmp"))
+    assert (store.root, store.tmp.path) == (str(root), str(root / "tmp"))
     assert store.mounts_dir == str(root / "mounts")
 
 

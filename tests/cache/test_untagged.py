@@ -328,7 +328,7 @@ def test_naming_and_freeing_in_two_processes_neither_block_nor_lose(
         root,
         "for n in range(40):\n"
         "    held = store.images.held('base', store.lease)\n"
-        "    store.images.tag('same', held); store.images.untag('same', keep=True)\n"
+        "    store.images.tag('same', held); store.images.untag('same')\n"
         "    data = b'{\"n\": %d}' % n; d = Descriptor(OCI_MANIFEST, store.blobs.put(data), len(data))\n"
         "    store.images.add_dangling(d)\n"
         "print('done', flush=True)",

@@ -152,7 +152,7 @@ class Site:
         return b"".join(e.data for e in self.events if isinstance(e, VertexLog)).decode()
 
     def leftovers(self) -> list[str]:
-        tmp = Path(self.store.tmp_dir)
+        tmp = Path(self.store.tmp.path)
         return [p.name for p in tmp.iterdir() if not p.name.startswith("trash.")
                 and not p.name.endswith(".lock")]  # fmt: skip
 

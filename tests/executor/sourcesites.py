@@ -51,7 +51,7 @@ class SourceSite:
     def leftovers(self) -> list[str]:
         return [
             path.name
-            for path in Path(self.store.tmp_dir).iterdir()
+            for path in Path(self.store.tmp.path).iterdir()
             if not path.name.startswith("trash.") and not path.name.endswith(".lock")
         ]
 

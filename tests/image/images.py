@@ -8,7 +8,7 @@ from typing import BinaryIO
 from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.layer.layertar import layer_job
 from pybuild.image.layer.orders import BlobOrder
-from pybuild.image.manifest import build_manifest, layer_media_type
+from pybuild.image.manifest import build_manifest, docker_layer_type, layer_media_type
 from pybuild.image.validate import BlobSource, validate_image
 from pybuild.model.border import WorkerCall
 from pybuild.model.descriptor import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Descriptor
@@ -43,7 +43,9 @@ class Blobs:
         made = layer_job(WorkerCall(), str(tree), BlobOrder(str(out), compression))
         digest = Digest.parse(made.digest)
         out.rename(self.path(digest))
-        media_type = layer_media_type(compression, docker=docker)
+        media_type = layer_media_type(compression)
+        if docker:
+            media_type = docker_layer_type(media_type)
         return Digest.parse(made.diff_id), Descriptor(media_type, digest, made.size)
 
 

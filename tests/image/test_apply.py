@@ -298,9 +298,8 @@ def test_attributes_that_command_overlayfs_are_defused(tmp_path: Path) -> None:
         "SCHILY.xattr.user.overlay.opaque": "y",
         "SCHILY.xattr.security.selinux": "label",
     }
-    stats = unpack(tar_of(entry), tmp_path / "o", userxattr=True)
+    unpack(tar_of(entry), tmp_path / "o", userxattr=True)
     assert os.listxattr(tmp_path / "o/d") == ["user.overlay.overlay.opaque"]
-    assert stats["xattrs_skipped"] == 2
     assert os.listxattr(tmp_path / "o") == []
 
 
@@ -414,5 +413,5 @@ def test_job_reads_from_a_descriptor(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     assert isinstance(result, UnpackedLayer)
-    assert (result.entries, result.size) == (1, 10240)
+    assert result.size == 10240
     assert os.listdir(tmp_path / "t") == ["x"]

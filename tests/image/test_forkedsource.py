@@ -170,5 +170,5 @@ def test_a_layer_is_unpacked_while_its_blob_grows(tmp_path: Path, apart: bool) -
         done = apply_job(WorkerCall([file.fileno(), told]), order)
         os.waitpid(writer, 0)
         os.close(told)
-    assert isinstance(done, UnpackedLayer) and done.entries == 2
+    assert isinstance(done, UnpackedLayer)
     assert (target / "a").read_text() == (target / "b").read_text() == WORDS

@@ -61,7 +61,7 @@ def test_what_docker_types_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
         build_manifest(CONFIG, [], DOCKER_MANIFEST, annotations={"a": "b"})
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
-        build_index([], DOCKER_INDEX, subject=CONFIG)
+        build_index([], DOCKER_INDEX, annotations={"a": "b"})
     with pytest.raises(ValueError, match="media type text/plain: expected one of"):
         build_index([], "text/plain")
 

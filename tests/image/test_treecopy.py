@@ -31,9 +31,8 @@ def plant(root: Path) -> None:
 
 def test_copy_keeps_everything_but_the_owner(tmp_path: Path) -> None:
     plant(tmp_path / "in")
-    counts = copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
+    copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
     assert look(tmp_path / "out") == look(tmp_path / "in")
-    assert counts == {"entries": 7, "bytes": 2_000_016, "devices_skipped": 0}
 
 
 @root_only

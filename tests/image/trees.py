@@ -85,11 +85,11 @@ def unpack(
     *,
     lowers: list[Path] | None = None,
     userxattr: bool = False,
-) -> dict[str, int]:
+) -> None:
     """Apply a layer tar to *target*, which is made."""
     target.mkdir(parents=True, exist_ok=True)
     below = None if lowers is None else [str(path) for path in lowers]
-    return apply_layer(pieces(data), str(target), userxattr=userxattr, lowers=below)
+    apply_layer(pieces(data), str(target), userxattr=userxattr, lowers=below)
 
 
 def whiteout(path: Path) -> None:

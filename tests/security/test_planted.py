@@ -211,7 +211,7 @@ def test_what_leads_elsewhere_after_it_was_opened_is_not_swept(
             (root / name).symlink_to(victim)
         before = planting.state(victim)
         store.tmp.sweep()
-        store.tmp.delete(os.path.join(store.tmp_dir, "fs"))
+        store.tmp.delete(os.path.join(store.tmp.path, "fs"))
         assert planting.state(victim) == before
 
 

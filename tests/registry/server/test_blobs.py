@@ -24,7 +24,7 @@ DATA = bytes(range(256)) * 8
 def left_over(one: Served) -> list[str]:
     """Uploads and half-written files that are still there."""
     uploads = listed(str(Path(one.store.root) / "registry" / "uploads"))
-    temporary = [name for name in listed(one.store.tmp_dir) if not name.endswith(".lock")]
+    temporary = [name for name in listed(one.store.tmp.path) if not name.endswith(".lock")]
     return [*uploads, *temporary]
 
 

@@ -221,7 +221,7 @@ def test_a_blob_that_upstream_falsifies_is_not_kept(tmp_path: Path) -> None:
                 else:
                     raise AssertionError(got.status)
                 assert not cache.store.blobs.has(Digest.of(LAYER))
-                names = [name for name in os.listdir(cache.store.tmp_dir) if "lock" not in name]
+                names = [name for name in os.listdir(cache.store.tmp.path) if "lock" not in name]
                 assert names == []
 
     run(work())
