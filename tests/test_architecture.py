@@ -31,7 +31,7 @@ def test_its_picture_of_the_rooms_is_drawn_from_the_imports() -> None:
         [sys.executable, ROOT / "scripts/pictures", "--print", "rooms"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     ).stdout
     assert drawn in PAGE, "run scripts/pictures"
