@@ -37,7 +37,7 @@ ALL_CAPABILITIES = tuple("CAP_" + name for name in _IN_ORDER.split())
 
 
 def order(spec: StepSpec, runtime: OciRuntime, rung: str) -> OciOrder:
-    """Return what the step's process needs to have *runtime* run the step.
+    """Return the order to have *runtime* run the step, for the step's process.
 
     Raises:
         EnvironmentFault: no runtime can run steps on this rung of isolation.

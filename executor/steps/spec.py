@@ -107,7 +107,7 @@ class OciOrder(NamedTuple):
 
 
 class StepKind(NamedTuple):
-    """What is the same in a step and in a process that was made for it ahead.
+    """The part of a step that a process made ahead for it shares.
 
     Attributes:
         hosts, resolv_conf: as in `StepSpec`, if they are short.
@@ -194,7 +194,7 @@ class StepSpec(NamedTuple):
         return self.network in OWN_NETWORK
 
     def start(self) -> StepStart:
-        """Return what the zygote gets first.
+        """Return the part that the zygote gets first.
 
         What is mounted from elsewhere, or from a store that is not all in one place, can only be
         found by a process that is made when it is asked for.
