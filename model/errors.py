@@ -195,7 +195,11 @@ _EXHAUSTED = {
 def _exhausted(error: BaseException) -> EnvironmentFault | None:
     """Return the fault for an error that came of something that ran out; None if that is not so."""
     at: BaseException | None = error
+    seen: set[int] = set()  # what is raised once more may come to be its own cause
     while at is not None and _number(at) not in _EXHAUSTED:
+        if id(at) in seen:
+            return None
+        seen.add(id(at))
         # Of ours, only the cause that was stated: they may be raised while another one is dealt with.
         at = at.__cause__ or (None if isinstance(at, PybuildError) else at.__context__)
     if at is None:

@@ -135,3 +135,9 @@ def test_a_limit_of_the_machine_is_no_bug(error: Exception, message: str, word: 
 )
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert unwrap(error) is error
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once() -> None:
+    first, second = UserError("a"), UserError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert unwrap(first) is first
