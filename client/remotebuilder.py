@@ -115,7 +115,7 @@ class RemoteBuilder:
         from pybuild.client.load import take
         from pybuild.engine.host import SystemClock
         from pybuild.engine.settings import load_settings
-        from pybuild.exporter.docker.load import load_where_found
+        from pybuild.exporter.docker.load import load_if_running
 
         settings = load_settings(self._options.one("config"), self._options.one("root"))
         with Store.open(settings.root, SystemClock()) as store:
@@ -129,7 +129,7 @@ class RemoteBuilder:
                 if result.image is not None:
                     image = replace(result.image, annotations={})
                     where = (store, SystemClock(), os.environ)
-                    _run(load_where_found(*where, image, result.names, emit))
+                    _run(load_if_running(*where, image, result.names, emit))
             finally:
                 store.discard(folder)
         return result

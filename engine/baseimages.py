@@ -93,26 +93,30 @@ class ImageSourceResolver:
         if manifest is None and not pull and not self.is_guest:
             manifest = self._whole(self.resolutions.get(reference, platform), platform)
         if manifest is None:
-            found = await self._ask(reference, platform)
+            resolved = await self._ask(reference, platform)
             if self.is_guest:
-                await self._prove(reference, found)
-            for data in (found.config_bytes, found.manifest_bytes, *reversed(found.indexes)):
+                await self._prove(reference, resolved)
+            for data in (
+                resolved.config_bytes,
+                resolved.manifest_bytes,
+                *reversed(resolved.indexes),
+            ):
                 await asyncio.to_thread(self._store.blobs.put, data)
-            manifest = found.manifest
+            manifest = resolved.manifest
             self.resolutions.put(reference, platform, manifest)
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
 
-    async def _prove(self, reference: Reference, found: ResolvedManifest) -> None:
+    async def _prove(self, reference: Reference, resolved: ResolvedManifest) -> None:
         from pybuild.engine.layerproof import needs_proof, place_of, prove
 
-        config = parse_config(found.config_bytes)
+        config = parse_config(resolved.config_bytes)
         diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
 
         async def bring(layer: Descriptor, aside: SingleBlob) -> None:
             await self._client().pull_blob(reference, layer, aside)
 
-        for layer, diff_id in zip(found.layers, diff_ids, strict=False):
+        for layer, diff_id in zip(resolved.layers, diff_ids, strict=False):
             if needs_proof(self._store, diff_id, place_of(str(reference))):
                 await prove(self._store, layer, diff_id, bring)
 
@@ -133,13 +137,15 @@ class ImageSourceResolver:
     def _lacks(self, name: str) -> str:
         """Return the document of an image of the store that is gone or was damaged, if one is."""
         try:
-            found = self._store.images.resolve(name)
-            while found is not None:
-                document = parse_manifest(self._store.blobs.read(found.digest), found.media_type)
+            descriptor = self._store.images.resolve(name)
+            while descriptor is not None:
+                document = parse_manifest(
+                    self._store.blobs.read(descriptor.digest), descriptor.media_type
+                )
                 if isinstance(document, Manifest):
                     self._store.blobs.read(document.config.digest)
                     return ""
-                found = next(iter(document.manifests), None)
+                descriptor = next(iter(document.manifests), None)
         except BlobMissing as missing:
             return str(missing)
         except PybuildError as error:
@@ -184,8 +190,8 @@ class ImageSourceResolver:
 
     def _local(self, reference: Reference, platform: Platform) -> Descriptor | None:
         """An image that was built or pulled here under this name; it stays, whoever takes that."""
-        found = self._store.images.held(str(reference), self._store.lease)
-        return self._whole(found, platform)
+        image = self._store.images.held(str(reference), self._store.lease)
+        return self._whole(image, platform)
 
     def _whole(self, descriptor: Descriptor | None, platform: Platform) -> Descriptor | None:
         """The platform's manifest, if it and its config are in the store."""

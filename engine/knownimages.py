@@ -42,9 +42,9 @@ class KnownImages:
         if request.layout or not self._is_ours:
             return None  # of a layout, the reference is only a name there
         reference, platform = request.reference, request.platform
-        for found in (self._named(str(reference)), self._resolutions.get(reference, platform)):
+        for descriptor in (self._named(str(reference)), self._resolutions.get(reference, platform)):
             try:
-                image = self._read(found, platform) if found else None
+                image = self._read(descriptor, platform) if descriptor else None
             except (OSError, ValueError, KeyError, TypeError, PybuildError):
                 image = None  # damaged or half there: not known, then
             if image is not None:

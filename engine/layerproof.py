@@ -40,9 +40,9 @@ class _Written:
         self._file.write(data)
 
     def commit(self) -> None:
-        found = "sha256:" + self._digest.hexdigest()
-        if self._expected is not None and found != self._expected:
-            raise UserError(f"blob {self._expected}: got {found}")
+        actual = "sha256:" + self._digest.hexdigest()
+        if self._expected is not None and actual != self._expected:
+            raise UserError(f"blob {self._expected}: got {actual}")
         self._file.flush()
 
 
@@ -90,12 +90,12 @@ async def prove(store: Store, layer: Descriptor, diff_id: Digest, bring: Bring) 
     path = store.scratch("proof")
     try:
         await bring(layer, SingleBlob(path))
-        found = await asyncio.to_thread(diff_id_of, path)
+        actual = await asyncio.to_thread(diff_id_of, path)
     finally:
         if os.path.lexists(path):
             await asyncio.to_thread(os.unlink, path)
-    if found != diff_id:
-        raise UserError(f"layer {layer.digest}: its diffID is {found}, not {diff_id}")
+    if actual != diff_id:
+        raise UserError(f"layer {layer.digest}: its diffID is {actual}, not {diff_id}")
 
 
 def diff_id_of(path: str) -> str:

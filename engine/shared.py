@@ -40,22 +40,22 @@ _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Shared]] = WeakKeyDi
 async def engine_for(settings: Settings) -> AsyncGenerator[Engine]:
     """Give the engine that builds with these *settings* share; the last one out closes it."""
     all_here = _shared.setdefault(asyncio.get_running_loop(), [])
-    found = next((one for one in all_here if one.is_for(settings)), None)
-    if found is None:
-        found = _Shared(settings)
-        all_here.append(found)
-    found.users += 1
+    shared = next((one for one in all_here if one.is_for(settings)), None)
+    if shared is None:
+        shared = _Shared(settings)
+        all_here.append(shared)
+    shared.users += 1
     try:
-        yield await asyncio.shield(found.opening)
+        yield await asyncio.shield(shared.opening)
     finally:
-        found.users -= 1
-        if not found.users:
-            all_here.remove(found)
+        shared.users -= 1
+        if not shared.users:
+            all_here.remove(shared)
             # Opening waits for nothing: it has not begun, or is done, well or with an error.
-            if not found.opening.done():
-                found.opening.cancel()
-            elif found.opening.exception() is None:
-                await _to_the_end(asyncio.create_task(found.close()))
+            if not shared.opening.done():
+                shared.opening.cancel()
+            elif shared.opening.exception() is None:
+                await _to_the_end(asyncio.create_task(shared.close()))
 
 
 async def _to_the_end(task: asyncio.Task[None]) -> None:

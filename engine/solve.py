@@ -79,16 +79,16 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
     Raises:
         LayerGone: one cannot be had.
     """
-    wanted: set[str] = set()
+    deltas: set[str] = set()
     for solved in solution.targets:
         if isinstance(solved.result, Snapshot):
-            wanted |= set(solved.result.deltas)
-    for delta in sorted(wanted):
+            deltas |= set(solved.result.deltas)
+    for delta in sorted(deltas):
         if is_link([delta]):
             raise LayerGone(delta, f"the cache has no layers of {delta}")
     if not whole:
         return
-    fetched = await asyncio.to_thread(_from_caches, engine, wanted)
+    fetched = await asyncio.to_thread(_from_caches, engine, deltas)
     try:
         async with asyncio.TaskGroup() as group:
             for delta in fetched:

@@ -65,30 +65,31 @@ class Explainer:
         """Return why *vertex* had to run."""
         if run.fresh:
             return Miss(reason=Reason.IGNORED)
-        parts = dict(run.made_of.parts)
+        parts = dict(run.named_inputs.parts)
         same = self._known.same(run.key)
         if same is not None:
             return Miss(reason=Reason.EVICTED, nearest=same.name, place=same.place)
-        found = self._known.nearest(vertex.meta.name, parts)
-        if found is None:
+        nearest = self._known.nearest(vertex.meta.name, parts)
+        if nearest is None:
             return Miss(reason=Reason.NEW)
 
         def listing(digest: str) -> Listing | None:
             # What did not come to be stored is only known here.
-            own = run.made_of.listings.get(digest)
+            own = run.named_inputs.listings.get(digest)
             return self._find(digest) if own is None else own
 
         changes = [
-            self._located(one, vertex, found) for one in differences(found.parts, parts, listing)
+            self._located(one, vertex, nearest)
+            for one in differences(nearest.parts, parts, listing)
         ]
         changes.sort(key=_comes_last)
         reason = Reason.CHANGED if changes else Reason.UNEXPLAINED
         missed = Miss(
-            reason=reason, nearest=found.name, place=found.place, differences=tuple(changes)
+            reason=reason, nearest=nearest.name, place=nearest.place, differences=tuple(changes)
         )
         return missed.cut()
 
-    def _located(self, one: Difference, vertex: Vertex, found: KnownInputs) -> Difference:
+    def _located(self, one: Difference, vertex: Vertex, nearest: KnownInputs) -> Difference:
         """Add the place of a difference, as the surroundings show it."""
         kind, _, what = one.field.partition(".")
         if kind == "env" and what != "order":
@@ -97,7 +98,7 @@ class Explainer:
             case "file.removed":
                 return _now_ignored(one, self._around)
             case "file.added":
-                return _once_ignored(one, found)
+                return _once_ignored(one, nearest)
             case "file.mode":
                 return _mode_hint(one)
             case _:
@@ -119,13 +120,13 @@ class Explainer:
 
 def _setters(dockerfile: Dockerfile | None) -> dict[str, list[Arg | Env]]:
     """Return the instructions that set each variable in a stage, from the top."""
-    found: dict[str, list[Arg | Env]] = {}
+    setters: dict[str, list[Arg | Env]] = {}
     for stage in () if dockerfile is None else dockerfile.stages:
         for instruction in stage.body:
             if isinstance(instruction, Arg | Env):
                 for name in _names(instruction):
-                    found.setdefault(name, []).append(instruction)
-    return found
+                    setters.setdefault(name, []).append(instruction)
+    return setters
 
 
 def _line_of(setter: Arg | Env) -> int:
@@ -161,8 +162,8 @@ def _ignore_line(pattern: str, files: Mapping[str, bytes | None]) -> str:
     return f'the ignore file ("{pattern}")'
 
 
-def _once_ignored(one: Difference, found: KnownInputs) -> Difference:
-    for source in as_list(found.parts.get("inputs")):
+def _once_ignored(one: Difference, nearest: KnownInputs) -> Difference:
+    for source in as_list(nearest.parts.get("inputs")):
         patterns = [str(pattern) for pattern in as_list(as_object(source).get("exclude"))]
         try:
             if patterns and PatternMatcher(patterns).matches(one.path):

@@ -71,14 +71,14 @@ def differences(
         find: gives the files of a content; not called for contents that are equal.
     """
     before, after = as_object(was.get("op")), as_object(now.get("op"))
-    found = [
+    changes = [
         *_platform(before, after),
         *_origins(was, now),
         *_op(before, after),
         *_contents(was, now, find),
         *_parents(was, now),
     ]
-    return [*dict.fromkeys(found)]
+    return [*dict.fromkeys(changes)]
 
 
 def _platform(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
@@ -159,16 +159,16 @@ def _contents(
 
 def _content(was: str, now: str, name: str, find: FindListing) -> Iterator[Difference]:
     before, after = find(was), find(now)
-    found: list[Difference] = []
+    changes: list[Difference] = []
     if before is not None and after is not None:
         from pybuild.explain.listings import file_differences  # misses are seldom about files
 
-        found = [
+        changes = [
             Difference(field=f"file.{one.what}", was=one.was, now=one.now, path=one.path)
             for one in file_differences(before, after)
         ]
     # Lists that are equal, or too long to be kept, leave the digests to tell.
-    yield from found or [Difference(field="content", was=was, now=now, path=name)]
+    yield from changes or [Difference(field="content", was=was, now=now, path=name)]
 
 
 # --- the op ---------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def _variables(items: list[Any]) -> dict[str, str]:
 def _mounts(was: list[Any], now: list[Any]) -> Iterator[Difference]:
     before = {str(as_object(mount).get("target")): as_object(mount) for mount in was}
     after = {str(as_object(mount).get("target")): as_object(mount) for mount in now}
-    found = False
+    differs = False
     for target in [*after, *(target for target in before if target not in after)]:
         old, new = before.get(target), after.get(target)
         if old is None or new is None:
@@ -244,7 +244,7 @@ def _mounts(was: list[Any], now: list[Any]) -> Iterator[Difference]:
                 now=None if new is None else _kind(new),
                 path=target,
             )
-            found = True
+            differs = True
             continue
         for name in sorted({*old, *new} - {"input", "selection"}):
             one, other = old.get(name), new.get(name)
@@ -252,8 +252,8 @@ def _mounts(was: list[Any], now: list[Any]) -> Iterator[Difference]:
                 one, other = _kind(old), _kind(new)
             if one != other:
                 yield _plain(name, one, other, within="mount.", path=target)
-                found = True
-    if not found:
+                differs = True
+    if not differs:
         yield Difference(field="mount.order", was=", ".join(before), now=", ".join(after))
 
 

@@ -66,9 +66,9 @@ def _keep(
     listings: dict[str, Listing] = {}
     if account.is_puzzling:
         imported: list[KnownInputs] = []
-        wanted = like(account.missed_names)
+        accepts = like(account.missed_names)
         for cache in imports:
-            there = cache.known(wanted)
+            there = cache.known(accepts)
             imported += there.known
             listings |= there.listings
         # One by one: what this build itself has made may be most of them, and is passed over.
@@ -112,14 +112,14 @@ def find_report(known: Iterable[BuildReport], text: str) -> BuildReport:
     Raises:
         UserError: there is none, or more than one.
     """
-    found = [report for report in known if report.id.startswith(text)]
-    if not found:
+    matches = [report for report in known if report.id.startswith(text)]
+    if not matches:
         if not text:
             raise UserError("no build is known here", hints=["pybuild build keeps a history"])
         raise UserError(
             f'no build "{text}" is known here', hints=["list them with pybuild explain --list"]
         )
-    if text and len(found) > 1:
-        ids = ", ".join(report.id for report in found[:5])
+    if text and len(matches) > 1:
+        ids = ", ".join(report.id for report in matches[:5])
         raise UserError(f'build "{text}" could be any of {ids}')
-    return found[0]
+    return matches[0]

@@ -67,11 +67,11 @@ def file_differences(was: Listing, now: Listing) -> list[FileDifference]:
         old, new = _without_equal_ends(was, now)
     before, after = dict(old), dict(new)
     changed = {path for path, _ in set(old) ^ set(new)}
-    found = [
+    changes = [
         one for path in sorted(changed) for one in _file(path, before.get(path), after.get(path))
     ]
-    found.sort(key=lambda one: (_ORDER.index(one.what), one.path))
-    return found[:MAX_DIFFERENCES]
+    changes.sort(key=lambda one: (_ORDER.index(one.what), one.path))
+    return changes[:MAX_DIFFERENCES]
 
 
 def _without_equal_ends(was: Listing, now: Listing) -> tuple[Listing, Listing]:

@@ -39,13 +39,13 @@ class StepName:
 
     @classmethod
     def parse(cls, name: str) -> StepName:
-        found = _NAME.match(name)
-        if found is None:
+        match = _NAME.match(name)
+        if match is None:
             return cls(name)
-        text = found["text"]
+        text = match["text"]
         if text.startswith("FROM "):
             text = source_name(name)
-        return cls(text, found["stage"] or "", int(found["place"]), int(found["total"]))
+        return cls(text, match["stage"] or "", int(match["place"]), int(match["total"]))
 
     @property
     def verb(self) -> str:
@@ -113,11 +113,11 @@ class Neighbours:
         )
         if not best:
             return None
-        found = min(
+        nearest = min(
             (row for _, row in best[:_CANDIDATES]),
             key=lambda row: (_distance(mine, row, parts), -row.known.first),
         )
-        return found.known
+        return nearest.known
 
 
 _Group = tuple[str, ...]
@@ -158,9 +158,9 @@ def likeness(
 
 
 def _distance(mine: StepName, row: _Row, parts: Mapping[str, Any]) -> float:
-    found = differences(row.known.parts, parts, lambda _: None)
+    changes = differences(row.known.parts, parts, lambda _: None)
     other = row.name
-    cost = sum(_COSTS.get(difference.field, 1.0) for difference in found)
+    cost = sum(_COSTS.get(difference.field, 1.0) for difference in changes)
     cost += 0.5 * (mine.stage != other.stage) + 0.25 * (mine.place != other.place)
     return cost + (0.0 if mine.text == other.text else 2.0)
 

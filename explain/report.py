@@ -12,7 +12,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_list, as_number, as_object
 
 FORMAT = 1
-_MOST_TOLD = 20
+_MOST_SHOWN = 20
 
 
 class Reason(StrEnum):
@@ -56,10 +56,10 @@ class Miss:
 
     def cut(self) -> Miss:
         """Return it with no more differences than a history should keep."""
-        more = len(self.differences) - _MOST_TOLD
+        more = len(self.differences) - _MOST_SHOWN
         if more <= 0:
             return self
-        return replace(self, differences=self.differences[:_MOST_TOLD], more=self.more + more)
+        return replace(self, differences=self.differences[:_MOST_SHOWN], more=self.more + more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def open_output(dest: str, *, make: bool = False) -> int:
                     continue
                 links += 1
                 if not is_trusted(status.st_uid) or links > _MOST_LINKS:
-                    raise _led_elsewhere(dest, f"{done} is a link of {owner(status.st_uid)}")
+                    raise _redirected(dest, f"{done} is a link of {owner(status.st_uid)}")
                 target = os.readlink("", dir_fd=inner)
             finally:
                 os.close(inner)
@@ -74,7 +74,7 @@ def _step(fd: int, name: str, make: bool) -> int:
     return os.open(name, _LOOK, dir_fd=fd)
 
 
-def _led_elsewhere(dest: str, why: str) -> Exception:
+def _redirected(dest: str, why: str) -> Exception:
     from pybuild.model.errors import UsageError
 
     return UsageError(

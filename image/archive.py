@@ -210,10 +210,10 @@ def _blobs(
     without: Collection[Digest] = (),
 ) -> None:
     """Write what *images* are made of, once each, in the order of digests."""
-    found = {
+    descriptors = {
         blob.digest: blob for image in images for blob in reachable(image.descriptor, blob_path)
     }
-    blobs = [found[digest] for digest in sorted(found) if digest not in without]
+    blobs = [descriptors[digest] for digest in sorted(descriptors) if digest not in without]
     _folders(out, blobs)
     for blob in blobs:
         _blob(out, blob, blob_path)
@@ -229,28 +229,28 @@ def reachable(descriptor: Descriptor, blob_path: BlobPath) -> list[Descriptor]:
     Children of an index that are not in the store are left out: an index may be kept with some of
     its platforms only [STO-5]. So are layers that may not be passed on [IMG-5].
     """
-    found: dict[str, Descriptor] = {}
-    _reach(descriptor, blob_path, found, MAX_DEPTH)
-    return [found[digest] for digest in sorted(found)]
+    reached: dict[str, Descriptor] = {}
+    _reach(descriptor, blob_path, reached, MAX_DEPTH)
+    return [reached[digest] for digest in sorted(reached)]
 
 
 def _reach(
-    descriptor: Descriptor, blob_path: BlobPath, found: dict[str, Descriptor], depth: int
+    descriptor: Descriptor, blob_path: BlobPath, reached: dict[str, Descriptor], depth: int
 ) -> None:
-    if descriptor.digest in found:
+    if descriptor.digest in reached:
         return
     if depth == 0:
         raise EnvironmentFault(f"indexes are nested more than {MAX_DEPTH} deep")
-    found[descriptor.digest] = descriptor
+    reached[descriptor.digest] = descriptor
     document = parse_manifest(_read(descriptor, blob_path), descriptor.media_type)
     if isinstance(document, Manifest):
         for blob in (document.config, *document.layers):
             if not is_foreign(blob.media_type) or os.path.exists(blob_path(blob.digest)):
-                found.setdefault(blob.digest, blob)
+                reached.setdefault(blob.digest, blob)
         return
     for child in document.manifests:
         if os.path.exists(blob_path(child.digest)):
-            _reach(child, blob_path, found, depth - 1)
+            _reach(child, blob_path, reached, depth - 1)
 
 
 def _read(descriptor: Descriptor, blob_path: BlobPath) -> bytes:
@@ -342,8 +342,8 @@ def _other_entries(directory: str) -> list[Mapping[str, Any]]:
     try:
         # A pipe in its place is empty, and waited for by nobody.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            found = json.loads(file.read(MAX_MANIFEST_BYTES))["manifests"]
-        return [dict(entry) for entry in found]
+            entries = json.loads(file.read(MAX_MANIFEST_BYTES))["manifests"]
+        return [dict(entry) for entry in entries]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -87,7 +87,7 @@ class _Files:
     def __init__(self, source: str, scratch: str) -> None:
         self._scratch = scratch
         self._count = 0
-        self._found: dict[str, _Held] = {}
+        self._files: dict[str, _Held] = {}
         self._links: dict[str, str] = {}
         self._folder = source if os.path.isdir(source) else None
         if self._folder is None:
@@ -96,19 +96,19 @@ class _Files:
     def has(self, name: str) -> bool:
         if self._folder is not None:
             return os.path.isfile(os.path.join(self._folder, name))
-        return name in self._found
+        return name in self._files
 
     def get(self, name: str) -> _Held | None:
         """Return the file of that name, followed through links inside the archive."""
         name = posixpath.normpath(name)
         if self._folder is not None:
-            if name not in self._found and not name.startswith(("../", "/")) and self.has(name):
+            if name not in self._files and not name.startswith(("../", "/")) and self.has(name):
                 with open(os.path.join(self._folder, name), "rb", buffering=0) as file:
-                    self._found[name] = self.keep(lambda: file.read(_PIECE))
-            return self._found.get(name)
+                    self._files[name] = self.keep(lambda: file.read(_PIECE))
+            return self._files.get(name)
         for _ in range(_MAX_LINKS):
             if name not in self._links:
-                return self._found.get(name)
+                return self._files.get(name)
             name = posixpath.normpath(posixpath.join(posixpath.dirname(name), self._links[name]))
         return None
 
@@ -153,11 +153,11 @@ class _Files:
                 name = posixpath.normpath(os.fsdecode(member.name))
                 if member.kind == b"0":
                     self._links.pop(name, None)
-                    self._found[name] = self.keep(_pieces(reader.chunks()))
+                    self._files[name] = self.keep(_pieces(reader.chunks()))
                 elif member.kind == b"1":
                     first = posixpath.normpath(os.fsdecode(member.link))
-                    if first in self._found:
-                        self._found[name] = self._found[first]
+                    if first in self._files:
+                        self._files[name] = self._files[first]
                 elif member.kind == b"2":
                     self._links[name] = os.fsdecode(member.link)
             stream.drain()

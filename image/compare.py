@@ -60,8 +60,8 @@ class _Layout:
 
     def json(self, digest: str) -> dict[str, Any]:
         with self.open(digest) as file:
-            found: dict[str, Any] = json.load(file)
-        return found
+            document: dict[str, Any] = json.load(file)
+        return document
 
     def open(self, digest: str) -> IO[bytes]:
         return open(os.path.join(self._path, "blobs", *digest.split(":", 1)), "rb")
@@ -100,12 +100,12 @@ def _images(
         if old == new:
             continue
         step = steps[number] if number < len(steps) else f"layer {number + 1}"
-        found = False
+        differs = False
         with one.open(old) as left, other.open(new) as right:
             for difference in _tars(left, right, step, platform):
-                found = True
+                differs = True
                 yield difference
-        if not found:
+        if not differs:
             yield ImageDifference(what="order or padding", step=step, platform=platform)
     # Digests of layers are told where the layers are; what else the config has is its own.
     for path, left_text, right_text in _fields("", *configs):
@@ -156,9 +156,9 @@ def _tars(was: IO[bytes], now: IO[bytes], step: str, platform: str) -> Iterator[
                     what=what, step=step, path=name, was=one, now=other, platform=platform
                 )
             if old.isreg() and new.isreg():
-                found = _contents(left.extractfile(old), right.extractfile(new))
-                if found is not None:
-                    offset, one, other = found
+                difference = _contents(left.extractfile(old), right.extractfile(new))
+                if difference is not None:
+                    offset, one, other = difference
                     yield ImageDifference(
                         what="content",
                         step=step,

@@ -137,17 +137,17 @@ def parse_time(text: str) -> float | None:
 def _align_base(history: Sequence[Any], layers: int) -> list[dict[str, Any]]:
     """Make the base's entries with a layer as many as its layers, whatever it says [CFG-3]."""
     aligned: list[dict[str, Any]] = []
-    found = 0
+    count = 0
     for item in history:
         entry: dict[str, Any] = dict(item) if isinstance(item, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
         if not entry.get("empty_layer"):
-            if found < layers:
-                found += 1
+            if count < layers:
+                count += 1
             else:
                 entry["empty_layer"] = True
         aligned.append(entry)
     missing: dict[str, Any] = {"comment": EXPORTER_COMMENT}
-    aligned.extend(dict(missing) for _ in range(layers - found))
+    aligned.extend(dict(missing) for _ in range(layers - count))
     return aligned
 
 
@@ -164,10 +164,10 @@ def _added(entries: Sequence[NewHistory], layers: int) -> list[dict[str, Any]]:
         if entry.empty_layer:
             made["empty_layer"] = True
         added.append(made)
-    found = sum(1 for entry in entries if not entry.empty_layer)
-    if found > layers:
-        raise ValueError(f"{found} history entries for {layers} new layers")
-    added.extend({"comment": EXPORTER_COMMENT} for _ in range(layers - found))
+    count = sum(1 for entry in entries if not entry.empty_layer)
+    if count > layers:
+        raise ValueError(f"{count} history entries for {layers} new layers")
+    added.extend({"comment": EXPORTER_COMMENT} for _ in range(layers - count))
     return added
 
 

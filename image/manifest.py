@@ -338,16 +338,16 @@ def resolve(
                 return None
             return Platform.from_json(parse_config(read(inner.config)))
 
-        found = choose(document, requested, inspect)
-        if found is None:
+        chosen = choose(document, requested, inspect)
+        if chosen is None:
             # An index of indexes names platforms only further down.
             nested = [d for d in document.manifests if d.media_type in INDEX_TYPES]
             if len(nested) != 1:
                 raise EnvironmentFault(
                     f"{descriptor.digest} has no image for {requested} (it has {_platforms(document)})"
                 )
-            found = nested[0]
-        descriptor = found
+            chosen = nested[0]
+        descriptor = chosen
     raise EnvironmentFault(f"indexes are nested more than {MAX_DEPTH} deep: {descriptor.digest}")
 
 
@@ -373,8 +373,8 @@ def _descriptors(body: Mapping[str, Any], name: str) -> tuple[Descriptor, ...]:
 
 
 def _annotations(body: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, Any] = body.get("annotations") or {}
-    return {str(key): str(value) for key, value in found.items()}
+    annotations: dict[str, Any] = body.get("annotations") or {}
+    return {str(key): str(value) for key, value in annotations.items()}
 
 
 def _finish(

@@ -138,7 +138,7 @@ def resolve_identity(user: str, passwd: str, group: str) -> Identity:
     Raises:
         UserError: a name is not there, or a number is out of range.
     """
-    name, colon, wanted_group = user.partition(":")
+    name, colon, group_name = user.partition(":")
     users, groups = _rows(passwd, 7), _rows(group, 4)
     name = name or "0"
     row = next((row for row in users if row[0] == name), None)
@@ -151,13 +151,11 @@ def resolve_identity(user: str, passwd: str, group: str) -> Identity:
         uid = _number(row[2], f'user "{user}"')
     gid = _number(row[3], f'group of user "{user}"') if row else 0
     added: tuple[int, ...] = ()
-    if colon and wanted_group:
-        found = next((g for g in groups if g[0] == wanted_group), None)
-        if found is None and not wanted_group.isdigit():
-            raise UserError(
-                f'unable to find group "{wanted_group}": no matching entry in group file'
-            )
-        gid = _number(found[2] if found else wanted_group, f'group "{wanted_group}"')
+    if colon and group_name:
+        group_row = next((g for g in groups if g[0] == group_name), None)
+        if group_row is None and not group_name.isdigit():
+            raise UserError(f'unable to find group "{group_name}": no matching entry in group file')
+        gid = _number(group_row[2] if group_row else group_name, f'group "{group_name}"')
     elif row is not None:
         added = tuple(
             sorted({int(g[2]) for g in groups if row[0] in g[3].split(",") and _is_id(g[2])})
@@ -236,7 +234,7 @@ def _volumes(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """Labels, and the annotations that the specification derives from other fields."""
-    found = {
+    annotations = {
         "org.opencontainers.image.os": str(image.get("os") or ""),
         "org.opencontainers.image.architecture": str(image.get("architecture") or ""),
         "org.opencontainers.image.variant": str(image.get("variant") or ""),
@@ -245,10 +243,10 @@ def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
         "org.opencontainers.image.stopSignal": str(config.get("StopSignal") or ""),
         "org.opencontainers.image.exposedPorts": ",".join(sorted(config.get("ExposedPorts") or ())),
     }
-    found = {key: value for key, value in found.items() if value}
+    annotations = {key: value for key, value in annotations.items() if value}
     labels: Mapping[str, Any] = config.get("Labels") or {}
-    found.update((str(key), str(value)) for key, value in labels.items())
-    return dict(sorted(found.items()))
+    annotations.update((str(key), str(value)) for key, value in labels.items())
+    return dict(sorted(annotations.items()))
 
 
 def _linux(rootless: bool, host_uid: int, host_gid: int) -> dict[str, Any]:

@@ -145,9 +145,9 @@ class _Check:
         if len(data) != descriptor.size:
             self._complain(f"{descriptor.digest}: not the {descriptor.size} bytes expected")
             return None
-        found = hashlib.new(descriptor.digest.algorithm, data).hexdigest()
-        if found != descriptor.digest.hex:
-            self._complain(f"{descriptor.digest}: content has the digest {found}")
+        actual = hashlib.new(descriptor.digest.algorithm, data).hexdigest()
+        if actual != descriptor.digest.hex:
+            self._complain(f"{descriptor.digest}: content has the digest {actual}")
             return None
         return data
 

@@ -76,7 +76,7 @@ def go_text(value: object) -> str:
 
 def go_json(value: object) -> str:
     """Return a value as Go writes it in JSON: no blanks, and nothing that a page would take for a tag."""
-    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", _json(value))
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", _json(value))
 
 
 def _json(value: object) -> str:
@@ -89,13 +89,13 @@ def _json(value: object) -> str:
 def _parts(template: str) -> Iterator[_Token]:
     """Yield ``("text", …)`` and ``("action", …)`` in order."""
     at, trims = 0, False
-    for found in _ACTION.finditer(template):
-        text = template[at : found.start()]
+    for match in _ACTION.finditer(template):
+        text = template[at : match.start()]
         text = text.lstrip() if trims else text
-        yield "text", text.rstrip() if found[1] else text
-        at, trims = found.end(), bool(found[3])
-        if not found[2].strip().startswith("/*"):
-            yield "action", found[2].strip()
+        yield "text", text.rstrip() if match[1] else text
+        at, trims = match.end(), bool(match[3])
+        if not match[2].strip().startswith("/*"):
+            yield "action", match[2].strip()
     rest = template[at:]
     if "{{" in rest:
         raise UsageError(f'template "{template}": an action has no end')
@@ -205,11 +205,11 @@ class _Expression:
         tokens: list[_Token] = []
         at = 0
         while text[at:].strip():
-            found = _WORD.match(text, at)
-            if found is None:
+            match = _WORD.match(text, at)
+            if match is None:
                 raise self._fault(f'"{text[at:].strip()}" cannot be read')
-            tokens.append((str(found.lastgroup), str(found[str(found.lastgroup)])))
-            at = found.end()
+            tokens.append((str(match.lastgroup), str(match[str(match.lastgroup)])))
+            at = match.end()
         return tokens
 
     def _pipeline(self) -> object:
@@ -304,8 +304,8 @@ def _index(value: Any, *keys: Any) -> object:
 def _printf(form: str, *values: Any) -> str:
     shown = iter(values)
 
-    def one(found: re.Match[str]) -> str:
-        flags, verb = found[1], found[2]
+    def one(match: re.Match[str]) -> str:
+        flags, verb = match[1], match[2]
         if verb == "%":
             return "%"
         value: object = next(shown)
@@ -319,7 +319,7 @@ def _printf(form: str, *values: Any) -> str:
 
 
 def _title(text: str) -> str:
-    return re.sub(r"\b\w", lambda found: found[0].upper(), text)
+    return re.sub(r"\b\w", lambda match: match[0].upper(), text)
 
 
 def _and(*values: object) -> object:

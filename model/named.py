@@ -37,8 +37,8 @@ class NamedInputs:
 
 
 @dataclass(frozen=True, slots=True)
-class MadeOf:
-    """The named inputs of many results; *listings* by content digest."""
+class ImportedInputs:
+    """The named inputs that a cache of others knows; *listings* by content digest."""
 
     known: tuple[KnownInputs, ...] = ()
     listings: Mapping[str, Listing] = field(default_factory=dict[str, Listing], hash=False)

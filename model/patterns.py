@@ -150,7 +150,7 @@ class _Tried:
     def last(self, path: str, last: int) -> int:
         """Return the last that matches *path*, or *last* where no later one does."""
         rules = self._rules
-        if len(self._others) == len(rules) or self._together().match(path) is None:
+        if len(self._others) == len(rules) or self._alternatives().match(path) is None:
             rules = self._others
         elif self._is_enough:
             return rules[0][0]
@@ -161,7 +161,7 @@ class _Tried:
                 return number
         return last
 
-    def _together(self) -> re.Pattern[str]:
+    def _alternatives(self) -> re.Pattern[str]:
         if self._any is None:
             regexes = [rule.regex for _, rule in self._rules if rule.regex is not None]
             self._any = re.compile("|".join(f"(?:{regex})" for regex in regexes), re.DOTALL)

@@ -65,10 +65,10 @@ class Constraint:
     condition: Condition = Condition.EQUAL
 
     def holds(self, attrs: Mapping[str, str]) -> bool:
-        found = attrs.get(self.key, "")
+        value = attrs.get(self.key, "")
         if self.condition is Condition.MATCHES:
-            return regex.search(self.value, found)
-        return (found == self.value) == (self.condition is Condition.EQUAL)
+            return regex.search(self.value, value)
+        return (value == self.value) == (self.condition is Condition.EQUAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class Selector:
             case MatchType.EXACT:
                 return template
             case MatchType.WILDCARD:
-                found = wildcard.groups(self.identifier, identifier)
-                return identifier if found is None else wildcard.expand(template, found)
+                groups = wildcard.groups(self.identifier, identifier)
+                return identifier if groups is None else wildcard.expand(template, groups)
             case MatchType.REGEX:
                 return regex.replace(self.identifier, identifier, template)
 

@@ -28,7 +28,7 @@ def with_colours(line: str) -> str:
     """Do the same and keep colours, none of which lasts longer than the line."""
     if "\x1b" not in line:
         return without_controls(line)
-    kept = _COMMAND.sub(lambda found: found[0] if _COLOUR.fullmatch(found[0]) else "", line)
+    kept = _COMMAND.sub(lambda match: match[0] if _COLOUR.fullmatch(match[0]) else "", line)
     return kept + _NO_COLOUR if "\x1b" in kept else kept
 
 

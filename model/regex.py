@@ -37,8 +37,8 @@ def replace(pattern: str, text: str, template: str) -> str:
             number = int(name[:9]) if name.isdecimal() else names.get(name, -1)
             if not 0 <= number <= compiled.groups:
                 return None
-            found: str | None = match.group(number)
-            return found
+            part: str | None = match.group(number)
+            return part
 
         return expand_with(template, group)
 

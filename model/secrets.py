@@ -43,11 +43,11 @@ def redacted(value: str) -> str:
 def without_secrets(url: str) -> str:
     """Mask the user and password of a URL; the user of ssh is no secret."""
 
-    def mask(found: re.Match[str]) -> str:
-        scheme, user = found.groups()
+    def mask(match: re.Match[str]) -> str:
+        scheme, user = match.groups()
         if ":" in user:
             return f"{scheme}://{_MASK}:{_MASK}@"
-        return found[0] if scheme.lower() == "ssh" else f"{scheme}://{_MASK}@"
+        return match[0] if scheme.lower() == "ssh" else f"{scheme}://{_MASK}@"
 
     return _USER.sub(mask, url, count=1)
 
@@ -57,12 +57,12 @@ def secret_values(variables: Mapping[str, str]) -> tuple[str, ...]:
 
     The longest first, as one may be part of another; short ones are parts of anything.
     """
-    found = {
+    values = {
         value
         for name, value in variables.items()
         if len(value) >= _TELLING and is_secret_name(name)
     }
-    return tuple(sorted(sorted(found), key=len, reverse=True))
+    return tuple(sorted(sorted(values), key=len, reverse=True))
 
 
 def without(value: Any, secrets: Iterable[str]) -> Any:
@@ -97,8 +97,8 @@ def redacted_variables(assignments: Iterable[str]) -> list[str]:
     return shown
 
 
-def _stand_in(found: re.Match[str]) -> str:
-    return _hidden(found.group())
+def _stand_in(match: re.Match[str]) -> str:
+    return _hidden(match.group())
 
 
 def _hidden(value: str) -> str:

@@ -105,10 +105,10 @@ def _hosts_of_flags(name: str, texts: Sequence[str]) -> Hosts:
     """Read ``name:ip``, ``name=ip`` with v6 addresses bare or in brackets [BLD-16]."""
     hosts: list[tuple[str, str]] = []
     for item in texts:
-        host, found, address = item.partition("=" if "=" in item else ":")
+        host, separator, address = item.partition("=" if "=" in item else ":")
         if address == "host-gateway":
             address = "127.0.0.1"  # steps share the host's network
-        if not (host and found and (plain := _address(address))):
+        if not (host and separator and (plain := _address(address))):
             raise UsageError(f'invalid host "{item}": expected name:ip')
         hosts.append((host, plain))
     return tuple(hosts)

@@ -27,22 +27,22 @@ def groups(pattern: str, text: str) -> list[str] | None:
     if not text.startswith(first) or not text[len(first) :].endswith(pieces[-1]):
         return None
     end = len(text) - len(pieces.pop())
-    found: list[str] = []
+    groups: list[str] = []
     for piece in reversed(pieces):
         at = text.rfind(piece, len(first), end)
         if at < 0:
             return None
-        found.append(text[at + len(piece) : end])
+        groups.append(text[at + len(piece) : end])
         end = at
-    found.append(text[len(first) : end])
-    return [text, *reversed(found)]
+    groups.append(text[len(first) : end])
+    return [text, *reversed(groups)]
 
 
-def expand(template: str, found: Sequence[str | None]) -> str:
+def expand(template: str, groups: Sequence[str | None]) -> str:
     """Write ``$1``, ``${1}`` and ``$$`` of *template* as Go's regular expressions do."""
 
     def group(name: str) -> str | None:
-        return found[int(name[:9])] if name.isdecimal() and int(name[:9]) < len(found) else None
+        return groups[int(name[:9])] if name.isdecimal() and int(name[:9]) < len(groups) else None
 
     return expand_with(template, group)
 

@@ -87,7 +87,7 @@ async def export_caches(
                 kept = results if writer.cache_to.everything else within(results, stacks)
                 written = await _export(writer, kept, step)
                 if written is not None and not named:
-                    made, named = written, writer.target.is_named_elsewhere
+                    made, named = written, writer.target.is_named_by_others
         except Exception as error:
             cause = export_error(error)
             if not isinstance(cause, PybuildError):

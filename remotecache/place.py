@@ -56,7 +56,7 @@ class CacheTarget(Protocol):
         ...
 
     @property
-    def is_named_elsewhere(self) -> bool:
+    def is_named_by_others(self) -> bool:
         """Whether somebody else names the cache, and needs its manifest for that."""
         ...
 

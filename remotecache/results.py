@@ -29,7 +29,7 @@ class StepResult:
     created: float = 0.0
     seconds: float = 0.0
     name: str = ""
-    made_of: str = ""
+    packed_inputs: str = ""
 
     def cached(self, layers: Sequence[Digest]) -> CachedResult:
         """Return it as others read it: its deltas as layers with these diffIDs."""
@@ -40,7 +40,7 @@ class StepResult:
             created=self.created,
             seconds=self.seconds,
             name=self.name,
-            made_of=self.made_of,
+            packed_inputs=self.packed_inputs,
         )
 
 
@@ -87,7 +87,7 @@ def step_results(
                     created=record.created if record else 0.0,
                     seconds=record.seconds if record else 0.0,
                     name=record.name if record else vertex.meta.name,
-                    made_of=results.made_of(key),
+                    packed_inputs=results.packed_inputs(key),
                 )
             )
     return collected

@@ -280,7 +280,7 @@ class Solver:
                     created=what.created,
                     name=what.name,
                 )
-                self._scribe.put(what.key, partial(self._store.save, record, what.made_of))
+                self._scribe.put(what.key, partial(self._store.save, record, what.named_inputs))
             case SaveAlias(key=key, target=target):
                 self._scribe.put(key, partial(self._store.save_alias, key, target))
             case SaveSeconds(vertex=vertex, seconds=seconds):

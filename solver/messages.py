@@ -129,7 +129,7 @@ class DigestContent:
 class Run:
     """Do the vertex's op; say `Began` once it has its share of the machine.
 
-    *key* is what no result was found under, *made_of* what it was made of. *fresh*: none was
+    *key* is what no result was found under, *named_inputs* what it was made of. *fresh*: none was
     looked for.
     """
 
@@ -138,7 +138,7 @@ class Run:
     inputs: tuple[Result, ...]
     job: str
     key: Digest | None = None
-    made_of: NamedInputs = field(default_factory=NamedInputs, compare=False)
+    named_inputs: NamedInputs = field(default_factory=NamedInputs, compare=False)
     fresh: bool = False
 
 
@@ -148,7 +148,7 @@ class Save:
 
     key: Digest
     snapshot: Snapshot
-    made_of: NamedInputs = field(compare=False)
+    named_inputs: NamedInputs = field(compare=False)
     seconds: float
     created: float
     name: str

@@ -68,7 +68,7 @@ class RecordStore(Protocol):
         """Return the record if every delta it names is whole and now leased; else None."""
         ...
 
-    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+    def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         """Store; a record of the same key is replaced. Its deltas are already committed.
 
         What the key was made of is kept too, for as long as it may explain a miss.

@@ -300,7 +300,7 @@ class State(Keyring):
                 Save(
                     key=node.key,
                     snapshot=solved.result,
-                    made_of=node.named_inputs,
+                    named_inputs=node.named_inputs,
                     seconds=solved.seconds,
                     created=solved.created,
                     name=node.vertex.meta.name,
@@ -444,7 +444,7 @@ class State(Keyring):
                 tuple(inputs),
                 self._runner_of(node),
                 key=node.key,
-                made_of=node.named_inputs,
+                named_inputs=node.named_inputs,
                 fresh=node.fresh,
             ),
         )

@@ -171,12 +171,12 @@ class Blobs:
         path = self.path(digest)
         try:
             with open(path, "rb", opener=plain) as file:
-                found = hashlib.file_digest(file, digest.algorithm).hexdigest()
+                actual = hashlib.file_digest(file, digest.algorithm).hexdigest()
         except FileNotFoundError:
             raise BlobMissing(digest) from None
         except OSError as error:
             raise fault(error, f"cannot read blob {digest}", self._root) from error
-        if found == digest.hex:
+        if actual == digest.hex:
             return True
         self._set_aside(path)
         return False
@@ -239,11 +239,11 @@ class Blobs:
             with faults(f"cannot store blob {digest}", self._root):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
-                    found = os.fstat(fd).st_size
-                    if found != size:
+                    actual = os.fstat(fd).st_size
+                    if actual != size:
                         from pybuild.model.errors import EnvironmentFault
 
-                        raise EnvironmentFault(f"blob {digest}: {found} of {size} bytes")
+                        raise EnvironmentFault(f"blob {digest}: {actual} of {size} bytes")
                     os.fchmod(fd, self.new_mode)
                     if self._is_each:
                         self._disk.flush(fd)

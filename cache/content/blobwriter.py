@@ -110,19 +110,19 @@ class BlobWriter:
         Raises:
             EnvironmentFault: digest or size are not the announced ones.
         """
-        found = Digest(f"{self._hash.name}:{self._hash.hexdigest()}")
+        digest = Digest(f"{self._hash.name}:{self._hash.hexdigest()}")
         of = self.offset if self._size is None else self._size
-        if self.offset != of or self._expected not in (None, found):
-            raise self._mismatch(f"got {found} after {self.offset} of {of} bytes")
+        if self.offset != of or self._expected not in (None, digest):
+            raise self._mismatch(f"got {digest} after {self.offset} of {of} bytes")
         if self._expected is None:
-            self._lease.add("blob", found)
+            self._lease.add("blob", digest)
         with faults(self._doing, self._root):
             os.fchmod(self._fd, self._mode)
             if self._disk.durability == "each":
                 self._disk.flush(self._fd)
-            self._move_in(self._path, found)
+            self._move_in(self._path, digest)
         self._path = ""
-        return found, self.offset
+        return digest, self.offset
 
     def _mismatch(self, what: str) -> Exception:
         from pybuild.model.errors import EnvironmentFault

@@ -59,8 +59,8 @@ def list_mounts(store: Store) -> list[CacheMount]:
         EnvironmentFault: the leases cannot be read.
     """
     held = {name for kind, name in store.leases.held() if kind == "mount"}
-    found = [look(store, name, held) for name in os.listdir(store.mounts_dir)]
-    return sorted(found, key=lambda mount: (mount.id, mount.name))
+    mounts = [look(store, name, held) for name in os.listdir(store.mounts_dir)]
+    return sorted(mounts, key=lambda mount: (mount.id, mount.name))
 
 
 def look(store: Store, name: str, held: set[str]) -> CacheMount:
@@ -129,11 +129,11 @@ def find(store: Store, text: str) -> list[CacheMount]:
         UserError: there is none.
     """
     mounts = list_mounts(store)
-    found = [mount for mount in mounts if mount.id == text]
-    if not found and len(text) >= 4:
-        found = [mount for mount in mounts if mount.name.startswith(text)]
-    if found:
-        return found
+    matches = [mount for mount in mounts if mount.id == text]
+    if not matches and len(text) >= 4:
+        matches = [mount for mount in mounts if mount.name.startswith(text)]
+    if matches:
+        return matches
     from difflib import get_close_matches
 
     near = get_close_matches(text, sorted({mount.id for mount in mounts}), n=1)

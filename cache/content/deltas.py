@@ -260,13 +260,13 @@ class Deltas:
 
     def _undurable(self) -> list[str]:
         """Return the deltas that any process committed in this boot and that are not durable."""
-        found: list[str] = []
+        undurable: list[str] = []
         for id in self.ids():
             if os.path.exists(os.path.join(self._folder, id, DURABLE)):
                 continue
             if self.meta(id).get("boot") == self._boot:
-                found.append(id)
-        return found
+                undurable.append(id)
+        return undurable
 
     def _mark(self, id: str) -> None:
         try:

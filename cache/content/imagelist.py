@@ -177,10 +177,10 @@ def _label_filter(value: str, has: bool) -> Filter:
 
 
 def _age_filter(store: Store, name: str, before: bool) -> Filter:
-    found = store.images.resolve(name)
-    if found is None:
+    image = store.images.resolve(name)
+    if image is None:
         raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
-    limit = _seconds(image_facts(store, "", found)) or 0.0
+    limit = _seconds(image_facts(store, "", image)) or 0.0
     return lambda one: (_seconds(one) or 0.0) < limit if before else (_seconds(one) or 0.0) > limit
 
 

@@ -181,9 +181,9 @@ class Images:
                 for names, descriptor in images:
                     if spelling in names:
                         return descriptor
-            found = _by_digest(images, name_or_id)
-            if found is not None:
-                return found
+            image = _by_digest(images, name_or_id)
+            if image is not None:
+                return image
         return self._by_id(images, text) if is_hex and len(text) < 64 else None
 
     def held(self, name_or_id: str, lease: Lease) -> Descriptor | None:
@@ -194,37 +194,37 @@ class Images:
         """
         while True:
             seen = self.signature()
-            found = self.resolve(name_or_id)
-            if found is None:
+            image = self.resolve(name_or_id)
+            if image is None:
                 return None
             parts: set[str] = set()
-            reach(self._blobs, [found.digest], parts)
+            reach(self._blobs, [image.digest], parts)
             lease.add_all([("blob", digest) for digest in parts])
             if self.signature() == seen:  # its entry goes before anything of it does
-                return found
+                return image
 
     def _by_id(self, images: Listed, start: str) -> Descriptor | None:
-        found: dict[Digest, Descriptor] = {}
+        matches: dict[Digest, Descriptor] = {}
         for _, descriptor in images:
             if any(id.startswith(start) for id in self.ids(descriptor)):
-                found[descriptor.digest] = descriptor
-        if len(found) > 1:
+                matches[descriptor.digest] = descriptor
+        if len(matches) > 1:
             from pybuild.model.errors import UserError
 
-            several = ", ".join(sorted(digest.short for digest in found))
+            several = ", ".join(sorted(digest.short for digest in matches))
             raise UserError(f'image id "{start}" is ambiguous: {several}')
-        return next(iter(found.values()), None)
+        return next(iter(matches.values()), None)
 
     def ids(self, descriptor: Descriptor) -> Names:
         """Return the hex digits that may stand for the image: manifest's, and its configs'."""
-        found = [descriptor.digest.hex]
+        ids = [descriptor.digest.hex]
         for child in references(self._read(descriptor.digest)):
             if "config" in child[0]:
-                found.append(child[1].hex)
+                ids.append(child[1].hex)
             elif "manifest" in child[0]:
                 inner = references(self._read(child[1]))
-                found += [child[1].hex, *(d.hex for role, d in inner if "config" in role)]
-        return found
+                ids += [child[1].hex, *(d.hex for role, d in inner if "config" in role)]
+        return ids
 
     def _read(self, digest: Digest) -> object:
         try:
@@ -267,11 +267,11 @@ class Images:
         Raises:
             EnvironmentFault: as `entries`.
         """
-        found: set[str] = set()
+        digests: set[str] = set()
         for place in self._places():
             owned = Images(self._root, self._disk, self._scratch, self._blobs, self._leases, place)
-            found |= {entry["digest"] for entry in owned.entries() if name_of(entry) is not None}
-        return found
+            digests |= {entry["digest"] for entry in owned.entries() if name_of(entry) is not None}
+        return digests
 
     def signature(self) -> object:
         """Return a value that changes whenever anybody's index is replaced."""
@@ -442,16 +442,16 @@ def _nameless(annotations: object) -> dict[str, Any]:
 
 def references(value: object) -> list[tuple[str, Digest]]:
     """Return the digests that a manifest or index names: (field, digest), in order."""
-    found: list[tuple[str, Digest]] = []
+    references: list[tuple[str, Digest]] = []
     manifest = as_object(value)
     for role in ("config", "layers", "manifests", "subject", "fsLayers"):
         part = manifest.get(role)
         for child in as_list(part) or [part]:
             try:
-                found.append((role, Digest.parse(str(as_object(child).get("digest")))))
+                references.append((role, Digest.parse(str(as_object(child).get("digest")))))
             except ValueError:
                 continue
-    return found
+    return references
 
 
 def reach(blobs: Blobs, digests: Iterable[str], reached: set[str]) -> None:

@@ -85,13 +85,13 @@ class LayoutDirectory:
         """
         return dict(parse_object(self.read(blob, limit), f"blob {blob.digest}", limit))
 
-    def choose(self, found: Descriptor, platform: Platform) -> tuple[Descriptor, Manifest]:
-        """Walk from *found* to the manifest for *platform*.
+    def choose(self, top: Descriptor, platform: Platform) -> tuple[Descriptor, Manifest]:
+        """Walk from *top* to the manifest for *platform*.
 
         Raises:
             EnvironmentFault: there is none, or a blob is missing or not what its digest says.
         """
-        return resolve(found, lambda blob: self.read(blob, _MAX_CONFIG_BYTES), platform)
+        return resolve(top, lambda blob: self.read(blob, _MAX_CONFIG_BYTES), platform)
 
     def read(self, blob: Descriptor, limit: int) -> bytes:
         """Return a small blob's bytes.

@@ -147,15 +147,15 @@ class Leases:
         Raises:
             EnvironmentFault: a lease cannot be read.
         """
-        found: set[int] = set()
+        holders: set[int] = set()
         try:
             for entry in os.listdir(self._folder):
                 path, pid = os.path.join(self._folder, entry), entry.partition("-")[0]
                 if pid.isdecimal() and is_alive(path) and (kind, name) in _named(_text(path)):
-                    found.add(int(pid))
+                    holders.add(int(pid))
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
-        return tuple(sorted(found))
+        return tuple(sorted(holders))
 
     def held(self) -> set[tuple[str, str]]:
         """Return the names in living leases; buries the dead ones.
@@ -165,16 +165,16 @@ class Leases:
         Raises:
             EnvironmentFault: a lease cannot be read, so nothing may be freed.
         """
-        found: set[tuple[str, str]] = set()
+        names: set[tuple[str, str]] = set()
         try:
             for name in os.listdir(self._folder):
                 path = os.path.join(self._folder, name)
                 if bury(path):
                     continue
-                found |= _named(_text(path))
+                names |= _named(_text(path))
         except OSError as error:
             raise fault(error, "cannot read the leases", self.root) from error
-        return found
+        return names
 
 
 def _text(path: str) -> bytes:
@@ -191,15 +191,15 @@ def _named(text: bytes) -> set[tuple[str, str]]:
 
     A line without its end is still being written: its `add` has not returned.
     """
-    found: set[tuple[str, str]] = set()
+    names: set[tuple[str, str]] = set()
     for line in text.decode("utf-8", "replace").split("\n")[:-1]:
         kind, space, thing = line.partition(" ")
         if space:
-            found.add((kind, thing))
+            names.add((kind, thing))
             whole = whole_of(thing) if kind == "delta" else None
             if whole is not None:
-                found.add((kind, whole))
-    return found
+                names.add((kind, whole))
+    return names
 
 
 class RollingLease:

@@ -26,12 +26,12 @@ LAST_RESULT_OF = "dev.pybuild.last-result-of"
 
 def origins_of(entry: dict[str, Any]) -> list[Origin]:
     """Return the origins whose last result an entry of the index is, sorted."""
-    found: set[Origin] = set()
+    origins: set[Origin] = set()
     for item in as_list(parse(str(as_object(entry.get("annotations")).get(LAST_RESULT_OF)))):
         parts = tuple(map(str, as_list(item)))
         if len(parts) == 3:
-            found.add(parts)
-    return sorted(found)
+            origins.add(parts)
+    return sorted(origins)
 
 
 def with_last_result(

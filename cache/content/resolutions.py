@@ -66,8 +66,8 @@ class Resolutions:
 
     def _thin_out(self) -> None:
         """Forget the oldest where there are too many: a registry of a client's own has as many as it likes."""
-        with os.scandir(self._dir) as found:
-            ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in found)
+        with os.scandir(self._dir) as entries:
+            ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
         for _, path in ages[: max(0, len(ages) - MOST)]:
             with suppress(FileNotFoundError):
                 os.unlink(path)

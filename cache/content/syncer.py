@@ -57,11 +57,11 @@ class Syncer:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._is_wanted = False
+        self._is_requested = False
 
     def want(self) -> None:
         """Flush when we close, or have it flushed, also if no id was added."""
-        self._is_wanted = True
+        self._is_requested = True
 
     def add(self, id: str, *, now: bool) -> None:
         """Take care of *id*; with *now*, before returning.
@@ -92,7 +92,7 @@ class Syncer:
             backlog, self._backlog = self._backlog, None
         if backlog is not None:
             pending = sorted({*pending, *backlog()})
-        if not pending and not self._is_wanted:
+        if not pending and not self._is_requested:
             return
         self._disk.flush_file_system(self._folder)
         for id in pending:
@@ -116,7 +116,7 @@ class Syncer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        if not self._pending and not self._is_wanted:
+        if not self._pending and not self._is_requested:
             return
         if self.hand_over is not None:
             try:

@@ -45,7 +45,7 @@ KNOWN = frozenset(
     for name in (*DIRECTORIES, *_MORE_DIRECTORIES, *FILES, _MARK, "lost+found")
     if "/" not in name
 )
-_ELSEWHERE = "name a directory of your own with --root or PYBUILD_ROOT"
+_WAY_OUT = "name a directory of your own with --root or PYBUILD_ROOT"
 # Where the owners and modes of files are not what somebody here made them.
 _FOREIGN = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "vfat", "exfat", "ntfs3", "fuseblk")
@@ -62,13 +62,13 @@ def take(root: str, warn: Warn, *, to_read: bool = False) -> Refusal | None:
     Raises:
         OSError: it cannot be looked at.
     """
-    found = doubt(root)
-    if refuses(found):
-        if found.planted:
-            return f"could be anywhere: {found.text}", (_ELSEWHERE,)
+    exposure = doubt(root)
+    if refuses(exposure):
+        if exposure.planted:
+            return f"could be anywhere: {exposure.text}", (_WAY_OUT,)
         return (
-            f"could be exchanged by others: {found.text}",
-            (f"take that right away (chmod go-w, chown), or {_ELSEWHERE}",),
+            f"could be exchanged by others: {exposure.text}",
+            (f"take that right away (chmod go-w, chown), or {_WAY_OUT}",),
         )
     try:
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -146,7 +146,7 @@ def _contents(fd: int, was: int) -> Refusal | None:
         if what:
             return (
                 f"may hold what others put there: {name} {what}",
-                (f"remove {name} if you know where it comes from, or {_ELSEWHERE}",),
+                (f"remove {name} if you know where it comes from, or {_WAY_OUT}",),
             )
     return None
 
@@ -160,7 +160,7 @@ def _not_ours(root: str, uid: int) -> Refusal:
         )
     if os.geteuid() == 0:
         return what.replace("is not writable for", "is not for", 1), (
-            f"run this as that user (sudo -u '#{uid}' pybuild …), or {_ELSEWHERE}",
+            f"run this as that user (sudo -u '#{uid}' pybuild …), or {_WAY_OUT}",
         )
     return what, ("put the store elsewhere with PYBUILD_ROOT",)
 

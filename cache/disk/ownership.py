@@ -42,7 +42,7 @@ def doubt(path: str) -> Doubt:
     Raises:
         OSError: a component cannot be looked at, or is no directory.
     """
-    done, found, links = "/", Doubt(), 0
+    done, reason, links = "/", Doubt(), 0
     waiting = os.path.abspath(path).split("/")[:0:-1]
     above = os.lstat(done)
     while waiting:
@@ -53,7 +53,7 @@ def doubt(path: str) -> Doubt:
             done = os.path.dirname(done)
             above = os.lstat(done)
             continue
-        found = found or _of_directory(done, above)
+        reason = reason or _of_directory(done, above)
         at = os.path.join(done, name)
         try:
             status = os.lstat(at)
@@ -72,7 +72,7 @@ def doubt(path: str) -> Doubt:
             done = "/"
             above = os.lstat(done)
         waiting += target.split("/")[::-1]
-    return found
+    return reason
 
 
 def is_private(root: str) -> bool:
@@ -95,9 +95,9 @@ def doubt_of_file(path: str) -> str:
     Raises:
         OSError: it cannot be looked at.
     """
-    found = doubt(path)
-    if refuses(found):
-        return found.text
+    reason = doubt(path)
+    if refuses(reason):
+        return reason.text
     status = os.stat(path)
     if not S_ISREG(status.st_mode):
         return ""  # a pipe of a shell's
@@ -118,9 +118,9 @@ def warning_of_key(path: str) -> str:
     return ""
 
 
-def refuses(found: Doubt) -> bool:
+def refuses(reason: Doubt) -> bool:
     """Return whether that is too much: root has most to lose, others may have no better place."""
-    return found.planted or (bool(found) and os.geteuid() == 0)
+    return reason.planted or (bool(reason) and os.geteuid() == 0)
 
 
 def is_trusted(uid: int) -> bool:

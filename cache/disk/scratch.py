@@ -42,7 +42,7 @@ class Scratch:
         self.moving = threading.Lock()
         self._owner: LiveFile | None = None
         self._janitor: threading.Thread | None = None
-        self._wanted = threading.Event()
+        self._requested = threading.Event()
         self._idle = threading.Event()
         self._hurry = threading.Event()
         self._stop = False
@@ -83,7 +83,7 @@ class Scratch:
         with self._lock:
             self._start()
         self._idle.clear()
-        self._wanted.set()
+        self._requested.set()
 
     def take_away(self, path: str) -> str | None:
         """Make *path* vanish now, to be deleted by `delete`; return its new one, None if gone.
@@ -101,7 +101,7 @@ class Scratch:
     def _start(self) -> None:
         if self._janitor is None and not self._stop:
             self._janitor = threading.Thread(target=self._clean, name="store-janitor", daemon=True)
-            self._wanted.set()
+            self._requested.set()
             self._janitor.start()
 
     def _clean(self) -> None:
@@ -110,14 +110,14 @@ class Scratch:
         except OSError:
             pass
         while not self._stop:
-            self._wanted.wait()
+            self._requested.wait()
             self._hurry.wait(_GATHER_S)
-            self._wanted.clear()
+            self._requested.clear()
             try:
                 self.sweep()
             except (Stopped, OSError):
                 pass
-            if not self._wanted.is_set():
+            if not self._requested.is_set():
                 self._idle.set()
 
     def sweep(self) -> int:
@@ -164,7 +164,7 @@ class Scratch:
         if self._janitor is not None:
             self._idle.wait(GRACE_S)
         self._stop = True
-        self._wanted.set()
+        self._requested.set()
         if self._janitor is not None:
             self._janitor.join()
         with self._lock:

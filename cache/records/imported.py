@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.model.layerfacts import LayerFacts
-from pybuild.model.named import KnownInputs, MadeOf
+from pybuild.model.named import ImportedInputs, KnownInputs
 from pybuild.model.snapshot import Record, Snapshot
 
 TYPE_CHECKING = False
@@ -67,31 +67,31 @@ class ImportedCache:
         """Return the content key that a definition key stands for."""
         return self._aliases.get(key)
 
-    def made_of(self, key: Digest) -> str:
+    def packed_inputs(self, key: Digest) -> str:
         """Return the named inputs of a result, packed; empty if the cache has none."""
         result = self._results.get(key)
-        return "" if result is None else result.made_of
+        return "" if result is None else result.packed_inputs
 
-    def known(self, accepts: Callable[[str], bool]) -> MadeOf:
+    def known(self, accepts: Callable[[str], bool]) -> ImportedInputs:
         """Return the named inputs of the results whose names satisfy *accepts*."""
         from pybuild.image.cacheformat.namedinputs import unpack  # most builds import no cache
 
-        found: list[KnownInputs] = []
+        results_inputs: list[KnownInputs] = []
         listings: dict[str, Listing] = {}
         for result in self._results.values():
-            made_of = unpack(result.made_of) if accepts(result.name) else None
-            if made_of is not None:
-                listings |= made_of.listings
-                found.append(
+            inputs = unpack(result.packed_inputs) if accepts(result.name) else None
+            if inputs is not None:
+                listings |= inputs.listings
+                results_inputs.append(
                     KnownInputs(
                         key=result.key,
                         name=result.name,
-                        parts=made_of.parts,
+                        parts=inputs.parts,
                         place=self.name,
                         first=result.created,
                     )
                 )
-        return MadeOf(tuple(found), listings)
+        return ImportedInputs(tuple(results_inputs), listings)
 
     def find(self, key: Digest, lease: Keeper) -> Record | None:
         """Return the record of *key*: its deltas are leased and can be pulled, or it is a link.

@@ -29,16 +29,16 @@ class Inputs:
         self._listings = store.listings
         self._clock = store.clock
 
-    def put(self, key: Digest, name: str, made_of: NamedInputs) -> None:
+    def put(self, key: Digest, name: str, inputs: NamedInputs) -> None:
         """Keep what a key was made of; when that was first so stays as it is.
 
         Raises:
             EnvironmentFault: it cannot be written.
         """
-        for digest, listing in made_of.listings.items():
+        for digest, listing in inputs.listings.items():
             self._listings.add(digest, listing)
         first = as_number((self._records.get(INPUTS, key) or {}).get("first"), self._clock.now())
-        value = {"name": name, "parts": made_of.parts, "first": first, "at": self._clock.now()}
+        value = {"name": name, "parts": inputs.parts, "first": first, "at": self._clock.now()}
         try:
             self._records.put(INPUTS, key, value)
         except RecordTooLarge:

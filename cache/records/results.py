@@ -72,15 +72,15 @@ class Results:
                 return record
         return None
 
-    def made_of(self, key: Digest) -> str:
+    def packed_inputs(self, key: Digest) -> str:
         """Return the named inputs of a result, as caches carry them; empty if not known."""
         own = self.inputs.named(key)
         if own is not None:
             from pybuild.image.cacheformat.namedinputs import pack  # for caches to carry
 
             return pack(own)
-        found = (cache.made_of(key) for cache in tuple(self._imports))
-        return next((text for text in found if text), "")
+        packed = (cache.packed_inputs(key) for cache in tuple(self._imports))
+        return next((text for text in packed if text), "")
 
     def forget(self, delta: str, *, everywhere: bool) -> None:
         """Do not offer results with this delta again: it was found to be gone.
@@ -150,7 +150,7 @@ class Results:
             name=str(value["name"]),
         )
 
-    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+    def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         """Store; a record of the same key is replaced. Its deltas are already committed.
 
         What it was made of goes beside it, since that is read to explain a miss only.
@@ -176,8 +176,8 @@ class Results:
 
                     raise InternalError(f"record {record.key}: snapshot {id} is not in the store")
             self._store.records.put(RESULT, record.key, value)
-        if made_of is not None:
-            self.inputs.put(record.key, record.name, made_of)
+        if named_inputs is not None:
+            self.inputs.put(record.key, record.name, named_inputs)
 
     def alias(self, key: Digest) -> Digest | None:
         """Return the content-based key that a definition-based key was last found to mean.
@@ -189,8 +189,8 @@ class Results:
             return target
         if target is not None and self._store.records.get(RESULT, target) is not None:
             return target
-        found = (cache.alias(key) for cache in tuple(self._imports))
-        return next((other for other in found if other is not None), target)
+        imported = (cache.alias(key) for cache in tuple(self._imports))
+        return next((other for other in imported if other is not None), target)
 
     def _stored_alias(self, key: Digest) -> Digest | None:
         value = self._store.records.get(ALIAS, key)

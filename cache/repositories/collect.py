@@ -84,15 +84,15 @@ def needed(content: Content, keeping: Keeping, now: float) -> set[Digest]:
         for digest, entry in content.entries.items()
         if digest in content.tagged or _stays(entry, keeping, now)
     ]
-    found: set[Digest] = set()
+    staying: set[Digest] = set()
     while queue:
         digest = queue.pop()
-        if digest in found or digest not in content.entries:
+        if digest in staying or digest not in content.entries:
             continue
-        found.add(digest)
+        staying.add(digest)
         queue += referrers.get(digest, ())
         queue += [child for role, child in content.children.get(digest, ()) if role == "manifests"]
-    return found
+    return staying
 
 
 def _stays(entry: ManifestEntry, keeping: Keeping, now: float) -> bool:
@@ -170,8 +170,8 @@ def _pass(store: Store, repository: Repository, keeping: Keeping, done: Unlinked
 
 
 def _read(store: Store, repository: Repository) -> Content:
-    found = [repository.manifest(digest) for digest in repository.manifests()]
-    entries = {entry.descriptor.digest: entry for entry in found if entry is not None}
+    manifests = [repository.manifest(digest) for digest in repository.manifests()]
+    entries = {entry.descriptor.digest: entry for entry in manifests if entry is not None}
     children: dict[Digest, list[tuple[str, Digest]]] = {}
     for digest in entries:
         try:

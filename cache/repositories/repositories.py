@@ -135,18 +135,18 @@ class Repositories:
 
     def names(self) -> list[str]:
         """Return the names of all repositories, sorted."""
-        found = (name.replace(",", "/") for name in listed(self._all))
-        return sorted(name for name in found if is_name(name))
+        names = (name.replace(",", "/") for name in listed(self._all))
+        return sorted(name for name in names if is_name(name))
 
     def __iter__(self) -> Iterator[Repository]:
         return (self[name] for name in self.names())
 
     def linked(self) -> set[Digest]:
         """Return every digest that a repository links."""
-        found: set[Digest] = set()
+        linked: set[Digest] = set()
         for repository in self:
-            found.update(repository.blobs(), repository.manifests())
-        return found
+            linked.update(repository.blobs(), repository.manifests())
+        return linked
 
     def signature(self) -> bytes:
         """Return a value that is another one after each new link."""
@@ -358,8 +358,8 @@ class Repository:
 
     def referrers(self, subject: Digest) -> list[ManifestEntry]:
         """Return the manifests that name *subject*, sorted by digest."""
-        found = self._digests(os.path.join("referrers", _file_name(subject)))
-        return [entry for digest in found if (entry := self.manifest(digest)) is not None]
+        digests = self._digests(os.path.join("referrers", _file_name(subject)))
+        return [entry for digest in digests if (entry := self.manifest(digest)) is not None]
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -394,11 +394,11 @@ class Repository:
         return os.path.join(self._folder, "tags", tag)
 
     def _digests(self, kind: str) -> list[Digest]:
-        found: list[Digest] = []
+        digests: list[Digest] = []
         for name in listed(os.path.join(self._folder, kind)):
             with suppress(ValueError):
-                found.append(Digest.parse(name.replace("-", ":", 1)))
-        return sorted(found)
+                digests.append(Digest.parse(name.replace("-", ":", 1)))
+        return sorted(digests)
 
 
 def _file_name(digest: Digest) -> str:

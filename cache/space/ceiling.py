@@ -267,11 +267,11 @@ class Ceiling:
 
     def _exceeded(self, count: Count) -> EnvironmentFault:
         """Return the error that names the holders of the space that is needed."""
-        found = self._evictor.found
+        records = self._evictor.last_seen
         parts = {
-            "images": sum(r.size for r in found if r.pinned and not r.last_of),
-            "last results of builds": sum(r.size for r in found if r.last_of),
-            "in use by running builds": sum(r.size for r in found if r.in_use and not r.pinned),
+            "images": sum(r.size for r in records if r.pinned and not r.last_of),
+            "last results of builds": sum(r.size for r in records if r.last_of),
+            "in use by running builds": sum(r.size for r in records if r.in_use and not r.pinned),
             "being written": self._own.used + sum(one.used for one in count.others.values()),
         }
         shares = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items() if size)

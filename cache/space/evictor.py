@@ -28,7 +28,7 @@ class Evictor:
         last_results: how many bytes the last results of builds may take when all else is gone.
 
     Attributes:
-        found: the records at its last look, for messages.
+        last_seen: the records at its last look, for messages.
     """
 
     def __init__(self, store: Store, last_results: int) -> None:
@@ -39,7 +39,7 @@ class Evictor:
         self._turn = threading.Lock()
         self._barren: object = None
         self._vain_at = self._short_at = 0.0
-        self.found: list[UsageRecord] = []
+        self.last_seen: list[UsageRecord] = []
 
     @contextmanager
     def succeeding(self, origin: Origin) -> Generator[None]:
@@ -95,7 +95,7 @@ class Evictor:
 
         def choose(records: Sequence[UsageRecord]) -> list[UsageRecord]:
             # Called again until it picks nothing. What came meanwhile is not to be made up for.
-            self.found = list(records)
+            self.last_seen = list(records)
             there = {(record.kind, record.id) for record in records}
             left = size - sum(taken for name, taken in chosen.items() if name not in there)
             now: list[UsageRecord] = []

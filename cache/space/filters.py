@@ -64,14 +64,14 @@ def _search(value: str, text: str) -> Callable[[str], bool]:
         pattern = re.compile(value)
     except re.error as error:
         raise UsageError(f'invalid filter "{text}": {error}') from error
-    return lambda found: pattern.search(found) is not None
+    return lambda attribute: pattern.search(attribute) is not None
 
 
 def _search_in_bounds(value: str, text: str) -> Callable[[str], bool]:
     """As `_search`, in a time that grows with the text alone, whatever the pattern."""
     where = f'filter "{text}"'
     regex.search(value, "", where)
-    return lambda found: regex.search(value, found, where)
+    return lambda attribute: regex.search(value, attribute, where)
 
 
 def _parse(text: str, now: float, search: Callable[[str, str], Callable[[str], bool]]) -> Predicate:

@@ -150,24 +150,24 @@ class Holdings:
 
     def _count_blobs(self) -> int:
         folder = os.path.join(self._store.root, "blobs")
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for algorithm in os.listdir(folder):
             place = os.path.join(folder, algorithm)
             for name in os.listdir(place):
                 size = self._blobs.get(name)
                 if size is None:
                     size = self._store.measure(os.path.join(place, name)).size
-                found[name] = size
-        self._blobs = found
-        return sum(found.values())
+                sizes[name] = size
+        self._blobs = sizes
+        return sum(sizes.values())
 
     def _count_deltas(self) -> int:
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for id in self._store.deltas.ids():
             size = self._deltas.get(id)
-            found[id] = delta_size(self._store, id) if size is None else size
-        self._deltas = found
-        return sum(found.values())
+            sizes[id] = delta_size(self._store, id) if size is None else size
+        self._deltas = sizes
+        return sum(sizes.values())
 
     def _rest(self, active: set[str]) -> int:
         """Measure what else is in the store; what somebody states he changes is his."""

@@ -84,49 +84,49 @@ def mark(store: Store) -> Mark:
         EnvironmentFault: one of them cannot be read, so nothing may be called free.
     """
     # The state first: what changes while we look makes this mark stale, never wrongly fresh.
-    found = Mark(state=state_of(store), leased=store.leases.held())
-    _add_images(store, found)
+    marked = Mark(state=state_of(store), leased=store.leases.held())
+    _add_images(store, marked)
     uses = dict(store.records.items(USE))
     results: set[str] = set()
     for key, value in store.records.items(RESULT):
         results.add(key)
-        _add(found, _result(key, value, as_object(uses.get(key))))
+        _add(marked, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
         if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, COPIED):
             continue
         for key, value in store.records.items(kind):
-            _add(found, _other(kind, key, value))
-    found.leftover += [(USE, key) for key in uses if key not in results]
-    found.leftover += [
+            _add(marked, _other(kind, key, value))
+    marked.leftover += [(USE, key) for key in uses if key not in results]
+    marked.leftover += [
         (PUSHED, key)
         for key, _ in store.records.items(PUSHED)
         if not (_DIGEST.match(key) and store.blobs.has(Digest(key)))
     ]
-    found.leftover += [
+    marked.leftover += [
         (ALIAS, key)
         for key, value in store.records.items(ALIAS)
         if value.get("target") not in results
     ]
-    found.leftover += [
+    marked.leftover += [
         (COPIED, key)
         for key, value in store.records.items(COPIED)
         if not store.deltas.has_name(value.get("delta"))
     ]
-    found.leftover += [
+    marked.leftover += [
         name
-        for name, holder in found.holders.items()
-        if name[0] == LAYER and _is_spent(store, found, name[1], holder)
+        for name, holder in marked.holders.items()
+        if name[0] == LAYER and _is_spent(store, marked, name[1], holder)
     ]
-    return found
+    return marked
 
 
-def drop_images(store: Store, found: Mark, digests: Collection[str]) -> None:
+def drop_images(store: Store, marked: Mark, digests: Collection[str]) -> None:
     """Remove images from the index, for who holds the collection lock; the mark stays as fresh."""
     store.images.drop(digests)
-    found.state = (store.images.signature(), *found.state[1:])
+    marked.state = (store.images.signature(), *marked.state[1:])
 
 
-def _add_images(store: Store, found: Mark) -> None:
+def _add_images(store: Store, marked: Mark) -> None:
     unnamed: dict[str, dict[str, Any]] = {}
     named: set[str] = set()
     for entry in store.images.entries():
@@ -135,14 +135,14 @@ def _add_images(store: Store, found: Mark) -> None:
         else:
             named.add(entry["digest"])
     named |= store.images.others()
-    reach(store.blobs, named, found.image_blobs)
-    found.image_blobs |= store.repositories.linked()
+    reach(store.blobs, named, marked.image_blobs)
+    marked.image_blobs |= store.repositories.linked()
     for digest, entry in unnamed.items():
         if digest not in named:
-            _add_unnamed(store, found, digest, entry)
+            _add_unnamed(store, marked, digest, entry)
 
 
-def _add_unnamed(store: Store, found: Mark, digest: str, entry: dict[str, Any]) -> None:
+def _add_unnamed(store: Store, marked: Mark, digest: str, entry: dict[str, Any]) -> None:
     origins = [origin for origin in origins_of(entry) if may_build_again(origin)]
     reached: set[str] = set()
     reach(store.blobs, [digest], reached)
@@ -154,32 +154,32 @@ def _add_unnamed(store: Store, found: Mark, digest: str, entry: dict[str, Any]) 
         created=made,
         last_used=made,
     )
-    _add(found, holder)
+    _add(marked, holder)
     for blob in reached if origins else ():
-        found.last_results.setdefault(blob, set()).update(origins)
+        marked.last_results.setdefault(blob, set()).update(origins)
     # With its manifest it has lost all, and one whose blobs all belong to others frees nothing.
-    is_shared = not any(store.blobs.has(blob) for blob in reached - found.image_blobs)
+    is_shared = not any(store.blobs.has(blob) for blob in reached - marked.image_blobs)
     is_spent = not made or (is_shared and not origins)
-    if is_spent and ("blob", digest) not in found.leased:
-        found.leftover.append(holder.name)
+    if is_spent and ("blob", digest) not in marked.leased:
+        marked.leftover.append(holder.name)
 
 
-def _is_spent(store: Store, found: Mark, delta: str, holder: Holder) -> bool:
+def _is_spent(store: Store, marked: Mark, delta: str, holder: Holder) -> bool:
     """Return whether a layer's record is about nothing here and no result needs it for pulling."""
     return (
-        ("delta", delta) not in found.leased
-        and len(found.by_delta[delta]) == 1
+        ("delta", delta) not in marked.leased
+        and len(marked.by_delta[delta]) == 1
         and not any(store.blobs.has(digest) for digest in holder.blobs)
         and not store.deltas.has(delta)
     )
 
 
-def _add(found: Mark, holder: Holder) -> None:
-    found.holders[holder.name] = holder
+def _add(marked: Mark, holder: Holder) -> None:
+    marked.holders[holder.name] = holder
     for id in holder.deltas:
-        found.by_delta.setdefault(id, []).append(holder)
+        marked.by_delta.setdefault(id, []).append(holder)
     for digest in holder.blobs:
-        found.by_blob.setdefault(digest, []).append(holder)
+        marked.by_blob.setdefault(digest, []).append(holder)
 
 
 def _result(key: str, value: dict[str, Any], use: dict[str, Any]) -> Holder:

@@ -32,14 +32,14 @@ def _noted(store: Store, folder: str, note: str) -> int:
     try:
         # The note takes a block itself, so it must be there when the delta is measured.
         store.disk.write(fd, b"0")
-        found = store.measure(folder)
-        if found.alone:
+        extent = store.measure(folder)
+        if extent.alone:
             os.lseek(fd, 0, os.SEEK_SET)
-            store.disk.write(fd, f"{found.size}\n".encode("ascii"))
+            store.disk.write(fd, f"{extent.size}\n".encode("ascii"))
         else:
             os.unlink(note)
     except OSError:
         return store.measure(folder).size
     finally:
         os.close(fd)
-    return found.size
+    return extent.size

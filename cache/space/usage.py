@@ -80,18 +80,18 @@ def usage(store: Store, marked: Mark | None = None) -> list[UsageRecord]:
     """
     marked = marked or mark(store)
     now = store.clock.now()
-    found = [
+    records = [
         *_deltas(store, marked, now),
         *_blobs(store, marked, now),
         *_folders(store, marked, now),
         *_absent(store, marked, now),
     ]
-    return sorted(found, key=lambda record: (record.kind, record.id))
+    return sorted(records, key=lambda record: (record.kind, record.id))
 
 
 def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     created = {id: as_number(store.deltas.meta(id).get("created")) for id in store.deltas.ids()}
-    found: list[UsageRecord] = []
+    records: list[UsageRecord] = []
     for id, made in created.items():
         holders = marked.by_delta.get(id, [])
         results = [holder for holder in holders if holder.name[0] == RESULT]
@@ -102,7 +102,7 @@ def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
             parents.update(holder.deltas[:place][-1:])
             # Making what lies on it was a use of it, so it never looks older than that.
             latest = max([latest, *(created.get(above, 0.0) for above in holder.deltas[place:])])
-        found.append(
+        records.append(
             UsageRecord(
                 kind="delta",
                 id=id,
@@ -120,11 +120,11 @@ def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 seconds=max((r.seconds for r in results if r.deltas[-1] == id), default=0.0),
             )
         )
-    return found
+    return records
 
 
 def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
-    found: list[UsageRecord] = []
+    records: list[UsageRecord] = []
     for digest, status in store.blobs.list():
         holders = marked.by_blob.get(digest, [])
         pinned = digest in marked.image_blobs
@@ -140,7 +140,7 @@ def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
         leased = ("blob", digest) in marked.leased or any(
             ("delta", id) in marked.leased for holder in lazy for id in holder.deltas
         )
-        found.append(
+        records.append(
             UsageRecord(
                 kind="blob",
                 id=digest,
@@ -163,12 +163,12 @@ def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 records=_names(needing),
             )
         )
-    return found
+    return records
 
 
 def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     """List cache mounts, memos, directories of clients and databases that were moved aside."""
-    found: list[UsageRecord] = []
+    records: list[UsageRecord] = []
     places = (
         ("mount", CACHE_MOUNT, store.mounts_dir),
         ("memo", FRONTEND, store.memo_dir),
@@ -189,7 +189,7 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 mount = look(store, entry.name, set())
                 changed = mount.last_used or changed
                 described = mount.id and f"cache mount {mount.id}"
-            found.append(
+            records.append(
                 UsageRecord(
                     kind=kind,
                     id=entry.name,
@@ -207,12 +207,12 @@ def _folders(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     for name in sorted(os.listdir(store.root)):
         if name.startswith("records.damaged-"):
             size = store.measure(os.path.join(store.root, name)).size
-            found.append(
+            records.append(
                 UsageRecord(
                     kind="damaged", id=name, type=INTERNAL, size=size, description="damaged records"
                 )
             )
-    return found
+    return records
 
 
 def overhead(store: Store) -> UsageRecord:
@@ -239,11 +239,11 @@ def overhead(store: Store) -> UsageRecord:
 def _absent(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     """List results none of whose deltas are here: they cost nothing, but age like others."""
     here = set(store.deltas.ids())
-    found: list[UsageRecord] = []
+    records: list[UsageRecord] = []
     for name, holder in sorted(marked.holders.items()):
         if name[0] != RESULT or not here.isdisjoint(holder.deltas):
             continue
-        found.append(
+        records.append(
             UsageRecord(
                 kind="record",
                 id=name[1],
@@ -257,7 +257,7 @@ def _absent(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 records=(name,),
             )
         )
-    return found
+    return records
 
 
 def _last_used(holders: Sequence[Holder], otherwise: float, now: float) -> float:

@@ -60,14 +60,14 @@ def _by_id(records: list[UsageRecord], text: str) -> list[UsageRecord]:
     if exact:
         return exact
     start = text.removeprefix("sha256:")
-    found = [r for r in records if len(start) >= 4 and _short(r.id).startswith(start)]
-    if len(found) == 1:
-        return found
-    if not found:
+    matches = [r for r in records if len(start) >= 4 and _short(r.id).startswith(start)]
+    if len(matches) == 1:
+        return matches
+    if not matches:
         raise UserError(
             f'the store holds nothing called "{text}"', hints=("pybuild du lists what there is",)
         )
-    several = ", ".join(_short(record.id)[:16] for record in found[:5])
+    several = ", ".join(_short(record.id)[:16] for record in matches[:5])
     raise UserError(f'"{text}" may be any of {several}')
 
 
@@ -76,9 +76,9 @@ def _short(id: str) -> str:
 
 
 def _reached(store: Store, digest: str) -> set[str]:
-    found: set[str] = set()
-    reach(store.blobs, [digest], found)
-    return found
+    reached: set[str] = set()
+    reach(store.blobs, [digest], reached)
+    return reached
 
 
 def _explained(store: Store, records: list[UsageRecord], record: UsageRecord) -> Kept:

@@ -64,7 +64,7 @@ class SessionCache:
     """A directory of a client, through its session."""
 
     title = "exporting cache to client directory"
-    is_named_elsewhere = True
+    is_named_by_others = True
     has_manifests = True
     is_exact = True
     shared = None

@@ -24,7 +24,7 @@ from pybuild.model.reference import Reference
 Say = Callable[[str], None]
 
 
-async def load_where_found(
+async def load_if_running(
     store: Store,
     clock: Clock,
     environ: Mapping[str, str],

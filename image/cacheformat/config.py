@@ -56,7 +56,7 @@ class CachedResult:
         layers: diffIDs, base first; empty for a link.
         aliases: definition keys that stand for *key*.
         used: by a build, seconds since the epoch, to within hours; 0 if not known.
-        made_of: the parts of its key, packed (`image.cacheformat.namedinputs`); empty if not known.
+        packed_inputs: the parts of its key, packed (`image.cacheformat.namedinputs`); empty if not known.
     """
 
     key: Digest
@@ -66,7 +66,7 @@ class CachedResult:
     used: float = 0.0
     seconds: float = 0.0
     name: str = ""
-    made_of: str = ""
+    packed_inputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,11 @@ def write_config(contents: CacheContents) -> bytes:
     layers: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     latest = sorted(contents.results, key=lambda r: (-r.used, r.key))
-    made_of = within_bounds((result.key, result.made_of) for result in latest)
+    packed_inputs = within_bounds((result.key, result.packed_inputs) for result in latest)
     for result in sorted(contents.results, key=lambda r: r.key):
         record = _record(result)
-        if result.key in made_of:
-            record["madeOf"] = made_of[result.key]
+        if result.key in packed_inputs:
+            record["madeOf"] = packed_inputs[result.key]
         at = -1
         for diff_id in result.layers:
             node = nodes.get((at, diff_id))

@@ -84,7 +84,12 @@ def _joined(result: CachedResult, known: CachedResult | None, now: float) -> Cac
     aliases = tuple(sorted({*result.aliases, *known.aliases}))
     if known.layers and not result.layers:
         return replace(known, aliases=aliases, used=used)
-    return replace(result, aliases=aliases, used=used, made_of=result.made_of or known.made_of)
+    return replace(
+        result,
+        aliases=aliases,
+        used=used,
+        packed_inputs=result.packed_inputs or known.packed_inputs,
+    )
 
 
 class _Kept:

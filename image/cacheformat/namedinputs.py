@@ -15,17 +15,17 @@ from typing import Any
 from pybuild.model.named import Listing, NamedInputs
 
 MAX_TEXT = 96 << 10
-MAX_TOGETHER = 4 << 20
+MAX_TOTAL = 4 << 20
 """Of one document; a cache of twenty steps has some 20 kB."""
 _MAX_INFLATED = 2 << 20
 
 
-def pack(made_of: NamedInputs) -> str:
+def pack(inputs: NamedInputs) -> str:
     """Return it as text; equal inputs give equal text, empty where it would be too long."""
-    listings = {digest: [*made_of.listings[digest]] for digest in sorted(made_of.listings)}
+    listings = {digest: [*inputs.listings[digest]] for digest in sorted(inputs.listings)}
     for carried in (listings, {}):
         data = json.dumps(
-            {"parts": made_of.parts, "listings": carried}, sort_keys=True, separators=(",", ":")
+            {"parts": inputs.parts, "listings": carried}, sort_keys=True, separators=(",", ":")
         ).encode()
         if len(data) <= _MAX_INFLATED:
             text = base64.b64encode(zlib.compress(data, 9)).decode()
@@ -40,11 +40,11 @@ def unpack(text: str) -> NamedInputs | None:
         return None
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _MAX_INFLATED)
-        found: dict[str, Any] = json.loads(data)
-        parts: dict[str, Any] = dict(found["parts"])
+        document: dict[str, Any] = json.loads(data)
+        parts: dict[str, Any] = dict(document["parts"])
         listings: dict[str, Listing] = {
             str(digest): tuple((str(path), str(look)) for path, look in entries)
-            for digest, entries in found["listings"].items()
+            for digest, entries in document["listings"].items()
         }
         return NamedInputs(parts, listings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
@@ -53,7 +53,7 @@ def unpack(text: str) -> NamedInputs | None:
 
 def within_bounds(texts: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     """Return those of ``(key, text)``, dearest first, that fit one document together."""
-    room, kept = MAX_TOGETHER, dict[str, str]()
+    room, kept = MAX_TOTAL, dict[str, str]()
     for key, text in texts:
         if text and len(text) <= room:
             kept[key] = text

@@ -116,14 +116,14 @@ def _times(config: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _contents(layers: list[Any], records: list[Any]) -> CacheContents:
-    found = _Layers(layers)
+    read = _Layers(layers)
     results: dict[Digest, CachedResult] = {}
     for item in records:
-        result = _read_record(item, found)
+        result = _read_record(item, read)
         if result is not None:
             results.setdefault(result.key, result)
     used = {diff_id for result in results.values() for diff_id in result.layers}
-    known = {layer.diff_id: layer for layer in reversed(found.layers) if layer is not None}
+    known = {layer.diff_id: layer for layer in reversed(read.layers) if layer is not None}
     return CacheContents({d: known[d] for d in sorted(used)}, tuple(results.values()))
 
 
@@ -195,9 +195,9 @@ def _read_record(item: Any, layers: _Layers) -> CachedResult | None:
             for one in _list(item, "chains", MAX_LAYERS)
         ),
     ]
-    for found, chosen in choices:
+    for choice, chosen in choices:
         if chosen and not stack:
-            stack, created = chosen, _time(found)
+            stack, created = chosen, _time(choice)
     aliases = tuple(Digest.parse(str(text)) for text in _list(item, "aliases", MAX_RECORDS))
     if not stack and not aliases:
         return None
@@ -210,12 +210,12 @@ def _read_record(item: Any, layers: _Layers) -> CachedResult | None:
         used=parse_time(str(item.get("usedAt") or "")) or 0.0,
         seconds=float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else 0.0,
         name=str(item.get("name") or "")[:1000],
-        made_of=_short(item.get("madeOf")),
+        packed_inputs=_short(item.get("madeOf")),
     )
 
 
-def _time(found: Mapping[str, Any]) -> float:
-    return parse_time(str(found.get("createdAt") or "")) or 0.0
+def _time(body: Mapping[str, Any]) -> float:
+    return parse_time(str(body.get("createdAt") or "")) or 0.0
 
 
 def _short(text: Any) -> str:
@@ -227,14 +227,14 @@ def _is_int(value: object) -> bool:
 
 
 def _list(item: Any, name: str, limit: int) -> list[Any]:
-    found: Any = item.get(name)
-    if found is None:
+    items: Any = item.get(name)
+    if items is None:
         return []
-    if not isinstance(found, list):
+    if not isinstance(items, list):
         raise TypeError(f"{name} is no list")
-    if len(found) > limit:  # pyright: ignore[reportUnknownArgumentType]
+    if len(items) > limit:  # pyright: ignore[reportUnknownArgumentType]
         raise ValueError(f"more than {limit} {name}")
-    return found  # pyright: ignore[reportUnknownVariableType]
+    return items  # pyright: ignore[reportUnknownVariableType]
 
 
 def _said(error: Exception) -> str:

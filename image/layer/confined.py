@@ -166,8 +166,8 @@ def clear(fd: int) -> list[bytes]:
     """Unlink all but the directories; return the directories' names."""
     directories: list[bytes] = []
     with os.scandir(fd) as entries:
-        found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
-    for name, is_dir in found:
+        children = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
+    for name, is_dir in children:
         if is_dir:
             directories.append(name)
         else:

@@ -26,12 +26,12 @@ class LowerStack:
     def find(self, path: bytes) -> bytes | None:
         """Return the place of the entry at *path*; the top one, for a directory."""
         here = self._top_first
-        found: bytes | None = here[0] if here else None
+        place: bytes | None = here[0] if here else None
         for part in path.split(b"/") if path else ():
-            here, found = self._child(here, part)
-            if found is None:
+            here, place = self._child(here, part)
+            if place is None:
                 return None
-        return found
+        return place
 
     def root_names(self) -> list[bytes]:
         """Return the names in the merged root, sorted."""

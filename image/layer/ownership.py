@@ -243,7 +243,7 @@ class Ledger:
         """
         if not self.owners or not self.notes_owners:
             return
-        found: dict[bytes, Ids] = {}
+        owners: dict[bytes, Ids] = {}
         base = os.fsencode(upper)
         above = os.fsencode(merged) if merged is not None else None
         for path, number in uncarried(base):
@@ -254,8 +254,8 @@ class Ledger:
                 except OSError:
                     continue
             if ids is not None and ids != (0, 0):
-                found[path] = ids
-        write_list(upper, found)
+                owners[path] = ids
+        write_list(upper, owners)
 
 
 def uncarried(base: bytes) -> Iterable[tuple[bytes, int]]:

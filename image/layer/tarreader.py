@@ -227,7 +227,7 @@ def _parsed(field: bytes, what: str) -> int:
 
 def _records(data: bytes) -> dict[bytes, bytes]:
     """Parse ``<length> key=value\\n`` records; keys without value unset what came before."""
-    found: dict[bytes, bytes] = {}
+    records: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 10)
@@ -243,9 +243,9 @@ def _records(data: bytes) -> dict[bytes, bytes]:
             raise refuse("tar archive has a sparse file; layers may not have them")
         if b"\0" in value and not key.startswith(_XATTR):
             raise refuse(f"tar archive has a NUL in the PAX record {shown(key)}")
-        found[key] = value
+        records[key] = value
         at = end
-    return found
+    return records
 
 
 def _member(

@@ -283,10 +283,10 @@ def _names(fd: int) -> list[bytes]:
 def _entries(fd: int) -> list[tuple[bytes, bool]]:
     """Return names and whether they are directories, last first."""
     with os.scandir(fd) as entries:
-        found = [
+        names = [
             (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
         ]
-    return sorted(found, reverse=True)
+    return sorted(names, reverse=True)
 
 
 def _swap(fd: int, name: bytes) -> int:

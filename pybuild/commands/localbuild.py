@@ -81,10 +81,10 @@ async def _build(
             if signed is not None:
                 await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
             if request.load is not None and result.image is not None:
-                from pybuild.exporter.docker.load import load_where_found
+                from pybuild.exporter.docker.load import load_if_running
 
                 where = (engine.store, engine.clock, os.environ)
-                await load_where_found(*where, result.image, result.names, emit)
+                await load_if_running(*where, result.image, result.names, emit)
             return result
     except asyncio.CancelledError:
         raise Cancelled("context canceled") from None

@@ -35,7 +35,7 @@ class DirectoryCache:
     """An OCI layout directory of this machine; the tag tells several caches apart."""
 
     title = "exporting cache to client directory"
-    is_named_elsewhere = False
+    is_named_by_others = False
     has_manifests = True
     is_exact = True
 

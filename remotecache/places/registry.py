@@ -28,7 +28,7 @@ class RegistryCache:
     """
 
     title = "exporting cache to registry"
-    is_named_elsewhere = False
+    is_named_by_others = False
     has_manifests = True
     is_exact = False
 

@@ -35,7 +35,7 @@ class S3Cache:
     """One or several names below one prefix of a bucket."""
 
     title = "exporting cache to Amazon S3"
-    is_named_elsewhere = False
+    is_named_by_others = False
     has_manifests = False
     is_exact = True
 

@@ -110,8 +110,8 @@ def build(root: Path, disk: Disk, ceiling: int = 0) -> None:
             store.deltas.abort(active)
             raise
         second = store.deltas.commit(store.deltas.begin())
-        made_of = NamedInputs({"op": {}}, {"digest": (("file", "look"),)})
-        results.save(Record(key=KEY, snapshot=Snapshot((first, second))), made_of)
+        named_inputs = NamedInputs({"op": {}}, {"digest": (("file", "look"),)})
+        results.save(Record(key=KEY, snapshot=Snapshot((first, second))), named_inputs)
         results.save_alias(Digest.of(b"definition"), KEY)
         results.load(KEY)
         Builds(store).put("0123abcd", 1.0, {"steps": []})

@@ -58,8 +58,8 @@ def why(
 ) -> Miss:
     step = vertex(line)
     known = [] if was is None else [KnownInputs(key=key, name=name, parts=was, place=place)]
-    made_of = NamedInputs(now, listings or {})
-    missed = Run(1, step, (), "job", KEY, made_of, fresh)
+    named_inputs = NamedInputs(now, listings or {})
+    missed = Run(1, step, (), "job", KEY, named_inputs, fresh)
     return Explainer(known, [NAME], (find or {}).get, around).explain(step, missed)
 
 

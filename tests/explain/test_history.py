@@ -80,8 +80,8 @@ def kept(
 
 def missing(*, fresh: bool = False) -> Account:
     account = Account()
-    made_of = NamedInputs({"op": {"type": "ExecOp", "env": ["A=2"]}})
-    account.missed(MAKE, Run(1, MAKE, (), "job", KEY, made_of, fresh))
+    named_inputs = NamedInputs({"op": {"type": "ExecOp", "env": ["A=2"]}})
+    account.missed(MAKE, Run(1, MAKE, (), "job", KEY, named_inputs, fresh))
     return account
 
 
@@ -107,7 +107,7 @@ def test_a_miss_is_explained_by_what_the_store_knows(store: Store) -> None:
 
 def test_a_miss_is_explained_by_what_an_import_knows(store: Store) -> None:
     result = CachedResult(
-        key=OLD, aliases=(KEY,), name=MAKE.meta.name, made_of=pack(NamedInputs(PARTS))
+        key=OLD, aliases=(KEY,), name=MAKE.meta.name, packed_inputs=pack(NamedInputs(PARTS))
     )
     cache = ImportedCache(store, "cache:1", CacheContents({}, (result,)), {})
     built = kept(store, missing(), cache)

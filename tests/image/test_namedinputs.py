@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from pybuild.image.cacheformat.config import CacheContents, CachedResult, write_config, write_inline
-from pybuild.image.cacheformat.namedinputs import MAX_TEXT, MAX_TOGETHER, pack, unpack
+from pybuild.image.cacheformat.namedinputs import MAX_TEXT, MAX_TOTAL, pack, unpack
 from pybuild.image.cacheformat.read import read_config
 from pybuild.model.digest import Digest
 from pybuild.model.named import NamedInputs
@@ -56,7 +56,9 @@ def test_what_was_never_packed_is_nothing(text: str) -> None:
 
 
 def test_caches_carry_it_and_images_do_not() -> None:
-    result = CachedResult(key=Digest.of(b"k"), aliases=(Digest.of(b"a"),), made_of=pack(MADE_OF))
+    result = CachedResult(
+        key=Digest.of(b"k"), aliases=(Digest.of(b"a"),), packed_inputs=pack(MADE_OF)
+    )
     contents = CacheContents({}, (result,))
     assert read_config(write_config(contents)).results == (result,)
     assert "madeOf" not in base64.b64decode(write_inline(contents, [])).decode()
@@ -66,12 +68,15 @@ def test_a_document_has_room_for_so_much_of_it_the_latest_first() -> None:
     text = "x" * MAX_TEXT
     results = tuple(
         CachedResult(
-            key=Digest.of(b"%d" % n), aliases=(Digest.of(b"a%d" % n),), used=float(n), made_of=text
+            key=Digest.of(b"%d" % n),
+            aliases=(Digest.of(b"a%d" % n),),
+            used=float(n),
+            packed_inputs=text,
         )
         for n in range(60)
     )
     records = json.loads(write_config(CacheContents({}, results)))["records"]
-    assert sum("madeOf" in record for record in records) == MAX_TOGETHER // MAX_TEXT
+    assert sum("madeOf" in record for record in records) == MAX_TOTAL // MAX_TEXT
     kept = {record["digest"] for record in records if "madeOf" in record}
     assert Digest.of(b"59") in kept
     assert Digest.of(b"0") not in kept

@@ -31,7 +31,7 @@ class MemoryPlace:
     expected: list[Expected] = field(default_factory=list[Expected])
     reads: int = 0
     title: str = "exporting to memory"
-    is_named_elsewhere: bool = False
+    is_named_by_others: bool = False
     has_manifests: bool = True
     is_exact: bool = True
     is_shared: bool = True

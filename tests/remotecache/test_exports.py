@@ -220,7 +220,7 @@ def test_old_objects_that_cannot_be_deleted_fail_nothing(run: Run) -> None:
 
 
 def test_the_manifest_of_a_place_that_is_named_elsewhere_is_returned(run: Run) -> None:
-    first, second, third = MemoryPlace(), MemoryPlace(is_named_elsewhere=True), MemoryPlace()
+    first, second, third = MemoryPlace(), MemoryPlace(is_named_by_others=True), MemoryPlace()
     second.has_manifests = False
     assert exported(run, first, second, third, option=MAX)[1] == second.name != third.name
     assert exported(run, MemoryPlace(has_manifests=False), third, option=MAX)[1] == third.name

@@ -54,14 +54,14 @@ def test_a_stored_result_is_taken_with_all_that_is_known_of_it(store: Store) -> 
     (found,) = step_results(results, [Known({}, {MAKE.digest: FIRST})], [MAKE])
     assert (found.key, found.deltas, found.aliases) == (FIRST, (DELTA, OTHER), ())
     assert (found.created, found.seconds, found.name) == (5.0, 2.0, "it")
-    assert found.made_of == results.made_of(FIRST) != ""
+    assert found.packed_inputs == results.packed_inputs(FIRST) != ""
     assert found.cached([SECOND]) == CachedResult(
         key=FIRST,
         layers=(SECOND,),
         created=5.0,
         seconds=2.0,
         name="it",
-        made_of=found.made_of,
+        packed_inputs=found.packed_inputs,
     )
 
 

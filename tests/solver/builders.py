@@ -196,9 +196,9 @@ class Desk:
                 self.open[what.ticket] = what
             case Cancel(ticket=ticket):
                 self.open.pop(ticket, None)
-            case Save(key=key, snapshot=snapshot, made_of=made_of):
+            case Save(key=key, snapshot=snapshot, named_inputs=named_inputs):
                 self.run_keys.append(key)
-                self.records.save(Record(key=key, snapshot=snapshot), made_of)
+                self.records.save(Record(key=key, snapshot=snapshot), named_inputs)
             case SaveAlias(key=key, target=target):
                 self.records.save_alias(key, target)
             case SaveSeconds(vertex=digest, seconds=seconds):

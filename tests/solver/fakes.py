@@ -31,7 +31,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self.records: dict[Digest, Record] = {}
-        self.made_of: dict[Digest, NamedInputs] = {}
+        self.named_inputs: dict[Digest, NamedInputs] = {}
         self.aliases: dict[Digest, Digest] = {}
         self.durations: dict[Digest, float] = {}
         self.lost: set[str] = set()
@@ -42,9 +42,9 @@ class MemoryRecords:
             return None
         return record
 
-    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+    def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         self.records[record.key] = record
-        self.made_of[record.key] = made_of or NamedInputs()
+        self.named_inputs[record.key] = named_inputs or NamedInputs()
 
     def alias(self, key: Digest) -> Digest | None:
         return self.aliases.get(key)

@@ -111,12 +111,12 @@ def test_a_step_is_told_done_when_its_result_is_stored() -> None:
     early: list[str] = []
 
     class Watched(MemoryRecords):
-        def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+        def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
             time.sleep(0.01)  # long enough for the event to overtake us
             names = {e.vertex: e.name for e in seen if isinstance(e, VertexAdded)}
             done = [names[e.vertex] for e in seen if isinstance(e, VertexCompleted)]
             early.extend(name for name in done if name == record.name)
-            super().save(record, made_of)
+            super().save(record, named_inputs)
 
     async def work() -> None:
         top = run("three", run("two", run("one", image())))
@@ -136,9 +136,9 @@ def test_the_store_gets_ready_once_while_the_first_step_runs() -> None:
             calls.append("prepare")
             ready.set()
 
-        def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+        def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
             calls.append(record.name)
-            super().save(record, made_of)
+            super().save(record, named_inputs)
 
     async def wait(vertex: Vertex) -> None:
         if vertex.meta.name == "one":
@@ -389,7 +389,7 @@ class FaultyRecords(MemoryRecords):
     def load(self, key: Digest) -> Record | None:
         raise OSError("database disk image is malformed")
 
-    def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+    def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         raise OSError("disk full")
 
     def seconds(self, vertex: Digest) -> float | None:
@@ -550,9 +550,9 @@ def test_a_bug_in_the_state_ends_every_job_instead_of_hanging() -> None:
 def test_a_result_that_is_being_stored_is_found() -> None:
     async def work() -> None:
         class Slow(MemoryRecords):
-            def save(self, record: Record, made_of: NamedInputs | None = None) -> None:
+            def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
                 time.sleep(0.02)  # a slow disk, not a wait for something
-                super().save(record, made_of)
+                super().save(record, named_inputs)
 
         both = solver(Slow())
         second: list[asyncio.Task[Solution]] = []

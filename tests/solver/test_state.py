@@ -160,7 +160,7 @@ def test_a_record_names_what_its_key_was_made_of() -> None:
     desk.solve(top)
     key = desk.solutions["job"].of(top).key
     assert key is not None
-    named = desk.records.made_of[key]
+    named = desk.records.named_inputs[key]
     assert named.parts["op"]["actions"][0]["dest"] == "/sources"
     base, local_source = named.parts["inputs"]
     assert (base["name"], base["type"], local_source["name"]) == ("base", "ImageSource", "local")
