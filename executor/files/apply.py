@@ -23,6 +23,7 @@ from pybuild.executor.files.values import (
 )
 from pybuild.executor.zygote import isolation, overlay, syscalls
 from pybuild.executor.zygote.copied import views
+from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, USER, Fault, describe_os_error
 from pybuild.image.layer import ownership
 
@@ -94,7 +95,7 @@ def _change(
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
-    if base and views.needed(upper):
+    if base and not overlay_works_in(upper):
         userxattr = isolation.uses_userxattr()
         changing = views.Changing(base, upper, work_dir, userxattr=userxattr)
         merged = changing.path
@@ -175,7 +176,7 @@ class Mounts:
         self, lowers: Sequence[str], upper: str | None = None, work: str | None = None
     ) -> str:
         """Return where the tree of *lowers* (base first) is mounted, read-only without *upper*."""
-        if upper is None and views.needed(self._directory):
+        if upper is None and not overlay_works_in(self._directory):
             return views.view(self._directory, lowers, userxattr=self.userxattr)
         if not self._count:
             covering = overlay.tmpfs()

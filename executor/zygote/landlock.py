@@ -18,13 +18,20 @@ _FIRST_ABI_WITH_SCOPES = 6
 _ATTRIBUTES = struct.Struct("=3Q")  # file accesses, network accesses, scopes
 
 
+def _version() -> int:
+    """Return the kernel's version of Landlock, 0 without any."""
+    try:
+        return syscalls.landlock_create_ruleset(b"", _LANDLOCK_CREATE_RULESET_VERSION)
+    except OSError:
+        return 0
+
+
+_VERSION = _version()  # for all children of a zygote
+
+
 def possible() -> bool:
     """Whether this kernel can do it."""
-    try:
-        version = syscalls.landlock_create_ruleset(b"", _LANDLOCK_CREATE_RULESET_VERSION)
-    except OSError:
-        return False
-    return version >= _FIRST_ABI_WITH_SCOPES
+    return _VERSION >= _FIRST_ABI_WITH_SCOPES
 
 
 def leave_abstract_sockets() -> None:
@@ -33,7 +40,7 @@ def leave_abstract_sockets() -> None:
     While CAP_SYS_ADMIN is there, which leaves no_new_privs off, or under no_new_privs. Nothing else
     is restricted.
     """
-    if not _POSSIBLE:
+    if not possible():
         return
     ruleset = syscalls.landlock_create_ruleset(
         _ATTRIBUTES.pack(0, 0, _SCOPE_ABSTRACT_UNIX_SOCKET), 0
@@ -42,6 +49,3 @@ def leave_abstract_sockets() -> None:
         syscalls.landlock_restrict_self(ruleset)
     finally:
         syscalls.close_quietly(ruleset)
-
-
-_POSSIBLE = possible()

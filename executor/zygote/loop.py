@@ -17,7 +17,7 @@ import time
 
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import cgroups, isolation, rootfs, syscalls, wire, worker
-from pybuild.executor.zygote.copied import views
+from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.spare import Spare, Wish
@@ -201,7 +201,7 @@ class _Zygote:
                 kind, work = start.kind, start.work
                 # Where one step of a store has an overlay, all have.
                 known = bool(kind.store) and self._fits(kind)
-                copied = not known and views.needed(start.upper) and not isolation.records()
+                copied = not (known or overlay_works_in(start.upper) or isolation.records())
                 usual = kind.usual and not copied and not link.ends
                 self.wish.note(kind, usual=usual)
                 if usual and self._use_spare(job, start, fds):

@@ -110,6 +110,8 @@ _syscall.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * _MOST_ARGUMENTS]
 _UNUSED = [(0,) * (_MOST_ARGUMENTS - count) for count in range(_MOST_ARGUMENTS + 1)]
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+# Looked up here, once for all children of a zygote: that takes longer than the calls.
+_unshare, _umount2, _sethostname = _libc.unshare, _libc.umount2, _libc.sethostname
 
 Path = str | bytes
 
@@ -150,7 +152,7 @@ def clone3(flags: int, exit_signal: int = 17, *, cgroup_fd: int = -1) -> tuple[i
 
 
 def unshare(flags: int) -> None:
-    if _libc.unshare(ctypes.c_int(flags)) < 0:
+    if _unshare(ctypes.c_int(flags)) < 0:
         _raise()
 
 
@@ -172,7 +174,7 @@ def mount(source: Path, target: Path, fstype: str, flags: int, data: Path = b"")
 
 
 def umount2(target: Path, flags: int = 0) -> None:
-    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) < 0:
+    if _umount2(os.fsencode(target), ctypes.c_int(flags)) < 0:
         _raise(target)
 
 
@@ -185,15 +187,11 @@ def fsopen(fstype: str) -> int:
 
 
 def fsconfig_string(fs_fd: int, key: str, value: Path) -> None:
-    _call(
-        "fsconfig",
-        fs_fd,
-        FSCONFIG_SET_STRING,
-        key.encode(),
-        os.fsencode(value),
-        0,
-        filename=f"{key}={os.fsdecode(value)}",
-    )
+    try:
+        _call("fsconfig", fs_fd, FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
+    except OSError as error:
+        error.filename = f"{key}={os.fsdecode(value)}"
+        raise
 
 
 def fsconfig_flag(fs_fd: int, key: str) -> None:
@@ -255,23 +253,13 @@ def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) ->
     mounted on the machine meanwhile (EAGAIN), and leaves it to its caller to try again.
     """
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    arguments = (dir_fd, os.fsencode(path), how, len(how))
     for _ in range(_OPEN_TRIES):
         try:
-            return _openat2(dir_fd, path, how)
+            return _call("openat2", *arguments, filename=path)
         except BlockingIOError:
             os.sched_yield()
-    return _openat2(dir_fd, path, how)
-
-
-def _openat2(dir_fd: int, path: Path, how: bytes) -> int:
-    return _call(
-        "openat2",
-        dir_fd,
-        os.fsencode(path),
-        how,
-        len(how),
-        filename=path,
-    )
+    return _call("openat2", *arguments, filename=path)
 
 
 def renameat2(old_dir: int, old: Path, new_dir: int, new: Path, flags: int = 0) -> None:
@@ -310,7 +298,7 @@ def mknodat(dir_fd: int, name: Path, mode: int, device: int = 0) -> None:
 
 def sethostname(name: str) -> None:
     data = name.encode()
-    if _libc.sethostname(data, ctypes.c_size_t(len(data))) < 0:
+    if _sethostname(data, ctypes.c_size_t(len(data))) < 0:
         _raise()
 
 
@@ -341,9 +329,9 @@ def seccomp_filter(program: bytes, flags: int = 0) -> int:
 
     Returns a descriptor where *flags* ask for a listener.
     """
-    code = ctypes.create_string_buffer(program, len(program))
+    (address,) = struct.unpack("@P", ctypes.c_char_p(program))
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
-    fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    fprog = struct.pack("@HP", len(program) // 8, address)
     return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, fprog)
 
 

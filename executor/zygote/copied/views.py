@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 
-from pybuild.executor.zygote import isolation, overlay, syscalls
+from pybuild.executor.zygote import overlay
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
-from pybuild.image.layer import overlayfs
+from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.image.layer.confined import remove
 
 TYPE_CHECKING = False
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _count = itertools.count()
 _made: list[str] = []
-_tried: dict[int, bool] = {}
-# ext2 to ext4, xfs, btrfs, tmpfs
-_GOOD = (0xEF53, 0x58465342, 0x9123683E, 0x01021994)
 
 
 def view(directory: str, lowers: Sequence[str], *, userxattr: bool) -> str:
@@ -32,7 +29,7 @@ def view(directory: str, lowers: Sequence[str], *, userxattr: bool) -> str:
 
     That is *directory*, which is empty, or one beside it that `discard` removes.
     """
-    if not needed(directory):
+    if overlay_works_in(directory):
         overlay.mount_overlay(directory, lowers, None, None, userxattr=userxattr)
         return directory
     path = f"{directory}.view-{os.getpid()}-{next(_count)}"
@@ -40,45 +37,6 @@ def view(directory: str, lowers: Sequence[str], *, userxattr: bool) -> str:
     _made.append(path)
     merge(lowers, path, leaves.link, userxattr=userxattr)
     return path
-
-
-def needed(path: str) -> bool:
-    """Whether there can be no overlay in the directory *path*: not on this rung, or not there.
-
-    Where file systems are not known to be good for it, it is tried, once for all our children.
-    """
-    if not isolation.in_zygote():
-        return False
-    if not isolation.mounts():
-        return True
-    kind = overlayfs.file_system(path)
-    if kind in _GOOD:
-        return False
-    if kind == overlayfs.MAGIC:
-        return True
-    device = os.stat(path).st_dev
-    if device not in _tried:
-        _tried[device] = _refused(path)
-    return _tried[device]
-
-
-def _refused(path: str) -> bool:
-    from pybuild.executor.zygote import tries
-
-    def mount(place: str) -> None:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        tries.overlay_on(place, userxattr=isolation.uses_userxattr())
-
-    place = f"{path}.try-{os.getpid()}"
-    os.mkdir(place, 0o700)
-    try:
-        return bool(tries.outcome(mount, place))
-    finally:
-        folder = os.open(os.path.dirname(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove(folder, os.fsencode(os.path.basename(place)))
-        finally:
-            os.close(folder)
 
 
 class Changing:
