@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.executor.contract.cannot import CANNOT
 from tests.executor.contract.rungs import RUNGS, Agent, Rung, RungBox, agent_on
@@ -39,7 +41,13 @@ def agents() -> Iterator[Agents]:
         yield agents
 
 
-@pytest.fixture(params=RUNGS, ids=lambda rung: rung.name)
+def case(rung: Rung) -> ParameterSet:
+    """A rung as a parameter: starting a runtime's program for each step takes long."""
+    marks = [pytest.mark.slow] if rung.runtime else []
+    return pytest.param(rung, id=rung.name, marks=marks)
+
+
+@pytest.fixture(params=map(case, RUNGS))
 def box(request: pytest.FixtureRequest, agents: Agents) -> Iterator[RungBox]:
     reason = CANNOT.get(request.param.name, {}).get(request.function.__name__)
     if reason:
@@ -49,8 +57,10 @@ def box(request: pytest.FixtureRequest, agents: Agents) -> Iterator[RungBox]:
     directory.mkdir(parents=True)
     box = RungBox(agent, directory)
     yield box
-    # Trees may be deeper than shutil can follow.
-    subprocess.run(["rm", "-rf", str(directory)], check=True, timeout=60)
+    try:
+        shutil.rmtree(directory)
+    except (OSError, RecursionError):  # trees may be deeper than it can follow
+        subprocess.run(["rm", "-rf", str(directory)], check=True, timeout=60)
 
 
 @pytest.fixture
