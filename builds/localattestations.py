@@ -78,7 +78,7 @@ class LocalAttestor:
             PybuildError: a scan failed, or something cannot be said.
         """
         prepared, request = self._prepared, self._prepared.request
-        root = FrontendRequest(frontend=FRONTEND, args=await _args(request))
+        root = FrontendRequest(frontend=FRONTEND, args=await client_attrs(request))
         ledger = LookupLedger(root, prepared.started)
         results = {one.key: one.lowered.result for one in built}
         ledger.solves.append(Solve(request=root, results=results, lookups=prepared.lookups))
@@ -141,7 +141,7 @@ class LocalAttestor:
         return emit
 
 
-async def _args(request: BuildRequest) -> dict[str, str]:
+async def client_attrs(request: BuildRequest) -> dict[str, str]:
     """Return the request as a client of a server makes it, with the places of its contexts."""
     args = frontend_attrs(request)
     args |= {f"context:{name}": value for name, value in request.named_contexts.items()}

@@ -10,13 +10,15 @@ import pytest
 
 from pybuild.builds.attestations import Attestor, Scanner, is_nothing
 from pybuild.builds.delivery import Solves
-from pybuild.builds.provenance import LookupLedger, Outcome, Solve
+from pybuild.builds.provenance import LookupLedger, Origins, Outcome, Solve
 from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance, Sbom
+from pybuild.exporter.attest.predicate import Facts
 from pybuild.exporter.built import Built
 from pybuild.frontend.lowering.interface import ImageRequest, Lowered, ResolvedImage
 from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
 from pybuild.model.events import Event, VertexAdded
 from pybuild.model.ops import FileOp, ImageSource, Mkfile, ScratchSource, Vertex
 from pybuild.model.platform import LINUX_AMD64
@@ -71,6 +73,26 @@ def test_a_result_gets_lists_and_then_the_provenance_of_its_steps(
     [attested] = asyncio.run(attestor.attest([built(result, "k")], options, lists))
     assert [one.path for one in attested.attestations] == paths
     assert is_nothing(attested) is (result is NOTHING)
+
+
+class Unwritable(LookupLedger):
+    """Has a definition that LLB cannot say."""
+
+    async def facts(
+        self, origins: Origins, outcome: Outcome, key: str, result: Vertex, *, full: bool
+    ) -> Facts:
+        if full:
+            raise UserError("LLB has no word for it")
+        return await super().facts(origins, outcome, key, result, full=False)
+
+
+def test_a_definition_that_cannot_be_written_is_left_out_of_a_document() -> None:
+    ledger = Unwritable(FrontendRequest(frontend="dockerfile.v0"), 1.0)
+    engine: Any = SimpleNamespace(clock=WallClock())
+    attestor = Attestor(engine, cast(Any, None), Solves(engine), ledger, Outcome(ids={}))
+    results = [built(SOMETHING, "k"), built(NOTHING, "n")]
+    documents = asyncio.run(attestor.documents(results, Provenance(full=True)))
+    assert list(documents) == ["k"]
 
 
 class Images:
