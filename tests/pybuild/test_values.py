@@ -147,6 +147,16 @@ def test_a_cache_in_a_registry_has_a_tag_for_each_branch(text: str, refs: list[s
     assert all(one.may_be_empty for one in sources)
 
 
+def test_a_directorys_name_alone_is_a_reference_and_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache").mkdir()
+    for text, meant in (("cache", "./cache"), ("other", "")):
+        to, (source,) = parse_cache(text, ("new",))
+        assert (to.type, to.meant, source.meant) == ("registry", meant, meant)
+
+
 def test_a_cache_in_a_bucket_has_a_name_for_each_branch() -> None:
     to, sources = parse_cache("s3://bucket/p?touch_refresh=1h&region=r", ("new", "old"))
     assert to.s3 is not None
