@@ -16,7 +16,7 @@ from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.options import Provenance, Sbom
 from pybuild.exporter.attest.sbom import scan
 from pybuild.exporter.attest.write import provenance, provenance_document
-from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
+from pybuild.frontend.lowering.interface import ImageRequest, Pull, ResolvedImage
 from pybuild.frontend.lowering.policies import ruled_image
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Emit
@@ -116,7 +116,7 @@ class Scanner:
         policies: Policies | None,
         decided: Decided = in_place,
         *,
-        pull: bool = False,
+        pull: Pull = False,
         ignore_cache: bool = False,
     ) -> None:
         self._engine = engine
@@ -124,7 +124,7 @@ class Scanner:
         self._emit = emit
         self._policies = policies
         self._decided = decided
-        self._pull = pull
+        self._pull: Pull = pull
         self._ignore_cache = ignore_cache
         self._image: ResolvedImage | None = None
 

@@ -17,19 +17,19 @@ from pybuild.builds.sources import open_sources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
-from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
+from pybuild.frontend.lowering.interface import ImageRequest, Pull, ResolvedImage
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Event
 
 Answers = dict[ImageRequest, ResolvedImage | PybuildError]
 
 
-def resolve_all(requests: Iterable[ImageRequest], settings: Settings, *, pull: bool) -> Answers:
+def resolve_all(requests: Iterable[ImageRequest], settings: Settings, *, pull: Pull) -> Answers:
     """Return each image's config, or why it cannot be had."""
     return uvloop.run(_resolve_all(requests, settings, pull))
 
 
-async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pull: bool) -> Answers:
+async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pull: Pull) -> Answers:
     async with Engine(settings) as engine:
 
         async def resolve(request: ImageRequest) -> ResolvedImage | PybuildError:

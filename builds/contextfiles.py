@@ -17,6 +17,9 @@ from pybuild.executor.files.tree import Place, Tree
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
 
+DOCKERFILES = ("Dockerfile", "dockerfile", "Containerfile")
+IGNORE, IGNORE_FILES = ".dockerignore", (".dockerignore", ".containerignore")
+"""The names that are looked for when none is given, the first that exists; never two of them merged."""
 MAX_DOCKERFILE_BYTES = 64 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {

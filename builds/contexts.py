@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from pybuild.builds.contextfiles import read_named
+from pybuild.builds.contextfiles import DOCKERFILES, IGNORE, IGNORE_FILES, read_named
 from pybuild.builds.contextkinds import ContextKind, is_remote_name, kind_of
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
@@ -130,6 +130,10 @@ def local_context(
         dockerfile: path of the Dockerfile, which may have an ignore file of its own.
     """
     ignored = _load_ignore(path, dockerfile, files)
+    if request.ignore_from_git:
+        from pybuild.builds.gitignored import git_ignored
+
+        ignored += git_ignored(path)
     return LocalTree(os.path.realpath(path), ignored, request.git_modes)
 
 
@@ -147,12 +151,16 @@ def check_directory(path: str) -> None:
 def _dockerfile_path(context: str, given: str, files: Files) -> str:
     if given:
         return os.path.abspath(given)
-    path = os.path.join(os.path.abspath(context), "Dockerfile")
-    lower = os.path.join(os.path.abspath(context), "dockerfile")
-    if not os.path.lexists(path) and os.path.lexists(lower):
-        files[path] = None
-        return lower
+    path = default_dockerfile(os.path.abspath(context))
+    for name in DOCKERFILES[: DOCKERFILES.index(os.path.basename(path))]:
+        files[os.path.join(os.path.abspath(context), name)] = None
     return path
+
+
+def default_dockerfile(context: str) -> str:
+    """Return the path of the first of the usual names that is there; of the first if none is."""
+    paths = [os.path.join(context, name) for name in DOCKERFILES]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])
 
 
 def read_dockerfile(path: str, context: str | None, files: Files) -> bytes:
@@ -173,10 +181,10 @@ def read_dockerfile(path: str, context: str | None, files: Files) -> bytes:
 
 
 def _load_ignore(context: str, dockerfile: str | None, files: Files) -> tuple[str, ...]:
-    """The first of the two ignore files that exists; they are never merged [IGN-1]."""
-    candidates = [os.path.join(os.path.abspath(context), ".dockerignore")]
+    """The first of the ignore files that exists; they are never merged [IGN-1]."""
+    candidates = [os.path.join(os.path.abspath(context), name) for name in IGNORE_FILES]
     if dockerfile is not None:
-        candidates.insert(0, dockerfile + ".dockerignore")
+        candidates.insert(0, dockerfile + IGNORE)
     for path in candidates:
         data = files[path] = read_named(path, context, "failed to read ignore file")
         if data is None:

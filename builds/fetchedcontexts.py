@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
-from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
+from pybuild.builds.contextfiles import DOCKERFILES, MAX_DOCKERFILE_BYTES
 from pybuild.builds.contextkinds import git_context
 from pybuild.builds.verdicts import Decided, in_place
 from pybuild.executor.files.archives import is_archive
@@ -121,8 +121,8 @@ class Fetching:
         """
         name = context.dockerfile or posixpath.normpath(filename)
         names = [name]
-        if posixpath.basename(name) == "Dockerfile":
-            names.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
+        if posixpath.basename(name) == DOCKERFILES[0]:
+            names += [posixpath.join(posixpath.dirname(name), one) for one in DOCKERFILES[1:]]
         for one in names:
             data = await self._read(context.tree, one)
             if data is not None:

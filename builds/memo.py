@@ -39,7 +39,17 @@ POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLI
 # These change how a build is told, not what it does.
 _TELLING = frozenset(
     ("progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime")
-    + ("explain", "fail-on-miss", "cache-max", "ca")
+    + (
+        "explain",
+        "compress",
+        "force-rm",
+        "rm",
+        "authfile",
+        "creds",
+        "fail-on-miss",
+        "cache-max",
+        "ca",
+    )
 )
 
 # A build reads no larger Dockerfile, so that a part of one is none that a memo has.
@@ -73,7 +83,7 @@ def key_of(parsed: CommandLine) -> str | None:
     for index, item in enumerate(values.get("build-context", ())):
         name, _, source = item.partition("=")
         values["build-context"][index] = f"{name}={os.path.realpath(source)}"
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = [os.environ.get(name) for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM")]
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -14,7 +14,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.host import native_platform
 from pybuild.engine.settings import Settings
-from pybuild.frontend.lowering.interface import NeedImages
+from pybuild.frontend.lowering.interface import NeedImages, Pull
 from pybuild.frontend.question import FileAnswer, FileQuestion, Outcomes, Question
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.errors import PybuildError
@@ -50,7 +50,7 @@ def answer_here(
     return answer
 
 
-def _images(need: NeedImages, settings: Settings, *, pull: bool) -> Outcomes:
+def _images(need: NeedImages, settings: Settings, *, pull: Pull) -> Outcomes:
     """Look base images up: in the store, else in registries."""
     from pybuild.engine.knownimages import KnownImages
 

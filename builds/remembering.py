@@ -45,6 +45,7 @@ async def sign(parsed: CommandLine, prepared: PreparedBuild) -> list[dict[str, A
     if (
         not plain
         or fresh
+        or request.ignore_from_git
         or request.policies
         or request.secrets
         or request.ssh

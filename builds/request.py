@@ -16,7 +16,9 @@ from pybuild.model.reference import Reference
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
+    from pybuild.frontend.lowering.interface import Pull
     from pybuild.model.policy import Policies
+    from pybuild.registry.client.credentials import Credential
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
 MAY_DELETE = "buildx.local.delete"
@@ -73,11 +75,14 @@ class BuildRequest(DefinitionRequest):
             With a context from elsewhere a relative path is the context's.
         dockerfile_text: the Dockerfile itself; wins over *dockerfile*.
         load: an image output into the store of this machine, wherever the builder is (``--load``).
+        pull: when registries are asked for base images.
         ssh: agents that steps and git may use.
         attestations: those that are to be made of the result.
         cache_from: searched in this order for results that are not here; *cache_to* gets them.
         allow: the rights of steps; ``buildx.local.delete`` is about outputs, and ours alone.
         fail_on_miss: let no step run; fail at the first that would have to.
+        ignore_from_git: files that git ignores are no part of local contexts, nor is ``.git``.
+        logins: at registries, by host; they win over those of docker's and podman's files.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -90,7 +95,7 @@ class BuildRequest(DefinitionRequest):
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
     load: Output | None = None
-    pull: bool = False
+    pull: Pull = False
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
@@ -99,6 +104,8 @@ class BuildRequest(DefinitionRequest):
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
     git_modes: bool = False
+    ignore_from_git: bool = False
+    logins: Mapping[str, Credential] = field(default_factory=dict[str, "Credential"], repr=False)
 
     def __post_init__(self) -> None:
         for output in self.outputs:

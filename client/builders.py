@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The name of no server: builds happen in this process."""
 
+_HERE = (LOCAL, "default")  # docker buildx calls its own engine so
+_VARIABLES = ("PYBUILD_HOST", "BUILDX_BUILDER", "BUILDKIT_HOST")
+"""Whose build server it is, the first that is set; an address or a name."""
+
 _FILES = (("ca", "tlscacert"), ("cert", "tlscert"), ("key", "tlskey"))
 
 
@@ -129,8 +133,8 @@ class Builders:
             os.unlink(temporary)
             raise
 
-    def get(self, name: str) -> BuilderRecord:
-        """Return a record.
+    def get(self, name: str, variable: str = "") -> BuilderRecord:
+        """Return a record; *variable* of the environment named it, if one did.
 
         Raises:
             UsageError: there is none of that name.
@@ -145,7 +149,10 @@ class Builders:
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UsageError(
             f'no builder "{name}"{hint}',
-            hints=["an address begins with unix:// or tcp://; pybuild builder add names one"],
+            hints=[
+                *([f"${variable} names it; unset that, or give -H"] if variable else []),
+                "an address begins with unix:// or tcp://; pybuild builder add names one",
+            ],
         )
 
 
@@ -175,7 +182,7 @@ def chosen(options: Options) -> BuilderRecord | None:
     Raises:
         UsageError: no such builder, or TLS options without a server.
     """
-    host = options.one("host") or os.environ.get("PYBUILD_HOST", "")
+    host, said_by = _host(options)
     given = {field: options.one(option) for field, option in _FILES}
     server_name = options.one("tlsservername")
     builder: BuilderRecord | None = None
@@ -184,7 +191,7 @@ def chosen(options: Options) -> BuilderRecord | None:
     elif host != LOCAL:
         builders = Builders.load()
         name = host or builders.in_use
-        builder = builders.get(name) if name and name != LOCAL else None
+        builder = builders.get(name, said_by) if name and name not in _HERE else None
     if builder is None:
         if server_name or any(given.values()):
             from pybuild.model.errors import UsageError
@@ -192,6 +199,15 @@ def chosen(options: Options) -> BuilderRecord | None:
             raise UsageError("TLS options need a server", hints=["name it with -H"])
         return None
     return with_files(builder, given, server_name)
+
+
+def _host(options: Options) -> tuple[str, str]:
+    """Return the builder that the options or the environment name, and the variable that does."""
+    for name in ("host", "builder"):
+        if given := options.one(name):
+            return given, ""
+    found = ((os.environ.get(name, ""), name) for name in _VARIABLES)
+    return next((one for one in found if one[0]), ("", ""))
 
 
 def tls_files(options: Options) -> dict[str, str]:

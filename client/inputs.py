@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import field
 
-from pybuild.builds.contextfiles import is_linked, read_named
+from pybuild.builds.contextfiles import IGNORE_FILES, is_linked, read_named
 from pybuild.builds.contextkinds import ContextKind, git_context, is_remote_name, kind_of
-from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory
+from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory, default_dockerfile
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
@@ -112,21 +112,21 @@ def _dockerfile(
         offered.download = given
         _place(offered, None, scratch)
     elif is_local or os.path.isabs(given):
-        _beside(offered, request.context if is_local else "", given, scratch)
+        within = request.context if is_local else ""
+        _beside(offered, within, given, scratch, request.ignore_from_git)
     elif given:
         offered.attrs["filename"] = given
 
 
-def _beside(offered: OfferedInputs, context: str, given: str, scratch: str) -> None:
+def _beside(
+    offered: OfferedInputs, context: str, given: str, scratch: str, ignores_from_git: bool
+) -> None:
     """Use the Dockerfile *given*, or that of the context, where it stands: its ignore file too.
 
     One that is reached through links, which lead nowhere from where they are sent to, is copied.
     """
-    path = os.path.abspath(given) if given else os.path.join(os.path.abspath(context), "Dockerfile")
+    path = os.path.abspath(given) if given else default_dockerfile(os.path.abspath(context))
     folder, name = os.path.split(path)
-    if not given and not os.path.lexists(path) and os.path.lexists(f"{folder}/dockerfile"):
-        name = "dockerfile"
-        path = os.path.join(folder, name)
     within = context or None
     data = read_named(path, within, "failed to read dockerfile")
     if data is None:
@@ -135,8 +135,10 @@ def _beside(offered: OfferedInputs, context: str, given: str, scratch: str) -> N
             hints=["name another file with -f"],
         )
     ignore = path + _IGNORE
-    files = {name: data, name + _IGNORE: read_named(ignore, within, "failed to read ignore file")}
-    if is_linked(path, within) or is_linked(ignore, within):
+    own = read_named(ignore, within, "failed to read ignore file")
+    more = b"" if within is None else _not_asked_for(within, own, ignores_from_git)
+    files = {name: data, name + _IGNORE: more or own}
+    if more or is_linked(path, within) or is_linked(ignore, within):
         folder = _put(files, scratch)
     offered.directories["dockerfile"] = folder
     offered.attrs["filename"] = name
@@ -145,6 +147,21 @@ def _beside(offered: OfferedInputs, context: str, given: str, scratch: str) -> N
         offered.filenames[name] = given
     else:
         offered.filenames[name] = os.path.relpath(path) if given else name
+
+
+def _not_asked_for(context: str, own: bytes | None, from_git: bool) -> bytes:
+    """Return the ignore file to send where servers would not find all of it; empty where they do."""
+    failed = "failed to read ignore file"
+    text = own if own is not None else read_named(f"{context}/{_IGNORE}", context, failed)
+    is_other = text is None
+    if text is None:
+        text = read_named(os.path.join(context, IGNORE_FILES[1]), context, failed)
+    if from_git:
+        from pybuild.builds.gitignored import git_ignored
+
+        patterns = "".join(f"{pattern}\n" for pattern in git_ignored(context))
+        return (text or b"") + b"\n" + os.fsencode(patterns)
+    return (text or b"") if is_other else b""
 
 
 def _place(offered: OfferedInputs, text: bytes | None, scratch: str) -> None:

@@ -52,7 +52,7 @@ async def services(
         handlers: dict[str, Handler] = {
             **file_sync(offered.directories, git_modes=request.git_modes),
             **secrets({id: secret.read for id, secret in request.secrets.items()}),
-            **auth(DockerCredentials(os.environ)),
+            **auth(DockerCredentials(os.environ, request.logins)),
             **_optional_services(offered, sockets, exports, caches or {}),
         }
         yield offered, ClientSession(handlers, shared_key=offered.shared_key)

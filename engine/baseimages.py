@@ -16,7 +16,7 @@ from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.fetch import LayerGone
-from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
+from pybuild.frontend.lowering.interface import ImageRequest, Pull, ResolvedImage
 from pybuild.image.manifest import (
     MAX_CONFIG_BYTES,
     Manifest,
@@ -76,11 +76,11 @@ class ImageSourceResolver:
         self.lenders: dict[str, Lender] = {}
         self.is_guest = is_guest
 
-    async def resolve(self, request: ImageRequest, *, pull: bool) -> ResolvedImage:
+    async def resolve(self, request: ImageRequest, *, pull: Pull) -> ResolvedImage:
         """Return the manifest and config of *request*.
 
         Args:
-            pull: ask the registry even if the answer is known.
+            pull: whether to ask the registry even if the answer is known.
 
         Raises:
             UserError: no such image; EnvironmentFault: the registry cannot be reached.
@@ -88,12 +88,25 @@ class ImageSourceResolver:
         reference, platform = request.reference, request.platform
         if request.layout:
             return await asyncio.to_thread(self._of_layout, request)
-        manifest = None if pull else await asyncio.to_thread(self._local, reference, platform)
-        is_local = manifest is not None
-        if manifest is None and not pull and not self.is_guest:
-            manifest = self._whole(self.resolutions.get(reference, platform), platform)
+        asks = pull is True or pull == "newer"
+        manifest, is_local = (None, False) if asks else await self._known(reference, platform)
+        if pull == "never" and (manifest is None or not self._has_layers(manifest)):
+            raise UserError(
+                f"image {reference.familiar} is not in the store, and --pull=never asks no registry",
+                hints=[
+                    f"pybuild pull {reference.familiar} brings it; or build without --pull=never"
+                ],
+            )
+        resolved: ResolvedManifest | None = None
         if manifest is None:
-            resolved = await self._ask(reference, platform)
+            try:
+                resolved = await self._ask(reference, platform)
+            except PybuildError:
+                manifest, is_local = await self._known(reference, platform)
+                if pull != "newer" or manifest is None:
+                    raise
+        if resolved is not None or manifest is None:
+            assert resolved is not None
             if self.is_guest:
                 await self._prove(reference, resolved)
             for data in (
@@ -106,6 +119,25 @@ class ImageSourceResolver:
             self.resolutions.put(reference, platform, manifest)
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
+
+    async def _known(
+        self, reference: Reference, platform: Platform
+    ) -> tuple[Descriptor | None, bool]:
+        """The manifest that the store has under the name, or had of its registry; and whether the first."""
+        manifest = await asyncio.to_thread(self._local, reference, platform)
+        if manifest is not None or self.is_guest:
+            return manifest, manifest is not None
+        return self._whole(self.resolutions.get(reference, platform), platform), False
+
+    def _has_layers(self, manifest: Descriptor) -> bool:
+        document = self._manifest(manifest)
+        config = parse_config(self._store.blobs.read(document.config.digest))
+        diff_ids = config.get("rootfs", {}).get("diff_ids", [])
+        return all(
+            self._store.blobs.holds(layer)
+            or self._store.deltas.has("sha256-" + Digest.parse(diff_id).hex)
+            for layer, diff_id in zip(document.layers, diff_ids, strict=False)
+        )
 
     async def _prove(self, reference: Reference, resolved: ResolvedManifest) -> None:
         from pybuild.engine.layerproof import needs_proof, place_of, prove

@@ -170,7 +170,7 @@ class Engine:
             return self._credentials
         from pybuild.registry.client.credentials import DockerCredentials
 
-        return DockerCredentials(os.environ)
+        return DockerCredentials(os.environ, self.settings.logins)
 
     def _client_of(self, hosts: Hosts) -> Client:
         from pybuild.registry.client.client import Client

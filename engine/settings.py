@@ -56,12 +56,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.content.cachemounts import MountLimit
 from pybuild.engine.paths import config_file, default_root
 from pybuild.engine.table import Table, read_toml
 from pybuild.model.dataclass import dataclass
+
+if TYPE_CHECKING:
+    from pybuild.registry.client.credentials import Credential
 from pybuild.model.errors import UsageError
 
 
@@ -138,6 +141,7 @@ class Settings:
         ca: PEM files whose authorities steps trust beside their image's; ``host`` is this machine's.
         cache_max: the ceiling of the store, as written; empty: none.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
+        logins: at registries, by host, that win over those of docker's and podman's files.
         registry_server: the table as written; `pybuild.arguments.servesettings` knows its keys.
     """
 
@@ -153,6 +157,7 @@ class Settings:
     cache_max: str = ""
     mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
     daemon: Daemon = Daemon()
+    logins: Mapping[str, Credential] = field(default_factory=dict[str, "Credential"], repr=False)
     registry_server: Table = field(default_factory=lambda: Table("", "registry-server", {}))
 
 

@@ -340,7 +340,7 @@ class BuildRunner:
             if self._authorities is not None:
                 mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
                 default_env = self._authorities.environment
-            resolv_conf = await self._resolvers.of(op.settings.network)
+            resolv_conf = await self._resolvers.of(op.settings)
             lowers = await self.ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()

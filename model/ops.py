@@ -189,6 +189,7 @@ class StepSettings:
         hostname: empty for the default.
         add_hosts: ``(name, address)`` pairs; only names count [KEY-1].
         ulimits: ``(name, soft, hard)``.
+        nameservers, search_domains, dns_options: in place of the machine's; never part of the key.
         resources: of cgroups; never part of the key [KEY-1].
     """
 
@@ -197,6 +198,9 @@ class StepSettings:
     add_hosts: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = field(default=0, compare=False)
+    nameservers: tuple[str, ...] = field(default=(), compare=False)
+    search_domains: tuple[str, ...] = field(default=(), compare=False)
+    dns_options: tuple[str, ...] = field(default=(), compare=False)
     resources: Resources = field(default_factory=Resources, compare=False)
 
 

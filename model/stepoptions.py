@@ -101,6 +101,28 @@ def _text_of_flags(name: str, texts: Sequence[str]) -> str:
     return texts[-1]
 
 
+def _texts_of_flags(name: str, texts: Sequence[str]) -> tuple[str, ...]:
+    for text in texts:
+        if not text or any(char.isspace() for char in text):
+            raise UsageError(f'invalid {name} "{text}": expected one word')
+    return tuple(texts)
+
+
+def _texts_of_attribute(text: str) -> tuple[str, ...]:
+    return _texts_of_flags("resolver setting", _items(text))
+
+
+def _addresses_of_flags(name: str, texts: Sequence[str]) -> tuple[str, ...]:
+    for text in texts:
+        if not _address(text):
+            raise UsageError(f'invalid {name} "{text}": expected an IP address')
+    return tuple(map(_address, texts))
+
+
+def _addresses_of_attribute(text: str) -> tuple[str, ...]:
+    return _addresses_of_flags("dns", _items(text))
+
+
 def _hosts_of_flags(name: str, texts: Sequence[str]) -> Hosts:
     """Read ``name:ip``, ``name=ip`` with v6 addresses bare or in brackets [BLD-16]."""
     hosts: list[tuple[str, str]] = []
@@ -198,6 +220,8 @@ FORMS: Mapping[str, _Form] = {
     "mode": _Form(_mode_of_flags, _mode_of_attribute, str),
     "text": _Form(_text_of_flags, str, str),
     "hosts": _Form(_hosts_of_flags, _hosts_of_attribute, _hosts_text),
+    "texts": _Form(_texts_of_flags, _texts_of_attribute, join_csv),
+    "addresses": _Form(_addresses_of_flags, _addresses_of_attribute, join_csv),
     "ulimits": _Form(_ulimits_of_flags, _ulimits_of_attribute, _ulimits_text),
     "size": _Form(_size_of_flags, _size_of_attribute, str),
 }

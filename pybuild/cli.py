@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pybuild.executor.workers.launch import Ahead
     from pybuild.model.options import Option
 
-_PREFIXES = frozenset(("--root", "--config", "--host")) | {
+_PREFIXES = frozenset(("--root", "--config", "--host", "--builder")) | {
     f"--tls{what}" for what in ("cacert", "cert", "key", "servername")
 }
 _NO_MEMORY = """\
@@ -69,7 +69,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return buildkitd(words)
         return _dispatch(words)
     except BadOption as error:
-        return _usage_error(str(error))
+        sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
+        return 2
     except BrokenPipeError:
         # Our reader went away (`pybuild images | head`); nothing is wrong with us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -272,11 +273,6 @@ def _shield_run_command(words: list[str], options: Sequence[Option]) -> list[str
             return [*words[:at], "--", *words[at:]]
         at += 2 if word in takes_value else 1
     return words
-
-
-def _usage_error(message: str) -> int:
-    sys.stderr.write(f"error: {message}\nhint: pybuild --help\n")
-    return 2
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -17,6 +17,11 @@ from pybuild.model.span import Span
 if TYPE_CHECKING:
     from pybuild.frontend.lowering.contexts import VertexContext
     from pybuild.model.policy import Policies
+
+
+Pull = bool | Literal["newer", "never"]
+"""When registries are asked for a base image: only for what is not known, always, always but with
+what is known where that fails, or never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

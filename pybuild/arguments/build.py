@@ -8,6 +8,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypedDict
 
+from pybuild.arguments.environment import (
+    logins_of,
+    platforms_of,
+    proxy_arguments,
+    use_authfile,
+)
 from pybuild.arguments.values import (
     parse_allowed,
     parse_contexts,
@@ -17,7 +23,6 @@ from pybuild.arguments.values import (
 from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.parser import Parsed
-from pybuild.engine.host import platforms_from
 from pybuild.exporter.output import Output, parse_output
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
@@ -27,6 +32,7 @@ from pybuild.model.stepoptions import settings_of_flags
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
+    from pybuild.frontend.lowering.interface import Pull
     from pybuild.model.policy import Policies
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
@@ -50,6 +56,14 @@ def request_from(parsed: Parsed) -> BuildRequest:
     args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     if "SOURCE_DATE_EPOCH" in os.environ:
         args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
+    for name, value in proxy_arguments(os.environ).items():
+        args.setdefault(name, value)
+    if len(parsed.many("file")) > 1:
+        files = " ".join(f"-f {file}" for file in parsed.many("file"))
+        raise UsageError(
+            f"{files}: a build has one Dockerfile", hints=["build once for each of them"]
+        )
+    use_authfile(parsed)
     secrets = [parse_secret(text) for text in parsed.many("secret")]
     filters = [name for text in parsed.many("no-cache-filter") for name in text.split(",")]
     return BuildRequest(
@@ -58,13 +72,13 @@ def request_from(parsed: Parsed) -> BuildRequest:
         target=parsed.one("target"),
         build_args=args,
         named_contexts=parse_contexts(parsed.many("build-context")),
-        platforms=platforms_from(parsed.one("platform")),
+        platforms=platforms_of(parsed),
         tags=tags,
         outputs=tuple(outputs),
         load=load,
         no_cache=parsed.flag("no-cache"),
         no_cache_filter=frozenset(name.lower() for name in filters if name),
-        pull=parsed.flag("pull"),
+        pull=pull_of(parsed),
         labels=parse_pairs(parsed.many("label"), "label", from_environment=False),
         steps=_steps(parsed),
         secrets={secret.id: secret for secret in secrets},
@@ -73,9 +87,23 @@ def request_from(parsed: Parsed) -> BuildRequest:
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
         git_modes=_has_git_modes(parsed),
+        ignore_from_git=parsed.flag("ignore-from-git"),
+        logins=logins_of(parsed, *tags),
         policies=_policies(parsed),
         **_caches(parsed),
     )
+
+
+def pull_of(parsed: Parsed) -> Pull:
+    """Return the meaning of ``--pull`` and ``--pull=POLICY``."""
+    text = parsed.one("pull", "false")
+    match text:
+        case "newer":
+            return "newer"
+        case "never":
+            return "never"
+        case _:
+            return text in ("true", "always")
 
 
 def _agents(parsed: Parsed) -> tuple[SshAgent, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import (
+    AUTHFILE,
     CA,
     CACHE_MAX,
+    CREDS,
     FORMAT,
     GLOBAL,
     PLATFORM,
@@ -20,11 +22,13 @@ from pybuild.model.options import STEP_FLAGS, Option
 _VERIFIED = frozenset(
     (
         "allow",
+        "authfile",
         "build-arg",
         "build-context",
         "ca",
         "cache-from",
         "file",
+        "ignore-from-git",
         "label",
         "modes",
         "no-cache",
@@ -75,6 +79,12 @@ _BUILDING: tuple[Option, ...] = (
     Option("cache-from", "start from this cache (type=…,ref=…|src=…, or a ref)", "SPEC", "", True),
     CACHE_MAX,
     Option("cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True),
+    AUTHFILE,
+    Option("compress", "accepted: a context is never sent to a daemon here"),
+    CREDS,
+    Option("force-rm", "accepted: nothing of a step is left"),
+    Option("ignore-from-git", "leave out of the context what git ignores, and .git"),
+    Option("rm", "accepted: nothing of a step is left"),
     Option("check", "shorthand for --call=check: warn about what is worth mending"),
     Option("explain", "say at the end why steps were not cached"),
     Option(
@@ -84,9 +94,10 @@ _BUILDING: tuple[Option, ...] = (
     ),
     Option(
         "file",
-        "name of the Dockerfile (default: PATH/Dockerfile)",
+        "name of the Dockerfile (default: PATH/Dockerfile, or PATH/Containerfile)",
         "FILE",
         "f",
+        True,
         attribute="filename",
     ),
     Option("iidfile", "write the image ID to a file", "FILE"),
@@ -117,7 +128,12 @@ _BUILDING: tuple[Option, ...] = (
         "SPEC",
         attribute="attest:provenance",
     ),
-    Option("pull", "always ask the registry for newer base images", attribute="image-resolve-mode"),
+    Option(
+        "pull",
+        "ask registries for base images: always (--pull alone), missing, newer or never",
+        values=("always", "missing", "newer", "never"),
+        attribute="image-resolve-mode",
+    ),
     Option("push", "shorthand for --output=type=registry"),
     Option("quiet", "print only the image ID", short="q"),
     RUNTIME,

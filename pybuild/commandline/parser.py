@@ -66,6 +66,8 @@ class Parsed:
 class BadOption(Exception):
     """The command line cannot be understood; the text has the word, and the nearest valid name."""
 
+    hint = "pybuild --help"
+
 
 def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
     """Read *argv* by the table.
@@ -93,7 +95,10 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
             shown = "--" + name
             value = inline if equals else None
             if option is None:
-                raise BadOption(f"unknown flag: {shown}{_nearest(name, by_name)}")
+                from pybuild.commandline.refusals import refused
+
+                why = refused(name, by_name)
+                raise why or BadOption(f"unknown flag: {shown}{_nearest(name, by_name)}")
         else:
             option = by_short.get(word[1])
             shown = word[:2]
@@ -106,11 +111,12 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
                 value = None
         if not option.metavar:
             text = "true" if value is None else value.lower()
-            if text not in {"true", "false", "1", "0"}:
+            if text not in {"true", "false", "1", "0", *option.values}:
+                expected = ", ".join(option.values) or "a boolean"
                 raise BadOption(
-                    f'invalid argument "{value}" for "{shown}" flag: expected a boolean'
+                    f'invalid argument "{value}" for "{shown}" flag: expected {expected}'
                 )
-            value = "true" if text in {"true", "1"} else "false"
+            value = {"1": "true", "0": "false"}.get(text, text)
         elif value is None:
             if at >= len(words):
                 raise BadOption(f"flag needs an argument: {shown}")
@@ -121,6 +127,13 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
         else:
             parsed.values[option.name] = [value]
     return parsed
+
+
+def refusal(message: str, hint: str) -> BadOption:
+    """Return the refusal of words that are understood, with the way out."""
+    error = BadOption(message)
+    error.hint = hint
+    return error
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -170,7 +183,8 @@ TLS = (
 HOST = Option(
     "host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"
 )
-REMOTE = (HOST, *TLS)
+BUILDER = Option("builder", "the same as --host, as docker buildx spells it", "NAME")
+REMOTE = (BUILDER, HOST, *TLS)
 TREES = (PLATFORM, PROGRESS, *GLOBAL)
 CA = Option(
     "ca",
@@ -178,5 +192,9 @@ CA = Option(
     "FILE",
     repeat=True,
 )
+AUTHFILE = Option(
+    "authfile", "file of logins, as docker's config.json ($REGISTRY_AUTH_FILE)", "FILE"
+)
+CREDS = Option("creds", "login at the registry of the image: USER[:PASSWORD]", "LOGIN")
 CACHE_MAX = Option("cache-max", "the store never takes more than this of the disk", "SIZE")
 FILTER = Option("filter", "only what matches (until=24h, type=…, id=…)", "K=V", repeat=True)

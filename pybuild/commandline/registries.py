@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import FORMAT, GLOBAL, PLATFORM, PROGRESS, Command
+from pybuild.commandline.parser import (
+    AUTHFILE,
+    CREDS,
+    FORMAT,
+    GLOBAL,
+    PLATFORM,
+    PROGRESS,
+    Command,
+)
 from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -54,14 +62,28 @@ COMMANDS: tuple[Command, ...] = (
         "pull",
         "Pull an image from a registry into the local store.",
         "pybuild.commands.transfer:pull",
-        (PLATFORM, PROGRESS, Option("quiet", "only the name", short="q"), *GLOBAL),
+        (
+            AUTHFILE,
+            CREDS,
+            PLATFORM,
+            PROGRESS,
+            Option("quiet", "only the name", short="q"),
+            *GLOBAL,
+        ),
         ("NAME", 1, 1),
     ),
     Command(
         "push",
         "Push an image of the local store to its registry.",
         "pybuild.commands.transfer:push",
-        (PROGRESS, Option("quiet", "only the name", short="q"), *GLOBAL),
+        (
+            Option("all-tags", "all tags that the store has of the repository", short="a"),
+            AUTHFILE,
+            CREDS,
+            PROGRESS,
+            Option("quiet", "only the name", short="q"),
+            *GLOBAL,
+        ),
         ("NAME", 1, 1),
     ),
     Command(

@@ -8,9 +8,10 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import find, open_store, parse_reference
-from pybuild.engine.host import native_platform, platforms_from
+from pybuild.engine.host import native_platform
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.platform import Platform
@@ -110,7 +111,7 @@ def export(parsed: Parsed) -> int:
             context=context,
             dockerfile_text=f"FROM {image}\n".encode(),
             named_contexts=contexts,
-            platforms=platforms_from(parsed.one("platform")),
+            platforms=platforms_of(parsed),
             outputs=(Output(type="tar", dest=parsed.one("output", "-")),),
         )
         _build(parsed, request)
@@ -134,7 +135,7 @@ def import_(parsed: Parsed) -> int:
         request = BuildRequest(
             context=context,
             dockerfile_text="".join(f"{line}\n" for line in lines).encode(),
-            platforms=platforms_from(parsed.one("platform")),
+            platforms=platforms_of(parsed),
             tags=tags,
         )
         image_id = _build(parsed, request)
@@ -213,7 +214,7 @@ def _copy_standard_input(path: str) -> None:
 
 
 def _platform(parsed: Parsed) -> Platform | None:
-    platforms = platforms_from(parsed.one("platform"))
+    platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError(f"{parsed.one('platform')}: one platform at a time")
     return platforms[0] if platforms else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from pybuild.arguments.build import pull_of
+from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_contexts, parse_pairs, parse_secret
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.parser import Parsed
-from pybuild.engine.host import platforms_from
 from pybuild.frontend.question import Question
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, UsageError
@@ -90,8 +91,8 @@ def _request(parsed: Parsed) -> BuildRequest:
         target=parsed.one("target"),
         build_args=parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True),
         named_contexts=parse_contexts(parsed.many("build-context")),
-        platforms=platforms_from(parsed.one("platform")),
-        pull=parsed.flag("pull"),
+        platforms=platforms_of(parsed),
+        pull=pull_of(parsed),
         secrets={secret.id: secret for secret in map(parse_secret, parsed.many("secret"))},
         ssh=parse_agents(parsed.many("ssh")),
     )

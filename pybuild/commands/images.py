@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from pybuild.arguments.environment import platforms_of
 from pybuild.cache.content.imagelist import (
     ImageFacts,
     familiar_repository,
@@ -18,7 +19,7 @@ from pybuild.cache.content.imagelist import (
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.listing import show_list
-from pybuild.engine.host import SystemClock, native_platform, platforms_from
+from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.amounts import human_age, short_bytes
@@ -185,7 +186,7 @@ def history(parsed: Parsed) -> int:
     """Show how an image came about, newest step first [RUN-24]; sizes are those of the unpacked layers."""
     with open_store(parsed, to_read=True) as store:
         image = find(store, parsed.positionals[0])
-        platforms = platforms_from(parsed.one("platform"))
+        platforms = platforms_of(parsed)
         platform = platforms[0] if platforms else native_platform()
         _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
         config = parse_config(store.blobs.read(document.config.digest))

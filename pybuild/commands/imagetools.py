@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pybuild.arguments.environment import platforms_of
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
-from pybuild.engine.host import platforms_from
 from pybuild.exporter.annotations import attributes_of, from_attributes
 from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.imagetools.copy import copy_image, copy_parts, survey
@@ -141,7 +141,7 @@ def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: s
 def _create(parsed: Parsed, words: list[str]) -> int:
     """Join images to an index under one or more names, or show that index."""
     notes = from_attributes(attributes_of(parsed.many("annotation")))
-    platforms = platforms_from(parsed.one("platform"))
+    platforms = platforms_of(parsed)
     prefer_index = parsed.flag("prefer-index", True)
     names = parsed.many("tag")
     is_dry = parsed.flag("dry-run")
@@ -184,7 +184,7 @@ async def _put(made: Made, target: Place, store: Store) -> None:
 def _copy(parsed: Parsed, words: list[str]) -> int:
     """Copy an image to other names, with all platforms or only that of ``--platform``."""
     source, *targets = words
-    platforms = platforms_from(parsed.one("platform"))
+    platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError(
             "copy takes one platform, or all", hints=["imagetools create takes several"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -61,7 +62,8 @@ class LocalBuilder:
         def ignore(report: BuildReport) -> None:
             pass
 
-        where = (self._parsed, self._settings, self._ahead)
+        settings = replace(self._settings, logins=request.logins)
+        where = (self._parsed, settings, self._ahead)
         return build_here(*where, request, emit, explained or ignore)
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
-from pybuild.engine.host import native_platform, platforms_from
+from pybuild.engine.host import native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_copy
@@ -52,7 +53,7 @@ async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
     check_published(parsed.many("publish"), _network(parsed))
-    platforms = platforms_from(parsed.one("platform"))
+    platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
     async with Engine(settings) as engine:

@@ -6,15 +6,17 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
+from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import find
 from pybuild.engine.engine import Engine
-from pybuild.engine.host import native_platform, platforms_from
+from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
-from pybuild.model.errors import Cancelled, UsageError
+from pybuild.model.errors import Cancelled, UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.progress.display import make_display
 
@@ -23,7 +25,7 @@ Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
 
 def pull(parsed: Parsed) -> int:
     """Fetch an image whole: manifest, config and every layer; give it its name here."""
-    platforms = platforms_from(parsed.one("platform"))
+    platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError("pull takes one platform")
     platform = platforms[0] if platforms else native_platform()
@@ -50,14 +52,32 @@ def pull(parsed: Parsed) -> int:
 
 
 def push(parsed: Parsed) -> int:
-    """Send an image of the store to the registry that its name names."""
+    """Send an image of the store to the registry that its name names; with ``--all-tags`` each tag."""
+    every = parsed.flag("all-tags")
+    if every and ":" in parsed.positionals[0].rpartition("/")[2]:
+        raise UsageError(
+            "tag can't be used with --all-tags", hints=["name the repository without its tag"]
+        )
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
-        descriptor = find(engine.store, str(reference), hold=True)
-        await push_image(engine, descriptor, [reference], step)
-        return f"{reference}@{descriptor.digest}"
+        names = _tags_of(engine, reference) if every else [reference]
+        if not names:
+            raise UserError(
+                f"no image of {reference.repository}", hints=["pybuild images lists what is there"]
+            )
+        lines: list[str] = []
+        for name in names:
+            descriptor = find(engine.store, str(name), hold=True)
+            await push_image(engine, descriptor, [name], step)
+            lines.append(f"{name}@{descriptor.digest}")
+        return "\n".join(lines)
 
     return _run(parsed, "pushing", work)
+
+
+def _tags_of(engine: Engine, repository: Reference) -> list[Reference]:
+    listed = (Reference.parse(name) for names, _ in engine.store.images.list() for name in names)
+    return [one for one in listed if one.repository == repository.repository and one.tag]
 
 
 def _run(parsed: Parsed, verb: str, work: Work) -> int:
@@ -67,11 +87,13 @@ def _run(parsed: Parsed, verb: str, work: Work) -> int:
         reference = Reference.parse(parsed.positionals[0])
     except ValueError as error:
         raise UsageError(str(error)) from error
+    use_authfile(parsed)
+    logins = logins_of(parsed, reference)
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display("quiet" if parsed.flag("quiet") else kind)
 
     async def run() -> str:
-        settings = load_settings(parsed.one("config"), parsed.one("root"))
+        settings = replace(load_settings(parsed.one("config"), parsed.one("root")), logins=logins)
         try:
             async with (
                 Engine(settings) as engine,

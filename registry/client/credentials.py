@@ -102,8 +102,15 @@ class StaticCredentials:
 class DockerCredentials:
     """Reads config.json and auth.json when they are new or changed; asks helpers at each question."""
 
-    def __init__(self, environ: Mapping[str, str], *, helper_timeout_s: float = 60.0) -> None:
-        """*environ* names the files, and is the environment of helper programs."""
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        given: Mapping[str, Credential] | None = None,
+        *,
+        helper_timeout_s: float = 60.0,
+    ) -> None:
+        """*environ* names the files, and is the environment of helper programs; *given*, by host, wins."""
+        self._given = given or {}
         self._environ = dict(environ)
         self._timeout_s = helper_timeout_s
         self._files: list[tuple[str, dict[str, Any]]] | None = None
@@ -115,6 +122,8 @@ class DockerCredentials:
         return tuple(self._problems)
 
     async def find(self, host: str, path: str = "") -> Credential | None:
+        if host in self._given:
+            return self._given[host]
         # A server outlives many a login: a file that has changed is read again.
         stamps = _stamps(self._environ)
         if self._files is None or stamps != self._stamps:

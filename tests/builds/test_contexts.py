@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pybuild.builds.standardinput import StandardInput
 from pybuild.model.errors import UserError
 from pybuild.model.ops import ScratchSource
 from pybuild.model.snapshot import LocalTree
+from tests.needs import needs
 
 TEXT = b"FROM scratch\n"
 
@@ -65,7 +67,34 @@ def test_a_directory_has_a_dockerfile_of_its_own(here: Path) -> None:
         f"{here}/c/Dockerfile": TEXT,
         f"{here}/c/Dockerfile.dockerignore": None,
         f"{here}/c/.dockerignore": None,
+        f"{here}/c/.containerignore": None,
     }
+
+
+def test_names_of_podman_will_do_where_those_of_docker_are_not(here: Path) -> None:
+    _write(here / "c", **{"Containerfile": TEXT, ".containerignore": b"one\n", "d": b""})
+    inputs = _load("c")
+    assert (inputs.dockerfile, inputs.filename) == (TEXT, "Containerfile")
+    assert inputs.trees["context"].exclude == ("one",)
+    assert inputs.files[f"{here}/c/Dockerfile"] is inputs.files[f"{here}/c/dockerfile"] is None
+    _write(here / "c", **{"Dockerfile": b"FROM a\n", ".dockerignore": b"two\n"})
+    inputs = _load("c")
+    assert (inputs.filename, inputs.trees["context"].exclude) == ("Dockerfile", ("two",))
+
+
+@needs("git")
+def test_what_git_ignores_is_left_out(here: Path) -> None:
+    _write(
+        here / "c", Dockerfile=TEXT, tracked=b"", keep=b"", **{"a[b": b"", ".dockerignore": b"x"}
+    )
+    _write(here / "c/out", file=b"")
+    with pytest.raises(UserError, match='git cannot say what it ignores in "c": .*not a git repos'):
+        _load("c", ignore_from_git=True)
+    subprocess.run(["git", "init", "-q", "c"], check=True, timeout=60)
+    _write(here / "c", **{".gitignore": b"out/\ntracked\na*b\n"})
+    subprocess.run(["git", "-C", "c", "add", "-f", "tracked"], check=True, timeout=60)
+    tree = _load("c", ignore_from_git=True).trees["context"]
+    assert tree.exclude == ("x", ".git", "a\\[b", "out")
 
 
 def test_a_dockerfile_in_lower_case_will_do_and_the_other_was_looked_for(here: Path) -> None:
@@ -88,7 +117,7 @@ def test_a_dockerfile_may_be_named_given_or_on_standard_input(here: Path) -> Non
     assert (read.dockerfile, read.filename) == (TEXT, "Dockerfile")
     given = _load("c", dockerfile="-", dockerfile_text=TEXT)
     assert (given.dockerfile, given.filename) == (TEXT, "Dockerfile")
-    assert list(given.files) == [f"{here}/c/.dockerignore"]
+    assert list(given.files) == [f"{here}/c/.dockerignore", f"{here}/c/.containerignore"]
 
 
 def test_the_ignore_file_of_the_dockerfile_stands_for_that_of_the_context(here: Path) -> None:

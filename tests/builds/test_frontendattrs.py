@@ -11,6 +11,7 @@ from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.daemon.frontend.attrs import read_attrs
 from pybuild.exporter.attest.options import from_flags
+from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.options import STEP_OPTIONS
 from pybuild.model.platform import Platform
@@ -57,6 +58,12 @@ def test_nothing_is_said_that_was_not_asked() -> None:
     assert frontend_attrs(BuildRequest(context=".")) == {}
 
 
+def test_a_server_is_not_told_never_to_pull() -> None:
+    assert frontend_attrs(BuildRequest(context=".", pull="newer"))["image-resolve-mode"] == "pull"
+    with pytest.raises(UsageError, match="--pull=never is about the store of this machine"):
+        frontend_attrs(BuildRequest(context=".", pull="never"))
+
+
 def test_no_cache_and_pull_hold_for_everything() -> None:
     read = read_attrs(frontend_attrs(BuildRequest(context=".", no_cache=True, pull=True)))
     assert read.no_cache and read.pull
@@ -92,6 +99,7 @@ def test_the_table_of_options_names_the_attributes_that_are_sent() -> None:
         *("--shm-size=1m", "--memory=64m", "--memory-swap=-1", "--cpu-shares=512"),
         *("--cpu-period=10000", "--cpu-quota=5000", "--cpuset-cpus=0", "--cpuset-mems=0"),
         *("--cgroup-parent=p", "--resource=pids=9"),
+        *("--dns=192.0.2.1", "--dns-search=a", "--dns-option=b"),
     ]
     sent = frontend_attrs(request_from(parse(words, BUILD.options)))
     named = {option.attribute for option in (*BUILD.options, *STEP_OPTIONS) if option.attribute}

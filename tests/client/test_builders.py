@@ -10,14 +10,15 @@ import pytest
 
 from pybuild.cli import main
 from pybuild.client.builders import BuilderRecord, Builders, chosen, records_file
-from pybuild.commandline.parser import Parsed
+from pybuild.commandline.parser import REMOTE, Parsed, parse
 from pybuild.model.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("PYBUILD_HOST", raising=False)
+    for name in ("PYBUILD_HOST", "BUILDX_BUILDER", "BUILDKIT_HOST"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "config"
 
 
@@ -128,3 +129,22 @@ def test_the_file_is_replaced_as_a_whole_and_private(config: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     content = json.loads(path.read_text())
     assert content["builders"] == {"one": {"address": f"unix://{os.path.abspath('rel.sock')}"}}
+
+
+def test_variables_of_others_name_a_builder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def address(*words: str) -> str:
+        record = chosen(parse(words, REMOTE))
+        return record.address if record else ""
+
+    monkeypatch.setenv("BUILDKIT_HOST", "tcp://kit:1")
+    assert address() == "tcp://kit:1"
+    monkeypatch.setenv("BUILDX_BUILDER", "default")
+    assert address() == ""
+    assert address("--builder", "tcp://b:1") == "tcp://b:1"
+    assert address("--builder", "tcp://b:1", "-H", "tcp://h:1") == "tcp://h:1"
+    monkeypatch.setenv("BUILDX_BUILDER", "none")
+    with pytest.raises(UsageError) as caught:
+        address()
+    assert caught.value.hints[0] == "$BUILDX_BUILDER names it; unset that, or give -H"
+    monkeypatch.setenv("PYBUILD_HOST", "local")
+    assert address() == ""

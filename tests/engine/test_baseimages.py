@@ -17,7 +17,7 @@ from pybuild.cache.store import Store
 from pybuild.engine.baseimages import ImageSourceResolver, note_layers
 from pybuild.engine.progress import InternalStep
 from pybuild.executor.fetch import LayerGone
-from pybuild.frontend.lowering.interface import ImageRequest
+from pybuild.frontend.lowering.interface import ImageRequest, Pull
 from pybuild.model.descriptor import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -80,7 +80,7 @@ def image(store: Store, arch: str = "amd64", layers: int = 1, diff_ids: int = 1)
 
 
 def resolved(
-    images: ImageSourceResolver, platform: Platform = AMD64, *, pull: bool = False
+    images: ImageSourceResolver, platform: Platform = AMD64, *, pull: Pull = False
 ) -> Digest:
     return asyncio.run(images.resolve(ImageRequest(BASE, platform), pull=pull)).digest
 
@@ -101,6 +101,37 @@ def test_who_pulls_asks_the_registry_first(store: Store, images: ImageSourceReso
     store.images.tag(str(BASE), image(store))
     with pytest.raises(Asked):
         resolved(images, pull=True)
+
+
+def test_newer_takes_what_is_here_where_no_registry_answers(store: Store) -> None:
+    def offline() -> Client:
+        raise EnvironmentFault("no network")
+
+    images = ImageSourceResolver(store, offline)
+    with pytest.raises(EnvironmentFault, match="no network"):
+        resolved(images, pull="newer")
+    store.images.tag(str(BASE), manifest := image(store))
+    assert resolved(images, pull="newer") == manifest.digest
+    with pytest.raises(EnvironmentFault, match="no network"):
+        resolved(images, pull=True)
+
+
+def test_never_takes_what_is_here_whole(store: Store, images: ImageSourceResolver) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            resolved(images, pull="never")
+        assert caught.value.message == (
+            f"image {BASE.familiar} is not in the store, and --pull=never asks no registry"
+        )
+        store.images.tag(str(BASE), image(store))  # without its layer
+    layer = bytes(7)
+    stored = Descriptor(LAYER.media_type, store.blobs.put(layer), len(layer))
+    config = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [DIFF_ID]}}
+    data = json.dumps(config).encode()
+    known = Descriptor(OCI_CONFIG, store.blobs.put(data), len(data))
+    whole = document(store, OCI_MANIFEST, config=known.to_json(), layers=[stored.to_json()])
+    store.images.tag(str(BASE), whole)
+    assert resolved(images, pull="never") == whole.digest
 
 
 def test_what_was_resolved_before_counts_after_what_has_the_name(

@@ -27,6 +27,13 @@ FLAGS = (
     *("--ulimit=nofile=64:128", "--ulimit=core=0", "--shm-size=1m", "--memory=64m"),
     *("--memory-swap=-1", "--cpu-shares=512", "--cpu-period=10000", "--cpu-quota=5000"),
     *("--cpuset-cpus=0-2,4", "--cpuset-mems=0", "--cgroup-parent=p", "--resource=pids=100"),
+    *(
+        "--dns=192.0.2.1",
+        "--dns",
+        "[2001:db8::1]",
+        "--dns-search=a.example",
+        "--dns-option=ndots:1",
+    ),
 )
 ALL = StepSettings(
     network=NetworkMode.NONE,
@@ -34,6 +41,9 @@ ALL = StepSettings(
     add_hosts=(("db", "10.0.0.1"), ("six", "::1")),
     ulimits=(("core", 0, 0), ("nofile", 64, 128)),
     shm_size_bytes=1 << 20,
+    nameservers=("192.0.2.1", "2001:db8::1"),
+    search_domains=("a.example",),
+    dns_options=("ndots:1",),
     resources=Resources(
         memory_bytes=64 << 20,
         memory_swap_bytes=-1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ from pybuild.arguments.build import request_from
 from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.building import BUILD
-from pybuild.commandline.parser import parse
+from pybuild.commandline.parser import BadOption, parse
 from pybuild.engine.host import native_platform
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
+from pybuild.registry.client.credentials import Credential, credential_files
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SOURCE_DATE_EPOCH", *POLICY_VARIABLES):
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+    for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM", *POLICY_VARIABLES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -63,6 +66,72 @@ def test_the_epoch_of_the_environment_is_an_argument(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
     assert request().build_args == {"SOURCE_DATE_EPOCH": "7"}
     assert request("--build-arg=SOURCE_DATE_EPOCH=9").build_args == {"SOURCE_DATE_EPOCH": "9"}
+
+
+def test_pull_is_a_flag_or_a_policy() -> None:
+    policies = {"": True, "=true": True, "=always": True, "=false": False, "=missing": False}
+    for text, pull in {**policies, "=newer": "newer", "=never": "never"}.items():
+        assert request(f"--pull{text}").pull == pull
+
+
+def test_several_dockerfiles_are_refused() -> None:
+    error = refused("-f", "a", "--file=b")
+    assert error.message == "-f a -f b: a build has one Dockerfile"
+    assert error.hints == ("build once for each of them",)
+
+
+def test_the_platform_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/arm64")
+    assert request().platforms == (Platform.parse("linux/arm64"),)
+    assert request("--platform=linux/s390x").platforms == (Platform.parse("linux/s390x"),)
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "lix/amd64")
+    assert refused().hints[-1] == "$DOCKER_DEFAULT_PLATFORM says so"
+
+
+def test_proxies_of_dockers_configuration_are_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    file = tmp_path / "config.json"
+    file.write_text('{"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "x", "b": 1}}}')
+    expected = {"HTTP_PROXY": "http://p:1", "NO_PROXY": "x"}
+    expected |= {name.lower(): value for name, value in expected.items()}
+    assert request().build_args == expected
+    assert request("--build-arg=HTTP_PROXY=").build_args == {**expected, "HTTP_PROXY": ""}
+    file.chmod(0o666)  # whoever can change it could read what a step sends
+    assert request().build_args == {}
+    for text in ("[]", '{"proxies": 1}', "{"):
+        file.write_text(text)
+        file.chmod(0o600)
+        assert request().build_args == {}
+
+
+def test_a_login_is_for_the_registries_of_the_image(tmp_path: Path) -> None:
+    logins = request("--creds=me:se:cret", "-t", "r.example/a", "-t", "b").logins
+    assert logins == dict.fromkeys(("r.example", "docker.io"), Credential("me", "se:cret"))
+    assert "se:cret" not in repr(request("--creds=me:se:cret", "-t", "a"))
+    assert refused("--creds=me:x").message == (
+        "invalid --creds: it needs an image: name it with -t"
+    )
+    assert refused("--creds=:x", "-t", "a").message == "invalid --creds: expected USER[:PASSWORD]"
+    missing = tmp_path / "auth.json"
+    assert refused(f"--authfile={missing}").message == f"--authfile {missing}: no such file"
+
+
+def test_a_file_of_logins_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "")
+    file = tmp_path / "auth.json"
+    file.write_text("{}")
+    request(f"--authfile={file}")
+    assert credential_files(os.environ)[0] == str(file)
+
+
+@pytest.mark.parametrize("name", ["squash", "tls-verify", "isolation", "security-opt"])
+def test_options_of_others_are_refused_by_name(name: str) -> None:
+    with pytest.raises(BadOption, match=f"^--{name} is not done by pybuild$") as caught:
+        request(f"--{name}=x")
+    assert caught.value.hint != BadOption.hint
+    assert request("--rm=false", "--force-rm", "--compress") == request()
 
 
 def test_a_wrong_tag_is_refused() -> None:

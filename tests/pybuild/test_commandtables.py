@@ -15,6 +15,7 @@ OPTIONS = (
     Option("deep", "look [deep]er: it's slow", short="d"),
     Option("mode", "fast or slow", "MODE", "m", values=("fast", "slow")),
     Option("name", "a name", "NAME", "n", True),
+    Option("when", "how often: always or never", values=("always", "never")),
     Option("with-a-name-that-is-so-long", "see: it fits", "FILE"),
 )
 
@@ -47,6 +48,8 @@ def refused(*words: str) -> str:
         (("-a=1", "--deep=TRUE"), {"all": ["true"], "deep": ["true"]}, []),
         (("-amfast", "x"), {"all": ["true"], "mode": ["fast"]}, ["x"]),
         (("-adn", "x", "y"), {"all": ["true"], "deep": ["true"], "name": ["x"]}, ["y"]),
+        (("--when", "x"), {"when": ["true"]}, ["x"]),
+        (("--when=never",), {"when": ["never"]}, []),
         (("-n=x", "-n", "=y", "-nz"), {"name": ["x", "=y", "z"]}, []),
         (("--name=", "--name", ""), {"name": ["", ""]}, []),
         (("--name", "--all"), {"name": ["--all"]}, []),
@@ -68,6 +71,7 @@ def test_words_as_options(
         (("--zzz",), "unknown flag: --zzz"),
         (("-ax",), 'unknown shorthand flag: "x" in -x'),
         (("-xa",), 'unknown shorthand flag: "x" in -xa'),
+        (("--when=soon",), 'invalid argument "soon" for "--when" flag: expected always, never'),
         (("--all=",), 'invalid argument "" for "--all" flag: expected a boolean'),
         (("-a=no",), 'invalid argument "no" for "-a" flag: expected a boolean'),
         (("x", "-n"), "flag needs an argument: -n"),
@@ -150,6 +154,7 @@ def test_a_page_has_a_line_for_each_option() -> None:
         "  -d, --deep                      look [deep]er: it's slow\n"
         "  -m, --mode MODE                 fast or slow\n"
         "  -n, --name NAME                 a name\n"
+        "      --when                      how often: always or never\n"
         "      --with-a-name-that-is-so-long FILE see: it fits\n"
     )
     assert usage(made("go", "", 0, 0)).startswith("usage: pybuild go [OPTIONS]\n\n")
@@ -222,7 +227,7 @@ def test_bash_has_a_case_for_each_answer() -> None:
         "work:--mode | *:-m) REPLY='fast slow' ;;",
         "copy:--mode | *:--name | *:-n) REPLY='!nothing' ;;",
         "*:--with-a-name-that-is-so-long) REPLY='!files' ;;",
-        "work) REPLY='-a --all -d --deep -m --mode -n --name --with-a-name-that-is-so-long' ;;",
+        "work) REPLY='-a --all -d --deep -m --mode -n --name --when --with-a-name-that-is-so-long' ;;",
         "copy) REPLY='--mode --all' ;;",
         "work:1) REPLY='!images' ;;",
         "copy:1) REPLY='add rm' ;;",
@@ -244,6 +249,7 @@ def test_zsh_has_a_line_for_each_spelling() -> None:
         "'(-m --mode)--mode=[fast or slow]:MODE:(fast slow)'",
         "'*-n+[a name]:NAME: '",
         "'*--name=[a name]:NAME: '",
+        "'(--when)--when[how often\\: always or never]'",
         (
             "'(--with-a-name-that-is-so-long)--with-a-name-that-is-so-long=[see\\: it fits]"
             ":FILE:_files'"
@@ -271,6 +277,7 @@ def test_fish_has_a_line_for_each_option_and_place() -> None:
         "'__pybuild_is work' -l deep -s d -d 'look [deep]er: it\\'s slow'",
         "'__pybuild_is work' -l mode -s m -x -a 'fast slow' -d 'fast or slow'",
         "'__pybuild_is work' -l name -s n -x -d 'a name'",
+        "'__pybuild_is work' -l when -d 'how often: always or never'",
         "'__pybuild_is work' -l with-a-name-that-is-so-long -r -F -d 'see: it fits'",
         "'__pybuild_is work; and __pybuild_at 1' -a '(__pybuild_images)'",
         "'__pybuild_is work; and __pybuild_at 2 more' -F",
@@ -312,7 +319,7 @@ def test_a_command_takes_as_many_words_as_its_usage_shows() -> None:
 
 
 def test_options_of_which_all_values_count() -> None:
-    steps = {"add-host", "resource", "ulimit"}
+    steps = {"add-host", "dns", "dns-option", "dns-search", "file", "resource", "ulimit"}
     both = {
         "allow",
         "build-arg",
@@ -349,9 +356,9 @@ def test_verify_takes_what_makes_a_build_another_one() -> None:
     assert build is not None and verify is not None
     left_out = {option.name for option in build.options} - {o.name for o in verify.options}
     assert left_out == {
-        "annotation", "attest", "cache", "cache-max", "cache-to", "call", "check", "explain",
-        "fail-on-miss", "host", "iidfile", "load", "metadata-file", "no-cache-filter", "output",
-        "provenance", "pull", "push", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
+        "annotation", "attest", "builder", "cache", "cache-max", "cache-to", "call", "check",
+        "compress", "creds", "explain", "fail-on-miss", "force-rm", "host", "iidfile", "load", "metadata-file", "no-cache-filter", "output",
+        "provenance", "pull", "push", "rm", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
         "tlscert", "tlskey", "tlsservername",
     }  # fmt: skip
 

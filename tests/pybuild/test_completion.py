@@ -88,7 +88,6 @@ def test_values_that_are_few_are_named_in_the_help() -> None:
     for command in every():
         for option in command.options:
             assert all(value in option.help for value in option.values)
-            assert option.metavar or not option.values
 
 
 def test_what_a_word_can_be_is_read_from_the_tables() -> None:

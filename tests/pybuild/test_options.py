@@ -43,7 +43,10 @@ def test_everything_after_two_dashes_is_positional() -> None:
         (["--taget", "x"], "unknown flag: --taget (did you mean --target?)"),
         (["-z"], 'unknown shorthand flag: "z" in -z'),
         (["--tag"], "flag needs an argument: --tag"),
-        (["--pull=maybe"], 'invalid argument "maybe" for "--pull" flag: expected a boolean'),
+        (
+            ["--pull=maybe"],
+            'invalid argument "maybe" for "--pull" flag: expected always, missing, newer, never',
+        ),
     ],
 )
 def test_mistakes_are_named(words: list[str], message: str) -> None:

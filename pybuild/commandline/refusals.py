@@ -1,0 +1,43 @@
+"""Options of docker, buildx, podman and buildah that cannot be had here, refused by name with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pybuild.commandline.parser import BadOption, refusal
+
+_BUILD = {
+    "build-id": "builds have ids of their own: pybuild explain --list",
+    "cap-add": "write RUN --security=insecure, and build with --allow security.insecure",
+    "device": "write RUN --device=NAME, and build with --allow device",
+    "env": "write ENV in the Dockerfile, or ARG and --build-arg",
+    "format": "choose with --output type=image,oci-mediatypes=true or false",
+    "isolation": "pybuild doctor shows how steps are isolated, and why",
+    "layers": "each instruction is a layer; --no-cache builds without stored results",
+    "privileged": "write RUN --security=insecure, and build with --allow security.insecure",
+    "security-opt": "write RUN --security=insecure, and build with --allow security.insecure",
+    "squash": "end with a stage of one layer: FROM scratch, and COPY --from=STAGE / /",
+    "tls-verify": "set insecure = true for the registry in the configuration (docs/configuration.md)",
+    "userns": "pybuild doctor shows which user namespace steps get",
+}
+_RUN = {
+    "cidfile": "the container ends with the command; there is nothing to find it by",
+    "cpus": "limit a build's steps with --cpu-quota; run has no limits",
+    "detach": "put & after the command, or run it by a service manager",
+    "gpus": "bind what the program needs with -v /dev/…",
+    "mount": "write -v HOST:CONTAINER[:ro]",
+    "name": "the container ends with the command; there is nothing to name",
+    "privileged": "run the program outside of a container",
+    "restart": "run it by a service manager",
+}
+
+
+def refused(name: str, known: Collection[str]) -> BadOption | None:
+    """Return the refusal of an option that others have; None where nobody is known to have it.
+
+    Args:
+        known: the options of the command, by which it is told.
+    """
+    table = _BUILD if "build-arg" in known else _RUN if "entrypoint" in known else {}
+    hint = table.get(name)
+    return refusal(f"--{name} is not done by pybuild", hint) if hint else None
