@@ -42,22 +42,26 @@ def _compare(options: argparse.Namespace, where: Path, facts: dict[str, str]) ->
         builders = peers.find(where, durable=options.durable, among=options.peers)
     try:
         facts |= {builder.name: _version(builder) for builder in builders}
-        wanted = [kinds[name] for name in options.only or kinds]
-        found = run(site, wanted, builders, options.rounds, _say, size=options.size)
+        chosen = [kinds[name] for name in options.only or kinds]
+        figures = run(site, chosen, builders, options.rounds, _say, size=options.size)
     finally:
         for builder in builders:
             builder.close()
         site.close()
     names = [builder.name for builder in builders]
-    print("\n" + report.table(kinds, found, names))
+    print("\n" + report.table(kinds, figures, names))
     if options.out:
         out = Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
-        written = {"machine": facts, "durable": options.durable, "workloads": report.as_json(found)}
+        written = {
+            "machine": facts,
+            "durable": options.durable,
+            "workloads": report.as_json(figures),
+        }
         (out / "bench.json").write_text(json.dumps(written, indent=2) + "\n")
         rows = [
             plot.Bar(name, ratio, kinds[name].reach)
-            for name, row in found.items()
+            for name, row in figures.items()
             if (ratio := report.ratio(row, "pybuild")) is not None
         ]
         title = "seconds of pybuild over BuildKit's; less is faster, red is what was aimed at"
@@ -66,14 +70,14 @@ def _compare(options: argparse.Namespace, where: Path, facts: dict[str, str]) ->
 
 
 def _scale(options: argparse.Namespace, where: Path, facts: dict[str, str]) -> int:
-    found = scale.run(where, options.only or list(scale.SCALES), options.most, _say)
-    print("\n" + scale.table(found))
+    measured = scale.run(where, options.only or list(scale.SCALES), options.most, _say)
+    print("\n" + scale.table(measured))
     if options.out:
         out = Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
-        written = {"machine": facts, "scales": scale.as_json(found)}
+        written = {"machine": facts, "scales": scale.as_json(measured)}
         (out / "scale.json").write_text(json.dumps(written, indent=2) + "\n")
-        for name, points in found.items():
+        for name, points in measured.items():
             for what, drawn in scale.drawn(name, points).items():
                 (out / f"scale-{name}-{what}.svg").write_text(drawn)
     return 0

@@ -95,8 +95,8 @@ def command(*words: str | Path, env: Mapping[str, str] | None = None, stdin: byt
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandFailed(f"{texts[0]}: {error}") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-1500:]
-        raise CommandFailed(f"{' '.join(texts)[:300]}: status {done.returncode}\n{said}")
+        output = (done.stderr or done.stdout).decode(errors="replace").strip()[-1500:]
+        raise CommandFailed(f"{' '.join(texts)[:300]}: status {done.returncode}\n{output}")
     return done.stdout.decode(errors="replace")
 
 

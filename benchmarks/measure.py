@@ -115,11 +115,11 @@ def run(
     size: float = 1.0,
 ) -> dict[str, dict[str, Figures]]:
     """Measure all *kinds*, one after the other."""
-    found: dict[str, dict[str, Figures]] = {}
+    figures: dict[str, dict[str, Figures]] = {}
     for kind in kinds:
         say(f"{kind.name}: {(kind.__doc__ or '').strip().splitlines()[0]}")
         began = time.perf_counter()
-        found[kind.name] = measure(kind(site, size), builders, rounds, say)
-        told = ", ".join(f"{name} {f.median:.3f} s" for name, f in found[kind.name].items())
-        say(f"{kind.name}: {told} ({time.perf_counter() - began:.0f} s in all)")
-    return found
+        figures[kind.name] = measure(kind(site, size), builders, rounds, say)
+        medians = ", ".join(f"{name} {f.median:.3f} s" for name, f in figures[kind.name].items())
+        say(f"{kind.name}: {medians} ({time.perf_counter() - began:.0f} s in all)")
+    return figures

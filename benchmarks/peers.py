@@ -39,13 +39,13 @@ asyncio.run(main(jobs, sys.argv[1]))
 
 def find(place: Path, *, durable: bool = False, among: Sequence[str] = PEERS) -> list[Builder]:
     """Return pybuild and every peer *among* those that this machine has, with stores in *place*."""
-    found: list[Builder] = [Pybuild(place / "pybuild", durable=durable)]
+    builders: list[Builder] = [Pybuild(place / "pybuild", durable=durable)]
     has_server = os.environ.get("BUILDKIT_HOST") or shutil.which("buildkitd")
     if "buildkit" in among and has_server and shutil.which("buildctl"):
-        found.append(BuildKit(place / "buildkit"))
+        builders.append(BuildKit(place / "buildkit"))
     if "buildah" in among and shutil.which("buildah") and os.geteuid() == 0:
-        found.append(Buildah(place / "buildah"))
-    return found
+        builders.append(Buildah(place / "buildah"))
+    return builders
 
 
 def servers(place: Path) -> list[Builder]:
@@ -86,7 +86,7 @@ class Pybuild:
         self._run("build", "--progress", "quiet", *self._flags(job), str(job.context))
 
     def build_all(self, jobs: Sequence[Job]) -> None:
-        told = [
+        settings = [
             {
                 "context": str(job.context),
                 "args": dict(job.args),
@@ -96,7 +96,7 @@ class Pybuild:
             for job in jobs
         ]
         words = (sys.executable, "-P", "-c", _TOGETHER, self._root)
-        command(*words, env=self.environment, stdin=json.dumps(told).encode())
+        command(*words, env=self.environment, stdin=json.dumps(settings).encode())
 
     def forget(self, *, contexts: bool = True) -> None:
         remove(self._root)
@@ -168,8 +168,8 @@ class BuildKit:
             except CommandFailed:
                 if self._daemon.poll() is not None or time.monotonic() > deadline:
                     self.close()
-                    said = root.with_suffix(".log").read_text(errors="replace")[-2000:]
-                    raise SystemExit(f"{program[0]} does not start:\n{said}") from None
+                    log_text = root.with_suffix(".log").read_text(errors="replace")[-2000:]
+                    raise SystemExit(f"{program[0]} does not start:\n{log_text}") from None
                 time.sleep(0.05)
 
     def version(self) -> str:

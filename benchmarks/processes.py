@@ -89,11 +89,11 @@ def _descendants(roots: Iterable[int], others: set[int]) -> dict[int, int]:
         if name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 children.setdefault(int(_stat(name)[1]), []).append(int(name))
-    found: dict[int, int] = {}
+    parents: dict[int, int] = {}
     waiting = [(pid, 0) for pid in roots]
     while waiting:
         pid, parent = waiting.pop()
-        if pid not in found and pid not in others:
-            found[pid] = parent
+        if pid not in parents and pid not in others:
+            parents[pid] = parent
             waiting += [(child, pid) for child in children.get(pid, ())]
-    return found
+    return parents

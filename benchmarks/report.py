@@ -51,7 +51,7 @@ def verdict(kind: type[Workload], row: Mapping[str, Figures]) -> str:
     return "reached" if reached <= kind.reach else "not reached"
 
 
-def table(kinds: Mapping[str, type[Workload]], found: All, names: Sequence[str]) -> str:
+def table(kinds: Mapping[str, type[Workload]], figures: All, names: Sequence[str]) -> str:
     """Return a Markdown table, a row for each workload."""
     others = [name for name in names if name != "pybuild"]
     head = ["workload", *(f"{name} s (least … most)" for name in names)]
@@ -59,7 +59,7 @@ def table(kinds: Mapping[str, type[Workload]], found: All, names: Sequence[str])
     head += ["reach", "dream", "verdict", "processor", "layers"]
     head += [f"{name} MB" for name in names]
     rows = [head, ["---"] * len(head)]
-    for workload, row in found.items():
+    for workload, row in figures.items():
         kind = kinds[workload]
         cells = [workload, *(_seconds(row.get(name)) for name in names)]
         cells += [_number(ratio(row, "pybuild", name)) for name in others]
@@ -70,7 +70,7 @@ def table(kinds: Mapping[str, type[Workload]], found: All, names: Sequence[str])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def as_json(found: All) -> dict[str, dict[str, dict[str, object]]]:
+def as_json(figures: All) -> dict[str, dict[str, dict[str, object]]]:
     """Return the figures for `json` to write."""
     return {
         workload: {
@@ -84,7 +84,7 @@ def as_json(found: All) -> dict[str, dict[str, dict[str, object]]]:
             }
             for name, figures in row.items()
         }
-        for workload, row in found.items()
+        for workload, row in figures.items()
     }
 
 

@@ -57,15 +57,15 @@ def run(
     place: Path, names: Sequence[str], most: float, say: Callable[[str], None]
 ) -> dict[str, list[Point]]:
     """Measure the scales, each up to *most* of its largest step."""
-    found: dict[str, list[Point]] = {}
+    points: dict[str, list[Point]] = {}
     for name in names:
         scale = SCALES[name]
-        found[name] = []
+        points[name] = []
         for size in [step for step in scale.steps if step <= most * scale.steps[-1]]:
-            found[name].append(_point(place / f"{name}-{size}", scale, size))
+            points[name].append(_point(place / f"{name}-{size}", scale, size))
             trim(place)
-            say(f"{name} {size}: {found[name][-1]}")
-    return found
+            say(f"{name} {size}: {points[name][-1]}")
+    return points
 
 
 def _point(work: Path, scale: Scale, size: int) -> Point:
@@ -151,26 +151,26 @@ SCALES: dict[str, Scale] = {
 }
 
 
-def table(found: Mapping[str, Sequence[Point]]) -> str:
+def table(points: Mapping[str, Sequence[Point]]) -> str:
     """Return a Markdown table of all points."""
     rows = [
         "| work | first s (processor) | again s | after a change s (processor) | peak MB |",
         "|---|---|---|---|---|",
     ]
-    for name, points in found.items():
+    for name, of_scale in points.items():
         rows += [
             f"| {point.size:,} {SCALES[name].unit} | {point.first:.2f} ({point.first_processor:.2f}) "
             f"| {point.again:.3f} | {point.changed:.2f} ({point.changed_processor:.2f}) "
             f"| {point.peak_bytes / 1e6:.0f} |"
-            for point in points
+            for point in of_scale
         ]
     return "\n".join(rows)
 
 
-def as_json(found: Mapping[str, Sequence[Point]]) -> dict[str, list[dict[str, float]]]:
+def as_json(points: Mapping[str, Sequence[Point]]) -> dict[str, list[dict[str, float]]]:
     return {
-        name: [{field: getattr(p, field) for field in Point.__slots__} for p in points]
-        for name, points in found.items()
+        name: [{field: getattr(p, field) for field in Point.__slots__} for p in of_scale]
+        for name, of_scale in points.items()
     }
 
 

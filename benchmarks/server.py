@@ -75,7 +75,7 @@ class Build:
     def __init__(self, server: Server, context: Path, **args: str) -> None:
         flags = [f"--opt=build-arg:{name}={value}" for name, value in args.items()]
         self._said = context.with_name(f"{context.name}.{secrets.token_hex(4)}.progress")
-        with self._said.open("wb") as said:
+        with self._said.open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     *("buildctl", "--addr", server.address, "build", "--progress=rawjson"),
@@ -84,7 +84,7 @@ class Build:
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=log,
             )
 
     def wait(self) -> Seen:
@@ -161,7 +161,7 @@ def kills(place: Path, count: int) -> bool:
     server = Server(place)
     server.start()
     starts: list[float] = []
-    lost: list[str] = []
+    missed: list[str] = []
     finished = 0
     for number in range(count):
         builds = [Build(server, context, N=f"{number}.{which}") for which in range(4)]
@@ -175,14 +175,16 @@ def kills(place: Path, count: int) -> bool:
                 raise SystemExit(f"after kill {number}: {new.text[-1000:]}")
             steps = {d for d in old.done if "[internal]" not in old.names[d]}
             finished += len(steps)
-            lost += [old.names[digest] for digest in steps - new.cached]
+            missed += [old.names[digest] for digest in steps - new.cached]
     server.end(signal.SIGTERM)
     starts.sort()
-    print(f"{count} kills under load: {finished} steps were done, {len(lost)} of them done again,")
+    print(
+        f"{count} kills under load: {finished} steps were done, {len(missed)} of them done again,"
+    )
     print(f"  ready again after {starts[len(starts) // 2]:.2f} s, {starts[-1]:.2f} s at most")
-    for name in lost[:5]:
+    for name in missed[:5]:
         print(f"  lost: {name}")
-    return not lost and starts[-1] < 1
+    return not missed and starts[-1] < 1
 
 
 def main() -> int:

@@ -108,8 +108,8 @@ def archived_bytes(path: Path) -> int:
     with tarfile.open(path) as archive:
 
         def member(name: str) -> bytes:
-            found = archive.extractfile(name)
-            return (found or io.BytesIO()).read()
+            file = archive.extractfile(name)
+            return (file or io.BytesIO()).read()
 
         index = json.loads(member("index.json"))
         digest = index["manifests"][0]["digest"].replace(":", "/")

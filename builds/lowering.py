@@ -149,5 +149,5 @@ class Lowering:
             checked = FileCheck(self._text, self._filename, options).run(self._images)
         except Undecided:  # about a source that was not come upon
             return []
-        found = checked.findings if isinstance(checked, Checked) else ()
-        return [finding.warning() for finding in found]
+        findings = checked.findings if isinstance(checked, Checked) else ()
+        return [finding.warning() for finding in findings]

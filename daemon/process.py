@@ -152,10 +152,10 @@ def unix_socket(path: str) -> socket.socket:
             f"cannot listen on unix://{path}: everybody may put another socket in its place",
             hints=[f"take a directory that only you may write to, or chmod o-w {folder}"],
         )
-    found = doubt(path)
-    if refuses(found):
+    mistrust = doubt(path)
+    if refuses(mistrust):
         raise UsageError(
-            f"cannot listen on unix://{path}: {found.text}, "
+            f"cannot listen on unix://{path}: {mistrust.text}, "
             "and could put another socket in its place",
             hints=["take a directory that only you may change, such as one in /run"],
         )

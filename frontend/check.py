@@ -73,16 +73,16 @@ class FileCheck:
         unknown: dict[ImageRequest, Span] = {}
         error: UserError | None = None
         try:
-            found = plan(self._dockerfile, self._options, images, report, all_stages=every)
-            if isinstance(found, NeedImages):
-                return found
-            for node in found.nodes:
-                request = found.graph.request(node)
+            plan_of_file = plan(self._dockerfile, self._options, images, report, all_stages=every)
+            if isinstance(plan_of_file, NeedImages):
+                return plan_of_file
+            for node in plan_of_file.nodes:
+                request = plan_of_file.graph.request(node)
                 if request is not None and not images[request].known:
                     unknown.setdefault(request, node.at.span)
-            found.scope.has_titles = False
-            evaluator = Evaluator(found.graph, found.scope, images)
-            evaluator.add_all(found.nodes)
+            plan_of_file.scope.has_titles = False
+            evaluator = Evaluator(plan_of_file.graph, plan_of_file.scope, images)
+            evaluator.add_all(plan_of_file.nodes)
             report.finish()
         except UserError as caught:
             error = caught

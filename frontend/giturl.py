@@ -71,11 +71,11 @@ def parse_git_url(text: str, *, is_context: bool = False) -> GitUrl | None:
         is_repository = False
     scheme = _SCHEME.match(text)
     if scheme is None:
-        found = _SCP.fullmatch(text)
-        if found is None:
+        scp = _SCP.fullmatch(text)
+        if scp is None:
             return None
-        url = GitUrl(remote=found[1])
-        query, fragment = found[2] or "", found[3] or ""
+        url = GitUrl(remote=scp[1])
+        query, fragment = scp[2] or "", scp[3] or ""
     else:
         from urllib.parse import unquote, urlsplit  # most texts name no repository
 

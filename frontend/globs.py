@@ -95,12 +95,12 @@ class Glob:
         self, value: str, at: int, *, longest: bool, anchored: bool
     ) -> tuple[int, int] | None:
         first, *others = self.runs
-        found = _first(first, value, at) if not anchored else at
-        if found < 0 or (anchored and not _regex(first).match(value, at)):
+        start = _first(first, value, at) if not anchored else at
+        if start < 0 or (anchored and not _regex(first).match(value, at)):
             return None
-        end = found + len(first)
+        end = start + len(first)
         if not others:
-            return found, end
+            return start, end
         # The leftmost start is also the only one worth trying: from a later one, less is left.
         for run in others[:-1]:
             next_at = _first(run, value, end)
@@ -109,7 +109,7 @@ class Glob:
             end = next_at + len(run)
         last = others[-1]
         next_at = _last(last, value, end) if longest else _first(last, value, end)
-        return None if next_at < 0 else (found, next_at + len(last))
+        return None if next_at < 0 else (start, next_at + len(last))
 
 
 def _regex(run: _Run) -> re.Pattern[str]:
@@ -118,8 +118,8 @@ def _regex(run: _Run) -> re.Pattern[str]:
 
 def _first(run: _Run, value: str, at: int) -> int:
     """Return the first offset from *at* on where *run* matches, or -1."""
-    found = _regex(run).search(value, at)
-    return found.start() if found else -1
+    match = _regex(run).search(value, at)
+    return match.start() if match else -1
 
 
 def _last(run: _Run, value: str, at: int) -> int:

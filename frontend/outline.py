@@ -95,13 +95,13 @@ def outline(
     Raises:
         UserError: with the lines that are wrong.
     """
-    found = plan(dockerfile, options, images, Report(CheckOptions(skip_all=True)))
-    if isinstance(found, NeedImages):
-        return found
-    evaluator = Evaluator(found.graph, found.scope, images)
-    evaluator.add_all(found.nodes)
-    start = dockerfile.stages[found.target.index].start
-    runs = [v for v in walk(evaluator.states[found.target].vertex) if isinstance(v.op, ExecOp)]
+    planned = plan(dockerfile, options, images, Report(CheckOptions(skip_all=True)))
+    if isinstance(planned, NeedImages):
+        return planned
+    evaluator = Evaluator(planned.graph, planned.scope, images)
+    evaluator.add_all(planned.nodes)
+    start = dockerfile.stages[planned.target.index].start
+    runs = [v for v in walk(evaluator.states[planned.target].vertex) if isinstance(v.op, ExecOp)]
     mounts: dict[MountType, dict[str, MountInfo]] = {}
     for vertex in sorted(runs, key=lambda vertex: vertex.meta.spans[0].first_line):
         assert isinstance(vertex.op, ExecOp)
@@ -112,7 +112,7 @@ def outline(
     return Outline(
         name=start.name,
         description=doc_comment(start.comments, start.name),
-        args=_arguments(dockerfile, found.scope, found.nodes, evaluator),
+        args=_arguments(dockerfile, planned.scope, planned.nodes, evaluator),
         secrets=tuple(mounts.get(MountType.SECRET, {}).values()),
         ssh=tuple(mounts.get(MountType.SSH, {}).values()),
         caches=tuple(mounts.get(MountType.CACHE, {}).values()),
@@ -149,7 +149,7 @@ def _arguments(
         if node.index < 0:
             continue
         start = dockerfile.stages[node.index].start
-        used |= _found(start.base, scope) | _found(start.platform, scope)
+        used |= _variables(start.base, scope) | _variables(start.platform, scope)
         if node.replaced:
             continue
         base = evaluator.states[node.origin].args if isinstance(node.origin, StageNode) else []
@@ -184,7 +184,7 @@ def _globals(dockerfile: ast.Dockerfile, scope: BuildScope) -> dict[str, _Global
         if value is None and item.default is not None:
             watched = Watched(values)
             value = expand(item.default, watched, escape=scope.escape)
-            needs = watched.found
+            needs = watched.names
             if item.name in needs and item.name in defined:
                 needs |= defined[item.name].needs
         if value is not None:
@@ -205,7 +205,7 @@ def _info(item: ast.ArgItem, at: ast.Arg, value: str) -> ArgInfo:
     return ArgInfo(name=item.name, value=value, description=description, span=at.span)
 
 
-def _found(word: str, scope: BuildScope) -> set[str]:
+def _variables(word: str, scope: BuildScope) -> set[str]:
     watched = Watched(scope.globals)
     expand(word, watched, escape=scope.escape)
-    return watched.found
+    return watched.names

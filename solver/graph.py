@@ -41,12 +41,12 @@ def load(targets: Sequence[Vertex]) -> Graph:
 
 def needed(graph: Graph, targets: Iterable[Vertex]) -> set[Digest]:
     """Return the digests of the targets and of everything below them."""
-    found: set[Digest] = set()
+    digests: set[Digest] = set()
     for target in targets:
-        if target.digest not in found:
-            found.add(target.digest)
-            found |= nx.ancestors(graph, target.digest)  # pyright: ignore[reportUnknownMemberType]
-    return found
+        if target.digest not in digests:
+            digests.add(target.digest)
+            digests |= nx.ancestors(graph, target.digest)  # pyright: ignore[reportUnknownMemberType]
+    return digests
 
 
 def critical_seconds(

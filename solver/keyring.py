@@ -41,8 +41,8 @@ class Keyring(Ledger, ABC):
         if None in by_key:
             self._settle_key(node, None)
         elif not node.content:
-            found = [key for key in by_key if key is not None]
-            self._settle_key(node, keys.definition_key(node.definition_part, found))
+            known = [key for key in by_key if key is not None]
+            self._settle_key(node, keys.definition_key(node.definition_part, known))
         elif node.alias is Alias.NOT_YET:
             self._ask_alias(node)
         elif node.alias is Alias.NO:
@@ -58,9 +58,11 @@ class Keyring(Ledger, ABC):
 
         A record need not exist yet: an alias whose record is not found is no answer.
         """
-        found = [source.key for source in node.inputs]
-        if None not in found:
-            known = keys.definition_key(node.definition_part, [k for k in found if k is not None])
+        input_keys = [source.key for source in node.inputs]
+        if None not in input_keys:
+            known = keys.definition_key(
+                node.definition_part, [k for k in input_keys if k is not None]
+            )
             self._say(SaveAlias(known, key), node)
 
     def _seek_source_key(self, node: Node) -> None:
@@ -86,11 +88,11 @@ class Keyring(Ledger, ABC):
             self._reconcile(node)
             self._touch(node)
             return
-        found = [key for key in inputs if key is not None]
+        known = [key for key in inputs if key is not None]
         node.alias = Alias.ASKED
         self._reconcile(node)
         node.probe = self._ticket()
-        key = keys.definition_key(node.definition_part, found)
+        key = keys.definition_key(node.definition_part, known)
         self._ask(node, Probe(node.probe, node.vertex, key, alias=True))
 
     def _digest_contents(self, node: Node) -> None:

@@ -78,17 +78,17 @@ def content_inputs(vertex: Vertex) -> dict[int, tuple[Selection, ...]]:
     could save [KEY-13]; so does a writable mount of a sub-path whose result is kept, because files
     beside the sub-path would leak from a stale result [KEY-18].
     """
-    found: dict[int, tuple[Selection, ...]] = {}
+    selections: dict[int, tuple[Selection, ...]] = {}
     for index, uses in _uses(vertex).items():
         local = _is_local(vertex.inputs[index])
         if None not in uses:
-            found[index] = tuple(dict.fromkeys(s for s in uses if s is not None))
+            selections[index] = tuple(dict.fromkeys(s for s in uses if s is not None))
         elif local:
-            found[index] = (_WHOLE_LOCAL,)
+            selections[index] = (_WHOLE_LOCAL,)
     for index, source in enumerate(vertex.inputs):
-        if _is_local(source) and index not in found:
-            found[index] = (_WHOLE_LOCAL,)
-    return dict(sorted(found.items()))
+        if _is_local(source) and index not in selections:
+            selections[index] = (_WHOLE_LOCAL,)
+    return dict(sorted(selections.items()))
 
 
 def _is_local(vertex: Vertex) -> bool:
@@ -319,11 +319,11 @@ def named_inputs(
             for source, counts in zip(sources, known, strict=True)
         ]
     listings: dict[str, Listing] = {
-        found.digest: found.entries
+        counted.digest: counted.entries
         for counts in inputs
         if isinstance(counts, ByContent)
-        for found in counts.digests
-        if found.entries
+        for counted in counts.digests
+        if counted.entries
     }
     return NamedInputs(named, listings)
 
@@ -344,7 +344,7 @@ def _counted(counts: KeyInput | None) -> dict[str, Any]:
         case ByKey(key=key):
             return {"key": key}
         case ByContent(digests=digests):
-            return {"content": [found.digest for found in digests]}
+            return {"content": [counted.digest for counted in digests]}
         case None:
             return {}
 
@@ -353,5 +353,5 @@ def _without_secrets(part: Mapping[str, Any], secrets: Sequence[str]) -> dict[st
     shown = dict(part)
     if "env" in shown:
         shown["env"] = redacted_variables(shown["env"])
-    found: dict[str, Any] = without(shown, secrets)
-    return found
+    redacted_part: dict[str, Any] = without(shown, secrets)
+    return redacted_part

@@ -126,9 +126,9 @@ class Ledger:
                     other = self.nodes[gone]
                     other.wanters.pop(node.id, None)
                     stack.append(other)
-                for wanted, grade in wants.items():
-                    if node.wants.get(wanted) != grade:
-                        other = self.nodes[wanted]
+                for needed, grade in wants.items():
+                    if node.wants.get(needed) != grade:
+                        other = self.nodes[needed]
                         other.wanters[node.id] = grade
                         if grade is Grade.HOLD:
                             stack.append(other)
@@ -149,19 +149,19 @@ class Ledger:
     def _wanting(self, nodes: Iterable[Node]) -> list[Node]:
         """Return the nodes that wait for any of these, themselves included."""
         stack = list(nodes)
-        found = {node.id: node for node in stack}
+        waiting = {node.id: node for node in stack}
         while stack:
             node = stack.pop()
             for wanter in (*node.wanters, *node.key_wanters):
-                if isinstance(wanter, NodeId) and wanter not in found:
-                    found[wanter] = self.nodes[wanter]
-                    stack.append(found[wanter])
-        return list(found.values())
+                if isinstance(wanter, NodeId) and wanter not in waiting:
+                    waiting[wanter] = self.nodes[wanter]
+                    stack.append(waiting[wanter])
+        return list(waiting.values())
 
     def _jobs_wanting(self, node: Node) -> list[str]:
         """Return the jobs for which somebody waits for this node, in the order they came."""
-        found = {w for n in self._wanting([node]) for w in n.wanters if isinstance(w, str)}
-        return [name for name in self.jobs if name in found]
+        names = {w for n in self._wanting([node]) for w in n.wanters if isinstance(w, str)}
+        return [name for name in self.jobs if name in names]
 
     # --- equal work ---------------------------------------------------------------------------------
 

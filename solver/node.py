@@ -203,9 +203,9 @@ class Node:
         parts: list[keys.KeyInput] = []
         for index, source in enumerate(self.inputs):
             if index in self.content:
-                found = [self.digests.get((index, n)) for n in range(len(self.content[index]))]
-                whole = [d for d in found if d is not None]
-                if len(whole) < len(found):
+                digests = [self.digests.get((index, n)) for n in range(len(self.content[index]))]
+                whole = [d for d in digests if d is not None]
+                if len(whole) < len(digests):
                     return None
                 parts.append(keys.ByContent(tuple(whole)))
             elif source.key is None:

@@ -70,9 +70,9 @@ class Known:
         """
         if not keys.content_inputs(vertex):
             return None
-        found = [self._keys.get(source.digest) for source in vertex.inputs]
-        known = [key for key in found if key is not None]
-        if len(known) < len(found):
+        input_keys = [self._keys.get(source.digest) for source in vertex.inputs]
+        known = [key for key in input_keys if key is not None]
+        if len(known) < len(input_keys):
             return None
         return keys.definition_key(keys.definition_part(vertex.op), known)
 

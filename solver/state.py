@@ -255,8 +255,8 @@ class State(Keyring):
                 key = None if identity is None else keys.source_key(node.definition_part, identity)
                 self._settle_key(node, key)
             case Digested(content=content), DigestContent(index=index, selection=selection):
-                for number, wanted in enumerate(node.content[index]):
-                    if wanted == selection:
+                for number, counted in enumerate(node.content[index]):
+                    if counted == selection:
                         node.digests[index, number] = content
                 self._touch(node)
             case Ran(result=result, seconds=seconds, created=created, contents=contents), Run():

@@ -74,7 +74,7 @@ class BuildHost(Protocol):
     settings: ServerSettings
     accounts: Accounts
 
-    def grant(self, wanted: Iterable[str]) -> frozenset[str]:
+    def grant(self, entitlements: Iterable[str]) -> frozenset[str]:
         """Return the entitlements of a build.
 
         Raises:
@@ -195,7 +195,7 @@ class Build:
                     self._scope = None
                     self.account.targets = [one.vertex for one in self.references.values()]
                     self.account.trees = dict(scope.trees.seen)
-                    self.account.imports = scope.imports.found
+                    self.account.imports = scope.imports.caches
                     for reference in self.references.values():
                         await reference.close()
             if not self.workplace.passes:
@@ -244,7 +244,7 @@ class Build:
 
     async def _run(self, scope: Scope) -> dict[str, str]:
         request = self.request
-        wanted = read_attestations(dict(request.FrontendAttrs))
+        attestations = read_attestations(dict(request.FrontendAttrs))
         outputs = outputs_of(request)
         result = Result()
 
@@ -267,9 +267,9 @@ class Build:
 
         async def attest(built: Sequence[Built], solves: Solves) -> list[Built]:
             ignore_cache = request.FrontendAttrs.get("no-cache") == ""
-            lists = client_lists(scope, result, wanted.sbom, ignore_cache=ignore_cache)
+            lists = client_lists(scope, result, attestations.sbom, ignore_cache=ignore_cache)
             attestor = self._attestor(scope, result)
-            return await attestor.attest(built, wanted.provenance, lists)
+            return await attestor.attest(built, attestations.provenance, lists)
 
         delivered = await solve_and_deliver(
             scope.engine,
@@ -287,7 +287,7 @@ class Build:
         }
         facts = response_of(delivered.exported) | manifest_entry(delivered.cache)
         if not request.Internal:
-            builder = wanted.provenance.builder_id if wanted.provenance else ""
+            builder = attestations.provenance.builder_id if attestations.provenance else ""
             documents = await self._attestor(scope, result).documents(
                 delivered.built, Provenance(full=True, builder_id=builder)
             )
@@ -333,8 +333,10 @@ class Build:
         """
         scope = self.scope
         texts = sum(len(name) + len(value) for name, value in opts.items())
-        brought = [*inputs.values(), *([] if definition is None else [definition])]
-        self._tenant.hold(self.ref, _SOLVE_BYTES + texts + sum(one.ByteSize() for one in brought))
+        definitions = [*inputs.values(), *([] if definition is None else [definition])]
+        self._tenant.hold(
+            self.ref, _SOLVE_BYTES + texts + sum(one.ByteSize() for one in definitions)
+        )
         rules = read_policies(policies, scope.policies)
         if not frontend:
             if definition is None or not len(definition.defs):

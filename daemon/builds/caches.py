@@ -150,21 +150,21 @@ async def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
     if not entries and cache.ExportRefDeprecated:
         attrs = {**cache.ExportAttrsDeprecated, "ref": cache.ExportRefDeprecated}
         entries = [("registry", attrs)]
-    wanted = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
-    for one in wanted:
+    exports = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
+    for one in exports:
         _check_credentials(scope, one)
     find = partial(_target, scope)
     return await open_cache_session(
-        scope.engine, wanted, scope.emit, memo=scope.imports.memo, find=find
+        scope.engine, exports, scope.emit, memo=scope.imports.memo, find=find
     )
 
 
-def _check_credentials(scope: CacheScope, wanted: CacheTo | CacheFrom) -> None:
+def _check_credentials(scope: CacheScope, option: CacheTo | CacheFrom) -> None:
     """Raise UserError if a bucket would be reached with the server's own credentials."""
-    place = wanted.s3
+    place = option.s3
     if place is None or scope.workplace.is_servers:
         return
-    if not (place.access_key_id and wanted.attrs.get("bucket")):
+    if not (place.access_key_id and option.attrs.get("bucket")):
         raise UserError(
             "a cache in S3 needs bucket, access_key_id and secret_access_key here:"
             " the server's own are not lent",
@@ -188,7 +188,7 @@ class Imports:
     def __init__(self, scope: CacheScope) -> None:
         self._scope = scope
         self.memo: Memo = {}
-        self.found: list[ImportedCache] = []
+        self.caches: list[ImportedCache] = []
         self._asked: set[str] = set()
         self._lock = asyncio.Lock()
 
@@ -207,20 +207,20 @@ class Imports:
                     continue
                 self._asked.add(name)
                 try:
-                    wanted = cache_from(kind, attrs, strict=False)
-                    _check_credentials(scope, wanted)
+                    option = cache_from(kind, attrs, strict=False)
+                    _check_credentials(scope, option)
                     source: CacheSource
-                    if wanted.src:
-                        source = SessionCache(scope, wanted.src, wanted.digest)
+                    if option.src:
+                        source = SessionCache(scope, option.src, option.digest)
                     else:
-                        source = source_of(scope.engine, wanted)
-                    sources.append((wanted, source))
+                        source = source_of(scope.engine, option)
+                    sources.append((option, source))
                 except UserError as error:
                     text = f"cannot import a cache of type {kind}: {error.message}"
                     scope.emit(BuildWarning(message=text))
             if sources:
                 caches = await import_caches(scope.engine, sources, self.memo, scope.emit)
-                self.found += caches
+                self.caches += caches
                 scope.find_in(caches)
 
 

@@ -91,11 +91,11 @@ class ClientLayouts:
         if b'"manifests"' not in data:
             kind = next((t for t in MANIFEST_TYPES if t.encode() in data), OCI_MANIFEST)
             return Descriptor(kind, digest, len(data))
-        found = choose(parse_index(data, OCI_INDEX), platform)
-        if found is None:
+        manifest = choose(parse_index(data, OCI_INDEX), platform)
+        if manifest is None:
             raise UserError(f"oci-layout://{name}@{digest}: no image for {platform}")
-        await asyncio.to_thread(self._store.blobs.put, await self._read(content, found.digest))
-        return found
+        await asyncio.to_thread(self._store.blobs.put, await self._read(content, manifest.digest))
+        return manifest
 
     async def _read(self, content: SessionContent, digest: Digest) -> bytes:
         data = bytearray()

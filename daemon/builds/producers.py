@@ -34,8 +34,10 @@ class Producers:
 
     def of_inputs(self, inputs: Mapping[str, pb.Definition]) -> dict[str, dict[str, Any]]:
         """Return the known ones of several definitions, by name."""
-        found = {name: self.find(definition) for name, definition in inputs.items()}
-        return {name: document for name, document in sorted(found.items()) if document is not None}
+        documents = {name: self.find(definition) for name, definition in inputs.items()}
+        return {
+            name: document for name, document in sorted(documents.items()) if document is not None
+        }
 
     def forget(self, build: str) -> None:
         """Drop the definitions of *build*: it has ended."""

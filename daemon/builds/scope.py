@@ -101,8 +101,8 @@ class Scope:
         self.decide: Decide = nobody_decides
         secrets: Secrets = {}
         if session is not None:
-            secrets = asked = SessionSecrets(session, asyncio.get_running_loop())
-            self._stack.callback(asked.close)
+            secrets = session_secrets = SessionSecrets(session, asyncio.get_running_loop())
+            self._stack.callback(session_secrets.close)
         self._own = BuildSources(
             self.engine,
             secrets=secrets,

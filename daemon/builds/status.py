@@ -217,7 +217,7 @@ class Teller:
             response.vertexes.append(self._vertexes[vertex])
         self._journal.write(response.SerializeToString())
 
-    def warn_as_told(self, request: WarnRequest) -> None:
+    def forward_warning(self, request: WarnRequest) -> None:
         """Pass on a warning of the client's own frontend."""
         self.warnings += 1
         self._warned += request.ByteSize()

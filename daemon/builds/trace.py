@@ -54,9 +54,9 @@ class Trace:
         self._ref = ref
         self._started = started
         self._steps: dict[Digest, _Step] = {}
-        found = _PARENT.match(parent)
-        self._parent = found[2] if found else _NO_SPAN
-        self.id = found[1] if found else self._hex("trace", 32)
+        match = _PARENT.match(parent)
+        self._parent = match[2] if match else _NO_SPAN
+        self.id = match[1] if match else self._hex("trace", 32)
 
     def watch(self, event: Event) -> None:
         """Take in an event of a step."""

@@ -79,7 +79,7 @@ class ClientTrees:
 
     def queries(self, ops: Iterable[LocalSource]) -> dict[str, LocalQuery]:
         """Return the queries for the directories of *ops*, by their names."""
-        found: dict[str, LocalQuery] = {}
+        queries: dict[str, LocalQuery] = {}
         for op in ops:
             name = self.client_name(op)
             plain = LocalQuery(
@@ -90,8 +90,8 @@ class ClientTrees:
             )
             query = self._queries.get(op.name, plain)
             session = query.session or self._session_id(query.dir_name)
-            found[op.name] = replace(query, session=session)
-        return found
+            queries[op.name] = replace(query, session=session)
+        return queries
 
     def _session_id(self, name: str) -> str:
         """Return the id of the session that has the directory *name*; empty if there is none."""
@@ -106,14 +106,14 @@ class ClientTrees:
         """
         query = self._queries.get(op.name)
         if query is not None:
-            wanted = LocalRequest(
+            part = LocalRequest(
                 name=query.dir_name,
                 include=query.include,
                 exclude=query.exclude,
                 follow=query.follow,
                 hint=query.shared_key,
             )
-            tree = _held(await self._fetch(wanted, tell, query.session), op)
+            tree = _held(await self._fetch(part, tell, query.session), op)
             return self.seen.setdefault(op.name, tree)
         name = self._names.get(op.name, op.name)
         request = LocalRequest(
@@ -122,7 +122,7 @@ class ClientTrees:
         return self.seen.setdefault(op.name, _held(await self._fetch(request, tell), op))
 
     async def files(
-        self, name: str, wanted: Sequence[str], limit: int, step: InternalStep
+        self, name: str, paths: Sequence[str], limit: int, step: InternalStep
     ) -> dict[str, bytes]:
         """Return those of some files that are there.
 
@@ -133,23 +133,23 @@ class ClientTrees:
         def tell(id: str, current: int, total: int, done: bool) -> None:
             step.transfer(id, current, total, done)
 
-        note_files(name, wanted)
-        request = LocalRequest(name=name, follow=tuple(wanted), hint="files", keep=False)
+        note_files(name, paths)
+        request = LocalRequest(name=name, follow=tuple(paths), hint="files", keep=False)
         try:
             path = (await self._fetch(request, tell)).path
         except UserError as error:
             raise NoDirectory(error.message) from error
-        return await asyncio.to_thread(read_all, path, wanted, limit)
+        return await asyncio.to_thread(read_all, path, paths, limit)
 
     async def _fetch(
         self, request: LocalRequest, tell: TellProgress, session: str = ""
     ) -> Received:
         """Fetch once from a session; unnamed, from the one that has the directory."""
-        asked = session or self._session_id(request.name)
-        task = self._fetched.get((asked, request))
+        session_id = session or self._session_id(request.name)
+        task = self._fetched.get((session_id, request))
         if task is None:
-            task = asyncio.create_task(self._do_fetch(asked, request, tell))
-            self._fetched[asked, request] = task
+            task = asyncio.create_task(self._do_fetch(session_id, request, tell))
+            self._fetched[session_id, request] = task
         return await asyncio.shield(task)
 
     async def _do_fetch(self, id: str, request: LocalRequest, tell: TellProgress) -> Received:
@@ -178,11 +178,11 @@ def _held(received: Received, op: LocalSource) -> LocalTree:
     return LocalTree(received.path, op.exclude, held=True, mountable=not received.foreign)
 
 
-def read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
+def read_all(root: str, paths: Sequence[str], limit: int) -> dict[str, bytes]:
     """Read files of a directory that a client sent: links lead nowhere outside it."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with Tree.open(root) as tree:
-        for name in wanted:
+        for name in paths:
             try:
                 data = read_file(tree, name, limit + 1)
             except Fault as fault:
@@ -191,5 +191,5 @@ def read_all(root: str, wanted: Sequence[str], limit: int) -> dict[str, bytes]:
                 continue
             if len(data) > limit:
                 raise UserError(f"failed to read {name}: larger than {limit >> 20} MiB")
-            found[name] = data
-    return found
+            contents[name] = data
+    return contents

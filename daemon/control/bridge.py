@@ -115,8 +115,8 @@ class BridgeService:
         request = parse(pb.ReadFileRequest(), data)
         reference = self._reference(build, request.Ref)
         limits = (request.Range.Offset, request.Range.Length) if request.HasField("Range") else None
-        found = await read_file(build.scope, reference, request.FilePath, limits)
-        return pb.ReadFileResponse(Data=found).SerializeToString()
+        data_read = await read_file(build.scope, reference, request.FilePath, limits)
+        return pb.ReadFileResponse(Data=data_read).SerializeToString()
 
     async def _read_dir(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ReadDirRequest(), data)
@@ -127,8 +127,8 @@ class BridgeService:
     async def _stat_file(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.StatFileRequest(), data)
         reference = self._reference(build, request.Ref)
-        found = await stat_file(build.scope, reference, request.Path)
-        return pb.StatFileResponse(stat=found).SerializeToString()
+        stat = await stat_file(build.scope, reference, request.Path)
+        return pb.StatFileResponse(stat=stat).SerializeToString()
 
     async def _evaluate(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.EvaluateRequest(), data)
@@ -138,7 +138,7 @@ class BridgeService:
 
     async def _warn(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.WarnRequest(), data)
-        build.teller.warn_as_told(request)
+        build.teller.forward_warning(request)
         return pb.WarnResponse().SerializeToString()
 
     # --- sources ----------------------------------------------------------------------------------

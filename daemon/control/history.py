@@ -214,8 +214,8 @@ class History:
     def records(self) -> list[pb.BuildHistoryRecord]:
         """Every finished build, oldest first."""
         names = (name for name in os.listdir(self._records) if _REF.match(name))
-        found = [record for name in names if (record := self._read(name)) is not None]
-        return sorted(found, key=lambda record: (seconds_of(record.CreatedAt), record.Ref))
+        records = [record for name in names if (record := self._read(name)) is not None]
+        return sorted(records, key=lambda record: (seconds_of(record.CreatedAt), record.Ref))
 
     def active(self) -> list[pb.BuildHistoryRecord]:
         return list(self._active.values())
@@ -257,11 +257,11 @@ class History:
             for event in matching:
                 yield event
             while not request.EarlyExit:
-                told = await queue.get()
-                if told is None:
+                next_event = await queue.get()
+                if next_event is None:
                     return
-                if _wanted(told, request):
-                    yield told
+                if _wanted(next_event, request):
+                    yield next_event
         finally:
             del self._listeners[queue]
 

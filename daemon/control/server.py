@@ -39,8 +39,8 @@ _MOST_REF = 256  # it is remembered when the build has ended
 
 
 def _imports(request: pb.SolveRequest) -> bool:
-    asked = request.Cache.Imports or request.Cache.ImportRefsDeprecated
-    return bool(asked) or any(
+    cache_imports = request.Cache.Imports or request.Cache.ImportRefsDeprecated
+    return bool(cache_imports) or any(
         request.FrontendAttrs.get(name) for name in ("cache-imports", "cache-from")
     )
 
@@ -71,13 +71,13 @@ class BuildServer:
             known = self._tenants[owner] = Tenant[Build](owner, self.engine.store.root)
         return known
 
-    def grant(self, wanted: Iterable[str]) -> frozenset[str]:
+    def grant(self, entitlements: Iterable[str]) -> frozenset[str]:
         """Return the entitlements of a build.
 
         Raises:
             UserError: one that the server does not let clients have.
         """
-        granted = frozenset(item for item in wanted if not item.startswith("device"))
+        granted = frozenset(item for item in entitlements if not item.startswith("device"))
         for name in sorted(granted - self.settings.entitlements):
             raise UserError(
                 f"granting entitlement {name} is not allowed by build daemon configuration"

@@ -115,12 +115,12 @@ class ControlService:
             return [record for record in usage(store) if not record.pinned and picks(record)]
 
         try:
-            found = await asyncio.to_thread(look)
+            usages = await asyncio.to_thread(look)
         except Exception as error:
             raise rpc_error(error) from error
         if request.ageLimit:
-            found = [r for r in found if now - r.last_used >= request.ageLimit / _NS]
-        records = [_usage(record) for record in found]
+            usages = [r for r in usages if now - r.last_used >= request.ageLimit / _NS]
+        records = [_usage(record) for record in usages]
         return pb.DiskUsageResponse(record=records).SerializeToString()
 
     async def _prune(self, call: IncomingCall) -> None:
@@ -173,12 +173,12 @@ class ControlService:
         request = parse(pb.UpdateBuildHistoryRequest(), data)
         history = self._tenant(call).history
         if request.Delete:
-            found = await asyncio.to_thread(history.delete, request.Ref)
+            is_known = await asyncio.to_thread(history.delete, request.Ref)
         elif request.Finalize:  # nothing is held back here
-            found = True
+            is_known = True
         else:
-            found = await asyncio.to_thread(history.pin, request.Ref, request.Pinned)
-        if not found:
+            is_known = await asyncio.to_thread(history.pin, request.Ref, request.Pinned)
+        if not is_known:
             raise RpcError(Code.NOT_FOUND, f"no such build {request.Ref}")
         return pb.UpdateBuildHistoryResponse().SerializeToString()
 

@@ -129,8 +129,8 @@ class Workplaces:
         place = place_of(owner)
         if not place or self._shares(owner) is not Share.NONE:
             alone = bool(place) and imports
-            async with self._at(place, owner) if alone else self.of(owner) as found:
-                yield found
+            async with self._at(place, owner) if alone else self.of(owner) as workplace:
+                yield workplace
             return
         root = self._engine.store.scratch("owner")
         try:

@@ -157,13 +157,13 @@ def read_attestations(given: Mapping[str, str]) -> AttestOptions:
     Raises:
         UsageError: of a kind that there is not, or with an option that is wrong.
     """
-    asked = {key.lower(): value for key, value in _below(given, "attest:").items()}
+    texts = {key.lower(): value for key, value in _below(given, "attest:").items()}
     for key, value in _below(given, "build-arg:BUILDKIT_ATTEST_").items():
-        asked[key.lower()] = value
-    found: dict[str, Mapping[str, str]] = {}
-    for kind, text in asked.items():
+        texts[key.lower()] = value
+    attestations: dict[str, Mapping[str, str]] = {}
+    for kind, text in texts.items():
         options = options_of(text, f"attest:{kind}")
         if options is not None:
             options.pop("type", None)  # docker buildx repeats it in the value
-            found[kind] = options
-    return attest_options(found)
+            attestations[kind] = options
+    return attest_options(attestations)

@@ -142,13 +142,13 @@ async def _from_client(
 ) -> tuple[bytes, str, bytes | None]:
     """Return the Dockerfile, its name, and the ignore file that is its own."""
     name = posixpath.normpath(attrs.filename)
-    wanted = [name, name + _IGNORE]
+    candidates = [name, name + _IGNORE]
     if not attrs.named:
-        wanted.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
-    files = await scope.trees.files(attrs.dockerfile_key, wanted, MAX_DOCKERFILE_BYTES, step)
-    for found in (name, wanted[-1] if not attrs.named else name):
-        if found in files:
-            return files[found], posixpath.basename(found), files.get(found + _IGNORE)
+        candidates.append(posixpath.join(posixpath.dirname(name), "dockerfile"))
+    files = await scope.trees.files(attrs.dockerfile_key, candidates, MAX_DOCKERFILE_BYTES, step)
+    for candidate in (name, candidates[-1] if not attrs.named else name):
+        if candidate in files:
+            return files[candidate], posixpath.basename(candidate), files.get(candidate + _IGNORE)
     raise UserError(
         f"failed to read dockerfile: open {posixpath.basename(name)}: no such file or directory"
     )

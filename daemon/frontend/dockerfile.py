@@ -22,7 +22,7 @@ from pybuild.daemon.frontend.offered import sbom_of
 from pybuild.daemon.frontend.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
 from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
 from pybuild.daemon.frontend.usedpaths import used_paths
-from pybuild.daemon.frontend.wirerules import as_told
+from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
 from pybuild.frontend.lowering.interface import Lowered
@@ -71,13 +71,15 @@ async def _answer(
         return FrontendAnswer(await decided_of(answering, scope.decide))
 
     def warn(warning: BuildWarning) -> None:
-        teller.warn(as_told(warning), definition.vertex, definition.filename, definition.data)
+        teller.warn(
+            in_protocol_words(warning), definition.vertex, definition.filename, definition.data
+        )
 
     lowered: list[Lowered] = []
     lowering = Lowering(definition.data, definition.filename, lookup, warn)
     for platform in platforms:
-        found = await lowering.lower(lower_options(attrs, definition, platform, here))
-        lowered.append(await scope.in_thread(partial(_owned, scope, found)))
+        of_platform = await lowering.lower(lower_options(attrs, definition, platform, here))
+        lowered.append(await scope.in_thread(partial(_owned, scope, of_platform)))
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
     scope.trees.will_use(await scope.in_thread(partial(used_paths, *targets)))
@@ -136,8 +138,8 @@ def _result(
         many[str(platform)] = reference
     metadata[PLATFORMS] = platforms_document(
         [
-            (str(asked), one.platform if asked.os == "windows" else asked)
-            for asked, one in zip(platforms, lowered, strict=True)
+            (str(requested), one.platform if requested.os == "windows" else requested)
+            for requested, one in zip(platforms, lowered, strict=True)
         ]
     )
     return FrontendAnswer(Result(many=many, metadata=metadata), by_id)

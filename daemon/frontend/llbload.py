@@ -55,9 +55,9 @@ async def load_definition(
         call=scope.trees.name_of,
         rule=partial(ruled_source, policies=policies or scope.policies),
     )
-    found = await decided_of(reading, scope.decide)
-    scope.files.update(found.files)
-    return await scope.in_thread(partial(scope.owned, found.result))
+    loaded = await decided_of(reading, scope.decide)
+    scope.files.update(loaded.files)
+    return await scope.in_thread(partial(scope.owned, loaded.result))
 
 
 async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer:

@@ -96,10 +96,10 @@ def lowered_from(
 
 
 def _entries(history: object) -> list[dict[str, Any]]:
-    found: Any = [] if history is None else history
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):  # pyright: ignore[reportUnknownVariableType]
+    entries: Any = [] if history is None else history
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):  # pyright: ignore[reportUnknownVariableType]
         raise UserError("failed to parse image config: history is no list of objects")
-    return found  # pyright: ignore[reportUnknownVariableType]
+    return entries  # pyright: ignore[reportUnknownVariableType]
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

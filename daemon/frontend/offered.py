@@ -65,7 +65,7 @@ def read_offered(
     Raises:
         UserError: without a tree or a path.
     """
-    found: list[Offered] = []
+    attestations: list[Offered] = []
     for item in message:
         reference = find(item.ref.id)
         bundle = item.kind == pb.Attestation.Bundle
@@ -73,7 +73,7 @@ def read_offered(
             raise UserError("attestation does not have available content")
         if not bundle and not item.path:
             raise UserError("attestation does not have set path")
-        found.append(
+        attestations.append(
             Offered(
                 reference=reference,
                 path=item.path,
@@ -83,7 +83,7 @@ def read_offered(
                 about=tuple(_about(subject) for subject in item.inTotoSubjects),
             )
         )
-    return tuple(found)
+    return tuple(attestations)
 
 
 async def load_offered(scope: Scope, offered: Offered) -> list[Attestation]:
@@ -96,15 +96,15 @@ async def load_offered(scope: Scope, offered: Offered) -> list[Attestation]:
     inline_only = offered.metadata.get(_INLINE_ONLY, b"").lower() in (b"true", b"1")
     if offered.bundle:
         core = offered.metadata.get(_CORE, b"").decode("utf-8", "replace")
-        found = await unbundle(
+        attestations = await unbundle(
             scope.engine, tree.deltas, offered.path, offered.predicate_type, core
         )
     else:
         data = await scope.read(tree, offered.path, MAX_BYTES + 1)
         if data is None:
             raise UserError(f"cannot read in-toto attestation: {offered.path}: no such file")
-        found = [from_client(offered.path, offered.predicate_type, data, offered.about)]
-    return [replace(one, inline_only=inline_only) for one in found]
+        attestations = [from_client(offered.path, offered.predicate_type, data, offered.about)]
+    return [replace(one, inline_only=inline_only) for one in attestations]
 
 
 def _about(subject: pb.InTotoSubject) -> About:

@@ -85,10 +85,10 @@ class Result:
         """
         text = self.metadata.get(f"{EPOCH}/{key}") if key else None
         text = self.metadata.get(EPOCH, b"") if text is None else text
-        found = parse_epoch(text.decode("utf-8", "replace"))
-        if text and found is None:
+        epoch = parse_epoch(text.decode("utf-8", "replace"))
+        if text and epoch is None:
             raise UserError(f"invalid SOURCE_DATE_EPOCH from frontend: {text[:80]!r}")
-        return found
+        return epoch
 
     def _config(self, name: str, key: str) -> dict[str, Any] | None:
         text = self.metadata.get(f"{name}/{key}" if key else name)

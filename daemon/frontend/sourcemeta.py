@@ -81,12 +81,14 @@ async def source_meta(
     if identifier.startswith(_LAYOUT):
         place, _, text = identifier.removeprefix(_LAYOUT).partition("@")
         store = request.Source.attrs.get("oci.store") or place.partition(":")[0]
-        wanted = _platform(request.Platform if request.HasField("Platform") else None)
-        async with _told(scope, request, f"[internal] load metadata for {identifier}"):
-            image = await scope.layouts.image(store, Digest.parse(text) if text else None, wanted)
+        of_platform = _platform(request.Platform if request.HasField("Platform") else None)
+        async with _step(scope, request, f"[internal] load metadata for {identifier}"):
+            image = await scope.layouts.image(
+                store, Digest.parse(text) if text else None, of_platform
+            )
         with suppress(ValueError):  # a name that is no image's has no place in provenance
             called = Reference.parse(identifier.removeprefix(_LAYOUT))
-            note_image(ImageRequest(called, wanted, layout=store), image.digest)
+            note_image(ImageRequest(called, of_platform, layout=store), image.digest)
         response.Image.Digest, response.Image.Config = image.digest, encode(dict(image.config))
         return response
     if identifier.startswith("local://"):
@@ -96,7 +98,7 @@ async def source_meta(
         op = HttpSource(url=identifier)
         if parts.netloc == HOST:
             op = await scope.adopt_upload(parts.path.strip("/"), CONTEXT_FILE)
-        async with _told(scope, request, f"[internal] load {identifier}"):
+        async with _step(scope, request, f"[internal] load {identifier}"):
             file = await scope.sources.http.file(op)
         response.HTTP.Checksum = f"sha256:{file.sha256}"
         response.HTTP.Filename = identifier.partition("?")[0].rpartition("/")[2]
@@ -110,11 +112,11 @@ async def source_meta(
         git = parse_git_url(f"{full}#{fragment}" if fragment else full, is_context=True)
         if git is None:
             raise UserError(f"invalid git source {identifier}")
-        found = await scope.sources.git.resolve(git.source())
-        response.Git.Checksum = found.object
-        response.Git.Ref = found.ref
-        if found.commit != found.object:
-            response.Git.CommitChecksum = found.commit
+        resolved = await scope.sources.git.resolve(git.source())
+        response.Git.Checksum = resolved.object
+        response.Git.Ref = resolved.ref
+        if resolved.commit != resolved.object:
+            response.Git.CommitChecksum = resolved.commit
         if request.Git.ReturnObject:
             response.Git.CommitObject, response.Git.TagObject = await scope.sources.git.objects(
                 git.source()
@@ -123,7 +125,7 @@ async def source_meta(
     raise UserError(f"cannot resolve metadata of {identifier.partition('://')[0]} sources")
 
 
-def _told(
+def _step(
     scope: Scope, request: pb.ResolveSourceMetaRequest, title: str
 ) -> AbstractAsyncContextManager[InternalStep]:
     return internal_step(request.LogName or title, scope.emit, scope.engine.clock)
@@ -142,10 +144,10 @@ async def _image(
         reference = Reference.parse(name)
     except ValueError as error:
         raise UserError(f"failed to parse reference {name}: {error}") from error
-    wanted = _platform(platform)
+    of_platform = _platform(platform)
     title = log_name or f"[internal] load metadata for {reference}"
-    request = ImageRequest(reference, wanted)
+    request = ImageRequest(reference, of_platform)
     async with internal_step(title, scope.emit, scope.engine.clock):
-        found = await scope.engine.images.resolve(request, pull=mode != "local")
-    note_image(request, found.digest)
-    return found.digest, encode(dict(found.config))
+        image = await scope.engine.images.resolve(request, pull=mode != "local")
+    note_image(request, image.digest)
+    return image.digest, encode(dict(image.config))

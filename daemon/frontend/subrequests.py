@@ -10,7 +10,7 @@ from pybuild.builds.verdicts import InThread
 from pybuild.daemon.frontend.attrs import Attrs
 from pybuild.daemon.frontend.definition import ReadDockerfile
 from pybuild.daemon.frontend.results import Result
-from pybuild.daemon.frontend.wirerules import as_told
+from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
 from pybuild.frontend.question import FileQuestion, Outcomes, Question
 from pybuild.model.errors import UserError
@@ -60,7 +60,9 @@ async def answer_subrequest(
         return _describe()
     question = _QUESTIONS[attrs.request]
     file = await in_thread(
-        partial(FileQuestion, question, definition.data, definition.filename, options, as_told)
+        partial(
+            FileQuestion, question, definition.data, definition.filename, options, in_protocol_words
+        )
     )
     while isinstance(answer := await in_thread(file.run), NeedImages):
         file.add(answer, await outcomes(answer))

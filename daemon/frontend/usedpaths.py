@@ -10,7 +10,7 @@ def used_paths(*targets: Vertex) -> dict[str, tuple[str, ...]]:
 
     An empty tuple is all of it.
     """
-    found: dict[str, set[str]] = {}
+    by_source: dict[str, set[str]] = {}
     for vertex in walk(*targets):
         match vertex.op:
             case FileOp(actions=actions):
@@ -22,8 +22,8 @@ def used_paths(*targets: Vertex) -> dict[str, tuple[str, ...]]:
         for index, path in paths:
             source = vertex.inputs[index].op
             if isinstance(source, LocalSource):
-                found.setdefault(source.name, set()).add(path.strip("/"))
+                by_source.setdefault(source.name, set()).add(path.strip("/"))
     for target in targets:  # a directory that is the result itself
         if isinstance(target.op, LocalSource):
-            found.setdefault(target.op.name, set()).add("")
-    return {name: () if "" in paths else tuple(sorted(paths)) for name, paths in found.items()}
+            by_source.setdefault(target.op.name, set()).add("")
+    return {name: () if "" in paths else tuple(sorted(paths)) for name, paths in by_source.items()}

@@ -62,7 +62,7 @@ _DESCRIPTIONS = {
 }
 
 
-def as_told(warning: BuildWarning) -> BuildWarning:
+def in_protocol_words(warning: BuildWarning) -> BuildWarning:
     """Return *warning* in the protocol's words."""
     if warning.rule not in _DESCRIPTIONS:
         return warning

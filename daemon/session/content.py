@@ -68,14 +68,14 @@ class SessionContent:
             data = await self._session.unary(
                 SERVICE + "Info", request, metadata=self._metadata(), timeout=_TIMEOUT_S
             )
-            found = InfoResponse.FromString(data).info
+            info = InfoResponse.FromString(data).info
         except RpcError as error:
             if error.code is Code.NOT_FOUND:
                 return None
             raise failed(self._doing(digest), error) from error
         except DecodeError as error:
             raise self._unreadable(digest) from error
-        return BlobInfo(digest=found.digest, size=found.size, labels=dict(found.labels))
+        return BlobInfo(digest=info.digest, size=info.size, labels=dict(info.labels))
 
     async def read(self, digest: Digest, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes]:
         """Give *size* bytes of a blob, or all after *offset*, in pieces."""
@@ -97,21 +97,21 @@ class SessionContent:
 
     async def list(self) -> list[BlobInfo]:
         """Return all blobs of the store, by digest."""
-        found: list[BlobInfo] = []
+        blobs: list[BlobInfo] = []
         try:
             async with self._session.stream(SERVICE + "List", metadata=self._metadata()) as call:
                 await call.send(ListContentRequest().SerializeToString())
                 await call.half_close()
                 while (message := await call.receive()) is not None:
                     for info in ListContentResponse.FromString(message).info:
-                        found.append(
+                        blobs.append(
                             BlobInfo(digest=info.digest, size=info.size, labels=dict(info.labels))
                         )
         except RpcError as error:
             raise failed(f"list store {self._id} of the client", error) from error
         except DecodeError as error:
             raise self._unreadable("") from error
-        return sorted(found, key=lambda info: info.digest)
+        return sorted(blobs, key=lambda info: info.digest)
 
     async def write(
         self,

@@ -120,10 +120,10 @@ class Copies:
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         family, part = origin.family(), origin.part()
-        found = self._family(family)
+        copies = self._family(family)
         # The same part first, then the one last used.
-        found.sort(key=lambda one: (one[1].get("part") == part, one[2]), reverse=True)
-        for id, _, _ in found:
+        copies.sort(key=lambda one: (one[1].get("part") == part, one[2]), reverse=True)
+        for id, _, _ in copies:
             copy = self._try(id, origin)
             if copy is not None:
                 return copy
@@ -157,8 +157,8 @@ class Copies:
     def thin_out(self, family: str) -> None:
         """Remove free copies beyond the number to keep."""
         with self._thinning:
-            found = sorted(self._family(family), key=lambda one: one[2], reverse=True)
-            for id, _, used in found[KEPT:]:
+            copies = sorted(self._family(family), key=lambda one: one[2], reverse=True)
+            for id, _, used in copies[KEPT:]:
                 fds = self._locks(id)
                 if fds is None:
                     continue
@@ -184,7 +184,7 @@ class Copies:
 
     def _family(self, family: str) -> list[tuple[str, dict[str, Any], int]]:
         """Return id, meta and time of last use of each copy."""
-        found: list[tuple[str, dict[str, Any], int]] = []
+        copies: list[tuple[str, dict[str, Any], int]] = []
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
@@ -200,8 +200,8 @@ class Copies:
             except (OSError, ValueError):
                 continue  # going, or damaged; prune finds it
             if isinstance(meta, dict):
-                found.append((name, meta, time))  # pyright: ignore[reportUnknownArgumentType]
-        return found
+                copies.append((name, meta, time))  # pyright: ignore[reportUnknownArgumentType]
+        return copies
 
     def _try(self, id: str, origin: CopyOrigin) -> KeptCopy | None:
         """Take a copy if nobody has it, and lease it."""

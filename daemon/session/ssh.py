@@ -70,12 +70,12 @@ class SessionAgents:
         Raises:
             Cancelled: the client has gone. UserError: its agent does not work.
         """
-        found: list[SshAgent] = []
+        agents: list[SshAgent] = []
         for id in sorted(set(ids)):
             if await self._has(id):
-                path = await self._listen(id, f"s{len(found)}")
-                found.append(SshAgent(id=id, socket=path, raw=True))
-        return tuple(found)
+                path = await self._listen(id, f"s{len(agents)}")
+                agents.append(SshAgent(id=id, socket=path, raw=True))
+        return tuple(agents)
 
     async def _has(self, id: str) -> bool:
         if not (self._session.offers(CHECK) and self._session.offers(FORWARD)):

@@ -168,19 +168,19 @@ class _Merged:
 
     def _added(self) -> Iterator[tuple[bytes, int, Stat]]:
         """Give the files, and all directories that they and the prefixes need."""
-        found: dict[bytes, Stat] = {}
+        entries: dict[bytes, Stat] = {}
         for path, data in self._files.items():
-            found[path] = Stat(path=path, mode=0o644, size=len(data), mtime_ns=self._time)
+            entries[path] = Stat(path=path, mode=0o644, size=len(data), mtime_ns=self._time)
         needed = [(path.rpartition(b"/")[0], self._time) for path in self._files]
         for root, prefix, _ in self._walks:
             needed.append((prefix, (root.epoch or 0) * 1_000_000_000))
         for path, time_ns in needed:
-            while path and path not in found:
+            while path and path not in entries:
                 mode = gomode.DIRECTORY | 0o755
-                found[path] = Stat(path=path, mode=mode, mtime_ns=time_ns)
+                entries[path] = Stat(path=path, mode=mode, mtime_ns=time_ns)
                 path = path.rpartition(b"/")[0]
-        for path in sorted(found, key=order_key):
-            yield order_key(path), 0, found[path]
+        for path in sorted(entries, key=order_key):
+            yield order_key(path), 0, entries[path]
 
     def open(self, path: bytes) -> ReadableFile:
         data = self._files.get(path)

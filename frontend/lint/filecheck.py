@@ -104,19 +104,19 @@ def _expanded(word: str, scope: Mapping[str, str], escape: str) -> Expanded:
     watched = Watched(scope)
     unset: set[str] = set()
     value = expand(word, watched, escape=escape, on_unset=unset.add)
-    return Expanded(value, watched.found, unset)
+    return Expanded(value, watched.names, unset)
 
 
 class Watched(Mapping[str, str]):
-    """Variables that remember which of them were asked for and found."""
+    """Variables that remember the names of those that had a value when they were read."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self.found: set[str] = set()
+        self.names: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
         value = self._variables[name]
-        self.found.add(name)
+        self.names.add(name)
         return value
 
     def __iter__(self) -> Iterator[str]:

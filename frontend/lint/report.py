@@ -96,8 +96,8 @@ class Report:
     @property
     def warnings(self) -> tuple[BuildWarning, ...]:
         """The findings, then the other warnings."""
-        found = [finding.warning() for finding in self.findings]
-        return (*found, *(BuildWarning(message=note) for note in self._notes))
+        warnings = [finding.warning() for finding in self.findings]
+        return (*warnings, *(BuildWarning(message=note) for note in self._notes))
 
     def finish(self) -> None:
         """Fail where the file asks for it.

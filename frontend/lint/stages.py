@@ -92,7 +92,7 @@ class Expanded(NamedTuple):
     """The value of a flag, and the variables in it that had a value and that had none."""
 
     value: str
-    found: set[str]
+    used: set[str]
     unset: set[str]
 
 
@@ -102,9 +102,9 @@ def check_platform(start: ast.From, flag: Expanded, target_platform: str, report
     Args:
         target_platform: the value of the variable of that name.
     """
-    if flag.found == {"TARGETPLATFORM"} and not flag.unset and flag.value == target_platform:
+    if flag.used == {"TARGETPLATFORM"} and not flag.unset and flag.value == target_platform:
         report.add(REDUNDANT_TARGET_PLATFORM, start.platform, at=start)
-    if flag.found or flag.unset:
+    if flag.used or flag.unset:
         return
     try:
         platform = Platform.parse(flag.value)

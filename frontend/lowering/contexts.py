@@ -98,21 +98,21 @@ class NamedContexts:
                 without end.
         """
         chain: list[str] = []
-        found: NamedContext | None = None
+        context: NamedContext | None = None
         while True:
             entry = self._entry(name, platform)
             if entry is None or chain[-1:] == [entry[0]]:  # alpine=docker-image://alpine:latest
-                return found
+                return context
             if len(chain) >= _MAX_DEPTH:
                 raise UserError(
                     "context recursion limit exceeded; this may indicate a cycle: "
                     + " -> ".join(chain)
                 )
             chain.append(entry[0])
-            found = self._vertices.get(entry[0]) or _parse(*entry)
-            if not isinstance(found, ImageContext) or found.reference is None or found.layout:
-                return found
-            name = str(found.reference)
+            context = self._vertices.get(entry[0]) or _parse(*entry)
+            if not isinstance(context, ImageContext) or context.reference is None or context.layout:
+                return context
+            name = str(context.reference)
 
     def _entry(self, name: str, platform: Platform) -> tuple[str, str] | None:
         if not self._values or name.lower() in _NEVER:

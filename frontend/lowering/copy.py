@@ -282,12 +282,12 @@ def remote_source(
     Raises:
         UserError: the checksum is none, it and flags contradict the URL, or a policy refuses it.
     """
-    found = _http(url, checksum) if git is None else _git(at, git, checksum)
+    source = _http(url, checksum) if git is None else _git(at, git, checksum)
     if not policies:
-        return found
+        return source
     from pybuild.frontend.lowering.policies import ruled
 
-    return ruled(policies, found)
+    return ruled(policies, source)
 
 
 def _http(url: str, checksum: str) -> HttpSource:

@@ -167,7 +167,7 @@ def _stage_source(
     if expand(stage.start.base, scope, escape=escape) != "scratch":
         raise UserError(f"{EPOCH} stage must use FROM scratch")
     env = Environment({name: value for name, value in scope.items() if name != EPOCH})
-    found: GitSource | HttpSource | None = None
+    source: GitSource | HttpSource | None = None
     for instruction in stage.body:
         match instruction:
             case ast.Arg():
@@ -177,8 +177,8 @@ def _stage_source(
                         value = expand(item.default, env, escape=escape)
                     if value is not None:
                         env.set(item.name, value)
-            case ast.Add() if found is None:
-                found = _added(instruction, env, escape, options.policies)
+            case ast.Add() if source is None:
+                source = _added(instruction, env, escape, options.policies)
             case ast.Add():
                 raise UserError(f"{EPOCH} stage must contain exactly one remote ADD")
             case _:
@@ -186,9 +186,9 @@ def _stage_source(
                     f"{EPOCH} stage does not meet source-only requirements: "
                     f"unsupported {instruction.keyword.upper()} instruction"
                 )
-    if found is None:
+    if source is None:
         raise UserError(f"{EPOCH} stage must contain exactly one remote ADD")
-    return found
+    return source
 
 
 def _added(

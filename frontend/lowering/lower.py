@@ -51,13 +51,15 @@ def lower(
     Raises:
         UserError: with the lines that are wrong.
     """
-    found = plan(dockerfile, options, images, Report(check_options(dockerfile.directives, options)))
-    if isinstance(found, NeedImages):
-        return found
-    evaluator = Evaluator(found.graph, found.scope, images)
-    evaluator.add_all(found.nodes)
-    lowered = _finish(dockerfile, found.scope, found.graph, evaluator.states[found.target])
-    scans = scanned_trees(found.target, evaluator.states, found.scope)
+    planned = plan(
+        dockerfile, options, images, Report(check_options(dockerfile.directives, options))
+    )
+    if isinstance(planned, NeedImages):
+        return planned
+    evaluator = Evaluator(planned.graph, planned.scope, images)
+    evaluator.add_all(planned.nodes)
+    lowered = _finish(dockerfile, planned.scope, planned.graph, evaluator.states[planned.target])
+    scans = scanned_trees(planned.target, evaluator.states, planned.scope)
     return replace(lowered, scans=scans) if scans else lowered
 
 

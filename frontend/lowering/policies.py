@@ -37,9 +37,9 @@ def ruled_image(policies: Policies, reference: Reference) -> Reference:
     after = policies.apply(before)
     if after == before:
         return reference
-    found = _read(reference.familiar, after)
-    if isinstance(found, ImageContext) and found.reference is not None and not found.layout:
-        return found.reference
+    context = _read(reference.familiar, after)
+    if isinstance(context, ImageContext) and context.reference is not None and not context.layout:
+        return context.reference
     raise _cannot(before, after)
 
 
@@ -89,9 +89,9 @@ def ruled(policies: Policies, source: Remote) -> Remote:
     after = policies.apply(before)
     if after == before:
         return source
-    found = _read("", after, source)
-    if isinstance(found, RemoteContext):
-        return found.source
+    context = _read("", after, source)
+    if isinstance(context, RemoteContext):
+        return context.source
     raise _cannot(before, after)
 
 
@@ -134,24 +134,24 @@ def _read(name: str, source: PolicySource, before: Remote | None = None) -> Name
     try:
         match scheme if mark else "":
             case "docker-image":
-                found: NamedContext = ImageContext(name, Reference.parse(rest))
+                context: NamedContext = ImageContext(name, Reference.parse(rest))
             case "oci-layout" if rest:
-                found = ImageContext(name, Reference.parse(name), rest)
+                context = ImageContext(name, Reference.parse(name), rest)
             case "local" if rest:
-                found = LocalContext(rest)
+                context = LocalContext(rest)
             case "http" | "https" if is_http(identifier):
-                found = RemoteContext(name, _http(identifier, attrs, before), identifier)
+                context = RemoteContext(name, _http(identifier, attrs, before), identifier)
             case "git" if rest:
-                found = RemoteContext(name, _git(rest, attrs, before), identifier)
+                context = RemoteContext(name, _git(rest, attrs, before), identifier)
             case _:
                 raise UserError(f'source policy: "{identifier}" is no source')
     except ValueError as error:
         raise UserError(f'source policy: "{identifier}": {error}') from error
     if attrs:
         raise UserError(f'source policy: "{identifier}" has no attribute "{min(attrs)}"')
-    if isinstance(found, RemoteContext):
-        return replace(found, shown=without_credentials(found.shown))
-    return found
+    if isinstance(context, RemoteContext):
+        return replace(context, shown=without_credentials(context.shown))
+    return context
 
 
 def _http(url: str, attrs: dict[str, str], before: Remote | None) -> HttpSource:

@@ -21,13 +21,13 @@ def scanned_trees(
     Only what the target needs is in *states*, so nothing is built for a scan alone. The two ARGs
     count in the stage that declares them, or everywhere where they stand before the first FROM.
     """
-    found: dict[str, Vertex] = {}
+    trees: dict[str, Vertex] = {}
     if _asks(target, states[target], scope, _CONTEXT):
-        found["context"] = scope.local("context")
+        trees["context"] = scope.local("context")
     for node, state in states.items():
         if node is not target and node.index >= 0 and _asks(node, state, scope, _STAGE):
-            found[node.label] = state.vertex
-    return found
+            trees[node.label] = state.vertex
+    return trees
 
 
 def _asks(node: StageNode, state: StageState, scope: BuildScope, name: str) -> bool:

@@ -337,10 +337,10 @@ def _judged(
 
     if not isinstance(origin, RegistryImage):
         return ruled_context(policies, origin)
-    found = ruled_context(policies, ImageContext(name, origin.reference))
-    if isinstance(found, ImageContext) and found.reference and not found.layout:
-        return RegistryImage(found.reference)
-    return found
+    context = ruled_context(policies, ImageContext(name, origin.reference))
+    if isinstance(context, ImageContext) and context.reference and not context.layout:
+        return RegistryImage(context.reference)
+    return context
 
 
 def _cycle(path: list[StageNode], start: StageNode) -> UserError:

@@ -23,11 +23,11 @@ def parse_directives(lines: Sequence[str]) -> tuple[Directives, int]:
     Raises:
         SyntaxFault: a directive is repeated or the escape token is no such.
     """
-    found, count = _scan(lines, "#")
-    escape = found.get("escape", "\\")
+    values, count = _scan(lines, "#")
+    escape = values.get("escape", "\\")
     if escape not in ("\\", "`"):
         raise SyntaxFault(f"invalid escape token '{escape}' does not match ` or \\", count, count)
-    lenient = found
+    lenient = values
     if lines and lines[0].startswith("#!"):
         lenient = _scan_quietly(lines[1:], "#")
     return (
@@ -46,19 +46,19 @@ def _behind_shebang(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _scan(lines: Sequence[str], prefix: str) -> tuple[dict[str, str], int]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for count, line in enumerate(lines):
         text = line.strip(SPACE)
         if not text.startswith(prefix):
-            return found, count
+            return values, count
         match = _DIRECTIVE.fullmatch(text[len(prefix) :].lstrip(SPACE))
         name = match[1].lower() if match else ""
         if match is None or name not in _KNOWN:
-            return found, count
-        if name in found:
+            return values, count
+        if name in values:
             raise SyntaxFault(f"only one {name} parser directive can be used", count + 1, count + 1)
-        found[name] = shown(match[2])
-    return found, len(lines)
+        values[name] = shown(match[2])
+    return values, len(lines)
 
 
 def _scan_quietly(lines: Sequence[str], prefix: str) -> dict[str, str]:

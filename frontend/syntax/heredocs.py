@@ -26,7 +26,7 @@ def heredocs_of_line(line: str) -> list[Heredoc]:
         words = expand_words(line, {}, keep_quotes=True, keep_escapes=True, keep_unset=True)
     except UserError:
         return []
-    return [found for word in words if (found := heredoc_of_word(word))]
+    return [heredoc for word in words if (heredoc := heredoc_of_word(word))]
 
 
 def heredoc_of_word(word: str) -> Heredoc | None:

@@ -104,8 +104,8 @@ def read_line(text: str, escape: str) -> Line:
     try:
         rule, tokens = _grammar(escape).parse_text(stripped, _named)
     except NoSentence as error:
-        found = _KEYWORD.match(stripped)
-        keyword = found[0] if found else stripped
+        match = _KEYWORD.match(stripped)
+        keyword = match[0] if match else stripped
         if error.position > 0 or keyword.upper() in KEYWORDS:
             raise InternalError(f"the grammar refused {stripped!r}") from error
         near = did_you_mean(keyword, KEYWORDS, ignore_case=True)
@@ -168,8 +168,8 @@ def _named(rule: str, tokens: list[Token]) -> tuple[str, list[Token]]:
 def _may_hold_heredocs(line: Line) -> bool:
     """RUN, COPY and ADD, not in list form, also behind ONBUILD [HD-1]."""
     if line.rule == "onbuild" and line.args:
-        found = _KEYWORD.match(line.rest)
-        if found and found[0].upper() in ("RUN", "COPY", "ADD"):
+        keyword = _KEYWORD.match(line.rest)
+        if keyword and keyword[0].upper() in ("RUN", "COPY", "ADD"):
             return not _trigger(line).is_list
     return line.rule in ("run", "copy", "add") and not line.is_list
 
@@ -177,8 +177,8 @@ def _may_hold_heredocs(line: Line) -> bool:
 @lru_cache(maxsize=16)
 def _trigger_line(text: str, escape: str) -> Line:
     stripped = text.strip(SPACE)
-    found = _KEYWORD.match(stripped)
-    reject_as_trigger(found[0].upper() if found else "")
+    keyword = _KEYWORD.match(stripped)
+    reject_as_trigger(keyword[0].upper() if keyword else "")
     return read_line(text, escape)
 
 

@@ -78,13 +78,13 @@ class Grammar:
         while at < end:
             state = run.states[-1]
             for name, match in scanners[state] or self._scan(state):  # noqa: B007
-                found = match(text, at)
-                if found is not None:
+                token_match = match(text, at)
+                if token_match is not None:
                     break
             else:
                 raise NoSentence(at)
-            name = name or str(found.lastgroup)
-            stop = found.end()
+            name = name or str(token_match.lastgroup)
+            stop = token_match.end()
             if name not in ignored:
                 feed(name, Token.make(name, text[at:stop], at))
             at = stop

@@ -119,10 +119,10 @@ def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruct
     lines = split_lines(text.encode("utf-8", "replace"))
     parser = _Parser(LineReader(lines, escape=escape), escape, span.file, [])
     try:
-        found = parser.next()
-        if found is None or parser.next() is not None:
+        trigger = parser.next()
+        if trigger is None or parser.next() is not None:
             raise UserError("onbuild trigger should be a single expression")
-        reject_as_trigger(found.keyword.upper())
+        reject_as_trigger(trigger.keyword.upper())
     except UserError as error:
         message = re.sub(r"^dockerfile parse error on line \d+: ", "", error.message)
         start = text.split("\n", 1)[0]
@@ -131,7 +131,7 @@ def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruct
             spans=(span,),
             hints=error.hints,
         ) from None
-    return replace(found, span=span)
+    return replace(trigger, span=span)
 
 
 class _Parser:

@@ -122,21 +122,21 @@ class _ModeLexer:
             if count > MAX_TOKENS:
                 raise UserError(f"more than {MAX_TOKENS} variables, quotes and escapes in one text")
             if text.startswith("${", at) and modes[-1] != "head":
-                found = self._brace.match(text, at)
-                if found is None:
+                match = self._brace.match(text, at)
+                if match is None:
                     raise _bad_brace(text, at + 2)
-                yield Token.make("BRACE", found[0])
+                yield Token.make("BRACE", match[0])
                 modes.append("head")
-                at = found.end()
+                at = match.end()
                 continue
-            found = self._modes[modes[-1]].match(text, at)
-            if found is None:  # only a head can refuse
+            match = self._modes[modes[-1]].match(text, at)
+            if match is None:  # only a head can refuse
                 raise _bad_modifier(text, at)
-            kind = str(found.lastgroup)
-            if kind == "CHAR" and not is_body and found[0] in "'":
+            kind = str(match.lastgroup)
+            if kind == "CHAR" and not is_body and match[0] in "'":
                 raise _unclosed(modes, "single-quote")
-            yield Token.make(kind, found[0])
-            at = found.end()
+            yield Token.make(kind, match[0])
+            at = match.end()
             if kind == "_QUOTE":
                 modes.append("quoted")
             elif kind in ("_QUOTE_END", "_BRACE_END"):

@@ -31,7 +31,7 @@ def parse_cache(
             f'invalid --cache "{text}": expected a reference, s3://BUCKET/PATH or a ./directory',
             hints=["--cache-to and --cache-from take type=…"] if text else [],
         )
-    meant = ""
+    meant_path = ""
     path = text.removeprefix("file://")
     if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
         folder = os.path.abspath(os.path.expanduser(path))
@@ -45,15 +45,15 @@ def parse_cache(
         )
         sources = [{k: v for k, v in place.items() if k in SOURCE} for place in places]
     else:
-        meant = f"./{text}" if os.path.isdir(text) else ""
+        meant_path = f"./{text}" if os.path.isdir(text) else ""
         ref = text.removeprefix("registry://")
         if ":" not in ref.rpartition("/")[2]:
             ref = f"{ref}:{PLACE}"
         kind, places = "registry", [{"ref": one} for one in with_branch(ref, tags)]
         sources = list(places)
-    with doubting(meant):
+    with doubting(meant_path):
         to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
     caches = (cache_from(kind, source) for source in sources)
-    return replace(to, meant=meant), tuple(
-        replace(one, may_be_empty=True, meant=meant) for one in caches
+    return replace(to, meant=meant_path), tuple(
+        replace(one, may_be_empty=True, meant=meant_path) for one in caches
     )

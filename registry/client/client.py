@@ -250,8 +250,8 @@ class Client:
         async with self._transport.open(request) as response:
             if response.status not in (200, 201, 202):
                 raise self._transport.refusal(request, response)
-            said = response.headers.get("Docker-Content-Digest", digest)
-            if said != digest and said.startswith("sha256:"):
+            stored = response.headers.get("Docker-Content-Digest", digest)
+            if stored != digest and stored.startswith("sha256:"):
                 raise ContentFault(f"push {reference}: manifest {digest}: stored as another one")
             is_listed = "OCI-Subject" in response.headers
         if not is_listed:
@@ -278,11 +278,11 @@ class Client:
             HttpFault: the registry does not do that, as many never do.
         """
         origin = self._hosts.origin(reference.host)
-        looks = refers and reference.digest is not None
-        gone = await self._manifest_or_none(reference) if looks else None
+        has_subject = refers and reference.digest is not None
+        deleted = await self._manifest_or_none(reference) if has_subject else None
         await delete.delete(self._transport, origin, reference)
-        if gone is not None:
-            await self._tag_lists.drop(reference, gone[0].media_type, gone[1])
+        if deleted is not None:
+            await self._tag_lists.drop(reference, deleted[0].media_type, deleted[1])
 
     async def _manifest_or_none(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
         """The manifest at the registry itself, not at a mirror."""
@@ -388,10 +388,10 @@ class Client:
         response, data = await self._transport.fetch(request, limit)
         if response.status != 200:
             raise self._transport.refusal(request, response)
-        said = _said_digest(response)
+        stated = _said_digest(response)
         content_type = response.media_type
         if expected is None:
-            expected = said or Digest.of(data)
+            expected = stated or Digest.of(data)
         manifests.verify(name, data, expected, size)
         media_type = manifests.media_type_of(str(reference), content_type, data)
         if descriptor is not None and descriptor.media_type != media_type:
@@ -423,12 +423,12 @@ def _unresolved(reference: Reference, error: HttpFault) -> Exception:
 def _described(response: Response, reference: Reference) -> Descriptor | None:
     """The descriptor that an answer to HEAD tells, if it tells all of it."""
     manifests.refuse_schema_1(str(reference), response.media_type)
-    said, length = _said_digest(response), response.length
-    if said is None or length is None or not manifests.is_manifest_type(response.media_type):
+    stated, length = _said_digest(response), response.length
+    if stated is None or length is None or not manifests.is_manifest_type(response.media_type):
         return None
-    if reference.digest is not None and said != reference.digest:
-        raise ContentFault(f"{_resolving(reference)}: got {said}")
-    return Descriptor(response.media_type, said, length)
+    if reference.digest is not None and stated != reference.digest:
+        raise ContentFault(f"{_resolving(reference)}: got {stated}")
+    return Descriptor(response.media_type, stated, length)
 
 
 def _said_digest(response: Response) -> Digest | None:

@@ -259,11 +259,11 @@ class Upload(Uploading):
         return count
 
     def _same_digest(self, response: Response) -> None:
-        said = response.headers.get("Docker-Content-Digest")
+        stored = response.headers.get("Docker-Content-Digest")
         if (
-            said
-            and said != self.descriptor.digest
-            and said.startswith(self.descriptor.digest.algorithm + ":")
+            stored
+            and stored != self.descriptor.digest
+            and stored.startswith(self.descriptor.digest.algorithm + ":")
         ):
             raise ContentFault(
                 f"{self.action}: blob {self.descriptor.digest}: stored under another digest"

@@ -58,8 +58,8 @@ class Htpasswd:
         """
         self._refresh_if_possible()
         stored = self._users.get(user)
-        said = (text.encode("utf-8", "surrogateescape") for text in (user, password))
-        key = hmac.digest(self._secret, b"\0".join((stored or b"", *said)), "sha256")
+        login = (text.encode("utf-8", "surrogateescape") for text in (user, password))
+        key = hmac.digest(self._secret, b"\0".join((stored or b"", *login)), "sha256")
         until = self._known.get(key)
         if until is not None and self._clock() < until:
             return True

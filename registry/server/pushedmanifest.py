@@ -33,15 +33,15 @@ def read(
     digest = Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
     if expected is not None and digest != expected:
         raise Refusal(400, RefusalCode.DIGEST_INVALID, f"the manifest is {digest}, not {expected}")
-    said = content_type.partition(";")[0].strip().lower()
+    media_type = content_type.partition(";")[0].strip().lower()
     try:
-        document = parse_manifest(data, said)
+        document = parse_manifest(data, media_type)
     except EnvironmentFault as error:
         raise invalid(error.message) from error
     except RecursionError as error:
         raise invalid("it is nested too deeply") from error
-    if said in _MANIFESTS and said != document.media_type:
-        raise invalid(f"it is {document.media_type}, but was announced as {said}")
+    if media_type in _MANIFESTS and media_type != document.media_type:
+        raise invalid(f"it is {document.media_type}, but was announced as {media_type}")
     descriptor = Descriptor(document.media_type, digest, len(data), dict(document.annotations))
     subject = document.subject.digest if document.subject else None
     return document, ManifestEntry(

@@ -67,8 +67,8 @@ class Spool:
         with self._lock:
             there = {name.partition(".")[0] for name in listed(self._folder)}
             # What another process or an earlier one began is nobody's.
-            self._begun = {id: who for id, who in self._begun.items() if id in there}
-            own = sum(who == caller for who in self._begun.values())
+            self._begun = {id: owner for id, owner in self._begun.items() if id in there}
+            own = sum(owner == caller for owner in self._begun.values())
             if not may_have(own, len(there), self._most, self._is_fair):
                 shown = (
                     "you have too many" if len(there) < self._most else f"there are {self._most}"

@@ -30,7 +30,7 @@ def test_builds_of_one_owner_share_the_room_for_logs(monkeypatch: pytest.MonkeyP
     for number in range(60):
         piece = VertexLog(vertex=V, time=1.0, stream=LogStream.STDOUT, data=b"x" * 100_000)
         tellers[number % 3].emit(piece)
-        tellers[number % 3].warn_as_told(WarnRequest(short=b"w" * 100_000))
+        tellers[number % 3].forward_warning(WarnRequest(short=b"w" * 100_000))
     assert room.taken < 1_500_000
     for journal, teller in zip(journals, tellers, strict=True):
         teller.emit(VertexCompleted(vertex=V, time=2.0))

@@ -18,7 +18,7 @@ from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.control.history import History
 from pybuild.daemon.frontend.attrs import UnsupportedCap, read_attrs, with_slashes
 from pybuild.daemon.frontend.usedpaths import used_paths
-from pybuild.daemon.frontend.wirerules import as_told
+from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
@@ -254,11 +254,11 @@ async def _all(journal: Journal) -> list[bytes]:
 def test_every_rule_has_the_protocols_words() -> None:
     for rule in RULES.values():
         ours = BuildWarning(message="m", rule=rule.name, url=rule.url, detail=(rule.description,))
-        told = as_told(ours)
+        told = in_protocol_words(ours)
         assert told.detail != ours.detail and told.message == "m"
         assert told.url.startswith("https://") or rule.name == "InvalidBaseImagePlatform"
     plain = BuildWarning(message="no rule", spans=(Span("D", 1, 1),))
-    assert as_told(plain) == plain
+    assert in_protocol_words(plain) == plain
 
 
 # --- used paths -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.results import Result, platforms_document, read_result
 from pybuild.daemon.frontend.subrequests import UnknownRequest, answer_subrequest, check_request
 from pybuild.daemon.frontend.usedpaths import used_paths
-from pybuild.daemon.frontend.wirerules import as_told
+from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.attestation import About
 from pybuild.frontend.lowering.interface import HistoryItem, Lowered, LowerOptions, NeedImages
@@ -563,13 +563,13 @@ def test_a_question_that_there_is_not_is_named() -> None:
     ],
 )
 def test_rules_have_the_pages_of_the_reference(rule: str, page: str) -> None:
-    told = as_told(BuildWarning(message="m", rule=rule, url="ours", detail=("ours",)))
+    told = in_protocol_words(BuildWarning(message="m", rule=rule, url="ours", detail=("ours",)))
     assert told.url == f"https://docs.docker.com/go/dockerfile/rule/{page}/"
     assert told.detail != ("ours",) and (told.rule, told.message) == (rule, "m")
 
 
 def test_a_rule_without_a_page_has_no_address() -> None:
-    told = as_told(BuildWarning(message="m", rule="InvalidBaseImagePlatform", url="ours"))
+    told = in_protocol_words(BuildWarning(message="m", rule="InvalidBaseImagePlatform", url="ours"))
     assert told.url == "" and told.detail
     other = BuildWarning(message="m", rule="Ours", url="ours", detail=("d",))
-    assert as_told(other) is other
+    assert in_protocol_words(other) is other

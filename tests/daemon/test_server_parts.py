@@ -344,8 +344,8 @@ def test_warnings_have_the_words_that_every_client_shows() -> None:
     )
     teller.warn(BuildWarning(message="plain"), V, "D", b"text")
     info = SourceInfo(filename="F")
-    teller.warn_as_told(WarnRequest(digest=V, level=2, short=b"s", url="w", info=info))
-    teller.warn_as_told(WarnRequest(digest=V, short=b"t"))
+    teller.forward_warning(WarnRequest(digest=V, level=2, short=b"s", url="w", info=info))
+    teller.forward_warning(WarnRequest(digest=V, short=b"t"))
     first, second, third, fourth = (message.warnings[0] for message in heard(journal))
     assert (first.short, first.url, first.level, list(first.detail)) == (
         b"R: m (line 3)", "u", 1, [b"d"]
