@@ -18,28 +18,10 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.listing import table
 from pybuild.engine.settings import load_settings
 from pybuild.executor.doctor import Check, State, examine, try_all
+from pybuild.executor.rungs import RungReport, rungs_of
 from pybuild.executor.workers.launch import default_pythonpath
 from pybuild.executor.workers.workers import Workers
-from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, PybuildError, UsageError
-
-_RUNGS = {
-    "root": "real root: owners as they are, all namespaces",
-    "userns": "a user namespace with a range of sub-ids: owners as they are",
-    "userns-single": "a user namespace with one id: owners are recorded beside the files",
-    "chroot": "root that may not mount, as in a container: each step works on a copy",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RungReport:
-    """One way to isolate steps; *state* is ``chosen``, ``possible`` or ``not possible``."""
-
-    name: str
-    state: str
-    what: str
-    why: str = ""
-    fix: str = ""
 
 
 def main(parsed: Parsed) -> int:
@@ -112,53 +94,6 @@ def _place_in_store(root: str) -> tuple[Check, str]:
             "store", State.LIMITED, f"{root}: {danger.text}", "take that right away"
         ), place
     return Check("store", State.OK, root), place
-
-
-def rungs_of(
-    chosen: str, detail: str, checks: list[Check], tried: Mapping[str, str]
-) -> list[RungReport]:
-    """Return the ladder from the top; those above the chosen one with their reason and mend."""
-    by_name = {check.name: check for check in checks}
-    names = list(_RUNGS)
-    if chosen and chosen not in names:
-        names.append(chosen)
-    above = names.index(chosen) if chosen else len(names)
-    rungs: list[RungReport] = []
-    for place, name in enumerate(names):
-        what = _RUNGS.get(name, "")
-        why, fix = _obstacle(name, by_name, tried)
-        if name == chosen:
-            rungs.append(RungReport(name, "chosen", what))
-        elif why or place < above:
-            rungs.append(RungReport(name, "not possible", what, why or detail, fix))
-        else:
-            rungs.append(RungReport(name, "possible", what))
-    return rungs
-
-
-def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) -> tuple[str, str]:
-    """Return the obstacle to a rung, and the mend; empty for none that we know of."""
-    if name == "root":
-        user = checks["user"]
-        if user.state is not State.OK:
-            return user.found, user.fix or "run as root"
-        if tried["mount namespace"]:
-            return f"no mount namespace: {tried['mount namespace']}", "see user namespaces"
-        needed = ["overlay"]
-    elif name == "chroot":
-        needed = ["chroot"]
-    elif name == "userns" and os.geteuid() != 0:
-        needed = ["user namespaces", "newuidmap", "sub-ids"]
-    else:
-        needed = ["user namespaces"]
-        if name == "userns":
-            needed.append("sub-ids")  # root of a user namespace has what was mapped
-        if os.geteuid() == 0 and checks["chroot"].state is State.OK:
-            needed.append("/proc")  # else the build takes the next rung
-    for one in needed:
-        if checks[one].state is State.MISSING:
-            return f"{one}: {checks[one].found}", checks[one].fix
-    return "", ""
 
 
 def as_text(rungs: list[RungReport], checks: list[Check]) -> str:

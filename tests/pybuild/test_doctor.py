@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.commands.doctor import as_text, rungs_of
+from pybuild.commands.doctor import as_text
 from pybuild.executor.doctor import Check, State
+from pybuild.executor.rungs import rungs_of
 from tests.harness import ROOT, Pybuild
 from tests.needs import need
 

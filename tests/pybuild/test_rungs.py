@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from pybuild.commands.doctor import RungReport, as_text, rungs_of
+from pybuild.commands.doctor import as_text
 from pybuild.executor.doctor import Check, State
+from pybuild.executor.rungs import RungReport, rungs_of
 
 OK, MISSING, LIMITED = State.OK, State.MISSING, State.LIMITED
 NAMES = ("user", "user namespaces", "newuidmap", "sub-ids", "overlay", "/proc", "chroot")
