@@ -80,14 +80,24 @@ async def build_prepared(
     try:
         result = await _build(engine, prepared, emit, account, imports)
     except Exception as error:
-        cause = unwrap(error)
+        cause = _answered(prepared, unwrap(error))
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
         if isinstance(cause, MissRefused) and report is not None:
             from pybuild.explain.text import refusal
 
             raise cause.saying(cause.message + refusal(report)) from error
-        raise
+        raise cause from error
     return replace(result, report=await keep(""))
+
+
+def _answered(prepared: Prepared, error: BaseException) -> BaseException:
+    """Return the error with the cause and the way out that the Dockerfile shows."""
+    if not isinstance(error, PybuildError):
+        return error
+    from pybuild.builds.answers import answered
+
+    context = prepared.request.context
+    return answered(error, prepared.dockerfile, context, prepared.lowered[0].warnings)
 
 
 async def _build(

@@ -89,7 +89,7 @@ async def internal_step(name: str, emit: Emit, clock: Clock) -> AsyncGenerator[I
         raise
     except Exception as error:
         cause = unwrap(error)
-        text = cause.message if isinstance(cause, PybuildError) else str(cause)
-        emit(VertexFailed(vertex=vertex, time=clock.now(), error=text))
+        peer = cause.peer if isinstance(cause, PybuildError) else ""
+        emit(VertexFailed(vertex=vertex, time=clock.now(), error=str(cause), peer=peer))
         raise
     emit(VertexCompleted(vertex=vertex, time=clock.now()))

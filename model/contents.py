@@ -29,10 +29,35 @@ Contents = Mapping[int, Mapping[Selection, ContentDigest]]
 """The contents read of a vertex's inputs, by the input's index and the selection of it."""
 
 
-def missing_source(ref: str, path: str, hints: tuple[str, ...] = ()) -> UserError:
-    """Return the error that people and tools know by its wording [CP-4]."""
-    return UserError(
-        "failed to compute cache key: failed to calculate checksum of ref "
-        f'{ref}: "{path}": not found',
-        hints=hints,
-    )
+class MissingSource(UserError):
+    """A source of a copy or a mount is not there.
+
+    Attributes:
+        path: as it was selected, absolute in its tree.
+        in_context: it was sought in a directory of the client.
+    """
+
+    def __init__(
+        self,
+        ref: str,
+        path: str,
+        hints: tuple[str, ...] = (),
+        *,
+        in_context: bool = False,
+        hidden: str = "",
+    ) -> None:
+        """Args:
+        ref: BuildKit's name of the tree.
+        hidden: what excludes it from the context.
+        """
+        shown = path.lstrip("/") if in_context else path
+        where = "in the context" if in_context else "there to be copied"
+        how = f"is excluded from the context by {hidden}" if hidden else f"is not {where}"
+        super().__init__(
+            f'"{shown}" {how}',
+            hints=hints,
+            peer="failed to compute cache key: failed to calculate checksum of ref "
+            f'{ref}: "{path}": not found',
+        )
+        self.path = path
+        self.in_context = in_context

@@ -43,6 +43,8 @@ class PybuildError(Exception):
         message: starts in lower case and names the value.
         hints: things to do.
         sources: lines of the files that *spans* name, where they are not simply on disk.
+        peer: BuildKit's wording, for its clients and for people who search for it; empty where
+            *message* is that.
     """
 
     exit_code = ExitCode.INTERNAL
@@ -54,12 +56,14 @@ class PybuildError(Exception):
         spans: Sequence[Span] = (),
         hints: Sequence[str] = (),
         sources: Mapping[str, Sequence[str]] | None = None,
+        peer: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.spans = tuple(spans)
         self.hints = tuple(hints)
         self.sources = sources or {}
+        self.peer = peer
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
@@ -128,8 +132,9 @@ class StepError(UserError):
         spans: Sequence[Span] = (),
         hints: Sequence[str] = (),
         sources: Mapping[str, Sequence[str]] | None = None,
+        peer: str = "",
     ) -> None:
-        super().__init__(message, spans=spans, hints=hints, sources=sources)
+        super().__init__(message, spans=spans, hints=hints, sources=sources, peer=peer)
         self.status = status
         self.log_tail = tuple(log_tail)
 

@@ -47,12 +47,17 @@ class VertexCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexFailed:
-    """*error* is the message; ``cancelled`` marks victims of another vertex's failure or Ctrl-C."""
+    """*error* is the message; ``cancelled`` marks victims of another vertex's failure or Ctrl-C.
+
+    Attributes:
+        peer: BuildKit's wording of the message (`errors.PybuildError`).
+    """
 
     vertex: Digest
     time: float
     error: str
     cancelled: bool = False
+    peer: str = ""
 
 
 class LogStream(StrEnum):

@@ -81,14 +81,12 @@ def _main(argv: Sequence[str] | None) -> int:
     except MemoryError:  # whatever is imported or made now might fail again
         sys.stderr.write(_NO_MEMORY)
         return 3
-    except Exception as error:
-        if "-D" in words or "--debug" in words:
-            raise
+    except Exception as error:  # noqa: BLE001  told below
         from pybuild.model.errors import ExitCode
         from pybuild.progress.render import report
 
         try:
-            return report(error, sys.stderr)
+            return report(error, sys.stderr, debug="-D" in words or "--debug" in words)
         except OSError:  # nowhere to tell it: a full disk under standard error
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             return ExitCode.ENVIRONMENT

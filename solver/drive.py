@@ -323,7 +323,11 @@ class Solver:
                 return VertexCompleted(vertex=vertex.digest, time=now)
             case Phase.FAILED:
                 return VertexFailed(
-                    vertex=vertex.digest, time=now, error=tell.error, cancelled=tell.cancelled
+                    vertex=vertex.digest,
+                    time=now,
+                    error=tell.error,
+                    cancelled=tell.cancelled,
+                    peer=tell.peer,
                 )
 
     def _spawn(self, ticket: int, job: str, work: Coroutine[Any, Any, None]) -> None:

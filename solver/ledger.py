@@ -213,10 +213,17 @@ class Ledger:
         self._out.append(what)
 
     def _tell(
-        self, job: Job, node: Node, phase: Phase, *, error: str = "", cancelled: bool = False
+        self,
+        job: Job,
+        node: Node,
+        phase: Phase,
+        *,
+        error: str = "",
+        cancelled: bool = False,
+        peer: str = "",
     ) -> None:
         if job.may_tell(node, phase):
-            self._say(Tell(job.name, node.vertex, phase, error, cancelled))
+            self._say(Tell(job.name, node.vertex, phase, error, cancelled, peer))
 
     def _tell_all(self, job: Job, nodes: Iterable[Node], phase: Phase) -> None:
         for node in sorted(nodes, key=job.nodes.__getitem__):

@@ -187,7 +187,7 @@ class Phase(StrEnum):
 class Tell:
     """Emit a progress event to one job.
 
-    *error* goes with FAILED; ``cancelled`` marks victims.
+    *error* and *peer* go with FAILED (`model.events`); ``cancelled`` marks victims.
     """
 
     job: str
@@ -195,6 +195,7 @@ class Tell:
     phase: Phase
     error: str = ""
     cancelled: bool = False
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

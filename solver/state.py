@@ -43,7 +43,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pybuild.model.digest import Digest
-from pybuild.model.errors import InternalError
+from pybuild.model.errors import InternalError, PybuildError
 from pybuild.model.ops import ScratchSource, Vertex, walk
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.solver import keys, stacks
@@ -359,7 +359,8 @@ class State(Keyring):
             for name in self._jobs_wanting(member):
                 job = self.jobs[name]
                 self._tell(job, member, Phase.STARTED)
-                self._tell(job, member, Phase.FAILED, error=str(error))
+                peer = error.peer if isinstance(error, PybuildError) else ""
+                self._tell(job, member, Phase.FAILED, error=str(error), peer=peer)
                 known = _known(job)
                 self._end_job(job, victims=True)
                 self._say(JobFailed(name, member.vertex, error, *known), member)

@@ -84,10 +84,12 @@ class FaultDetail:
 
     Attributes:
         kind: of `_KINDS`; empty where the code is enough.
+        message: our wording, where the status has BuildKit's.
     """
 
     kind: str = ""
     hints: tuple[str, ...] = ()
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,9 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             stack: dict[str, Any] = {"frames": frames, "cmdline": list(detail.command)}
             return "stack.Stack", {**stack, "pid": detail.pid, "version": detail.version}
         case FaultDetail():
-            return "errors.Fault", _present({"kind": detail.kind, "hints": list(detail.hints)})
+            return "errors.Fault", _present(
+                {"kind": detail.kind, "hints": list(detail.hints), "message": detail.message}
+            )
 
 
 def details_of(status: rpcstatus.Status) -> list[Detail]:
@@ -249,7 +253,7 @@ def _decoded(name: str, fields: _Fields) -> Detail | None:
         case "gatewayapi.ExitMessage":
             return ExitDetail(fields.number("Code"))
         case "errors.Fault":
-            return FaultDetail(fields.text("kind"), fields.texts("hints"))
+            return FaultDetail(fields.text("kind"), fields.texts("hints"), fields.text("message"))
         case _:
             return None
 

@@ -79,17 +79,19 @@ def status_of(
         definition: where they came from, as serialized ops.
         code: gRPC's; by default 2 for all that is not ours, whose text clients show unprefixed.
     """
-    message = error.message if isinstance(error, PybuildError) else str(error)
+    message = str(error)
     own: list[Detail] = []
     if isinstance(error, PybuildError):
+        message = error.peer or error.message
         sources = source_details(error, files or {})
         own += [replace(source, definition=definition) for source in sources]
     if isinstance(error, StepError):
         own.append(ExitDetail(error.status))
     if isinstance(error, PybuildError):
         kind = next((name for name, known in _KINDS.items() if isinstance(error, known)), "")
-        if kind or error.hints:
-            own.append(FaultDetail(kind, tuple(utf8(hint) for hint in error.hints)))
+        said = utf8(error.message) if error.peer else ""
+        if kind or error.hints or said:
+            own.append(FaultDetail(kind, tuple(utf8(hint) for hint in error.hints), said))
     if code is None:
         code = _code_of(error)
     status = rpcstatus.Status(code=code, message=utf8(message))
@@ -137,7 +139,8 @@ def error_of(status: rpcstatus.Status) -> PybuildError:
         kind = _KINDS[fault.kind]
     else:
         kind = UserError if status.code == _UNKNOWN or spans else EnvironmentFault
-    return kind(status.message, spans=spans, hints=fault.hints, sources=shown)
+    message, peer = (fault.message, status.message) if fault.message else (status.message, "")
+    return kind(message, spans=spans, hints=fault.hints, sources=shown, peer=peer)
 
 
 def parse_status(data: bytes) -> rpcstatus.Status | None:

@@ -184,7 +184,7 @@ class Teller:
                 self._complete(self._vertex(event.vertex), time)
             case VertexFailed(time=time):
                 vertex = self._vertex(event.vertex)
-                vertex.error = "context canceled" if event.cancelled else event.error
+                vertex.error = "context canceled" if event.cancelled else event.peer or event.error
                 if not event.cancelled and not self.failed:
                     self.failed = event.vertex
                 self._complete(vertex, time)

@@ -71,9 +71,9 @@ class Trace:
                 self._steps[vertex].ended = time
             case VertexCompleted(vertex=vertex, time=time) if vertex in self._steps:
                 self._steps[vertex].ended = time
-            case VertexFailed(vertex=vertex, time=time, error=error) if vertex in self._steps:
+            case VertexFailed(vertex=vertex, time=time) if vertex in self._steps:
                 self._steps[vertex].ended = time
-                self._steps[vertex].error = error
+                self._steps[vertex].error = event.peer or event.error
             case _:
                 pass
 

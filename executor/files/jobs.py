@@ -25,6 +25,7 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REGULAR = frozenset((b"0", b"\0", b"7"))
 # Bytes to which an archive may unpack while it is looked through; the time matters more than the space.
 _MAX_BYTES = 64 << 30
+_COPIED_FROM = "that tree"
 _DEEP = 20_000
 
 
@@ -145,4 +146,6 @@ def digest(
         try:
             return TreeDigest(*tree_digest(tree, selection))
         except NotFound as missing:
-            return MissingPath(missing.path)
+            from pybuild.executor.trees.nearby import hints_near
+
+            return MissingPath(missing.path, hints_near(tree, missing.path, _COPIED_FROM, "/"))

@@ -66,9 +66,10 @@ class TreeDigest(NamedTuple):
 
 
 class MissingPath(NamedTuple):
-    """A path without wildcard that is not there."""
+    """A path without wildcard that is not there, and what was perhaps meant."""
 
     path: str
+    hints: tuple[str, ...] = ()
 
 
 class TreeEntry(NamedTuple):

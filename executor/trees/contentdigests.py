@@ -10,7 +10,7 @@ from pybuild.cache.records.database import RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.executor.files.values import MissingPath, TreeDigest
 from pybuild.executor.workers.job import JobService, elsewhere, job
-from pybuild.model.contents import ContentDigest, missing_source
+from pybuild.model.contents import ContentDigest, MissingSource
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.selection import Selection
@@ -68,7 +68,7 @@ class ContentDigests:
             work = job(jobs.digest, self._mount_dir(), deltas, selection)
             answer = await self._workers.call(work, stay=True)
             if isinstance(answer, MissingPath):
-                raise missing_source(_ref(snapshot), answer.path)
+                raise MissingSource(_ref(snapshot), answer.path, answer.hints)
             made = answer
             self._keep(key, made)
         return ContentDigest(Digest(made.digest), tuple(made.entries))

@@ -12,7 +12,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.fileops import TRIES, ContextCopy, FileOps
 from pybuild.executor.trees.flocks import locked
-from pybuild.model.contents import ContentDigest, missing_source
+from pybuild.model.contents import ContentDigest, MissingSource
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
 from pybuild.model.ops import Copy, FileOp
@@ -118,4 +118,4 @@ def _is_dir(tree: LocalTree, path: str) -> bool:
         with Tree.open(tree.path, tree.exclude) as opened, find(opened, path, follow=True) as at:
             return at.is_dir
     except FileNotFoundError as error:
-        raise missing_source(tree.path, path, ()) from error
+        raise MissingSource(tree.path, path, in_context=True) from error

@@ -17,14 +17,14 @@ from pybuild.executor.trees.treefacts import TreeFacts
 from pybuild.executor.trees.treefiles import KnownFiles
 from pybuild.executor.trees.treehash import NotFound, add_facts, tree_digest
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, Fault
-from pybuild.model.contents import ContentDigest, missing_source
+from pybuild.model.contents import ContentDigest, MissingSource
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, SourceMoved, UserError
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree
 
 _KINDS: dict[str, type[PybuildError]] = {ENVIRONMENT: EnvironmentFault, MOVED: SourceMoved}
-_HIDDEN = 'the ignore file excludes it with "{}"'
+_CONTEXT = "the context"
 
 
 class LocalDigester:
@@ -136,19 +136,38 @@ def files_file(index: str) -> str:
     return index + ".files"
 
 
-def not_found(tree: LocalTree, missing: NotFound) -> UserError:
+def not_found(tree: LocalTree, missing: NotFound) -> MissingSource:
     """Word the error for a source that is not in a local tree, with the pattern that hides it."""
+    path = missing.path.strip("/")
     if not tree.held:
-        hints = () if missing.hidden is None else (_why_hidden(tree, missing.hidden),)
-        return missing_source(tree.path, missing.path, hints)
-    # Where we keep a copy of what a client sent is nobody's business, and means nothing to him.
-    pattern = hidden_by(tree, missing.path.strip("/"))
-    hints = () if pattern is None else (_HIDDEN.format(pattern),)
-    ref = hashlib.sha256(os.fsencode(tree.path)).hexdigest()[:25]
-    return missing_source(ref, missing.path, hints)
+        hidden = "" if missing.hidden is None else _why_hidden(tree, missing.hidden)
+        hints = (_unhide(path),) if missing.hidden else _near(tree, path)
+        ref = tree.path
+    else:
+        # Where we keep a copy of what a client sent is nobody's business, and means nothing to him.
+        pattern = hidden_by(tree, path)
+        hidden = "" if pattern is None else f'the ignore file\'s "{pattern}"'
+        hints = () if pattern is None else (_unhide(path),)
+        ref = hashlib.sha256(os.fsencode(tree.path)).hexdigest()[:25]
+    return MissingSource(ref, missing.path, hints, in_context=True, hidden=hidden)
+
+
+def _unhide(path: str) -> str:
+    return f'take that line out, or add "!{path}" below it'
+
+
+def _near(tree: LocalTree, path: str) -> tuple[str, ...]:
+    from pybuild.executor.trees.nearby import hints_near
+
+    try:
+        with Tree.open(tree.path, tree.exclude, is_local=True) as opened:
+            return hints_near(opened, path, _CONTEXT)
+    except (OSError, ValueError):
+        return ()
 
 
 def _why_hidden(tree: LocalTree, path: str) -> str:
+    """Return the line of an ignore file that hides *path*."""
     # A worker's function, whose import would cost each build as much as its own front end.
     from pybuild.executor.files.jobs import read_file
 
@@ -159,8 +178,8 @@ def _why_hidden(tree: LocalTree, path: str) -> str:
     except (OSError, Fault):
         line = None
     if line is None:
-        return _HIDDEN.format(pattern)
-    return f'.dockerignore line {line} ("{pattern}") excludes it'
+        return f'the ignore file\'s "{pattern}"'
+    return f'.dockerignore line {line} ("{pattern}")'
 
 
 def hidden_by(tree: LocalTree, path: str) -> str | None:

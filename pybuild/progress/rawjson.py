@@ -41,7 +41,7 @@ class RawJsonDisplay:
             case VertexCompleted():
                 self._update(event.vertex, completed=_time(event.time))
             case VertexFailed():
-                error = "context canceled" if event.cancelled else event.error
+                error = "context canceled" if event.cancelled else event.peer or event.error
                 self._update(event.vertex, completed=_time(event.time), error=error)
             case VertexLog():
                 stream = 1 if event.stream is LogStream.STDOUT else 2

@@ -15,9 +15,17 @@ _CONTINUED = "| "
 """The prefix of a step's line, or of the rest of a text. White space would not do: a command may have it."""
 
 
-def report(error: BaseException, out: TextIO) -> int:
-    """Write *error* for a person and return the exit code it stands for."""
+def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
+    """Write *error* for a person and return the exit code it stands for.
+
+    Args:
+        debug: where it was raised, and how BuildKit words it, too.
+    """
+    if debug:
+        out.writelines(traceback.format_exception(error))
     error = unwrap(error)
+    if debug and isinstance(error, PybuildError) and error.peer:
+        out.write(_guarded([f"BuildKit says: {error.peer}"]))
     if not isinstance(error, PybuildError):
         if isinstance(error, OSError) and error.strerror:
             where = f"{error.filename}: " if error.filename else _without_directory()
@@ -41,15 +49,18 @@ def _without_directory() -> str:
 
 
 def text(error: PybuildError) -> str:
-    """Message, last log lines of a failed step, marked excerpts, hints; one line end each."""
+    """Return the last log lines of a failed step, the message, hints, and marked excerpts.
+
+    The way out stands directly under the cause: many read two lines.
+    """
     lines: list[str] = []
     if isinstance(error, StepError) and error.log_tail:
         lines += ["------", *(_CONTINUED + line for line in error.log_tail), "------"]
     prefix = "error: internal: " if isinstance(error, InternalError) else "error: "
     lines.append(prefix + error.message)
+    lines += [f"hint: {hint}" for hint in error.hints]
     for span in error.spans:
         lines += excerpt(span, error.sources.get(span.file))
-    lines += [f"hint: {hint}" for hint in error.hints]
     return _guarded(lines)
 
 

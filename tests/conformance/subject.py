@@ -69,7 +69,7 @@ async def _build(
         if not isinstance(error, PybuildError) or isinstance(error, InternalError):
             raise
         lines = [n for span in error.spans for n in (span.first_line, span.last_line)]
-        return failure(error.message, line_range(lines)), {}
+        return failure(error.peer or error.message, line_range(lines)), {}
     outcome = read_image(image, build.mtimes)
     steps: dict[str, str] = {}
     for name, word in result.steps:

@@ -105,7 +105,7 @@ def test_a_dockerfile_on_standard_input_has_an_empty_context(
     """CTX-1"""
     assert built(pybuild, tmp_path, "-", stdin=b"FROM scratch\nCOPY <<a /a\nx\na\n") == {"a": "x\n"}
     failed = pybuild("build", "-", stdin=b"FROM scratch\nCOPY a /a\n", code=1).err
-    assert '"/a": not found' in failed
+    assert '"/a" is not there' in failed
     both = pybuild("build", "-f", "-", "-", stdin=b"FROM scratch\n", code=1).err
     assert "can't use stdin for both build context and dockerfile" in both
     twice = pybuild("build", "-f", "x", "-", stdin=b"FROM scratch\n", code=1).err

@@ -110,7 +110,7 @@ def test_of_more_entries_than_a_record_holds_the_digest_is_kept(store: Store) ->
 def test_what_is_missing_is_an_error_and_not_kept(store: Store) -> None:
     worker = Worker()
     for _ in range(2):
-        with pytest.raises(UserError, match=r'"/missing": not found'):
+        with pytest.raises(UserError, match=r'"/missing" is not there'):
             ask(store, worker, Selection(path="/missing"))
     assert worker.asked == ["/missing", "/missing"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from pybuild.executor.files.apply import apply as apply_files
+from pybuild.model.contents import MissingSource
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import (
     Copy,
@@ -78,7 +80,7 @@ def test_failing_step_is_a_step_error_with_its_last_lines(site: Run) -> None:
 
 def test_errors_of_file_ops_carry_the_line(site: Run) -> None:
     async def body(s: Site) -> None:
-        with pytest.raises(UserError, match='"/nope": not found') as caught:
+        with pytest.raises(UserError, match='"nope" is not in the context') as caught:
             await s.files(Copy(input=1, source="/nope", dest="/"), more=[s.local({"a": ""})])
         assert caught.value.spans == (Span("Dockerfile", 3, 3),)
 
@@ -135,8 +137,10 @@ def test_snapshots_and_local_trees_of_equal_content_have_equal_digests(site: Run
         assert one.digest == two.digest
         assert [path for path, _ in two.entries] == ["d", "d/a", "d/l", "d/x"]
         assert await s.again().content_digest(copied, Selection(path="/d")) == two
-        with pytest.raises(UserError, match=r'checksum of ref \w+: "/no": not found$'):
+        with pytest.raises(MissingSource) as missing:
             await s.runner.content_digest(copied, Selection(path="/no"))
+        assert re.search(r'checksum of ref \w+: "/no": not found$', missing.value.peer)
+        assert missing.value.hints == ("that tree has d",)
         empty = await s.runner.content_digest(Snapshot(), Selection())
         assert empty.entries == ()
 

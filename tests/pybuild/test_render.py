@@ -38,12 +38,12 @@ def test_a_span_prints_its_marked_lines_with_two_around() -> None:
     assert code == ExitCode.BUILD_FAILURE
     assert text == (
         "error: unknown flag: --mont\n"
+        "hint: try --mount\n"
         "Dockerfile:3\n"
         "   1 |     FROM golang:1.22 AS build\n"
         "   2 |     WORKDIR /src\n"
         "   3 | >>> RUN --mont=x go build\n"
         "   4 |     FROM scratch\n"
-        "hint: try --mount\n"
     )
 
 
