@@ -6,7 +6,7 @@ import os
 import stat
 
 from pybuild.executor.zygote.faults import Fault
-from pybuild.frontend.suggest import nearest
+from pybuild.model.suggest import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

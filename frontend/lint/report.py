@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from pybuild.frontend.lint.options import CheckOptions, Rule
-from pybuild.frontend.suggest import nearest
 from pybuild.frontend.syntax import ast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
+from pybuild.model.suggest import nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 
 from pybuild.frontend.lowering import paths
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.frontend.syntax import ast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import CacheSharing, Device, MountType
+from pybuild.model.suggest import did_you_mean
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?\Z", re.ASCII | re.IGNORECASE)
 _KEYS = (

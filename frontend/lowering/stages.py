@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pybuild.frontend.lowering.contexts import ImageContext, NamedContext, NamedContexts
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.frontend.lowering.mounts import mount_sources
-from pybuild.frontend.suggest import did_you_mean, nearest
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.words.expand import expand
 from pybuild.model.dataclass import dataclass
@@ -18,6 +17,7 @@ from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
+from pybuild.model.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pybuild.model.policy import Policies

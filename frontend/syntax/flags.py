@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.frontend.syntax.ast import Flag
 from pybuild.model.errors import UserError
+from pybuild.model.suggest import did_you_mean
 
 
 class ValueKind(Enum):

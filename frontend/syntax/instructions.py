@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypedDict, cast
 
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.flags import check_flags
 from pybuild.frontend.syntax.healthchecks import interval_ns, retries
@@ -23,6 +22,7 @@ from pybuild.frontend.words.gotext import SPACE, quote
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.span import Span
+from pybuild.model.suggest import did_you_mean
 
 KEYWORDS = (
     "ADD",

@@ -21,7 +21,7 @@ def parse_allowed(names: Sequence[str]) -> frozenset[str]:
     """
     for name in names:
         if name not in ENTITLEMENTS and name.partition("=")[0] != "device":
-            from pybuild.frontend.suggest import did_you_mean
+            from pybuild.model.suggest import did_you_mean
 
             raise UsageError(
                 f'unknown entitlement "{name}"{did_you_mean(name, ENTITLEMENTS)}',

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybuild.frontend.suggest import did_you_mean, nearest
+from pybuild.model.suggest import did_you_mean, nearest
 
 
 @pytest.mark.parametrize(
