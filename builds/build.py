@@ -86,11 +86,13 @@ async def build_prepared(
             from pybuild.explain.text import refusal
 
             raise cause.saying(cause.message + refusal(report)) from error
+        if cause is error:
+            raise
         raise cause from error
     return replace(result, report=await keep(""))
 
 
-def _answered(prepared: Prepared, error: BaseException) -> BaseException:
+def _answered(prepared: PreparedBuild, error: BaseException) -> BaseException:
     """Return the error with the cause and the way out that the Dockerfile shows."""
     if not isinstance(error, PybuildError):
         return error

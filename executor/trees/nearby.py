@@ -1,4 +1,4 @@
-"""What was perhaps meant by a path that is not there. Looked for when an error is worded, never before."""
+"""Guesses at a path that is not there. Made when an error is worded, never before."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_SEEN = 20_000  # entries that are looked at for a name
 _MOST_NAMED = 5
+_SHORT = 2  # two edits make any such name of any other
 
 
 def hints_near(tree: Tree, path: str, where: str, root: str = "") -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def _spelled(tree: Tree, parts: list[str]) -> str | None:
         names = [name for name, _ in _entries(tree, "/".join(done))]
         if part not in names:
             same = [name for name in names if name.lower() == part.lower()]
-            near = same[0] if same else nearest(part, names)
+            near = same[0] if same else nearest(part, names) if len(part) > _SHORT else None
             if near is None:
                 return None
             part = near
