@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Done, Pybuild, make_base, write
+from tests.harness import ROOT, Done, Pybuild, make_base, write
 from tests.needs import need
 from tests.security.movements import tree
 
@@ -34,7 +35,10 @@ class Odd(Pybuild):
     library: Path = Path()
 
     def odd(self, *words: str | Path, **how: str) -> Done:
-        return self(*words, env={"LD_PRELOAD": str(self.library), **how})
+        # Python takes a part of a write for all of it: a module compiled here would stay cut short
+        # for everybody.
+        own = {"LD_PRELOAD": str(self.library), "PYTHONDONTWRITEBYTECODE": "1"}
+        return self(*words, env={**own, **how})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,10 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True, timeout=60
     )
+    # For the workers, which heed no PYTHONDONTWRITEBYTECODE.
+    rooms = (ROOT / "pybuild", *filter(Path.is_dir, (ROOT / "pybuild").iterdir()))
+    compiler = [sys.executable, "-I", "-m", "compileall", "-q"]
+    subprocess.run([*compiler, *(room.resolve() for room in rooms)], check=True, timeout=120)
     made = Odd(where / "store", library=library)
     make_base(made, where / "base", "base")
     return made
