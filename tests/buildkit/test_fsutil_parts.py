@@ -600,6 +600,40 @@ def test_links_and_times_of_directories_are_right_in_the_end(tmp_path: Path) -> 
     assert os.readlink(tmp_path / "l") == "e"
 
 
+def test_a_pipe_is_the_same_by_kind_mode_and_time(tmp_path: Path) -> None:
+    def sent(mode: int, mtime_ns: int) -> int:
+        sent_to(tmp_path, Stat(path=b"p", mode=gomode.FIFO | mode, mtime_ns=mtime_ns))
+        found = os.lstat(tmp_path / "p")
+        assert (stat.S_ISFIFO(found.st_mode), found.st_mtime_ns) == (True, mtime_ns)
+        assert found.st_mode & 0o777 == mode
+        # The number of a file that is gone may be given again: a name of ours keeps it.
+        os.link(tmp_path / "p", tmp_path.parent / f"p{mtime_ns}-{mode}-{len(kept)}")
+        kept.append(found.st_ino)
+        return found.st_ino
+
+    kept: list[int] = []
+    first = sent(0o640, 7)
+    assert sent(0o640, 7) == first
+    other = sent(0o600, 7)
+    assert other != first
+    assert sent(0o600, 8) != other
+
+
+def test_a_file_that_is_half_there_is_closed(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    writer = TreeWriter(str(tmp_path))
+    receiver = Receiver(writer)
+    sender = Sender(
+        [Stat(path=b"f", mode=FILE, size=1 << 20)], lambda path: io.BytesIO(bytes(1 << 20))
+    )
+    for _ in range(3):
+        sender.feed(receiver.feed(sender.produce()))
+    assert not receiver.finished
+    writer.close()
+    del writer, receiver, sender
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 def test_sockets_are_counted_and_left_out(tmp_path: Path) -> None:
     writer = sent_to(tmp_path, Stat(path=b"s", mode=gomode.SOCKET | 0o600))
     assert (writer.skipped, os.listdir(tmp_path)) == (1, [])
@@ -660,6 +694,8 @@ def test_a_listed_file_is_opened_without_following_links(tmp_path: Path) -> None
         (["!x"], [], [], []),
         ([], [], [""], ["d", "d/f", "d/g", "d/g/h", "e", "e/f"]),
         (["d/g/h"], ["d/f"], [], ["d", "d/g", "d/g/h"]),
+        (["**/h"], [], [], ["d", "d/g", "d/g/h"]),
+        (["d/**"], [], [], ["d", "d/f", "d/g", "d/g/h"]),
     ],
 )
 def test_what_is_picked_comes_with_the_directories_above_it(

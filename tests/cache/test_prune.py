@@ -378,6 +378,25 @@ def test_sizes_and_durations() -> None:
             parse_duration(wrong)
 
 
+def test_records_of_any_kind_hold_the_blobs_that_they_name(store: Store) -> None:
+    one, two = store.blobs.put(b"one"), store.blobs.put(b"two")
+    deep: dict[str, object] = {
+        "list": [{"digest": str(two)}],
+        "text": "sha256:short",
+        "at": "no time",
+    }
+    store.records.put("other", "named", {"name": "a name", "description": "d", "digest": str(one)})
+    store.records.put("other", "plain", deep)
+    holders = {
+        holder.name[1]: holder
+        for holder in mark(store).holders.values()
+        if holder.name[0] == "other"
+    }
+    assert (holders["named"].description, holders["named"].blobs) == ("a name", (one,))
+    assert (holders["plain"].description, holders["plain"].blobs) == ("", (two,))
+    assert (holders["plain"].last_used, holders["plain"].use_count) == (0.0, 0)
+
+
 def test_cache_mounts_memos_and_damaged_databases(
     store: Store, root: Path, clock: FakeClock
 ) -> None:
