@@ -238,6 +238,7 @@ def test_two_builders_and_a_pruner_at_once(root: Path) -> None:
     assert_whole(root)
 
 
+@pytest.mark.slow
 def test_racing_commits_of_one_id_agree(root: Path) -> None:
     program = (
         "print('ready', flush=True); sys.stdin.readline()\n"

@@ -42,6 +42,7 @@ def test_builds_of_one_owner_share_the_room_for_logs(monkeypatch: pytest.MonkeyP
     assert room.taken == 0
 
 
+@pytest.mark.slow
 def test_warnings_that_bring_a_large_file_along_are_bounded() -> None:
     """A Dockerfile of megabytes with as many faults would be written once for each of them."""
     journal = Journal.temporary()

@@ -141,6 +141,7 @@ def test_two_builds_at_once_do_not_see_each_other(store: Store, source: Path) ->
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_copies_that_many_builds_made_go_when_they_are_let_go(store: Store, source: Path) -> None:
     async def run() -> None:
         async with rig(store, file_sync({"context": str(source)})) as made:
@@ -248,6 +249,7 @@ def test_patterns_reach_the_client_whatever_is_in_them(store: Store, tmp_path: P
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_copies_of_different_owners_keys_and_ends_are_apart(store: Store, source: Path) -> None:
     async def run() -> None:
         handlers = file_sync({"context": str(source), "other": str(source)})

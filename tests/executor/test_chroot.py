@@ -160,6 +160,7 @@ def test_a_status_and_a_signal_are_told_as_a_shell_has_them(box: Jail) -> None:
     assert box.sh("x", args=["/no/such"]).status == 127
 
 
+@pytest.mark.slow
 def test_no_second_chroot_leads_out_of_the_first(tmp_path: Path) -> None:
     """Nor where a container may not say what a program of root's can have (CAP_SETPCAP)."""
     skip_unless_possible()
@@ -175,6 +176,7 @@ def test_no_second_chroot_leads_out_of_the_first(tmp_path: Path) -> None:
             assert rawcalls.results(done.out) == [0, -1, -1], options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "reached"), [((), 0), ((WITHOUT_SETPCAP,), -1)])
 def test_abstract_sockets_lead_to_other_steps_where_programs_may_gain_privileges(
     tmp_path: Path, options: tuple[str, ...], reached: int

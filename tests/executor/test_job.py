@@ -47,6 +47,7 @@ def names_of(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
             yield target.id, seen[target.id], str(module.value)
 
 
+@pytest.mark.slow
 def test_each_function_elsewhere_is_the_one_that_checkers_see() -> None:
     functions = 0
     for path, tree in users():

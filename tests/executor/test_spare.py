@@ -207,6 +207,7 @@ def test_a_step_of_a_store_is_the_same_in_a_process_that_has_left_the_host(
     go(store / "snapshots/base", store / "tmp", body, rootless=rootless)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_detached_layers")
 def test_below_the_root_of_a_step_there_is_nothing_to_get_to(store: Path, python: str) -> None:
     async def body(box: Box) -> None:

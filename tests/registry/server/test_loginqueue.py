@@ -71,6 +71,7 @@ def test_another_machine_waits_for_one_check() -> None:
     assert place(order, "good/ann") <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["one", "many"])
 def test_another_user_of_a_proxy_waits_for_few(names: str) -> None:
     def guessed(number: int) -> str:
