@@ -468,8 +468,10 @@ def test_source_date_epoch() -> None:  # KEY-9
     assert execs(plain) == execs(dated)
     assert files(dated)[0].actions[0].mtime == 7  # type: ignore[union-attr]
     assert build("ARG SOURCE_DATE_EPOCH=9\nFROM a\n").epoch == 9
-    with pytest.raises(UserError, match="invalid SOURCE_DATE_EPOCH: now"):
-        build(text, build_args={"SOURCE_DATE_EPOCH": "now"})
+    for word in ("now", "Not a name", "1.5"):
+        with pytest.raises(UserError, match=f"invalid SOURCE_DATE_EPOCH: {word}") as caught:
+            build(text, build_args={"SOURCE_DATE_EPOCH": word})
+        assert caught.value.hints[0].startswith("give seconds since 1970, context, or the name")
 
 
 def test_network_of_the_build_is_the_default_of_steps() -> None:  # RUN-5
